@@ -1,0 +1,41 @@
+# The commands of this project. Each does all the set-up it needs, given Python >= 3.10 and a package registry.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+LINTED := src tests tools benchmarks
+
+.PHONY: demo test install check fix docs bench clean
+
+demo: $(INSTALLED)  ## Teach the built-in model handwriting, with every method; report in report/index.html
+	$(BIN)/lowshot demo --out report --overwrite
+
+test: $(INSTALLED)  ## Run the tests
+	$(BIN)/python -m pytest
+
+install: $(INSTALLED)  ## Make .venv with everything in it
+
+check: $(INSTALLED)  ## Formatting, lint, types
+	$(BIN)/ruff format --check $(LINTED)
+	$(BIN)/ruff check $(LINTED)
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+fix: $(INSTALLED)  ## Format, and mend what lint can
+	$(BIN)/ruff format $(LINTED)
+	$(BIN)/ruff check --fix $(LINTED)
+
+docs: $(INSTALLED)  ## Write the generated pages: docs/reference
+	$(BIN)/python tools/write_reference.py
+
+bench: $(INSTALLED)  ## Measure this machine; writes benchmarks/results
+	$(BIN)/python benchmarks/startup.py
+
+clean:
+	rm -rf .venv report
+
+# Newer pins or dependencies make it install again; otherwise there is nothing to do.
+$(INSTALLED): constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 10) else f"lowshot needs Python 3.10 or newer; {sys.executable} is {sys.version.split()[0]}. Try make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev,pretrain]'
+	touch $@

@@ -1,0 +1,98 @@
+"""LoRA-XS layers (arXiv 2405.17604, equation 2): h = W x + scaling * U R diag(S) V^T x, where only R is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft.tuners.lora import layer as lora_layer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...errors import InputError
+from .basis import ATTRIBUTE, Basis, basis_of
+
+SIGMA = 1e-5
+"""Standard deviation of R's entries before training, as published: the update starts at almost nothing."""
+
+
+class FrozenInput(nn.Module):
+    """x -> diag(S) V^T x. Its weight is a buffer: neither trained nor saved."""
+
+    weight: Tensor
+
+    def __init__(self, s_v: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", s_v, persistent=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """``(..., I)`` to ``(..., R)``."""
+        return functional.linear(inputs, self.weight)
+
+
+class TrainedOutput(nn.Module):
+    """x -> U R x. R is the only parameter of the whole adapter."""
+
+    u: Tensor
+
+    def __init__(self, u: Tensor) -> None:
+        super().__init__()
+        rank = u.shape[1]
+        self.register_buffer("u", u, persistent=False)
+        self.R = nn.Parameter(SIGMA * torch.randn(rank, rank, device=u.device, dtype=u.dtype))
+
+    @property
+    def weight(self) -> Tensor:
+        """U R, ``(O, R)``: what PEFT merges and exports as ``lora_B``."""
+        return self.u @ self.R
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """``(..., R)`` to ``(..., O)``."""
+        return functional.linear(functional.linear(inputs, self.R), self.u)
+
+
+class LoraXsMixin(lora_layer.LoraLayer):  # type: ignore[misc]
+    """Replaces the two trained factors of a PEFT LoRA layer by frozen ones with R between them."""
+
+    def resolve_lora_variant(self, **_: Any) -> None:
+        """No variant of LoRA applies on top."""
+
+    def update_layer(self, adapter_name: str, r: int, lora_alpha: int, config: Any, **kwargs: Any) -> None:
+        """Add an adapter: PEFT's own bookkeeping first, then the factors."""
+        init, config.init_lora_weights = config.init_lora_weights, False
+        try:
+            super().update_layer(adapter_name, r, lora_alpha=lora_alpha, config=config, **kwargs)
+        finally:
+            config.init_lora_weights = init
+        basis = self._basis(r)
+        self.lora_A[adapter_name] = FrozenInput(basis.s_v)
+        self.lora_B[adapter_name] = TrainedOutput(basis.u)
+        self._move_adapter_to_device_of_base_layer(adapter_name)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def _basis(self, rank: int) -> Basis:
+        base = self.get_base_layer()
+        known: Basis | None = getattr(base, ATTRIBUTE, None)
+        if known is not None and known.u.shape[1] >= rank:
+            return Basis(known.u[:, :rank].contiguous(), known.s_v[:rank].contiguous())
+        if not base.weight.is_floating_point():
+            raise InputError("LoRA-XS needs the basis of the full-precision weight; attach it before quantising")
+        return basis_of(base.weight, rank)
+
+
+class Linear(LoraXsMixin, lora_layer.Linear):  # type: ignore[misc]
+    """LoRA-XS on ``nn.Linear``."""
+
+
+def custom_modules() -> dict[type[nn.Module], type[nn.Module]]:
+    """Base layer type -> LoRA-XS layer type; the quantised ones first, since they derive from ``nn.Linear``."""
+    layers: dict[type[nn.Module], type[nn.Module]] = {}
+    try:
+        import bitsandbytes
+        from peft.tuners.lora import bnb
+    except ImportError:
+        pass
+    else:
+        layers[bitsandbytes.nn.Linear4bit] = type("Linear4bit", (LoraXsMixin, bnb.Linear4bit), {})
+    layers[nn.Linear] = Linear
+    return layers

@@ -1,0 +1,58 @@
+"""What an adapter must beat to be worth its name: methods from outside, on the same shots and test images."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import Examples, Task, draw_from
+from ..evaluation import accuracy
+from ..records import RunRecord, provenance
+from ..training.memory import peak_memory
+
+PIXEL_REGRESSION = "pixel-regression"
+"""Logistic regression on raw pixels: the plainest rival, which knows nothing but the shots."""
+
+
+def _pixels(examples: Examples) -> NDArray[np.float64]:
+    """Every image as a row of numbers in [0, 1], ``(N, ...)``; grey images count each pixel once."""
+    images = np.stack([examples.images[i] for i in range(len(examples))]) / 255.0
+    is_grey = bool((images == images[..., :1]).all())
+    return (images[..., :1] if is_grey else images).reshape(len(images), -1)
+
+
+def pixel_regression(task: Task, shots: int, seed: int) -> RunRecord:
+    """Scikit-learn's logistic regression, as it comes, on the pixels of the drawn shots; judged on the test split."""
+    import torch
+    from sklearn.linear_model import LogisticRegression
+
+    assert task.test is not None
+    draw = draw_from(task, shots, seed)
+    examples = task.train.subset(draw.indices)
+    started = time.perf_counter()
+    with peak_memory(torch.device("cpu")) as peak:
+        model = LogisticRegression(max_iter=5000).fit(_pixels(examples), examples.labels)
+    seconds = time.perf_counter() - started
+    predicted = model.predict(_pixels(task.test)).astype(np.int64)
+    parameters = model.coef_.size + model.intercept_.size
+    return RunRecord(
+        task=task.name,
+        method=PIXEL_REGRESSION,
+        quantize="none",
+        shots=shots,
+        seed=seed,
+        recipe={},
+        classes=task.class_names,
+        model={},
+        draw=examples.identities,
+        trainable_parameters=parameters,
+        total_parameters=parameters,
+        adapter_bytes=0,
+        steps=int(model.n_iter_.max()),
+        train_seconds=seconds,
+        peak_memory_bytes=peak.bytes,
+        metrics={"accuracy": accuracy(predicted, task.test.labels), "images": len(task.test), "split": "test"},
+        provenance=provenance(),
+    )

@@ -1,0 +1,377 @@
+"""FewShotClassifier: the door most users need."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import Recipe, default_preset, preset_recipe
+from .data import (
+    Draw,
+    Examples,
+    Images,
+    ImagesOnDemand,
+    Task,
+    class_prompts,
+    draw_from,
+    load_task,
+    task_of_arrays,
+)
+from .errors import AdapterError, DataError, InputError, LowshotError, NotFittedError
+from .evaluation import accuracy, probabilities
+from .files import canonical_json, folder_written_aside
+from .models import Backbone, load_backbone
+from .progress import Track, silent
+from .records import RunRecord, provenance
+from .report.card import model_card
+from .training import Learner, TrainingOutcome, create_learner
+
+RECORD_FILE = "lowshot.json"
+CARD_FILE = "README.md"
+_MAXIMUM_RECORD_BYTES = 64 << 20
+
+Data: TypeAlias = str | os.PathLike[str] | Task
+"""A built-in task's name, a folder of images, or a task."""
+
+
+class FewShotClassifier:
+    """A CLIP taught new classes from a few images each.
+
+    ```python
+    classifier = FewShotClassifier(method="lora-xs", rank=16)
+    classifier.fit("digits", shots=16)
+    classifier.score("digits")
+    classifier.save_pretrained("adapter")
+    ```
+
+    Args:
+        model: ``builtin``, a Hub id, or a folder in transformers format.
+        method: A name from ``lowshot methods``.
+        preset: Where unnamed settings come from: ``builtin`` for the built-in model, else ``paper``.
+        **settings: Any setting of ``lowshot.Recipe`` by name, such as ``rank``, ``shots`` or ``learning_rate``.
+
+    Attributes:
+        classes_: Class names in the order of the probabilities' columns; set by ``fit``.
+        record_: What was asked and what it took; set by ``fit``.
+        warnings_: What was left out, cut short or not measured so far, one line each.
+
+    Raises:
+        InputError: A name is unknown or a value out of range.
+    """
+
+    classes_: NDArray[np.str_]
+    record_: RunRecord
+
+    def __init__(
+        self, model: str = "builtin", *, method: str = "lora", preset: str | None = None, **settings: Any
+    ) -> None:
+        self.preset = preset or default_preset(model)
+        self.recipe = preset_recipe(self.preset, method).replace(model=model, **settings)
+        self.warnings_: list[str] = []
+        self._fitted: tuple[Backbone, Learner] | None = None
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe) -> FewShotClassifier:
+        """An unfitted classifier with exactly these settings."""
+        classifier = cls(recipe.model.model, method=recipe.method.method)
+        classifier.recipe = recipe
+        return classifier
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike[str], **settings: Any) -> FewShotClassifier:
+        """A saved adapter's folder gives the fitted classifier; anything else is taken for a backbone to start from.
+
+        Args:
+            source: A folder written by ``save_pretrained``, or a model as in the constructor.
+            **settings: For a backbone, the constructor's; for a saved adapter only ``model`` (where its backbone is
+                now) and ``device``.
+
+        Raises:
+            AdapterError: The folder is incomplete, damaged, or belongs to another backbone.
+        """
+        folder = Path(source)
+        if (folder / RECORD_FILE).exists() or (folder / "adapter_config.json").exists():
+            return cls._load(folder, **settings)
+        return cls(os.fspath(source), **settings)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn passes it
+        """All settings by name, as scikit-learn has it."""
+        return {"preset": self.preset, **self.recipe.settings()}
+
+    def set_params(self, **settings: Any) -> FewShotClassifier:
+        """Change settings by name; they take effect at the next ``fit``."""
+        self.preset = settings.pop("preset", self.preset)
+        self.recipe = self.recipe.replace(**settings)
+        return self
+
+    def fit(
+        self,
+        data: Data | Sequence[Any],
+        labels: Sequence[Any] | None = None,
+        *,
+        shots: int | None = None,
+        track: Track = silent,
+    ) -> FewShotClassifier:
+        """Learn from a few images per class.
+
+        Args:
+            data: A built-in task's name, a folder of images, a task, or a list of images (paths, PIL images, arrays).
+            labels: The class of each image, for a list.
+            shots: Images per class, drawn by the recipe's seed; overrides the recipe's. All of them if neither says.
+            track: Shows progress.
+
+        Raises:
+            InputError: The data or the settings cannot be used.
+            RunError: Training failed.
+        """
+        if shots is not None:
+            self.recipe = self.recipe.replace(shots=shots)
+        task = self.task(data, labels)
+        draw = draw_from(task, self.recipe.data.shots, self.recipe.training.seed)
+        self._warn_of_short_classes(task, draw)
+        examples = task.train.subset(draw.indices)
+        self._fitted = None  # if training fails, nothing half-learnt must answer
+        backbone, learner = self._bind(task.class_names)
+        outcome = learner.fit(examples, draw.shots, track)
+        self.classes_ = np.asarray(task.class_names)
+        self.record_ = self._record(task, draw, backbone, learner, outcome)
+        self._fitted = backbone, learner
+        return self
+
+    def task(self, data: Data | Sequence[Any], labels: Sequence[Any] | None = None) -> Task:
+        """What ``fit`` makes of its arguments: read a folder once, then fit and evaluate on the task.
+
+        Raises:
+            DataError: It cannot be used.
+        """
+        if isinstance(data, Task):
+            return data
+        if isinstance(data, str | os.PathLike):
+            found: list[str] = []
+            task = load_task(data, self.recipe.data.on_bad_image, found)
+            self._warn(found)
+            return task
+        if labels is None:
+            raise DataError("a list of images needs labels: fit(images, labels)")
+        return task_of_arrays(data, labels)
+
+    def _warn(self, lines: Sequence[str]) -> None:
+        """Keep what a person should know, each thing once however often a folder is read."""
+        self.warnings_ += [line for line in lines if line not in self.warnings_]
+
+    def _warn_of_short_classes(self, task: Task, draw: Draw) -> None:
+        for label, count in draw.short.items():
+            name = task.class_names[label]
+            self._warn([f"class {name!r} has {count} of the {draw.shots} shots asked for; all of it is used"])
+
+    def _bind(self, class_names: Sequence[str]) -> tuple[Backbone, Learner]:
+        """A fresh backbone (adapters and quantisation change it in place) with the method on it."""
+        backbone = load_backbone(self.recipe.model.model, self.recipe.model.device)
+        prompts = class_prompts(class_names, self.recipe.data.template)
+        return backbone, create_learner(backbone, prompts, self.recipe)
+
+    def _record(
+        self, task: Task, draw: Draw, backbone: Backbone, learner: Learner, outcome: TrainingOutcome
+    ) -> RunRecord:
+        trains = learner.trainable_parameters > 0
+        return RunRecord(
+            task=task.name,
+            method=self.recipe.method.method,
+            quantize=self.recipe.model.quantize,
+            shots=draw.shots if trains else 0,
+            seed=self.recipe.training.seed,
+            recipe=self.recipe.to_dict(),
+            classes=task.class_names,
+            model=dataclasses.asdict(backbone.identity),
+            draw=tuple(task.train.identities[i] for i in draw.indices) if trains else (),
+            trainable_parameters=learner.trainable_parameters,
+            total_parameters=backbone.parameters,
+            adapter_bytes=learner.adapter_bytes,
+            steps=outcome.steps,
+            train_seconds=outcome.seconds,
+            peak_memory_bytes=outcome.peak_memory_bytes,
+            final_loss=outcome.final_loss,
+            provenance=provenance(),
+        )
+
+    def predict_proba(self, images: Sequence[Any] | Images, *, track: Track = silent) -> NDArray[np.float32]:
+        """Probabilities ``(N, C)``, columns in the order of ``classes_``.
+
+        Args:
+            images: Paths, PIL images or arrays.
+            track: Shows progress.
+
+        Raises:
+            NotFittedError: ``fit`` has not been called.
+            DataError: An image cannot be read; the message names it.
+        """
+        backbone, learner = self._ready()
+        if not len(images):
+            return np.empty((0, len(self.classes_)), dtype=np.float32)
+        return probabilities(learner, ImagesOnDemand(images), backbone.image_size, track=track)
+
+    def _ready(self) -> tuple[Backbone, Learner]:
+        if self._fitted is None:
+            raise NotFittedError("this classifier is not fitted: call fit, or load one with from_pretrained")
+        return self._fitted
+
+    def predict(self, images: Sequence[Any] | Images) -> NDArray[np.str_]:
+        """The most probable class of each image, ``(N,)``."""
+        best = self.predict_proba(images).argmax(1)
+        labels: NDArray[np.str_] = self.classes_[best]
+        return labels
+
+    def evaluation_split(self, data: Data) -> tuple[str, Examples]:
+        """Which images of ``data`` to judge this classifier on: the test split, else those it has not learnt from.
+
+        Raises:
+            DataError: The classes differ, or nothing is left.
+        """
+        task = self.task(data)
+        self._check_classes(task)
+        if task.test is not None:
+            return "test", task.test
+        learnt = set(self.record_.draw)
+        unseen = [i for i, identity in enumerate(task.train.identities) if identity not in learnt]
+        if not unseen:
+            raise DataError(
+                f"{task.name}: every image was learnt from, and an accuracy on them would say nothing; "
+                "add a test folder, or fit with fewer shots"
+            )
+        return "unseen", task.train.subset(unseen)
+
+    def _check_classes(self, task: Task) -> None:
+        expected, found = self.classes_.tolist(), list(task.class_names)
+        if found != expected:
+            differ = sorted(set(found) ^ set(expected))
+            what = (
+                f"other classes than this adapter, such as {differ[0]!r}" if differ else "its classes in another order"
+            )
+            raise DataError(f"{task.name} has {what}; expected the {len(expected)} classes it was taught")
+
+    def evaluate(self, data: Data, *, track: Track = silent) -> dict[str, Any]:
+        """``accuracy``, number of ``images`` and which ``split`` they are, on images that were not learnt from.
+
+        The record keeps the figures, and so does the adapter that is saved next.
+        """
+        split, examples = self.evaluation_split(data)
+        predicted = self.predict_proba(examples.images, track=track).argmax(1)
+        metrics = {"accuracy": accuracy(predicted, examples.labels), "images": len(examples), "split": split}
+        self.record_ = dataclasses.replace(self.record_, metrics=metrics)
+        return metrics
+
+    def score(self, data: Data | Sequence[Any], labels: Sequence[Any] | None = None) -> float:
+        """Accuracy as a fraction, on a task or folder (see ``evaluate``) or on images with their labels."""
+        if labels is None:
+            if not isinstance(data, str | os.PathLike | Task):
+                raise DataError("a list of images needs labels: score(images, labels)")
+            return float(self.evaluate(data)["accuracy"])
+        predicted = self.predict(cast(Sequence[Any], data))
+        if len(predicted) != len(labels):
+            raise DataError(f"{len(predicted)} images have {len(labels)} labels; expected one for each")
+        truth = [str(label) for label in labels]
+        unknown = sorted(set(truth) - set(self.classes_.tolist()))
+        if unknown:
+            raise DataError(f"label {unknown[0]!r} is none of the {len(self.classes_)} classes this adapter was taught")
+        return float(np.mean(predicted == np.asarray(truth)))
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the adapter: PEFT's two files, the record and a model card. All of it appears at once, or nothing.
+
+        Raises:
+            NotFittedError: ``fit`` has not been called.
+            OutputError: The folder exists and is not empty, or cannot be written.
+        """
+        _, learner = self._ready()
+        with folder_written_aside(Path(folder)) as aside:
+            learner.save(aside)
+            (aside / RECORD_FILE).write_text(canonical_json(self.record_.to_dict()), encoding="utf-8")
+            (aside / CARD_FILE).write_text(model_card(self.record_), encoding="utf-8")
+
+    def push_to_hub(self, repository: str, *, private: bool = False) -> str:
+        """Upload the adapter's folder to the Hugging Face Hub; returns the commit's address.
+
+        Raises:
+            InputError: The Hub refuses, or cannot be reached.
+        """
+        import tempfile
+
+        from huggingface_hub import HfApi
+
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "adapter"
+            self.save_pretrained(folder)
+            try:
+                api = HfApi()
+                api.create_repo(repository, private=private, exist_ok=True)
+                return str(api.upload_folder(repo_id=repository, folder_path=folder))
+            except Exception as error:
+                raise InputError(f"pushing to {repository!r} failed: {error}") from error
+
+    @classmethod
+    def _load(cls, folder: Path, *, model: str | None = None, device: str | None = None) -> FewShotClassifier:
+        record = _read_record(folder)
+        recipe = Recipe.from_dict(record.recipe)
+        where = {"model": model, "device": device}
+        classifier = cls.from_recipe(
+            recipe.replace(**{name: value for name, value in where.items() if value is not None})
+        )
+        backbone, learner = classifier._bind(record.classes)
+        found, expected = backbone.identity.weights_sha256, record.model.get("weights_sha256")
+        if found != expected:
+            raise AdapterError(
+                f"adapter {folder} was trained on {record.model.get('id')} with weights {str(expected)[:12]}..., "
+                f"but {backbone.identity.id} has {found[:12]}...; load it with the model it was trained on"
+            )
+        learner.load(folder)
+        classifier.classes_ = np.asarray(record.classes)
+        classifier.record_ = record
+        classifier._fitted = backbone, learner
+        return classifier
+
+
+def _read_record(folder: Path) -> RunRecord:
+    path = folder / RECORD_FILE
+    try:
+        if path.stat().st_size > _MAXIMUM_RECORD_BYTES:
+            raise AdapterError(
+                f"adapter file {path} has {path.stat().st_size:,} bytes; expected at most {_MAXIMUM_RECORD_BYTES:,}"
+            )
+        values = json.loads(path.read_text(encoding="utf-8"))
+        record = RunRecord.from_dict(values)
+        Recipe.from_dict(record.recipe)
+    except FileNotFoundError:
+        raise AdapterError(f"adapter {folder} is incomplete: {RECORD_FILE} is missing") from None
+    except AdapterError:
+        raise
+    except (OSError, ValueError, TypeError, AttributeError, LowshotError) as error:
+        raise AdapterError(f"adapter file {path} is damaged: {error}") from None
+    classes = record.classes
+    if not isinstance(record.model, dict):
+        raise AdapterError(f"adapter file {path} is damaged: its model is {record.model!r}; expected an object")
+    if len(classes) < 2 or len(set(classes)) != len(classes) or not all(isinstance(c, str) and c for c in classes):
+        raise AdapterError(f"adapter file {path} is damaged: its classes are not two or more different names")
+    return record
+
+
+def saved_adapter(folder: str | os.PathLike[str], **settings: Any) -> FewShotClassifier:
+    """A saved adapter and nothing else: ``from_pretrained`` for callers to whom a backbone would be a mistake.
+
+    Raises:
+        AdapterError: There is no adapter in this folder, or it cannot be loaded.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise AdapterError(
+            f"adapter {path} does not exist" if not path.exists() else f"adapter {path} is a file; expected a folder"
+        )
+    if not (path / RECORD_FILE).exists() and not (path / "adapter_config.json").exists():
+        raise AdapterError(f"adapter {path} holds no adapter: {RECORD_FILE} is missing")
+    return FewShotClassifier._load(path, **settings)

@@ -1,0 +1,72 @@
+"""The command line. The parser is a table; each command is a short file that calls one thing and prints.
+
+Nothing heavy is imported before a command needs it, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from ..errors import LowshotError, UnknownNameError
+
+COMMANDS = {
+    "demo": "the main job, offline: every method on handwritten digits, table and report",
+    "fit": "learn classes from a few images each: one adapter",
+    "predict": "labels and probabilities of images, from a saved adapter",
+    "evaluate": "accuracy of a saved adapter",
+    "methods": "the methods there are",
+    "doctor": "what this machine can do, and what stands in the way",
+}
+"""Command -> what it does. The command's module has its name and a function ``run(arguments) -> exit status``."""
+
+
+def usage() -> str:
+    """The text of ``lowshot --help``."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: lowshot COMMAND [ARGUMENTS]",
+            "",
+            "Teach CLIP your classes from a handful of images, with an adapter of a few kilobytes.",
+            "",
+            *lines,
+            "",
+            "lowshot COMMAND --help says more. Exit status: 0 done, 1 failed, 2 bad input.",
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(arguments)
+    except LowshotError as error:
+        sys.stderr.write(f"lowshot: error: {' '.join(str(error).split())}\n")
+        return error.exit_status
+    except KeyboardInterrupt:
+        sys.stderr.write("lowshot: interrupted\n")
+        return 130
+    except BrokenPipeError:  # the reader of our output, such as head, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    name, *rest = arguments
+    if name == "--version":
+        from .. import __version__
+
+        print(f"lowshot {__version__}")
+        return 0
+    if name not in COMMANDS:
+        raise UnknownNameError("command", name, COMMANDS)
+    status: int = importlib.import_module(f".{name}", __package__).run(rest)
+    return status

@@ -1,0 +1,100 @@
+"""From dataclasses to parsed arguments, the same way for every command."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import tyro
+
+from ..config import Recipe, default_preset, preset_recipe, read_recipe
+from ..errors import InputError
+
+_Arguments = TypeVar("_Arguments")
+
+
+def parse(
+    kind: type[_Arguments], command: str, arguments: Sequence[str], default: _Arguments | None = None
+) -> _Arguments:
+    """Parse a command's arguments into its dataclass.
+
+    Raises:
+        InputError: They do not fit; one line that says why.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed = tyro.cli(
+                kind,
+                prog=f"lowshot {command}",
+                args=list(arguments),
+                default=default,
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+            return cast(_Arguments, parsed)
+    except SystemExit as leaving:
+        if leaving.code == 0:  # --help
+            raise
+        raise InputError(f"{_plain(said.getvalue())} (lowshot {command} --help lists the arguments)") from None
+
+
+def parse_with_recipe(kind: type[_Arguments], command: str, arguments: Sequence[str]) -> _Arguments:
+    """Parse arguments that include a recipe's: preset first, then recipe file, then flags.
+
+    Preset and file become the defaults of the flags, so that ``--help`` shows what would really be used and every
+    flag that is given wins over them.
+
+    Args:
+        kind: A dataclass with a field ``settings`` for the recipe.
+        command: The command's name.
+        arguments: What the user typed.
+    """
+    recipe = _recipe_before_flags(arguments)
+    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
+    required = {f.name: tyro.MISSING for f in fields if f.default is f.default_factory is dataclasses.MISSING}
+    return parse(kind, command, arguments, default=kind(**{**required, "settings": recipe}))
+
+
+def _recipe_before_flags(arguments: Sequence[str]) -> Recipe:
+    """The recipe that the chosen model, method, preset and file give."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for flag in ("--model", "--method", "--preset", "--recipe"):
+        first.add_argument(flag)
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
+            chosen, _ = first.parse_known_args(list(arguments))
+        except SystemExit:  # a flag without its value: the real parser says so better
+            return Recipe()
+    file = Path(chosen.recipe) if chosen.recipe else None
+    written = read_recipe(file) if file else Recipe()
+    model = chosen.model or written.model.model
+    preset = chosen.preset or default_preset(model)
+    below = preset_recipe(preset, chosen.method or written.method.method).replace(model=model)
+    return read_recipe(file, below) if file else below
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def warn(lines: Sequence[str]) -> None:
+    """Things a person should know, on standard error."""
+    for line in lines:
+        sys.stderr.write(f"lowshot: warning: {line}\n")
+
+
+def _plain(panel: str) -> str:
+    """The words inside tyro's frame, without its title, its pointer to the help, and where our own errors passed."""
+    words = re.sub(r"\x1b\[[0-9;]*m|^╭.*$", "", panel, flags=re.MULTILINE)
+    words = " ".join(re.sub(r"[╰╯│─━╮]+", " ", words).split())
+    words = words.partition("For full helptext")[0].strip()
+    return re.sub(r"^Error parsing [\w.]+: ", "", words)

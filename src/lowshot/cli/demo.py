@@ -1,0 +1,106 @@
+"""The command ``lowshot demo``."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import InputError
+from ..files import canonical_json, refuse_existing, write_text
+from ..methods import display_name, method_spec
+from ..progress import shown
+from ..records import RunRecord
+from .arguments import parse, print_json
+
+RESULTS_FILE = "demo.json"
+"""Marks a folder as the demo's own: it may be written again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """The main job, offline: every method on one built-in task, beside logistic regression on raw pixels."""
+
+    task: str = "digits"
+    """A built-in task."""
+    methods: tuple[str, ...] = ("zero-shot", "pixel-regression", "lora", "lora-xs", "dora", "qlora")
+    """What to compare."""
+    shots: tuple[int, ...] = (1, 4, 16)
+    """Images per class."""
+    seeds: tuple[int, ...] = (1, 2)
+    """Each draws its own shots and trains anew."""
+    out: Path = Path("report")
+    """Folder for the page, the records and one adapter; an earlier demo's is replaced."""
+    json: bool = False
+    """Print one JSON object with `rows`."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the grid, show the table, write the report, predict with a saved adapter."""
+    parsed = parse(Arguments, "demo", arguments)
+    _check(parsed)
+    from ..bench import demo
+    from ..data import builtin_task
+    from ..report import format_table, summarize, write_report
+
+    task = builtin_task(parsed.task)
+    grid = demo.cells(parsed.methods, parsed.shots, parsed.seeds)
+    say = functools.partial(print, file=sys.stderr if parsed.json else sys.stdout, flush=True)
+    started = time.monotonic()
+    say(f"{parsed.task}: {task.summary}; {len(task.class_names)} classes\n")
+
+    records, shown_classifier = [], None
+    for cell, record, classifier in demo.run(task, grid, track=shown):
+        records.append(record)
+        say(_line(record))
+        if classifier is not None and cell == demo.showcased(grid):
+            shown_classifier = classifier
+    rows = summarize(records)
+    say("\n" + format_table(rows, style="text"))
+
+    _clear(parsed.out)
+    write_text(parsed.out / RESULTS_FILE, canonical_json({"records": [record.to_dict() for record in records]}))
+    if shown_classifier is not None:
+        shown_classifier.save_pretrained(parsed.out / "adapter")
+        say(f"\nsaved {parsed.out / 'adapter'}; of three test images it says:")
+        for said, truth in demo.three_predictions(parsed.out / "adapter", task):
+            say(f"  {said}" + ("" if said == truth else f"  (wrong: it is {truth})"))
+    showcase = demo.showcase(shown_classifier, task) if shown_classifier is not None else None
+    page = write_report(parsed.out, records, showcase, title=f"lowshot demo: {parsed.task}")
+    say(f"\nreport: {page}  ({time.monotonic() - started:.0f} s in all)")
+    if parsed.json:
+        print_json({"task": parsed.task, "rows": [row.to_dict() for row in rows]})
+    return 0
+
+
+def _check(parsed: Arguments) -> None:
+    """Refuse what cannot work before the first second is spent."""
+    for method in parsed.methods:
+        if method != "pixel-regression":
+            method_spec(method)
+    for name in ("methods", "shots", "seeds"):
+        if not getattr(parsed, name):
+            raise InputError(f"{name} is empty; expected at least one")
+    if min(parsed.shots) < 1:
+        raise InputError(f"shots is {min(parsed.shots)}; expected 1 or more")
+    if min(parsed.seeds) < 0:
+        raise InputError(f"seeds has {min(parsed.seeds)}; expected 0 or more")
+    if not (parsed.out / RESULTS_FILE).exists():
+        refuse_existing(parsed.out)
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier demo left, and only that."""
+    for leftover in ("index.html", RESULTS_FILE):
+        (out / leftover).unlink(missing_ok=True)
+    shutil.rmtree(out / "adapter", ignore_errors=True)
+
+
+def _line(record: RunRecord) -> str:
+    name = display_name(record.method, record.quantize)
+    how = f"{record.shots:>2} shots, seed {record.seed}" if record.shots else "nothing learnt"
+    return f"{name:<17} {how:<16}  {record.metrics['accuracy']:6.1%}  {record.train_seconds:5.1f} s"

@@ -1,0 +1,144 @@
+"""The command ``lowshot doctor``."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from .arguments import parse, print_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """What this machine can do, and what stands in the way. Exit status 1 if something does."""
+
+    json: bool = False
+    """Print a list of `{name, state, detail}`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    state: Literal["ok", "absent", "broken"]
+    """``absent`` is a part that only some work needs; ``broken`` stands in the way."""
+    detail: str
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Look at everything and say what was found."""
+    parsed = parse(Arguments, "doctor", arguments)
+    findings = [check() for check in CHECKS]
+    if parsed.json:
+        print_json([dataclasses.asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            print(f"{finding.state:<7} {finding.name:<14} {finding.detail}")
+    return int(any(finding.state == "broken" for finding in findings))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _python() -> Finding:
+    state: Literal["ok", "broken"] = "ok" if sys.version_info >= (3, 10) else "broken"
+    return Finding("python", state, f"{platform.python_version()} on {platform.platform()}, {os.cpu_count()} cores")
+
+
+def _torch() -> Finding:
+    try:
+        import torch
+    except ImportError as error:
+        return Finding("torch", "broken", f"cannot be imported: {error}")
+    return Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads")
+
+
+def _cuda() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding("cuda", "absent", "no CUDA device: training runs on the CPU")
+    free, total = torch.cuda.mem_get_info()
+    return Finding("cuda", "ok", f"{torch.cuda.get_device_name()}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free")
+
+
+def _torchvision() -> Finding:
+    """A torchvision built for another torch makes transformers and PEFT fail with a message that names neither."""
+    if importlib.util.find_spec("torchvision") is None:
+        return Finding("torchvision", "ok", "not installed, and not needed")
+    try:
+        importlib.import_module("torchvision")
+    except Exception as error:
+        return Finding("torchvision", "broken", f"does not fit this torch ({error}): pip uninstall torchvision")
+    return Finding("torchvision", "ok", f"{_version('torchvision')}, not needed")
+
+
+def _transformers() -> Finding:
+    try:
+        from transformers import CLIPModel  # noqa: F401
+    except Exception as error:
+        return Finding("transformers", "broken", f"cannot load CLIP: {' '.join(str(error).split())[:200]}")
+    return Finding("transformers", "ok", str(_version("transformers")))
+
+
+def _peft() -> Finding:
+    try:
+        from ..adapters import lora_xs  # noqa: F401
+    except Exception as error:
+        return Finding(
+            "peft", "broken", f"{_version('peft')} does not take LoRA-XS ({error}): pip install 'peft>=0.21,<0.22'"
+        )
+    return Finding("peft", "ok", str(_version("peft")))
+
+
+def _bitsandbytes() -> Finding:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        return Finding("bitsandbytes", "absent", "no 4-bit base (qlora): pip install 'lowshot[quantize]'")
+    try:
+        importlib.import_module("bitsandbytes")
+    except Exception as error:
+        return Finding("bitsandbytes", "broken", f"cannot be imported: {error}")
+    return Finding("bitsandbytes", "ok", str(_version("bitsandbytes")))
+
+
+def _hub() -> Finding:
+    from huggingface_hub import constants
+
+    offline = "offline (HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else "online"
+    return Finding("hub", "ok", f"{offline}, cache in {constants.HF_HUB_CACHE}")
+
+
+def _builtin_model() -> Finding:
+    from ..errors import LowshotError
+    from ..models import load_backbone
+
+    try:
+        backbone = load_backbone("builtin")
+    except (LowshotError, ImportError) as error:
+        return Finding("builtin model", "broken", f"cannot be loaded: {error}")
+    return Finding("builtin model", "ok", f"{backbone.parameters:,} parameters")
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (
+    _python,
+    _torch,
+    _cuda,
+    _torchvision,
+    _transformers,
+    _peft,
+    _bitsandbytes,
+    _hub,
+    _builtin_model,
+)
+"""In the order in which they are shown."""

@@ -1,0 +1,31 @@
+"""The command ``lowshot methods``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from ..methods import ALIASES, METHODS
+from .arguments import parse, print_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """The methods there are."""
+
+    json: bool = False
+    """Print a list of `{name, kind, summary, aliases}`."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """List the methods."""
+    parsed = parse(Arguments, "methods", arguments)
+    aliases = {name: {a: q for a, (m, q) in ALIASES.items() if m == name} for name in METHODS}
+    if parsed.json:
+        print_json([{**dataclasses.asdict(spec), "aliases": aliases[spec.name]} for spec in METHODS.values()])
+        return 0
+    for spec in METHODS.values():
+        print(f"{spec.name:<10} {spec.kind:<9} {spec.summary}")
+    for alias, (method, quantize) in ALIASES.items():
+        print(f"{alias:<10} {'alias':<9} --method {method} --quantize {quantize}")
+    return 0

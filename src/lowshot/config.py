@@ -1,0 +1,273 @@
+"""Every setting, once. These dataclasses are the command line, the recipe files, the records and the documentation.
+
+Settings come from a preset, then a recipe file, then flags; later ones win. The dataclasses' own defaults are the
+``paper`` preset: CLIP-LoRA's published hyper-parameters (arXiv 2405.18541, section 4), the same for every data set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from .errors import InputError, UnknownNameError
+from .methods import Quantization, method_spec, resolve_alias
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Projection = Literal["q", "k", "v", "o"]
+Position = Literal["all", "bottom", "mid", "up", "half-bottom", "half-up", "top3"]
+
+
+def _require(ok: bool, field: str, got: object, expected: str) -> None:
+    if not ok:
+        raise InputError(f"{field.replace('_', '-')} is {got!r}; expected {expected}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The backbone."""
+
+    model: str = "builtin"
+    """`builtin`, a Hub id such as `openai/clip-vit-base-patch16`, or a folder in transformers format."""
+    quantize: Quantization = "none"
+    """Precision of the frozen weights: `none` (full) or `nf4` (4 bits with double quantisation, as QLoRA)."""
+    device: str = "auto"
+    """`auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:N`."""
+
+    def __post_init__(self) -> None:
+        _require(self.quantize in ("none", "nf4"), "quantize", self.quantize, "none or nf4")
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodConfig:
+    """What is trained, and where in the backbone it sits."""
+
+    method: str = "lora"
+    """`lowshot methods` lists them; qlora, qdora and qlora-xs set `--quantize nf4` as well."""
+    encoder: Literal["both", "vision", "text"] = "both"
+    """Which tower gets adapters."""
+    projections: tuple[Projection, ...] = ("q", "k", "v")
+    """Which attention projections get adapters."""
+    position: Position = "all"
+    """Which layers, by each tower's own depth: thirds (bottom, mid, up), halves, or the last three."""
+    rank: int = 2
+    """Rank r of the update."""
+    alpha: float = 1.0
+    """Scale of the update before `scaling` divides it."""
+    scaling: Literal["sqrt-rank", "rank"] = "sqrt-rank"
+    """Update times alpha/sqrt(r) (CLIP-LoRA) or alpha/r (LoRA's own paper)."""
+    dropout: float = 0.25
+    """Probability of dropping an entry of the adapter's input while training."""
+
+    def __post_init__(self) -> None:
+        method_spec(self.method)
+        _require(self.encoder in ("both", "vision", "text"), "encoder", self.encoder, "both, vision or text")
+        known = bool(self.projections) and set(self.projections) <= {"q", "k", "v", "o"}
+        _require(known, "projections", self.projections, "one or more of q, k, v, o")
+        positions = ("all", "bottom", "mid", "up", "half-bottom", "half-up", "top3")
+        _require(self.position in positions, "position", self.position, f"one of {', '.join(positions)}")
+        _require(self.rank >= 1, "rank", self.rank, "1 or more")
+        _require(math.isfinite(self.alpha) and self.alpha > 0, "alpha", self.alpha, "a number above 0")
+        _require(self.scaling in ("sqrt-rank", "rank"), "scaling", self.scaling, "sqrt-rank or rank")
+        _require(0 <= self.dropout < 1, "dropout", self.dropout, "a probability below 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How the trainable parameters are found."""
+
+    steps_per_shot: int = 500
+    """Optimiser steps for each shot: 16 shots train 16 times as long as one."""
+    base_steps: int = 0
+    """Optimiser steps added to that, whatever the shots."""
+    batch_size: int = 32
+    """Images per step."""
+    learning_rate: float = 2e-4
+    """AdamW's learning rate at the first step; a cosine brings it down."""
+    minimum_learning_rate: float = 1e-6
+    """Where the cosine ends."""
+    weight_decay: float = 1e-2
+    """AdamW's decoupled weight decay."""
+    crop_minimum: float = 0.08
+    """Smallest share of an image's area that a random training crop keeps; 1 trains on whole images."""
+    flip: bool = True
+    """Mirror half of the training images. Not for characters and signs."""
+    seed: int = 1
+    """Draws the shots, initialises the adapter, orders and crops the images."""
+
+    def __post_init__(self) -> None:
+        _require(self.steps_per_shot >= 0, "steps_per_shot", self.steps_per_shot, "0 or more")
+        _require(self.base_steps >= 0, "base_steps", self.base_steps, "0 or more")
+        _require(self.steps_per_shot + self.base_steps >= 1, "steps_per_shot", 0, "at least one step")
+        _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        for field in ("learning_rate", "minimum_learning_rate", "weight_decay"):
+            value = getattr(self, field)
+            _require(math.isfinite(value) and value >= 0, field, value, "a number of 0 or more")
+        _require(0 < self.crop_minimum <= 1, "crop_minimum", self.crop_minimum, "a share above 0, at most 1")
+        _require(0 <= self.seed < 2**31, "seed", self.seed, "a whole number from 0 to 2147483647")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which images, and how classes are put into words."""
+
+    shots: int | None = None
+    """Images per class to learn from; all of them if not given."""
+    template: str = "a photo of a {}."
+    """Prompt of a class; `{}` stands for its name."""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """An image that cannot be read: stop, or leave it out and say how many were."""
+
+    def __post_init__(self) -> None:
+        _require(self.shots is None or self.shots >= 1, "shots", self.shots, "1 or more")
+        _require(self.template.count("{}") == 1, "template", self.template, "exactly one {} for the class name")
+        _require(self.on_bad_image in ("error", "skip"), "on_bad_image", self.on_bad_image, "error or skip")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything that determines a trained classifier besides the images themselves.
+
+    An alias such as ``qlora`` for a method sets the base precision too and is stored as what it stands for.
+    """
+
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    method: MethodConfig = dataclasses.field(default_factory=MethodConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+
+    def __post_init__(self) -> None:
+        method, quantize = resolve_alias(self.method.method, self.model.quantize)
+        if method != self.method.method:
+            object.__setattr__(self, "method", dataclasses.replace(self.method, method=method))
+            object.__setattr__(self, "model", dataclasses.replace(self.model, quantize=quantize))
+
+    def replace(self, **settings: Any) -> Recipe:
+        """A copy with some settings changed, named as on the command line: ``recipe.replace(rank=4, shots=16)``.
+
+        Raises:
+            UnknownNameError: No setting has this name.
+            InputError: A value is out of range or of the wrong type.
+        """
+        changes: dict[str, dict[str, Any]] = {}
+        for name, value in settings.items():
+            if name not in SETTINGS:
+                raise UnknownNameError("setting", name, SETTINGS)
+            changes.setdefault(SETTINGS[name], {})[name] = value
+        sections = {}
+        for section, values in changes.items():
+            current = getattr(self, section)
+            sections[section] = dataclasses.replace(current, **{k: _coerced(current, k, v) for k, v in values.items()})
+        return dataclasses.replace(self, **sections)
+
+    def settings(self) -> dict[str, Any]:
+        """All settings by name, flat."""
+        return {name: getattr(getattr(self, section), name) for name, section in SETTINGS.items()}
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Nested plain values, as in a recipe file or a record."""
+        return {
+            section: {name: list(value) if isinstance(value, tuple) else value for name, value in vars(config).items()}
+            for section, config in vars(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, sections: Mapping[str, Mapping[str, Any]], base: Recipe | None = None) -> Recipe:
+        """Read what ``to_dict`` or a recipe file gives, on top of ``base``; unknown sections and keys are refused."""
+        recipe = base or cls()
+        known = {field.name for field in dataclasses.fields(cls)}
+        for section, values in sections.items():
+            if section not in known:
+                raise UnknownNameError("recipe section", section, known)
+            if not isinstance(values, Mapping):
+                raise InputError(f"recipe section [{section}] is {values!r}; expected a table of settings")
+            for name in values:
+                if SETTINGS.get(name) != section:
+                    raise UnknownNameError(
+                        f"setting in [{section}]", name, [n for n, s in SETTINGS.items() if s == section]
+                    )
+            recipe = recipe.replace(**values)
+        return recipe
+
+    def steps(self, shots: int) -> int:
+        """Optimiser steps for this many shots."""
+        return self.training.base_steps + self.training.steps_per_shot * shots
+
+
+SETTINGS: dict[str, str] = {setting: section for section, config in vars(Recipe()).items() for setting in vars(config)}
+"""Every setting and the section of the recipe it belongs to. Names are unique over all sections."""
+
+_Value = TypeVar("_Value")
+
+
+def _coerced(section: object, name: str, value: Any) -> Any:
+    """TOML and JSON have lists for tuples and whole numbers for floats; anything else must already fit."""
+    default = next(f.default for f in dataclasses.fields(section) if f.name == name)  # type: ignore[arg-type]
+    if isinstance(default, tuple) and isinstance(value, list):
+        return tuple(value)
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    expected = (int, type(None)) if name == "shots" else (type(default),)
+    if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
+        wanted = " or ".join(t.__name__ for t in expected)
+        raise InputError(f"{name.replace('_', '-')} is {value!r}; expected {wanted}")
+    return value
+
+
+_BUILTIN_TRAINING = {"base_steps": 60, "steps_per_shot": 8, "crop_minimum": 0.6, "flip": False, "dropout": 0.0}
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": {
+        # CLIP-LoRA's fixed hyper-parameters are the dataclasses' defaults.
+        "zero-shot": {},
+        "lora": {},
+        "dora": {},
+        # CLIP-LoRA-XS keeps them all but the rank (its table 1).
+        "lora-xs": {"rank": 32},
+    },
+    "builtin": {
+        "zero-shot": {},
+        "lora": {**_BUILTIN_TRAINING, "rank": 8, "learning_rate": 4e-3},
+        "dora": {**_BUILTIN_TRAINING, "rank": 8, "learning_rate": 4e-3},
+        "lora-xs": {**_BUILTIN_TRAINING, "rank": 16, "learning_rate": 3e-2},
+    },
+}
+"""Preset -> method -> settings that differ from the dataclasses' defaults."""
+
+
+def preset_recipe(preset: str, method: str, quantize: Quantization = "none") -> Recipe:
+    """The recipe of a preset for a method (or alias).
+
+    Raises:
+        UnknownNameError: No such preset, or no such method.
+    """
+    if preset not in PRESETS:
+        raise UnknownNameError("preset", preset, PRESETS)
+    return Recipe().replace(**PRESETS[preset][method_spec(method).name], quantize=quantize).replace(method=method)
+
+
+def default_preset(model: str) -> str:
+    """The published settings are for models of CLIP's size; the built-in one, a hundred times smaller, has its own."""
+    return "builtin" if model == "builtin" else "paper"
+
+
+def read_recipe(path: Path, base: Recipe | None = None) -> Recipe:
+    """Read a TOML recipe file on top of ``base``.
+
+    Raises:
+        InputError: The file is missing or is not TOML, or a section, key or value does not fit.
+    """
+    try:
+        sections = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"recipe {path} does not exist") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"recipe {path} cannot be read: {error}") from error
+    return Recipe.from_dict(sections, base)

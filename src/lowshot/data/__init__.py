@@ -1,0 +1,30 @@
+"""Data: tasks, their sources, the draw of shots, decoding and cropping, prompts."""
+
+from .builtin import BUILTIN_TASKS, builtin_task
+from .folder import read_folder
+from .images import FileImages, ImagesOnDemand, MemoryImages, as_pixels, decode_image
+from .prompts import class_prompts
+from .shots import Draw, draw_from, draw_shots
+from .sources import load_task, task_of_arrays
+from .task import Examples, Images, Pixels, Task
+
+__all__ = [
+    "BUILTIN_TASKS",
+    "Draw",
+    "Examples",
+    "FileImages",
+    "Images",
+    "ImagesOnDemand",
+    "MemoryImages",
+    "Pixels",
+    "Task",
+    "as_pixels",
+    "builtin_task",
+    "class_prompts",
+    "decode_image",
+    "draw_from",
+    "draw_shots",
+    "load_task",
+    "read_folder",
+    "task_of_arrays",
+]

@@ -1,0 +1,249 @@
+"""The built-in tasks: together they are the offline benchmark ``builtin``.
+
+``digits`` are real scans of handwriting. ``digits-wild`` are the same scans in colour and clutter. The others are
+glyphs in fonts, and mostly in styles, that pre-training of the built-in model never saw. Every image is fixed by its
+identity, and so are the splits: no global random state, no call order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UnknownNameError
+from .glyphs import HELD_OUT_FONTS, characters_of, glyph_name, render_glyph
+from .images import MemoryImages
+from .task import Examples, Pixels, Task
+
+SIDE = 32
+"""Height and width of a drawn picture, pixels. The scans of ``digits`` are 8 x 8."""
+_DIGITS = tuple(glyph_name(d) for d in "0123456789")
+Ink = NDArray[np.float64]
+"""Share of each pixel that is covered, ``(height, width)`` in [0, 1]."""
+
+
+def _generator(identity: str) -> np.random.Generator:
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big"))
+
+
+def _split(examples: Examples) -> tuple[Examples, Examples, Examples]:
+    """Three tenths of each class to train on, two to validate, half to test, by the hash of the identity."""
+    order = sorted(range(len(examples)), key=lambda i: hashlib.sha256(examples.identities[i].encode()).digest())
+    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
+    for label in np.unique(examples.labels):
+        members = [i for i in order if examples.labels[i] == label]
+        test, validation = len(members) - len(members) // 2, len(members) // 5
+        parts[2].extend(members[:test])
+        parts[1].extend(members[test : test + validation])
+        parts[0].extend(members[test + validation :])
+    train, validation_part, test_part = (examples.subset(sorted(part)) for part in parts)
+    return train, validation_part, test_part
+
+
+def _task(name: str, class_names: Sequence[str], examples: Examples, summary: str) -> Task:
+    train, validation, test = _split(examples)
+    return Task(name, tuple(class_names), train, validation, test, summary)
+
+
+# -- scanned digits ----------------------------------------------------------------------------------------------------
+
+
+def _scans() -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
+    """Grey scans ``(1797, 8, 8)``, labels, and identities made of their content."""
+    from sklearn.datasets import load_digits
+
+    scans = load_digits()
+    grey = np.round(scans.images * (255 / 16)).astype(np.uint8)
+    labels = scans.target.astype(np.int64)
+    seen: dict[str, int] = {}
+    identities = []
+    for label, image in zip(labels, grey, strict=True):
+        content = f"digits/{label}/{hashlib.sha256(image.tobytes()).hexdigest()[:16]}"
+        seen[content] = seen.get(content, 0) + 1
+        identities.append(f"{content}/{seen[content]}")
+    return grey, labels, tuple(identities)
+
+
+def _digits(summary: str) -> Task:
+    grey, labels, identities = _scans()
+    images = MemoryImages(np.repeat(grey[..., None], 3, axis=3))
+    return _task("digits", _DIGITS, Examples(images, labels, identities), summary)
+
+
+def _digits_wild(summary: str) -> Task:
+    grey, labels, identities = _scans()
+    pictures = [_in_the_wild(scan / 255.0, identity) for scan, identity in zip(grey, identities, strict=True)]
+    return _task("digits-wild", _DIGITS, Examples(MemoryImages(np.stack(pictures)), labels, identities), summary)
+
+
+def _in_the_wild(scan: Ink, identity: str) -> Pixels:
+    """One scan somewhere on a textured ground, in two colours that may differ more in hue than in brightness."""
+    generator = _generator("wild/" + identity)
+    side = int(generator.integers(16, 29))
+    ink = np.zeros((SIDE, SIDE))
+    top, left = generator.integers(0, SIDE - side + 1, 2)
+    ink[top : top + side, left : left + side] = _resized(scan, (side, side))
+    return _painted(ink, generator, texture=0.22, grain=0.04)
+
+
+# -- glyphs ------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _GlyphTask:
+    characters: str
+    fonts: tuple[str, ...]
+    style: Callable[[Ink, np.random.Generator], Pixels]
+    images_per_class: int = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class _GlyphImages:
+    """Pictures drawn from their identities when asked for, and kept."""
+
+    task: _GlyphTask
+    items: tuple[tuple[str, str, str], ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Pixels:
+        return _drawn(self.task, *self.items[index])
+
+
+@functools.lru_cache(maxsize=20_000)  # 60 MB when full
+def _drawn(task: _GlyphTask, character: str, font: str, identity: str) -> Pixels:
+    return task.style(render_glyph(font, character) / 255.0, _generator(identity))
+
+
+def _glyphs(name: str, summary: str) -> Task:
+    task = _GLYPH_TASKS[name]
+    items, labels = [], []
+    for label, character in enumerate(task.characters):
+        fonts = [font for font in task.fonts if character in characters_of(font)]
+        for number in range(task.images_per_class):
+            font = fonts[number % len(fonts)]
+            items.append((character, font, f"{name}/{glyph_name(character)}/{font}/{number}"))
+            labels.append(label)
+    identities = tuple(identity for *_, identity in items)
+    examples = Examples(_GlyphImages(task, tuple(items)), np.asarray(labels, dtype=np.int64), identities)
+    return _task(name, [glyph_name(c) for c in task.characters], examples, summary)
+
+
+def _resized(ink: Ink, shape: tuple[int, int]) -> Ink:
+    from PIL import Image
+
+    resized = Image.fromarray(ink.astype(np.float32)).resize(shape[::-1], Image.Resampling.BICUBIC)
+    clipped: Ink = np.clip(np.asarray(resized, dtype=np.float64), 0.0, 1.0)
+    return clipped
+
+
+def _placed(ink: Ink, generator: np.random.Generator, *, turn: float, extent: tuple[float, float]) -> Ink:
+    """The glyph turned by up to ``turn`` radians, slanted, scaled to a share of the frame, moved, ``(SIDE, SIDE)``."""
+    from PIL import Image
+
+    angle, slant = generator.uniform(-turn, turn), generator.uniform(-turn, turn)
+    share = generator.uniform(*extent)
+    matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = matrix @ np.array([[1.0, slant], [0.0, 1.0]]) * (len(ink) / (SIDE * 2)) / share
+    middle = SIDE + generator.uniform(-1, 1, 2) * (1.0 - min(share, 1.0)) * SIDE
+    offset = len(ink) / 2 - matrix @ middle
+    coefficients = (*matrix[0], offset[0], *matrix[1], offset[1])
+    drawn = Image.fromarray(ink.astype(np.float32)).transform(
+        (2 * SIDE, 2 * SIDE), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR
+    )
+    halved: Ink = np.asarray(drawn, dtype=np.float64).reshape(SIDE, 2, SIDE, 2).mean((1, 3))
+    return np.clip(halved, 0.0, 1.0)
+
+
+def _painted(ink: Ink, generator: np.random.Generator, *, texture: float, grain: float) -> Pixels:
+    """Ink in one colour on textured ground of another, with grain, as bytes ``(H, W, 3)``."""
+    height, width = ink.shape
+    ground, pen = generator.uniform(0, 1, 3), generator.uniform(0, 1, 3)
+    while np.abs(ground - pen).max() < 0.45:  # legible, if only by hue
+        pen = generator.uniform(0, 1, 3)
+    pattern = np.stack([_resized(generator.uniform(0, 1, (7, 7)), (height, width)) for _ in range(3)], axis=-1)
+    picture = ground + texture * 2 * (pattern - 0.5)
+    picture = picture + (pen - picture) * ink[..., None]
+    picture = picture + generator.normal(0, grain, picture.shape)
+    return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+
+
+def _photographed(ink: Ink, generator: np.random.Generator) -> Pixels:
+    """Turned, slanted and coloured, as in a snapshot."""
+    return _painted(_placed(ink, generator, turn=0.35, extent=(0.6, 1.1)), generator, texture=0.15, grain=0.05)
+
+
+def _outlined(ink: Ink, generator: np.random.Generator) -> Pixels:
+    """Only the contour of the glyph is drawn."""
+    from scipy.ndimage import gaussian_filter
+
+    soft = gaussian_filter(ink, 1.2)
+    contour = np.clip(1.0 - np.abs(soft - 0.5) / 0.42, 0, 1)
+    return _painted(_placed(contour, generator, turn=0.2, extent=(0.75, 1.1)), generator, texture=0.1, grain=0.03)
+
+
+def _worn(ink: Ink, generator: np.random.Generator) -> Pixels:
+    """Ten pixels high, two bars torn off, strong grain."""
+    placed = _placed(ink, generator, turn=0.15, extent=(0.75, 1.05))
+    for _ in range(2):
+        top, left = generator.integers(0, SIDE - 9, 2)
+        height, width = generator.integers(3, 10, 2)
+        placed[top : top + height, left : left + width] = 0.0
+    lost = int(generator.integers(10, 15))
+    coarse = _resized(_resized(placed, (lost, lost)), (SIDE, SIDE))
+    return _painted(coarse, generator, texture=0.1, grain=0.12)
+
+
+def _screened(ink: Ink, generator: np.random.Generator) -> Pixels:
+    """Printed as stripes of a screen, some of the glyph missing between them."""
+    placed = _placed(ink, generator, turn=0.2, extent=(0.8, 1.1))
+    period, angle, phase = generator.uniform(3.0, 5.0), generator.uniform(0, np.pi), generator.uniform(0, 2 * np.pi)
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    wave = np.sin((rows * np.sin(angle) + columns * np.cos(angle)) * 2 * np.pi / period + phase)
+    return _painted(placed * (wave > -0.35), generator, texture=0.12, grain=0.05)
+
+
+_STIX = HELD_OUT_FONTS[:4]
+_GLYPH_TASKS = {
+    "letters": _GlyphTask("ABCDEFGHIJKLMNOPQRSTUVWXYZ", HELD_OUT_FONTS, _worn, 80),
+    "greek": _GlyphTask("ΓΔΘΛΞΠΣΦΨΩαβγδεζηθικλμνξπρστυφχψω", _STIX, _photographed),
+    "cyrillic": _GlyphTask("БВГДЖЗИЙКЛПУФЦЧШЩЪЫЭЮЯЂЄЉЊЋЏѢѲ", _STIX, _outlined),
+    "accents": _GlyphTask("àáâãäåāăçćĉċčèéêëēĕėęěĝğġģñńņňòóôõöōŏőøśŝşšùúûüũūŭůűųýÿŷžźż", _STIX, _photographed),
+    "symbols": _GlyphTask(
+        "!#$%&*+=?@§¶©®£€¥¢<>[]{}()/†‡←↑→↓↔↕↖↗↘↙⇐⇑⇒⇓⇔∀∂∃∇∈∉∋∏∑√∝∞∟∠∧∨∩∪∫∬∮∴∵≃≅≈≠≡≤≥≪≫⊂⊃⊄⊆⊇⊕⊖⊗⊙⊢⊣⊤⊥■□▲△▼▽◆◇○●★☆♀♂♠♣♥♦♩♪",
+        _STIX,
+        _screened,
+    ),
+}
+
+_BUILDERS: dict[str, tuple[str, Callable[[str], Task]]] = {
+    "digits": ("scans of handwritten digits, 8 x 8 pixels (scikit-learn)", _digits),
+    "digits-wild": ("the scans in random colours, places and sizes on textured ground", _digits_wild),
+    "letters": ("Latin capitals, worn and torn, at 10 to 14 pixels", functools.partial(_glyphs, "letters")),
+    "greek": ("Greek letters turned, slanted and coloured", functools.partial(_glyphs, "greek")),
+    "cyrillic": ("Cyrillic capitals as contours", functools.partial(_glyphs, "cyrillic")),
+    "accents": ("Latin letters that differ in their accents alone", functools.partial(_glyphs, "accents")),
+    "symbols": ("signs, arrows and operators printed through a screen", functools.partial(_glyphs, "symbols")),
+}
+
+BUILTIN_TASKS = {name: summary for name, (summary, _) in _BUILDERS.items()}
+"""Name -> one line on its images."""
+
+
+@functools.cache
+def builtin_task(name: str) -> Task:
+    """A built-in task by name.
+
+    Raises:
+        UnknownNameError: There is none of this name.
+    """
+    if name not in _BUILDERS:
+        raise UnknownNameError("task", name, _BUILDERS)
+    summary, build = _BUILDERS[name]
+    return build(summary)

@@ -1,0 +1,187 @@
+"""Decoding of image files, and where decoded images are kept.
+
+Pillow decodes; what it leaves to the caller is done here: size caps before anything is decoded, EXIF orientation,
+16-bit grey levels scaled instead of clipped, transparency laid on white.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..errors import DataError
+from .task import Images, Pixels
+
+MAXIMUM_PIXELS = 50_000_000
+"""Width times height above which an image is refused from its header alone."""
+MAXIMUM_ASPECT_RATIO = 50
+"""Longer side over shorter side above which an image is refused: resizing the short side would explode the long one."""
+BACKGROUND = (255, 255, 255)
+"""What shows through transparent pixels."""
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""File names that end so are taken for images when a folder is listed."""
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow may decode, whatever the file's name: its other plugins are rare, and one of them runs Ghostscript."""
+
+
+def decode_image(source: Path | bytes) -> Pixels:
+    """Decode one image as it is meant to be seen.
+
+    Args:
+        source: A file, or the bytes of one. Of an animation the first frame is taken.
+
+    Returns:
+        RGB pixels ``(height, width, 3)``, ``uint8``.
+
+    Raises:
+        DataError: Missing, unreadable, truncated, not an image, too large or too narrow; the message names the file.
+    """
+    name = str(source) if isinstance(source, Path) else "image"
+    with (
+        _decoding(name),
+        Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=FORMATS) as image,
+    ):
+        return _decoded(image, name)
+
+
+@contextlib.contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Whatever Pillow raises becomes a DataError that names the image; whatever it warns of is passed over."""
+    try:
+        with warnings.catch_warnings():
+            # Of many pixels, where our own, lower cap stands in its place; of damaged EXIF data, which harms no pixel.
+            warnings.filterwarnings("ignore", module="PIL")
+            yield
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{name} does not exist") from None
+    except IsADirectoryError:
+        raise DataError(f"{name} is a folder; expected an image file") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{name} is not an image; expected one of {', '.join(FORMATS)}") from None
+    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ... for damaged files
+        raise DataError(f"{name} cannot be decoded: {error}") from error
+
+
+def _decoded(image: Image.Image, name: str) -> Pixels:
+    _check_size(*image.size, name)
+    image.load()
+    return _as_rgb(ImageOps.exif_transpose(image), name)
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MAXIMUM_PIXELS:
+        raise DataError(f"{name} has {width} x {height} pixels; expected at most {MAXIMUM_PIXELS:,} in all")
+    if max(width, height, 1) > MAXIMUM_ASPECT_RATIO * min(width, height):
+        raise DataError(f"{name} has {width} x {height} pixels; expected sides within 1:{MAXIMUM_ASPECT_RATIO}")
+
+
+def _as_rgb(image: Image.Image, name: str) -> Pixels:
+    if image.mode.startswith("I") or image.mode == "F":  # more than 8 bits of grey: convert("RGB") would clip at 255
+        levels, white = np.asarray(image, dtype=np.float64), 1 if image.mode == "F" else 65535
+        if not (levels.min() >= 0 and levels.max() <= white):  # NaN is neither
+            raise DataError(f"{name} has grey levels from {levels.min():g} to {levels.max():g}; expected 0 to {white}")
+        image = Image.fromarray(np.round(levels * (255 / white)).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+        image = Image.alpha_composite(ground, image)
+    return np.asarray(image.convert("RGB"))
+
+
+def as_pixels(image: object) -> Pixels:
+    """What Python callers pass as an image, decoded: a path, a PIL image, or an array.
+
+    Arrays are ``(height, width)`` or ``(height, width, 3)``, ``uint8`` in 0..255 or floating point in [0, 1].
+
+    Raises:
+        DataError: It is none of these, out of range, or as for ``decode_image``.
+    """
+    if isinstance(image, str | Path):
+        return decode_image(Path(image))
+    if isinstance(image, Image.Image):
+        with _decoding("image"):  # a PIL image may be a file that nobody has read yet
+            return _decoded(image, "image")
+    if isinstance(image, np.ndarray):
+        return _array_as_pixels(image)
+    raise DataError(f"an image is a {type(image).__name__}; expected a path, a PIL image or a NumPy array")
+
+
+def _array_as_pixels(array: np.ndarray) -> Pixels:
+    if array.ndim == 2:
+        array = np.repeat(array[:, :, None], 3, axis=2)
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise DataError(f"an image array has shape {array.shape}; expected (height, width) or (height, width, 3)")
+    _check_size(array.shape[1], array.shape[0], "an image array")
+    if array.dtype == np.uint8:
+        return array
+    if np.issubdtype(array.dtype, np.floating) and array.min() >= 0 and array.max() <= 1:
+        return np.round(array * 255).astype(np.uint8)
+    extent = f" from {array.min()} to {array.max()}" if np.issubdtype(array.dtype, np.number) else ""
+    raise DataError(
+        f"an image array has values of {array.dtype}{extent}; expected uint8 in 0..255 or floating point in [0, 1]"
+    )
+
+
+class FileImages:
+    """Images in files, decoded when first asked for and then kept, up to a cap on memory.
+
+    Args:
+        paths: One file per image.
+        capacity_bytes: Decoded images kept at most; the least recently used go first.
+    """
+
+    def __init__(self, paths: Sequence[Path], capacity_bytes: int = 1 << 30) -> None:
+        self.paths = tuple(paths)
+        self.capacity_bytes = capacity_bytes
+        self._kept: collections.OrderedDict[int, Pixels] = collections.OrderedDict()
+        self._kept_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Pixels:
+        if index in self._kept:
+            self._kept.move_to_end(index)
+            return self._kept[index]
+        pixels = decode_image(self.paths[index])
+        self._kept[index] = pixels
+        self._kept_bytes += pixels.nbytes
+        while self._kept_bytes > self.capacity_bytes:
+            self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
+        return pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagesOnDemand:
+    """What Python callers pass as images (see ``as_pixels``), decoded when asked for and not kept."""
+
+    sources: Sequence[object] | Images
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, index: int) -> Pixels:
+        return as_pixels(self.sources[index])
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryImages:
+    """Images already decoded: an array ``(N, height, width, 3)`` or a list of images of any sizes."""
+
+    pixels: Sequence[Pixels] | np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> Pixels:
+        return self.pixels[index]

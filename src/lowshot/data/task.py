@@ -1,0 +1,115 @@
+"""A task: labelled images in up to three splits, and the names of their classes."""
+
+from __future__ import annotations
+
+import dataclasses
+import unicodedata
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+
+Pixels = NDArray[np.uint8]
+"""One decoded image: ``(height, width, 3)``, RGB, 0 to 255."""
+
+
+class Images(Protocol):
+    """A fixed sequence of images that are decoded when asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Pixels: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Labelled images of one split.
+
+    Args:
+        images: N images.
+        labels: Index of each image's class, ``(N,)``.
+        identities: A name for each image that no move, sort or second reading changes; shots are drawn by it.
+    """
+
+    images: Images
+    labels: NDArray[np.int64]
+    identities: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.images) == len(self.labels) == len(self.identities):
+            raise DataError(
+                f"{len(self.images)} images have {len(self.labels)} labels and {len(self.identities)} identities; "
+                "expected one of each for every image"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> Examples:
+        """The examples at these indices, in their order."""
+        chosen = [int(i) for i in indices]
+        return Examples(
+            images=ImageSubset(self.images, chosen),
+            labels=self.labels[chosen],
+            identities=tuple(self.identities[i] for i in chosen),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSubset:
+    """Some images of a sequence, still decoded only when asked for."""
+
+    images: Images
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Pixels:
+        return self.images[self.indices[index]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is to be learnt.
+
+    Args:
+        name: Short name, as on the command line.
+        class_names: Class names in label order, as they go into prompts.
+        train: Where shots are drawn from.
+        validation: For choosing settings; may be None.
+        test: For the reported figures; may be None.
+        summary: One line on what the images are.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Examples
+    validation: Examples | None = None
+    test: Examples | None = None
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.class_names) < 2:
+            raise DataError(f"{self.name} has {len(self.class_names)} class(es); expected at least 2")
+        self._check_names()
+        for split in (self.train, self.validation, self.test):
+            if split is not None and not set(split.labels.tolist()) <= set(range(len(self.class_names))):
+                extent = f"{split.labels.min()} to {split.labels.max()}"
+                raise DataError(f"{self.name} has labels from {extent}; expected 0 to {len(self.class_names) - 1}")
+
+    def _check_names(self) -> None:
+        """No two names may make the same prompt: CLIP's tokenizers drop case and extra spaces and compose accents."""
+        read_as: dict[str, str] = {}
+        for name in self.class_names:
+            words = " ".join(unicodedata.normalize("NFC", name.replace("_", " ")).casefold().split())
+            if not words:
+                raise DataError(f"{self.name} has a class without a name, {name!r}")
+            if name == read_as.get(words):
+                raise DataError(f"{self.name} names a class twice: {name}")
+            if words in read_as:
+                raise DataError(f"{self.name}: classes {read_as[words]!r} and {name!r} differ only in case or spaces")
+            read_as[words] = name

@@ -1,0 +1,82 @@
+"""The errors lowshot raises.
+
+LowshotError
+├── InputError            what was given cannot be used (also a ValueError); exit status 2
+│   ├── UnknownNameError  a name that is in no list; the message offers the nearest
+│   ├── DataError         images, folders, labels
+│   ├── AdapterError      a saved adapter that is incomplete, damaged or of another backbone
+│   ├── OutputError       a place that cannot be written
+│   └── MissingExtraError an optional package that is not installed
+├── NotFittedError        asked to predict before fit (also a ValueError and an AttributeError); exit status 2
+└── RunError              work that began and failed; exit status 1
+
+Every message names the thing, what was got, what was expected and, where there is one, the next step.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LowshotError(Exception):
+    """Everything lowshot raises on purpose."""
+
+    exit_status = 1
+
+
+class InputError(LowshotError, ValueError):
+    """What the user gave cannot be used."""
+
+    exit_status = 2
+
+
+class UnknownNameError(InputError):
+    """A name that is in no list.
+
+    Args:
+        what: The kind of thing, such as ``"method"``.
+        name: The name that was given.
+        known: The names that exist.
+    """
+
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+        super().__init__(f"unknown {what} {name!r}; {hint}")
+
+
+class DataError(InputError):
+    """Images, folders or labels that cannot be used."""
+
+
+class AdapterError(InputError):
+    """A saved adapter that is incomplete, damaged or belongs to another backbone."""
+
+
+class OutputError(InputError):
+    """A place that cannot be written, or that already holds something."""
+
+
+class MissingExtraError(InputError):
+    """An optional package is not installed.
+
+    Args:
+        package: The package that could not be imported.
+        extra: The extra of lowshot that brings it.
+        purpose: What it is needed for.
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package {package}: pip install 'lowshot[{extra}]'")
+
+
+class NotFittedError(LowshotError, ValueError, AttributeError):
+    """A classifier was asked to predict before it was fitted."""
+
+    exit_status = 2
+
+
+class RunError(LowshotError):
+    """Work that began and failed."""

@@ -1,0 +1,110 @@
+"""Writing so that nothing is lost: everything appears whole under its name, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .errors import OutputError
+
+
+def canonical_json(value: Any) -> str:
+    """JSON text that is the same for equal values: sorted keys, two spaces, one newline at the end.
+
+    Raises:
+        ValueError: A number is NaN or infinite, which JSON cannot say.
+    """
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def refuse_existing(path: Path) -> None:
+    """Say early that an output folder is taken or cannot be made, before hours are spent on what should go there.
+
+    Raises:
+        OutputError: ``path`` exists and is not an empty folder, or its parent cannot be written.
+    """
+    if path.is_dir() and not path.is_symlink() and os.access(path, os.R_OK) and not any(path.iterdir()):
+        return
+    if path.exists() or path.is_symlink():
+        raise OutputError(f"output {path} already exists; choose another folder or remove it")
+    parent = next(p for p in path.absolute().parents if p.exists())
+    try:
+        tempfile.TemporaryDirectory(dir=parent).cleanup()  # only trying tells: permissions, read-only disks, /proc
+    except OSError as error:
+        raise OutputError(f"output {path} cannot be made: {parent}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _os_errors_about(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"output {path} cannot be written: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def folder_written_aside(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; on success it is synced and renamed to ``path``.
+
+    If the block raises, or the process dies, ``path`` is as it was: absent or an empty folder.
+
+    Raises:
+        OutputError: ``path`` exists and is not empty, or cannot be written.
+    """
+    refuse_existing(path)
+    path = path.absolute()
+    with _os_errors_about(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    try:
+        with _os_errors_about(path):
+            yield aside
+            for made in (*aside.rglob("*"), aside):
+                made.chmod(0o755 if made.is_dir() else 0o644)  # temporary and safetensors files are made private
+                _sync(made)
+            if path.exists():
+                path.rmdir()
+            aside.rename(path)
+            _sync(path.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace one file by ``text``: written aside, synced, renamed.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    with _os_errors_about(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            aside = Path(file.name)
+            try:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+                aside.chmod(0o644)
+                aside.replace(path)
+            except BaseException:
+                aside.unlink(missing_ok=True)
+                raise
+        _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # Windows has no handle on a folder that could be synced.
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,66 @@
+"""The names of the methods, known without importing torch. What they do lives in ``adapters`` and ``training``."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from .errors import UnknownNameError
+
+Kind = Literal["weights", "features", "prompts"]
+Quantization = Literal["none", "nf4"]
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodSpec:
+    """What is known of a method before anything is loaded."""
+
+    name: str
+    kind: Kind
+    """``weights`` trains inside the backbone, ``features`` on its frozen features, ``prompts`` on its text input."""
+    summary: str
+
+
+METHODS = {
+    spec.name: spec
+    for spec in (
+        MethodSpec("zero-shot", "features", "cosine similarity of image and class prompt; nothing is trained"),
+        MethodSpec("lora", "weights", "CLIP-LoRA: low-rank updates in both towers (arXiv 2405.18541)"),
+        MethodSpec(
+            "lora-xs", "weights", "only an r x r matrix per projection, between its singular vectors (2405.17604)"
+        ),
+        MethodSpec("dora", "weights", "LoRA on the direction of each weight, its magnitude trained apart (2402.09353)"),
+    )
+}
+
+ALIASES: dict[str, tuple[str, Quantization]] = {
+    "qlora": ("lora", "nf4"),
+    "qlora-xs": ("lora-xs", "nf4"),
+    "qdora": ("dora", "nf4"),
+}
+"""Method and base precision are two choices; these names make both at once."""
+
+
+def method_spec(name: str) -> MethodSpec:
+    """The method of this name or alias.
+
+    Raises:
+        UnknownNameError: There is none; the message offers the nearest names.
+    """
+    method, _ = resolve_alias(name, "none")
+    if method not in METHODS:
+        raise UnknownNameError("method", name, [*METHODS, *ALIASES])
+    return METHODS[method]
+
+
+def resolve_alias(method: str, quantize: Quantization) -> tuple[str, Quantization]:
+    """Split names such as ``qlora`` into method and base precision; other names pass through."""
+    return ALIASES.get(method, (method, quantize))
+
+
+def display_name(method: str, quantize: str) -> str:
+    """The alias of a combination where it has one, else ``method+quantize``: the inverse of ``resolve_alias``."""
+    for alias, combination in ALIASES.items():
+        if combination == (method, quantize):
+            return alias
+    return method if quantize == "none" else f"{method}+{quantize}"

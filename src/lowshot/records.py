@@ -1,0 +1,141 @@
+"""What a run leaves behind: one result with its provenance, as plain JSON. Reports are derived from these alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import InputError
+
+RECORD_FORMAT = 1
+"""Changes when a field changes its meaning."""
+_PACKAGES = ("lowshot", "torch", "transformers", "peft", "bitsandbytes", "numpy", "pillow", "scikit-learn")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """One classifier: what was asked, what it cost, how well it did. Accuracies are fractions in [0, 1]."""
+
+    task: str
+    """Name of the data."""
+    method: str
+    """Method, or the name of a rival outside lowshot."""
+    quantize: str
+    """Precision of the frozen weights."""
+    shots: int
+    """Images per class; 0 where nothing was learnt from images."""
+    seed: int
+    recipe: Mapping[str, Any]
+    """All settings (``Recipe.to_dict()``); empty for a rival."""
+    classes: tuple[str, ...]
+    """Class names in label order."""
+    model: Mapping[str, Any]
+    """Backbone: ``id``, ``revision``, ``weights_sha256``; empty for a rival."""
+    draw: tuple[str, ...]
+    """Identities of the images learnt from."""
+    trainable_parameters: int
+    total_parameters: int
+    adapter_bytes: int
+    """Size of the saved tensors; 0 where none are saved."""
+    steps: int
+    train_seconds: float
+    """Wall time of training alone, without loading and evaluation."""
+    peak_memory_bytes: int
+    """Peak resident set of the process during training (CPU), or peak allocated on the device (CUDA)."""
+    final_loss: float | None = None
+    """Mean training loss over the last tenth of the steps."""
+    metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """``accuracy``, ``images`` and ``split`` where it was evaluated."""
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """When, where and with what: ``provenance()``."""
+    format: int = RECORD_FORMAT
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunRecord:
+        """Read what ``to_dict`` gave.
+
+        Raises:
+            InputError: A field is missing or unknown, or the record was written by a newer lowshot.
+        """
+        if values.get("format") != RECORD_FORMAT:
+            raise InputError(f"record has format {values.get('format')!r}; this lowshot reads {RECORD_FORMAT}")
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - set(fields))
+        required = {n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
+        missing = sorted(required - set(values))
+        if unknown or missing:
+            raise InputError(f"record lacks {missing} and has unknown {unknown}; expected the fields of a RunRecord")
+        as_tuples = {name: tuple(values[name]) for name in ("classes", "draw")}
+        return cls(**{**values, **as_tuples})
+
+
+def provenance() -> dict[str, Any]:
+    """When, where and with what something was computed."""
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        **_environment(),
+    }
+
+
+@functools.cache
+def _environment() -> dict[str, Any]:
+    return {"versions": _versions(), "hardware": _hardware(), **_commit()}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _hardware() -> dict[str, Any]:
+    accelerator = None
+    if "torch" in sys.modules:  # asking must not be what loads it
+        torch = sys.modules["torch"]
+        accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "accelerator": accelerator,
+        "system": platform.platform(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _commit() -> dict[str, Any]:
+    """Commit of the source tree lowshot runs from, and whether it was changed since; nulls for an installed package."""
+    root = Path(__file__).resolve().parents[2]
+    unknown = {"commit": None, "dirty": None}
+    if not (root / ".git").exists():
+        return unknown
+    try:
+        run = functools.partial(subprocess.run, cwd=root, capture_output=True, text=True, timeout=10, check=True)
+        commit = run(["git", "rev-parse", "HEAD"]).stdout.strip()
+        return {"commit": commit, "dirty": bool(run(["git", "status", "--porcelain", "--untracked-files=no"]).stdout)}
+    except (OSError, subprocess.SubprocessError):
+        return unknown

@@ -1,0 +1,158 @@
+"""The README.md that a saved adapter carries, in the form that the Hugging Face Hub reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ..methods import METHODS, display_name
+from ..records import RunRecord
+from .provenance import commit_text, hardware_text, model_text, versions_text
+from .quantities import duration, images_per_class, percent, share, size
+from .summary import shown_settings
+
+_MOST_CLASSES = 20
+# What the Hub accepts as a model; a folder on somebody's disk is none, and would be refused on upload.
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_FENCE = "```"
+
+
+def model_card(record: RunRecord) -> str:
+    """Markdown with YAML front matter: what the adapter is, how to use it, how it was made, how far to trust it."""
+    about_record = (_front_matter(record), _title(record), _use(), _making(record), _accuracy(record))
+    return "\n".join([*about_record, _limits(), _origin(record)])
+
+
+def _front_matter(record: RunRecord) -> str:
+    tags = dict.fromkeys(("clip", "lora", "few-shot", "lowshot", record.method))
+    lines = ["---", "library_name: lowshot", "pipeline_tag: zero-shot-image-classification"]
+    if _HUB_ID.fullmatch(_backbone(record)):
+        lines.append(f"base_model: {_yaml_string(_backbone(record))}")
+    return _lines([*lines, "tags:", *(f"- {_yaml_string(tag)}" for tag in tags), "---"])
+
+
+def _title(record: RunRecord) -> str:
+    name = display_name(record.method, record.quantize)
+    first = ", ".join(map(_code, record.classes[:_MOST_CLASSES]))
+    more = len(record.classes) - _MOST_CLASSES
+    ending = f", and {more} more" if more > 0 else ""
+    spec = METHODS.get(record.method)
+    return _lines(
+        [
+            f"# {_plain(record.task)}: {_plain(name)} adapter for CLIP",
+            "",
+            f"A [CLIP](https://arxiv.org/abs/2103.00020) image classifier for {len(record.classes)} classes, made by",
+            f"lowshot from {images_per_class(record.shots) if record.shots else 'class names alone'}.",
+            *([f"Method: {spec.summary}."] if spec else []),
+            "",
+            f"Classes ({len(record.classes)}): {first}{ending}.",
+        ]
+    )
+
+
+def _use() -> str:
+    return _lines(
+        [
+            "## Use",
+            "",
+            f"{_FENCE}python",
+            "from lowshot import FewShotClassifier",
+            "",
+            'classifier = FewShotClassifier.from_pretrained("path/to/this/folder")',
+            'print(classifier.predict(["image.png"]))',
+            _FENCE,
+            "",
+            f"{_FENCE}sh",
+            "lowshot predict path/to/this/folder image.png",
+            _FENCE,
+        ]
+    )
+
+
+def _making(record: RunRecord) -> str:
+    settings = shown_settings(record)
+    facts = {
+        "method": display_name(record.method, record.quantize),
+        "images per class": str(record.shots),
+        "seed": str(record.seed),
+        "optimiser steps": f"{record.steps:,}",
+        "training time": duration(record.train_seconds),
+        "peak memory": size(record.peak_memory_bytes),
+        "trainable parameters": f"{record.trainable_parameters:,} of {record.total_parameters:,} "
+        f"({share(record.trainable_parameters, record.total_parameters)} %)",
+        "adapter size": size(record.adapter_bytes),
+        **{name.replace("_", " "): value for name, value in settings.items()},
+    }
+    rows = (f"| {name} | {_cell(value)} |" for name, value in facts.items())
+    return _lines(["## How it was made", "", "| | |", "|:--|:--|", *rows])
+
+
+def _accuracy(record: RunRecord) -> str:
+    metrics = record.metrics
+    if "accuracy" not in metrics:
+        return _lines(["## Accuracy", "", "It was not measured: no labelled test images were given."])
+    images = f" on {metrics['images']:,} images" if metrics.get("images") else ""
+    split = f" of the {_code(metrics['split'])} split" if metrics.get("split") else ""
+    measured = f"{percent(metrics['accuracy'])}{images}{split} of {_code(record.task)}, for this one seed."
+    return _lines(["## Accuracy", "", measured])
+
+
+def _limits() -> str:
+    return _lines(
+        [
+            "## Limits",
+            "",
+            "- It knows these classes only: an image of anything else is given to one of them all the same.",
+            "- A few images per class say little about light, cameras and backgrounds they do not show. Measure on",
+            "  your own images before relying on it.",
+            "- Probabilities are comparisons between the classes, not calibrated odds.",
+            "- It needs the backbone it was trained on, and inherits that model's biases and licence.",
+        ]
+    )
+
+
+def _origin(record: RunRecord) -> str:
+    known = (f"- {name}: {_code(value)}" for name, value in _origin_facts(record) if value)
+    return _lines(["## Provenance", "", *known])
+
+
+def _origin_facts(record: RunRecord) -> Iterator[tuple[str, str]]:
+    origin = record.provenance
+    yield "backbone", model_text(record)
+    yield "date", origin.get("date", "")
+    yield "command", origin.get("command", "")
+    yield "sources", commit_text(origin)
+    yield "versions", versions_text(origin)
+    yield "hardware", hardware_text(origin)
+
+
+def _backbone(record: RunRecord) -> str:
+    return str(record.model.get("id") or "")
+
+
+def _lines(lines: list[str]) -> str:
+    return "\n".join(lines) + "\n"
+
+
+def _yaml_string(text: str) -> str:
+    """A double-quoted YAML scalar: it means the same whatever is in it (``no``, ``1e3``, ``a: b``, line breaks)."""
+    escaped = (f"\\{c}" if c in '"\\' else c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)
+    return f'"{"".join(escaped)}"'
+
+
+def _plain(text: str) -> str:
+    """Text outside a code span: one line, without marks that Markdown or HTML would act on."""
+    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", " ".join(text.split()))
+
+
+def _code(text: str) -> str:
+    """A code span, in which Markdown acts on nothing; its fence is longer than any run of backticks inside."""
+    line = " ".join(text.split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    padding = " " if len(fence) > 1 else ""
+    return f"{fence}{padding}{line}{padding}{fence}"
+
+
+def _cell(text: str) -> str:
+    """A code span in a table, where a bar would end the cell even inside code."""
+    return _code(text).replace("|", "\\|")

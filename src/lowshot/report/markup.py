@@ -1,0 +1,55 @@
+"""HTML and SVG in which text cannot be forgotten to be escaped: only ``Markup`` passes as it is."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+
+_VOID = {"img"}
+
+
+class Markup(str):
+    """A string that is HTML or SVG already."""
+
+
+def escape(value: object) -> Markup:
+    """Text as markup; markup as it is. Lone surrogates (folder names with broken bytes) become question marks."""
+    if isinstance(value, Markup):
+        return value
+    return Markup(html.escape(str(value).encode("utf-8", "replace").decode("utf-8")))
+
+
+def join(parts: Iterable[object]) -> Markup:
+    """All parts, escaped where they are text."""
+    return Markup("".join(map(escape, parts)))
+
+
+def element(tag: str, *children: object, **attributes: object) -> Markup:
+    """One element; children that are text are escaped.
+
+    Args:
+        tag: Name of the element.
+        children: Text or markup.
+        attributes: ``class_`` and ``aria_label`` stand for ``class`` and ``aria-label``; None leaves one out.
+            Fractional numbers keep one digit, which is enough for a drawing.
+    """
+    opening = "".join([tag, *(_attribute(name, value) for name, value in attributes.items() if value is not None)])
+    closing = "" if tag in _VOID else f"</{tag}>"
+    return Markup(f"<{opening}>{join(children)}{closing}")
+
+
+def scrollable(table: Markup, note: str, identity: str) -> Markup:
+    """A table that scrolls inside its own bounds, also by keyboard, below the sentence that says what it is.
+
+    Args:
+        table: The table.
+        note: Names the scrolling region for those who hear the page.
+        identity: Id of the note, unique on the page.
+    """
+    region = element("div", table, class_="scroll", tabindex=0, role="region", aria_labelledby=identity)
+    return join([element("p", note, class_="note", id=identity), region])
+
+
+def _attribute(name: str, value: object) -> str:
+    name = name.rstrip("_").replace("_", "-")
+    return f' {name}="{escape(f"{value:.1f}" if isinstance(value, float) else value)}"'

@@ -1,0 +1,106 @@
+"""Where the words of a chart go so that none covers another."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+
+class Box(NamedTuple):
+    """A rectangle in chart units; y grows downwards."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def overlaps(self, other: Box) -> bool:
+        """Whether the two share any area."""
+        return (
+            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+        )
+
+    def inside(self, other: Box) -> bool:
+        """Whether ``other`` holds all of this one."""
+        return (
+            self.left >= other.left
+            and self.top >= other.top
+            and self.right <= other.right
+            and self.bottom <= other.bottom
+        )
+
+
+def spread(wanted: Sequence[float], heights: Sequence[float], low: float, high: float) -> list[float]:
+    """Centres for a column of boxes: as near to the wanted ones as possible (least squares) without overlap.
+
+    Without the gaps that the boxes need between them, the centres must merely not decrease: that is isotonic
+    regression. Limits are kept as long as all boxes fit between them.
+
+    Args:
+        wanted: Centre that each box would like.
+        heights: Height of each box.
+        low: No box reaches above this.
+        high: No box reaches below this.
+    """
+    if not wanted:
+        return []
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    gaps = [(heights[i] + heights[j]) / 2 for i, j in itertools.pairwise(order)]
+    offsets = [0.0, *itertools.accumulate(gaps)]
+    fitted = _isotonic([wanted[i] - offset for i, offset in zip(order, offsets, strict=True)])
+    first = low + heights[order[0]] / 2
+    last = max(first, high - heights[order[-1]] / 2 - offsets[-1])
+    centres = [0.0] * len(wanted)
+    for i, value, offset in zip(order, fitted, offsets, strict=True):
+        centres[i] = min(max(value, first), last) + offset
+    return centres
+
+
+def _isotonic(values: Sequence[float]) -> list[float]:
+    """The non-decreasing sequence nearest to ``values``: neighbours out of order are pooled to their mean."""
+    pools: list[tuple[float, int]] = []
+    for value in values:
+        total, count = value, 1
+        while pools and pools[-1][0] / pools[-1][1] > total / count:
+            total, count = total + pools[-1][0], count + pools[-1][1]
+            pools.pop()
+        pools.append((total, count))
+    return [total / count for total, count in pools for _ in range(count)]
+
+
+def beside(
+    points: Sequence[tuple[float, float]],
+    sizes: Sequence[tuple[float, float]],
+    taken: Sequence[Box],
+    area: Box,
+) -> list[Box]:
+    """A box for the label of each point: the first free place around it, tried from near to far.
+
+    Args:
+        points: The points, which no label may cover.
+        sizes: Width and height of each label.
+        taken: Further places that no label may cover.
+        area: No label reaches out of this.
+
+    Returns:
+        A box per point. Where nothing is free it lies to the right of its point, over whatever is there.
+    """
+    taken = [*taken, *(Box(x - 7, y - 7, x + 7, y + 7) for x, y in points)]
+    boxes: list[Box] = []
+    for (x, y), (width, height) in zip(points, sizes, strict=True):
+        candidates = list(_around(x, y, width, height))
+        free = (box for box in candidates if box.inside(area) and not any(map(box.overlaps, [*taken, *boxes])))
+        boxes.append(next(free, candidates[0]))
+    return boxes
+
+
+def _around(x: float, y: float, width: float, height: float) -> Iterator[Box]:
+    gap = 10
+    for shift in (0, *range(8, 200, 8)):
+        for dy in (-shift, shift) if shift else (0,):
+            top = y + dy - height / 2
+            yield Box(x + gap, top, x + gap + width, top + height)
+            yield Box(x - gap - width, top, x - gap, top + height)
+            if abs(dy) > height / 2 + gap / 2:
+                yield Box(x - width / 2, top, x + width / 2, top + height)

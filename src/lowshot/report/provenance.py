@@ -1,0 +1,114 @@
+"""Where the figures of a page come from: versions, hardware, commits, commands, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..records import RunRecord
+from .markup import Markup, element, scrollable
+from .summary import Row, group_runs, shown_settings
+
+_MOST_SHOWN = 6
+
+
+def provenance_section(records: Sequence[RunRecord], rows: Sequence[Row]) -> Markup:
+    """A closed block with everything needed to judge and repeat the runs."""
+    facts = [(name, _distinct(values)) for name, values in _facts(records).items()]
+    listing = element("dl", *(_fact(name, values) for name, values in facts if values), class_="facts")
+    summary = element("summary", "Versions, hardware, commands and settings")
+    details = element("details", summary, listing, _settings_table(records, rows))
+    return element("section", element("h2", "Where this comes from"), details, id="provenance")
+
+
+def commit_text(provenance: Mapping[str, Any]) -> str:
+    """Abbreviated commit, and whether the sources were changed since; empty where it is unknown."""
+    if not provenance.get("commit"):
+        return ""
+    changed = " with uncommitted changes" if provenance.get("dirty") else ""
+    return f"commit {provenance['commit'][:10]}{changed}"
+
+
+def hardware_text(provenance: Mapping[str, Any]) -> str:
+    """Processor, cores, accelerator and system, as far as they are known."""
+    hardware = provenance.get("hardware", {})
+    cores = f"{hardware['cores']} cores" if hardware.get("cores") else None
+    known = (hardware.get("processor"), cores, hardware.get("accelerator"), hardware.get("system"))
+    return ", ".join(part for part in known if part)
+
+
+def versions_text(provenance: Mapping[str, Any]) -> str:
+    """Packages with their versions."""
+    return ", ".join(f"{package} {version}" for package, version in provenance.get("versions", {}).items())
+
+
+def model_text(record: RunRecord) -> str:
+    """Backbone with revision and hash of its weights, as far as they are known."""
+    model = record.model
+    revision = f"revision {model['revision']}" if model.get("revision") else None
+    digest = f"weights sha256 {model['weights_sha256']}" if model.get("weights_sha256") else None
+    return ", ".join(part for part in (model.get("id"), revision, digest) if part)
+
+
+def evaluation_text(record: RunRecord) -> str:
+    """Split and number of images behind the accuracy."""
+    metrics = record.metrics
+    split = f"{metrics['split']} split" if metrics.get("split") else None
+    images = f"{metrics['images']:,} images" if metrics.get("images") else None
+    return ", ".join(part for part in (split, images) if part)
+
+
+def _facts(records: Sequence[RunRecord]) -> dict[str, Iterable[str]]:
+    origins = [record.provenance for record in records]
+    dates = sorted(origin["date"] for origin in origins if origin.get("date"))
+    return {
+        "Records": [str(len(records))],
+        "Dates": [" to ".join(dict.fromkeys((dates[0], dates[-1])))] if dates else [],
+        "Commands": (origin.get("command", "") for origin in origins),
+        "Sources": map(commit_text, origins),
+        "Seeds": [", ".join(map(str, sorted({record.seed for record in records})))],
+        "Backbone": map(model_text, records),
+        "Evaluated on": (f"{r.task}: {evaluation_text(r)}" for r in records if evaluation_text(r)),
+        "Hardware": map(hardware_text, origins),
+        "Versions": map(versions_text, origins),
+    }
+
+
+def _distinct(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(filter(None, values)))
+
+
+def _fact(name: str, values: Sequence[str]) -> Markup:
+    shown = [element("dd", value) for value in values[:_MOST_SHOWN]]
+    if len(values) > _MOST_SHOWN:
+        shown.append(element("dd", f"and {len(values) - _MOST_SHOWN} more"))
+    return element("div", element("dt", name), *shown)
+
+
+def _settings_table(records: Sequence[RunRecord], rows: Sequence[Row]) -> Markup:
+    """A row per setting, a column per method of lowshot; settings that are not the same for all stand out."""
+    settings = _settings_by_label(records, rows)
+    names = list(dict.fromkeys(name for values in settings.values() for name in values))
+    if not names:
+        return Markup()
+    header = element("tr", *(element("th", text, scope="col") for text in ("setting", *settings)))
+    body = [_setting(name, [values.get(name, "") for values in settings.values()]) for name in names]
+    table = element("table", element("thead", header), element("tbody", *body), class_="settings")
+    return scrollable(table, "Settings of each method. Emphasis: not the same for all.", "settings-note")
+
+
+def _setting(name: str, values: Sequence[str]) -> Markup:
+    differs = len(set(values) - {""}) > 1
+    cells = [element("td", element("strong", value) if differs else value) for value in values]
+    return element("tr", element("th", name.replace("_", " "), scope="row"), *cells)
+
+
+def _settings_by_label(records: Sequence[RunRecord], rows: Sequence[Row]) -> dict[str, dict[str, str]]:
+    """Each method's settings; where its tasks differ in one, all values."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for row, runs in zip(rows, group_runs(records).values(), strict=True):
+        for name, value in (item for run in runs for item in shown_settings(run).items()):
+            values = found.setdefault(row.label, {}).setdefault(name, [])
+            if value not in values:
+                values.append(value)
+    return {label: {name: " / ".join(v) for name, v in values.items()} for label, values in found.items()}

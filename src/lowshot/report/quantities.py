@@ -1,0 +1,46 @@
+"""How numbers are put in writing, the same in tables, pages and cards."""
+
+from __future__ import annotations
+
+_NO_BREAK = "\u00a0"
+
+
+def percent(fraction: float) -> str:
+    """``0.9712`` as ``97.1 %``, with a space that no line breaks at."""
+    return f"{100 * fraction:.1f}{_NO_BREAK}%"
+
+
+def share(part: int, whole: int) -> str:
+    """``part`` in percent of ``whole`` with two significant digits: adapters may be far below one percent."""
+    if not whole:
+        return "-"
+    value = 100 * part / whole
+    if 0 < value < 0.001:
+        return "< 0.001"
+    return f"{value:.0f}" if value >= 10 or value == 0 else f"{value:.2g}"
+
+
+def short(value: float) -> str:
+    """One digit after the point below ten, none from there on."""
+    return f"{value:.1f}" if value < 9.95 else f"{value:,.0f}"
+
+
+def size(number_bytes: int) -> str:
+    """Bytes as ``13 KB`` or ``1.2 MB``; a KB has 1000 bytes."""
+    if number_bytes < 1_000_000:
+        return f"{short(number_bytes / 1000)}{_NO_BREAK}KB"
+    return f"{short(number_bytes / 1_000_000)}{_NO_BREAK}MB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as ``14 s``, minutes from two minutes on, hours from two hours on."""
+    if seconds < 120:
+        return f"{short(seconds)}{_NO_BREAK}s"
+    if seconds < 7200:
+        return f"{short(seconds / 60)}{_NO_BREAK}min"
+    return f"{short(seconds / 3600)}{_NO_BREAK}h"
+
+
+def images_per_class(shots: int) -> str:
+    """``1 image per class``, ``16 images per class``."""
+    return f"{shots} image{'' if shots == 1 else 's'} per class"

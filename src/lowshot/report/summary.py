@@ -1,0 +1,252 @@
+"""Records to rows: one row per task, method, precision and number of shots, with mean and deviation over seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+from ..errors import InputError
+from ..methods import METHODS, display_name
+from ..records import RunRecord
+from .quantities import share, short
+
+_RIVAL_LABELS = {"pixel-regression": "pixels + logistic regression"}
+# These settings tell runs of one method apart without making it another method.
+_NO_VARIANT = {"method", "quantize", "seed", "shots", "device"}
+
+
+SeriesKey = tuple[str, str, str]
+"""Method, precision and variant."""
+
+
+class Cell(NamedTuple):
+    """What the runs of one row have in common."""
+
+    task: str
+    method: str
+    quantize: str
+    variant: str
+    """Settings in which runs of one method differ, such as ``rank 4``; empty where they do not."""
+    shots: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Runs that differ in their seed only. Accuracies are fractions in [0, 1]."""
+
+    task: str
+    method: str
+    quantize: str
+    shots: int
+    seeds: int
+    """How many runs."""
+    accuracy_mean: float | None
+    """None unless every run was evaluated."""
+    accuracy_std: float
+    """Sample standard deviation over the seeds; 0 for a single one."""
+    trainable_parameters: int
+    total_parameters: int
+    adapter_bytes: int
+    train_seconds: float
+    """Mean over the seeds."""
+    peak_memory_bytes: int
+    """Maximum over the seeds."""
+    variant: str = ""
+    """Settings in which this method's runs differ, such as ``rank 4``; empty where they do not."""
+
+    @property
+    def name(self) -> str:
+        """Method and precision in one word, such as ``qlora``."""
+        return display_name(self.method, self.quantize)
+
+    @property
+    def label(self) -> str:
+        """What tables and charts call this row's method: full words for rivals, and the variant."""
+        name = _RIVAL_LABELS.get(self.method, self.name)
+        return f"{name}, {self.variant}" if self.variant else name
+
+    @property
+    def series(self) -> SeriesKey:
+        """What makes one line of a chart: rows that differ in their task and shots only."""
+        return self.method, self.quantize, self.variant
+
+    @property
+    def is_zero_shot(self) -> bool:
+        """Whether nothing was learnt from images."""
+        return self.method == "zero-shot"
+
+    @property
+    def is_rival(self) -> bool:
+        """Whether the method is none of lowshot's."""
+        return self.method not in METHODS
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+
+def summarize(records: Sequence[RunRecord]) -> list[Row]:
+    """One row per task, method, precision and shots: tasks and methods in order of appearance, shots ascending.
+
+    Runs of one method with different settings (a grid over ranks, say) are never averaged: each gets its row and
+    carries the difference in ``variant``.
+
+    Raises:
+        InputError: Two records tell of the same seed of the same row.
+    """
+    return [_row(cell, runs) for cell, runs in group_runs(records).items()]
+
+
+def group_runs(records: Sequence[RunRecord]) -> dict[Cell, list[RunRecord]]:
+    """The records behind each row of ``summarize``, in its order.
+
+    Raises:
+        InputError: Two records tell of the same seed of the same row.
+    """
+    differing = _differing_settings(records)
+    cells: dict[Cell, list[RunRecord]] = {}
+    for record in records:
+        settings = shown_settings(record)
+        names = [name for name in differing[_method_on_task(record)] if name in settings]
+        variant = ", ".join(f"{name.replace('_', '-')} {settings[name]}" for name in names)
+        cell = Cell(record.task, record.method, record.quantize, variant, record.shots)
+        cells.setdefault(cell, []).append(record)
+    for cell, runs in cells.items():
+        _refuse_repeated_seeds(cell, runs)
+    return {cell: cells[cell] for cell in _in_order(cells)}
+
+
+def shown_settings(record: RunRecord) -> dict[str, str]:
+    """Settings of a record's recipe as text, by name; without those that every run of a grid has for itself."""
+    sections = record.recipe.values()
+    settings = {name: value for section in sections for name, value in section.items() if name not in _NO_VARIANT}
+    return {name: _shown(value) for name, value in settings.items()}
+
+
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _method_on_task(record: RunRecord) -> tuple[str, str, str]:
+    return record.task, record.method, record.quantize
+
+
+def _differing_settings(records: Sequence[RunRecord]) -> dict[tuple[str, str, str], list[str]]:
+    seen: dict[tuple[str, str, str], dict[str, set[str]]] = {}
+    for record in records:
+        settings = seen.setdefault(_method_on_task(record), {})
+        for name, value in shown_settings(record).items():
+            settings.setdefault(name, set()).add(value)
+    return {key: [name for name, values in settings.items() if len(values) > 1] for key, settings in seen.items()}
+
+
+def _refuse_repeated_seeds(cell: Cell, runs: Sequence[RunRecord]) -> None:
+    seed, times = Counter(run.seed for run in runs).most_common(1)[0]
+    if times > 1:
+        name = display_name(cell.method, cell.quantize)
+        where = f"{name} on {cell.task} with {cell.shots} shots and seed {seed}"
+        raise InputError(f"{times} records tell of {where}: report on one grid of runs at a time")
+
+
+def _in_order(cells: dict[Cell, list[RunRecord]]) -> list[Cell]:
+    tasks = list(dict.fromkeys(cell.task for cell in cells))
+    methods = list(dict.fromkeys(cell[1:4] for cell in cells))
+    return sorted(cells, key=lambda cell: (tasks.index(cell.task), methods.index(cell[1:4]), cell.shots))
+
+
+def _row(cell: Cell, runs: Sequence[RunRecord]) -> Row:
+    mean, deviation = _accuracy(runs)
+    return Row(
+        **cell._asdict(),
+        seeds=len(runs),
+        accuracy_mean=mean,
+        accuracy_std=deviation,
+        trainable_parameters=runs[0].trainable_parameters,
+        total_parameters=runs[0].total_parameters,
+        adapter_bytes=runs[0].adapter_bytes,
+        train_seconds=statistics.fmean(run.train_seconds for run in runs),
+        peak_memory_bytes=max(run.peak_memory_bytes for run in runs),
+    )
+
+
+def _accuracy(runs: Sequence[RunRecord]) -> tuple[float | None, float]:
+    """Mean and sample standard deviation. A mean over the evaluated part of the runs would not be theirs."""
+    measured = [float(run.metrics["accuracy"]) for run in runs if "accuracy" in run.metrics]
+    if len(measured) < len(runs):
+        return None, 0.0
+    return statistics.fmean(measured), statistics.stdev(measured) if len(measured) > 1 else 0.0
+
+
+def accuracy_text(row: Row) -> str:
+    """Mean and deviation in percent, such as ``97.1 ± 0.4``; ``-`` stands for what was not measured."""
+    if row.accuracy_mean is None:
+        return "-"
+    deviation = f"{100 * row.accuracy_std:.1f}" if row.seeds > 1 else "-"
+    return f"{100 * row.accuracy_mean:.1f} ± {deviation:>3}"
+
+
+def _share_text(row: Row) -> str:
+    return share(row.trainable_parameters, row.total_parameters)
+
+
+def _adapter_text(row: Row) -> str:
+    return short(row.adapter_bytes / 1000) if row.adapter_bytes else "-"
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column of the results table."""
+
+    heading: str
+    text: Callable[[Row], str]
+    """What a row shows in it."""
+    value: Callable[[Row], str | float | None]
+    """What rows are sorted by; None comes last."""
+    is_number: bool = True
+
+
+_TASK = Column("task", lambda row: row.task, lambda row: row.task, is_number=False)
+_COLUMNS = (
+    Column("method", lambda row: row.label, lambda row: row.label, is_number=False),
+    Column("shots", lambda row: str(row.shots), lambda row: row.shots),
+    Column("trainable", lambda row: f"{row.trainable_parameters:,}", lambda row: row.trainable_parameters),
+    Column("% of total", _share_text, lambda row: row.trainable_parameters / max(row.total_parameters, 1)),
+    Column("adapter KB", _adapter_text, lambda row: row.adapter_bytes),
+    Column("accuracy %", accuracy_text, lambda row: row.accuracy_mean),
+    Column("seconds", lambda row: short(row.train_seconds), lambda row: row.train_seconds),
+    Column("memory MB", lambda row: short(row.peak_memory_bytes / 1_000_000), lambda row: row.peak_memory_bytes),
+)
+
+
+def table_columns(rows: Sequence[Row]) -> list[Column]:
+    """The columns of the results table; one for the task only where there is more than one."""
+    return [_TASK, *_COLUMNS] if len({row.task for row in rows}) > 1 else list(_COLUMNS)
+
+
+def format_table(rows: Sequence[Row], style: Literal["text", "markdown"] = "text") -> str:
+    """The rows as an aligned table for a terminal, or as a Markdown table. A KB has 1000 bytes, an MB a million."""
+    columns = table_columns(rows)
+    table = [[column.heading for column in columns], *([column.text(row) for column in columns] for row in rows)]
+    numbers = [column.is_number for column in columns]
+    return _markdown(table, numbers) if style == "markdown" else _aligned(table, numbers)
+
+
+def _aligned(table: Sequence[Sequence[str]], numbers: Sequence[bool]) -> str:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for cells in table:
+        padded = [
+            cell.rjust(width) if is_number else cell.ljust(width)
+            for cell, width, is_number in zip(cells, widths, numbers, strict=True)
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def _markdown(table: Sequence[Sequence[str]], numbers: Sequence[bool]) -> str:
+    rule = ["--:" if is_number else ":--" for is_number in numbers]
+    header, *body = ([cell.replace("|", "\\|").replace("\n", " ") for cell in cells] for cells in table)
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (header, rule, *body))

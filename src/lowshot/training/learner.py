@@ -1,0 +1,79 @@
+"""What every method offers once it is bound to a backbone and a list of classes.
+
+Three kinds of method stand behind this one door: those that train weights inside the backbone (``weights.py``), those
+that work on its frozen features (``features.py``), and those that train its text input.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from ..config import Recipe
+from ..data.task import Examples
+from ..methods import method_spec
+from ..models import Backbone
+from ..progress import Track
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingOutcome:
+    """What training took."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    final_loss: float | None = None
+    """Mean over the last tenth of the steps; None where nothing was trained."""
+
+
+class Learner(Protocol):
+    """A method bound to a backbone, a list of class prompts and a recipe."""
+
+    @property
+    def trainable_parameters(self) -> int:
+        """Numbers that training changes."""
+
+    def fit(self, examples: Examples, shots: int, track: Track) -> TrainingOutcome:
+        """Learn from labelled images.
+
+        Raises:
+            RunError: The loss stopped being a number.
+        """
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Class scores ``(B, C)`` of images ``(B, 3, image_size, image_size)`` in [0, 1]."""
+
+    @property
+    def adapter_bytes(self) -> int:
+        """Size of the tensors' file that ``save`` writes; 0 where it writes none."""
+
+    def save(self, folder: Path) -> None:
+        """Write what was learnt into an existing folder."""
+
+    def load(self, folder: Path) -> None:
+        """Read it back, strictly.
+
+        Raises:
+            AdapterError: It is not exactly what ``save`` writes for this recipe.
+        """
+
+
+def create_learner(backbone: Backbone, prompts: Sequence[str], recipe: Recipe) -> Learner:
+    """Bind the recipe's method to a backbone (changed in place) and one prompt per class.
+
+    Raises:
+        InputError: The settings do not fit this backbone.
+    """
+    kind = method_spec(recipe.method.method).kind
+    if kind == "weights":
+        from .weights import WeightsLearner
+
+        return WeightsLearner(backbone, prompts, recipe)
+    from .features import ZeroShot
+
+    return ZeroShot(backbone, prompts, recipe)

@@ -1,0 +1,139 @@
+"""Methods that train weights inside the backbone: CLIP-LoRA's procedure (arXiv 2405.18541, section 4), any adapter.
+
+Cross-entropy over cosine similarities times the logit scale, AdamW, a cosine down to ``minimum_learning_rate``, the
+last iterate is kept and no validation set is looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..adapters import add_adapter, load_adapter, prepare, save_adapter, serialized_bytes, sites
+from ..config import Recipe
+from ..data.crops import batches, random_crops
+from ..data.task import Examples
+from ..errors import RunError
+from ..models import Backbone, quantize_nf4
+from ..progress import Track
+from .learner import TrainingOutcome
+from .memory import peak_memory
+
+
+class WeightsLearner:
+    """An adapter in a backbone.
+
+    Args:
+        backbone: Changed in place: quantised if the recipe asks for it, then adapted.
+        prompts: One per class.
+        recipe: Method, training and precision.
+    """
+
+    def __init__(self, backbone: Backbone, prompts: Sequence[str], recipe: Recipe) -> None:
+        method = recipe.method
+        places = sites(
+            encoder=method.encoder, position=method.position, projections=method.projections, depths=backbone.depths
+        )
+        targets = [backbone.module_name(*place) for place in places]
+        prepare(backbone.model, method, targets)
+        if recipe.model.quantize == "nf4":
+            quantize_nf4(backbone.model, backbone.encoder_linears())
+        self.adapter = add_adapter(backbone.model, method, targets, seed=recipe.training.seed)
+        self.backbone = backbone
+        self.recipe = recipe
+        self._tokens = backbone.tokenize(prompts)
+        self._text_is_trained = any(place.tower == "text" for place in places)
+        self._classes: Tensor | None = None
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """The adapter's trainable parameters."""
+        return [p for p in self.adapter.parameters() if p.requires_grad]
+
+    @property
+    def trainable_parameters(self) -> int:
+        """Numbers that training changes."""
+        return sum(p.numel() for p in self.parameters)
+
+    def fit(self, examples: Examples, shots: int, track: Track) -> TrainingOutcome:
+        """Train for the recipe's number of steps.
+
+        Raises:
+            RunError: The loss stopped being a number.
+        """
+        config, steps = self.recipe.training, self.recipe.steps(shots)
+        optimizer = torch.optim.AdamW(
+            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=config.minimum_learning_rate)
+        order = batches(len(examples), config.batch_size, steps, config.seed)
+        device = self.backbone.device
+        losses: list[float] = []
+        started = time.perf_counter()
+        with peak_memory(device) as peak, self.backbone.training(), _seeded(config.seed, device):
+            frozen = None if self._text_is_trained else self._encode_classes().detach()
+            for step, rows in enumerate(track(order, what=f"training {self.recipe.method.method}", total=steps)):
+                loss = self._loss(examples, rows.tolist(), step, frozen)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+                losses.append(loss.item())
+                if not math.isfinite(losses[-1]):
+                    raise RunError(f"the loss is {losses[-1]} at step {step + 1} of {steps}; try a lower learning rate")
+        self._classes = None
+        last = losses[-max(1, steps // 10) :]
+        return TrainingOutcome(steps, time.perf_counter() - started, peak.bytes, sum(last) / len(last))
+
+    def _loss(self, examples: Examples, rows: list[int], step: int, frozen_classes: Tensor | None) -> Tensor:
+        config = self.recipe.training
+        images = random_crops(
+            [examples.images[i] for i in rows],
+            self.backbone.image_size,
+            crop_minimum=config.crop_minimum,
+            flip=config.flip,
+            keys=[(config.seed, step, row) for row in rows],
+        )
+        classes = self._encode_classes() if frozen_classes is None else frozen_classes
+        labels = torch.from_numpy(examples.labels[rows]).to(self.backbone.device)
+        return functional.cross_entropy(self.backbone.logits(self.backbone.encode_images(images), classes), labels)
+
+    def _encode_classes(self) -> Tensor:
+        return self.backbone.encode_prompts(self._tokens)
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """Scaled cosine similarities ``(B, C)``."""
+        if self._classes is None:
+            self._classes = self._encode_classes()
+        return self.backbone.logits(self.backbone.encode_images(images), self._classes)
+
+    @property
+    def adapter_bytes(self) -> int:
+        """Size of the tensors' file."""
+        return serialized_bytes(self.adapter)
+
+    def save(self, folder: Path) -> None:
+        """Write PEFT's two files."""
+        save_adapter(self.adapter, folder, self.backbone.identity.id)
+
+    def load(self, folder: Path) -> None:
+        """Read them back, strictly."""
+        load_adapter(self.adapter, folder)
+        self._classes = None
+
+
+@contextlib.contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's random state set by the seed (dropout draws from it), and put back afterwards."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,118 @@
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lowshot.config import preset_recipe
+from lowshot.errors import AdapterError
+from lowshot.models import load_backbone
+from lowshot.training import create_learner
+
+TENSORS = "adapter_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def saved(tiny_clip, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("adapter")
+    fresh(tiny_clip).save(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "adapter")
+
+
+def fresh(tiny_clip, **settings):
+    recipe = preset_recipe("paper", "lora").replace(model=str(tiny_clip), **settings)
+    return create_learner(load_backbone(str(tiny_clip)), ("a cat", "a dog"), recipe)
+
+
+def change_tensors(folder, change):
+    tensors = load_file(folder / TENSORS)
+    change(tensors)
+    save_file(tensors, folder / TENSORS)
+
+
+def first(tensors):
+    return sorted(tensors)[0]
+
+
+def with_nan(tensors):
+    tensors[first(tensors)][0, 0] = float("nan")
+
+
+def with_an_extra(tensors):
+    tensors["base_model.model.extra"] = torch.zeros(1)
+
+
+def without_one(tensors):
+    del tensors[first(tensors)]
+
+
+def of_another_shape(tensors):
+    tensors[first(tensors)] = tensors[first(tensors)][:1].clone()
+
+
+def of_another_type(tensors):
+    tensors[first(tensors)] = tensors[first(tensors)].half()
+
+
+def far_too_large(tensors):
+    tensors["base_model.model.extra"] = torch.zeros(600_000)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (with_nan, "holds values that are not finite"),
+        (with_an_extra, r"has 1 unknown tensor\(s\), such as base_model.model.extra"),
+        (without_one, r"lacks 1 tensor\(s\), such as"),
+        (of_another_shape, r"is \(1, \d+\) of torch.float32; expected \(2, \d+\)"),
+        (of_another_type, "of torch.float16; expected"),
+        (far_too_large, "bytes; expected about"),
+    ],
+)
+def test_tensors_that_do_not_fit_exactly_are_refused(tiny_clip, folder, change, said):
+    change_tensors(folder, change)
+    with pytest.raises(AdapterError, match=said):
+        fresh(tiny_clip).load(folder)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 100, -10])
+def test_a_truncated_file_is_refused(tiny_clip, folder, keep):
+    whole = (folder / TENSORS).read_bytes()
+    (folder / TENSORS).write_bytes(whole[:keep])
+    with pytest.raises(AdapterError, match="is damaged"):
+        fresh(tiny_clip).load(folder)
+
+
+@pytest.mark.parametrize("missing", [TENSORS, "adapter_config.json"])
+def test_an_incomplete_folder_is_refused(tiny_clip, folder, missing):
+    (folder / missing).unlink()
+    with pytest.raises(AdapterError, match=rf"incomplete: {missing} is missing"):
+        fresh(tiny_clip).load(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00\xff"])
+def test_a_damaged_config_is_refused(tiny_clip, folder, text):
+    (folder / "adapter_config.json").write_text(text, encoding="latin-1")
+    with pytest.raises(AdapterError, match=r"adapter_config\.json is damaged"):
+        fresh(tiny_clip).load(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("r", 3), ("use_rslora", False), ("peft_type", "LORA_XS"), ("use_dora", True)]
+)
+def test_a_config_that_contradicts_the_recipe_is_refused(tiny_clip, folder, key, value):
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(AdapterError, match=f"has {key} = "):
+        fresh(tiny_clip).load(folder)
+
+
+def test_another_rank_is_refused(tiny_clip, folder):
+    with pytest.raises(AdapterError, match=r"has r = 2; lowshot\.json says 4"):
+        fresh(tiny_clip, rank=4).load(folder)

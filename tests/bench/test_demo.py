@@ -1,0 +1,65 @@
+import json
+
+import pytest
+
+from lowshot.bench.demo import Cell, cells, showcased
+from lowshot.bench.rivals import pixel_regression
+from lowshot.cli import main
+from lowshot.data import builtin_task
+
+
+def test_what_learns_nothing_runs_once_and_nothing_runs_twice():
+    grid = cells(("zero-shot", "pixel-regression", "lora", "lora"), (1, 4, 4), (1, 2))
+    assert grid.count(Cell("zero-shot", 0, 1)) == 1
+    assert len(grid) == len(set(grid)) == 1 + 2 * 2 + 2 * 2
+
+
+def test_the_smallest_adapter_with_most_shots_is_shown():
+    assert showcased(cells(("lora", "lora-xs", "dora"), (1, 16, 4), (3, 5))) == Cell("lora-xs", 16, 3)
+    assert showcased(cells(("zero-shot", "pixel-regression"), (1,), (1,))) is None
+
+
+def test_the_rival_is_scikit_learns_logistic_regression():
+    from sklearn.datasets import load_digits
+    from sklearn.linear_model import LogisticRegression
+
+    task = builtin_task("digits")
+    record = pixel_regression(task, shots=4, seed=1)
+    scans = load_digits().images
+    assert scans.shape[1:] == (8, 8)
+    assert record.trainable_parameters == 10 * (8 * 8 + 1)
+    drawn = set(record.draw)
+    rows = [i for i, identity in enumerate(task.train.identities) if identity in drawn]
+    pixels = [task.train.images[i][..., 0].ravel() / 255 for i in rows]
+    model = LogisticRegression(max_iter=5000).fit(pixels, task.train.labels[rows])
+    test = [task.test.images[i][..., 0].ravel() / 255 for i in range(len(task.test))]
+    assert record.metrics["accuracy"] == pytest.approx(model.score(test, task.test.labels), abs=0.003)
+
+
+def test_the_demo_prints_one_object_and_writes_its_report(tmp_path, capsys):
+    out = tmp_path / "report"
+    arguments = ["demo", "--json", "--out", str(out), "--shots", "1", "--seeds", "1", "2"]
+    arguments += ["--methods", "zero-shot", "pixel-regression", "lora-xs"]
+    for _ in range(2):  # the demo's own folder may be written again
+        assert main(arguments) == 0
+        rows = json.loads(capsys.readouterr().out)["rows"]
+        assert [row["method"] for row in rows] == ["zero-shot", "pixel-regression", "lora-xs"]
+        for row in rows:
+            assert {
+                "task",
+                "method",
+                "quantize",
+                "shots",
+                "accuracy_mean",
+                "accuracy_std",
+                "trainable_parameters",
+                "adapter_bytes",
+                "train_seconds",
+                "peak_memory_bytes",
+            } <= set(row)
+            assert 0 <= row["accuracy_mean"] <= 1
+        zero_shot, pixels, adapter = (row["accuracy_mean"] for row in rows)
+        assert adapter > zero_shot
+        assert adapter > pixels
+        assert (out / "index.html").stat().st_size > 10_000
+        assert (out / "adapter" / "lowshot.json").exists()

@@ -1,0 +1,267 @@
+"""The commands as a user meets them: what they print, where, and with which exit status."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lowshot import __version__
+from lowshot.cli import COMMANDS, main
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """``photos/<class>/*.png``: light and dark discs."""
+    rows, columns = np.mgrid[:24, :24]
+    generator = np.random.default_rng(0)
+    for label, level in (("dark disc", 60), ("light disc", 230)):
+        for number in range(4):
+            radius = generator.integers(6, 11)
+            disc = (rows - 12) ** 2 + (columns - 12) ** 2 < radius**2
+            path = tmp_path / "photos" / label.replace(" ", "_") / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.where(disc, level, 128).astype(np.uint8)).save(path)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command in this process: exit status, standard output, standard error."""
+
+    def run(*arguments):
+        status = main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def fit(run, tiny_clip, photos, tmp_path):
+    """Fit the tiny CLIP on the photos."""
+
+    def fit(*arguments, out=tmp_path / "adapter"):
+        fast = ("--steps-per-shot", "5", "--learning-rate", "1e-2")
+        return run("fit", photos, "--out", out, "--model", tiny_clip, *fast, *arguments)
+
+    return fit
+
+
+def test_help_lists_every_command_at_once():
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", "lowshot", "--help"], capture_output=True, text=True)
+    seconds = time.monotonic() - started
+    assert done.returncode == 0
+    assert all(command in done.stdout for command in COMMANDS)
+    assert seconds < 5  # the figure is in benchmarks/startup.py; this only catches an import of torch
+
+
+def test_help_imports_nothing_heavy():
+    program = "import sys; from lowshot.cli import main; main(['--help']); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"torch", "numpy", "tyro", "matplotlib"} & set(eval(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_says_what_it_does(command, capsys):
+    with pytest.raises(SystemExit) as left:
+        main([command, "--help"])
+    assert left.value.code == 0
+    assert f"usage: lowshot {command}" in capsys.readouterr().out
+
+
+def test_help_of_fit_has_every_setting(capsys):
+    from lowshot.config import SETTINGS
+
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    said = capsys.readouterr().out
+    assert all(f"--{setting.replace('_', '-')}" in said for setting in SETTINGS)
+
+
+def test_version(run):
+    assert run("--version") == (0, f"lowshot {__version__}\n", "")
+
+
+def test_fit_evaluate_predict(fit, run, photos, tmp_path):
+    status, out, err = fit("--shots", "2")
+    assert status == 0, err
+    assert "lora learnt 4 images of 2 classes from photos" in out
+    assert "on 4 images: images it has not learnt from" in out
+
+    status, out, _ = run("evaluate", tmp_path / "adapter", photos, "--json")
+    assert status == 0
+    evaluated = json.loads(out)
+    assert (evaluated["images"], evaluated["split"]) == (4, "unseen")
+    assert 0 <= evaluated["accuracy"] <= 1
+
+    images = [photos / "dark_disc" / "0.png", photos / "light_disc" / "1.png"]
+    status, out, _ = run("predict", tmp_path / "adapter", *images, "--json")
+    assert status == 0
+    predicted = json.loads(out)
+    assert [row["image"] for row in predicted] == [str(image) for image in images]
+    for row in predicted:
+        assert set(row["probabilities"]) == {"dark disc", "light disc"}
+        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+        assert row["label"] == max(row["probabilities"], key=row["probabilities"].get)
+
+    status, out, _ = run("predict", tmp_path / "adapter", images[0], "--top", "1")
+    assert status == 0
+    assert out.startswith(f"{images[0]}  ")
+    assert out.count("%") == 1
+
+
+def test_an_image_that_is_none_is_named(fit, run, tmp_path):
+    fit()
+    (tmp_path / "text.png").write_text("not an image")
+    status, out, err = run("predict", tmp_path / "adapter", tmp_path / "text.png", "--json")
+    assert (status, out) == (2, "")
+    assert "text.png is not an image" in err
+    assert err.count("\n") == 1
+
+
+def test_what_was_left_out_is_said_also_where_fit_fails(fit, photos):
+    (photos / "light_disc" / "notes.txt").write_text("x")
+    for image in (photos / "light_disc").glob("*.png"):
+        image.write_bytes(b"damaged")
+    status, _, err = fit()
+    assert status == 2
+    assert "warning: " in err
+    assert "error: " in err
+
+
+def test_what_is_not_measured_is_said(fit):
+    status, out, err = fit()
+    assert status == 0
+    assert "accuracy" not in out
+    assert "accuracy not measured: photos: every image was learnt from" in err
+
+
+def test_flags_win_over_the_recipe_which_wins_over_the_preset(fit, tmp_path):
+    (tmp_path / "recipe.toml").write_text('[method]\nmethod = "lora-xs"\nrank = 6\nalpha = 2.0\n')
+    status, out, err = fit("--recipe", tmp_path / "recipe.toml", "--alpha", "3", "--json")
+    assert status == 0, err
+    method = json.loads(out)["recipe"]["method"]
+    assert (method["method"], method["rank"], method["alpha"], method["dropout"]) == ("lora-xs", 6, 3.0, 0.25)
+
+
+def test_a_flag_wins_also_where_it_gives_the_dataclass_default(fit, tmp_path):
+    (tmp_path / "recipe.toml").write_text("[method]\nrank = 6\n")
+    status, out, _ = fit("--recipe", tmp_path / "recipe.toml", "--rank", "2", "--json")
+    assert status == 0
+    assert json.loads(out)["recipe"]["method"]["rank"] == 2
+
+
+def test_presets_follow_the_method_and_the_model(fit):
+    _, out, _ = fit("--method", "lora-xs", "--rank", "8", "--json")
+    assert json.loads(out)["recipe"]["method"]["rank"] == 8
+
+
+def test_aliases_set_the_precision(fit):
+    status, out, _ = fit("--method", "qlora", "--json")
+    assert status == 0
+    record = json.loads(out)
+    assert (record["method"], record["quantize"]) == ("lora", "nf4")
+
+
+def test_methods_lists_names_kinds_and_aliases(run):
+    _, out, _ = run("methods", "--json")
+    listed = {row["name"]: row for row in json.loads(out)}
+    assert {"zero-shot", "lora", "lora-xs", "dora"} <= set(listed)
+    assert {row["kind"] for row in listed.values()} <= {"weights", "features", "prompts"}
+    assert listed["lora"]["aliases"] == {"qlora": "nf4"}
+    assert "qlora" in run("methods")[1]
+
+
+def test_doctor_finds_this_machine_well(run):
+    status, out, _ = run("doctor", "--json")
+    findings = {row["name"]: row["state"] for row in json.loads(out)}
+    assert status == 0
+    assert {findings[name] for name in ("python", "torch", "transformers", "peft", "builtin model")} == {"ok"}
+
+
+def test_doctor_names_a_torchvision_that_does_not_fit(run, monkeypatch, tmp_path):
+    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    status, out, _ = run("doctor")
+    assert status == 1
+    assert "broken  torchvision" in out
+    assert "pip uninstall torchvision" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["frobnicate"], "unknown command 'frobnicate'; known: demo"),
+        (["fitt"], "unknown command 'fitt'; did you mean fit"),
+        (["fit"], "Missing from lowshot fit"),
+        (["fit", "digits"], "--out"),
+        (["fit", "digits", "--out", "{tmp}/x", "--method", "lroa"], "unknown method 'lroa'; did you mean lora"),
+        (["fit", "digitz", "--out", "{tmp}/x"], "unknown task or folder 'digitz'; did you mean digits"),
+        (["fit", "{tmp}/none", "--out", "{tmp}/x"], "none does not exist"),
+        (["fit", "digits", "--out", "{tmp}/x", "--shots", "0"], "shots is 0; expected 1 or more"),
+        (["fit", "digits", "--out", "{tmp}/x", "--shots", "two"], "--shots"),
+        (["fit", "digits", "--out", "{tmp}/x", "--rank", "500"], "rank is 500, but text_model"),
+        (["fit", "digits", "--out", "{tmp}/x", "--rnk", "5"], "Perhaps you meant: --rank"),
+        (["fit", "digits", "--out", "{tmp}/x", "--quantize", "int3"], "invalid choice 'int3'"),
+        (["fit", "digits", "--out", "{tmp}/x", "--preset", "papr"], "unknown preset 'papr'; did you mean paper"),
+        (["fit", "digits", "--out", "{tmp}/x", "--model", "nope"], "unknown model 'nope'"),
+        (["fit", "digits", "--out", "{tmp}/x", "--device", "gpu"], "device is 'gpu'"),
+        (["fit", "digits", "--out", "{tmp}"], "already exists"),
+        (["fit", "digits", "--out", "/proc/x"], "cannot be made"),
+        (["fit", "digits", "--out", "{tmp}/x", "--recipe", "{tmp}/r.toml"], "r.toml does not exist"),
+        (["fit", "digits", "--out", "{tmp}/x", "--template", "a photo"], "exactly one {}"),
+        (["predict", "{tmp}/none", "{tmp}/image.png"], "adapter {tmp}/none does not exist"),
+        (["predict", "{tmp}", "{tmp}/image.png"], "holds no adapter"),
+        (["predict", "{tmp}"], "needs at least one image"),
+        (["predict", "{tmp}", "{tmp}/missing.png"], "missing.png does not exist"),
+        (["predict", "{tmp}", "{tmp}"], "is not a file"),
+        (["predict", "{tmp}", "{tmp}/image.png", "--top", "0"], "top is 0"),
+        (["evaluate", "{tmp}", "digits"], "holds no adapter"),
+        (["demo", "--task", "digitz"], "unknown task 'digitz'; did you mean digits"),
+        (["demo", "--methods", "lora", "magic"], "unknown method 'magic'"),
+        (["demo", "--shots", "0"], "shots is 0"),
+        (["demo", "--out", "{tmp}"], "already exists"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_gives_one_clear_line_and_status_2(run, tmp_path, arguments, said):
+    (tmp_path / "text.png").write_text("not an image")
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
+    before = sorted(tmp_path.iterdir())
+    status, out, err = run(*(argument.replace("{tmp}", str(tmp_path)) for argument in arguments))
+    assert status == 2
+    assert out == ""
+    assert err.startswith("lowshot: error: ")
+    assert said.replace("{tmp}", str(tmp_path)) in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_failed_run_has_status_1_and_leaves_nothing(fit, tmp_path):
+    status, _, err = fit("--learning-rate", "1e30")
+    assert status == 1
+    assert "try a lower learning rate" in err
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_interruption_has_the_shells_status(run, monkeypatch):
+    import lowshot.cli.methods
+
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lowshot.cli.methods, "run", interrupted)
+    assert run("methods") == (130, "", "lowshot: interrupted\n")
+
+
+def test_output_may_be_cut_off_by_its_reader():
+    program = f"{sys.executable} -m lowshot methods | head -c 10 > /dev/null; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() in ("0", "141")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,170 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from lowshot.data import BUILTIN_TASKS, builtin_task, draw_from, load_task, task_of_arrays
+from lowshot.errors import DataError, UnknownNameError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of two classes that is called as a built-in task is."""
+    for name, colour in (("cat", "red"), ("dog", "blue")):
+        (tmp_path / "digits" / name).mkdir(parents=True)
+        Image.new("RGB", (2, 2), colour).save(tmp_path / "digits" / name / "1.png")
+    return tmp_path / "digits"
+
+
+def pictures(*levels):
+    return [np.full((2, 3, 3), level, np.uint8) for level in levels]
+
+
+# -- names and paths ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", BUILTIN_TASKS)
+def test_a_name_is_the_builtin_task(name):
+    assert load_task(name) is builtin_task(name)
+
+
+def test_a_path_is_a_folder(folder):
+    for path in (folder, str(folder)):
+        assert load_task(path).class_names == ("cat", "dog")
+
+
+def test_a_name_that_is_both_is_the_builtin_task_and_a_path_is_the_folder(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+
+    assert len(load_task("digits").class_names) == 10
+    for path in ("./digits", Path("./digits"), Path("digits"), "digits/"):
+        assert load_task(path).class_names == ("cat", "dog")
+
+
+def test_a_folder_may_be_named_without_a_slash(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    folder.rename("pets")
+
+    assert load_task("pets").name == "pets"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("digit", "unknown task or folder 'digit'; did you mean digits"),
+        ("Greek", "did you mean greek"),
+        ("zzzz", "unknown task or folder 'zzzz'; known: accents, cyrillic, digits, digits-wild, greek"),
+        ("", "unknown task or folder ''; known: "),
+    ],
+)
+def test_a_name_of_neither_offers_the_nearest(name, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownNameError, match=message):
+        load_task(name)
+
+
+@pytest.mark.parametrize("path", ["./digit", "some/where", "/no/such/place", Path("digit")])
+def test_a_path_to_nothing_does_not_exist(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="does not exist") as caught:
+        load_task(path)
+    assert not isinstance(caught.value, UnknownNameError)
+
+
+def test_a_file_beside_is_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("pets").touch()
+    with pytest.raises(DataError, match="data pets is a file"):
+        load_task("pets")
+
+
+def test_bad_images_and_warnings_reach_the_folder(folder):
+    (folder / "cat" / "bad.png").touch()
+    warned = []
+
+    load_task(folder, "skip", warned)
+
+    assert len(warned) == 1
+    assert "bad.png" in warned[0]
+
+
+# -- images in memory --------------------------------------------------------------------------------------------------
+
+
+def test_images_of_any_kind_and_size_make_a_task(tmp_path):
+    path = tmp_path / "image.png"
+    Image.new("RGB", (4, 5), (1, 2, 3)).save(path)
+
+    task = task_of_arrays([path, str(path), Image.open(path), np.zeros((2, 2)), *pictures(7)], list("babac"))
+
+    assert (task.name, task.class_names) == ("images", ("a", "b", "c"))
+    assert task.train.labels.tolist() == [1, 0, 1, 0, 2]
+    assert [task.train.images[i].shape for i in range(5)] == [(5, 4, 3)] * 3 + [(2, 2, 3), (2, 3, 3)]
+    assert (task.train.images[1] == [1, 2, 3]).all()
+
+
+def test_one_array_holds_many_images():
+    task = task_of_arrays(np.zeros((4, 2, 2, 3), np.uint8), np.array([3, 10, 3, 10]))
+
+    assert task.class_names == ("10", "3")  # sorted as strings
+    assert task.train.labels.tolist() == [1, 0, 1, 0]
+
+
+def test_labels_of_all_kinds_are_read_as_strings():
+    assert task_of_arrays(pictures(1, 2, 3), [True, 1.5, np.str_("x")]).class_names == ("1.5", "True", "x")
+    assert task_of_arrays(pictures(1, 2), np.array([1, 2], np.uint8)).class_names == ("1", "2")
+
+
+PIXELS_AND_LABELS = st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abc")), min_size=2, max_size=16).filter(
+    lambda items: len({label for _, label in items}) > 1
+)
+
+
+@given(PIXELS_AND_LABELS, st.integers(1, 3), st.randoms(use_true_random=False))
+def test_the_order_of_the_list_changes_no_draw(items, shots, random):
+    """Even where images are the same, under one label or under several."""
+
+    def drawn(items):
+        task = task_of_arrays(pictures(*(level for level, _ in items)), [label for _, label in items])
+        draw = draw_from(task, shots, seed=1)
+        return [(task.train.identities[i], items[i]) for i in draw.indices]
+
+    assert drawn(random.sample(items, len(items))) == drawn(items)
+
+
+def test_an_identity_is_the_content_and_its_shape():
+    images = [np.zeros((2, 3, 3), np.uint8), np.zeros((3, 2, 3), np.uint8), np.zeros((2, 3, 3), np.uint8)]
+
+    first, turned, again = task_of_arrays(images, ["a", "b", "a"]).train.identities
+
+    assert first.split("/")[0] == again.split("/")[0] != turned.split("/")[0]
+    assert first != again
+
+
+def test_how_an_array_lies_in_memory_changes_no_identity():
+    picture = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+    for other in (np.asfortranarray(picture), np.repeat(picture, 2, axis=1)[:, ::2]):
+        assert task_of_arrays([picture, picture], "ab").train.identities == (
+            task_of_arrays([other, other], "ab").train.identities
+        )
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (pictures(1, 2), ["a"], "2 images have 1 labels; expected one for each"),
+        ([], [], r"images has 0 class\(es\); expected at least 2"),
+        (pictures(1, 2), ["a", "a"], r"images has 1 class\(es\); expected at least 2"),
+        (pictures(1, 2), ["a", "A"], "images: classes 'A' and 'a' differ only in case"),
+        (pictures(1, 2), ["a", ""], "images has a class without a name"),
+        ([None, None], ["a", "b"], "an image is a NoneType"),
+        ([np.zeros((2, 2, 4), np.uint8)] * 2, ["a", "b"], r"shape \(2, 2, 4\)"),
+        (["none.png", "none.png"], ["a", "b"], r"none\.png does not exist"),
+    ],
+)
+def test_what_makes_no_task_is_refused(images, labels, message):
+    with pytest.raises(DataError, match=message):
+        task_of_arrays(images, labels)

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lowshot.report import model_card
+
+from .factory import record, zero_shot
+
+
+def front_matter(card):
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def test_front_matter_is_what_the_hub_reads():
+    card = model_card(record("lora-xs", model={"id": "openai/clip-vit-base-patch16"}))
+
+    assert card.startswith("---\n")
+    assert front_matter(card) == {
+        "library_name": "lowshot",
+        "base_model": "openai/clip-vit-base-patch16",
+        "pipeline_tag": "zero-shot-image-classification",
+        "tags": ["clip", "lora", "few-shot", "lowshot", "lora-xs"],
+    }
+
+
+@pytest.mark.parametrize("model", [{"id": "builtin"}, {"id": "/home/me/clip"}, {"id": "../clip"}, {"id": None}, {}])
+def test_a_backbone_that_is_not_on_the_hub_is_no_base_model(model):
+    assert "base_model" not in front_matter(model_card(record(model=model)))
+
+
+@given(st.text(min_size=1))
+def test_any_method_name_survives_yaml(name):
+    assert name in front_matter(model_card(record(name)))["tags"]
+
+
+def test_tags_are_not_repeated():
+    assert front_matter(model_card(record("lora")))["tags"] == ["clip", "lora", "few-shot", "lowshot"]
+
+
+def test_the_python_of_a_card_is_valid_and_uses_the_public_door():
+    (code,) = re.findall(r"```python\n(.*?)```", model_card(record()), re.DOTALL)
+
+    compile(code, "card", "exec")
+    assert "from lowshot import FewShotClassifier" in code
+
+
+def test_accuracy_is_told_with_split_and_number_of_images():
+    card = model_card(record(accuracy=0.9712, metrics={"accuracy": 0.9712, "images": 1897, "split": "test"}))
+
+    assert "97.1\u00a0% on 1,897 images of the `test` split of `digits`, for this one seed." in card
+
+
+def test_accuracy_that_was_not_measured_is_said():
+    assert "It was not measured" in model_card(record(accuracy=None))
+
+
+def test_the_first_twenty_of_many_classes_are_named():
+    card = model_card(record(classes=tuple(f"class {i}" for i in range(102))))
+
+    assert "Classes (102): `class 0`, " in card
+    assert "`class 19`, and 82 more." in card
+    assert "`class 20`" not in card
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [("a*b_c", "`a*b_c`"), ("two\nlines", "`two lines`"), ("a`b", "`` a`b ``"), ("<b>", "`<b>`"), ("a|b", "`a|b`")],
+)
+def test_class_names_are_not_read_as_markdown(name, written):
+    assert f"Classes (1): {written}." in model_card(record(classes=(name,)))
+
+
+def test_a_task_name_cannot_break_the_title():
+    assert "# my \\*odd\\* \\<task\\>: lora adapter for CLIP\n" in model_card(record(task="my *odd*\n<task>"))
+
+
+def test_bars_in_settings_do_not_end_a_cell():
+    assert "| template | `a\\|{}` |" in model_card(record(settings={"template": "a|{}"}))
+
+
+def test_settings_cost_and_provenance_are_told():
+    card = model_card(record("lora", quantize="nf4", shots=4, seed=7, settings={"rank": 8}))
+
+    for line in (
+        "| method | `qlora` |",
+        "| images per class | `4` |",
+        "| seed | `7` |",
+        "| rank | `8` |",
+        "| optimiser steps | `2,000` |",
+        "| training time | `14 s` |",
+        "| trainable parameters | `3,072 of 2,000,000 (0.15 %)` |",
+        "| adapter size | `13 KB` |",
+        "- sources: `commit 0123456789`",
+        "- versions: `python 3.11.7, lowshot 0.1.0, torch 2.9.0`",
+    ):
+        assert line in card.splitlines()
+
+
+def test_what_is_unknown_is_left_out():
+    card = model_card(zero_shot(provenance={}, model={}, recipe={}))
+
+    assert "from class names alone" in card
+    assert "None" not in card
+    assert "- date" not in card

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from lowshot.report.quantities import duration, images_per_class, percent, share, size
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (percent(0.9712), "97.1 %"),
+        (percent(1.0), "100.0 %"),
+        (share(3072, 2_000_000), "0.15"),
+        (share(650, 650), "100"),
+        (share(0, 10), "0"),
+        (share(1, 10**9), "< 0.001"),
+        (share(1, 0), "-"),
+        (size(0), "0.0 KB"),
+        (size(2_149), "2.1 KB"),
+        (size(9_960), "10 KB"),
+        (size(999_000), "999 KB"),
+        (size(1_250_000), "1.2 MB"),
+        (size(2_500_000_000), "2,500 MB"),
+        (duration(0.04), "0.0 s"),
+        (duration(119), "119 s"),
+        (duration(180), "3.0 min"),
+        (duration(9000), "2.5 h"),
+        (images_per_class(1), "1 image per class"),
+        (images_per_class(16), "16 images per class"),
+    ],
+)
+def test_numbers_in_writing(text, expected):
+    assert text.replace("\u00a0", " ") == expected

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+import math
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lowshot.errors import InputError
+from lowshot.report import format_table, summarize
+
+from .factory import record, rival, zero_shot
+
+FRACTIONS = st.floats(0, 1, allow_nan=False)
+
+
+@given(st.lists(FRACTIONS, min_size=2, max_size=8))
+def test_mean_and_deviation_are_those_of_the_sample(accuracies):
+    (row,) = summarize([record(seed=seed, accuracy=accuracy) for seed, accuracy in enumerate(accuracies)])
+
+    assert row.seeds == len(accuracies)
+    assert math.isclose(row.accuracy_mean, statistics.fmean(accuracies))
+    assert math.isclose(row.accuracy_std, statistics.stdev(accuracies), abs_tol=1e-12)
+
+
+@given(st.permutations([record(shots=shots, seed=seed) for shots in (1, 4, 16) for seed in (1, 2)]))
+def test_rows_of_a_method_ascend_in_shots_whatever_the_order_of_records(records):
+    assert [row.shots for row in summarize(records)] == [1, 4, 16]
+
+
+def test_methods_and_tasks_keep_their_order_of_appearance():
+    records = [
+        record("lora", task="b"),
+        zero_shot(task="b"),
+        record("dora", task="a"),
+        record("lora", quantize="nf4", task="b"),
+        record("lora", task="a"),
+    ]
+
+    rows = [(row.task, row.name) for row in summarize(records)]
+
+    assert rows == [("b", "lora"), ("b", "zero-shot"), ("b", "qlora"), ("a", "lora"), ("a", "dora")]
+
+
+def test_time_is_the_mean_and_memory_the_maximum_over_seeds():
+    runs = [(10.0, 300), (20.0, 500)]
+    (row,) = summarize(
+        [record(seed=i, train_seconds=time, peak_memory_bytes=memory) for i, (time, memory) in enumerate(runs)]
+    )
+
+    assert (row.train_seconds, row.peak_memory_bytes) == (15.0, 500)
+
+
+def test_one_seed_has_no_deviation():
+    (row,) = summarize([record(accuracy=0.5)])
+
+    assert (row.seeds, row.accuracy_std) == (1, 0.0)
+    assert "50.0 ±   -" in format_table([row])
+
+
+def test_mean_is_unknown_unless_every_run_was_evaluated():
+    (row,) = summarize([record(seed=1, accuracy=0.5), record(seed=2, accuracy=None)])
+
+    assert row.accuracy_mean is None
+    assert format_table([row], "markdown").splitlines()[-1].split(" | ")[5] == "-"
+
+
+def test_runs_with_different_settings_are_not_averaged():
+    records = [record(seed=seed, settings={"rank": rank}) for rank in (2, 8) for seed in (1, 2)]
+
+    rows = summarize(records)
+
+    assert [(row.variant, row.seeds) for row in rows] == [("rank 2", 2), ("rank 8", 2)]
+    assert [row.label for row in rows] == ["lora, rank 2", "lora, rank 8"]
+
+
+def test_settings_that_differ_between_methods_are_no_variants():
+    rows = summarize([record("lora", settings={"rank": 2}), record("lora-xs", settings={"rank": 32})])
+
+    assert [row.label for row in rows] == ["lora", "lora-xs"]
+
+
+def test_lists_and_tuples_of_a_setting_are_the_same_setting():
+    records = [
+        record(seed=1, settings={"projections": ("q", "k")}),
+        record(seed=2, settings={"projections": ["q", "k"]}),
+    ]
+
+    assert [row.variant for row in summarize(records)] == [""]
+
+
+def test_a_seed_told_of_twice_is_refused():
+    with pytest.raises(InputError, match="2 records tell of qlora on digits with 4 shots and seed 7"):
+        summarize([record(shots=4, seed=7, quantize="nf4")] * 2)
+
+
+def test_rivals_are_known_by_full_words_and_keep_their_name():
+    (row,) = summarize([rival()])
+
+    assert row.is_rival
+    assert (row.name, row.label) == ("pixel-regression", "pixels + logistic regression")
+
+
+def test_rows_become_plain_json():
+    values = [row.to_dict() for row in summarize([zero_shot(), record()])]
+
+    assert json.loads(json.dumps(values)) == values
+    assert values[1]["accuracy_mean"] == 0.97
+    assert {"task", "method", "quantize", "shots", "seeds", "adapter_bytes", "train_seconds"} <= set(values[1])
+
+
+def test_no_records_are_no_rows():
+    assert summarize([]) == []
+
+
+def test_text_table_is_aligned():
+    rows = summarize([zero_shot(), *(record(seed=seed, accuracy=0.96 + seed / 100) for seed in (1, 2)), rival()])
+
+    assert format_table(rows) == (
+        "method                        shots  trainable  % of total  adapter KB  accuracy %  seconds  memory MB\n"
+        "zero-shot                         0          0           0           -  78.0 ±   -      0.0        410\n"
+        "lora                             16      3,072        0.15          13  97.5 ± 0.7       14        410\n"
+        "pixels + logistic regression     16        650         100           -  92.0 ±   -       14        410\n"
+    )
+
+
+def test_markdown_table_escapes_bars():
+    table = format_table(summarize([record(task="a|b"), record(task="c")]), "markdown").splitlines()
+
+    assert table[0].startswith("| task | method | shots |")
+    assert table[1].startswith("| :-- | :-- | --: |")
+    assert table[2].startswith("| a\\|b | lora | 16 |")
+
+
+def test_the_task_has_a_column_only_where_there_are_several():
+    one, two = [record(task="a")], [record(task="a"), record(task="b")]
+
+    assert not format_table(summarize(one)).startswith("task")
+    assert format_table(summarize(two)).startswith("task")

@@ -1,0 +1,92 @@
+"""Imports run one way. The rooms and what each may know are written down here and nowhere else."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "lowshot"
+
+LEAVES = {"errors", "files", "methods", "progress", "records", "config"}
+MAY_IMPORT = {
+    "errors": set(),
+    "methods": {"errors"},
+    "files": {"errors"},
+    "progress": set(),
+    "records": {"errors"},
+    "config": {"errors", "methods"},
+    "data": LEAVES,
+    "models": LEAVES,
+    "adapters": LEAVES,
+    "training": LEAVES | {"data", "models", "adapters"},
+    "evaluation": LEAVES | {"data", "training"},
+    "report": LEAVES,
+    "classifier": LEAVES | {"data", "models", "training", "evaluation", "report"},
+    "bench": LEAVES | {"data", "training", "evaluation", "classifier", "report"},
+    "cli": LEAVES | {"adapters", "bench", "classifier", "data", "models", "report", "__init__"},
+    "__main__": {"cli"},
+    "__init__": {"classifier", "config", "data", "errors"},
+}
+HEAVY = {"torch", "transformers", "peft", "sklearn", "matplotlib", "bitsandbytes"}
+
+
+def room_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def lowshot_imports(path):
+    """Rooms that a file imports, at its top or inside functions."""
+    here = ("lowshot", *path.relative_to(PACKAGE).with_suffix("").parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        module = node.module.split(".") if node.module else []
+        target = [*here[: len(here) - node.level], *module] if node.level else module
+        if target[:1] == ["lowshot"]:
+            yield from target[1:2] or (alias.name if is_room(alias.name) else "__init__" for alias in node.names)
+
+
+def is_room(name):
+    return (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file()
+
+
+def top_level_imports(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module.split(".")[0]
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_every_room_is_known():
+    assert {room_of(path) for path in FILES} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_imports_run_one_way(path):
+    room = room_of(path)
+    forbidden = set(lowshot_imports(path)) - MAY_IMPORT[room] - {room}
+    assert not forbidden, f"{room} must not import {sorted(forbidden)}"
+
+
+def test_the_rules_have_no_circle():
+    order = list(MAY_IMPORT)
+    order.remove("__init__")
+    for room in order:
+        later = set(order[order.index(room) + 1 :])
+        assert not MAY_IMPORT[room] & later, room
+
+
+@pytest.mark.parametrize("room", ["errors", "methods", "files", "progress", "records", "config", "report", "cli"])
+def test_rooms_without_models_import_nothing_heavy(room):
+    for path in FILES:
+        if room_of(path) == room:
+            assert not set(top_level_imports(path)) & HEAVY, path
+
+
+def test_there_is_no_room_for_odds_and_ends():
+    assert not [path for path in FILES if path.stem in ("utils", "util", "helpers", "common", "misc")]

@@ -1,0 +1,289 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.base import clone
+
+from lowshot import FewShotClassifier
+from lowshot.classifier import saved_adapter
+from lowshot.errors import AdapterError, DataError, InputError, NotFittedError, OutputError, RunError, UnknownNameError
+from lowshot.models import load_backbone
+
+COLOURS = ("blue", "green", "red")
+
+
+def pictures(count=12, seed=0):
+    """Pictures in which only the colour tells the class, and their labels."""
+    generator = np.random.default_rng(seed)
+    images = generator.integers(0, 60, (count, 20, 20, 3), dtype=np.uint8)
+    labels = [COLOURS[i % 3] for i in range(count)]
+    for image, label in zip(images, labels, strict=True):
+        image[..., ("red", "green", "blue").index(label)] += 150
+    return list(images), labels
+
+
+@pytest.fixture
+def quick(tiny_clip):
+    """Settings under which the tiny CLIP learns colours in a second."""
+    return {"model": str(tiny_clip), "rank": 4, "steps_per_shot": 10, "learning_rate": 1e-2, "crop_minimum": 0.5}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """``photos/<class>/*.png``, six of each."""
+    for index, (image, label) in enumerate(zip(*pictures(18), strict=True)):
+        path = tmp_path / "photos" / label / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    return tmp_path / "photos"
+
+
+@pytest.fixture(scope="module")
+def fitted(tiny_clip):
+    settings = {"model": str(tiny_clip), "rank": 4, "steps_per_shot": 10, "learning_rate": 1e-2, "crop_minimum": 0.5}
+    return FewShotClassifier(method="lora-xs", **settings).fit(*pictures())
+
+
+@pytest.fixture(scope="module")
+def saved(fitted, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "adapter"
+    fitted.save_pretrained(folder)
+    return folder
+
+
+def test_it_learns_from_lists_of_images(quick):
+    classifier = FewShotClassifier(**quick).fit(*pictures())
+    assert classifier.classes_.tolist() == list(COLOURS)
+    images, labels = pictures(30, seed=1)
+    assert classifier.score(images, labels) >= 0.9
+    table = classifier.predict_proba(images)
+    assert table.shape == (30, 3)
+    np.testing.assert_allclose(table.sum(1), 1, atol=1e-5)
+    assert (classifier.predict(images) == classifier.classes_[table.argmax(1)]).all()
+
+
+def test_paths_pil_images_and_arrays_are_one(fitted, tmp_path):
+    image = pictures()[0][0]
+    Image.fromarray(image).save(tmp_path / "image.png")
+    table = fitted.predict_proba([image, Image.fromarray(image), tmp_path / "image.png", str(tmp_path / "image.png")])
+    assert np.ptp(table, axis=0).max() == 0
+
+
+def test_a_folder_with_shots_is_judged_on_what_was_not_drawn(quick, folder):
+    classifier = FewShotClassifier(**quick).fit(folder, shots=2)
+    assert len(classifier.record_.draw) == 6
+    metrics = classifier.evaluate(folder)
+    assert (metrics["images"], metrics["split"]) == (12, "unseen")
+    assert classifier.score(folder) == metrics["accuracy"] == classifier.record_.metrics["accuracy"]
+
+
+def test_a_folder_learnt_whole_cannot_judge(quick, folder):
+    classifier = FewShotClassifier(**quick).fit(folder)
+    assert classifier.record_.shots == 6
+    with pytest.raises(DataError, match="every image was learnt from"):
+        classifier.evaluate(folder)
+
+
+def test_too_few_images_are_used_and_said(quick, folder):
+    (folder / "red" / "2.png").unlink()
+    classifier = FewShotClassifier(**quick).fit(folder, shots=6)
+    assert classifier.warnings_ == ["class 'red' has 5 of the 6 shots asked for; all of it is used"]
+
+
+def test_other_classes_than_those_taught_are_refused(fitted, folder):
+    (folder / "red").rename(folder / "crimson")
+    with pytest.raises(DataError, match="other classes than this adapter, such as 'crimson'"):
+        fitted.evaluate(folder)
+
+
+def test_a_bad_image_is_named(quick, folder):
+    (folder / "red" / "bad.png").write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"bad\.png is not an image"):
+        FewShotClassifier(**quick).fit(folder)
+    classifier = FewShotClassifier(**quick, on_bad_image="skip").fit(folder)
+    assert any("left out" in line and "bad.png" in line for line in classifier.warnings_)
+
+
+def test_before_fit_it_says_so():
+    for ask in (lambda c: c.predict([np.zeros((4, 4, 3))]), lambda c: c.save_pretrained("nowhere")):
+        with pytest.raises(NotFittedError, match="not fitted"):
+            ask(FewShotClassifier())
+
+
+def test_after_a_failed_fit_nothing_half_learnt_answers(quick):
+    classifier = FewShotClassifier(**quick).fit(*pictures())
+    with pytest.raises(RunError, match="try a lower learning rate"):
+        classifier.set_params(learning_rate=1e30).fit(*pictures())
+    with pytest.raises(NotFittedError):
+        classifier.predict(pictures()[0])
+
+
+def test_images_without_labels_are_refused(fitted):
+    with pytest.raises(DataError, match=r"fit\(images, labels\)"):
+        FewShotClassifier().fit(pictures()[0])
+    with pytest.raises(DataError, match=r"score\(images, labels\)"):
+        fitted.score(pictures()[0])
+    with pytest.raises(DataError, match="12 images have 2 labels"):
+        fitted.score(pictures()[0], ["red", "blue"])
+    with pytest.raises(DataError, match="label 'crimson' is none of the 3 classes"):
+        fitted.score(pictures()[0], ["crimson"] * 12)
+
+
+def test_no_images_give_no_rows(fitted):
+    assert fitted.predict_proba([]).shape == (0, 3)
+    assert fitted.predict([]).shape == (0,)
+
+
+def test_scikit_learn_can_clone_it_and_change_it(quick):
+    classifier = FewShotClassifier(method="lora-xs", **quick)
+    copy = clone(classifier)
+    assert copy.get_params() == classifier.get_params()
+    assert copy.set_params(rank=3).recipe.method.rank == 3
+    assert classifier.recipe.method.rank == 4
+
+
+def test_unknown_settings_are_named():
+    with pytest.raises(UnknownNameError, match="unknown setting 'ranks'; did you mean rank"):
+        FewShotClassifier(ranks=3)
+    with pytest.raises(InputError, match="shots is 0"):
+        FewShotClassifier().fit("digits", shots=0)
+    with pytest.raises(UnknownNameError, match="unknown task or folder 'digit'; did you mean digits"):
+        FewShotClassifier().fit("digit", shots=1)
+
+
+@pytest.mark.parametrize("method", ["zero-shot", "lora", "lora-xs", "dora", "qlora"])
+def test_saved_and_loaded_it_is_the_same(quick, method, tmp_path):
+    classifier = FewShotClassifier(method=method, **quick).fit(*pictures())
+    classifier.save_pretrained(tmp_path / "adapter")
+    loaded = FewShotClassifier.from_pretrained(tmp_path / "adapter")
+    assert loaded.get_params() | {"preset": ""} == classifier.get_params() | {"preset": ""}
+    assert loaded.record_ == classifier.record_
+    images, _ = pictures(9, seed=2)
+    np.testing.assert_array_equal(loaded.predict_proba(images), classifier.predict_proba(images))
+
+
+def test_the_folder_is_that_of_peft_with_record_and_card(saved):
+    assert sorted(p.name for p in saved.iterdir()) == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "lowshot.json",
+    ]
+    record = json.loads((saved / "lowshot.json").read_text())
+    assert record["classes"] == list(COLOURS)
+    assert len(record["draw"]) == 12
+    assert record["trainable_parameters"] == 15 * 4 * 4
+    assert record["adapter_bytes"] == (saved / "adapter_model.safetensors").stat().st_size
+
+
+def test_what_exists_is_never_overwritten(fitted, saved):
+    before = {p.name: p.read_bytes() for p in saved.iterdir()}
+    with pytest.raises(OutputError, match="already exists"):
+        fitted.save_pretrained(saved)
+    assert {p.name: p.read_bytes() for p in saved.iterdir()} == before
+
+
+def test_other_weights_of_the_same_shape_are_refused(saved, tiny_clip, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    other = shutil.copytree(tiny_clip, tmp_path / "other")
+    tensors = load_file(other / "model.safetensors")
+    tensors["visual_projection.weight"] += 0.01
+    save_file(tensors, other / "model.safetensors", {"format": "pt"})
+    with pytest.raises(AdapterError, match=r"was trained on .* with weights \w{12}..., but"):
+        FewShotClassifier.from_pretrained(saved, model=str(other))
+
+
+def test_the_backbone_may_have_moved(saved, fitted, tiny_clip, tmp_path):
+    moved = shutil.copytree(tiny_clip, tmp_path / "moved")
+    loaded = FewShotClassifier.from_pretrained(saved, model=str(moved))
+    images, _ = pictures(3)
+    np.testing.assert_array_equal(loaded.predict_proba(images), fitted.predict_proba(images))
+
+
+@pytest.mark.parametrize("missing", ["lowshot.json", "adapter_config.json", "adapter_model.safetensors"])
+def test_an_incomplete_adapter_is_refused(saved, tmp_path, missing):
+    folder = shutil.copytree(saved, tmp_path / "adapter")
+    (folder / missing).unlink()
+    with pytest.raises(AdapterError, match=f"{missing} is missing"):
+        saved_adapter(folder)
+
+
+def damaged(saved, tmp_path, **changes):
+    folder = shutil.copytree(saved, tmp_path / "adapter")
+    record = json.loads((folder / "lowshot.json").read_text())
+    (folder / "lowshot.json").write_text(json.dumps({**record, **changes}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"classes": []},
+        {"classes": ["red", "red", "blue"]},
+        {"classes": ["red", "", "blue"]},
+        {"classes": ["red", 3, "blue"]},
+        {"classes": 5},
+        {"recipe": {"method": {"rank": -1}}},
+        {"recipe": {"method": {"rnk": 1}}},
+        {"recipe": []},
+        {"format": 99},
+        {"surprise": 1},
+        {"model": "x"},
+    ],
+    ids=str,
+)
+def test_a_damaged_record_is_refused(saved, tmp_path, changes):
+    with pytest.raises(AdapterError, match=r"lowshot\.json is damaged"):
+        saved_adapter(damaged(saved, tmp_path, **changes))
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "[]", "\x00"])
+def test_a_record_that_is_no_json_object_is_refused(saved, tmp_path, text):
+    folder = shutil.copytree(saved, tmp_path / "adapter")
+    (folder / "lowshot.json").write_text(text)
+    with pytest.raises(AdapterError, match=r"lowshot\.json is damaged"):
+        saved_adapter(folder)
+
+
+def test_a_folder_that_is_no_adapter_is_refused(tmp_path):
+    for path, said in ((tmp_path / "none", "does not exist"), (tmp_path, "holds no adapter")):
+        with pytest.raises(AdapterError, match=said):
+            saved_adapter(path)
+
+
+def test_pushing_goes_through_the_hub_client_and_failures_are_one_line(fitted, monkeypatch):
+    import huggingface_hub
+
+    pushed = {}
+
+    def create_repo(self, repository, **options):
+        pushed["repository"] = (repository, options["private"])
+
+    def upload_folder(self, *, repo_id, folder_path):
+        pushed["files"] = sorted(p.name for p in folder_path.iterdir())
+        return f"https://hub/{repo_id}/commit/1"
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", create_repo)
+    monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", upload_folder)
+    assert fitted.push_to_hub("me/colours", private=True) == "https://hub/me/colours/commit/1"
+    assert pushed["repository"] == ("me/colours", True)
+    assert "lowshot.json" in pushed["files"]
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="pushing to 'me/colours' failed"):
+        fitted.push_to_hub("me/colours")
+
+
+def test_each_fit_starts_from_the_backbone_anew(quick):
+    classifier = FewShotClassifier(**quick).fit(*pictures())
+    images, _ = pictures(6, seed=3)
+    first = classifier.predict_proba(images)
+    np.testing.assert_array_equal(classifier.fit(*pictures()).predict_proba(images), first)
+
+
+def test_the_backbone_file_is_not_touched(quick, tiny_clip):
+    before = load_backbone(str(tiny_clip)).identity
+    FewShotClassifier(method="qlora", **quick).fit(*pictures())
+    assert load_backbone(str(tiny_clip)).identity == before

@@ -1,0 +1,140 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lowshot.config import PRESETS, SETTINGS, MethodConfig, Recipe, default_preset, preset_recipe, read_recipe
+from lowshot.errors import InputError, UnknownNameError
+from lowshot.methods import METHODS
+
+
+def test_defaults_are_clip_lora_to_the_letter():
+    recipe = preset_recipe("paper", "lora")
+    assert recipe == Recipe()
+    assert (recipe.method.rank, recipe.method.alpha, recipe.method.scaling, recipe.method.dropout) == (
+        2,
+        1,
+        "sqrt-rank",
+        0.25,
+    )
+    assert (recipe.method.encoder, recipe.method.projections, recipe.method.position) == (
+        "both",
+        ("q", "k", "v"),
+        "all",
+    )
+    assert (recipe.training.learning_rate, recipe.training.minimum_learning_rate) == (2e-4, 1e-6)
+    assert (recipe.training.weight_decay, recipe.training.batch_size) == (1e-2, 32)
+    assert (recipe.training.crop_minimum, recipe.training.flip) == (0.08, True)
+    assert recipe.steps(16) == 500 * 16
+    assert recipe.data.template == "a photo of a {}."
+
+
+def test_every_preset_has_every_method():
+    assert all(set(methods) == set(METHODS) for methods in PRESETS.values())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_preset_is_valid(preset, method):
+    assert preset_recipe(preset, method).method.method == method
+
+
+def test_aliases_set_method_and_precision():
+    recipe = preset_recipe("paper", "qlora")
+    assert (recipe.method.method, recipe.model.quantize) == ("lora", "nf4")
+    assert Recipe().replace(method="qdora").settings()["quantize"] == "nf4"
+    assert Recipe(method=MethodConfig(method="qlora-xs")).method.method == "lora-xs"
+
+
+def test_the_builtin_model_has_its_own_preset():
+    assert (default_preset("builtin"), default_preset("openai/clip-vit-base-patch16")) == ("builtin", "paper")
+
+
+def test_setting_names_are_unique_over_sections():
+    names = [f.name for section in vars(Recipe()).values() for f in dataclasses.fields(section)]
+    assert len(names) == len(set(names)) == len(SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("shots", 0, "shots is 0; expected 1 or more"),
+        ("rank", 0, "rank is 0; expected 1 or more"),
+        ("rank", 2.5, "rank is 2.5; expected int"),
+        ("rank", True, "rank is True; expected int"),
+        ("alpha", float("nan"), "alpha is nan; expected a number above 0"),
+        ("dropout", 1.0, "dropout is 1.0; expected a probability below 1"),
+        ("projections", ("q", "x"), "expected one or more of q, k, v, o"),
+        ("projections", (), "expected one or more of q, k, v, o"),
+        ("position", "middle", "expected one of all, bottom"),
+        ("encoder", "audio", "expected both, vision or text"),
+        ("scaling", "none", "expected sqrt-rank or rank"),
+        ("quantize", "int3", "expected none or nf4"),
+        ("learning_rate", -1.0, "learning-rate is -1.0"),
+        ("crop_minimum", 0.0, "crop-minimum is 0.0"),
+        ("seed", -1, "seed is -1"),
+        ("batch_size", 0, "batch-size is 0"),
+        ("steps_per_shot", 0, "at least one step"),
+        ("template", "a photo", "exactly one {}"),
+        ("on_bad_image", "ignore", "expected error or skip"),
+        ("flip", "no", "flip is 'no'; expected bool"),
+    ],
+)
+def test_bad_values_are_named_with_what_was_expected(setting, value, said):
+    with pytest.raises(InputError) as raised:
+        Recipe().replace(**{setting: value})
+    assert said in str(raised.value)
+
+
+def test_unknown_names_offer_the_nearest():
+    with pytest.raises(UnknownNameError, match="unknown setting 'rnk'; did you mean rank"):
+        Recipe().replace(rnk=3)
+    with pytest.raises(UnknownNameError, match=r"unknown method 'lorra'; did you mean lora"):
+        Recipe().replace(method="lorra")
+    with pytest.raises(UnknownNameError, match="unknown preset 'papr'; did you mean paper"):
+        preset_recipe("papr", "lora")
+
+
+@given(
+    rank=st.integers(1, 64),
+    alpha=st.floats(0.001, 64),
+    shots=st.none() | st.integers(1, 64),
+    projections=st.lists(st.sampled_from("qkvo"), min_size=1, unique=True),
+    flip=st.booleans(),
+)
+def test_a_recipe_survives_being_written_and_read(rank, alpha, shots, projections, flip):
+    recipe = Recipe().replace(rank=rank, alpha=alpha, shots=shots, projections=tuple(projections), flip=flip)
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+def test_recipe_files_win_over_what_is_below(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text('[method]\nmethod = "lora"\nrank = 4\nalpha = 2\nprojections = ["q", "v"]\n[data]\nshots = 8\n')
+    recipe = read_recipe(path, Recipe().replace(rank=16, dropout=0.1))
+    assert (recipe.method.rank, recipe.method.dropout, recipe.data.shots) == (4, 0.1, 8)
+    assert recipe.method.alpha == 2.0
+    assert recipe.method.projections == ("q", "v")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[method\n", "cannot be read"),
+        ("[methods]\nrank = 2\n", "unknown recipe section 'methods'; did you mean method"),
+        ("[method]\nrnk = 2\n", r"unknown setting in \[method\] 'rnk'; did you mean rank"),
+        ("[training]\nrank = 2\n", r"unknown setting in \[training\] 'rank'"),
+        ("method = 3\n", "expected a table"),
+        ('[method]\nrank = "two"\n', "rank is 'two'; expected int"),
+    ],
+)
+def test_bad_recipe_files_are_refused(tmp_path, text, said):
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_recipe(path)
+
+
+def test_a_missing_recipe_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.toml does not exist"):
+        read_recipe(tmp_path / "nowhere.toml")

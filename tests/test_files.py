@@ -1,0 +1,93 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lowshot.errors import OutputError
+from lowshot.files import canonical_json, folder_written_aside, refuse_existing, write_text
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "a" / "b"
+    with folder_written_aside(target) as aside:
+        (aside / "one").write_text("1")
+        assert not target.exists()
+    assert [p.name for p in target.iterdir()] == ["one"]
+    assert [p.name for p in target.parent.iterdir()] == ["b"]
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path):
+    with pytest.raises(ZeroDivisionError), folder_written_aside(tmp_path / "out") as aside:
+        (aside / "one").write_text("1")
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_kill_while_writing_leaves_the_target_absent(tmp_path):
+    program = (
+        "import os, sys; from pathlib import Path; from lowshot.files import folder_written_aside\n"
+        "with folder_written_aside(Path(sys.argv[1])) as aside:\n"
+        "    (aside / 'half').write_text('x'); os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "out")])
+    assert done.returncode == -9
+    assert not (tmp_path / "out").exists()
+    with folder_written_aside(tmp_path / "out") as aside:  # and the next attempt is not in its way
+        (aside / "whole").write_text("x")
+    assert (tmp_path / "out" / "whole").exists()
+
+
+def test_an_empty_folder_may_be_filled(tmp_path):
+    (tmp_path / "out").mkdir()
+    with folder_written_aside(tmp_path / "out") as aside:
+        (aside / "one").write_text("1")
+    assert (tmp_path / "out" / "one").read_text() == "1"
+
+
+def test_files_are_readable_by_others(tmp_path):
+    with folder_written_aside(tmp_path / "out") as aside:
+        (aside / "private").touch(mode=0o600)
+    assert (tmp_path / "out" / "private").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755
+
+
+def test_what_exists_is_refused(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("precious")
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for taken in ("out", "file", "dangling"):
+        with pytest.raises(OutputError, match=f"{taken} already exists"):
+            refuse_existing(tmp_path / taken)
+    with pytest.raises(OutputError, match=r"is a file|Not a directory"):
+        refuse_existing(tmp_path / "file" / "below")
+    assert (tmp_path / "out" / "mine").read_text() == "precious"
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a place where even root cannot write")
+def test_no_permission_is_said_before_the_work():
+    with pytest.raises(OutputError, match=r"/proc/out cannot be made"):
+        refuse_existing(Path("/proc/out"))
+
+
+def test_write_text_replaces_whole(tmp_path):
+    path = tmp_path / "sub" / "file.json"
+    write_text(path, "old")
+    write_text(path, "new")
+    assert path.read_text() == "new"
+    assert [p.name for p in path.parent.iterdir()] == ["file.json"]
+
+
+def test_write_text_says_where_it_could_not(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_text(tmp_path / "file" / "below", "text")
+
+
+def test_canonical_json_is_the_same_for_equal_values():
+    assert canonical_json({"b": 1, "a": [1, 2]}) == canonical_json({"a": [1, 2], "b": 1})
+    assert json.loads(canonical_json({"a": "é"})) == {"a": "é"}
+    with pytest.raises(ValueError, match="JSON compliant"):
+        canonical_json({"a": float("nan")})

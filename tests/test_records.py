@@ -1,0 +1,64 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lowshot.errors import InputError
+from lowshot.records import RunRecord, provenance
+
+FIELDS = {
+    "task": "digits",
+    "method": "lora",
+    "quantize": "none",
+    "shots": 4,
+    "seed": 1,
+    "recipe": {"method": {"rank": 2}},
+    "classes": ("a", "b"),
+    "model": {"id": "builtin"},
+    "draw": ("x/1", "y/2"),
+    "trainable_parameters": 10,
+    "total_parameters": 100,
+    "adapter_bytes": 400,
+    "steps": 5,
+    "train_seconds": 0.5,
+    "peak_memory_bytes": 1000,
+}
+
+
+@given(
+    names=st.lists(st.text(min_size=1), min_size=2, unique=True).map(tuple),
+    accuracy=st.floats(0, 1),
+    seconds=st.floats(0, 1e6),
+)
+def test_a_record_survives_json(names, accuracy, seconds):
+    record = RunRecord(**{**FIELDS, "classes": names, "train_seconds": seconds, "metrics": {"accuracy": accuracy}})
+    assert RunRecord.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": 2}, "record has format 2; this lowshot reads 1"),
+        ({"surprise": 1}, "unknown .'surprise'."),
+    ],
+)
+def test_records_of_another_shape_are_refused(change, said):
+    with pytest.raises(InputError, match=said):
+        RunRecord.from_dict({**RunRecord(**FIELDS).to_dict(), **change})
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_every_required_field_is_required(field):
+    values = RunRecord(**FIELDS).to_dict()
+    del values[field]
+    with pytest.raises(InputError, match=f"lacks .*{field}"):
+        RunRecord.from_dict(values)
+
+
+def test_provenance_names_time_versions_hardware_and_commit():
+    found = provenance()
+    assert found["date"].endswith("+00:00")
+    assert found["versions"]["lowshot"]
+    assert found["hardware"]["cores"] >= 1
+    assert {"commit", "dirty", "command"} <= set(found)

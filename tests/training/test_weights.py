@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+import torch
+
+from lowshot.config import preset_recipe
+from lowshot.data import task_of_arrays
+from lowshot.errors import RunError
+from lowshot.models import load_backbone
+from lowshot.progress import silent
+from lowshot.training import create_learner
+
+
+@pytest.fixture(scope="module")
+def examples():
+    """Twelve pictures in which only the colour tells the class."""
+    generator = np.random.default_rng(0)
+    images, labels = [], []
+    for index in range(12):
+        picture = generator.integers(0, 60, (20, 20, 3), dtype=np.uint8)
+        picture[..., index % 3] += 150
+        images.append(picture)
+        labels.append(("red", "green", "blue")[index % 3])
+    return task_of_arrays(images, labels).train
+
+
+def fitted(tiny_clip, examples, method="lora", **settings):
+    recipe = preset_recipe("paper", method).replace(
+        model=str(tiny_clip), **{"rank": 4, "steps_per_shot": 6, "learning_rate": 1e-2, "crop_minimum": 0.5, **settings}
+    )
+    learner = create_learner(load_backbone(str(tiny_clip)), ("a blue", "a green", "a red"), recipe)
+    return learner, learner.fit(examples, 4, silent)
+
+
+def scores(learner):
+    return learner.logits(torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(2)))
+
+
+def test_training_lowers_the_loss(tiny_clip, examples):
+    _, short = fitted(tiny_clip, examples, steps_per_shot=1)
+    _, long = fitted(tiny_clip, examples, steps_per_shot=25)
+    assert long.steps == 100
+    assert long.final_loss < 0.5 * short.final_loss
+
+
+def test_the_same_seed_gives_the_same_classifier_bit_for_bit(tiny_clip, examples):
+    one, two, other = (fitted(tiny_clip, examples, seed=seed)[0] for seed in (1, 1, 2))
+    assert torch.equal(scores(one), scores(two))
+    assert not torch.equal(scores(one), scores(other))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"steps_per_shot": 7},
+        {"base_steps": 3},
+        {"batch_size": 5},
+        {"learning_rate": 2e-2},
+        {"minimum_learning_rate": 5e-3},
+        {"weight_decay": 0.5},
+        {"crop_minimum": 1.0},
+        {"flip": False},
+        {"seed": 2},
+        {"dropout": 0.0},
+        {"rank": 3},
+        {"alpha": 2.0},
+        {"scaling": "rank"},
+        {"encoder": "vision"},
+        {"encoder": "text"},
+        {"projections": ("q",)},
+        {"position": "up"},
+        {"quantize": "nf4"},
+        {"method": "dora"},
+        {"method": "lora-xs"},
+    ],
+    ids=lambda c: "-".join(map(str, next(iter(c.items())))),
+)
+def test_every_setting_changes_the_result(tiny_clip, examples, changed):
+    assert not torch.equal(scores(fitted(tiny_clip, examples)[0]), scores(fitted(tiny_clip, examples, **changed)[0]))
+
+
+def test_frozen_text_is_encoded_once_with_the_same_result(tiny_clip, examples, monkeypatch):
+    from lowshot.training.weights import WeightsLearner
+
+    once, _ = fitted(tiny_clip, examples, encoder="vision")
+    init = WeightsLearner.__init__
+
+    def every_step(self, *arguments):
+        init(self, *arguments)
+        self._text_is_trained = True
+
+    monkeypatch.setattr(WeightsLearner, "__init__", every_step)
+    again, _ = fitted(tiny_clip, examples, encoder="vision")
+    torch.testing.assert_close(scores(once), scores(again), atol=1e-4, rtol=0)
+
+
+def test_the_cosine_ends_at_the_minimum_learning_rate(tiny_clip, examples, monkeypatch):
+    seen = []
+    step = torch.optim.AdamW.step
+
+    def spy(self, *arguments, **keywords):
+        seen.append(self.param_groups[0]["lr"])
+        return step(self, *arguments, **keywords)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    fitted(tiny_clip, examples, steps_per_shot=25, learning_rate=1e-2, minimum_learning_rate=1e-4)
+    expected = [1e-4 + (1e-2 - 1e-4) * (1 + np.cos(np.pi * i / 100)) / 2 for i in range(100)]
+    np.testing.assert_allclose(seen, expected, rtol=1e-6)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tiny_clip, examples):
+    with pytest.raises(RunError, match=r"the loss is nan at step \d+ of 24; try a lower learning rate"):
+        fitted(tiny_clip, examples, learning_rate=1e30)
+
+
+def test_the_outcome_says_what_it_took(tiny_clip, examples):
+    _, outcome = fitted(tiny_clip, examples)
+    assert outcome.steps == 24
+    assert outcome.seconds > 0
+    assert outcome.peak_memory_bytes > 50_000_000

@@ -1,0 +1,62 @@
+"""Compare settings for the built-in model on validation splits of glyph tasks; prints a table, best first.
+
+    .venv/bin/python tools/choose_preset.py --method lora-xs
+
+This is how the preset ``builtin`` in ``config.py`` was chosen. It never looks at ``digits`` or at a test split.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import statistics
+
+import tyro
+
+from lowshot import FewShotClassifier
+from lowshot.data import builtin_task
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Every combination of the values given is tried."""
+
+    method: str = "lora-xs"
+    tasks: tuple[str, ...] = ("greek", "letters", "cyrillic")
+    shots: tuple[int, ...] = (1, 4, 16)
+    seed: int = 1
+    rank: tuple[int, ...] = (16,)
+    learning_rate: tuple[float, ...] = (1e-2, 3e-2)
+    base_steps: tuple[int, ...] = (60,)
+    steps_per_shot: tuple[int, ...] = (12,)
+    crop_minimum: tuple[float, ...] = (0.6,)
+    dropout: tuple[float, ...] = (0.25,)
+
+
+def validation_accuracy(task_name: str, shots: int, method: str, settings: dict[str, float]) -> float:
+    """Accuracy of one classifier on the task's validation split."""
+    task = builtin_task(task_name)
+    assert task.validation is not None
+    classifier = FewShotClassifier(method=method, flip=False, **settings).fit(task, shots=shots)
+    predicted = classifier.predict_proba(task.validation.images).argmax(1)
+    return float((predicted == task.validation.labels).mean())
+
+
+def main(arguments: Arguments) -> None:
+    """Try everything, print as it goes, then the table."""
+    names = ("rank", "learning_rate", "base_steps", "steps_per_shot", "crop_minimum", "dropout")
+    table = []
+    for values in itertools.product(*(getattr(arguments, name) for name in names)):
+        settings = dict(zip(names, values, strict=True)) | {"seed": arguments.seed}
+        cells = list(itertools.product(arguments.tasks, arguments.shots))
+        accuracies = [validation_accuracy(task, k, arguments.method, settings) for task, k in cells]
+        table.append((statistics.mean(accuracies), settings))
+        said = "  ".join(f"{task}/{k} {accuracy:.3f}" for (task, k), accuracy in zip(cells, accuracies, strict=True))
+        print(f"{table[-1][0]:.4f}  {settings}  {said}", flush=True)
+    print("\nbest first")
+    for mean, settings in sorted(table, key=lambda row: -row[0]):
+        print(f"{mean:.4f}  {settings}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
