@@ -7,7 +7,7 @@ LINTED := src tests tools benchmarks
 .PHONY: demo test install check fix docs bench clean
 
 demo: $(INSTALLED)  ## Teach the built-in model handwriting, with every method; report in report/index.html
-	$(BIN)/lowshot demo --out report --overwrite
+	$(BIN)/lowshot demo
 
 test: $(INSTALLED)  ## Run the tests
 	$(BIN)/python -m pytest

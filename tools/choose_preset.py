@@ -29,6 +29,7 @@ class Arguments:
     learning_rate: tuple[float, ...] = (1e-2, 3e-2)
     base_steps: tuple[int, ...] = (60,)
     steps_per_shot: tuple[int, ...] = (12,)
+    batch_size: tuple[int, ...] = (32,)
     crop_minimum: tuple[float, ...] = (0.6,)
     dropout: tuple[float, ...] = (0.25,)
 
@@ -44,7 +45,7 @@ def validation_accuracy(task_name: str, shots: int, method: str, settings: dict[
 
 def main(arguments: Arguments) -> None:
     """Try everything, print as it goes, then the table."""
-    names = ("rank", "learning_rate", "base_steps", "steps_per_shot", "crop_minimum", "dropout")
+    names = ("rank", "learning_rate", "base_steps", "steps_per_shot", "batch_size", "crop_minimum", "dropout")
     table = []
     for values in itertools.product(*(getattr(arguments, name) for name in names)):
         settings = dict(zip(names, values, strict=True)) | {"seed": arguments.seed}

@@ -221,7 +221,15 @@ def _coerced(section: object, name: str, value: Any) -> Any:
     return value
 
 
-_BUILTIN_TRAINING = {"base_steps": 60, "steps_per_shot": 8, "crop_minimum": 0.6, "flip": False, "dropout": 0.0}
+# Chosen by tools/choose_preset.py on validation splits of glyph tasks; its table is in docs/concepts/builtin.md.
+_BUILTIN_TRAINING = {
+    "base_steps": 60,
+    "steps_per_shot": 9,
+    "batch_size": 16,
+    "crop_minimum": 0.6,
+    "flip": False,
+    "dropout": 0.0,
+}
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {
@@ -234,9 +242,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "builtin": {
         "zero-shot": {},
-        "lora": {**_BUILTIN_TRAINING, "rank": 8, "learning_rate": 4e-3},
-        "dora": {**_BUILTIN_TRAINING, "rank": 8, "learning_rate": 4e-3},
-        "lora-xs": {**_BUILTIN_TRAINING, "rank": 16, "learning_rate": 3e-2},
+        "lora": {**_BUILTIN_TRAINING, "rank": 8, "learning_rate": 8e-3},
+        "dora": {**_BUILTIN_TRAINING, "rank": 8, "learning_rate": 8e-3},
+        "lora-xs": {**_BUILTIN_TRAINING, "rank": 16, "learning_rate": 2e-2},
     },
 }
 """Preset -> method -> settings that differ from the dataclasses' defaults."""

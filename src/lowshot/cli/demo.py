@@ -7,15 +7,21 @@ import functools
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..config import default_preset
 from ..errors import InputError
 from ..files import canonical_json, refuse_existing, write_text
 from ..methods import display_name, method_spec
 from ..progress import shown
 from ..records import RunRecord
 from .arguments import parse, print_json
+
+if TYPE_CHECKING:
+    from ..classifier import FewShotClassifier
+    from ..data import Task
 
 RESULTS_FILE = "demo.json"
 """Marks a folder as the demo's own: it may be written again."""
@@ -33,6 +39,8 @@ class Arguments:
     """Images per class."""
     seeds: tuple[int, ...] = (1, 2)
     """Each draws its own shots and trains anew."""
+    threads: int = 1
+    """CPU threads. The built-in model is so small that more only wait for each other when the machine is busy."""
     out: Path = Path("report")
     """Folder for the page, the records and one adapter; an earlier demo's is replaced."""
     json: bool = False
@@ -43,38 +51,55 @@ def run(arguments: Sequence[str]) -> int:
     """Run the grid, show the table, write the report, predict with a saved adapter."""
     parsed = parse(Arguments, "demo", arguments)
     _check(parsed)
+    import torch
+
     from ..bench import demo
     from ..data import builtin_task
-    from ..report import format_table, summarize, write_report
+    from ..report import format_table, summarize
 
+    torch.set_num_threads(parsed.threads)
     task = builtin_task(parsed.task)
     grid = demo.cells(parsed.methods, parsed.shots, parsed.seeds)
     say = functools.partial(print, file=sys.stderr if parsed.json else sys.stdout, flush=True)
     started = time.monotonic()
-    say(f"{parsed.task}: {task.summary}; {len(task.class_names)} classes\n")
+    preset = default_preset("builtin")
+    say(f"{parsed.task}: {task.summary}; {len(task.class_names)} classes; settings: preset {preset}\n")
 
-    records, shown_classifier = [], None
+    records, showcased = [], None
     for cell, record, classifier in demo.run(task, grid, track=shown):
         records.append(record)
         say(_line(record))
         if classifier is not None and cell == demo.showcased(grid):
-            shown_classifier = classifier
+            showcased = classifier
     rows = summarize(records)
     say("\n" + format_table(rows, style="text"))
-
-    _clear(parsed.out)
-    write_text(parsed.out / RESULTS_FILE, canonical_json({"records": [record.to_dict() for record in records]}))
-    if shown_classifier is not None:
-        shown_classifier.save_pretrained(parsed.out / "adapter")
-        say(f"\nsaved {parsed.out / 'adapter'}; of three test images it says:")
-        for said, truth in demo.three_predictions(parsed.out / "adapter", task):
-            say(f"  {said}" + ("" if said == truth else f"  (wrong: it is {truth})"))
-    showcase = demo.showcase(shown_classifier, task) if shown_classifier is not None else None
-    page = write_report(parsed.out, records, showcase, title=f"lowshot demo: {parsed.task}")
-    say(f"\nreport: {page}  ({time.monotonic() - started:.0f} s in all)")
+    _write(parsed.out, task, records, showcased, say)
+    say(f"{time.monotonic() - started:.0f} s in all")
     if parsed.json:
         print_json({"task": parsed.task, "rows": [row.to_dict() for row in rows]})
     return 0
+
+
+def _write(
+    out: Path,
+    task: Task,
+    records: Sequence[RunRecord],
+    classifier: FewShotClassifier | None,
+    say: Callable[[str], None],
+) -> None:
+    """Records, an adapter that is tried at once, and the page."""
+    from ..bench import demo
+    from ..report import write_report
+
+    _clear(out)
+    write_text(out / RESULTS_FILE, canonical_json({"records": [record.to_dict() for record in records]}))
+    if classifier is not None:
+        classifier.save_pretrained(out / "adapter")
+        say(f"saved {out / 'adapter'}; of three test images it says:")
+        for said, truth in demo.three_predictions(out / "adapter", task):
+            say(f"  {said}" + ("" if said == truth else f"  (wrong: it is {truth})"))
+    showcase = demo.showcase(classifier, task) if classifier is not None else None
+    say(f"report: {write_report(out, records, showcase, title=f'lowshot demo: {task.name}')}")
 
 
 def _check(parsed: Arguments) -> None:
@@ -87,6 +112,8 @@ def _check(parsed: Arguments) -> None:
             raise InputError(f"{name} is empty; expected at least one")
     if min(parsed.shots) < 1:
         raise InputError(f"shots is {min(parsed.shots)}; expected 1 or more")
+    if parsed.threads < 1:
+        raise InputError(f"threads is {parsed.threads}; expected 1 or more")
     if min(parsed.seeds) < 0:
         raise InputError(f"seeds has {min(parsed.seeds)}; expected 0 or more")
     if not (parsed.out / RESULTS_FILE).exists():
