@@ -1,6 +1,7 @@
 """The documentation says what the code does."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -40,3 +41,28 @@ def test_everything_public_is_documented():
 
     assert all(getattr(lowshot, name).__doc__ for name in lowshot.__all__ if name != "__version__")
     assert set(lowshot.__all__) == {"FewShotClassifier", "LowshotError", "Recipe", "Task", "__version__", "errors"}
+
+
+def python_blocks(text):
+    return re.findall(r"```python\n(.*?)```\s+prints\s+```\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_readmes_lines_print_what_it_says(tmp_path, monkeypatch, capsys):
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    monkeypatch.chdir(tmp_path)
+    [(program, printed)] = python_blocks((ROOT / "README.md").read_text(encoding="utf-8"))
+    exec(program, {})
+    said, promised = capsys.readouterr().out.splitlines(), printed.splitlines()
+    assert said[1:] == promised[1:]
+    # The last digits of a training run differ between processors.
+    assert float(said[0].split("%")[0]) == pytest.approx(float(promised[0].split("%")[0]), abs=3)
+
+
+def test_the_readmes_table_is_that_of_the_committed_records():
+    from lowshot.records import RunRecord
+    from lowshot.report import format_table, summarize
+
+    values = json.loads((ROOT / "docs" / "demo" / "demo.json").read_text(encoding="utf-8"))
+    table = format_table(summarize([RunRecord.from_dict(record) for record in values["records"]]), style="text")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(line.rstrip() in readme for line in table.splitlines())
