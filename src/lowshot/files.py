@@ -29,9 +29,8 @@ def refuse_existing(path: Path) -> None:
     Raises:
         OutputError: ``path`` exists and is not an empty folder, or its parent cannot be written.
     """
-    if path.is_dir() and not path.is_symlink() and os.access(path, os.R_OK) and not any(path.iterdir()):
-        return
-    if path.exists() or path.is_symlink():
+    is_empty_folder = path.is_dir() and not path.is_symlink() and not path.is_mount() and not any(path.iterdir())
+    if (path.exists() or path.is_symlink()) and not is_empty_folder:
         raise OutputError(f"output {path} already exists; choose another folder or remove it")
     parent = next(p for p in path.absolute().parents if p.exists())
     try:

@@ -193,6 +193,18 @@ def test_doctor_names_a_torchvision_that_does_not_fit(run, monkeypatch, tmp_path
     assert "pip uninstall torchvision" in out
 
 
+def test_doctor_survives_what_it_looks_for(run, monkeypatch):
+    import lowshot.cli.doctor
+
+    def broken():
+        raise OSError("libtorch_cpu.so: cannot open shared object file")
+
+    monkeypatch.setitem(lowshot.cli.doctor.CHECKS, "torch", (broken, "pip install torch"))
+    status, out, _ = run("doctor")
+    assert status == 1
+    assert "broken  torch          pip install torch (libtorch_cpu.so" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

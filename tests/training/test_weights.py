@@ -108,8 +108,13 @@ def test_the_cosine_ends_at_the_minimum_learning_rate(tiny_clip, examples, monke
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tiny_clip, examples):
-    with pytest.raises(RunError, match=r"the loss is nan at step \d+ of 24; try a lower learning rate"):
+    with pytest.raises(RunError, match=r"diverged at step \d+ of 24; try a lower learning rate than 1e\+30"):
         fitted(tiny_clip, examples, learning_rate=1e30)
+
+
+def test_a_last_step_that_goes_astray_is_noticed(tiny_clip, examples):
+    with pytest.raises(RunError, match="diverged at the last step"):
+        fitted(tiny_clip, examples, steps_per_shot=0, base_steps=1, learning_rate=1e38)
 
 
 def test_the_outcome_says_what_it_took(tiny_clip, examples):

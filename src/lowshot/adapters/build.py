@@ -75,7 +75,7 @@ def add_adapter(model: nn.Module, method: MethodConfig, targets: Sequence[str], 
         targets: Dotted names of the linear layers to adapt.
         seed: Determines the initial values, whatever was drawn before.
     """
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
         torch.manual_seed(seed)
         # transformers warns of an attribute that it renamed itself and that PEFT reads.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save, save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import AdapterError
@@ -29,7 +29,11 @@ def adapter_tensors(model: PeftModel) -> dict[str, Tensor]:
 
 def serialized_bytes(model: PeftModel) -> int:
     """Size of the file that ``save_adapter`` writes the tensors to."""
-    return len(save(adapter_tensors(model), metadata=_METADATA))
+    return len(_serialized(model))
+
+
+def _serialized(model: PeftModel) -> bytes:
+    return save(adapter_tensors(model), metadata=_METADATA)
 
 
 def save_adapter(model: PeftModel, folder: Path, base_model: str) -> None:
@@ -47,7 +51,7 @@ def save_adapter(model: PeftModel, folder: Path, base_model: str) -> None:
     written = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     written["target_modules"] = sorted(written["target_modules"])
     (folder / CONFIG_FILE).write_text(canonical_json(written), encoding="utf-8")
-    save_file(adapter_tensors(model), folder / TENSORS_FILE, metadata=_METADATA)
+    (folder / TENSORS_FILE).write_bytes(_serialized(model))
 
 
 def load_adapter(model: PeftModel, folder: Path) -> None:

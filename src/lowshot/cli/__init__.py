@@ -54,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, such as head, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # the disk is full, a file went away: not the user's mistake, and no traceback either
+        sys.stderr.write(f"lowshot: error: {error}\n")
+        return 1
 
 
 def _dispatch(arguments: list[str]) -> int:

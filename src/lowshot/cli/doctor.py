@@ -35,13 +35,22 @@ class Finding:
 def run(arguments: Sequence[str]) -> int:
     """Look at everything and say what was found."""
     parsed = parse(Arguments, "doctor", arguments)
-    findings = [check() for check in CHECKS]
+    findings = [_look(name) for name in CHECKS]
     if parsed.json:
         print_json([dataclasses.asdict(finding) for finding in findings])
     else:
         for finding in findings:
             print(f"{finding.state:<7} {finding.name:<14} {finding.detail}")
     return int(any(finding.state == "broken" for finding in findings))
+
+
+def _look(name: str) -> Finding:
+    """Run one check; whatever it raises is what was looked for."""
+    check, remedy = CHECKS[name]
+    try:
+        return check()
+    except Exception as error:
+        return Finding(name, "broken", f"{remedy} ({' '.join(str(error).split())[:200]})")
 
 
 def _version(package: str) -> str | None:
@@ -57,10 +66,8 @@ def _python() -> Finding:
 
 
 def _torch() -> Finding:
-    try:
-        import torch
-    except ImportError as error:
-        return Finding("torch", "broken", f"cannot be imported: {error}")
+    import torch
+
     return Finding("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads")
 
 
@@ -77,38 +84,26 @@ def _torchvision() -> Finding:
     """A torchvision built for another torch makes transformers and PEFT fail with a message that names neither."""
     if importlib.util.find_spec("torchvision") is None:
         return Finding("torchvision", "ok", "not installed, and not needed")
-    try:
-        importlib.import_module("torchvision")
-    except Exception as error:
-        return Finding("torchvision", "broken", f"does not fit this torch ({error}): pip uninstall torchvision")
+    importlib.import_module("torchvision")
     return Finding("torchvision", "ok", f"{_version('torchvision')}, not needed")
 
 
 def _transformers() -> Finding:
-    try:
-        from transformers import CLIPModel  # noqa: F401
-    except Exception as error:
-        return Finding("transformers", "broken", f"cannot load CLIP: {' '.join(str(error).split())[:200]}")
+    from transformers import CLIPModel  # noqa: F401
+
     return Finding("transformers", "ok", str(_version("transformers")))
 
 
 def _peft() -> Finding:
-    try:
-        from ..adapters import lora_xs  # noqa: F401
-    except Exception as error:
-        return Finding(
-            "peft", "broken", f"{_version('peft')} does not take LoRA-XS ({error}): pip install 'peft>=0.21,<0.22'"
-        )
+    from ..adapters import lora_xs  # noqa: F401
+
     return Finding("peft", "ok", str(_version("peft")))
 
 
 def _bitsandbytes() -> Finding:
     if importlib.util.find_spec("bitsandbytes") is None:
         return Finding("bitsandbytes", "absent", "no 4-bit base (qlora): pip install 'lowshot[quantize]'")
-    try:
-        importlib.import_module("bitsandbytes")
-    except Exception as error:
-        return Finding("bitsandbytes", "broken", f"cannot be imported: {error}")
+    importlib.import_module("bitsandbytes")
     return Finding("bitsandbytes", "ok", str(_version("bitsandbytes")))
 
 
@@ -120,25 +115,20 @@ def _hub() -> Finding:
 
 
 def _builtin_model() -> Finding:
-    from ..errors import LowshotError
     from ..models import load_backbone
 
-    try:
-        backbone = load_backbone("builtin")
-    except (LowshotError, ImportError) as error:
-        return Finding("builtin model", "broken", f"cannot be loaded: {error}")
-    return Finding("builtin model", "ok", f"{backbone.parameters:,} parameters")
+    return Finding("builtin model", "ok", f"{load_backbone('builtin').parameters:,} parameters")
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (
-    _python,
-    _torch,
-    _cuda,
-    _torchvision,
-    _transformers,
-    _peft,
-    _bitsandbytes,
-    _hub,
-    _builtin_model,
-)
-"""In the order in which they are shown."""
+CHECKS: dict[str, tuple[Callable[[], Finding], str]] = {
+    "python": (_python, "install Python 3.10 or newer"),
+    "torch": (_torch, "pip install torch"),
+    "cuda": (_cuda, "check the driver with nvidia-smi"),
+    "torchvision": (_torchvision, "it does not fit this torch: pip uninstall torchvision"),
+    "transformers": (_transformers, "pip install 'transformers>=5.10,<6'"),
+    "peft": (_peft, "LoRA-XS needs pip install 'peft>=0.21,<0.22'"),
+    "bitsandbytes": (_bitsandbytes, "pip install --force-reinstall bitsandbytes"),
+    "hub": (_hub, "pip install huggingface_hub"),
+    "builtin model": (_builtin_model, "reinstall lowshot"),
+}
+"""Name -> its check, and what to do where the check fails; in the order in which they are shown."""

@@ -48,7 +48,8 @@ def run(arguments: Sequence[str]) -> int:
             classifier.evaluate(task, track=shown)
         except DataError as error:
             classifier.warnings_.append(f"accuracy not measured: {error}")
-        classifier.save_pretrained(parsed.out)
+        finally:  # whatever happens while measuring, what was learnt is kept
+            classifier.save_pretrained(parsed.out)
     finally:  # where it failed, what was left out may be the reason
         warn(classifier.warnings_)
     record = classifier.record_.to_dict()

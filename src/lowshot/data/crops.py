@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -38,12 +38,12 @@ def _central_crop(images: Tensor, size: int) -> Tensor:
 
 
 def random_crops(
-    images: Sequence[Pixels], size: int, *, crop_minimum: float, flip: bool, keys: Sequence[Sequence[int]]
+    images: Iterable[Pixels], size: int, *, crop_minimum: float, flip: bool, keys: Sequence[Sequence[int]]
 ) -> Tensor:
     """RandomResizedCrop (bicubic, antialiased) and mirroring, each image by a generator of its own.
 
     Args:
-        images: B decoded images.
+        images: B images; taken one at a time, so that no more than one need be decoded at once.
         size: Side of the crops in pixels.
         crop_minimum: Smallest share of the area that is kept.
         flip: Mirror half of them.

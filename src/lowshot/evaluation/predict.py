@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ..data.crops import central_crops
 from ..data.task import Images
+from ..errors import RunError
 from ..progress import Track, silent
 from ..training.learner import Learner
 
@@ -23,10 +24,18 @@ def probabilities(learner: Learner, images: Images, image_size: int, *, track: T
         images: N images of any sizes; their central crops are judged.
         image_size: Side of the crops, pixels.
         track: Shows progress.
+
+    Raises:
+        RunError: A probability is not finite.
     """
     parts = []
     starts = range(0, len(images), BATCH_SIZE)
     for start in track(starts, what="evaluating", total=len(starts)):
-        batch = [images[i] for i in range(start, min(start + BATCH_SIZE, len(images)))]
-        parts.append(torch.softmax(learner.logits(central_crops(batch, image_size)).float(), dim=-1).cpu().numpy())
-    return np.concatenate(parts)
+        # One image at a time is decoded and cropped: a batch of photographs in full size would be gigabytes.
+        rows = range(start, min(start + BATCH_SIZE, len(images)))
+        crops = torch.cat([central_crops([images[i]], image_size) for i in rows])
+        parts.append(torch.softmax(learner.logits(crops).float(), dim=-1).cpu().numpy())
+    table = np.concatenate(parts)
+    if not np.isfinite(table).all():
+        raise RunError("the classifier gives probabilities that are not finite: its training has diverged")
+    return table

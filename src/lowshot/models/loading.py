@@ -53,7 +53,7 @@ def load_backbone(model: str = "builtin", device: str = "cpu") -> Backbone:
     from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
     on = pick_device(device)
-    source = str(BUILTIN) if model == "builtin" else model
+    source = _source(model)
     _refuse_what_is_no_clip(model, _config_file(model, source))
     try:
         with _quietly():
@@ -65,13 +65,21 @@ def load_backbone(model: str = "builtin", device: str = "cpu") -> Backbone:
     missing = sorted(report["missing_keys"])
     if missing:
         raise InputError(f"model {model!r} lacks {len(missing)} of its tensors, such as {missing[0]}")
-    identity = Identity(model, getattr(clip.config, "_commit_hash", None), weights_sha256(clip))
+    identity = Identity(
+        "builtin" if model == "builtin" else source, getattr(clip.config, "_commit_hash", None), weights_sha256(clip)
+    )
     return Backbone(clip.to(on), tokenizer, tuple(processor.image_mean), tuple(processor.image_std), identity)
+
+
+def _source(model: str) -> str:
+    """What transformers is asked for: a folder's full path, or a Hub id."""
+    folder = BUILTIN if model == "builtin" else Path(model).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else model
 
 
 def _config_file(model: str, source: str) -> Path:
     """The model's config.json: small, and it tells whether the rest is worth reading or downloading."""
-    folder = Path(source).expanduser()
+    folder = Path(source)
     if folder.is_dir():
         return folder / "config.json"
     if model.startswith((".", "/", "~")) or model.count("/") > 1 or folder.exists():

@@ -69,11 +69,13 @@ def create_learner(backbone: Backbone, prompts: Sequence[str], recipe: Recipe) -
     Raises:
         InputError: The settings do not fit this backbone.
     """
-    kind = method_spec(recipe.method.method).kind
-    if kind == "weights":
+    spec = method_spec(recipe.method.method)
+    if spec.kind == "weights":
         from .weights import WeightsLearner
 
         return WeightsLearner(backbone, prompts, recipe)
-    from .features import ZeroShot
+    if spec.name == "zero-shot":
+        from .features import ZeroShot
 
-    return ZeroShot(backbone, prompts, recipe)
+        return ZeroShot(backbone, prompts, recipe)
+    raise NotImplementedError(f"method {spec.name} is listed but has no learner")

@@ -77,25 +77,30 @@ class WeightsLearner:
         device = self.backbone.device
         losses: list[float] = []
         started = time.perf_counter()
-        with peak_memory(device) as peak, self.backbone.training(), _seeded(config.seed, device):
+        with (
+            _memory_named(config.batch_size),
+            peak_memory(device) as peak,
+            self.backbone.training(),
+            _seeded(config.seed),
+        ):
             frozen = None if self._text_is_trained else self._encode_classes().detach()
             for step, rows in enumerate(track(order, what=f"training {self.recipe.method.method}", total=steps)):
                 loss = self._loss(examples, rows.tolist(), step, frozen)
+                losses.append(loss.item())
+                self._refuse_divergence(math.isfinite(losses[-1]), f"step {step + 1} of {steps}")
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
-                losses.append(loss.item())
-                if not math.isfinite(losses[-1]):
-                    raise RunError(f"the loss is {losses[-1]} at step {step + 1} of {steps}; try a lower learning rate")
         self._classes = None
+        self._refuse_divergence(self._is_finite(), "the last step")
         last = losses[-max(1, steps // 10) :]
         return TrainingOutcome(steps, time.perf_counter() - started, peak.bytes, sum(last) / len(last))
 
     def _loss(self, examples: Examples, rows: list[int], step: int, frozen_classes: Tensor | None) -> Tensor:
         config = self.recipe.training
         images = random_crops(
-            [examples.images[i] for i in rows],
+            (examples.images[i] for i in rows),
             self.backbone.image_size,
             crop_minimum=config.crop_minimum,
             flip=config.flip,
@@ -104,6 +109,18 @@ class WeightsLearner:
         classes = self._encode_classes() if frozen_classes is None else frozen_classes
         labels = torch.from_numpy(examples.labels[rows]).to(self.backbone.device)
         return functional.cross_entropy(self.backbone.logits(self.backbone.encode_images(images), classes), labels)
+
+    def _refuse_divergence(self, fine: bool, where: str) -> None:
+        if not fine:
+            rate = self.recipe.training.learning_rate
+            raise RunError(f"training diverged at {where}; try a lower learning rate than {rate:g}")
+
+    @torch.no_grad()
+    def _is_finite(self) -> bool:
+        """Whether the trained towers still give numbers: of the classes, and of a grey image."""
+        side = self.backbone.image_size
+        scores = self.logits(torch.full((1, 3, side, side), 0.5))
+        return bool(scores.isfinite().all())
 
     def _encode_classes(self) -> Tensor:
         return self.backbone.encode_prompts(self._tokens)
@@ -131,9 +148,17 @@ class WeightsLearner:
 
 
 @contextlib.contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+def _memory_named(batch_size: int) -> Iterator[None]:
+    """Turn a device's out-of-memory error into one that names the way out."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RunError(f"out of memory with {batch_size} images per step; try a smaller batch size") from error
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
     """Torch's random state set by the seed (dropout draws from it), and put back afterwards."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield

@@ -53,6 +53,7 @@ def attach_bases(model: nn.Module, names: Sequence[str], rank: int) -> None:
     """Compute the basis of each named linear layer and leave it there, before anything quantises the weight."""
     for name in names:
         linear = model.get_submodule(name)
-        if not hasattr(linear, ATTRIBUTE):
+        known: Basis | None = getattr(linear, ATTRIBUTE, None)
+        if known is None or known.u.shape[1] < rank:
             assert isinstance(linear.weight, Tensor)
             setattr(linear, ATTRIBUTE, basis_of(linear.weight, rank))
