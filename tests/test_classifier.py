@@ -131,6 +131,67 @@ def test_images_without_labels_are_refused(fitted):
         fitted.score(pictures()[0], ["crimson"] * 12)
 
 
+def test_images_that_were_learnt_from_are_never_unseen_whatever_they_are_called(quick, folder):
+    files = [path for label in COLOURS for path in sorted((folder / label).glob("*.png"))[:4]]
+    classifier = FewShotClassifier(**quick).fit(files, [path.parent.name for path in files])
+    for path in files:
+        path.rename(path.with_name(f"renamed-{path.name}"))
+    assert classifier.evaluate(folder)["images"] == 6
+
+
+def test_other_images_of_the_same_name_are_unseen(quick, folder, tmp_path):
+    classifier = FewShotClassifier(**quick).fit(folder)
+    for index, (image, label) in enumerate(zip(*pictures(18, seed=9), strict=True)):
+        path = tmp_path / "others" / label / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    assert classifier.evaluate(tmp_path / "others")["images"] == 18
+
+
+def test_shots_of_one_fit_do_not_stay(quick, folder):
+    classifier = FewShotClassifier(**quick).fit(folder, shots=1)
+    assert classifier.record_.shots == 1
+    assert classifier.fit(folder).record_.shots == 6
+
+
+def test_the_template_reaches_the_text_tower(quick):
+    images, labels = pictures()
+    tables = [
+        FewShotClassifier(**{**quick, "method": "zero-shot", "template": t}).fit(images, labels).predict_proba(images)
+        for t in ("a photo of a {}.", "{} everywhere")
+    ]
+    assert not np.allclose(*tables)
+
+
+def test_a_change_of_method_or_preset_brings_its_settings():
+    classifier = FewShotClassifier(method="lora", alpha=3.0)
+    classifier.set_params(method="lora-xs")
+    assert (classifier.recipe.method.rank, classifier.recipe.method.alpha) == (16, 3.0)
+    classifier.set_params(preset="paper")
+    assert (classifier.recipe.method.rank, classifier.recipe.training.steps_per_shot) == (32, 500)
+    with pytest.raises(UnknownNameError, match="unknown preset 'papr'"):
+        classifier.set_params(preset="papr")
+    assert classifier.preset == "paper"
+
+
+def test_an_alias_and_its_precision_must_agree():
+    assert FewShotClassifier(method="qlora", quantize="nf4").recipe.model.quantize == "nf4"
+    with pytest.raises(InputError, match="method qlora means quantize nf4, but quantize is 'none'; say method lora"):
+        FewShotClassifier(method="qlora", quantize="none")
+
+
+def test_one_path_is_not_a_list_of_images(fitted):
+    with pytest.raises(DataError, match=r"one path, 'a\.png'; expected a list"):
+        fitted.predict("a.png")
+    with pytest.raises(DataError, match="no images to score"):
+        fitted.score([], [])
+
+
+def test_a_folder_that_is_not_there_is_no_backbone():
+    with pytest.raises(InputError, match="neither an adapter nor a model"):
+        FewShotClassifier.from_pretrained("./nowhere")
+
+
 def test_no_images_give_no_rows(fitted):
     assert fitted.predict_proba([]).shape == (0, 3)
     assert fitted.predict([]).shape == (0,)
@@ -196,6 +257,20 @@ def test_other_weights_of_the_same_shape_are_refused(saved, tiny_clip, tmp_path)
         FewShotClassifier.from_pretrained(saved, model=str(other))
 
 
+def test_the_same_weights_with_another_activation_are_refused(saved, tiny_clip, tmp_path):
+    other = shutil.copytree(tiny_clip, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    config["vision_config"]["hidden_act"] = "relu"
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(AdapterError, match=r"with settings \w{12}..., but"):
+        FewShotClassifier.from_pretrained(saved, model=str(other))
+
+
+def test_settings_of_a_saved_adapter_are_its_own(saved):
+    with pytest.raises(InputError, match="rank cannot be changed in a saved adapter"):
+        FewShotClassifier.from_pretrained(saved, rank=4)
+
+
 def test_the_backbone_may_have_moved(saved, fitted, tiny_clip, tmp_path):
     moved = shutil.copytree(tiny_clip, tmp_path / "moved")
     loaded = FewShotClassifier.from_pretrained(saved, model=str(moved))
@@ -232,6 +307,9 @@ def damaged(saved, tmp_path, **changes):
         {"format": 99},
         {"surprise": 1},
         {"model": "x"},
+        {"draw": [[1]]},
+        {"learnt": "x"},
+        {"metrics": "x"},
     ],
     ids=str,
 )
@@ -240,7 +318,7 @@ def test_a_damaged_record_is_refused(saved, tmp_path, changes):
         saved_adapter(damaged(saved, tmp_path, **changes))
 
 
-@pytest.mark.parametrize("text", ["", "{", "null", "[]", "\x00"])
+@pytest.mark.parametrize("text", ["", "{", "null", "[]", "\x00", "[" * 100_000])
 def test_a_record_that_is_no_json_object_is_refused(saved, tmp_path, text):
     folder = shutil.copytree(saved, tmp_path / "adapter")
     (folder / "lowshot.json").write_text(text)

@@ -46,6 +46,13 @@ def test_an_empty_folder_may_be_filled(tmp_path):
     assert (tmp_path / "out" / "one").read_text() == "1"
 
 
+def test_a_place_that_cannot_be_renamed_to_is_refused_before_the_work(monkeypatch, tmp_path):
+    (tmp_path / "mounted").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda self: self.name == "mounted")
+    with pytest.raises(OutputError, match="mounted already exists"):
+        refuse_existing(tmp_path / "mounted")
+
+
 def test_files_are_readable_by_others(tmp_path):
     with folder_written_aside(tmp_path / "out") as aside:
         (aside / "private").touch(mode=0o600)

@@ -61,4 +61,11 @@ def test_provenance_names_time_versions_hardware_and_commit():
     assert found["date"].endswith("+00:00")
     assert found["versions"]["lowshot"]
     assert found["hardware"]["cores"] >= 1
-    assert {"commit", "dirty", "command"} <= set(found)
+    assert {"commit", "dirty"} <= set(found)
+
+
+def test_the_command_line_of_other_programs_is_not_recorded(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/srv/train.py", "--token", "secret"])
+    assert provenance()["command"] == "(from Python)"
+    monkeypatch.setattr("sys.argv", ["/usr/bin/lowshot", "fit", "my photos"])
+    assert provenance()["command"] == "lowshot fit 'my photos'"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +19,14 @@ from .data import (
     ImagesOnDemand,
     Task,
     class_prompts,
+    content_hash,
     draw_from,
     load_task,
     task_of_arrays,
 )
-from .errors import AdapterError, DataError, InputError, LowshotError, NotFittedError
+from .errors import AdapterError, DataError, InputError, NotFittedError
 from .evaluation import accuracy, probabilities
-from .files import canonical_json, folder_written_aside
+from .files import canonical_json, folder_written_aside, read_json_object
 from .models import Backbone, load_backbone
 from .progress import Track, silent
 from .records import RunRecord, provenance
@@ -35,7 +35,6 @@ from .training import Learner, TrainingOutcome, create_learner
 
 RECORD_FILE = "lowshot.json"
 CARD_FILE = "README.md"
-_MAXIMUM_RECORD_BYTES = 64 << 20
 
 Data: TypeAlias = str | os.PathLike[str] | Task
 """A built-in task's name, a folder of images, or a task."""
@@ -72,17 +71,22 @@ class FewShotClassifier:
     def __init__(
         self, model: str = "builtin", *, method: str = "lora", preset: str | None = None, **settings: Any
     ) -> None:
-        self.preset = preset or default_preset(model)
-        self.recipe = preset_recipe(self.preset, method).replace(model=model, **settings)
+        self._given = {"model": model, "method": method, "preset": preset, **settings}
+        self._configure()
         self.warnings_: list[str] = []
         self._fitted: tuple[Backbone, Learner] | None = None
+
+    def _configure(self) -> None:
+        """Preset first, then what was given by name: so a change of method brings that method's own settings."""
+        given = dict(self._given)
+        preset = given.pop("preset") or default_preset(given["model"])
+        self.recipe = preset_recipe(preset, given["method"]).replace(**given)
+        self.preset = preset
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> FewShotClassifier:
         """An unfitted classifier with exactly these settings."""
-        classifier = cls(recipe.model.model, method=recipe.method.method)
-        classifier.recipe = recipe
-        return classifier
+        return cls(**recipe.settings())
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike[str], **settings: Any) -> FewShotClassifier:
@@ -99,6 +103,8 @@ class FewShotClassifier:
         folder = Path(source)
         if (folder / RECORD_FILE).exists() or (folder / "adapter_config.json").exists():
             return cls._load(folder, **settings)
+        if str(source).startswith((".", "/", "~")) and not folder.expanduser().exists():
+            raise InputError(f"{source} is neither an adapter nor a model: there is no such folder")
         return cls(os.fspath(source), **settings)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn passes it
@@ -107,8 +113,12 @@ class FewShotClassifier:
 
     def set_params(self, **settings: Any) -> FewShotClassifier:
         """Change settings by name; they take effect at the next ``fit``."""
-        self.preset = settings.pop("preset", self.preset)
-        self.recipe = self.recipe.replace(**settings)
+        before, self._given = self._given, {**self._given, **settings}
+        try:
+            self._configure()
+        except InputError:
+            self._given = before
+            raise
         return self
 
     def fit(
@@ -124,24 +134,24 @@ class FewShotClassifier:
         Args:
             data: A built-in task's name, a folder of images, a task, or a list of images (paths, PIL images, arrays).
             labels: The class of each image, for a list.
-            shots: Images per class, drawn by the recipe's seed; overrides the recipe's. All of them if neither says.
+            shots: Images per class, drawn by the recipe's seed, for this fit; else the recipe's, else all of them.
             track: Shows progress.
 
         Raises:
             InputError: The data or the settings cannot be used.
             RunError: Training failed.
         """
-        if shots is not None:
-            self.recipe = self.recipe.replace(shots=shots)
+        recipe = self.recipe if shots is None else self.recipe.replace(shots=shots)
         task = self.task(data, labels)
-        draw = draw_from(task, self.recipe.data.shots, self.recipe.training.seed)
+        draw = draw_from(task, recipe.data.shots, recipe.training.seed)
         self._warn_of_short_classes(task, draw)
         examples = task.train.subset(draw.indices)
         self._fitted = None  # if training fails, nothing half-learnt must answer
-        backbone, learner = self._bind(task.class_names)
+        backbone = load_backbone(recipe.model.model, recipe.model.device)
+        learner = create_learner(backbone, class_prompts(task.class_names, recipe.data.template), recipe)
         outcome = learner.fit(examples, draw.shots, track)
         self.classes_ = np.asarray(task.class_names)
-        self.record_ = self._record(task, draw, backbone, learner, outcome)
+        self.record_ = _record(task, recipe, examples, draw.shots, backbone, learner, outcome)
         self._fitted = backbone, learner
         return self
 
@@ -171,36 +181,6 @@ class FewShotClassifier:
             name = task.class_names[label]
             self._warn([f"class {name!r} has {count} of the {draw.shots} shots asked for; all of it is used"])
 
-    def _bind(self, class_names: Sequence[str]) -> tuple[Backbone, Learner]:
-        """A fresh backbone (adapters and quantisation change it in place) with the method on it."""
-        backbone = load_backbone(self.recipe.model.model, self.recipe.model.device)
-        prompts = class_prompts(class_names, self.recipe.data.template)
-        return backbone, create_learner(backbone, prompts, self.recipe)
-
-    def _record(
-        self, task: Task, draw: Draw, backbone: Backbone, learner: Learner, outcome: TrainingOutcome
-    ) -> RunRecord:
-        trains = learner.trainable_parameters > 0
-        return RunRecord(
-            task=task.name,
-            method=self.recipe.method.method,
-            quantize=self.recipe.model.quantize,
-            shots=draw.shots if trains else 0,
-            seed=self.recipe.training.seed,
-            recipe=self.recipe.to_dict(),
-            classes=task.class_names,
-            model=dataclasses.asdict(backbone.identity),
-            draw=tuple(task.train.identities[i] for i in draw.indices) if trains else (),
-            trainable_parameters=learner.trainable_parameters,
-            total_parameters=backbone.parameters,
-            adapter_bytes=learner.adapter_bytes,
-            steps=outcome.steps,
-            train_seconds=outcome.seconds,
-            peak_memory_bytes=outcome.peak_memory_bytes,
-            final_loss=outcome.final_loss,
-            provenance=provenance(),
-        )
-
     def predict_proba(self, images: Sequence[Any] | Images, *, track: Track = silent) -> NDArray[np.float32]:
         """Probabilities ``(N, C)``, columns in the order of ``classes_``.
 
@@ -213,6 +193,8 @@ class FewShotClassifier:
             DataError: An image cannot be read; the message names it.
         """
         backbone, learner = self._ready()
+        if isinstance(images, str | os.PathLike):
+            raise DataError(f"images is one path, {os.fspath(images)!r}; expected a list of images")
         if not len(images):
             return np.empty((0, len(self.classes_)), dtype=np.float32)
         return probabilities(learner, ImagesOnDemand(images), backbone.image_size, track=track)
@@ -238,8 +220,8 @@ class FewShotClassifier:
         self._check_classes(task)
         if task.test is not None:
             return "test", task.test
-        learnt = set(self.record_.draw)
-        unseen = [i for i, identity in enumerate(task.train.identities) if identity not in learnt]
+        learnt = set(self.record_.learnt)
+        unseen = [i for i in range(len(task.train)) if content_hash(task.train.images[i]) not in learnt]
         if not unseen:
             raise DataError(
                 f"{task.name}: every image was learnt from, and an accuracy on them would say nothing; "
@@ -276,6 +258,8 @@ class FewShotClassifier:
         predicted = self.predict(cast(Sequence[Any], data))
         if len(predicted) != len(labels):
             raise DataError(f"{len(predicted)} images have {len(labels)} labels; expected one for each")
+        if not len(labels):
+            raise DataError("there are no images to score")
         truth = [str(label) for label in labels]
         unknown = sorted(set(truth) - set(self.classes_.tolist()))
         if unknown:
@@ -316,20 +300,17 @@ class FewShotClassifier:
                 raise InputError(f"pushing to {repository!r} failed: {error}") from error
 
     @classmethod
-    def _load(cls, folder: Path, *, model: str | None = None, device: str | None = None) -> FewShotClassifier:
+    def _load(cls, folder: Path, **where: Any) -> FewShotClassifier:
+        unknown = sorted(set(where) - {"model", "device"})
+        if unknown:
+            raise InputError(f"{unknown[0]} cannot be changed in a saved adapter; expected only model and device")
         record = _read_record(folder)
         recipe = Recipe.from_dict(record.recipe)
-        where = {"model": model, "device": device}
-        classifier = cls.from_recipe(
-            recipe.replace(**{name: value for name, value in where.items() if value is not None})
-        )
-        backbone, learner = classifier._bind(record.classes)
-        found, expected = backbone.identity.weights_sha256, record.model.get("weights_sha256")
-        if found != expected:
-            raise AdapterError(
-                f"adapter {folder} was trained on {record.model.get('id')} with weights {str(expected)[:12]}..., "
-                f"but {backbone.identity.id} has {found[:12]}...; load it with the model it was trained on"
-            )
+        classifier = cls.from_recipe(recipe.replace(**{k: v for k, v in where.items() if v is not None}))
+        recipe = classifier.recipe
+        backbone = load_backbone(recipe.model.model, recipe.model.device)
+        _check_backbone(folder, record, backbone)
+        learner = create_learner(backbone, class_prompts(record.classes, recipe.data.template), recipe)
         learner.load(folder)
         classifier.classes_ = np.asarray(record.classes)
         classifier.record_ = record
@@ -337,26 +318,59 @@ class FewShotClassifier:
         return classifier
 
 
+def _record(
+    task: Task,
+    recipe: Recipe,
+    examples: Examples,
+    shots: int,
+    backbone: Backbone,
+    learner: Learner,
+    outcome: TrainingOutcome,
+) -> RunRecord:
+    trains = learner.trainable_parameters > 0
+    return RunRecord(
+        task=task.name,
+        method=recipe.method.method,
+        quantize=recipe.model.quantize,
+        shots=shots if trains else 0,
+        seed=recipe.training.seed,
+        recipe=recipe.replace(model=backbone.identity.id).to_dict(),  # a folder's full path, wherever it is loaded
+        classes=task.class_names,
+        model=dataclasses.asdict(backbone.identity),
+        draw=examples.identities if trains else (),
+        learnt=tuple(content_hash(examples.images[i]) for i in range(len(examples))) if trains else (),
+        trainable_parameters=learner.trainable_parameters,
+        total_parameters=backbone.parameters,
+        adapter_bytes=learner.adapter_bytes,
+        steps=outcome.steps,
+        train_seconds=outcome.seconds,
+        peak_memory_bytes=outcome.peak_memory_bytes,
+        final_loss=outcome.final_loss,
+        provenance=provenance(),
+    )
+
+
+def _check_backbone(folder: Path, record: RunRecord, backbone: Backbone) -> None:
+    for what, field in (("weights", "weights_sha256"), ("settings", "settings_sha256")):
+        expected, found = str(record.model.get(field)), getattr(backbone.identity, field)
+        if found != expected:
+            raise AdapterError(
+                f"adapter {folder} was trained on {record.model.get('id')} with {what} {expected[:12]}..., "
+                f"but {backbone.identity.id} has {found[:12]}...; load it with the model it was trained on"
+            )
+
+
 def _read_record(folder: Path) -> RunRecord:
     path = folder / RECORD_FILE
     try:
-        if path.stat().st_size > _MAXIMUM_RECORD_BYTES:
-            raise AdapterError(
-                f"adapter file {path} has {path.stat().st_size:,} bytes; expected at most {_MAXIMUM_RECORD_BYTES:,}"
-            )
-        values = json.loads(path.read_text(encoding="utf-8"))
-        record = RunRecord.from_dict(values)
+        record = RunRecord.from_dict(read_json_object(path))
         Recipe.from_dict(record.recipe)
     except FileNotFoundError:
         raise AdapterError(f"adapter {folder} is incomplete: {RECORD_FILE} is missing") from None
-    except AdapterError:
-        raise
-    except (OSError, ValueError, TypeError, AttributeError, LowshotError) as error:
+    except (ValueError, TypeError) as error:
         raise AdapterError(f"adapter file {path} is damaged: {error}") from None
     classes = record.classes
-    if not isinstance(record.model, dict):
-        raise AdapterError(f"adapter file {path} is damaged: its model is {record.model!r}; expected an object")
-    if len(classes) < 2 or len(set(classes)) != len(classes) or not all(isinstance(c, str) and c for c in classes):
+    if len(classes) < 2 or len(set(classes)) != len(classes) or not all(classes):
         raise AdapterError(f"adapter file {path} is damaged: its classes are not two or more different names")
     return record
 

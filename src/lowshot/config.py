@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from .errors import InputError, UnknownNameError
-from .methods import Quantization, method_spec, resolve_alias
+from .methods import ALIASES, Quantization, method_spec, resolve_alias
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -144,8 +144,8 @@ class Recipe:
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
 
     def __post_init__(self) -> None:
-        method, quantize = resolve_alias(self.method.method, self.model.quantize)
-        if method != self.method.method:
+        if self.method.method in ALIASES:
+            method, quantize = ALIASES[self.method.method]
             object.__setattr__(self, "method", dataclasses.replace(self.method, method=method))
             object.__setattr__(self, "model", dataclasses.replace(self.model, quantize=quantize))
 
@@ -154,8 +154,10 @@ class Recipe:
 
         Raises:
             UnknownNameError: No setting has this name.
-            InputError: A value is out of range or of the wrong type.
+            InputError: A value is out of range or of the wrong type, or an alias contradicts ``quantize``.
         """
+        if settings.get("method") in ALIASES:
+            settings["method"], settings["quantize"] = resolve_alias(settings["method"], settings.get("quantize"))
         changes: dict[str, dict[str, Any]] = {}
         for name, value in settings.items():
             if name not in SETTINGS:
@@ -181,7 +183,7 @@ class Recipe:
     @classmethod
     def from_dict(cls, sections: Mapping[str, Mapping[str, Any]], base: Recipe | None = None) -> Recipe:
         """Read what ``to_dict`` or a recipe file gives, on top of ``base``; unknown sections and keys are refused."""
-        recipe = base or cls()
+        settings: dict[str, Any] = {}
         known = {field.name for field in dataclasses.fields(cls)}
         for section, values in sections.items():
             if section not in known:
@@ -193,8 +195,8 @@ class Recipe:
                     raise UnknownNameError(
                         f"setting in [{section}]", name, [n for n, s in SETTINGS.items() if s == section]
                     )
-            recipe = recipe.replace(**values)
-        return recipe
+            settings.update(values)
+        return (base or cls()).replace(**settings)
 
     def steps(self, shots: int) -> int:
         """Optimiser steps for this many shots."""
@@ -250,7 +252,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 """Preset -> method -> settings that differ from the dataclasses' defaults."""
 
 
-def preset_recipe(preset: str, method: str, quantize: Quantization = "none") -> Recipe:
+def preset_recipe(preset: str, method: str) -> Recipe:
     """The recipe of a preset for a method (or alias).
 
     Raises:
@@ -258,7 +260,7 @@ def preset_recipe(preset: str, method: str, quantize: Quantization = "none") -> 
     """
     if preset not in PRESETS:
         raise UnknownNameError("preset", preset, PRESETS)
-    return Recipe().replace(**PRESETS[preset][method_spec(method).name], quantize=quantize).replace(method=method)
+    return Recipe().replace(**PRESETS[preset][method_spec(method).name], method=method)
 
 
 def default_preset(model: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import OutputError
+from .errors import InputError, OutputError
 
 
 def canonical_json(value: Any) -> str:
@@ -21,6 +21,25 @@ def canonical_json(value: Any) -> str:
         ValueError: A number is NaN or infinite, which JSON cannot say.
     """
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_json_object(path: Path, maximum_bytes: int = 64 << 20) -> dict[str, Any]:
+    """Read a JSON file that holds one object.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        InputError: It cannot be read, is too large, or holds something else.
+    """
+    size = path.stat().st_size
+    if size > maximum_bytes:
+        raise InputError(f"file {path} has {size:,} bytes; expected at most {maximum_bytes:,}")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"file {path} is damaged: {error}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"file {path} is damaged: it holds a {type(value).__name__}; expected an object")
+    return value
 
 
 def refuse_existing(path: Path) -> None:

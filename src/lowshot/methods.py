@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from .errors import UnknownNameError
+from .errors import InputError, UnknownNameError
 
 Kind = Literal["weights", "features", "prompts"]
 Quantization = Literal["none", "nf4"]
@@ -47,15 +47,28 @@ def method_spec(name: str) -> MethodSpec:
     Raises:
         UnknownNameError: There is none; the message offers the nearest names.
     """
-    method, _ = resolve_alias(name, "none")
+    method, _ = resolve_alias(name)
     if method not in METHODS:
         raise UnknownNameError("method", name, [*METHODS, *ALIASES])
     return METHODS[method]
 
 
-def resolve_alias(method: str, quantize: Quantization) -> tuple[str, Quantization]:
-    """Split names such as ``qlora`` into method and base precision; other names pass through."""
-    return ALIASES.get(method, (method, quantize))
+def resolve_alias(method: str, quantize: Quantization | None = None) -> tuple[str, Quantization | None]:
+    """Split names such as ``qlora`` into method and base precision; other names pass through.
+
+    Args:
+        method: A method or an alias.
+        quantize: The base precision if one was asked for.
+
+    Raises:
+        InputError: An alias stands for another precision than the one asked for.
+    """
+    if method not in ALIASES:
+        return method, quantize
+    name, precision = ALIASES[method]
+    if quantize not in (None, precision):
+        raise InputError(f"method {method} means quantize {precision}, but quantize is {quantize!r}; say method {name}")
+    return name, precision
 
 
 def display_name(method: str, quantize: str) -> str:

@@ -8,6 +8,7 @@ import functools
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from .errors import InputError
 
 RECORD_FORMAT = 1
 """Changes when a field changes its meaning."""
+_ROOT = Path(__file__).resolve().parents[2]  # of the source tree, where lowshot runs from one
 _PACKAGES = ("lowshot", "torch", "transformers", "peft", "bitsandbytes", "numpy", "pillow", "scikit-learn")
 
 
@@ -51,6 +53,8 @@ class RunRecord:
     """Wall time of training alone, without loading and evaluation."""
     peak_memory_bytes: int
     """Peak resident set of the process during training (CPU), or peak allocated on the device (CUDA)."""
+    learnt: tuple[str, ...] = ()
+    """Content hashes of the images learnt from: they never count as unseen, whatever their files are called."""
     final_loss: float | None = None
     """Mean training loss over the last tenth of the steps."""
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -78,17 +82,32 @@ class RunRecord:
         missing = sorted(required - set(values))
         if unknown or missing:
             raise InputError(f"record lacks {missing} and has unknown {unknown}; expected the fields of a RunRecord")
-        as_tuples = {name: tuple(values[name]) for name in ("classes", "draw")}
-        return cls(**{**values, **as_tuples})
+        lists = {name: values.get(name, ()) for name in ("classes", "draw", "learnt")}
+        for name, items in lists.items():
+            if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+                raise InputError(f"record's {name} is not a list of texts")
+        for name in ("recipe", "model", "metrics", "provenance"):
+            if not isinstance(values.get(name, {}), Mapping):
+                raise InputError(f"record's {name} is {values[name]!r}; expected an object")
+        return cls(**{**values, **{name: tuple(items) for name, items in lists.items()}})
 
 
 def provenance() -> dict[str, Any]:
     """When, where and with what something was computed."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _command(),
         **_environment(),
     }
+
+
+def _command() -> str:
+    """The command line, if it is lowshot's: that of a program that merely uses the library is nobody's business."""
+    program = Path(sys.argv[0]).resolve()
+    if program.name not in ("lowshot", "__main__.py") and _ROOT not in program.parents:
+        return "(from Python)"
+    name = "lowshot" if program.name in ("lowshot", "__main__.py") else f"python {program.relative_to(_ROOT)}"
+    return shlex.join([*name.split(), *sys.argv[1:]])
 
 
 @functools.cache
@@ -129,12 +148,11 @@ def _processor() -> str:
 
 def _commit() -> dict[str, Any]:
     """Commit of the source tree lowshot runs from, and whether it was changed since; nulls for an installed package."""
-    root = Path(__file__).resolve().parents[2]
     unknown = {"commit": None, "dirty": None}
-    if not (root / ".git").exists():
+    if not (_ROOT / ".git").exists():
         return unknown
     try:
-        run = functools.partial(subprocess.run, cwd=root, capture_output=True, text=True, timeout=10, check=True)
+        run = functools.partial(subprocess.run, cwd=_ROOT, capture_output=True, text=True, timeout=10, check=True)
         commit = run(["git", "rev-parse", "HEAD"]).stdout.strip()
         return {"commit": commit, "dirty": bool(run(["git", "status", "--porcelain", "--untracked-files=no"]).stdout)}
     except (OSError, subprocess.SubprocessError):

@@ -113,6 +113,14 @@ def test_a_config_that_contradicts_the_recipe_is_refused(tiny_clip, folder, key,
         fresh(tiny_clip).load(folder)
 
 
+@pytest.mark.parametrize("targets", [["foo"], [], 5, None])
+def test_other_modules_are_refused(tiny_clip, folder, targets):
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "target_modules": targets}))
+    with pytest.raises(AdapterError, match="adapts other modules"):
+        fresh(tiny_clip).load(folder)
+
+
 def test_another_rank_is_refused(tiny_clip, folder):
     with pytest.raises(AdapterError, match=r"has r = 2; lowshot\.json says 4"):
         fresh(tiny_clip, rank=4).load(folder)

@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..errors import AdapterError
-from ..files import canonical_json
+from ..errors import AdapterError, InputError
+from ..files import canonical_json, read_json_object
 
 CONFIG_FILE = "adapter_config.json"
 TENSORS_FILE = "adapter_model.safetensors"
@@ -33,7 +33,7 @@ def serialized_bytes(model: PeftModel) -> int:
 
 
 def _serialized(model: PeftModel) -> bytes:
-    return save(adapter_tensors(model), metadata=_METADATA)
+    return bytes(save(adapter_tensors(model), metadata=_METADATA))
 
 
 def save_adapter(model: PeftModel, folder: Path, base_model: str) -> None:
@@ -70,20 +70,19 @@ def load_adapter(model: PeftModel, folder: Path) -> None:
 
 def _check_config(model: PeftModel, path: Path) -> None:
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        assert isinstance(saved, dict)
+        saved = read_json_object(path)
     except FileNotFoundError:
         raise AdapterError(f"adapter {path.parent} is incomplete: {path.name} is missing") from None
-    except (OSError, ValueError, AssertionError) as error:
-        raise AdapterError(f"adapter file {path} is damaged: {error or 'not a JSON object'}") from None
+    except InputError as error:
+        raise AdapterError(f"adapter {error}") from None
     config = model.peft_config["default"]
     for key in ("peft_type", "r", "lora_alpha", "use_rslora", "use_dora"):
         if saved.get(key) != getattr(config, key):
             expected = getattr(config, key)
             raise AdapterError(f"adapter file {path} has {key} = {saved.get(key)!r}; lowshot.json says {expected!r}")
-    # PEFT's own attribute shrinks to common suffixes once the adapter is in place; what is adapted is what counts.
-    if len(saved.get("target_modules") or ()) == 0:
-        raise AdapterError(f"adapter file {path} names no target_modules")
+    targets = saved.get("target_modules")
+    if not isinstance(targets, list) or set(map(str, targets)) != set(config.target_modules):
+        raise AdapterError(f"adapter file {path} adapts other modules than lowshot.json says")
 
 
 def _read_tensors(path: Path, expected_bytes: int) -> dict[str, Tensor]:

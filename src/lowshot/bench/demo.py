@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..classifier import FewShotClassifier
+from ..config import Recipe, default_preset, preset_recipe
 from ..data import Task
 from ..evaluation import confusion
 from ..methods import display_name, method_spec
@@ -42,6 +43,16 @@ def cells(methods: Sequence[str], shots: Sequence[int], seeds: Sequence[int]) ->
     return grid
 
 
+def recipe_of(cell: Cell) -> Recipe:
+    """The settings of a cell: those of the built-in model's preset.
+
+    Raises:
+        InputError: The method is unknown, or shots or seed are out of range.
+    """
+    method = "zero-shot" if cell.method == PIXEL_REGRESSION else cell.method
+    return preset_recipe(default_preset("builtin"), method).replace(seed=cell.seed, shots=cell.shots or None)
+
+
 def showcased(grid: Sequence[Cell]) -> Cell | None:
     """The cell whose classifier is saved and looked at closely: the smallest adapter with the most shots."""
     trained = [cell for cell in grid if cell.method not in ("zero-shot", PIXEL_REGRESSION)]
@@ -62,7 +73,7 @@ def run(
         if cell.method == PIXEL_REGRESSION:
             yield cell, pixel_regression(task, cell.shots, cell.seed), None
             continue
-        classifier = FewShotClassifier(method=cell.method, seed=cell.seed, shots=cell.shots or None)
+        classifier = FewShotClassifier.from_recipe(recipe_of(cell))
         classifier.fit(task, track=track).evaluate(task)
         yield cell, classifier.record_, classifier
 

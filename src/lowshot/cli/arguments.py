@@ -17,6 +17,7 @@ import tyro
 
 from ..config import Recipe, default_preset, preset_recipe, read_recipe
 from ..errors import InputError
+from ..methods import resolve_alias
 
 _Arguments = TypeVar("_Arguments")
 
@@ -66,13 +67,15 @@ def parse_with_recipe(kind: type[_Arguments], command: str, arguments: Sequence[
 def _recipe_before_flags(arguments: Sequence[str]) -> Recipe:
     """The recipe that the chosen model, method, preset and file give."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for flag in ("--model", "--method", "--preset", "--recipe"):
+    for flag in ("--model", "--method", "--quantize", "--preset", "--recipe"):
         first.add_argument(flag)
     with contextlib.redirect_stderr(io.StringIO()):
         try:
             chosen, _ = first.parse_known_args(list(arguments))
         except SystemExit:  # a flag without its value: the real parser says so better
             return Recipe()
+    if chosen.method is not None:
+        resolve_alias(chosen.method, chosen.quantize)  # refuses a contradiction while both can still be seen
     file = Path(chosen.recipe) if chosen.recipe else None
     written = read_recipe(file) if file else Recipe()
     model = chosen.model or written.model.model

@@ -17,7 +17,7 @@ from ..files import canonical_json, refuse_existing, write_text
 from ..methods import display_name, method_spec
 from ..progress import shown
 from ..records import RunRecord
-from .arguments import parse, print_json
+from .arguments import parse, print_json, warn
 
 if TYPE_CHECKING:
     from ..classifier import FewShotClassifier
@@ -54,12 +54,17 @@ def run(arguments: Sequence[str]) -> int:
     import torch
 
     from ..bench import demo
-    from ..data import builtin_task
+    from ..data import builtin_task, draw_from
     from ..report import format_table, summarize
 
     torch.set_num_threads(parsed.threads)
     task = builtin_task(parsed.task)
     grid = demo.cells(parsed.methods, parsed.shots, parsed.seeds)
+    for cell in grid:
+        demo.recipe_of(cell)  # refuses what is out of range before the first second is spent
+    for shots in sorted(set(parsed.shots)):
+        if short := draw_from(task, shots, seed=0).short:
+            warn([f"{len(short)} class(es) have fewer than {shots} images to learn from; all of theirs are used"])
     say = functools.partial(print, file=sys.stderr if parsed.json else sys.stdout, flush=True)
     started = time.monotonic()
     preset = default_preset("builtin")
@@ -103,19 +108,15 @@ def _write(
 
 
 def _check(parsed: Arguments) -> None:
-    """Refuse what cannot work before the first second is spent."""
-    for method in parsed.methods:
-        if method != "pixel-regression":
-            method_spec(method)
+    """Refuse what can be refused without loading anything."""
+    for method in set(parsed.methods) - {"pixel-regression"}:
+        method_spec(method)
     for name in ("methods", "shots", "seeds"):
         if not getattr(parsed, name):
             raise InputError(f"{name} is empty; expected at least one")
-    if min(parsed.shots) < 1:
-        raise InputError(f"shots is {min(parsed.shots)}; expected 1 or more")
-    if parsed.threads < 1:
-        raise InputError(f"threads is {parsed.threads}; expected 1 or more")
-    if min(parsed.seeds) < 0:
-        raise InputError(f"seeds has {min(parsed.seeds)}; expected 0 or more")
+    for name, smallest in (("shots", min(parsed.shots)), ("threads", parsed.threads)):
+        if smallest < 1:
+            raise InputError(f"{name} is {smallest}; expected 1 or more")
     if not (parsed.out / RESULTS_FILE).exists():
         refuse_existing(parsed.out)
 

@@ -2,7 +2,7 @@
 
 from .builtin import BUILTIN_TASKS, builtin_task
 from .folder import read_folder
-from .images import FileImages, ImagesOnDemand, MemoryImages, as_pixels, decode_image
+from .images import FileImages, ImagesOnDemand, MemoryImages, as_pixels, content_hash, decode_image
 from .prompts import class_prompts
 from .shots import Draw, draw_from, draw_shots
 from .sources import load_task, task_of_arrays
@@ -21,6 +21,7 @@ __all__ = [
     "as_pixels",
     "builtin_task",
     "class_prompts",
+    "content_hash",
     "decode_image",
     "draw_from",
     "draw_shots",

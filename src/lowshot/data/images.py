@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import hashlib
 import io
 import warnings
 from collections.abc import Iterator, Sequence
@@ -96,6 +97,11 @@ def _as_rgb(image: Image.Image, name: str) -> Pixels:
         ground = Image.new("RGBA", image.size, (*BACKGROUND, 255))
         image = Image.alpha_composite(ground, image)
     return np.asarray(image.convert("RGB"))
+
+
+def content_hash(pixels: Pixels) -> str:
+    """What an image shows, whatever its file is called: a hash of its size and pixels."""
+    return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()[:20]
 
 
 def as_pixels(image: object) -> Pixels:

@@ -13,8 +13,8 @@ import numpy as np
 from ..errors import DataError, UnknownNameError
 from .builtin import BUILTIN_TASKS, builtin_task
 from .folder import read_folder
-from .images import MemoryImages, as_pixels
-from .task import Examples, Task
+from .images import MemoryImages, as_pixels, content_hash
+from .task import Examples, Pixels, Task
 
 
 def load_task(data: str | os.PathLike[str], on_bad_image: str = "error", warn: list[str] | None = None) -> Task:
@@ -58,12 +58,11 @@ def task_of_arrays(images: Sequence[Any], labels: Sequence[Any]) -> Task:
     )
 
 
-def _identities(names: Sequence[str], pixels: Sequence[np.ndarray]) -> tuple[str, ...]:
+def _identities(names: Sequence[str], pixels: Sequence[Pixels]) -> tuple[str, ...]:
     seen: dict[str, int] = {}
     identities = []
     for name, image in zip(names, pixels, strict=True):
-        described = f"{name}\0{image.shape}".encode()
-        content = hashlib.sha256(described + np.ascontiguousarray(image).tobytes()).hexdigest()[:20]
+        content = hashlib.sha256(f"{name}\0{content_hash(image)}".encode()).hexdigest()[:20]
         seen[content] = seen.get(content, 0) + 1
         identities.append(f"{content}/{seen[content]}")
     return tuple(identities)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -34,6 +35,8 @@ class Identity:
     id: str
     revision: str | None
     weights_sha256: str
+    settings_sha256: str
+    """Of what else decides what the weights compute: activation, heads, end-of-text token, pixels, vocabulary."""
 
 
 def weights_sha256(model: nn.Module) -> str:
@@ -43,6 +46,26 @@ def weights_sha256(model: nn.Module) -> str:
         digest.update(f"{name} {tuple(parameter.shape)}\n".encode())
         digest.update(parameter.detach().to("cpu", torch.float32).contiguous().numpy().data)
     return digest.hexdigest()
+
+
+def settings_sha256(model: CLIPModel, tokenizer: PreTrainedTokenizerBase, pixels: Sequence[float]) -> str:
+    """Hash of the settings beside the weights: the same weights with another activation are another function.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer; what it makes of a few words stands for its rules.
+        pixels: Mean and deviation that pixels are normalised with.
+    """
+    text, vision = model.config.text_config, model.config.vision_config
+    shared = ("hidden_act", "layer_norm_eps", "num_attention_heads")
+    settings = {
+        "text": [getattr(text, name) for name in (*shared, "eos_token_id")],
+        "vision": [getattr(vision, name) for name in (*shared, "image_size", "patch_size")],
+        "pixels": [round(float(value), 6) for value in pixels],
+        "tokens": tokenizer(["a photo of a cat.", "Łódź, 7 猫s"])["input_ids"],
+        "vocabulary": sorted(tokenizer.get_vocab().items()),
+    }
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
 
 @dataclasses.dataclass

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ..errors import InputError
-from .backbone import Backbone, Identity, weights_sha256
+from .backbone import Backbone, Identity, settings_sha256, weights_sha256
 
 BUILTIN = Path(__file__).parent / "builtin"
 """The built-in model's folder: a CLIP in transformers format like any other."""
@@ -65,10 +65,14 @@ def load_backbone(model: str = "builtin", device: str = "cpu") -> Backbone:
     missing = sorted(report["missing_keys"])
     if missing:
         raise InputError(f"model {model!r} lacks {len(missing)} of its tensors, such as {missing[0]}")
+    mean, std = tuple(processor.image_mean), tuple(processor.image_std)
     identity = Identity(
-        "builtin" if model == "builtin" else source, getattr(clip.config, "_commit_hash", None), weights_sha256(clip)
+        id="builtin" if model == "builtin" else source,
+        revision=getattr(clip.config, "_commit_hash", None),
+        weights_sha256=weights_sha256(clip),
+        settings_sha256=settings_sha256(clip, tokenizer, (*mean, *std)),
     )
-    return Backbone(clip.to(on), tokenizer, tuple(processor.image_mean), tuple(processor.image_std), identity)
+    return Backbone(clip.to(on), tokenizer, mean, std, identity)
 
 
 def _source(model: str) -> str:
