@@ -7,17 +7,14 @@ Prints a Markdown table and writes benchmarks/results/<date>-builtin-tasks.json:
 
 from __future__ import annotations
 
-import datetime
 import statistics
-from pathlib import Path
 
 import torch
+from write_result import write_result
 
 from lowshot.bench import demo
 from lowshot.data import BUILTIN_TASKS, builtin_task
-from lowshot.files import canonical_json, write_text
 
-RESULTS = Path(__file__).parent / "results"
 METHODS = ("zero-shot", "pixel-regression", "lora", "lora-xs")
 SHOTS, SEEDS = 16, (1, 2)
 
@@ -36,11 +33,7 @@ def main() -> None:
         classes = len(task.class_names)
         figures = " | ".join(f"{100 * figure:.1f}" for figure in (1 / classes, *means))
         print(f"| `{name}` | {classes} | {figures} |", flush=True)
-    date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    path = RESULTS / f"{date}-builtin-tasks.json"
-    write_text(
-        path, canonical_json({"benchmark": "builtin-tasks", "records": [record.to_dict() for record in records]})
-    )
+    path = write_result({"benchmark": "builtin-tasks", "records": [record.to_dict() for record in records]})
     print(f"\nwrote {path}")
 
 

@@ -7,7 +7,6 @@ Prints a table and writes benchmarks/results/<date>-startup.json, with the hardw
 
 from __future__ import annotations
 
-import datetime
 import json
 import statistics
 import subprocess
@@ -18,11 +17,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from write_result import write_result
 
-from lowshot.files import canonical_json, write_text
 from lowshot.records import provenance
 
-RESULTS = Path(__file__).parent / "results"
 REPETITIONS = 5
 
 
@@ -57,8 +55,7 @@ def main() -> None:
         name: {"median_seconds": statistics.median(t), "min": min(t), "max": max(t)} for name, t in measured.items()
     }
     result = {"benchmark": "startup", "repetitions": REPETITIONS, "figures": figures, "provenance": provenance()}
-    date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    write_text(RESULTS / f"{date}-startup.json", canonical_json(result))
+    write_result(result)
     if "--json" in sys.argv[1:]:
         print(json.dumps(result, indent=2))
         return

@@ -7,12 +7,13 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "lowshot"
 
-LEAVES = {"errors", "files", "methods", "progress", "records", "config"}
+LEAVES = {"errors", "files", "methods", "progress", "randomness", "records", "config"}
 MAY_IMPORT = {
     "errors": set(),
     "methods": {"errors"},
     "files": {"errors"},
     "progress": set(),
+    "randomness": set(),
     "records": {"errors"},
     "config": {"errors", "methods"},
     "data": LEAVES,
@@ -81,7 +82,9 @@ def test_the_rules_have_no_circle():
         assert not MAY_IMPORT[room] & later, room
 
 
-@pytest.mark.parametrize("room", ["errors", "methods", "files", "progress", "records", "config", "report", "cli"])
+@pytest.mark.parametrize(
+    "room", ["errors", "methods", "files", "progress", "randomness", "records", "config", "report", "cli"]
+)
 def test_rooms_without_models_import_nothing_heavy(room):
     for path in FILES:
         if room_of(path) == room:

@@ -41,6 +41,10 @@ ALIASES: dict[str, tuple[str, Quantization]] = {
 """Method and base precision are two choices; these names make both at once."""
 
 
+PIXEL_REGRESSION = "pixel-regression"
+"""A rival from outside, in comparisons only: logistic regression on raw pixels, which knows nothing but the shots."""
+
+
 def method_spec(name: str) -> MethodSpec:
     """The method of this name or alias.
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..config import MethodConfig
 from ..errors import InputError
+from ..randomness import seeded
 from .lora_xs import LoraXsConfig, attach_bases
 
 
@@ -75,8 +76,7 @@ def add_adapter(model: nn.Module, method: MethodConfig, targets: Sequence[str], 
         targets: Dotted names of the linear layers to adapt.
         seed: Determines the initial values, whatever was drawn before.
     """
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
-        torch.manual_seed(seed)
+    with seeded(seed), warnings.catch_warnings():
         # transformers warns of an attribute that it renamed itself and that PEFT reads.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         # New layers come in training mode, whatever mode the model is in: their dropout would blur predictions.

@@ -14,11 +14,11 @@ from ..classifier import FewShotClassifier
 from ..config import Recipe, default_preset, preset_recipe
 from ..data import Task
 from ..evaluation import confusion
-from ..methods import display_name, method_spec
+from ..methods import PIXEL_REGRESSION, display_name, method_spec
 from ..progress import Track, silent
 from ..records import RunRecord
 from ..report import Prediction, Showcase
-from .rivals import PIXEL_REGRESSION, pixel_regression
+from .rivals import pixel_regression
 
 _SHOWN_IMAGES = 24
 

@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 
 from ..data import Examples, Task, draw_from
 from ..evaluation import accuracy
+from ..methods import PIXEL_REGRESSION
 from ..records import RunRecord, provenance
 from ..training.memory import peak_memory
-
-PIXEL_REGRESSION = "pixel-regression"
-"""Logistic regression on raw pixels: the plainest rival, which knows nothing but the shots."""
 
 
 def _pixels(examples: Examples) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..config import default_preset
 from ..errors import InputError
 from ..files import canonical_json, refuse_existing, write_text
-from ..methods import display_name, method_spec
+from ..methods import PIXEL_REGRESSION, display_name, method_spec
 from ..progress import shown
 from ..records import RunRecord
 from .arguments import parse, print_json, warn
@@ -33,7 +33,7 @@ class Arguments:
 
     task: str = "digits"
     """A built-in task."""
-    methods: tuple[str, ...] = ("zero-shot", "pixel-regression", "lora", "lora-xs", "dora", "qlora")
+    methods: tuple[str, ...] = ("zero-shot", PIXEL_REGRESSION, "lora", "lora-xs", "dora", "qlora")
     """What to compare."""
     shots: tuple[int, ...] = (1, 4, 16)
     """Images per class."""
@@ -109,7 +109,7 @@ def _write(
 
 def _check(parsed: Arguments) -> None:
     """Refuse what can be refused without loading anything."""
-    for method in set(parsed.methods) - {"pixel-regression"}:
+    for method in set(parsed.methods) - {PIXEL_REGRESSION}:
         method_spec(method)
     for name in ("methods", "shots", "seeds"):
         if not getattr(parsed, name):

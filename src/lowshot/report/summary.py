@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from ..errors import InputError
-from ..methods import METHODS, display_name
+from ..methods import METHODS, PIXEL_REGRESSION, display_name
 from ..records import RunRecord
 from .quantities import share, short
 
-_RIVAL_LABELS = {"pixel-regression": "pixels + logistic regression"}
+_RIVAL_LABELS = {PIXEL_REGRESSION: "pixels + logistic regression"}
 # These settings tell runs of one method apart without making it another method.
 _NO_VARIANT = {"method", "quantize", "seed", "shots", "device"}
 

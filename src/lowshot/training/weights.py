@@ -23,6 +23,7 @@ from ..data.task import Examples
 from ..errors import RunError
 from ..models import Backbone, quantize_nf4
 from ..progress import Track
+from ..randomness import seeded
 from .learner import TrainingOutcome
 from .memory import peak_memory
 
@@ -81,7 +82,7 @@ class WeightsLearner:
             _memory_named(config.batch_size),
             peak_memory(device) as peak,
             self.backbone.training(),
-            _seeded(config.seed),
+            seeded(config.seed),
         ):
             frozen = None if self._text_is_trained else self._encode_classes().detach()
             for step, rows in enumerate(track(order, what=f"training {self.recipe.method.method}", total=steps)):
@@ -154,11 +155,3 @@ def _memory_named(batch_size: int) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise RunError(f"out of memory with {batch_size} images per step; try a smaller batch size") from error
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Torch's random state set by the seed (dropout draws from it), and put back afterwards."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        yield
