@@ -15,6 +15,14 @@ settings.register_profile("deterministic", deadline=None, derandomize=True)
 settings.load_profile("deterministic")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory):
+    """What the library keeps between runs is kept from one test to the next, and thrown away with them."""
+    os.environ["LOWSHOT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    del os.environ["LOWSHOT_CACHE"]
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """Only this machine can be reached."""
@@ -73,9 +81,12 @@ def tiny_clip(tmp_path_factory):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = CLIPModel(config)
-        for parameter in model.parameters():  # transformers' initial weights are so small that nothing would matter
+        # transformers' initial weights are so small, and its biases zero, that nothing would matter.
+        for name, parameter in model.named_parameters():
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=0.3)
+            elif name.endswith("bias"):
+                torch.nn.init.normal_(parameter, std=0.1)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(folder)

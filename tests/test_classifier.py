@@ -3,12 +3,14 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.base import clone
 
 from lowshot import FewShotClassifier
 from lowshot.classifier import saved_adapter
 from lowshot.errors import AdapterError, DataError, InputError, NotFittedError, OutputError, RunError, UnknownNameError
+from lowshot.methods import method_spec
 from lowshot.models import load_backbone
 
 COLOURS = ("blue", "green", "red")
@@ -157,7 +159,7 @@ def test_shots_of_one_fit_do_not_stay(quick, folder):
 def test_the_template_reaches_the_text_tower(quick):
     images, labels = pictures()
     tables = [
-        FewShotClassifier(**{**quick, "method": "zero-shot", "template": t}).fit(images, labels).predict_proba(images)
+        FewShotClassifier(quick["model"], method="zero-shot", template=t).fit(images, labels).predict_proba(images)
         for t in ("a photo of a {}.", "{} everywhere")
     ]
     assert not np.allclose(*tables)
@@ -214,9 +216,14 @@ def test_unknown_settings_are_named():
         FewShotClassifier().fit("digit", shots=1)
 
 
-@pytest.mark.parametrize("method", ["zero-shot", "lora", "lora-xs", "dora", "qlora"])
+@pytest.mark.parametrize(
+    "method", ["zero-shot", "lora", "lora-xs", "dora", "qlora", "layernorm", "bitfit", "full", "peft:loha"]
+)
 def test_saved_and_loaded_it_is_the_same(quick, method, tmp_path):
-    classifier = FewShotClassifier(method=method, **quick).fit(*pictures())
+    settings = {**quick, "preset": "paper"}
+    if "rank" not in method_spec(method).settings:
+        del settings["rank"]
+    classifier = FewShotClassifier(method=method, **settings).fit(*pictures())
     classifier.save_pretrained(tmp_path / "adapter")
     loaded = FewShotClassifier.from_pretrained(tmp_path / "adapter")
     assert loaded.get_params() | {"preset": ""} == classifier.get_params() | {"preset": ""}
@@ -230,6 +237,7 @@ def test_the_folder_is_that_of_peft_with_record_and_card(saved):
         "README.md",
         "adapter_config.json",
         "adapter_model.safetensors",
+        "lora_xs_basis.safetensors",
         "lowshot.json",
     ]
     record = json.loads((saved / "lowshot.json").read_text())
@@ -255,6 +263,40 @@ def test_other_weights_of_the_same_shape_are_refused(saved, tiny_clip, tmp_path)
     save_file(tensors, other / "model.safetensors", {"format": "pt"})
     with pytest.raises(AdapterError, match=r"was trained on .* with weights \w{12}..., but"):
         FewShotClassifier.from_pretrained(saved, model=str(other))
+
+
+@pytest.fixture
+def in_half(tiny_clip, tmp_path):
+    """Copies of a model in another type, with singular values so far apart that rounding does not turn the vectors."""
+    from safetensors.torch import load_file, save_file
+
+    def copy(name, dtype):
+        folder = shutil.copytree(tiny_clip, tmp_path / name)
+        tensors = load_file(folder / "model.safetensors")
+        for tensor_name, tensor in tensors.items():
+            if tensor_name.endswith("_proj.weight"):
+                u, s, v = torch.linalg.svd(tensor, full_matrices=False)
+                tensors[tensor_name] = (u * (s[0] * 0.8 ** torch.arange(len(s)))) @ v
+        save_file({n: t.to(dtype) for n, t in tensors.items()}, folder / "model.safetensors", {"format": "pt"})
+        return str(folder)
+
+    return copy
+
+
+@pytest.mark.parametrize("method", ["lora", "lora-xs"])
+@pytest.mark.parametrize(("trained_in", "loaded_in"), [("float32", "bfloat16"), ("float16", "float32")])
+def test_the_same_weights_in_half_precision_are_accepted_with_a_word(
+    quick, in_half, tmp_path, method, trained_in, loaded_in
+):
+    folders = {name: in_half(name, getattr(torch, name)) for name in (trained_in, loaded_in)}
+    settings = {**quick, "model": folders[trained_in]}
+    classifier = FewShotClassifier(method=method, **settings).fit(*pictures())
+    classifier.save_pretrained(tmp_path / "adapter")
+    loaded = FewShotClassifier.from_pretrained(tmp_path / "adapter", model=folders[loaded_in])
+    half = next(name for name in (trained_in, loaded_in) if name != "float32")
+    assert [f"rounded to {half} in one of the two" in line for line in loaded.warnings_] == [True]
+    images, _ = pictures(9, seed=2)
+    np.testing.assert_allclose(loaded.predict_proba(images), classifier.predict_proba(images), atol=0.05)
 
 
 def test_the_same_weights_with_another_activation_are_refused(saved, tiny_clip, tmp_path):

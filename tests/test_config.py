@@ -30,14 +30,53 @@ def test_defaults_are_clip_lora_to_the_letter():
     assert recipe.data.template == "a photo of a {}."
 
 
-def test_every_preset_has_every_method():
-    assert all(set(methods) == set(METHODS) for methods in PRESETS.values())
+@pytest.mark.parametrize("preset", ["paper", "builtin"])
+@pytest.mark.parametrize("method", [*METHODS, "peft:oft", "qlora"])
+def test_these_presets_have_every_method(preset, method):
+    assert preset_recipe(preset, method).method.method == method.removeprefix("q")
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("method", METHODS)
-def test_every_preset_is_valid(preset, method):
-    assert preset_recipe(preset, method).method.method == method
+def test_every_preset_names_methods_and_is_valid():
+    for preset, methods in PRESETS.items():
+        for method in set(methods) - {"peft:"}:
+            assert preset_recipe(preset, method).method.method == method
+
+
+def test_a_preset_for_other_methods_is_refused():
+    with pytest.raises(InputError, match="preset lora-xs-official is for lora-xs; expected another for method lora"):
+        preset_recipe("lora-xs-official", "lora")
+
+
+def test_the_two_conventions_of_lora_xs_are_presets():
+    seed, official = (preset_recipe(name, "lora-xs").method for name in ("paper", "lora-xs-official"))
+    assert (seed.rank, seed.alpha, seed.scaling) == (32, 1, "sqrt-rank")
+    assert (official.alpha, official.scaling) == (16, "rank")
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "said"),
+    [
+        ("zero-shot", {"rank": 3}, "rank is 3, but method zero-shot has no rank; leave it out"),
+        ("layernorm", {"projections": ("q",)}, "method layernorm has no projections"),
+        ("full", {"position": "up"}, "method full has no position"),
+        ("peft:oft", {"dropout": 0.0}, r"method peft:oft has no dropout; leave it out \(settings of peft:oft: encoder"),
+        ("lora", {"peft": ("r=3",)}, "method lora has no peft"),
+    ],
+)
+def test_settings_that_a_method_does_not_obey_are_refused(method, settings, said):
+    with pytest.raises(InputError, match=said):
+        preset_recipe("paper", method).replace(**settings)
+
+
+def test_options_of_peft_are_words_or_a_mapping():
+    recipe = Recipe().replace(method="peft:oft")
+    wanted = ("oft_block_size=4", "coft=true", 'bias="none"')
+    assert recipe.replace(peft={"oft_block_size": 4, "coft": True, "bias": "none"}).method.peft == wanted
+    assert recipe.replace(peft=list(wanted)).method.peft == wanted
+    assert Recipe.from_dict(recipe.replace(peft=wanted).to_dict()) == recipe.replace(peft=wanted)
+    for bad in ("oft_block_size", "=4", 4):
+        with pytest.raises(InputError, match=r"peft is .*; expected key=value"):
+            recipe.replace(peft=(bad,))
 
 
 def test_aliases_set_method_and_precision():
@@ -65,12 +104,17 @@ def test_setting_names_are_unique_over_sections():
         ("rank", True, "rank is True; expected int"),
         ("alpha", float("nan"), "alpha is nan; expected a number above 0"),
         ("dropout", 1.0, "dropout is 1.0; expected a probability below 1"),
-        ("projections", ("q", "x"), "expected one or more of q, k, v, o"),
-        ("projections", (), "expected one or more of q, k, v, o"),
+        ("projections", ("q", "x"), "expected one or more of q, k, v, o, fc1, fc2"),
+        ("projections", (), "expected one or more of q, k, v, o, fc1, fc2"),
         ("position", "middle", "expected one of all, bottom"),
         ("encoder", "audio", "expected both, vision or text"),
         ("scaling", "none", "expected sqrt-rank or rank"),
-        ("quantize", "int3", "expected none or nf4"),
+        ("quantize", "int3", "expected none, nf4 or int8"),
+        ("precision", "fp16", "expected auto, fp32 or bf16"),
+        ("position", "0,-1", "or layers such as 0,1,11"),
+        ("gradient_accumulation_steps", 0, "expected 1 or more"),
+        ("gradient_checkpointing", 1, "expected bool"),
+        ("optimizer", "sgd", "expected adamw or paged-adamw-8bit"),
         ("learning_rate", -1.0, "learning-rate is -1.0"),
         ("crop_minimum", 0.0, "crop-minimum is 0.0"),
         ("seed", -1, "seed is -1"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -309,7 +309,7 @@ class FewShotClassifier:
         classifier = cls.from_recipe(recipe.replace(**{k: v for k, v in where.items() if v is not None}))
         recipe = classifier.recipe
         backbone = load_backbone(recipe.model.model, recipe.model.device)
-        _check_backbone(folder, record, backbone)
+        classifier._warn(_check_backbone(folder, record, backbone))
         learner = create_learner(backbone, class_prompts(record.classes, recipe.data.template), recipe)
         learner.load(folder)
         classifier.classes_ = np.asarray(record.classes)
@@ -350,14 +350,30 @@ def _record(
     )
 
 
-def _check_backbone(folder: Path, record: RunRecord, backbone: Backbone) -> None:
+def _check_backbone(folder: Path, record: RunRecord, backbone: Backbone) -> list[str]:
+    """Refuse a backbone that is not the adapter's; returns what to know of one that is its copy in fewer bits."""
+    rounded = _type_both_round_to(record, backbone)
     for what, field in (("weights", "weights_sha256"), ("settings", "settings_sha256")):
         expected, found = str(record.model.get(field)), getattr(backbone.identity, field)
-        if found != expected:
+        if found != expected and not (what == "weights" and rounded):
             raise AdapterError(
                 f"adapter {folder} was trained on {record.model.get('id')} with {what} {expected[:12]}..., "
                 f"but {backbone.identity.id} has {found[:12]}...; load it with the model it was trained on"
             )
+    if backbone.identity.weights_sha256 == record.model.get("weights_sha256"):
+        return []
+    return [
+        f"{backbone.identity.id} has the weights that {folder} was trained on, rounded to {rounded} in one of the two: "
+        "predictions differ by that rounding"
+    ]
+
+
+def _type_both_round_to(record: RunRecord, backbone: Backbone) -> str | None:
+    known = record.model.get("rounded_sha256")
+    here = backbone.identity.rounded_sha256
+    if not isinstance(known, Mapping):
+        return None
+    return next((name for name, digest in here.items() if known.get(name) == digest), None)
 
 
 def _read_record(folder: Path) -> RunRecord:

@@ -7,22 +7,25 @@ Settings come from a preset, then a recipe file, then flags; later ones win. The
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from .errors import InputError, UnknownNameError
-from .methods import ALIASES, Quantization, method_spec, resolve_alias
+from .methods import ALIASES, PEFT_PREFIX, MethodSpec, Quantization, method_spec, resolve_alias
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-Projection = Literal["q", "k", "v", "o"]
-Position = Literal["all", "bottom", "mid", "up", "half-bottom", "half-up", "top3"]
+Projection = Literal["q", "k", "v", "o", "fc1", "fc2"]
+PROJECTIONS: tuple[Projection, ...] = ("q", "k", "v", "o", "fc1", "fc2")
+POSITIONS = ("all", "bottom", "mid", "up", "half-bottom", "half-up", "top3")
 
 
 def _require(ok: bool, field: str, got: object, expected: str) -> None:
@@ -37,12 +40,15 @@ class ModelConfig:
     model: str = "builtin"
     """`builtin`, a Hub id such as `openai/clip-vit-base-patch16`, or a folder in transformers format."""
     quantize: Quantization = "none"
-    """Precision of the frozen weights: `none` (full) or `nf4` (4 bits with double quantisation, as QLoRA)."""
+    """Frozen weights in fewer bits: `none`, `nf4` (4 bits with double quantisation, as QLoRA) or `int8`."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Type of all that is frozen and computed; adapters are always fp32. `auto`: bf16 where quantised, else fp32."""
     device: str = "auto"
     """`auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:N`."""
 
     def __post_init__(self) -> None:
-        _require(self.quantize in ("none", "nf4"), "quantize", self.quantize, "none or nf4")
+        _require(self.quantize in ("none", "nf4", "int8"), "quantize", self.quantize, "none, nf4 or int8")
+        _require(self.precision in ("auto", "fp32", "bf16"), "precision", self.precision, "auto, fp32 or bf16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +56,13 @@ class MethodConfig:
     """What is trained, and where in the backbone it sits."""
 
     method: str = "lora"
-    """`lowshot methods` lists them; qlora, qdora and qlora-xs set `--quantize nf4` as well."""
+    """`lowshot methods` lists them; qlora, qdora and qlora-xs set `--quantize nf4` as well; `peft:TYPE` is PEFT's."""
     encoder: Literal["both", "vision", "text"] = "both"
     """Which tower gets adapters."""
     projections: tuple[Projection, ...] = ("q", "k", "v")
-    """Which attention projections get adapters."""
-    position: Position = "all"
-    """Which layers, by each tower's own depth: thirds (bottom, mid, up), halves, or the last three."""
+    """Which linear layers of a block get adapters: of attention (q, k, v, o) and of the MLP (fc1, fc2)."""
+    position: str = "all"
+    """Which layers of each tower: all, bottom, mid, up (thirds), half-bottom, half-up, top3, or a list: `0,1,11`."""
     rank: int = 2
     """Rank r of the update."""
     alpha: float = 1.0
@@ -65,18 +71,35 @@ class MethodConfig:
     """Update times alpha/sqrt(r) (CLIP-LoRA) or alpha/r (LoRA's own paper)."""
     dropout: float = 0.25
     """Probability of dropping an entry of the adapter's input while training."""
+    peft: tuple[str, ...] = ()
+    """Options of a `peft:TYPE` method, each `key=value` with the value as in JSON or a bare word."""
 
     def __post_init__(self) -> None:
-        method_spec(self.method)
+        spec = method_spec(self.method)
         _require(self.encoder in ("both", "vision", "text"), "encoder", self.encoder, "both, vision or text")
-        known = bool(self.projections) and set(self.projections) <= {"q", "k", "v", "o"}
-        _require(known, "projections", self.projections, "one or more of q, k, v, o")
-        positions = ("all", "bottom", "mid", "up", "half-bottom", "half-up", "top3")
-        _require(self.position in positions, "position", self.position, f"one of {', '.join(positions)}")
+        known = bool(self.projections) and set(self.projections) <= set(PROJECTIONS)
+        _require(known, "projections", self.projections, f"one or more of {', '.join(PROJECTIONS)}")
+        named = self.position in POSITIONS or re.fullmatch(r"\d+(,\d+)*", self.position) is not None
+        _require(named, "position", self.position, f"one of {', '.join(POSITIONS)}, or layers such as 0,1,11")
         _require(self.rank >= 1, "rank", self.rank, "1 or more")
         _require(math.isfinite(self.alpha) and self.alpha > 0, "alpha", self.alpha, "a number above 0")
         _require(self.scaling in ("sqrt-rank", "rank"), "scaling", self.scaling, "sqrt-rank or rank")
         _require(0 <= self.dropout < 1, "dropout", self.dropout, "a probability below 1")
+        for option in self.peft:
+            fits = isinstance(option, str) and re.fullmatch(r"\w+=.*", option) is not None
+            _require(fits, "peft", option, "key=value")
+        self._refuse_idle_settings(spec)
+
+    def _refuse_idle_settings(self, spec: MethodSpec) -> None:
+        """A setting that the method has no use for would look as if it did something."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name not in {"method", *spec.settings} and value != field.default:
+                obeyed = ", ".join(sorted(spec.settings)) or "none"
+                raise InputError(
+                    f"{field.name} is {value!r}, but method {self.method} has no {field.name}; leave it out "
+                    f"(settings of {self.method}: {obeyed})"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +111,13 @@ class TrainingConfig:
     base_steps: int = 0
     """Optimiser steps added to that, whatever the shots."""
     batch_size: int = 32
-    """Images per step."""
+    """Images per forward pass; with one pass per step, images per step."""
+    gradient_accumulation_steps: int = 1
+    """Forward passes whose gradients are averaged into one optimiser step."""
+    gradient_checkpointing: bool = False
+    """Compute each block's activations again in the backward pass instead of keeping them: less memory, more time."""
+    optimizer: Literal["adamw", "paged-adamw-8bit"] = "adamw"
+    """`adamw` in fp32, or bitsandbytes' `paged-adamw-8bit`, which needs a CUDA device."""
     learning_rate: float = 2e-4
     """AdamW's learning rate at the first step; a cosine brings it down."""
     minimum_learning_rate: float = 1e-6
@@ -107,6 +136,10 @@ class TrainingConfig:
         _require(self.base_steps >= 0, "base_steps", self.base_steps, "0 or more")
         _require(self.steps_per_shot + self.base_steps >= 1, "steps_per_shot", 0, "at least one step")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        passes = self.gradient_accumulation_steps
+        _require(passes >= 1, "gradient_accumulation_steps", passes, "1 or more")
+        optimizers = ("adamw", "paged-adamw-8bit")
+        _require(self.optimizer in optimizers, "optimizer", self.optimizer, " or ".join(optimizers))
         for field in ("learning_rate", "minimum_learning_rate", "weight_decay"):
             value = getattr(self, field)
             _require(math.isfinite(value) and value >= 0, field, value, "a number of 0 or more")
@@ -214,6 +247,8 @@ def _coerced(section: object, name: str, value: Any) -> Any:
     default = next(f.default for f in dataclasses.fields(section) if f.name == name)  # type: ignore[arg-type]
     if isinstance(default, tuple) and isinstance(value, list):
         return tuple(value)
+    if name == "peft" and isinstance(value, Mapping):
+        return tuple(f"{key}={json.dumps(option)}" for key, option in value.items())
     if isinstance(default, float) and type(value) is int:
         return float(value)
     expected = (int, type(None)) if name == "shots" else (type(default),)
@@ -230,8 +265,8 @@ _BUILTIN_TRAINING = {
     "batch_size": 16,
     "crop_minimum": 0.6,
     "flip": False,
-    "dropout": 0.0,
 }
+_BUILTIN_LORA = {**_BUILTIN_TRAINING, "dropout": 0.0, "rank": 8, "learning_rate": 8e-3}
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {
@@ -241,15 +276,28 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "dora": {},
         # CLIP-LoRA-XS keeps them all but the rank (its table 1).
         "lora-xs": {"rank": 32},
+        # No paper trains these by CLIP-LoRA's procedure: they are points of reference under it.
+        "layernorm": {},
+        "bitfit": {},
+        "full": {"learning_rate": 1e-5},
+        PEFT_PREFIX: {},
     },
     "builtin": {
         "zero-shot": {},
-        "lora": {**_BUILTIN_TRAINING, "rank": 8, "learning_rate": 8e-3},
-        "dora": {**_BUILTIN_TRAINING, "rank": 8, "learning_rate": 8e-3},
-        "lora-xs": {**_BUILTIN_TRAINING, "rank": 16, "learning_rate": 2e-2},
+        "lora": _BUILTIN_LORA,
+        "dora": _BUILTIN_LORA,
+        "lora-xs": {**_BUILTIN_LORA, "rank": 16, "learning_rate": 2e-2},
+        "layernorm": {**_BUILTIN_TRAINING, "learning_rate": 8e-3},
+        "bitfit": {**_BUILTIN_TRAINING, "learning_rate": 8e-3},
+        "full": {**_BUILTIN_TRAINING, "learning_rate": 4e-4},
+        PEFT_PREFIX: {**_BUILTIN_TRAINING, "learning_rate": 8e-3},
+    },
+    "lora-xs-official": {
+        # The convention of LoRA-XS's own code: alpha/r with alpha 16, and a learning rate from its 1e-3 to 4e-3.
+        "lora-xs": {"rank": 16, "alpha": 16.0, "scaling": "rank", "learning_rate": 1e-3, "dropout": 0.0},
     },
 }
-"""Preset -> method -> settings that differ from the dataclasses' defaults."""
+"""Preset -> method -> settings that differ from the dataclasses' defaults; ``peft:`` stands for every ``peft:TYPE``."""
 
 
 def preset_recipe(preset: str, method: str) -> Recipe:
@@ -257,10 +305,15 @@ def preset_recipe(preset: str, method: str) -> Recipe:
 
     Raises:
         UnknownNameError: No such preset, or no such method.
+        InputError: The preset is for other methods.
     """
     if preset not in PRESETS:
         raise UnknownNameError("preset", preset, PRESETS)
-    return Recipe().replace(**PRESETS[preset][method_spec(method).name], method=method)
+    name = method_spec(method).name
+    settings = PRESETS[preset].get(PEFT_PREFIX if name.startswith(PEFT_PREFIX) else name)
+    if settings is None:
+        raise InputError(f"preset {preset} is for {', '.join(PRESETS[preset])}; expected another for method {name}")
+    return Recipe().replace(method=method).replace(**settings)
 
 
 def default_preset(model: str) -> str:

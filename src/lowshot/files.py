@@ -94,20 +94,33 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def cache_folder() -> Path:
+    """Where results that can be computed again are kept: ``$LOWSHOT_CACHE``, else ``lowshot`` in the user's cache."""
+    chosen = os.environ.get("LOWSHOT_CACHE")
+    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lowshot"
+
+
 def write_text(path: Path, text: str) -> None:
-    """Replace one file by ``text``: written aside, synced, renamed.
+    """Replace one file by ``text``, as ``write_bytes`` does.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace one file by ``content``: written aside, synced, renamed.
 
     Raises:
         OutputError: It cannot be written.
     """
     with _os_errors_about(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             aside = Path(file.name)
             try:
-                file.write(text)
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
                 aside.chmod(0o644)

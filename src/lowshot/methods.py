@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Literal
 
 from .errors import InputError, UnknownNameError
 
 Kind = Literal["weights", "features", "prompts"]
-Quantization = Literal["none", "nf4"]
+Quantization = Literal["none", "nf4", "int8"]
+
+_LAYERS = frozenset({"encoder", "position"})
+_PLACE = _LAYERS | {"projections"}
+_LOW_RANK = _PLACE | {"rank", "alpha", "scaling", "dropout"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,17 +24,30 @@ class MethodSpec:
     kind: Kind
     """``weights`` trains inside the backbone, ``features`` on its frozen features, ``prompts`` on its text input."""
     summary: str
+    settings: frozenset[str] = frozenset()
+    """Those of the settings in a recipe's ``[method]`` that it obeys. Others are refused rather than ignored."""
 
 
 METHODS = {
     spec.name: spec
     for spec in (
         MethodSpec("zero-shot", "features", "cosine similarity of image and class prompt; nothing is trained"),
-        MethodSpec("lora", "weights", "CLIP-LoRA: low-rank updates in both towers (arXiv 2405.18541)"),
+        MethodSpec("lora", "weights", "CLIP-LoRA: low-rank updates in both towers (arXiv 2405.18541)", _LOW_RANK),
         MethodSpec(
-            "lora-xs", "weights", "only an r x r matrix per projection, between its singular vectors (2405.17604)"
+            "lora-xs",
+            "weights",
+            "only an r x r matrix per projection, between its singular vectors (2405.17604)",
+            _LOW_RANK,
         ),
-        MethodSpec("dora", "weights", "LoRA on the direction of each weight, its magnitude trained apart (2402.09353)"),
+        MethodSpec(
+            "dora",
+            "weights",
+            "LoRA on the direction of each weight, its magnitude trained apart (2402.09353)",
+            _LOW_RANK,
+        ),
+        MethodSpec("layernorm", "weights", "scale and shift of the layer norms, and nothing else", _LAYERS),
+        MethodSpec("bitfit", "weights", "every bias, and nothing else (2106.10199)", _LAYERS),
+        MethodSpec("full", "weights", "all weights of the towers: full fine-tuning", frozenset({"encoder"})),
     )
 }
 
@@ -40,6 +58,9 @@ ALIASES: dict[str, tuple[str, Quantization]] = {
 }
 """Method and base precision are two choices; these names make both at once."""
 
+
+PEFT_PREFIX = "peft:"
+"""``peft:oft`` and the like: any tuner that PEFT has for linear layers, with ``--peft key=value`` for its options."""
 
 PIXEL_REGRESSION = "pixel-regression"
 """A rival from outside, in comparisons only: logistic regression on raw pixels, which knows nothing but the shots."""
@@ -52,8 +73,11 @@ def method_spec(name: str) -> MethodSpec:
         UnknownNameError: There is none; the message offers the nearest names.
     """
     method, _ = resolve_alias(name)
+    if re.fullmatch(rf"{PEFT_PREFIX}[a-z0-9_]+", method):
+        tuner = method.removeprefix(PEFT_PREFIX).upper()
+        return MethodSpec(method, "weights", f"PEFT's {tuner}, as it comes but for its place", _PLACE | {"peft"})
     if method not in METHODS:
-        raise UnknownNameError("method", name, [*METHODS, *ALIASES])
+        raise UnknownNameError("method", name, [*METHODS, *ALIASES, f"{PEFT_PREFIX}TYPE"])
     return METHODS[method]
 
 

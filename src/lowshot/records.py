@@ -41,7 +41,7 @@ class RunRecord:
     classes: tuple[str, ...]
     """Class names in label order."""
     model: Mapping[str, Any]
-    """Backbone: ``id``, ``revision``, ``weights_sha256``; empty for a rival."""
+    """Backbone: ``id``, ``revision`` and the hashes of ``lowshot.models.Identity``; empty for a rival."""
     draw: tuple[str, ...]
     """Identities of the images learnt from."""
     trainable_parameters: int

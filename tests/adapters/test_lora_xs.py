@@ -3,7 +3,7 @@ import json
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import PeftModel, PsoftConfig, get_peft_model, get_peft_model_state_dict
 from torch import nn
 
 from lowshot.adapters.lora_xs import LoraXsConfig, attach_bases, basis_of
@@ -42,8 +42,10 @@ def test_the_basis_spans_the_best_approximation(generator):
     weight = torch.randn(20, 12, generator=generator)
     basis = basis_of(weight, 5)
     u, s, v = torch.linalg.svd(weight.double(), full_matrices=False)
-    torch.testing.assert_close(basis.u.double() @ basis.s_v.double(), u[:, :5] * s[:5] @ v[:5], atol=1e-5, rtol=0)
-    torch.testing.assert_close(basis.u.T @ basis.u, torch.eye(5), atol=1e-6, rtol=0)
+    best = u[:, :5] * s[:5] @ v[:5]
+    torch.testing.assert_close(basis.left.double().T @ basis.right.double(), best, atol=1e-5, rtol=0)
+    torch.testing.assert_close(basis.left @ basis.left.T, torch.eye(5), atol=1e-6, rtol=0)
+    torch.testing.assert_close(basis.singular_values, s[:6], atol=1e-6, rtol=0)
 
 
 def test_signs_are_settled_whatever_the_precision_and_layout(generator):
@@ -51,14 +53,17 @@ def test_signs_are_settled_whatever_the_precision_and_layout(generator):
     wanted = basis_of(weight, 16)
     for other in (weight.double(), weight.T.contiguous().T, weight.clone().as_strided((40, 24), (24, 1))):
         found = basis_of(other, 16)
-        torch.testing.assert_close(found.u, wanted.u, atol=1e-5, rtol=0)
-        torch.testing.assert_close(found.s_v, wanted.s_v, atol=1e-5, rtol=0)
-    assert (wanted.u.gather(0, wanted.u.abs().argmax(0, keepdim=True)) > 0).all()
+        torch.testing.assert_close(found.left, wanted.left, atol=1e-5, rtol=0)
+        torch.testing.assert_close(found.right, wanted.right, atol=1e-5, rtol=0)
+    assert torch.equal(wanted.anchors, wanted.left.abs().argmax(1))
+    assert (wanted.left.gather(1, wanted.anchors[:, None]) > 0).all()
 
 
 def test_a_smaller_rank_is_a_slice_of_a_larger_one(generator):
     weight = torch.randn(20, 12, generator=generator)
-    assert torch.equal(basis_of(weight, 3).u, basis_of(weight, 9).u[:, :3])
+    small, large = basis_of(weight, 3), basis_of(weight, 9).leading(3)
+    for field in ("left", "right", "singular_values", "anchors"):
+        assert torch.equal(getattr(small, field), getattr(large, field))
 
 
 def test_rank_beyond_the_matrix_is_refused(generator):
@@ -76,7 +81,7 @@ def test_the_effect_of_r_is_the_dense_product(generator):
         r = layer.lora_B["default"].R
         r.data = torch.randn(r.shape, generator=generator)
         basis = basis_of(base.get_submodule(name).weight, 4)
-        dense.get_submodule(name).weight.data += 4**-0.5 * basis.u @ r.data @ basis.s_v
+        dense.get_submodule(name).weight.data += 4**-0.5 * basis.left.T @ r.data @ basis.right
     torch.testing.assert_close(model(x), dense(x), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(model.merge_and_unload()(x), dense(x), atol=1e-5, rtol=1e-5)
 
@@ -114,10 +119,58 @@ def test_plain_peft_loads_what_was_saved_once_lowshot_is_imported(generator, tmp
 def test_an_attached_basis_is_used_instead_of_the_weight(generator):
     base = Two(generator)
     attach_bases(base, ["first", "second"], 6)
-    wanted = getattr(base.first, ATTRIBUTE).u[:, :4].clone()
+    wanted = getattr(base.first, ATTRIBUTE).left[:4].clone()
     base.first.weight.data.zero_()
     layer = adapted(base).base_model.model.first
-    assert torch.equal(layer.lora_B["default"].u, wanted)
+    assert torch.equal(layer.lora_B["default"].u, wanted.T)
+
+
+def test_all_adapters_of_a_layer_share_its_basis(generator):
+    base = Two(generator)
+    attach_bases(base, ["first", "second"], 6)
+    model = adapted(base)
+    with torch.random.fork_rng():
+        model.add_adapter("smaller", LoraXsConfig(r=3, lora_alpha=1, target_modules=["first"]))
+    layer = base.first
+    basis = getattr(layer.base_layer, ATTRIBUTE)
+    for name in ("default", "smaller"):
+        assert layer.lora_A[name].weight.data_ptr() == basis.right.data_ptr()
+        assert layer.lora_B[name].u.data_ptr() == basis.left.data_ptr()
+
+
+def test_the_basis_stays_in_float32_on_a_base_in_bfloat16(generator):
+    base = Two(generator)
+    wanted = basis_of(base.first.weight, 4)
+    attach_bases(base, ["first", "second"], 4)
+    layer = adapted(base.bfloat16()).base_model.model.first
+    assert torch.equal(layer.lora_A["default"].weight, wanted.right)
+    assert layer.lora_B["default"].R.dtype == torch.float32
+    assert layer(torch.randn(3, 12, generator=generator).bfloat16()).dtype == torch.bfloat16
+
+
+def test_psoft_of_peft_is_an_independent_oracle(generator):
+    """PSOFT without orthogonality and magnitudes is W + U S (Q - I) V^T: Q = I + g S^-1 R S gives the same weight."""
+    base = Two(generator)
+    model = adapted(copy.deepcopy(base))
+    config = PsoftConfig(
+        r=4, psoft_alpha=4, target_modules=["first", "second"], psoft_orth=False, psoft_mag_a=False, psoft_mag_b=False,
+        psoft_svd="full",
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        oracle = get_peft_model(copy.deepcopy(base), config)
+    for name in ("first", "second"):
+        layer, other = (m.base_model.model.get_submodule(name) for m in (model, oracle))
+        r = layer.lora_B["default"].R
+        r.data = 0.2 * torch.randn(r.shape, generator=generator)
+        basis = basis_of(base.get_submodule(name).weight, 4)
+        # PSOFT takes the signs as its own decomposition gives them.
+        signs = (other._psoft_A_cache["default"] * basis.right).sum(1).sign()
+        s = basis.singular_values[:4].float()
+        ours = signs[:, None] * r.data * signs[None, :]
+        other.psoft_R["default"].weight.data = torch.eye(4) + 4**-0.5 * ours * s[None, :] / s[:, None]
+    x = torch.randn(7, 12, generator=generator)
+    assert (model(x) - base(x)).abs().max() > 0.5
+    torch.testing.assert_close(oracle(x), model(x), atol=2e-5, rtol=1e-5)
 
 
 def test_weighted_combination_is_refused_instead_of_silently_wrong(generator):

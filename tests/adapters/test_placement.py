@@ -2,9 +2,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowshot.adapters import layers_at, sites
+from lowshot.adapters import layers_at, place
+from lowshot.config import MethodConfig
+from lowshot.errors import InputError
 
-POSITIONS = ("all", "bottom", "mid", "up", "half-bottom", "half-up", "top3")
+
+def placed(depths=None, **settings):
+    return place(
+        MethodConfig(**settings),
+        depths=depths or {"vision": 12, "text": 12},
+        modules_of=lambda tower: (tower, f"{tower}_projection"),
+        layer_name=lambda tower, layer: f"{tower}.{layer}",
+        linear_name=lambda tower, layer, projection: f"{tower}.{layer}.{projection}",
+    )
 
 
 @pytest.mark.parametrize(
@@ -17,9 +27,11 @@ POSITIONS = ("all", "bottom", "mid", "up", "half-bottom", "half-up", "top3")
         ("half-bottom", [0, 1, 2, 3, 4, 5]),
         ("half-up", [6, 7, 8, 9, 10, 11]),
         ("top3", [9, 10, 11]),
+        ("0,3,11", [0, 3, 11]),
+        ("7,2,7", [2, 7]),
     ],
 )
-def test_twelve_layers_are_cut_as_clip_lora_cuts_them(position, layers):
+def test_twelve_layers_are_cut_as_clip_lora_cuts_them_or_as_listed(position, layers):
     assert list(layers_at(position, 12)) == layers
 
 
@@ -31,22 +43,33 @@ def test_parts_cover_any_depth_without_overlap(depth):
     assert list(layers_at("top3", depth)) == every[-3:]
 
 
+@given(depth=st.integers(1, 64), layers=st.lists(st.integers(0, 70), min_size=1))
+def test_listed_layers_are_taken_or_the_one_that_is_missing_is_named(depth, layers):
+    listed = ",".join(map(str, layers))
+    if max(layers) < depth:
+        assert list(layers_at(listed, depth)) == sorted(set(layers))
+        return
+    with pytest.raises(InputError, match=f"layer {max(layers)}, but the text tower has {depth} layers, 0 to"):
+        layers_at(listed, depth, "text")
+
+
 def test_each_tower_is_cut_by_its_own_depth():
-    found = sites(encoder="both", position="up", projections=("q",), depths={"vision": 24, "text": 12})
-    assert {(s.tower, s.layer) for s in found} == {("text", i) for i in range(8, 12)} | {
-        ("vision", i) for i in range(16, 24)
-    }
+    found = placed({"vision": 24, "text": 12}, position="up", projections=("q",))
+    assert found.layers == (*(f"text.{i}" for i in range(8, 12)), *(f"vision.{i}" for i in range(16, 24)))
+    assert found.linears == tuple(f"{layer}.q" for layer in found.layers)
 
 
 @pytest.mark.parametrize(
-    ("encoder", "towers"), [("both", {"text", "vision"}), ("vision", {"vision"}), ("text", {"text"})]
+    ("encoder", "towers"), [("both", ("text", "vision")), ("vision", ("vision",)), ("text", ("text",))]
 )
 def test_encoder_chooses_the_towers(encoder, towers):
-    found = sites(encoder=encoder, position="all", projections=("q", "o"), depths={"vision": 3, "text": 2})
-    assert {s.tower for s in found} == towers
-    assert {s.projection for s in found} == {"q", "o"}
+    found = placed({"vision": 3, "text": 2}, encoder=encoder, projections=("q", "fc2"))
+    assert found.towers == towers
+    assert found.modules == tuple(name for t in towers for name in (t, f"{t}_projection"))
+    assert {name.split(".")[0] for name in found.linears} == set(towers)
+    assert {name.split(".")[2] for name in found.linears} == {"q", "fc2"}
 
 
-def test_no_site_is_named_twice():
-    found = sites(encoder="both", position="all", projections=("q", "k", "v"), depths={"vision": 12, "text": 12})
-    assert len(found) == len(set(found)) == 72
+def test_no_layer_is_named_twice():
+    found = placed()
+    assert len(found.linears) == len(set(found.linears)) == 72

@@ -178,7 +178,8 @@ def test_methods_lists_names_kinds_and_aliases(run):
     assert {"zero-shot", "lora", "lora-xs", "dora"} <= set(listed)
     assert {row["kind"] for row in listed.values()} <= {"weights", "features", "prompts"}
     assert listed["lora"]["aliases"] == {"qlora": "nf4"}
-    assert "qlora" in run("methods")[1]
+    assert listed["layernorm"]["settings"] == ["encoder", "position"]
+    assert {"qlora", "peft:TYPE"} <= set(run("methods")[1].split())
 
 
 def test_doctor_finds_this_machine_well(run):

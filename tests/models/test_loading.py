@@ -1,18 +1,28 @@
+import importlib.util
 import json
 import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTokenizer
 
 from lowshot.errors import InputError
-from lowshot.models import load_backbone
+from lowshot.models import load_backbone, load_structure
 from lowshot.models.loading import pick_device
+
+BOTH = pytest.mark.parametrize("load", [load_backbone, load_structure])
 
 
 @pytest.fixture
 def folder(tiny_clip, tmp_path):
     return shutil.copytree(tiny_clip, tmp_path / "clip")
+
+
+def change_config(folder, part=None, **settings):
+    config = json.loads((folder / "config.json").read_text())
+    (config[part] if part else config).update(settings)
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 def test_the_same_weights_have_the_same_hash_in_any_precision_that_holds_them(folder):
@@ -32,36 +42,147 @@ def test_one_changed_number_changes_the_hash(folder):
     assert load_backbone(str(folder)).identity.weights_sha256 != before
 
 
+@BOTH
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("nonsense", "unknown model 'nonsense'; expected builtin, a Hub id"),
-        ("./nowhere", r"model './nowhere': there is no such folder"),
+        ("nonsense", "^unknown model 'nonsense'; expected builtin, a Hub id"),
+        ("./nowhere", r"^model './nowhere': there is no such folder"),
         ("/a/b/c", "there is no such folder"),
-        ("owner/name", "cannot be had from the Hub"),
+        ("owner/name", "^model 'owner/name' cannot be had from the Hub"),
+        ("ViT-B/16", "^model 'ViT-B/16' is OpenAI's or open_clip's name; .* Hub id: openai/clip-vit-base-patch16$"),
+        ("ViT-bigG-14", "expected a folder or Hub id: laion/CLIP-ViT-bigG-14-laion2B-39B-b160k$"),
     ],
 )
-def test_models_that_are_not_there_are_named(model, said):
+def test_models_that_are_not_there_are_named(load, model, said):
     with pytest.raises(InputError, match=said):
-        load_backbone(model)
+        load(model)
 
 
-def test_a_folder_without_config_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"has no config.json"):
-        load_backbone(str(tmp_path))
+@BOTH
+def test_a_folder_without_config_is_refused(load, tmp_path):
+    with pytest.raises(InputError, match=r"has no config.json; expected a model in transformers format, such as"):
+        load(str(tmp_path))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{"])
-def test_a_damaged_config_is_refused(folder, text):
-    (folder / "config.json").write_text(text)
+@BOTH
+@pytest.mark.parametrize("text", ["", "[]", "{", "\udcff"])
+def test_a_damaged_config_is_refused(load, folder, text):
+    (folder / "config.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(InputError, match=r"config.json cannot be read"):
+        load(str(folder))
+
+
+@BOTH
+@pytest.mark.parametrize("kind", ["bert", "clip_vision_model", ["clip"], None])
+def test_another_kind_of_model_is_refused(load, folder, kind):
+    change_config(folder, model_type=kind)
+    with pytest.raises(InputError, match=r"is of type .*; expected clip, siglip, siglip2$"):
+        load(str(folder))
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("part", "settings"),
+    [
+        ("text_config", {"hidden_size": "wide"}),
+        ("vision_config", {"num_attention_heads": 5}),
+        (None, {"text_config": 1}),
+    ],
+)
+def test_a_config_that_makes_no_model_is_refused_in_one_line(load, folder, part, settings):
+    change_config(folder, part, **settings)
+    with pytest.raises(InputError, match=r"^model '.*' cannot be loaded: .+") as refusal:
+        load(str(folder))
+    assert "\n" not in str(refusal.value)
+
+
+@BOTH
+def test_a_folder_of_open_clip_is_named_as_such(load, tmp_path):
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    (tmp_path / "open_clip_model.safetensors").write_bytes(b"")
+    with pytest.raises(
+        InputError, match=r"holds open_clip's files .* such as openai/clip-vit-base-patch16, laion/CLIP"
+    ):
+        load(str(tmp_path))
+
+
+@BOTH
+def test_a_model_for_open_clip_and_transformers_is_read(load, folder):
+    (folder / "open_clip_config.json").write_text("{}")
+    assert load(str(folder)).depths == {"vision": 3, "text": 2}
+
+
+@BOTH
+def test_a_checkpoint_of_openai_is_named_as_such_in_a_folder_and_alone(load, tmp_path):
+    path = tmp_path / "ViT-L-14.pt"
+    path.write_bytes(b"PK")
+    said = "transformers format, such as openai/clip-vit-large-patch14$"
+    with pytest.raises(InputError, match=rf"holds a .pt file \(ViT-L-14.pt\), .*{said}"):
+        load(str(tmp_path))
+    with pytest.raises(InputError, match=rf"ViT-L-14.pt' is a file, .*{said}"):
+        load(str(path))
+
+
+@BOTH
+def test_a_vision_tower_without_a_pooling_head_is_refused(load, tiny_siglip, tmp_path):
+    folder = shutil.copytree(tiny_siglip, tmp_path / "siglip")
+    change_config(folder, "vision_config", vision_use_head=False)
+    with pytest.raises(InputError, match="has no pooling head"):
+        load(str(folder))
+
+
+def test_patches_that_make_no_square_are_refused(tiny_naflex, tmp_path):
+    folder = shutil.copytree(tiny_naflex, tmp_path / "naflex")
+    change_config(folder, "vision_config", num_patches=15)
+    with pytest.raises(InputError, match="has num_patches 15; expected a square number"):
+        load_structure(str(folder))
+
+
+def test_images_of_other_than_three_channels_are_refused(folder):
+    change_config(folder, "vision_config", num_channels=1)
+    with pytest.raises(InputError, match="takes images of 1 channels; expected 3"):
+        load_structure(str(folder))
+
+
+@pytest.mark.skipif(bool(importlib.util.find_spec("sentencepiece")), reason="sentencepiece is installed")
+def test_a_tokenizer_that_needs_sentencepiece_says_what_to_install(tiny_siglip, tmp_path):
+    folder = shutil.copytree(tiny_siglip, tmp_path / "siglip")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "SiglipTokenizer"}))
+    with pytest.raises(InputError, match=r"needs two more packages: pip install sentencepiece protobuf$"):
         load_backbone(str(folder))
 
 
-def test_another_kind_of_model_is_refused(folder):
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
-    with pytest.raises(InputError, match="is of type 'bert'; expected clip"):
+def test_openais_first_configuration_reads_at_the_end_of_text(folder, tiny_clip):
+    """There eos_token_id is 2 and means the largest id of the prompt; prompts are padded with the end-of-text token."""
+    prompts = ["a cat", "a photo of a dog", "x"]
+    change_config(folder, "text_config", eos_token_id=2)
+    backbone, modern = load_backbone(str(folder)), load_backbone(str(tiny_clip))
+    assert backbone.tokenizer.pad_token_id == backbone.tokenizer.eos_token_id == len(backbone.tokenizer) - 1
+    padded = dict(backbone.tokenizer(prompts, padding="max_length", max_length=48, return_tensors="pt"))
+    with torch.no_grad():
+        trimmed = backbone.encode_prompts(backbone.tokenize(prompts))
+        torch.testing.assert_close(trimmed, backbone.encode_prompts(padded), atol=1e-6, rtol=0)
+        torch.testing.assert_close(trimmed, modern.encode_prompts(modern.tokenize(prompts)), atol=1e-6, rtol=0)
+    assert torch.pdist(trimmed).min() > 1e-3
+
+
+def test_a_larger_id_than_the_end_of_text_is_refused_with_openais_first_configuration(folder):
+    """transformers would read at the padding, whose id is larger, or at a word of the prompt."""
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.save_pretrained(folder)
+    load_backbone(str(folder))
+    change_config(folder, "text_config", eos_token_id=2)
+    with pytest.raises(InputError, match=r"at the largest token id \(eos_token_id 2; largest: 514\), but .* token 513"):
+        load_backbone(str(folder))
+
+
+def test_a_configuration_that_reads_elsewhere_than_prompts_end_is_refused(folder):
+    change_config(folder, "text_config", eos_token_id=7)
+    with pytest.raises(
+        InputError, match="reads text embeddings at token 7, but its tokenizer ends prompts with token 513"
+    ):
         load_backbone(str(folder))
 
 

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from transformers.models.clip.modeling_clip import CLIPAttention
 
 from lowshot.config import preset_recipe
 from lowshot.data import task_of_arrays
-from lowshot.errors import RunError
+from lowshot.errors import InputError, RunError
+from lowshot.methods import method_spec
 from lowshot.models import load_backbone
 from lowshot.progress import silent
 from lowshot.training import create_learner
@@ -24,9 +26,9 @@ def examples():
 
 
 def fitted(tiny_clip, examples, method="lora", **settings):
-    recipe = preset_recipe("paper", method).replace(
-        model=str(tiny_clip), **{"rank": 4, "steps_per_shot": 6, "learning_rate": 1e-2, "crop_minimum": 0.5, **settings}
-    )
+    quick = {"steps_per_shot": 6, "learning_rate": 1e-2, "crop_minimum": 0.5}
+    low_rank = {"rank": 4} if "rank" in method_spec(method).settings else {}
+    recipe = preset_recipe("paper", method).replace(model=str(tiny_clip), **{**quick, **low_rank, **settings})
     learner = create_learner(load_backbone(str(tiny_clip)), ("a blue", "a green", "a red"), recipe)
     return learner, learner.fit(examples, 4, silent)
 
@@ -71,11 +73,81 @@ def test_the_same_seed_gives_the_same_classifier_bit_for_bit(tiny_clip, examples
         {"quantize": "nf4"},
         {"method": "dora"},
         {"method": "lora-xs"},
+        {"method": "layernorm"},
+        {"method": "bitfit"},
+        {"method": "full"},
+        {"quantize": "int8"},
+        {"precision": "bf16"},
+        {"position": "0"},
+        {"projections": ("fc1", "fc2")},
     ],
     ids=lambda c: "-".join(map(str, next(iter(c.items())))),
 )
 def test_every_setting_changes_the_result(tiny_clip, examples, changed):
     assert not torch.equal(scores(fitted(tiny_clip, examples)[0]), scores(fitted(tiny_clip, examples, **changed)[0]))
+
+
+def test_options_of_peft_change_the_result(tiny_clip, examples):
+    one, two = (fitted(tiny_clip, examples, "peft:loha", peft=(f"r={r}",))[0] for r in (2, 4))
+    assert not torch.equal(scores(one), scores(two))
+
+
+def test_gradient_checkpointing_changes_nothing_but_what_is_kept(tiny_clip, examples, monkeypatch):
+    """Dropout on: what is computed again is computed with the same masks."""
+    settings = {"steps_per_shot": 3, "dropout": 0.25, "batch_size": 6}
+    plain, _ = fitted(tiny_clip, examples, **settings)
+    calls = []
+    forward = CLIPAttention.forward
+    monkeypatch.setattr(CLIPAttention, "forward", lambda *a, **k: (calls.append(1), forward(*a, **k))[1])
+    with_it, _ = fitted(tiny_clip, examples, gradient_checkpointing=True, **settings)
+    layers, steps, at_the_end = 3 + 2, 12, 1
+    assert len(calls) == layers * (2 * steps + at_the_end)  # each is computed again in each step's backward pass
+    torch.testing.assert_close(scores(with_it), scores(plain), atol=1e-5, rtol=0)
+
+
+def test_accumulated_passes_have_the_gradient_of_one_large_one(tiny_clip, examples):
+    settings = {"steps_per_shot": 3, "dropout": 0.0}
+    once, first = fitted(tiny_clip, examples, batch_size=8, **settings)
+    twice, second = fitted(tiny_clip, examples, batch_size=4, gradient_accumulation_steps=2, **settings)
+    torch.testing.assert_close(scores(twice), scores(once), atol=1e-4, rtol=0)
+    assert second.final_loss == pytest.approx(first.final_loss, abs=1e-5)
+    assert first.steps == second.steps == 12
+    less, _ = fitted(tiny_clip, examples, batch_size=4, **settings)
+    assert not torch.allclose(scores(less), scores(once), atol=1e-2)
+
+
+def test_an_optimizer_that_cannot_be_had_here_is_refused_and_not_replaced(tiny_clip, examples):
+    with pytest.raises(
+        InputError, match="paged-adamw-8bit needs a CUDA device, but the model is on cpu; use optimizer"
+    ):
+        fitted(tiny_clip, examples, optimizer="paged-adamw-8bit")
+
+
+@pytest.mark.gpu
+def test_paged_adamw_in_8_bits_trains(tiny_clip, examples):
+    pytest.importorskip("bitsandbytes")
+    recipe = preset_recipe("paper", "qlora").replace(
+        model=str(tiny_clip), device="cuda", optimizer="paged-adamw-8bit", steps_per_shot=10, learning_rate=1e-2
+    )
+    learner = create_learner(load_backbone(str(tiny_clip), "cuda"), ("a blue", "a green", "a red"), recipe)
+    before = scores(learner)
+    outcome = learner.fit(examples, 4, silent)
+    assert outcome.steps == 40
+    assert not torch.equal(scores(learner), before)
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "lora-xs"])
+@pytest.mark.parametrize("quantize", ["nf4", "int8"])
+def test_a_quantised_base_trains_as_it_is_evaluated_afterwards(tiny_clip, examples, method, quantize):
+    """The CPU's kernels for evaluation alone must not repack or round what training still needs."""
+    learner, outcome = fitted(tiny_clip, examples, method, quantize=quantize, steps_per_shot=15, dropout=0.0)
+    first = scores(learner)
+    learner.fit(examples, 2, silent)  # training goes on after an evaluation
+    assert outcome.final_loss < 1.0
+    assert not torch.equal(scores(learner), first)
+    with learner.backbone.training():
+        in_training_mode = scores(learner)
+    torch.testing.assert_close(in_training_mode, scores(learner), atol=0, rtol=0)
 
 
 def test_frozen_text_is_encoded_once_with_the_same_result(tiny_clip, examples, monkeypatch):

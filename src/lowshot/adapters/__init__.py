@@ -1,17 +1,18 @@
-"""Adapters: where they sit, how they are built through PEFT, how they are saved and loaded."""
+"""Adapters: where they work, how they are built, how they are saved, loaded and merged."""
 
-from .build import add_adapter, prepare
-from .checkpoint import adapter_tensors, load_adapter, save_adapter, serialized_bytes
-from .placement import Site, layers_at, sites
+from .adapter import Adapter, adapter_bytes
+from .build import add_adapter, peft_config, prepare
+from .peft_types import tuners
+from .placement import Place, layers_at, place
 
 __all__ = [
-    "Site",
-    "adapter_tensors",
+    "Adapter",
+    "Place",
+    "adapter_bytes",
     "add_adapter",
     "layers_at",
-    "load_adapter",
+    "peft_config",
+    "place",
     "prepare",
-    "save_adapter",
-    "serialized_bytes",
-    "sites",
+    "tuners",
 ]

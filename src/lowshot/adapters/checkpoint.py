@@ -1,4 +1,4 @@
-"""Saving and loading of adapter tensors. Loading is strict: what does not fit exactly is refused, never ignored."""
+"""The file of an adapter's tensors. Reading is strict: what does not fit exactly is refused, never ignored."""
 
 from __future__ import annotations
 
@@ -7,85 +7,67 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..errors import AdapterError, InputError
-from ..files import canonical_json, read_json_object
+from ..errors import AdapterError
 
-CONFIG_FILE = "adapter_config.json"
 TENSORS_FILE = "adapter_model.safetensors"
 _METADATA = {"format": "pt"}
 _HEADER_ALLOWANCE_BYTES = 1 << 20  # safetensors' header grows with the number of tensors, not with their size
 
 
-def adapter_tensors(model: PeftModel) -> dict[str, Tensor]:
-    """The tensors that make up the adapter, by the names PEFT stores them under."""
-    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def serialized(tensors: Mapping[str, Tensor]) -> bytes:
+    """The content of the tensors' file. Tensors that share memory, as some tuners' do, are each written in full."""
+    apart: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        apart[name] = tensor.cpu().contiguous()
+        if apart[name].data_ptr() in seen:
+            apart[name] = apart[name].clone()
+        seen.add(apart[name].data_ptr())
+    return bytes(save(apart, metadata=_METADATA))
 
 
-def serialized_bytes(model: PeftModel) -> int:
-    """Size of the file that ``save_adapter`` writes the tensors to."""
-    return len(_serialized(model))
+def serialized_size(tensors: Mapping[str, Tensor]) -> int:
+    """Length of ``serialized(tensors)`` in bytes, without looking at any value: the meta device will do."""
+    header: dict[str, object] = {"__metadata__": _METADATA}
+    end = 0
+    order = list(_TYPE_NAMES)
+    for name, tensor in sorted(tensors.items(), key=lambda item: (order.index(item[1].dtype), item[0])):
+        start, end = end, end + tensor.nbytes
+        header[name] = {"dtype": _TYPE_NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
+    return 8 + (length + 7) // 8 * 8 + end
 
 
-def _serialized(model: PeftModel) -> bytes:
-    return bytes(save(adapter_tensors(model), metadata=_METADATA))
+_TYPE_NAMES = {
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""In the order in which safetensors lays tensors out."""
 
 
-def save_adapter(model: PeftModel, folder: Path, base_model: str) -> None:
-    """Write PEFT's two files, byte for byte the same for the same adapter.
-
-    Args:
-        model: The model with its adapter.
-        folder: An existing folder; the caller renames it into place.
-        base_model: The backbone's id, for PEFT's ``base_model_name_or_path``.
-    """
-    config = model.peft_config["default"]
-    config.base_model_name_or_path = base_model
-    config.save_pretrained(folder)
-    # PEFT writes its sets in an order that changes from process to process.
-    written = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    written["target_modules"] = sorted(written["target_modules"])
-    (folder / CONFIG_FILE).write_text(canonical_json(written), encoding="utf-8")
-    (folder / TENSORS_FILE).write_bytes(_serialized(model))
-
-
-def load_adapter(model: PeftModel, folder: Path) -> None:
-    """Fill a freshly added adapter with saved values.
+def read_tensors(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file that must hold exactly these names, shapes and types.
 
     Raises:
-        AdapterError: A file is missing or damaged, belongs to other settings, has missing or extra tensors, or
-            tensors of another shape or type, or values that are not finite.
+        AdapterError: The file is missing, damaged or far too large, or does not fit.
     """
-    _check_config(model, folder / CONFIG_FILE)
-    expected = adapter_tensors(model)
-    tensors = _read_tensors(folder / TENSORS_FILE, sum(t.nbytes for t in expected.values()))
-    _check_tensors(folder / TENSORS_FILE, tensors, expected)
-    set_peft_model_state_dict(model, tensors)
+    tensors = _read(path, sum(tensor.nbytes for tensor in expected.values()))
+    _check(path, tensors, expected)
+    return tensors
 
 
-def _check_config(model: PeftModel, path: Path) -> None:
-    try:
-        saved = read_json_object(path)
-    except FileNotFoundError:
-        raise AdapterError(f"adapter {path.parent} is incomplete: {path.name} is missing") from None
-    except InputError as error:
-        raise AdapterError(f"adapter {error}") from None
-    config = model.peft_config["default"]
-    for key in ("peft_type", "r", "lora_alpha", "use_rslora", "use_dora"):
-        if saved.get(key) != getattr(config, key):
-            expected = getattr(config, key)
-            raise AdapterError(f"adapter file {path} has {key} = {saved.get(key)!r}; lowshot.json says {expected!r}")
-    targets = saved.get("target_modules")
-    if not isinstance(targets, list) or set(map(str, targets)) != set(config.target_modules):
-        raise AdapterError(f"adapter file {path} adapts other modules than lowshot.json says")
-
-
-def _read_tensors(path: Path, expected_bytes: int) -> dict[str, Tensor]:
+def _read(path: Path, expected_bytes: int) -> dict[str, Tensor]:
     try:
         size = path.stat().st_size
         if size > expected_bytes + _HEADER_ALLOWANCE_BYTES:
@@ -98,7 +80,7 @@ def _read_tensors(path: Path, expected_bytes: int) -> dict[str, Tensor]:
         raise AdapterError(f"adapter file {path} is damaged: {error}") from None
 
 
-def _check_tensors(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def _check(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing:
         raise AdapterError(f"adapter file {path} lacks {len(missing)} tensor(s), such as {missing[0]}")

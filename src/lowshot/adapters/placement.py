@@ -1,53 +1,91 @@
-"""Where adapters sit: which layers of which tower, which projections."""
+"""Where a method works: which towers, which layers, which linear layers inside them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+from ..config import POSITIONS, MethodConfig
+from ..errors import InputError
 
 Tower = Literal["vision", "text"]
 
 
-class Site(NamedTuple):
-    """One projection of one layer."""
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """The part of a backbone that a recipe names; dotted names of its modules, text tower first, by layer."""
 
-    tower: Tower
-    layer: int
-    projection: str
+    towers: tuple[Tower, ...]
+    modules: tuple[str, ...]
+    """Everything that belongs to those towers."""
+    layers: tuple[str, ...]
+    """Their transformer blocks at the recipe's position."""
+    linears: tuple[str, ...]
+    """The recipe's projections inside those blocks."""
 
 
-def layers_at(position: str, depth: int) -> range:
+def place(
+    method: MethodConfig,
+    *,
+    depths: Mapping[Tower, int],
+    modules_of: Callable[[Tower], Sequence[str]],
+    layer_name: Callable[[Tower, int], str],
+    linear_name: Callable[[Tower, int, str], str],
+) -> Place:
+    """Where a method works in a backbone.
+
+    Args:
+        method: Its ``encoder``, ``position`` and ``projections`` count.
+        depths: Number of layers of each tower.
+        modules_of: Tower -> names of the modules that make it up.
+        layer_name: Tower and layer -> name of the transformer block.
+        linear_name: Tower, layer and projection -> name of the linear layer.
+
+    Raises:
+        InputError: The position names a layer that a tower does not have.
+    """
+    both: tuple[Tower, ...] = ("text", "vision")
+    towers = tuple(tower for tower in both if method.encoder in ("both", tower))
+    blocks = [(tower, layer) for tower in towers for layer in layers_at(method.position, depths[tower], tower)]
+    return Place(
+        towers=towers,
+        modules=tuple(name for tower in towers for name in modules_of(tower)),
+        layers=tuple(layer_name(*block) for block in blocks),
+        linears=tuple(linear_name(*block, projection) for block in blocks for projection in method.projections),
+    )
+
+
+def layers_at(position: str, depth: int, tower: str = "backbone") -> tuple[int, ...]:
     """The layers of a position in a tower of ``depth`` layers.
 
     CLIP-LoRA's positions, for any depth: thirds (``bottom``, ``mid``, ``up``), halves, the last three, or all. For
-    12 layers these are the published ones; other depths are cut at the nearest whole layer.
+    12 layers these are the published ones; other depths are cut at the nearest whole layer. Anything else is a list
+    of layers, counted from 0: ``0,1,11``.
+
+    Raises:
+        InputError: A listed layer is beyond the depth.
     """
+    if position not in POSITIONS:
+        return _listed(position, depth, tower)
     third, half = round(depth / 3), round(depth / 2)
-    return {
-        "all": range(depth),
-        "bottom": range(third),
-        "mid": range(third, depth - third),
-        "up": range(depth - third, depth),
-        "half-bottom": range(half),
-        "half-up": range(half, depth),
-        "top3": range(max(0, depth - 3), depth),
+    first, last = {
+        "all": (0, depth),
+        "bottom": (0, third),
+        "mid": (third, depth - third),
+        "up": (depth - third, depth),
+        "half-bottom": (0, half),
+        "half-up": (half, depth),
+        "top3": (max(0, depth - 3), depth),
     }[position]
+    return tuple(range(first, last))
 
 
-def sites(*, encoder: str, position: str, projections: Sequence[str], depths: Mapping[Tower, int]) -> list[Site]:
-    """Every site that gets an adapter, text tower first, by layer.
-
-    Args:
-        encoder: ``both``, ``vision`` or ``text``.
-        position: See ``layers_at``; applied to each tower by its own depth.
-        projections: Of q, k, v, o.
-        depths: Number of layers of each tower.
-    """
-    towers: tuple[Tower, ...] = ("text", "vision")
-    return [
-        Site(tower, layer, projection)
-        for tower in towers
-        if encoder in ("both", tower)
-        for layer in layers_at(position, depths[tower])
-        for projection in projections
-    ]
+def _listed(position: str, depth: int, tower: str) -> tuple[int, ...]:
+    layers = sorted({int(layer) for layer in position.split(",")})
+    if layers[-1] >= depth:
+        raise InputError(
+            f"position names layer {layers[-1]}, but the {tower} tower has {depth} layers, 0 to {depth - 1}; "
+            "leave it out, or choose one tower with encoder"
+        )
+    return tuple(layers)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ..methods import ALIASES, METHODS
+from ..methods import ALIASES, METHODS, PEFT_PREFIX, MethodSpec
 from .arguments import parse, print_json
 
 
@@ -14,7 +15,7 @@ class Arguments:
     """The methods there are."""
 
     json: bool = False
-    """Print a list of `{name, kind, summary, aliases}`."""
+    """Print a list of `{name, kind, summary, settings, aliases}`."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -22,10 +23,17 @@ def run(arguments: Sequence[str]) -> int:
     parsed = parse(Arguments, "methods", arguments)
     aliases = {name: {a: q for a, (m, q) in ALIASES.items() if m == name} for name in METHODS}
     if parsed.json:
-        print_json([{**dataclasses.asdict(spec), "aliases": aliases[spec.name]} for spec in METHODS.values()])
+        print_json([_row(spec, aliases[spec.name]) for spec in METHODS.values()])
         return 0
     for spec in METHODS.values():
         print(f"{spec.name:<10} {spec.kind:<9} {spec.summary}")
     for alias, (method, quantize) in ALIASES.items():
         print(f"{alias:<10} {'alias':<9} --method {method} --quantize {quantize}")
+    print(
+        f"{PEFT_PREFIX + 'TYPE':<10} {'weights':<9} PEFT's tuner of this type, such as oft; options: --peft key=value"
+    )
     return 0
+
+
+def _row(spec: MethodSpec, aliases: Mapping[str, str]) -> dict[str, Any]:
+    return {**dataclasses.asdict(spec), "settings": sorted(spec.settings), "aliases": aliases}

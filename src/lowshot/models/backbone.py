@@ -1,4 +1,4 @@
-"""One backbone: two towers that put images and prompts into the same space."""
+"""Two towers that put images and prompts into the same space, and what the kinds of such models differ in."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +17,67 @@ from torch.nn import functional
 from ..errors import DataError
 
 if TYPE_CHECKING:
-    from transformers import CLIPModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Tower = Literal["vision", "text"]
-_PROJECTIONS = {"q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.out_proj"}
+_PROJECTIONS = {
+    "q": "self_attn.q_proj",
+    "k": "self_attn.k_proj",
+    "v": "self_attn.v_proj",
+    "o": "self_attn.out_proj",
+    "fc1": "mlp.fc1",
+    "fc2": "mlp.fc2",
+}
+_AFTER_TOWER = {"vision": "visual_projection", "text": "text_projection"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """What the kinds of model differ in.
+
+    Args:
+        model_class: Name of transformers' class.
+        causal_text: Whether a text token sees only those before it and the embedding is read at the end-of-text
+            token. Then padding has no influence and is left out; otherwise prompts are padded to the full context,
+            without a mask, as they were in training.
+        image_size: Side of the square images in pixels, from the vision tower's configuration.
+        image_inputs: What the vision tower is given, from normalised pixels ``(B, 3, S, S)`` and its configuration.
+    """
+
+    model_class: str
+    causal_text: bool
+    image_size: Callable[[Any], int]
+    image_inputs: Callable[[Tensor, Any], dict[str, Tensor]]
+
+
+def _pixels(pixels: Tensor, vision: Any) -> dict[str, Tensor]:  # noqa: ARG001 - it needs no configuration
+    return {"pixel_values": pixels}
+
+
+def _naflex_side(vision: Any) -> int:
+    return int(vision.patch_size) * math.isqrt(vision.num_patches)
+
+
+def _naflex_patches(pixels: Tensor, vision: Any) -> dict[str, Tensor]:
+    """Patches ``(B, N, p * p * 3)``, row by row, each pixel's channels side by side: transformers' order.
+
+    A square image fills all N places: none is padding, so there is no mask to give.
+    """
+    side, patch = math.isqrt(vision.num_patches), vision.patch_size
+    cut = pixels.reshape(len(pixels), -1, side, patch, side, patch)  # (B, 3, rows, p, columns, p)
+    return {
+        "pixel_values": cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2),
+        "spatial_shapes": torch.full((len(pixels), 2), side, device=pixels.device),
+    }
+
+
+FAMILIES = {
+    "clip": Family("CLIPModel", True, lambda vision: int(vision.image_size), _pixels),
+    "siglip": Family("SiglipModel", False, lambda vision: int(vision.image_size), _pixels),
+    "siglip2": Family("Siglip2Model", False, _naflex_side, _naflex_patches),
+}
+"""By ``model_type`` of config.json: CLIP (arXiv 2103.00020; LAION's too), SigLIP (arXiv 2303.15343; the SigLIP 2 models
+of fixed resolution too) and SigLIP 2 NaFlex (arXiv 2502.14786)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,47 +88,153 @@ class Identity:
         id: ``builtin``, a Hub id or a folder.
         revision: Commit on the Hub, where there is one.
         weights_sha256: Hash of all weights in full precision.
+        settings_sha256: Hash of what else decides what the weights compute: activation, heads, end-of-text token,
+            pixels, vocabulary.
+        rounded_sha256: Hash of the weights rounded to each type that checkpoints are shared in, by the type's name:
+            a copy in half precision is told from another model by them.
     """
 
     id: str
     revision: str | None
     weights_sha256: str
     settings_sha256: str
-    """Of what else decides what the weights compute: activation, heads, end-of-text token, pixels, vocabulary."""
+    rounded_sha256: Mapping[str, str]
 
 
-def weights_sha256(model: nn.Module) -> str:
-    """Hash of names, shapes and float32 values of all parameters: the same for a checkpoint in any file layout."""
-    digest = hashlib.sha256()
+_SHARED_IN = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def weights_sha256(model: nn.Module) -> tuple[str, dict[str, str]]:
+    """Hashes of names, shapes and values of all parameters: the same for a checkpoint in any file layout.
+
+    Returns:
+        The hash of the float32 values, and by name of the type those of the values rounded to it.
+    """
+    exact, rounded = hashlib.sha256(), {name: hashlib.sha256() for name in _SHARED_IN}
     for name, parameter in sorted(model.named_parameters()):
-        digest.update(f"{name} {tuple(parameter.shape)}\n".encode())
-        digest.update(parameter.detach().to("cpu", torch.float32).contiguous().numpy().data)
-    return digest.hexdigest()
+        values = parameter.detach().to("cpu", torch.float32).contiguous()
+        for digest in (exact, *rounded.values()):
+            digest.update(f"{name} {tuple(parameter.shape)}\n".encode())
+        exact.update(values.numpy().data)
+        for type_name, dtype in _SHARED_IN.items():
+            rounded[type_name].update(values.to(dtype).view(torch.int16).numpy().data)
+    return exact.hexdigest(), {name: digest.hexdigest() for name, digest in rounded.items()}
 
 
-def settings_sha256(model: CLIPModel, tokenizer: PreTrainedTokenizerBase, pixels: Sequence[float]) -> str:
+def settings_sha256(towers: Towers, tokenizer: PreTrainedTokenizerBase, pixels: Sequence[float]) -> str:
     """Hash of the settings beside the weights: the same weights with another activation are another function.
 
     Args:
-        model: The model.
-        tokenizer: Its tokenizer; what it makes of a few words stands for its rules.
+        towers: The model.
+        tokenizer: Its tokenizer; what it makes of a few words stands for its rules, those of padding included where
+            padding has an influence.
         pixels: Mean and deviation that pixels are normalised with.
     """
-    text, vision = model.config.text_config, model.config.vision_config
+    text, vision = towers.model.config.text_config, towers.model.config.vision_config
     shared = ("hidden_act", "layer_norm_eps", "num_attention_heads")
+    padding = {} if towers.family.causal_text else towers.padding
     settings = {
         "text": [getattr(text, name) for name in (*shared, "eos_token_id")],
-        "vision": [getattr(vision, name) for name in (*shared, "image_size", "patch_size")],
+        "vision": [*(getattr(vision, name) for name in shared), towers.image_size, vision.patch_size],
         "pixels": [round(float(value), 6) for value in pixels],
-        "tokens": tokenizer(["a photo of a cat.", "Łódź, 7 猫s"])["input_ids"],
+        "tokens": tokenizer(["a photo of a cat.", "Łódź, 7 猫s"], **padding)["input_ids"],
         "vocabulary": sorted(tokenizer.get_vocab().items()),
     }
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
 
 @dataclasses.dataclass
-class Backbone:
-    """A CLIP model with its tokenizer and the preprocessing it was trained with.
+class Towers:
+    """A model as far as its structure tells: enough to say where adapters go and what they cost, without weights.
+
+    Adapters and quantisation change ``model`` in place; names stay valid, ``encoder_linears`` is asked before that.
+
+    Args:
+        model: The transformers model; frozen and put into evaluation mode here.
+    """
+
+    model: PreTrainedModel
+
+    def __post_init__(self) -> None:
+        self.model.requires_grad_(False).eval()
+        self.parameters = sum(p.numel() for p in self.model.parameters())
+        """Parameters of the model as it was loaded, before any adapter or quantisation."""
+
+    @property
+    def family(self) -> Family:
+        """What kind of model it is; of no interest outside this package."""
+        return FAMILIES[self.model.config.model_type]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is; ``meta`` for a structure without weights."""
+        return torch.device(self.model.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type the model computes in, also where most of its weights are stored as integers of 4 or 8 bits.
+
+        It is read off the position embeddings, which no quantisation replaces and to which the patches are added.
+        """
+        dtype: torch.dtype = self.model.vision_model.embeddings.position_embedding.weight.dtype
+        return dtype
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square images the vision tower takes, pixels."""
+        return self.family.image_size(self.model.config.vision_config)
+
+    @property
+    def context_length(self) -> int:
+        """Tokens the text tower takes at most."""
+        return int(self.model.config.text_config.max_position_embeddings)
+
+    @property
+    def padding(self) -> dict[str, Any]:
+        """What a tokenizer is asked for: padding to the longest prompt if that is exact, else to the full context."""
+        if self.family.causal_text:
+            return {"padding": True, "return_attention_mask": True}
+        return {"padding": "max_length", "max_length": self.context_length, "return_attention_mask": False}
+
+    @property
+    def depths(self) -> dict[Tower, int]:
+        """Number of layers of each tower."""
+        config = self.model.config
+        return {"vision": config.vision_config.num_hidden_layers, "text": config.text_config.num_hidden_layers}
+
+    def layer_name(self, tower: Tower, layer: int) -> str:
+        """Dotted name of one transformer block inside ``model``, such as ``text_model.encoder.layers.3``."""
+        return f"{tower}_model.encoder.layers.{layer}"
+
+    def module_name(self, tower: Tower, layer: int, projection: str) -> str:
+        """Dotted name of one linear layer inside ``model``.
+
+        Args:
+            tower: Which tower.
+            layer: Number of the transformer block, from 0 at the input.
+            projection: ``q``, ``k``, ``v`` or ``o`` of the attention, ``fc1`` or ``fc2`` of the MLP.
+        """
+        return f"{self.layer_name(tower, layer)}.{_PROJECTIONS[projection]}"
+
+    def tower_modules(self, tower: Tower) -> tuple[str, ...]:
+        """Names of the modules at the top of ``model`` that belong to a tower, in the order they are run.
+
+        What is in neither tower's list, such as the logit scale, belongs to both.
+        """
+        children = dict(self.model.named_children())
+        return tuple(name for name in (f"{tower}_model", _AFTER_TOWER[tower]) if name in children)
+
+    def encoder_linears(self) -> list[str]:
+        """Dotted names of all linear layers inside both towers' transformer blocks: what quantisation replaces."""
+        return [n for n, m in self.model.named_modules() if isinstance(m, nn.Linear) and ".encoder.layers." in n]
+
+
+@dataclasses.dataclass
+class Backbone(Towers):
+    """A model with its tokenizer and the preprocessing it was trained with.
+
+    The logit scale and bias are those of the model at the time it is given, in full precision: were they read from
+    a model that has since been cast to bfloat16, CLIP's scale of 100 would be 98.9.
 
     Args:
         model: The transformers model, frozen, in evaluation mode.
@@ -80,86 +244,106 @@ class Backbone:
         identity: Which weights these are.
     """
 
-    model: CLIPModel
     tokenizer: PreTrainedTokenizerBase
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     identity: Identity
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return torch.device(self.model.device)
-
-    @property
-    def image_size(self) -> int:
-        """Side of the square images the vision tower takes, pixels."""
-        return int(self.model.config.vision_config.image_size)
-
-    @property
-    def depths(self) -> dict[Tower, int]:
-        """Number of layers of each tower."""
-        config = self.model.config
-        return {"vision": config.vision_config.num_hidden_layers, "text": config.text_config.num_hidden_layers}
-
     def __post_init__(self) -> None:
-        self.model.requires_grad_(False).eval()
-        self.parameters = sum(p.numel() for p in self.model.parameters())
-        """Parameters of the model as it was loaded, before any adapter or quantisation."""
-
-    def module_name(self, tower: Tower, layer: int, projection: str) -> str:
-        """Dotted name of one attention projection inside ``model``."""
-        return f"{tower}_model.encoder.layers.{layer}.{_PROJECTIONS[projection]}"
-
-    def encoder_linears(self) -> list[str]:
-        """Dotted names of all linear layers inside both towers' transformer blocks: what quantisation replaces."""
-        return [n for n, m in self.model.named_modules() if isinstance(m, nn.Linear) and ".encoder.layers." in n]
+        super().__post_init__()
+        bias = getattr(self.model, "logit_bias", None)
+        self._log_scale = self.model.logit_scale.item()
+        self._bias = 0.0 if bias is None else bias.item()
 
     @contextlib.contextmanager
-    def training(self) -> Iterator[None]:
-        """Training mode (dropout of adapters on) for the length of a block."""
+    def training(self, *, checkpointing: bool = False) -> Iterator[None]:
+        """Training mode (dropout of adapters on) for the length of a block.
+
+        Args:
+            checkpointing: Compute the activations of each transformer block again in the backward pass instead of
+                keeping them (arXiv 1604.06174): the same gradients for less memory and more time.
+        """
         self.model.train()
+        if checkpointing:
+            _named(self.model, "checkpointing_enable")({"use_reentrant": False})
+            # It makes the embeddings' outputs require gradients, for good and for reentrant checkpointing only.
+            self.model.disable_input_require_grads()
         try:
             yield
         finally:
+            if checkpointing:
+                _named(self.model, "checkpointing_disable")()
             self.model.eval()
 
     def tokenize(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """Token ids and mask, ``(P, L)``, padded to the longest prompt only.
+        """Token ids ``(P, L)``, and their mask where the text tower takes one.
 
-        Padding to CLIP's full 77 tokens would change nothing but the cost: attention is causal and the embedding is
-        read at the end-of-text token, so no token after it has any influence.
+        CLIP's prompts are padded to the longest only. Padding to its full 77 tokens would change nothing but the
+        cost: attention is causal and the embedding is read at the end-of-text token, so no token after it has any
+        influence. SigLIP's are padded to its full context (L = 64): attention goes both ways, padding included, and
+        the embedding is read at the last place.
 
         Raises:
             DataError: A prompt is longer than the text tower takes; the message quotes it.
         """
-        limit = self.model.config.text_config.max_position_embeddings
-        tokens = self.tokenizer(list(prompts), padding=True, return_tensors="pt")
-        lengths = tokens["attention_mask"].sum(1)
-        if int(lengths.max()) > limit:
-            worst = int(lengths.argmax())
+        limit = self.context_length
+        lengths = [len(ids) for ids in self.tokenizer(list(prompts), verbose=False)["input_ids"]]
+        if max(lengths) > limit:
+            worst = lengths.index(max(lengths))
             raise DataError(
-                f"prompt {prompts[worst]!r} has {int(lengths[worst])} tokens; expected at most {limit}: "
+                f"prompt {prompts[worst]!r} has {lengths[worst]} tokens; expected at most {limit}: "
                 "shorten the class name"
             )
-        return {name: tokens[name].to(self.device) for name in ("input_ids", "attention_mask")}
+        tokens = self.tokenizer(list(prompts), return_tensors="pt", **self.padding)
+        return {name: tokens[name].to(self.device) for name in ("input_ids", "attention_mask") if name in tokens}
 
     def encode_prompts(self, tokens: dict[str, Tensor]) -> Tensor:
-        """Unit embeddings ``(P, D)`` of tokenised prompts."""
-        return functional.normalize(self.model.get_text_features(**tokens).pooler_output, dim=-1)
+        """Unit embeddings ``(P, D)`` of tokenised prompts, in float32 at least."""
+        return _unit(self.model.get_text_features(**tokens).pooler_output)
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """Unit embeddings ``(B, D)`` of images ``(B, 3, image_size, image_size)`` with values in [0, 1]."""
-        mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (self.mean, self.std))
-        pixels = (images.to(self.device) - mean) / std
-        return functional.normalize(self.model.get_image_features(pixel_values=pixels).pooler_output, dim=-1)
+        """Unit embeddings ``(B, D)``, in float32 at least, of images ``(B, 3, S, S)`` with values in [0, 1].
+
+        S is ``image_size``. Pixels are normalised in float32 at least, then cast to the model's floating type.
+        """
+        assert images.shape[-2:] == (self.image_size, self.image_size), images.shape
+        exact = _at_least_float32(self.dtype)
+        mean, std = (torch.tensor(v, dtype=exact, device=self.device).view(3, 1, 1) for v in (self.mean, self.std))
+        pixels = ((images.to(self.device, exact) - mean) / std).to(self.dtype)
+        inputs = self.family.image_inputs(pixels, self.model.config.vision_config)
+        return _unit(self.model.get_image_features(**inputs).pooler_output)
 
     def logits(self, images: Tensor, classes: Tensor) -> Tensor:
-        """Cosine similarities times the model's logit scale (100 in OpenAI's CLIP), ``(B, C)``.
+        """Cosine similarities times the model's logit scale (100 in OpenAI's CLIP), ``(B, C)``, of the inputs' type.
+
+        SigLIP adds its bias, so that these are the logits it was trained with. Here a softmax over the classes is
+        what is trained and predicted, for every model; in it the bias, the same for all classes, cancels.
 
         Args:
             images: Unit embeddings ``(B, D)``.
             classes: Unit embeddings ``(C, D)``.
         """
-        scale: Tensor = self.model.logit_scale.detach().exp()
-        return scale * images @ classes.T
+        scale = torch.full((), self._log_scale, dtype=images.dtype, device=images.device).exp()
+        with _without_autocast(images.device):
+            return scale * images @ classes.T + self._bias
+
+
+def _named(model: PreTrainedModel, verb: str) -> Callable[..., None]:
+    """The method under the name that replaced the one it now warns about, or under the old one."""
+    method: Callable[..., None] | None = getattr(model, f"activation_{verb}", None)
+    return method or getattr(model, f"gradient_{verb}")
+
+
+def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _unit(embeddings: Tensor) -> Tensor:
+    return functional.normalize(embeddings.to(_at_least_float32(embeddings.dtype)), dim=-1)
+
+
+def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Autocast would round cosines to 8 bits, which a scale of 100 makes steps of up to half a logit."""
+    if device.type in ("cpu", "cuda"):
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..errors import InputError
-from .backbone import Backbone, Identity, settings_sha256, weights_sha256
+from .backbone import FAMILIES, Backbone, Identity, Towers, settings_sha256, weights_sha256
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_EXAMPLES = "openai/clip-vit-base-patch16, laion/CLIP-ViT-bigG-14-laion2B-39B-b160k or google/siglip2-base-patch16-224"
+_OTHER_NAMES = {
+    "ViT-B-32": "openai/clip-vit-base-patch32",
+    "ViT-B-16": "openai/clip-vit-base-patch16",
+    "ViT-L-14": "openai/clip-vit-large-patch14",
+    "ViT-L-14@336px": "openai/clip-vit-large-patch14-336",
+    "ViT-L-14-336px": "openai/clip-vit-large-patch14-336",
+    "ViT-bigG-14": "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
+}
+"""What OpenAI's package and open_clip call their models, with a dash for OpenAI's slash."""
 
 BUILTIN = Path(__file__).parent / "builtin"
 """The built-in model's folder: a CLIP in transformers format like any other."""
@@ -41,38 +57,56 @@ def pick_device(device: str) -> torch.device:
 
 
 def load_backbone(model: str = "builtin", device: str = "cpu") -> Backbone:
-    """Load a CLIP with its tokenizer and preprocessing, in float32.
+    """Load a CLIP or SigLIP with its tokenizer and preprocessing, in float32.
 
     Args:
         model: ``builtin``, a Hub id, or a folder in transformers format.
         device: See ``pick_device``.
 
     Raises:
-        InputError: There is no such model, it is not a CLIP, or its files are damaged.
+        InputError: There is no such model, it is of no known kind, or its files are damaged.
     """
-    from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+    from transformers import AutoImageProcessor, AutoTokenizer
 
     on = pick_device(device)
     source = _source(model)
-    _refuse_what_is_no_clip(model, _config_file(model, source))
-    try:
-        with _quietly():
-            clip, report = CLIPModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+    model_class = _model_class(_read_config(model, source))
+    with _failing_in_one_line(model), _quietly():
+        loaded, report = model_class.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+        _refuse_missing_tensors(model, report["missing_keys"])
+        _refuse_unusable_vision(model, loaded.config.vision_config)
         tokenizer = AutoTokenizer.from_pretrained(source)
         processor = AutoImageProcessor.from_pretrained(source, backend="pil")
-    except Exception as error:  # transformers and huggingface_hub raise a dozen kinds; the user needs one line
-        raise InputError(f"model {model!r} cannot be loaded: {_first_line(error)}") from error
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise InputError(f"model {model!r} lacks {len(missing)} of its tensors, such as {missing[0]}")
     mean, std = tuple(processor.image_mean), tuple(processor.image_std)
+    towers = Towers(loaded)
+    if towers.family.causal_text:
+        _refuse_lost_end_of_text(model, loaded.config.text_config.eos_token_id, tokenizer)
+    exact, rounded = weights_sha256(loaded)
     identity = Identity(
         id="builtin" if model == "builtin" else source,
-        revision=getattr(clip.config, "_commit_hash", None),
-        weights_sha256=weights_sha256(clip),
-        settings_sha256=settings_sha256(clip, tokenizer, (*mean, *std)),
+        revision=getattr(loaded.config, "_commit_hash", None),
+        weights_sha256=exact,
+        settings_sha256=settings_sha256(towers, tokenizer, (*mean, *std)),
+        rounded_sha256=rounded,
     )
-    return Backbone(clip.to(on), tokenizer, mean, std, identity)
+    return Backbone(loaded.to(on), tokenizer, mean, std, identity)
+
+
+def load_structure(model: str = "builtin") -> Towers:
+    """The towers alone, on torch's meta device: no weights are read or fetched, no memory is used.
+
+    Args:
+        model: ``builtin``, a Hub id, or a folder; of the two latter only config.json is read.
+
+    Raises:
+        InputError: There is no such model, it is of no known kind, or its config.json is damaged.
+    """
+    raw = _read_config(model, _source(model))
+    model_class = _model_class(raw)
+    with _failing_in_one_line(model), _quietly(), torch.device("meta"):
+        config = model_class.config_class.from_dict(raw)
+        _refuse_unusable_vision(model, config.vision_config)
+        return Towers(model_class(config).float())  # as load_backbone does, whatever type the checkpoint is in
 
 
 def _source(model: str) -> str:
@@ -81,34 +115,140 @@ def _source(model: str) -> str:
     return str(folder.resolve()) if folder.is_dir() else model
 
 
-def _config_file(model: str, source: str) -> Path:
+def _model_class(config: dict[str, Any]) -> type[PreTrainedModel]:
+    import transformers
+
+    found: type[PreTrainedModel] = getattr(transformers, FAMILIES[config["model_type"]].model_class)
+    return found
+
+
+def _read_config(model: str, source: str) -> dict[str, Any]:
     """The model's config.json: small, and it tells whether the rest is worth reading or downloading."""
+    try:
+        text = _file(model, source, "config.json").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        _refuse_other_formats(model, source)
+        raise InputError(
+            f"model {model!r} has no config.json; expected a model in transformers format, such as {_EXAMPLES}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"model {model!r}: config.json cannot be read: {error}") from None
+    try:
+        config = json.loads(text)
+        kind = config.get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"model {model!r}: config.json cannot be read: {error}") from None
+    if kind is None:
+        _refuse_other_formats(model, source)
+    if kind not in tuple(FAMILIES):
+        raise InputError(f"model {model!r} is of type {kind!r}; expected {', '.join(FAMILIES)}")
+    return dict(config)
+
+
+def _file(model: str, source: str, name: str) -> Path:
+    """A file of the model's, fetched from the Hub if need be.
+
+    Raises:
+        FileNotFoundError: The folder or repository has no such file (for a folder, raised on reading).
+        InputError: There is no such folder or repository, or the Hub cannot be reached.
+    """
     folder = Path(source)
     if folder.is_dir():
-        return folder / "config.json"
-    if model.startswith((".", "/", "~")) or model.count("/") > 1 or folder.exists():
+        return folder / name
+    _refuse_what_is_no_hub_id(model)
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(model, name))
+    except Exception as error:  # no such repository, no network, not in the cache while offline, ...
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            raise FileNotFoundError(name) from error
+        raise InputError(f"model {model!r} cannot be had from the Hub: {_first_line(error)}") from error
+
+
+def _refuse_what_is_no_hub_id(model: str) -> None:
+    path = Path(model).expanduser()
+    known = _OTHER_NAMES.get((path.stem if path.suffix == ".pt" else model).replace("/", "-"), _EXAMPLES)
+    if path.is_file():
+        raise InputError(
+            f"model {model!r} is a file, such as OpenAI and open_clip publish; expected a folder or Hub id in "
+            f"transformers format, such as {known}"
+        )
+    if known != _EXAMPLES:
+        raise InputError(f"model {model!r} is OpenAI's or open_clip's name; expected a folder or Hub id: {known}")
+    if model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise InputError(f"model {model!r}: there is no such folder")
     if "/" not in model:
         raise InputError(
             f"unknown model {model!r}; expected builtin, a Hub id such as openai/clip-vit-base-patch16, or a folder"
         )
-    from huggingface_hub import hf_hub_download
 
+
+def _refuse_other_formats(model: str, source: str) -> None:
+    """Say so where the files are those of open_clip or of OpenAI's package."""
+    with contextlib.suppress(FileNotFoundError):
+        if _file(model, source, "open_clip_config.json").is_file():
+            raise InputError(
+                f"model {model!r} holds open_clip's files (open_clip_config.json); expected transformers format: "
+                f"the same weights are published in it, such as {_EXAMPLES}"
+            )
+    if checkpoints := sorted(Path(source).glob("*.pt")):
+        raise InputError(
+            f"model {model!r} holds a .pt file ({checkpoints[0].name}), such as OpenAI's package downloads; expected "
+            f"transformers format, such as {_OTHER_NAMES.get(checkpoints[0].stem, _EXAMPLES)}"
+        )
+
+
+def _refuse_missing_tensors(model: str, missing: set[str]) -> None:
+    if missing:
+        raise InputError(f"model {model!r} lacks {len(missing)} of its tensors, such as {min(missing)}")
+
+
+def _refuse_unusable_vision(model: str, vision: Any) -> None:
+    """Settings that transformers accepts and that fail only once the first image is encoded."""
+    if not getattr(vision, "vision_use_head", True):
+        raise InputError(f"model {model!r} has no pooling head (vision_use_head is false): it embeds no images")
+    if vision.num_channels != 3:
+        raise InputError(f"model {model!r} takes images of {vision.num_channels} channels; expected 3")
+    patches = getattr(vision, "num_patches", 1)
+    if math.isqrt(patches) ** 2 != patches:
+        raise InputError(f"model {model!r} has num_patches {patches}; expected a square number such as 256")
+
+
+def _refuse_lost_end_of_text(model: str, read_at: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Where a CLIP is configured to read text embeddings must be where its tokenizer ends a prompt.
+
+    If not, many or all prompts have the same embedding and nothing else fails. ``eos_token_id`` 2 stands in OpenAI's
+    first configurations and means the largest id of the prompt, which is right for OpenAI's vocabulary and for any
+    other whose end-of-text token comes last.
+    """
+    end = tokenizer("a")["input_ids"][-1]
+    largest = max(tokenizer.get_vocab().values())
+    if end == read_at != 2 or (read_at == 2 and end == largest):
+        return
+    place = f"the largest token id (eos_token_id 2; largest: {largest})" if read_at == 2 else f"token {read_at}"
+    raise InputError(
+        f"model {model!r} reads text embeddings at {place}, but its tokenizer ends prompts with token {end}: "
+        "correct eos_token_id in the text_config of its config.json, or the tokenizer's files"
+    )
+
+
+@contextlib.contextmanager
+def _failing_in_one_line(model: str) -> Iterator[None]:
+    """The libraries raise a dozen kinds of error; the user needs one line."""
     try:
-        return Path(hf_hub_download(model, "config.json"))
-    except Exception as error:  # no such repository, no network, not in the cache while offline, ...
-        raise InputError(f"model {model!r} cannot be had from the Hub: {_first_line(error)}") from error
-
-
-def _refuse_what_is_no_clip(model: str, config: Path) -> None:
-    try:
-        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
-    except FileNotFoundError:
-        raise InputError(f"model {model!r} has no config.json; expected a CLIP in transformers format") from None
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"model {model!r}: config.json cannot be read: {error}") from None
-    if kind != "clip":
-        raise InputError(f"model {model!r} is of type {kind!r}; expected clip")
+        yield
+    except InputError:
+        raise
+    except ImportError as error:
+        if not any(package in str(error).lower() for package in ("sentencepiece", "protobuf")):
+            raise InputError(f"model {model!r} cannot be loaded: {_first_line(error)}") from error
+        raise InputError(
+            f"the tokenizer of model {model!r} needs two more packages: pip install sentencepiece protobuf"
+        ) from error
+    except Exception as error:
+        raise InputError(f"model {model!r} cannot be loaded: {_first_line(error)}") from error
 
 
 @contextlib.contextmanager

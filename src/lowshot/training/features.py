@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..config import Recipe
 from ..data.task import Examples
-from ..models import Backbone, quantize_nf4
+from ..models import Backbone, set_precision
 from ..progress import Track
 from .learner import TrainingOutcome
 
@@ -23,8 +23,8 @@ class ZeroShot:
 
     def __init__(self, backbone: Backbone, prompts: Sequence[str], recipe: Recipe) -> None:
         self.backbone = backbone
-        if recipe.model.quantize == "nf4":
-            quantize_nf4(backbone.model, backbone.encoder_linears())
+        linears = backbone.encoder_linears()
+        set_precision(backbone.model, linears, quantize=recipe.model.quantize, precision=recipe.model.precision)
         with torch.no_grad():
             self.classes = backbone.encode_prompts(backbone.tokenize(prompts))
 

@@ -16,47 +16,42 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..adapters import add_adapter, load_adapter, prepare, save_adapter, serialized_bytes, sites
+from ..adapters import adapter_bytes
 from ..config import Recipe
 from ..data.crops import batches, random_crops
 from ..data.task import Examples
 from ..errors import RunError
-from ..models import Backbone, quantize_nf4
+from ..models import Backbone
 from ..progress import Track
 from ..randomness import seeded
 from .learner import TrainingOutcome
 from .memory import peak_memory
+from .optimizers import create_optimizer, refuse_missing_optimizer
+from .placing import adapt
 
 
 class WeightsLearner:
     """An adapter in a backbone.
 
     Args:
-        backbone: Changed in place: quantised if the recipe asks for it, then adapted.
+        backbone: Changed in place: brought to the recipe's precision, then adapted.
         prompts: One per class.
         recipe: Method, training and precision.
     """
 
     def __init__(self, backbone: Backbone, prompts: Sequence[str], recipe: Recipe) -> None:
-        method = recipe.method
-        places = sites(
-            encoder=method.encoder, position=method.position, projections=method.projections, depths=backbone.depths
-        )
-        targets = [backbone.module_name(*place) for place in places]
-        prepare(backbone.model, method, targets)
-        if recipe.model.quantize == "nf4":
-            quantize_nf4(backbone.model, backbone.encoder_linears())
-        self.adapter = add_adapter(backbone.model, method, targets, seed=recipe.training.seed)
+        refuse_missing_optimizer(recipe.training, backbone.device)
+        self.adapter = adapt(backbone, recipe)
         self.backbone = backbone
         self.recipe = recipe
         self._tokens = backbone.tokenize(prompts)
-        self._text_is_trained = any(place.tower == "text" for place in places)
+        self._text_is_trained = recipe.method.encoder != "vision"
         self._classes: Tensor | None = None
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
         """The adapter's trainable parameters."""
-        return [p for p in self.adapter.parameters() if p.requires_grad]
+        return self.adapter.parameters()
 
     @property
     def trainable_parameters(self) -> int:
@@ -70,33 +65,40 @@ class WeightsLearner:
             RunError: The loss stopped being a number.
         """
         config, steps = self.recipe.training, self.recipe.steps(shots)
-        optimizer = torch.optim.AdamW(
-            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=config.minimum_learning_rate)
-        order = batches(len(examples), config.batch_size, steps, config.seed)
         device = self.backbone.device
+        optimizer = create_optimizer(self.parameters, config, device)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=config.minimum_learning_rate)
+        order = batches(len(examples), config.batch_size * config.gradient_accumulation_steps, steps, config.seed)
         losses: list[float] = []
         started = time.perf_counter()
         with (
             _memory_named(config.batch_size),
             peak_memory(device) as peak,
-            self.backbone.training(),
+            self.backbone.training(checkpointing=config.gradient_checkpointing),
             seeded(config.seed),
         ):
             frozen = None if self._text_is_trained else self._encode_classes().detach()
             for step, rows in enumerate(track(order, what=f"training {self.recipe.method.method}", total=steps)):
-                loss = self._loss(examples, rows.tolist(), step, frozen)
-                losses.append(loss.item())
-                self._refuse_divergence(math.isfinite(losses[-1]), f"step {step + 1} of {steps}")
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                losses.append(self._accumulate_gradients(examples, rows.tolist(), step, frozen))
+                self._refuse_divergence(math.isfinite(losses[-1]), f"step {step + 1} of {steps}")
                 optimizer.step()
                 schedule.step()
         self._classes = None
         self._refuse_divergence(self._is_finite(), "the last step")
         last = losses[-max(1, steps // 10) :]
         return TrainingOutcome(steps, time.perf_counter() - started, peak.bytes, sum(last) / len(last))
+
+    def _accumulate_gradients(self, examples: Examples, rows: list[int], step: int, frozen: Tensor | None) -> float:
+        """Gradients of the mean loss over all rows, ``batch_size`` of them at a time; returns that loss."""
+        size = self.recipe.training.batch_size
+        total = 0.0
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            loss = self._loss(examples, part, step, frozen) * (len(part) / len(rows))
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.item()
+        return total
 
     def _loss(self, examples: Examples, rows: list[int], step: int, frozen_classes: Tensor | None) -> Tensor:
         config = self.recipe.training
@@ -136,15 +138,15 @@ class WeightsLearner:
     @property
     def adapter_bytes(self) -> int:
         """Size of the tensors' file."""
-        return serialized_bytes(self.adapter)
+        return adapter_bytes(self.adapter)
 
     def save(self, folder: Path) -> None:
-        """Write PEFT's two files."""
-        save_adapter(self.adapter, folder, self.backbone.identity.id)
+        """Write the adapter's files."""
+        self.adapter.save(folder, self.backbone.identity.id)
 
     def load(self, folder: Path) -> None:
         """Read them back, strictly."""
-        load_adapter(self.adapter, folder)
+        self.adapter.load(folder)
         self._classes = None
 
 

@@ -17,8 +17,18 @@ from peft.utils import hotswap
 
 from .basis import Basis, attach_bases, basis_of
 from .layer import custom_modules
+from .portable import BASIS_FILE, basis_facts, restore_basis
 
-__all__ = ["Basis", "LoraXsConfig", "LoraXsModel", "attach_bases", "basis_of"]
+__all__ = [
+    "BASIS_FILE",
+    "Basis",
+    "LoraXsConfig",
+    "LoraXsModel",
+    "attach_bases",
+    "basis_facts",
+    "basis_of",
+    "restore_basis",
+]
 
 
 class LoraXsType(str, enum.Enum):

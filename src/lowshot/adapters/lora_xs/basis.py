@@ -2,13 +2,13 @@
 
 A singular vector is defined up to its sign, and libraries, precisions and transpositions pick different ones. An
 adapter that stores only R would then mean another function elsewhere. So the decomposition is always of the float32
-weight, in float64, in full, and each pair is turned so that the left vector's largest entry is positive.
+weight, in float64, in full, and each pair is turned so that its anchor, the left vector's largest entry, is positive.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,44 +16,84 @@ from torch import Tensor, nn
 from ...errors import InputError
 
 ATTRIBUTE = "lora_xs_basis"
-"""Set on a linear layer, it keeps the basis of the weight that the layer had in full precision."""
+"""Set on a linear layer, it keeps the basis of the weight that the layer had in full precision. Adapters share it."""
+BASIS_VERSION = 1
+"""Changes when the same weight would get another basis."""
+DEGENERATE_GAP = 1e-5
+"""Singular values closer than this, as a share of the largest, leave their vectors to rounding."""
 
 
-class Basis(NamedTuple):
-    """W ~ U diag(S) V^T of one weight ``(O, I)``, float32."""
+@dataclasses.dataclass(frozen=True)
+class Basis:
+    """W ~ U diag(S) V^T of one weight ``(O, I)``: its R leading singular triplets."""
 
-    u: Tensor
-    """``(O, R)``"""
-    s_v: Tensor
-    """diag(S) V^T, ``(R, I)``: the singular values are on the input's side, as in both reference codes."""
+    left: Tensor
+    """U^T, ``(R, O)``, float32: rows, so that a smaller rank is a view of a larger one."""
+    right: Tensor
+    """diag(S) V^T, ``(R, I)``, float32: the singular values are on the input's side, as in both reference codes."""
+    singular_values: Tensor
+    """``(R + 1,)``, float64, descending; the last one is beyond the rank (absent if the weight has no more)."""
+    anchors: Tensor
+    """``(R,)``, int64: where each left vector has the entry that is positive."""
+
+    @property
+    def rank(self) -> int:
+        """How many triplets there are."""
+        return len(self.left)
+
+    def leading(self, rank: int) -> Basis:
+        """The first ``rank`` triplets, without a copy."""
+        return Basis(self.left[:rank], self.right[:rank], self.singular_values[: rank + 1], self.anchors[:rank])
+
+    def to(self, device: torch.device) -> Basis:
+        """The factors on another device."""
+        return dataclasses.replace(self, left=self.left.to(device), right=self.right.to(device))
+
+    def is_degenerate(self) -> bool:
+        """Whether two neighbouring singular values, the one beyond the rank included, are as good as equal."""
+        values = self.singular_values
+        return bool((values[:-1] - values[1:] <= DEGENERATE_GAP * values[0]).any())
 
 
 def basis_of(weight: Tensor, rank: int) -> Basis:
-    """Leading singular vectors of a weight.
+    """Leading singular triplets of a weight.
 
     Args:
-        weight: ``(O, I)``, floating point.
+        weight: ``(O, I)``, floating point. On the meta device the basis is too: shapes without values.
         rank: How many of them.
 
     Raises:
-        InputError: ``rank`` exceeds the smaller side of the weight.
+        InputError: ``rank`` exceeds the smaller side of the weight, or the weight is not finite.
     """
     if rank > min(weight.shape):
         raise InputError(
             f"rank is {rank}, but the weight is {tuple(weight.shape)}; expected at most {min(weight.shape)}"
         )
-    u, s, v = torch.linalg.svd(weight.detach().to("cpu", torch.float64), full_matrices=False)
-    u, s, v = u[:, :rank], s[:rank], v[:rank]
-    anchors = u.abs().argmax(0)
-    signs = u[anchors, torch.arange(rank)].sign()
-    return Basis(u=(u * signs).float().contiguous(), s_v=((s * signs)[:, None] * v).float().contiguous())
+    if weight.is_meta:
+        return _without_values(weight, rank)
+    full = weight.detach().to("cpu", torch.float32).double()
+    if not full.isfinite().all():
+        raise InputError(f"a weight of {tuple(weight.shape)} holds values that are not finite: it has no basis")
+    u, s, v = torch.linalg.svd(full, full_matrices=False)
+    left, right = u.T[:rank], s[:rank, None] * v[:rank]
+    anchors = left.abs().argmax(1)
+    signs = left.gather(1, anchors[:, None]).sign()
+    return Basis((signs * left).float().contiguous(), (signs * right).float().contiguous(), s[: rank + 1], anchors)
+
+
+def _without_values(weight: Tensor, rank: int) -> Basis:
+    outputs, inputs = weight.shape
+    values, anchors = torch.empty(rank + 1), torch.empty(rank, dtype=torch.int64)
+    return Basis(weight.new_empty(rank, outputs), weight.new_empty(rank, inputs), values, anchors)
 
 
 def attach_bases(model: nn.Module, names: Sequence[str], rank: int) -> None:
-    """Compute the basis of each named linear layer and leave it there, before anything quantises the weight."""
+    """Leave the basis of each named linear layer there, before anything quantises the weight."""
+    from .cache import cached_basis
+
     for name in names:
         linear = model.get_submodule(name)
         known: Basis | None = getattr(linear, ATTRIBUTE, None)
-        if known is None or known.u.shape[1] < rank:
+        if known is None or known.rank < rank:
             assert isinstance(linear.weight, Tensor)
-            setattr(linear, ATTRIBUTE, basis_of(linear.weight, rank))
+            setattr(linear, ATTRIBUTE, cached_basis(linear.weight, rank).to(linear.weight.device))

@@ -37,7 +37,7 @@ class TrainedOutput(nn.Module):
 
     def __init__(self, u: Tensor) -> None:
         super().__init__()
-        rank = u.shape[1]
+        rank = u.shape[-1]
         self.register_buffer("u", u, persistent=False)
         self.R = nn.Parameter(SIGMA * torch.randn(rank, rank, device=u.device, dtype=u.dtype))
 
@@ -64,20 +64,25 @@ class LoraXsMixin(lora_layer.LoraLayer):  # type: ignore[misc]
             super().update_layer(adapter_name, r, lora_alpha=lora_alpha, config=config, **kwargs)
         finally:
             config.init_lora_weights = init
-        basis = self._basis(r)
-        self.lora_A[adapter_name] = FrozenInput(basis.s_v)
-        self.lora_B[adapter_name] = TrainedOutput(basis.u)
-        self._move_adapter_to_device_of_base_layer(adapter_name)
+        basis = self.basis(r)
+        self.lora_A[adapter_name] = FrozenInput(basis.right)
+        self.lora_B[adapter_name] = TrainedOutput(basis.left.T)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
-    def _basis(self, rank: int) -> Basis:
+    def basis(self, rank: int) -> Basis:
+        """The basis of the full-precision weight, which all adapters of this layer look at without copying it.
+
+        Raises:
+            InputError: The weight is quantised and its basis was not taken before.
+        """
         base = self.get_base_layer()
         known: Basis | None = getattr(base, ATTRIBUTE, None)
-        if known is not None and known.u.shape[1] >= rank:
-            return Basis(known.u[:, :rank].contiguous(), known.s_v[:rank].contiguous())
-        if not base.weight.is_floating_point():
-            raise InputError("LoRA-XS needs the basis of the full-precision weight; attach it before quantising")
-        return basis_of(base.weight, rank)
+        if known is None or known.rank < rank:
+            if not base.weight.is_floating_point():
+                raise InputError("LoRA-XS needs the basis of the full-precision weight; attach it before quantising")
+            known = basis_of(base.weight, rank).to(base.weight.device)
+            setattr(base, ATTRIBUTE, known)
+        return known.leading(rank)
 
 
 class Linear(LoraXsMixin, lora_layer.Linear):  # type: ignore[misc]
@@ -94,5 +99,6 @@ def custom_modules() -> dict[type[nn.Module], type[nn.Module]]:
         pass
     else:
         layers[bitsandbytes.nn.Linear4bit] = type("Linear4bit", (LoraXsMixin, bnb.Linear4bit), {})
+        layers[bitsandbytes.nn.Linear8bitLt] = type("Linear8bitLt", (LoraXsMixin, bnb.Linear8bitLt), {})
     layers[nn.Linear] = Linear
     return layers

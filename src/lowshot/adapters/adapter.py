@@ -1,0 +1,181 @@
+"""What is trained, in one of two shapes: modules that PEFT adds, or parameters the model already has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from ..errors import AdapterError, InputError
+from ..files import canonical_json, read_json_object
+from .checkpoint import TENSORS_FILE, read_tensors, serialized, serialized_size
+from .lora_xs import BASIS_FILE, LoraXsConfig, basis_facts, restore_basis
+
+CONFIG_FILE = "adapter_config.json"
+
+
+class Adapter(Protocol):
+    """An adapter in a model."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The model with the adapter in it; names of its parameters are the adapter's own affair."""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What is trained, float32."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is saved, by the names it is saved under."""
+
+    def save(self, folder: Path, base_model: str) -> None:
+        """Write the adapter's files into an existing folder, byte for byte the same for the same adapter.
+
+        Args:
+            folder: The caller renames it into place.
+            base_model: The backbone's id.
+        """
+
+    def load(self, folder: Path) -> None:
+        """Fill a freshly added adapter with saved values.
+
+        Raises:
+            AdapterError: A file is missing or damaged, belongs to other settings or to another basis, has missing or
+                extra tensors, tensors of another shape or type, or values that are not finite.
+        """
+
+    def merge(self) -> nn.Module:
+        """The plain model with the adapter inside its weights; the adapter is gone afterwards.
+
+        Raises:
+            InputError: The method cannot be merged.
+        """
+
+
+def adapter_bytes(adapter: Adapter) -> int:
+    """Size of the file that ``save`` writes the tensors to; known on the meta device too."""
+    return serialized_size(adapter.tensors())
+
+
+class PeftAdapter:
+    """A PEFT model's one adapter, in PEFT's two files."""
+
+    def __init__(self, model: PeftModel) -> None:
+        self.model = model
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def tensors(self) -> dict[str, Tensor]:
+        tensors = get_peft_model_state_dict(self.model, save_embedding_layers=False)
+        return {name: tensor.detach() for name, tensor in tensors.items()}
+
+    def save(self, folder: Path, base_model: str) -> None:
+        config = self._config
+        config.base_model_name_or_path = base_model
+        config.save_pretrained(folder)
+        # PEFT writes its sets in an order that changes from process to process.
+        written = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        (folder / CONFIG_FILE).write_text(canonical_json(_ordered(written)), encoding="utf-8")
+        (folder / TENSORS_FILE).write_bytes(serialized(self.tensors()))
+        if isinstance(config, LoraXsConfig):
+            (folder / BASIS_FILE).write_bytes(basis_facts(self.model))
+
+    def load(self, folder: Path) -> None:
+        self._check_config(folder / CONFIG_FILE)
+        set_peft_model_state_dict(self.model, read_tensors(folder / TENSORS_FILE, self.tensors()))
+        if isinstance(self._config, LoraXsConfig):
+            restore_basis(self.model, folder / BASIS_FILE)
+
+    def merge(self) -> nn.Module:
+        try:
+            merged: nn.Module = self.model.merge_and_unload()
+        except NotImplementedError as error:
+            raise InputError(f"adapters of type {_text(self._config.peft_type)} cannot be merged: {error}") from error
+        return merged
+
+    @property
+    def _config(self) -> Any:
+        return self.model.peft_config["default"]
+
+    def _check_config(self, path: Path) -> None:
+        try:
+            saved = read_json_object(path)
+        except FileNotFoundError:
+            raise AdapterError(f"adapter {path.parent} is incomplete: {path.name} is missing") from None
+        except InputError as error:
+            raise AdapterError(f"adapter {error}") from None
+        for key, expected in _ordered(json.loads(canonical_json(_plain(self._config.to_dict())))).items():
+            if key in _WHERE_IT_WAS_MADE:
+                continue
+            if key == "target_modules" and _names(saved.get(key)) != _names(expected):
+                raise AdapterError(f"adapter file {path} adapts other modules than lowshot.json says")
+            if key != "target_modules" and saved.get(key) != expected:
+                raise AdapterError(
+                    f"adapter file {path} has {key} = {saved.get(key)!r}; lowshot.json says {expected!r}"
+                )
+
+
+class ParameterAdapter:
+    """Parameters of the model itself; the file holds their new values under their own names.
+
+    Args:
+        model: The model.
+        trained: Name -> parameter.
+    """
+
+    def __init__(self, model: nn.Module, trained: Mapping[str, nn.Parameter]) -> None:
+        self.model = model
+        self._trained = dict(trained)
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self._trained.values())
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {name: parameter.detach() for name, parameter in self._trained.items()}
+
+    def save(self, folder: Path, base_model: str) -> None:  # noqa: ARG002 - lowshot.json names the backbone
+        (folder / TENSORS_FILE).write_bytes(serialized(self.tensors()))
+
+    @torch.no_grad()
+    def load(self, folder: Path) -> None:
+        for name, tensor in read_tensors(folder / TENSORS_FILE, self.tensors()).items():
+            self._trained[name].copy_(tensor)
+
+    def merge(self) -> nn.Module:
+        for module in list(self.model.modules()):
+            for field in list(getattr(module, "parametrizations", {})):
+                parametrize.remove_parametrizations(module, field)
+        return self.model.requires_grad_(False)
+
+
+_WHERE_IT_WAS_MADE = {"auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision"}
+
+
+def _ordered(config: dict[str, Any]) -> dict[str, Any]:
+    targets = config.get("target_modules")
+    return {**config, "target_modules": sorted(targets) if isinstance(targets, list) else targets}
+
+
+def _plain(value: Any) -> Any:
+    """What JSON makes of a configuration: sets become lists, enumerations their values."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(_plain(item) for item in value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _names(targets: object) -> object:
+    return set(map(str, targets)) if isinstance(targets, list) else targets
+
+
+def _text(peft_type: Any) -> str:
+    return str(getattr(peft_type, "value", peft_type))

@@ -1,0 +1,169 @@
+"""The precision of the frozen weights: fewer bits in the blocks (bitsandbytes), bfloat16 for everything else.
+
+QLoRA (arXiv 2305.14314, section 3) stores the weights in 4 bits and computes in bfloat16. Layer norms, embeddings and
+the residual stream have the compute type here too: left in float32, as the usual recipes leave them, they double the
+activations, which outweigh the weights in a CLIP (HAZARDS of the published QLoRA code).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import MissingExtraError
+from ..methods import Quantization
+
+
+def compute_type(quantize: Quantization, precision: str) -> torch.dtype:
+    """The type that a recipe's ``quantize`` and ``precision`` (``auto``, ``fp32`` or ``bf16``) mean."""
+    if precision == "auto":
+        precision = "fp32" if quantize == "none" else "bf16"
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+
+
+def set_precision(
+    model: nn.Module, linears: Sequence[str], *, quantize: Quantization = "none", precision: str = "auto"
+) -> None:
+    """Bring a float32 model to the precision its frozen weights will have, in place.
+
+    Quantised weights are made from the float32 ones, not from their bfloat16 rounding. Attributes that were set on a
+    layer (such as a LoRA-XS basis of its full-precision weight) move along.
+
+    Args:
+        model: The model, in float32, on the device it will stay on.
+        linears: Dotted names of the linear layers that ``quantize`` replaces.
+        quantize: ``none``, ``nf4`` or ``int8``.
+        precision: See ``compute_type``.
+
+    Raises:
+        MissingExtraError: bitsandbytes is needed and not installed.
+    """
+    dtype = compute_type(quantize, precision)
+    if quantize != "none":
+        _replace(model, linears, lambda linear: _quantized(linear, quantize, dtype))
+    if dtype != torch.float32:
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.to(dtype)
+
+
+def round_to(model: nn.Module, linears: Sequence[str], quantize: Quantization) -> None:
+    """Give linear layers the values that their weights have once quantised, still in float32, in place.
+
+    A model that was trained on a quantised base is the same function on this one, up to the type it is computed in:
+    this is what can be merged with an adapter and exported.
+    """
+    if quantize != "none":
+        _replace(model, linears, lambda linear: _rounded(linear, quantize))
+
+
+def _replace(model: nn.Module, names: Sequence[str], change: Callable[[nn.Linear], nn.Module]) -> None:
+    for name in names:
+        linear = model.get_submodule(name)
+        assert isinstance(linear, nn.Linear)
+        replacement = change(linear)
+        if hasattr(linear, "lora_xs_basis"):
+            replacement.lora_xs_basis = linear.lora_xs_basis
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, replacement)
+
+
+def _bitsandbytes() -> Any:
+    try:
+        import bitsandbytes
+    except ImportError:
+        raise MissingExtraError("bitsandbytes", "quantize", "a base in 4 or 8 bits") from None
+    return bitsandbytes
+
+
+def _quantized(linear: nn.Linear, quantize: Quantization, dtype: torch.dtype) -> nn.Module:
+    made: nn.Module = {"nf4": _in_four_bits, "int8": _in_eight_bits}[quantize](linear, dtype)
+    return made.requires_grad_(False).train(linear.training)
+
+
+def _in_four_bits(linear: nn.Linear, dtype: torch.dtype) -> nn.Module:
+    """NF4 with double quantisation (arXiv 2305.14314, section 3)."""
+    bnb = _bitsandbytes().nn
+    made = bnb.Linear4bit(
+        linear.in_features,
+        linear.out_features,
+        bias=linear.bias is not None,
+        compute_dtype=dtype,
+        quant_type="nf4",
+        device="meta",
+    )
+    made.weight = bnb.Params4bit(
+        linear.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=True, module=made
+    )
+    made.bias = linear.bias
+    # On processors with AVX512-BF16 bitsandbytes repacks the weight in the first forward pass without gradients;
+    # training then fails and dequantising silently returns garbage.
+    made.support_avx512bf16_for_cpu = False
+    made = made.to(linear.weight.device)
+    made.weight.quant_state.dtype = dtype  # what it is dequantised to: float32 would cost a copy of twice the size
+    return made  # type: ignore[no-any-return]
+
+
+def _in_eight_bits(linear: nn.Linear, dtype: torch.dtype) -> nn.Module:  # noqa: ARG001 - it computes in its input's type
+    """LLM.int8(): rows in 8 bits, columns with outliers over 6 in 16 (arXiv 2208.07339)."""
+    bnb = _bitsandbytes().nn
+    made = _linear_8bit()(
+        linear.in_features,
+        linear.out_features,
+        bias=linear.bias is not None,
+        has_fp16_weights=False,
+        threshold=6.0,
+        device="meta",
+    )
+    made.weight = bnb.Int8Params(linear.weight.data, requires_grad=False, has_fp16_weights=False)
+    made.bias = linear.bias
+    made = made.to(linear.weight.device)
+    made.init_8bit_state()
+    return made  # type: ignore[no-any-return]
+
+
+@functools.cache
+def _linear_8bit() -> Any:
+    """The layer of bitsandbytes without two of its traps.
+
+    On a CPU its evaluation mode rounds activations to 8 bits too, which training mode does not: what is evaluated
+    would not be what was trained. And a weight that was moved after it was quantised, as PEFT does to dequantise it
+    for DoRA, has lost its scales: those that the layer already holds must stay.
+    """
+
+    class Linear8bit(_bitsandbytes().nn.Linear8bitLt):  # type: ignore[misc]
+        def init_8bit_state(self) -> None:
+            if self.weight.SCB is not None:
+                super().init_8bit_state()
+            self.weight.CB = None
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            if inputs.device.type != "cpu":
+                return super().forward(inputs)  # type: ignore[no-any-return]
+            mode = self.training
+            self.train()
+            try:
+                return super().forward(inputs)  # type: ignore[no-any-return]
+            finally:
+                self.train(mode)
+
+    return Linear8bit
+
+
+def _rounded(linear: nn.Linear, quantize: Quantization) -> nn.Linear:
+    linear.weight.data = dequantized(_quantized(linear, quantize, torch.float32)).to(linear.weight.device)
+    return linear
+
+
+def dequantized(linear: nn.Module) -> Tensor:
+    """The weight ``(O, I)`` of a quantised linear layer, as float32."""
+    functional = _bitsandbytes().functional
+    weight: Any = linear.weight
+    if hasattr(weight, "quant_state"):
+        return functional.dequantize_4bit(weight.data, weight.quant_state).float()  # type: ignore[no-any-return]
+    state: Any = linear.state
+    return functional.int8_vectorwise_dequant(weight.data, state.SCB).float()  # type: ignore[no-any-return]

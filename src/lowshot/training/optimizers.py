@@ -1,0 +1,46 @@
+"""The optimisers a recipe can name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ..config import TrainingConfig
+from ..errors import InputError, MissingExtraError
+
+
+def refuse_missing_optimizer(config: TrainingConfig, device: torch.device) -> None:
+    """Say before anything is trained that an optimiser cannot be had here; it is never replaced by another.
+
+    Raises:
+        InputError: The optimiser needs a CUDA device, or a package that is not installed.
+    """
+    if config.optimizer == "paged-adamw-8bit" and device.type != "cuda":
+        raise InputError(
+            f"optimizer paged-adamw-8bit needs a CUDA device, but the model is on {device.type}; use optimizer adamw"
+        )
+
+
+def create_optimizer(
+    parameters: Sequence[nn.Parameter], config: TrainingConfig, device: torch.device
+) -> torch.optim.Optimizer:
+    """AdamW with betas (0.9, 0.999) and decoupled weight decay (arXiv 1711.05101), in the form the recipe names.
+
+    ``paged-adamw-8bit`` keeps its moments in 8 bits, in memory that moves to the host when the device is full
+    (arXiv 2110.02861, 2305.14314); bitsandbytes keeps them in float32 for parameters of fewer than 4,096 numbers.
+
+    Raises:
+        InputError: See ``refuse_missing_optimizer``.
+    """
+    refuse_missing_optimizer(config, device)
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
+    try:
+        from bitsandbytes.optim import PagedAdamW8bit
+    except ImportError:
+        raise MissingExtraError("bitsandbytes", "quantize", "optimizer paged-adamw-8bit") from None
+    made: torch.optim.Optimizer = PagedAdamW8bit(parameters, lr=rate, weight_decay=decay)
+    return made

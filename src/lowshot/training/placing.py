@@ -1,0 +1,76 @@
+"""From a recipe and a backbone's structure to an adapter in its model."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ..adapters import Adapter, Place, adapter_bytes, add_adapter, place, prepare
+from ..config import MethodConfig, Recipe
+from ..errors import InputError
+from ..methods import method_spec
+from ..models import Towers, load_structure, round_to, set_precision
+
+
+def place_in(towers: Towers, method: MethodConfig) -> Place:
+    """Where a method works in this backbone.
+
+    Raises:
+        InputError: The position names a layer that a tower does not have.
+    """
+    return place(
+        method,
+        depths=towers.depths,
+        modules_of=towers.tower_modules,
+        layer_name=towers.layer_name,
+        linear_name=towers.module_name,
+    )
+
+
+def adapt(towers: Towers, recipe: Recipe, *, rounded: bool = False) -> Adapter:
+    """Bring the frozen weights to the recipe's precision and add its adapter, in place.
+
+    Args:
+        towers: The backbone, in float32.
+        recipe: Method, precision and seed.
+        rounded: Keep plain float32 layers, with the values of the quantised weights: what can be merged and exported.
+
+    Raises:
+        InputError: The settings do not fit this backbone, or each other.
+    """
+    method, model = recipe.method, recipe.model
+    if method.method == "full" and model.quantize != "none":
+        raise InputError(f"method full trains the weights themselves; quantize is {model.quantize}, expected none")
+    where = place_in(towers, method)
+    linears = towers.encoder_linears()
+    prepare(towers.model, method, where)
+    if rounded:
+        round_to(towers.model, linears, model.quantize)
+    else:
+        set_precision(towers.model, linears, quantize=model.quantize, precision=model.precision)
+    return add_adapter(towers.model, method, where, seed=recipe.training.seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class ParameterCount:
+    """The size of a method on a model."""
+
+    trainable_parameters: int
+    total_parameters: int
+    """Of the model, without the adapter."""
+    adapter_bytes: int
+    """Of the tensors' file."""
+
+
+def count_parameters(recipe: Recipe) -> ParameterCount:
+    """Count without loading weights: the model's ``config.json`` is all that is read.
+
+    Raises:
+        InputError: There is no such model, or the settings do not fit it.
+    """
+    towers = load_structure(recipe.model.model)
+    total = towers.parameters
+    if method_spec(recipe.method.method).kind != "weights":
+        return ParameterCount(0, total, 0)
+    # How the frozen weights are stored changes nothing that is counted here, and the meta device cannot quantise.
+    adapter = adapt(towers, recipe.replace(quantize="none", precision="fp32"))
+    return ParameterCount(sum(p.numel() for p in adapter.parameters()), total, adapter_bytes(adapter))

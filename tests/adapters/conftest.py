@@ -1,0 +1,40 @@
+"""Learners on the tiny CLIP, and steps by hand."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from lowshot.config import preset_recipe
+from lowshot.methods import method_spec
+from lowshot.models import load_backbone
+from lowshot.training import create_learner
+
+PROMPTS = ("a photo of a cat.", "a photo of a dog.", "a photo of a very long name.")
+
+
+@pytest.fixture
+def learner_on(tiny_clip):
+    """A fresh learner: ``learner_on("lora", "nf4", rank=4)``. Low-rank methods have rank 4 and no dropout."""
+
+    def build(method, quantize="none", **settings):
+        recipe = preset_recipe("paper", method).replace(model=str(tiny_clip), quantize=quantize)
+        small = {"rank": 4, "dropout": 0.0} if "rank" in method_spec(method).settings else {}
+        return create_learner(load_backbone(str(tiny_clip)), PROMPTS, recipe.replace(**{**small, **settings}))
+
+    return build
+
+
+def images(count=5):
+    return torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def take_steps(learner, count=2, rate=1e-2):
+    """Optimiser steps on five images; returns the gradients of the last one by position."""
+    optimizer = torch.optim.AdamW(learner.parameters, lr=rate)
+    for _ in range(count):
+        optimizer.zero_grad()
+        scores = learner.backbone.logits(learner.backbone.encode_images(images()), learner._encode_classes())
+        functional.cross_entropy(scores, torch.tensor([0, 1, 2, 0, 1])).backward()
+        optimizer.step()
+    learner._classes = None
+    return [parameter.grad for parameter in learner.parameters]

@@ -1,0 +1,119 @@
+"""Every tuner of PEFT is either reached or refused with its reason."""
+
+import dataclasses
+
+import pytest
+import torch
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+from lowshot.adapters import tuners
+from lowshot.adapters.peft_types import NOT_FOR_LINEAR_LAYERS
+from lowshot.errors import InputError, UnknownNameError
+
+from .conftest import images, take_steps
+
+# Where PEFT's defaults are for language models' widths, or an option is required.
+OPTIONS = {
+    "peft:c3a": ("block_size=8",),
+    "peft:fourierft": ("n_frequency=16",),
+    "peft:ia3": ("feedforward_modules=[]",),
+    "peft:miss": ("r=4",),
+    "peft:psoft": ("r=4",),
+    "peft:road": ("group_size=8",),
+    "peft:shira": ("r=2",),
+    "peft:vblora": ("vector_length=8", "num_vectors=16"),
+    "peft:waveft": ("n_frequency=16",),
+}
+PROMPT_TUNERS = {"CARTRIDGE", "CPT", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "PROMPT_TUNING"}
+NO_TARGETS = PROMPT_TUNERS | {"XLORA"}
+
+
+def test_every_registered_tuner_is_reached_or_has_a_reason():
+    registered = {str(getattr(t, "value", t)) for t in PEFT_TYPE_TO_CONFIG_MAPPING}
+    assert registered == {n.removeprefix("peft:").upper() for n in tuners()} | set(NOT_FOR_LINEAR_LAYERS) | NO_TARGETS
+
+
+# FRoD decomposes all layers of one name together: they must have one shape.
+ONE_TOWER = {"peft:frod": {"encoder": "vision", "projections": ("q",)}}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of block sizes that do not divide 16, of missing CUDA compilers
+@pytest.mark.parametrize("method", tuners())
+def test_every_tuner_trains_on_both_towers_and_comes_back_from_its_file(learner_on, tmp_path, method):
+    settings = {"peft": OPTIONS.get(method, ()), "projections": ("q", "fc1"), **ONE_TOWER.get(method, {})}
+    learner = learner_on(method, **settings)
+    before = [p.detach().clone() for p in learner.parameters]
+    gradients = take_steps(learner, 4)  # products of three zero-initialised factors wake up one step at a time
+    assert all(g is not None for g in gradients)
+    moved = [not torch.equal(p.detach(), b) for p, b in zip(learner.parameters, before, strict=True)]
+    assert all(moved)
+    learner.save(tmp_path)
+    assert (tmp_path / "adapter_model.safetensors").stat().st_size == learner.adapter_bytes
+    again = learner_on(method, seed=7, **settings)
+    again.load(tmp_path)
+    torch.testing.assert_close(again.logits(images()), learner.logits(images()), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", NOT_FOR_LINEAR_LAYERS)
+def test_tuners_for_other_things_are_refused_with_the_reason(learner_on, name):
+    with pytest.raises(InputError, match=rf"peft:{name.lower()} cannot be used on linear layers: \w+"):
+        learner_on(f"peft:{name.lower()}")
+
+
+@pytest.mark.parametrize("name", ["prefix_tuning", "xlora", "nonsense", "loah"])
+def test_unknown_tuners_are_refused(learner_on, name):
+    with pytest.raises(UnknownNameError, match=f"unknown method 'peft:{name}'"):
+        learner_on(f"peft:{name}")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("rank=3",), "unknown option of peft:oft 'rank'"),
+        (("target_modules=all",), "unknown option of peft:oft 'target_modules'"),
+        (("inference_mode=true",), "unknown option of peft:oft 'inference_mode'"),
+        (('oft_block_size="a word"',), "method peft:oft"),
+        (("r=4", "oft_block_size=4"), "method peft:oft: "),
+    ],
+)
+def test_options_are_checked(learner_on, options, said):
+    with pytest.raises(InputError, match=said):
+        learner_on("peft:oft", peft=options)
+
+
+def test_options_reach_the_tuner(learner_on):
+    blocks = {size: learner_on("peft:oft", peft=(f"oft_block_size={size}",)).trainable_parameters for size in (2, 4, 8)}
+    assert len(set(blocks.values())) == 3
+    config = learner_on("peft:oft", peft={"oft_block_size": 4, "module_dropout": 0.5}).adapter.model.peft_config
+    assert config["default"].module_dropout == 0.5
+
+
+@pytest.mark.parametrize("method", ["peft:hra", "peft:loha", "peft:lokr"])
+def test_tuners_that_need_the_weight_itself_refuse_a_quantised_one(learner_on, method):
+    with pytest.raises(InputError, match=f"method {method} does not fit: "):
+        learner_on(method, "nf4")
+
+
+@pytest.mark.parametrize("method", ["peft:lora", "peft:ia3", "peft:vera", "peft:oft"])
+def test_tuners_with_a_quantised_layer_train_on_it(learner_on, method):
+    options = {"peft:oft": ("oft_block_size=4",), "peft:ia3": ("feedforward_modules=[]",)}
+    learner = learner_on(method, "nf4", peft=options.get(method, ()))
+    before = [p.detach().clone() for p in learner.parameters]
+    take_steps(learner)
+    assert not any(torch.equal(p.detach(), b) for p, b in zip(learner.parameters, before, strict=True))
+
+
+def test_a_config_that_contradicts_the_recipe_in_any_field_is_refused(learner_on, tmp_path):
+    learner_on("peft:loha", peft=("r=2", "alpha=4")).save(tmp_path)
+    with pytest.raises(InputError, match=r"has alpha = 4; lowshot.json says 8"):
+        learner_on("peft:loha", peft=("r=2", "alpha=8")).load(tmp_path)
+
+
+def test_the_list_of_fields_that_are_ours_exists_in_peft():
+    from peft import PeftConfig
+
+    from lowshot.adapters.peft_types import _OURS
+
+    fields = {f.name for kind in PEFT_TYPE_TO_CONFIG_MAPPING.values() for f in dataclasses.fields(kind)}
+    assert fields >= _OURS
+    assert {f.name for f in dataclasses.fields(PeftConfig)} <= _OURS

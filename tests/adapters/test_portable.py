@@ -1,0 +1,370 @@
+"""An adapter that holds R alone is the same function wherever it is loaded, or is refused."""
+
+import copy
+import dataclasses
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import scipy.linalg
+import torch
+from safetensors.torch import load_file, save_file
+
+from lowshot.adapters.lora_xs import BASIS_FILE, basis_of
+from lowshot.adapters.lora_xs import cache as cache_module
+from lowshot.adapters.lora_xs.basis import DEGENERATE_GAP, Basis
+from lowshot.adapters.lora_xs.cache import cached_basis
+from lowshot.adapters.lora_xs.portable import PROBES, TOLERANCE, probes
+from lowshot.errors import AdapterError
+from lowshot.models import load_backbone
+from lowshot.training import adapt, create_learner
+
+from .conftest import PROMPTS, images, take_steps
+
+LAYER = "text_model.encoder.layers.1.self_attn.k_proj"
+
+
+@pytest.fixture
+def no_cache(monkeypatch):
+    """Every basis is computed."""
+    monkeypatch.setattr(cache_module, "cached_basis", basis_of)
+
+
+@pytest.fixture
+def trained(learner_on, tmp_path):
+    """A trained adapter with a sizeable R, its logits and its folder."""
+    learner = learner_on("lora-xs")
+    take_steps(learner, 3, rate=0.1)
+    learner.save(tmp_path)
+    return learner.logits(images()), tmp_path
+
+
+def weight(rows=40, columns=24, seed=0):
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+
+
+def flipped(basis, *pairs):
+    """The same decomposition with the signs of some pairs turned, as if other entries had been the largest."""
+    signs = torch.ones(basis.rank)
+    signs[list(pairs)] = -1
+    left = signs[:, None] * basis.left
+    return Basis(left, signs[:, None] * basis.right, basis.singular_values, left.argmax(1))
+
+
+def elsewhere(driver):
+    """A decomposition by other means, without canonical signs."""
+
+    def compute(weight, rank):
+        full = weight.detach().double().numpy()
+        if driver == "transposed":
+            v, s, u = scipy.linalg.svd(full.T, full_matrices=False)
+            u, v = u.T, v.T
+        elif driver == "float32":
+            u, s, v = scipy.linalg.svd(full.astype("float32"), full_matrices=False)
+        else:
+            u, s, v = scipy.linalg.svd(full, full_matrices=False, lapack_driver=driver)
+        left, s, v = (torch.from_numpy(a.copy()).double() for a in (u.T, s, v))
+        right = s[:rank, None] * v[:rank]
+        return Basis(left[:rank].float(), right.float(), s[: rank + 1], left[:rank].abs().argmax(1))
+
+    return compute
+
+
+@pytest.mark.parametrize("driver", ["gesdd", "gesvd", "transposed", "float32"])
+def test_a_basis_from_another_driver_precision_or_layout_gives_the_same_logits(
+    learner_on, trained, monkeypatch, driver
+):
+    logits, folder = trained
+    monkeypatch.setattr(cache_module, "cached_basis", elsewhere(driver))
+    again = learner_on("lora-xs")
+    again.load(folder)
+    torch.testing.assert_close(again.logits(images()), logits, atol=1e-4, rtol=0)
+
+
+def test_some_of_those_bases_really_have_other_signs():
+    """Otherwise the test above would show nothing."""
+    signs = [(elsewhere(d)(weight(), 16).left * basis_of(weight(), 16).left).sum(1).sign() for d in ("gesdd", "gesvd")]
+    assert all((s < 0).any() for s in signs)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_number_of_threads_does_not_matter(threads, tmp_path):
+    program = f"""
+        import torch
+        from lowshot.adapters.lora_xs import basis_of
+        from safetensors.torch import save_file
+        torch.set_num_threads({threads})
+        weight = torch.randn(96, 64, generator=torch.Generator().manual_seed(0))
+        save_file({{"left": basis_of(weight, 16).left}}, r"{tmp_path / "left.safetensors"}")
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, env=os.environ)
+    found = load_file(tmp_path / "left.safetensors")["left"]
+    torch.testing.assert_close(found, basis_of(weight(96, 64), 16).left, atol=1e-5, rtol=0)
+
+
+def test_flipped_pairs_are_carried_over_into_r(learner_on, trained, monkeypatch):
+    logits, folder = trained
+    monkeypatch.setattr(cache_module, "cached_basis", lambda w, rank: flipped(basis_of(w, rank), 0, rank - 1))
+    again = learner_on("lora-xs")
+    again.load(folder)
+    torch.testing.assert_close(again.logits(images()), logits, atol=1e-4, rtol=0)
+    # What is saved from here on is right in the basis that is here.
+    again.save(folder)
+    monkeypatch.undo()
+    once_more = learner_on("lora-xs")
+    once_more.load(folder)
+    torch.testing.assert_close(once_more.logits(images()), logits, atol=1e-4, rtol=0)
+
+
+def test_a_sign_that_is_flipped_on_one_side_only_is_caught(learner_on, trained, monkeypatch):
+    def broken(w, rank):
+        basis = basis_of(w, rank)
+        return Basis(flipped(basis, 2).left, basis.right, basis.singular_values, basis.anchors)
+
+    _, folder = trained
+    monkeypatch.setattr(cache_module, "cached_basis", broken)
+    with pytest.raises(AdapterError, match=r"trained in another basis: text_model.* has other singular vectors here"):
+        learner_on("lora-xs").load(folder)
+
+
+@pytest.mark.parametrize("index", range(8))
+def test_probes_notice_every_single_flip_and_every_exchange(index):
+    basis = basis_of(weight(), 8)
+    assert (probes(flipped(basis, index)) - probes(basis)).abs().max() > 3 * TOLERANCE
+    order = list(range(8))
+    order[index], order[index - 1] = order[index - 1], order[index]
+    exchanged = Basis(basis.left[order], basis.right[order], basis.singular_values, basis.anchors)
+    assert (probes(exchanged) - probes(basis)).abs().max() > 3 * TOLERANCE
+
+
+def test_one_r_is_the_same_function_on_every_precision_of_the_base(learner_on, trained):
+    """The same update on rounded weights: a plain float32 model with those weights and that update agrees."""
+    _, folder = trained
+    for quantize in ("none", "nf4", "int8"):
+        dense = rounded(learner_on, quantize)
+        dense.adapter.load(folder)
+        dense.adapter.merge()
+        for precision, apart in (("fp32", 1e-4), ("bf16", 0.3)):  # bfloat16 has 8 bits, logits are up to 10
+            other = learner_on("lora-xs", quantize, precision=precision)
+            other.load(folder)
+            torch.testing.assert_close(other.logits(images()), dense.logits(images()), atol=apart, rtol=0)
+
+
+def rounded(learner_on, quantize):
+    """A learner on plain float32 layers that hold the values of quantised ones."""
+    learner = learner_on("lora-xs")
+    learner.backbone = load_backbone(learner.recipe.model.model)
+    learner.adapter = adapt(learner.backbone, learner.recipe.replace(quantize=quantize), rounded=True)
+    learner._classes = None
+    return learner
+
+
+@pytest.mark.parametrize("quantize", ["nf4", "int8"])
+def test_a_quantised_base_keeps_the_basis_of_the_full_weight(learner_on, quantize):
+    factors = []
+    for base in ("none", quantize):
+        layer = learner_on("lora-xs", base).backbone.model.get_submodule(LAYER)
+        factors.append((layer.lora_A["default"].weight, layer.lora_B["default"].u))
+    for plain, quantized in zip(*factors, strict=True):
+        assert torch.equal(plain, quantized)
+
+
+def with_weights(learner_on, change):
+    """A learner whose backbone's weights were changed before its bases were taken."""
+    recipe = learner_on("lora-xs").recipe
+    backbone = load_backbone(recipe.model.model)
+    with torch.no_grad():
+        change(backbone.model)
+    return create_learner(backbone, PROMPTS, recipe)
+
+
+def test_another_backbone_of_the_same_shape_is_refused(learner_on, trained):
+    def redraw(model):
+        w = model.get_submodule(LAYER).weight
+        w.copy_(weight(*w.shape, seed=5))
+
+    _, folder = trained
+    with pytest.raises(AdapterError, match=rf"another basis: {LAYER}.*load it with the model it was trained on"):
+        with_weights(learner_on, redraw).load(folder)
+
+
+def test_weights_that_are_a_little_other_are_refused_by_their_singular_values(learner_on, trained):
+    def grow(model):
+        model.get_submodule(LAYER).weight.mul_(1.05)
+
+    _, folder = trained
+    with pytest.raises(AdapterError, match=r"its singular values are 4\.\d% of the largest apart"):
+        with_weights(learner_on, grow).load(folder)
+
+
+def tied(w):
+    """Two equal halves: every singular value but for rounding twice, as an orthogonal matrix has them."""
+    w.copy_(torch.linalg.qr(weight(*w.shape))[0])
+
+
+def with_zero_rows(w):
+    w[2:] = 0
+
+
+def of_zeros(w):
+    w.zero_()
+
+
+@pytest.mark.parametrize("degenerate", [tied, with_zero_rows, of_zeros])
+def test_a_degenerate_layer_travels_with_its_factors(learner_on, tmp_path, monkeypatch, degenerate):
+    def change(model):
+        degenerate(model.get_submodule(LAYER).weight)
+
+    def turned(w, rank):
+        """Another valid decomposition: vectors of equal singular values mixed by a rotation."""
+        basis = basis_of(w, rank)
+        if not basis.is_degenerate() or degenerate is not tied:
+            return basis
+        rotation = torch.linalg.qr(weight(rank, rank, seed=9))[0]
+        return Basis(rotation @ basis.left, rotation @ basis.right, basis.singular_values, basis.anchors)
+
+    learner = with_weights(learner_on, change)
+    take_steps(learner, 3, rate=0.1)
+    learner.save(tmp_path)
+    stored = [name for name in load_file(tmp_path / BASIS_FILE) if "." in name]
+    assert len(stored) == 2  # left and right of one layer, and of no other
+    monkeypatch.setattr(cache_module, "cached_basis", turned)
+    again = with_weights(learner_on, change)
+    again.load(tmp_path)
+    torch.testing.assert_close(again.logits(images()), learner.logits(images()), atol=1e-4, rtol=0)
+
+
+def test_random_weights_are_not_degenerate_but_do_not_survive_bfloat16(learner_on, trained):
+    """Their singular values lie so close that rounding turns the vectors: caught, not silently another function."""
+    basis = basis_of(weight(256, 256), 16)
+    gaps = (basis.singular_values[:-1] - basis.singular_values[1:]) / basis.singular_values[0]
+    assert gaps.min() > DEGENERATE_GAP
+    rounded = basis_of(weight(256, 256).bfloat16().float(), 16)
+    signs = (rounded.left * basis.left).sum(1).sign()
+    aligned = Basis(
+        signs[:, None] * rounded.left, signs[:, None] * rounded.right, rounded.singular_values, basis.anchors
+    )
+    vectors_apart = (aligned.left - basis.left).norm(dim=1).max()
+    assert vectors_apart > 0.02
+    assert (probes(aligned) - probes(basis)).abs().max() > 1e-3
+
+
+def change_facts(folder, name, change):
+    facts = load_file(folder / BASIS_FILE)
+    facts[name] = change(facts[name])
+    save_file(facts, folder / BASIS_FILE, {"basis_version": "1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("probes", lambda t: t + 1, "its probes are 1.000 apart"),
+        ("probes", lambda t: t * float("nan"), "its probes are nan apart"),
+        ("anchors", lambda t: t + 10_000, "is damaged: the anchors of"),
+        ("anchors", lambda t: -t - 1, "is damaged: the anchors of"),
+        ("singular_values", lambda t: t * 2, "singular values"),
+        ("singular_values", lambda t: t[:, :2].contiguous(), "is damaged"),
+        ("singular_values", lambda t: t[:2].contiguous(), r"is damaged: it lacks singular_values of 15 layers"),
+    ],
+)
+def test_facts_that_were_tampered_with_are_refused(learner_on, trained, name, change, said):
+    _, folder = trained
+    change_facts(folder, name, change)
+    with pytest.raises(AdapterError, match=said):
+        learner_on("lora-xs").load(folder)
+
+
+@pytest.mark.parametrize("keep", [None, 0, 20, -5])
+def test_a_missing_or_truncated_file_is_refused(learner_on, trained, keep):
+    _, folder = trained
+    path = folder / BASIS_FILE
+    content = path.read_bytes()
+    path.unlink()
+    if keep is not None:
+        path.write_bytes(content[:keep])
+    with pytest.raises(AdapterError, match="is missing" if keep is None else "is damaged"):
+        learner_on("lora-xs").load(folder)
+
+
+def test_another_version_of_the_scheme_is_refused(learner_on, trained):
+    _, folder = trained
+    save_file(load_file(folder / BASIS_FILE), folder / BASIS_FILE, {"basis_version": "2"})
+    with pytest.raises(AdapterError, match="has basis version 2; this lowshot reads 1"):
+        learner_on("lora-xs").load(folder)
+
+
+def test_the_facts_are_small(trained):
+    _, folder = trained
+    per_layer = 4 * 2 + 4 * 4 + PROBES * 4  # singular values in halves, anchors, probes
+    assert (folder / BASIS_FILE).stat().st_size < 15 * per_layer + 600
+
+
+class TestCache:
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("LOWSHOT_CACHE", str(tmp_path))
+        self.path = tmp_path / "lora-xs"
+
+    def counted(self, monkeypatch):
+        calls = []
+
+        def counting(w, rank):
+            calls.append(rank)
+            return basis_of(w, rank)
+
+        monkeypatch.setattr(cache_module, "basis_of", counting)
+        return calls
+
+    def test_a_weight_is_decomposed_once_and_smaller_ranks_are_read(self, monkeypatch):
+        calls = self.counted(monkeypatch)
+        first = cached_basis(weight(), 8)
+        again, smaller = cached_basis(weight(), 8), cached_basis(weight(), 3)
+        assert calls == [8]
+        assert torch.equal(first.left, again.left)
+        assert torch.equal(first.leading(3).right, smaller.right)
+        assert torch.equal(first.leading(3).singular_values, smaller.singular_values)
+
+    def test_a_larger_rank_replaces_the_file(self, monkeypatch):
+        calls = self.counted(monkeypatch)
+        for rank in (3, 8, 5, 8):
+            assert cached_basis(weight(), rank).rank == rank
+        assert calls == [3, 8]
+        assert len(list(self.path.iterdir())) == 1
+
+    def test_another_weight_has_another_file(self):
+        cached_basis(weight(), 4)
+        other = weight()
+        other[0, 0] += 1e-3
+        cached_basis(other, 4)
+        assert len(list(self.path.iterdir())) == 2
+
+    @pytest.mark.parametrize("damage", ["truncated", "flipped", "of another weight", "text"])
+    def test_a_damaged_file_is_computed_again(self, monkeypatch, damage):
+        wanted = cached_basis(weight(), 4)
+        [file] = self.path.iterdir()
+        if damage == "truncated":
+            file.write_bytes(file.read_bytes()[:200])
+        elif damage == "text":
+            file.write_text("not tensors")
+        else:
+            turned = dataclasses.replace(flipped(wanted, 1), anchors=wanted.anchors)
+            other = basis_of(weight(seed=3), 4) if damage == "of another weight" else turned
+            fields = {n: getattr(other, n).contiguous() for n in ("left", "right", "singular_values", "anchors")}
+            save_file(fields, file)
+        calls = self.counted(monkeypatch)
+        assert torch.equal(cached_basis(weight(), 4).left, wanted.left)
+        assert calls == [4]
+
+    def test_a_cache_that_cannot_be_written_costs_time_only(self, monkeypatch, tmp_path):
+        (tmp_path / "file").write_text("in the way")
+        monkeypatch.setenv("LOWSHOT_CACHE", str(tmp_path / "file"))
+        assert torch.equal(cached_basis(weight(), 4).left, basis_of(weight(), 4).left)
+
+
+def test_a_deep_copy_is_the_same_function(learner_on):
+    learner = learner_on("lora-xs")
+    take_steps(learner)
+    twin = copy.deepcopy(learner)
+    assert torch.equal(twin.logits(images()), learner.logits(images()))

@@ -1,0 +1,133 @@
+"""A tiny random model of each family beside ``tiny_clip``, in transformers format, with a tokenizer of its own kind."""
+
+import math
+import string
+
+import pytest
+import torch
+
+CONTEXT = 24
+LETTERS = [*string.ascii_letters, *string.digits, *string.punctuation]
+
+
+def write_model(folder, model_class, config, tokenizer, image_processor):
+    """Weights so large that every part of the model matters, a logit scale of 10 and a bias of -3."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = model_class(config)
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, std=0.3)
+        torch.nn.init.constant_(model.logit_scale, math.log(10))
+        torch.nn.init.constant_(model.logit_bias, -3.0)
+    for part in (model, tokenizer, image_processor):
+        part.save_pretrained(folder)
+    return folder
+
+
+def text_config(tokenizer, **more):
+    return {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 2,
+        "max_position_embeddings": CONTEXT,
+        "vocab_size": len(tokenizer),
+        "projection_size": 24,
+        "bos_token_id": 0,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        **more,
+    }
+
+
+VISION = {"hidden_size": 24, "intermediate_size": 48, "num_attention_heads": 2, "num_hidden_layers": 3}
+
+
+def t5_like_tokenizer():
+    """SigLIP's manners: lower case, no punctuation, prompts end with ``</s>``, which also pads; no attention mask."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = [("<unk>", 0.0), ("</s>", 0.0), ("▁", -2.0), *((letter, -3.0) for letter in LETTERS)]
+    backend = Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=False))
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.Lowercase(), normalizers.Replace(Regex(r"[[:punct:]]"), ""), normalizers.Strip()]
+    )
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token="</s>",
+        pad_token="</s>",
+        unk_token="<unk>",
+        padding_side="right",
+        model_max_length=CONTEXT,
+        model_input_names=["input_ids"],
+    )
+
+
+def gemma_like_tokenizer(tokenizer_class):
+    """Gemma's manners: bytes for unknown characters, prompts end with ``<eos>``, ``<pad>`` pads on the right."""
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁"]
+    tokens = [*special, *LETTERS, *(f"<0x{byte:02X}>" for byte in range(256)), "ca", "cat"]
+    return tokenizer_class(
+        vocab={token: i for i, token in enumerate(tokens)},
+        merges=[("c", "a"), ("ca", "t")],
+        add_bos_token=False,
+        add_eos_token=True,
+        padding_side="right",
+        model_max_length=CONTEXT,
+        model_input_names=["input_ids"],
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_siglip(tmp_path_factory):
+    """Folder of a random SigLIP."""
+    from transformers import SiglipConfig, SiglipImageProcessorPil, SiglipModel
+
+    tokenizer = t5_like_tokenizer()
+    config = SiglipConfig(
+        text_config=text_config(tokenizer), vision_config={**VISION, "image_size": 16, "patch_size": 8}
+    )
+    images = SiglipImageProcessorPil(size={"height": 16, "width": 16})
+    return write_model(tmp_path_factory.mktemp("tiny-siglip"), SiglipModel, config, tokenizer, images)
+
+
+@pytest.fixture(scope="session")
+def tiny_siglip2(tmp_path_factory):
+    """Folder of a random SigLIP 2 of fixed resolution: SigLIP's classes, Gemma's tokenizer."""
+    from transformers import GemmaTokenizer, SiglipConfig, SiglipImageProcessorPil, SiglipModel
+
+    tokenizer = gemma_like_tokenizer(GemmaTokenizer)
+    config = SiglipConfig(
+        text_config=text_config(tokenizer), vision_config={**VISION, "image_size": 16, "patch_size": 8}
+    )
+    images = SiglipImageProcessorPil(size={"height": 16, "width": 16})
+    return write_model(tmp_path_factory.mktemp("tiny-siglip2"), SiglipModel, config, tokenizer, images)
+
+
+@pytest.fixture(scope="session")
+def tiny_naflex(tmp_path_factory):
+    """Folder of a random SigLIP 2 NaFlex: 16 patches of 4 x 4 pixels."""
+    from transformers import Siglip2Config, Siglip2ImageProcessorPil, Siglip2Model, Siglip2Tokenizer
+
+    tokenizer = gemma_like_tokenizer(Siglip2Tokenizer)
+    config = Siglip2Config(
+        text_config=text_config(tokenizer), vision_config={**VISION, "num_patches": 16, "patch_size": 4}
+    )
+    images = Siglip2ImageProcessorPil(patch_size=4, max_num_patches=16)
+    return write_model(tmp_path_factory.mktemp("tiny-naflex"), Siglip2Model, config, tokenizer, images)
+
+
+@pytest.fixture(params=["tiny_clip", "tiny_siglip", "tiny_siglip2", "tiny_naflex"])
+def tiny_model(request):
+    """Folder of a random model, of each family in turn."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["tiny_siglip", "tiny_siglip2", "tiny_naflex"])
+def tiny_sigmoid_model(request):
+    """Folder of a random model trained with the sigmoid loss, of each kind in turn."""
+    return request.getfixturevalue(request.param)
