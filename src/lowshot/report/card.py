@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ..methods import METHODS, display_name
 from ..records import RunRecord
+from .imported_card import imported_card
 from .provenance import commit_text, hardware_text, model_text, versions_text
 from .quantities import duration, images_per_class, percent, share, size
 from .summary import shown_settings
@@ -19,6 +20,8 @@ _FENCE = "```"
 
 def model_card(record: RunRecord) -> str:
     """Markdown with YAML front matter: what the adapter is, how to use it, how it was made, how far to trust it."""
+    if "imported" in record.provenance:
+        return imported_card(record)
     about_record = (_front_matter(record), _title(record), _use(), _making(record), _accuracy(record))
     return "\n".join([*about_record, _limits(), _origin(record)])
 

@@ -1,0 +1,46 @@
+"""The command ``lowshot export``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from .arguments import parse, print_json, warn
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Write a saved adapter in a form that works without lowshot, and check that it computes the same."""
+
+    adapter: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
+    """Folder written by `lowshot fit`."""
+    format: Literal["peft", "merged", "onnx"]
+    """`peft` (an adapter for PEFT), `merged` (a model for transformers) or `onnx` (an image classifier)."""
+    out: Path
+    """Folder for the export; must not exist yet."""
+    model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
+    """Where the adapter's backbone is now, if not where it was: a folder or a Hub id."""
+    json: bool = False
+    """Print `format`, `out`, `files`, `largest_difference` and `notes` as JSON."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Export and say how far it is from the classifier."""
+    parsed = parse(Arguments, "export", arguments)
+    from ..conversion import export
+
+    made = export(parsed.adapter, parsed.out, format=parsed.format, model=parsed.model)
+    if parsed.json:
+        shown = {"adapter": str(parsed.adapter), "out": str(made.folder), "format": made.format}
+        print_json({**shown, "files": made.files, "largest_difference": made.largest_difference, "notes": made.notes})
+        return 0
+    warn(made.notes)
+    print(f"exported {parsed.adapter} to {made.folder}: {', '.join(made.files)}")
+    if made.largest_difference is not None:
+        print(f"largest difference of a probability from the classifier's: {made.largest_difference:.1e}")
+    print(f"how to use it: {made.folder / 'README.md'}")
+    return 0

@@ -1,0 +1,175 @@
+"""CLIP-LoRA's saved adapters (arXiv 2405.18541; ``loralib/utils.py`` of its code), read without trusting them.
+
+The file is a pickle of ``{"weights": {"layer_0": {"q_proj": {"w_lora_A": (r, I), "w_lora_B": (O, r)}, ...}, ...},
+"metadata": {"r", "alpha", "encoder", "params", "position"}}``. Layers are numbered as they were adapted: those of the
+text tower at the position, then those of the vision tower. The update is alpha / sqrt(r) * B A.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from ..config import POSITIONS, Projection
+from ..errors import AdapterError
+
+NAME = "CLIP-LoRA"
+_MODULES: dict[Projection, str] = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "proj"}
+_METADATA = {"r", "alpha", "encoder", "params", "position"}
+_FACTORS = {"w_lora_A", "w_lora_B"}
+_LARGEST_BYTES = 1 << 30  # rank 64 on every projection of ViT-L/14 is 60 MB
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipLora:
+    """One saved adapter."""
+
+    rank: int
+    alpha: float
+    encoder: str
+    """``text``, ``vision`` or ``both``."""
+    projections: tuple[Projection, ...]
+    position: str
+    layers: tuple[Mapping[Projection, tuple[Tensor, Tensor]], ...]
+    """A ``(r, I)`` and B ``(O, r)``, float32, of each projection, by layer: text tower first."""
+
+
+def read_clip_lora(path: Path) -> ClipLora:
+    """Read a file, refusing whatever is not exactly this format.
+
+    Raises:
+        AdapterError: The file is missing, damaged, something else, or an adapter of CLIP-LoRA-XS.
+    """
+    content = _object(path, "the file", _load(path), {"weights", "metadata"})
+    metadata = _object(path, "metadata", content["metadata"], _METADATA)
+    rank, alpha, projections = _numbers(path, metadata)
+    weights = content["weights"]
+    names = [f"layer_{i}" for i in range(len(weights))] if isinstance(weights, dict) else []
+    if not names or set(weights) != set(names):
+        raise _not_this(path, f"weights has {_shown(weights)}; expected layer_0, layer_1, ...")
+    _refuse_lora_xs(path, weights)
+    return ClipLora(
+        rank=rank,
+        alpha=alpha,
+        encoder=_choice(path, metadata, "encoder", ("text", "vision", "both")),
+        projections=projections,
+        position=_choice(path, metadata, "position", POSITIONS),
+        layers=tuple(_layer(path, name, weights[name], projections) for name in names),
+    )
+
+
+def _load(path: Path) -> Any:
+    if not path.is_file():
+        raise AdapterError(f"file {path} {'is a folder' if path.is_dir() else 'does not exist'}; expected a .pt file")
+    try:
+        size = _unpacked_bytes(path)
+        if size > _LARGEST_BYTES:
+            raise AdapterError(f"file {path} holds {size:,} bytes; expected at most {_LARGEST_BYTES:,}")
+        # A pickle may name any function to call; weights_only lets nothing through but tensors and plain containers.
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except AdapterError:
+        raise
+    except Exception as error:  # truncated, no pickle at all, forbidden names: each fails in its own way
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise AdapterError(f"file {path} cannot be read as plain tensors: {said[:200]}") from None
+
+
+def _unpacked_bytes(path: Path) -> int:
+    """Size of the file, or of what it unpacks to: torch's files are zip archives, and zeros pack well."""
+    if not zipfile.is_zipfile(path):
+        return path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        return sum(entry.file_size for entry in archive.infolist())
+
+
+def _object(path: Path, what: str, value: object, keys: set[str]) -> dict[str, Any]:
+    if not isinstance(value, dict) or set(value) != keys:
+        raise _not_this(path, f"{what} has {_shown(value)}; expected {', '.join(sorted(keys))}")
+    return value
+
+
+def _numbers(path: Path, metadata: dict[str, Any]) -> tuple[int, float, tuple[Projection, ...]]:
+    """Rank, alpha and projections."""
+    rank, alpha, params = metadata["r"], metadata["alpha"], metadata["params"]
+    if type(rank) is not int or rank < 1:
+        raise _not_this(path, f"r is {rank!r}; expected a whole number of 1 or more")
+    if type(alpha) not in (int, float) or not (math.isfinite(alpha) and alpha > 0):
+        raise _not_this(path, f"alpha is {alpha!r}; expected a number above 0")
+    known = isinstance(params, list | tuple) and bool(params) and all(isinstance(p, str) for p in params)
+    if not known or not set(params) <= set(_MODULES) or len(set(params)) != len(params):
+        raise _not_this(path, f"params is {params!r}; expected some of {', '.join(_MODULES)}")
+    return rank, float(alpha), tuple(projection for projection in _MODULES if projection in params)
+
+
+def _choice(path: Path, metadata: dict[str, Any], key: str, expected: tuple[str, ...]) -> str:
+    if metadata[key] not in expected:
+        raise _not_this(path, f"{key} is {metadata[key]!r}; expected one of {', '.join(expected)}")
+    return cast(str, metadata[key])
+
+
+def _layer(
+    path: Path, name: str, layer: object, projections: tuple[Projection, ...]
+) -> dict[Projection, tuple[Tensor, Tensor]]:
+    held = _object(path, name, layer, {_MODULES[projection] for projection in projections})
+    factors = {}
+    for projection in projections:
+        module = _MODULES[projection]
+        pair = _object(path, f"{name}.{module}", held[module], _FACTORS)
+        for factor in sorted(_FACTORS):
+            _check_tensor(path, f"{name}.{module}.{factor}", pair[factor])
+        factors[projection] = (pair["w_lora_A"].detach(), pair["w_lora_B"].detach())
+    return factors
+
+
+def _check_tensor(path: Path, name: str, tensor: object) -> None:
+    plain = isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu"
+    # A tensor that is not contiguous can claim a trillion numbers and hold one.
+    if not isinstance(tensor, Tensor) or not plain or not tensor.is_contiguous():
+        raise _not_this(path, f"{name} is a {type(tensor).__name__}; expected a dense tensor")
+    if tensor.dtype != torch.float32 or tensor.ndim != 2:
+        raise _not_this(path, f"{name} is {tuple(tensor.shape)} of {tensor.dtype}; expected a float32 matrix")
+    if not torch.isfinite(tensor).all():
+        raise AdapterError(f"file {path}: {name} holds values that are not finite; train it again")
+
+
+def _refuse_lora_xs(path: Path, weights: dict[str, Any]) -> None:
+    """CLIP-LoRA-XS saves R alone, and q's where k's should be: nobody can restore such an adapter."""
+    layers = [layer for layer in weights.values() if isinstance(layer, dict)]
+    held = [
+        {name: m["w_lora_R"] for name, m in layer.items() if isinstance(m, dict) and "w_lora_R" in m}
+        for layer in layers
+    ]
+    if not any(held):
+        return
+    pairs = [(rs.get("q_proj"), rs.get("k_proj")) for rs in held]
+    lost = all(isinstance(q, Tensor) and isinstance(k, Tensor) and torch.equal(q, k) for q, k in pairs)
+    why = (
+        "its code writes the matrices of q under the name of k (they are equal in every layer here), so that the "
+        "adapter's k matrices were never saved"
+        if lost
+        else "it holds R alone, and the singular vectors that R belongs to were never saved"
+    )
+    raise AdapterError(
+        f"file {path} is an adapter of CLIP-LoRA-XS, which cannot be restored: {why}; train it again with "
+        "lowshot fit --method lora-xs"
+    )
+
+
+def _not_this(path: Path, found: str) -> AdapterError:
+    return AdapterError(f"file {path} is not an adapter that {NAME} saved: {found}")
+
+
+def _shown(value: object) -> str:
+    """A few words on what is there instead."""
+    if not isinstance(value, dict):
+        return f"a {type(value).__name__}"
+    names = [repr(key) if not isinstance(key, str) else key for key in list(value)[:6]]
+    more = f", and {len(value) - 6} more" if len(value) > 6 else ""
+    return f"the keys {', '.join(names)}{more}" if names else "no keys"

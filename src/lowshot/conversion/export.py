@@ -1,0 +1,154 @@
+"""Exporting: write aside, read back by the road its user will take, compare, and only then let it appear."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..adapters import Adapter
+from ..errors import MissingExtraError, RunError, UnknownNameError
+from ..files import canonical_json, folder_written_aside, refuse_existing
+from ..models import Backbone
+from . import merged, onnx_graph, peft_folder
+from .readme import readme
+from .source import Source, as_input, class_probabilities, open_source, trained_model
+
+CLASSES_FILE = "classes.json"
+README_FILE = "README.md"
+TOLERANCE = 1e-4
+"""Largest accepted difference of a probability between the classifier and what was exported."""
+
+
+class Format(Protocol):
+    """What the module of a format has."""
+
+    @property
+    def PACKAGES(self) -> tuple[str, ...]:  # noqa: N802 - a constant of the module
+        """Packages of an extra of the format's name, without which it cannot be written."""
+
+    def write(self, source: Source, backbone: Backbone, adapter: Adapter | None, folder: Path) -> None:
+        """Write the format's own files; the model may be changed.
+
+        Args:
+            source: Where the adapter comes from.
+            backbone: The float32 backbone with the adapter in it.
+            adapter: The adapter; None where nothing was trained.
+            folder: Exists, and is renamed into place by the caller.
+
+        Raises:
+            InputError: The adapter cannot be had in this format.
+        """
+
+    def read_back(self, source: Source, folder: Path) -> NDArray[np.float32] | None:
+        """What the files say of the probes ``(PROBES, C)``, read as their user will; None if that needs a package."""
+
+
+FORMATS: dict[str, Format] = {"peft": peft_folder, "merged": merged, "onnx": onnx_graph}
+"""Format -> its module."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """What was written."""
+
+    folder: Path
+    format: str
+    files: tuple[str, ...]
+    largest_difference: float | None
+    """Of a probability, between the saved classifier and what was read back, over the probes; None if not read."""
+    notes: tuple[str, ...]
+    """What a person should know, one line each."""
+
+
+def export(
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    format: str,  # noqa: A002 - as on the command line
+    model: str | None = None,
+) -> Export:
+    """Write a saved adapter in a form that works without lowshot.
+
+    Args:
+        folder: A saved adapter.
+        out: Folder for the export; must not exist yet. It appears whole and checked, or not at all.
+        format: ``peft``, ``merged`` or ``onnx``.
+        model: Where the adapter's backbone is now, if not where it was: a folder or a Hub id.
+
+    Raises:
+        UnknownNameError: There is no such format.
+        OutputError: ``out`` exists, or cannot be written.
+        MissingExtraError: The format needs a package that is not installed.
+        AdapterError: The adapter cannot be loaded.
+        InputError: The adapter's method cannot be had in this format.
+        RunError: What was written does not compute what the adapter does.
+    """
+    if format not in FORMATS:
+        raise UnknownNameError("format", format, FORMATS)
+    _refuse_missing_packages(format)
+    refuse_existing(Path(out))
+    source = open_source(folder, model)
+    with folder_written_aside(Path(out)) as aside:
+        expected = _write(source, format, aside)
+        found = FORMATS[format].read_back(source, aside)
+        difference = _difference(source, format, expected, found)
+        files = tuple(sorted(path.name for path in aside.iterdir()))
+    return Export(Path(out), format, files, difference, tuple(_notes(source, difference)))
+
+
+def _refuse_missing_packages(name: str) -> None:
+    for package in FORMATS[name].PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, name, f"format {name}")
+
+
+def _write(source: Source, name: str, aside: Path) -> NDArray[np.float32]:
+    """Write all files; returns what the float32 model says of the probes before anything was changed in it."""
+    backbone, adapter = trained_model(source)
+    expected = class_probabilities(backbone, source.prompts, as_input(source.probes))
+    FORMATS[name].write(source, backbone, adapter, aside)
+    classes = {
+        "classes": list(source.record.classes),
+        "template": source.recipe.data.template,
+        "prompts": source.prompts,
+        "image_size": backbone.image_size,
+    }
+    (aside / CLASSES_FILE).write_text(canonical_json(classes), encoding="utf-8")
+    (aside / README_FILE).write_text(readme(source.record, name), encoding="utf-8")
+    return expected
+
+
+def _difference(
+    source: Source, name: str, expected: NDArray[np.float32], found: NDArray[np.float32] | None
+) -> float | None:
+    """Largest difference from the classifier's probabilities; refused where rounding cannot be the reason.
+
+    A classifier computed in bfloat16, or on 8-bit weights, differs from any float32 model by its own rounding. What
+    is exported is then held against the float32 model that it was made from.
+    """
+    if found is None:
+        return None
+    apart = float(np.abs(found - (source.probabilities if source.is_float32 else expected)).max())
+    if not apart <= TOLERANCE:
+        raise RunError(
+            f"the {name} export of {source.folder} gives probabilities up to {apart:.1g} apart from the adapter's; "
+            f"expected at most {TOLERANCE:g}; nothing was written"
+        )
+    return float(np.abs(found - source.probabilities).max())
+
+
+def _notes(source: Source, difference: float | None) -> list[str]:
+    notes = []
+    if source.quantize != "none":
+        notes.append(f"the base was {source.quantize}: the export is float32 and made of that base's rounded values")
+    if not source.is_float32:
+        notes.append("the classifier rounds its arithmetic, the export computes in float32: that is the difference")
+    if difference is None:
+        notes.append("onnxruntime is not installed: the export was not compared with the classifier")
+    return notes

@@ -1,0 +1,227 @@
+"""Importing: a foreign adapter becomes a lowshot adapter folder, which loads, evaluates and exports like any other."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..adapters import Adapter, adapter_bytes, layers_at
+from ..adapters.checkpoint import TENSORS_FILE, serialized
+from ..classifier import CARD_FILE, RECORD_FILE
+from ..config import DataConfig, Recipe
+from ..data import Examples, Task, class_prompts
+from ..errors import AdapterError, DataError
+from ..files import canonical_json, folder_written_aside, refuse_existing
+from ..models import Backbone, Tower, load_backbone
+from ..records import RunRecord, provenance
+from ..report.card import model_card
+from ..training.placing import adapt
+from .clip_lora import NAME, ClipLora, read_clip_lora
+from .source import as_input, class_probabilities, probe_images
+
+_UNKNOWN_TASK = "unknown"
+
+
+def import_clip_lora(
+    file: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    model: str,
+    classes: str | os.PathLike[str],
+    template: str = DataConfig.template,
+) -> RunRecord:
+    """Turn an adapter that CLIP-LoRA saved into one that ``FewShotClassifier.from_pretrained`` and PEFT load.
+
+    Args:
+        file: A ``.pt`` file that its ``save_lora`` wrote. It is read without running anything in it.
+        out: Folder for the adapter; must not exist yet.
+        model: The backbone it was trained on, in transformers format: the file does not say which.
+        classes: Text file, UTF-8, one class name per line in the order of the labels.
+        template: Prompt it was trained with; ``{}`` stands for the class name.
+
+    Returns:
+        The record. What the file does not say is zero or absent in it, never made up.
+
+    Raises:
+        OutputError: ``out`` exists, or cannot be written.
+        AdapterError: The file is not such an adapter, or does not fit the backbone.
+        DataError: The class names cannot be used.
+        InputError: The backbone or the template cannot be used.
+    """
+    file, out = Path(file), Path(out)
+    refuse_existing(out)
+    names = read_class_names(Path(classes))
+    saved = read_clip_lora(file)
+    recipe = Recipe().replace(model=model, template=template, device="cpu")
+    backbone = load_backbone(model)
+    recipe, adapter, tensors = _adapter(file, saved, recipe, backbone)
+    with folder_written_aside(out) as aside:
+        adapter.save(aside, backbone.identity.id)
+        (aside / TENSORS_FILE).write_bytes(serialized(tensors))
+        adapter.load(aside)
+        _refuse_overflow(file, backbone, class_prompts(names, template))
+        record = _record(file, names, recipe, backbone, adapter)
+        (aside / RECORD_FILE).write_text(canonical_json(record.to_dict()), encoding="utf-8")
+        (aside / CARD_FILE).write_text(model_card(record), encoding="utf-8")
+    return record
+
+
+def _adapter(
+    file: Path, saved: ClipLora, recipe: Recipe, backbone: Backbone
+) -> tuple[Recipe, Adapter, dict[str, Tensor]]:
+    """The recipe completed, an adapter of that recipe in the backbone, and the tensors it shall hold."""
+    layers = _layers(file, saved, backbone)
+    recipe = recipe.replace(**_settings(saved, layers, backbone))
+    adapter = adapt(backbone, recipe)
+    return recipe, adapter, _tensors(file, saved, layers, backbone, adapter)
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Class names of a text file, one per line, UTF-8.
+
+    Raises:
+        DataError: There is no such file, it is no text, has a line without a name, or names that make one prompt.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"classes file {path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"classes file {path} cannot be read as UTF-8 text: {error}") from None
+    lines = [line.strip() for line in text.rstrip().split("\n")]
+    if "" in lines and lines != [""]:
+        raise DataError(f"classes file {path} has no name in line {lines.index('') + 1}; expected one name per line")
+    names = tuple(line for line in lines if line)
+    nothing = Examples((), np.empty(0, dtype=np.int64), ())
+    Task(f"classes file {path}", names, nothing)  # the rules for class names are a task's
+    return names
+
+
+def _layers(file: Path, saved: ClipLora, backbone: Backbone) -> dict[Tower, tuple[int, ...]]:
+    """Which layers of which tower the file's are, in its order.
+
+    Raises:
+        AdapterError: There are more or fewer than the position has in this backbone.
+    """
+    both: tuple[Tower, ...] = ("text", "vision")
+    towers = [tower for tower in both if saved.encoder in ("both", tower)]
+    readings = [_readings(tower, saved.position, backbone.depths[tower]) for tower in towers]
+    for reading in itertools.product(*readings):
+        if sum(map(len, reading)) == len(saved.layers):
+            return dict(zip(towers, reading, strict=True))
+    expected = " and ".join(
+        f"{len(options[0])} of the {tower} tower" for tower, options in zip(towers, readings, strict=True)
+    )
+    raise AdapterError(
+        f"file {file} has {len(saved.layers)} layers, but {backbone.identity.id} has {expected} at position "
+        f"{saved.position}; give the backbone it was trained on with --model"
+    )
+
+
+def _readings(tower: Tower, position: str, depth: int) -> list[tuple[int, ...]]:
+    """What a position may mean in a tower of this depth.
+
+    CLIP-LoRA lists the layers of ViT-L/14's 24 by hand: ``all`` are the first 21, and other names mean the layers
+    that they mean for a depth of 12. Its ``top3`` does not exist there.
+    """
+    readings = [layers_at(position, depth)]
+    if tower == "vision" and depth == 24:
+        readings.append(tuple(range(21)) if position == "all" else layers_at(position, 12))
+    return readings
+
+
+def _settings(saved: ClipLora, layers: Mapping[Tower, tuple[int, ...]], backbone: Backbone) -> dict[str, object]:
+    return {
+        "method": "lora",
+        "rank": saved.rank,
+        "alpha": saved.alpha,
+        "scaling": "sqrt-rank",
+        "encoder": saved.encoder,
+        "projections": saved.projections,
+        "position": _position(saved.position, layers, backbone),
+    }
+
+
+def _position(position: str, layers: Mapping[Tower, tuple[int, ...]], backbone: Backbone) -> str:
+    """The recipe's position: the same name, a list of layers, or a name that has more layers, whose update is zero."""
+    named = {tower: layers_at(position, backbone.depths[tower]) for tower in layers}
+    if named != dict(layers) and len(set(layers.values())) == 1:
+        return ",".join(map(str, next(iter(layers.values()))))
+    return position
+
+
+def _tensors(
+    file: Path,
+    saved: ClipLora,
+    layers: Mapping[Tower, tuple[int, ...]],
+    backbone: Backbone,
+    adapter: Adapter,
+) -> dict[str, Tensor]:
+    """The file's factors by PEFT's names; zero where the recipe has a layer that the file leaves out.
+
+    Raises:
+        AdapterError: A factor has another shape than its layer needs.
+    """
+    tensors = {name: torch.zeros_like(tensor) for name, tensor in adapter.tensors().items()}
+    places = [(tower, layer) for tower, chosen in layers.items() for layer in chosen]
+    for number, ((tower, layer), factors) in enumerate(zip(places, saved.layers, strict=True)):
+        for projection, pair in factors.items():
+            module = backbone.module_name(tower, layer, projection)
+            for factor, tensor in zip(("lora_A", "lora_B"), pair, strict=True):
+                name = f"base_model.model.{module}.{factor}.weight"
+                if tensor.shape != tensors[name].shape:
+                    raise AdapterError(
+                        f"file {file}: w_{factor} of {projection} in layer_{number} is {tuple(tensor.shape)}, but "
+                        f"{module} of {backbone.identity.id} needs {tuple(tensors[name].shape)}; give the backbone it "
+                        "was trained on with --model"
+                    )
+                tensors[name] = tensor
+    return tensors
+
+
+def _refuse_overflow(file: Path, backbone: Backbone, prompts: list[str]) -> None:
+    """Finite weights can still be so large that nothing comes out."""
+    images = as_input(probe_images(backbone.image_size)[:1])
+    if not np.isfinite(class_probabilities(backbone, prompts, images)).all():
+        raise AdapterError(f"file {file} gives probabilities that are not finite: its training has diverged")
+
+
+def _record(file: Path, names: tuple[str, ...], recipe: Recipe, backbone: Backbone, adapter: Adapter) -> RunRecord:
+    origin = {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "format": NAME}
+    return RunRecord(
+        task=_UNKNOWN_TASK,
+        method="lora",
+        quantize="none",
+        shots=0,
+        seed=0,
+        recipe=_known(recipe, backbone.identity.id),
+        classes=names,
+        model=dataclasses.asdict(backbone.identity),
+        draw=(),
+        trainable_parameters=sum(p.numel() for p in adapter.parameters()),
+        total_parameters=backbone.parameters,
+        adapter_bytes=adapter_bytes(adapter),
+        steps=0,
+        train_seconds=0.0,
+        peak_memory_bytes=0,
+        provenance={**provenance(), "imported": origin},
+    )
+
+
+def _known(recipe: Recipe, model: str) -> dict[str, dict[str, object]]:
+    """The settings that the file or the user gave; what is left out is unknown, and training is left out whole."""
+    known = {
+        "model": {"model": model, "quantize": "none"},
+        "method": ("method", "encoder", "projections", "position", "rank", "alpha", "scaling"),
+        "data": ("template",),
+    }
+    whole = recipe.to_dict()
+    return {s: dict(keys) if isinstance(keys, dict) else {k: whole[s][k] for k in keys} for s, keys in known.items()}

@@ -1,0 +1,73 @@
+"""Format ``peft``: a folder that ``peft.PeftModel.from_pretrained`` loads onto the backbone, without lowshot.
+
+LoRA-XS becomes LoRA, exactly and without another decomposition: with h = W x + scaling * U R diag(S) V^T x (arXiv
+2405.17604, equation 2) lora_A is diag(S) V^T and lora_B is U R. The other methods' files are PEFT's already.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from torch import Tensor
+
+from ..adapters import Adapter
+from ..adapters.adapter import CONFIG_FILE
+from ..adapters.checkpoint import TENSORS_FILE, serialized
+from ..errors import InputError
+from ..files import canonical_json, read_json_object
+from ..models import Backbone, load_backbone, round_to
+from ..randomness import seeded
+from .source import Source, as_input, class_probabilities
+
+PACKAGES = ()
+_NOT_IN_PEFT = {
+    "zero-shot": "nothing was trained",
+    "layernorm": "it trains parameters the model has, and PEFT adds none for them",
+    "bitfit": "it trains parameters the model has, and PEFT adds none for them",
+    "full": "it trains all weights of the model",
+}
+
+
+def write(source: Source, backbone: Backbone, adapter: Adapter | None, folder: Path) -> None:  # noqa: ARG001
+    """Write PEFT's two files: those of the adapter as they are, or for LoRA-XS those of the same update as LoRA.
+
+    Raises:
+        InputError: PEFT has no adapter for this method; ``merged`` can have it.
+    """
+    method = source.record.method
+    if adapter is None or method in _NOT_IN_PEFT:
+        why = _NOT_IN_PEFT.get(method, "it has no adapter")
+        raise InputError(f"method {method} cannot be had in format peft: {why}; use --format merged")
+    if method != "lora-xs":
+        for name in (CONFIG_FILE, TENSORS_FILE):
+            (folder / name).write_bytes((source.folder / name).read_bytes())
+        return
+    config = {**read_json_object(source.folder / CONFIG_FILE), "peft_type": "LORA"}
+    (folder / CONFIG_FILE).write_text(canonical_json(config), encoding="utf-8")
+    (folder / TENSORS_FILE).write_bytes(serialized(_factors(adapter)))
+
+
+def _factors(adapter: Adapter) -> dict[str, Tensor]:
+    """``lora_A`` ``(R, I)`` and ``lora_B`` ``(O, R)`` of every adapted layer, by the names PEFT saves them under."""
+    tensors = {}
+    for name, layer in adapter.model.named_modules():
+        if isinstance(layer, LoraLayer):
+            for factor in ("lora_A", "lora_B"):
+                tensors[f"{name}.{factor}.weight"] = getattr(layer, factor)["default"].weight.detach()
+    return tensors
+
+
+def read_back(source: Source, folder: Path) -> NDArray[np.float32]:
+    """What PEFT alone makes of the folder, on the base that the adapter was trained on, of the probes ``(N, C)``."""
+    backbone = load_backbone(source.recipe.model.model)
+    round_to(backbone.model, backbone.encoder_linears(), source.recipe.model.quantize)
+    with seeded(0), warnings.catch_warnings():
+        # transformers warns of an attribute that it renamed itself and that PEFT reads.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        PeftModel.from_pretrained(backbone.model, folder).eval()  # the layers are replaced in the backbone's model
+    return class_probabilities(backbone, source.prompts, as_input(source.probes))

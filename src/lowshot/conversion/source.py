@@ -1,0 +1,140 @@
+"""The adapter that is exported: opened strictly, as the float32 model that was trained, with probes to compare by."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..adapters import Adapter
+from ..classifier import saved_adapter
+from ..config import Recipe
+from ..data import class_prompts
+from ..errors import InputError
+from ..methods import method_spec
+from ..models import Backbone, compute_type, load_backbone, load_structure, round_to
+from ..records import RunRecord
+from ..training.placing import adapt
+
+PROBES = 8
+"""Made-up images by which an export is compared with the classifier it was made from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A saved adapter, and what its classifier says of the probes."""
+
+    folder: Path
+    record: RunRecord
+    recipe: Recipe
+    """The record's, but for where the backbone is now; on the CPU."""
+    probes: NDArray[np.uint8]
+    """Images ``(PROBES, S, S, 3)``; S is the side the backbone takes, so that nothing resizes them."""
+    probabilities: NDArray[np.float32]
+    """``(PROBES, C)``, as ``FewShotClassifier.predict_proba`` gives them."""
+
+    @property
+    def prompts(self) -> list[str]:
+        """One prompt per class, in the order of the classes."""
+        return class_prompts(self.record.classes, self.recipe.data.template)
+
+    @property
+    def quantize(self) -> str:
+        """Precision of the base that the adapter was trained on."""
+        return self.recipe.model.quantize
+
+    @property
+    def is_float32(self) -> bool:
+        """Whether the classifier itself is computed in float32 on full-precision weights, as every export is."""
+        model = self.recipe.model
+        return model.quantize == "none" and compute_type(model.quantize, model.precision) == torch.float32
+
+
+def open_source(folder: str | os.PathLike[str], model: str | None = None) -> Source:
+    """Load an adapter as strictly as for prediction, and let it say what it thinks of the probes.
+
+    Args:
+        folder: What ``save_pretrained`` wrote.
+        model: Where its backbone is now, if not where it was.
+
+    Raises:
+        AdapterError: The folder is incomplete, damaged, or belongs to another backbone.
+        InputError: The method changes no weights of the backbone, so that there is nothing to export.
+    """
+    classifier = saved_adapter(folder, model=model, device="cpu")
+    _refuse_other_kinds(classifier.recipe.method.method)
+    probes = probe_images(load_structure(classifier.recipe.model.model).image_size)
+    return Source(
+        folder=Path(folder),
+        record=classifier.record_,
+        recipe=classifier.recipe,
+        probes=probes,
+        probabilities=classifier.predict_proba(list(probes)),
+    )
+
+
+def _refuse_other_kinds(method: str) -> None:
+    if method_spec(method).kind != "weights" and method != "zero-shot":
+        raise InputError(
+            f"method {method} classifies by more than the backbone's weights and class prompts; expected a method "
+            "that trains weights, or zero-shot (lowshot methods lists them)"
+        )
+
+
+def trained_model(source: Source) -> tuple[Backbone, Adapter | None]:
+    """The function that was trained, in plain float32 layers; on a quantised base they hold its rounded values.
+
+    Returns:
+        The backbone with the adapter in it, and the adapter (None where nothing was trained).
+    """
+    backbone = load_backbone(source.recipe.model.model)
+    if method_spec(source.recipe.method.method).kind != "weights":
+        round_to(backbone.model, backbone.encoder_linears(), source.recipe.model.quantize)
+        return backbone, None
+    adapter = adapt(backbone, source.recipe, rounded=True)
+    adapter.load(source.folder)
+    return backbone, adapter
+
+
+def merge(backbone: Backbone, adapter: Adapter | None) -> None:
+    """Bring the adapter into the backbone's weights, in place.
+
+    Raises:
+        InputError: The method cannot be merged.
+    """
+    if adapter is not None:
+        merged = adapter.merge()
+        assert merged is backbone.model
+
+
+def probe_images(size: int) -> NDArray[np.uint8]:
+    """Images ``(PROBES, size, size, 3)``, the same on every machine: waves of several lengths and noise upon them."""
+    generator = np.random.default_rng(0)
+    rows, columns = np.mgrid[:size, :size] / size
+    images = []
+    for number in range(PROBES):
+        phases = generator.uniform(0, 2 * np.pi, 3)
+        wave = np.cos(np.pi * (number + 1) * (rows * generator.normal() + columns)[..., None] + phases)
+        noise = generator.uniform(-1, 1, wave.shape)
+        images.append(np.clip(127.5 + 90 * wave + 6 * number * noise, 0, 255).astype(np.uint8))
+    return np.stack(images)
+
+
+def as_input(images: NDArray[np.uint8]) -> Tensor:
+    """Bytes ``(N, S, S, 3)`` to what towers take: ``(N, 3, S, S)``, float32 in [0, 1]."""
+    return torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2).contiguous() / 255.0
+
+
+@torch.no_grad()
+def class_probabilities(backbone: Backbone, prompts: Sequence[str], images: Tensor) -> NDArray[np.float32]:
+    """Softmax over cosine similarities ``(N, C)`` of images ``(N, 3, S, S)`` in [0, 1] and prompts."""
+    classes = backbone.encode_prompts(backbone.tokenize(prompts))
+    scores = backbone.logits(backbone.encode_images(images), classes)
+    found: NDArray[np.float32] = torch.softmax(scores, dim=-1).numpy()
+    return found

@@ -1,0 +1,78 @@
+"""``lowshot export`` as a user meets it."""
+
+import json
+
+import pytest
+
+from lowshot import FewShotClassifier
+from lowshot.cli import main
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command in this process: exit status, standard output, standard error."""
+
+    def run(*arguments):
+        status = main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory):
+    """One shot of each digit, two steps."""
+    folder = tmp_path_factory.mktemp("cli") / "adapter"
+    classifier = FewShotClassifier(method="lora-xs", base_steps=1, steps_per_shot=1)
+    classifier.fit("digits", shots=1).save_pretrained(folder)
+    return folder
+
+
+def test_it_says_what_was_written_and_how_far_it_is_from_the_classifier(run, adapter, tmp_path):
+    status, out, err = run("export", adapter, "--format", "peft", "--out", tmp_path / "out")
+    assert (status, err) == (0, "")
+    files = "README.md, adapter_config.json, adapter_model.safetensors, classes.json"
+    assert f"exported {adapter} to {tmp_path / 'out'}: {files}\n" in out
+    difference = float(out.partition("classifier's: ")[2].split()[0])
+    assert 0 <= difference < 1e-4
+    assert str(tmp_path / "out" / "README.md") in out
+
+
+def test_json_has_the_same(run, adapter, tmp_path):
+    status, out, err = run("export", adapter, "--format", "merged", "--out", tmp_path / "out", "--json")
+    assert (status, err) == (0, "")
+    said = json.loads(out)
+    assert said["largest_difference"] < 1e-4
+    assert set(said) == {"adapter", "out", "format", "files", "largest_difference", "notes"}
+    assert said["files"] == sorted(path.name for path in (tmp_path / "out").iterdir())
+
+
+def test_onnx_is_written_without_a_word_on_standard_error(run, adapter, tmp_path):
+    status, out, err = run("export", adapter, "--format", "onnx", "--out", tmp_path / "out")
+    assert (status, err) == (0, "")
+    assert "model.onnx" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "Missing from lowshot export"),
+        (["{adapter}", "--out", "{tmp}/x"], "--format"),
+        (["{adapter}", "--format", "tflite", "--out", "{tmp}/x"], "invalid choice 'tflite'"),
+        (["{tmp}/none", "--format", "peft", "--out", "{tmp}/x"], "none does not exist"),
+        (["{tmp}", "--format", "peft", "--out", "{tmp}/x"], "holds no adapter"),
+        (["{adapter}", "--format", "peft", "--out", "{adapter}"], "already exists"),
+        (["{adapter}", "--format", "peft", "--out", "/proc/x"], "cannot be made"),
+        (["{adapter}", "--format", "peft", "--out", "{tmp}/x", "--model", "{tmp}/no"], "there is no such folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_gives_one_clear_line_and_status_2(run, adapter, tmp_path, arguments, said):
+    given = [argument.replace("{tmp}", str(tmp_path)).replace("{adapter}", str(adapter)) for argument in arguments]
+    status, out, err = run("export", *given)
+    assert (status, out) == (2, "")
+    assert err.startswith("lowshot: error: ")
+    assert said in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,305 @@
+"""What is exported computes what the classifier does, without lowshot."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+
+from lowshot import FewShotClassifier
+from lowshot.conversion import FORMATS, export, onnx_graph, peft_folder
+from lowshot.errors import InputError, MissingExtraError, OutputError, RunError, UnknownNameError
+from lowshot.methods import METHODS
+
+from .conftest import CLASSES, PEFT_OPTIONS, pictures
+
+WEIGHT_METHODS = [*(name for name, spec in METHODS.items() if spec.kind == "weights"), *PEFT_OPTIONS]
+NOT_ON_NF4 = ("full", "peft:oft")  # one trains the weights themselves, for the other PEFT has no 4-bit layer
+ON_BASES = [(m, "none") for m in WEIGHT_METHODS] + [(m, "nf4") for m in WEIGHT_METHODS if m not in NOT_ON_NF4]
+TOLERANCE = 1e-4
+
+on_every_base = pytest.mark.parametrize(("method", "quantize"), ON_BASES)
+every_format = pytest.mark.parametrize("name", ["peft", "merged", "onnx"])
+
+
+def classes_of(folder):
+    return json.loads((folder / "classes.json").read_text(encoding="utf-8"))
+
+
+@torch.no_grad()
+def probabilities(model, files, prompts, images):
+    """By transformers alone: its tokenizer with prompts padded in full, its image processor, its logits."""
+    tokens = AutoTokenizer.from_pretrained(files)(prompts, padding="max_length", return_tensors="pt")
+    processor = AutoImageProcessor.from_pretrained(files, backend="pil")
+    pixels = processor([Image.fromarray(image) for image in images], return_tensors="pt")
+    return model.eval()(**tokens, **pixels).logits_per_image.softmax(-1).numpy()
+
+
+def with_peft(model, folder):
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        return PeftModel.from_pretrained(model, folder)
+
+
+def apart(found, expected):
+    return np.abs(found - expected).max()
+
+
+@on_every_base
+def test_a_merged_model_is_the_classifier_in_transformers_alone(exported, method, quantize):
+    made, classifier = exported("merged", method, quantize)
+    images = pictures(5, seed=4)
+    expected = classifier.predict_proba(images)
+    model = AutoModel.from_pretrained(made.folder)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    found = probabilities(model, made.folder, classes_of(made.folder)["prompts"], images)
+    assert apart(found, expected) < TOLERANCE
+    assert made.largest_difference < TOLERANCE
+
+
+@on_every_base
+def test_training_changed_what_is_exported(saved, tiny_clip, method, quantize):
+    """Without this the comparisons would pass on exports that have lost the adapter."""
+    _, classifier = saved(method, quantize)
+    plain = FewShotClassifier(str(tiny_clip), method="zero-shot", quantize=quantize, precision="fp32")
+    plain.fit(pictures(6), [*CLASSES, *CLASSES])
+    images = pictures(5, seed=4)
+    assert plain.classes_.tolist() == classifier.classes_.tolist()
+    assert apart(plain.predict_proba(images), classifier.predict_proba(images)) > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("method", ["lora", "lora-xs", "dora", "peft:oft"])
+def test_a_peft_folder_is_the_classifier_in_peft_alone(exported, tiny_clip, method):
+    made, classifier = exported("peft", method)
+    images = pictures(5, seed=4)
+    model = with_peft(AutoModel.from_pretrained(tiny_clip), made.folder)
+    found = probabilities(model, tiny_clip, classes_of(made.folder)["prompts"], images)
+    assert apart(found, classifier.predict_proba(images)) < TOLERANCE
+    assert made.largest_difference < TOLERANCE
+    config = json.loads((made.folder / "adapter_config.json").read_text())
+    assert config["peft_type"] in ("LORA", "OFT")
+    assert config["base_model_name_or_path"] == classifier.record_.model["id"]
+
+
+def test_a_peft_folder_of_a_quantised_base_is_checked_on_that_base(saved, tmp_path):
+    made = export(saved("lora-xs", "nf4")[0], tmp_path / "out", format="peft")
+    assert made.largest_difference < TOLERANCE
+    assert any("nf4" in note for note in made.notes)
+    assert "quantised to nf4" in (made.folder / "README.md").read_text()
+
+
+def test_lora_xs_becomes_lora_without_another_decomposition(saved, tmp_path):
+    """The update of every layer is scaling * lora_B @ lora_A, to the last bits of float32."""
+    from safetensors.torch import load_file
+
+    adapter, _ = saved("lora-xs", scaling="rank", alpha=3.0)
+    made = export(adapter, tmp_path / "out", format="peft")
+    tensors = load_file(made.folder / "adapter_model.safetensors")
+    learner = FewShotClassifier.from_pretrained(adapter)._fitted[1]
+    layers = {n: m for n, m in learner.adapter.model.named_modules() if hasattr(m, "lora_A") and "default" in m.lora_A}
+    assert len(tensors) == 2 * len(layers) == 2 * 15
+    for name, layer in layers.items():
+        basis, r = layer.basis(4), layer.lora_B["default"].R.detach()
+        update = 3.0 / 4 * basis.left.T @ r @ basis.right
+        exported = 3.0 / 4 * tensors[f"{name}.lora_B.weight"] @ tensors[f"{name}.lora_A.weight"]
+        torch.testing.assert_close(exported, update, atol=1e-6, rtol=1e-5)
+    config = json.loads((made.folder / "adapter_config.json").read_text())
+    assert (config["use_rslora"], config["lora_alpha"], config["r"]) == (False, 3.0, 4)
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "peft:oft"])
+def test_files_that_are_pefts_already_are_left_as_they_are(saved, exported, method):
+    adapter, (made, _) = saved(method)[0], exported("peft", method)
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (made.folder / file).read_bytes() == (adapter / file).read_bytes()
+
+
+@pytest.mark.parametrize("method", ["layernorm", "bitfit", "full", "zero-shot"])
+def test_methods_without_a_peft_adapter_are_sent_to_merged(saved, tmp_path, method):
+    with pytest.raises(InputError, match=f"method {method} cannot be had in format peft: .*use --format merged"):
+        export(saved(method)[0], tmp_path / "out", format="peft")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_is_the_classifier_in_onnxruntime_alone(exported):
+    import onnxruntime
+
+    made, classifier = exported("onnx", "lora-xs")
+    assert made.largest_difference < TOLERANCE
+    session = onnxruntime.InferenceSession(made.folder / "model.onnx", providers=["CPUExecutionProvider"])
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == classifier.classes_.tolist()
+    assert [(i.name, i.shape[1:]) for i in session.get_inputs()] == [("images", [3, 16, 16])]
+    for count in (1, 2, 7):
+        images = pictures(count, seed=count)
+        inputs = np.stack(images).transpose(0, 3, 1, 2).astype(np.float32) / 255
+        (found,) = session.run(["probabilities"], {"images": inputs})
+        assert apart(found, classifier.predict_proba(images)) < TOLERANCE
+
+
+def test_a_graph_keeps_no_trace_of_the_machine(exported):
+    content = (exported("onnx", "lora-xs")[0].folder / "model.onnx").read_bytes()
+    assert b"stack_trace" not in content
+    assert b".py" not in content
+
+
+def test_weights_too_large_for_one_file_lie_beside_the_graph(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr("lowshot.conversion.onnx_graph.LARGEST_SINGLE_FILE_BYTES", 0)
+    made = export(saved("lora")[0], tmp_path / "out", format="onnx")
+    assert made.files == ("README.md", "classes.json", "model.onnx", "model.onnx.data")
+    assert made.largest_difference < TOLERANCE
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
+def test_a_missing_package_is_named_before_anything_is_loaded(tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=rf"package {package}: pip install 'lowshot\[onnx\]'"):
+        export(tmp_path / "no such adapter", tmp_path / "out", format="onnx")
+
+
+def test_without_onnxruntime_the_graph_is_written_and_called_unchecked(saved, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(onnx_graph, "write", lambda *given: None)
+    made = export(saved("lora")[0], tmp_path / "out", format="onnx")
+    assert made.largest_difference is None
+    assert any("not compared" in note for note in made.notes)
+
+
+def test_zero_shot_can_be_merged(exported):
+    made, classifier = exported("merged", "zero-shot", "nf4")
+    images = pictures(5, seed=4)
+    model = AutoModel.from_pretrained(made.folder)
+    found = probabilities(model, made.folder, classes_of(made.folder)["prompts"], images)
+    assert apart(found, classifier.predict_proba(images)) < TOLERANCE
+
+
+def test_a_classifier_in_bfloat16_gives_its_float32_function_and_says_so(saved, tmp_path):
+    adapter, _ = saved("lora", "nf4", precision="auto")
+    made = export(adapter, tmp_path / "out", format="merged")
+    assert TOLERANCE < made.largest_difference < 0.3
+    assert any("rounds its arithmetic" in note for note in made.notes)
+
+
+@every_format
+def test_the_same_adapter_gives_the_same_bytes(saved, exported, tmp_path, name):
+    one = exported(name, "lora-xs")[0]
+    two = export(saved("lora-xs", "none")[0], tmp_path / "two", format=name)
+    assert one.files == two.files == tuple(sorted(path.name for path in one.folder.iterdir()))
+    for file in one.files:
+        assert (one.folder / file).read_bytes() == (two.folder / file).read_bytes(), file
+
+
+@every_format
+def test_classes_travel_along(exported, name):
+    made, classifier = exported(name, "lora-xs")
+    assert classes_of(made.folder) == {
+        "classes": classifier.classes_.tolist(),
+        "image_size": 16,
+        "prompts": ["a photo of a grey cat.", "a photo of a owl.", "a photo of a small dog."],
+        "template": "a photo of a {}.",
+    }
+
+
+def test_a_template_with_other_braces_is_taken_as_it_is(saved, tmp_path):
+    made = export(saved("lora", template="{a} sketch, {} of it")[0], tmp_path / "out", format="peft")
+    assert classes_of(made.folder)["prompts"][0] == "{a} sketch, grey cat of it"
+
+
+def test_an_export_that_computes_something_else_does_not_appear(saved, tmp_path, monkeypatch):
+    original = peft_folder.read_back
+    monkeypatch.setattr(peft_folder, "read_back", lambda *given: original(*given)[:, ::-1])
+    with pytest.raises(RunError, match=r"the peft export of .* apart from the adapter's"):
+        export(saved("lora")[0], tmp_path / "out", format="peft")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_output_is_refused_before_anything_is_loaded(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "kept").write_text("x")
+    with pytest.raises(OutputError, match="already exists"):
+        export(tmp_path / "no such adapter", tmp_path / "out", format="peft")
+    assert (tmp_path / "out" / "kept").read_text() == "x"
+
+
+def test_an_unknown_format_is_named(tmp_path):
+    with pytest.raises(UnknownNameError, match="unknown format 'onx'; did you mean onnx"):
+        export(tmp_path, tmp_path / "out", format="onx")
+
+
+def test_a_moved_backbone_is_given_by_name(saved, tmp_path, tiny_clip):
+    moved = tmp_path / "moved"
+    shutil.copytree(tiny_clip, moved)
+    adapter, classifier = saved("lora-xs", model=moved)
+    shutil.move(moved, tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="no such folder"):
+        export(adapter, tmp_path / "out", format="peft")
+    made = export(adapter, tmp_path / "out", format="peft", model=str(tmp_path / "elsewhere"))
+    config = json.loads((made.folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == classifier.record_.model["id"] == str(moved)
+    assert "elsewhere" not in "".join(path.read_text() for path in made.folder.glob("*.[mj]*"))
+
+
+def lines_of(readme):
+    """The README's own program, for this folder and this image."""
+    (program,) = re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
+    return program.replace("path/to/this/folder", str(readme.parent))
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """An adapter of the built-in model, and one image that it knows for certain."""
+    from lowshot.data import builtin_task
+
+    folder = tmp_path_factory.mktemp("digits")
+    classifier = FewShotClassifier(method="lora-xs").fit("digits", shots=1)
+    classifier.save_pretrained(folder / "adapter")
+    test = builtin_task("digits").test
+    rows = classifier.predict_proba([test.images[i] for i in range(40)])
+    sure = int(rows.max(1).argmax())
+    Image.fromarray(test.images[sure]).resize((32, 32), Image.Resampling.BICUBIC).save(folder / "image.png")
+    return folder, classifier
+
+
+def test_the_readmes_lines_work_in_a_process_without_lowshot(digits, tmp_path):
+    folder, classifier = digits
+    programs = {n: lines_of(export(folder / "adapter", tmp_path / n, format=n).folder / "README.md") for n in FORMATS}
+    programs["peft"] += "print(*probabilities.tolist())\n"
+    programs["onnx"] += "print(*probabilities)\n"
+    whole = "".join(f"print('==')\n{program}" for program in programs.values())
+    whole += "import sys\nassert not any(name.split('.')[0] == 'lowshot' for name in sys.modules)\n"
+    done = subprocess.run([sys.executable, "-c", whole], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    said = dict(zip(programs, (part.split("\n") for part in done.stdout.split("==\n")[1:]), strict=True))
+
+    expected = classifier.predict_proba([folder / "image.png"])[0]
+    best = classifier.classes_[expected.argmax()]
+    assert (said["peft"][0], said["onnx"][0]) == (best, best)
+    for name in ("peft", "onnx"):
+        assert apart(np.array(said[name][1].split(), dtype=float), expected) < TOLERANCE, name
+    scores = dict(line.rsplit(" ", 1) for line in said["merged"] if line)
+    assert next(iter(scores)) == best
+    assert apart(np.array([scores[c] for c in classifier.classes_], dtype=float), expected) < TOLERANCE
+
+
+def test_a_siglip_is_exported_like_a_clip(saved, tmp_path, tiny_siglip):
+    adapter, classifier = saved("lora-xs", model=tiny_siglip)
+    images = pictures(5, seed=4)
+    for name in ("peft", "merged", "onnx"):
+        assert export(adapter, tmp_path / name, format=name).largest_difference < TOLERANCE, name
+    model = AutoModel.from_pretrained(tmp_path / "merged")
+    found = probabilities(model, tmp_path / "merged", classes_of(tmp_path / "merged")["prompts"], images)
+    assert apart(found, classifier.predict_proba(images)) < TOLERANCE
+
+
+def test_what_torch_cannot_express_as_a_graph_is_sent_to_merged(saved, tmp_path, tiny_naflex):
+    adapter, _ = saved("lora", model=tiny_naflex)
+    with pytest.raises(InputError, match=r"cannot be had in format onnx: .*use --format merged"):
+        export(adapter, tmp_path / "out", format="onnx")
+    assert export(adapter, tmp_path / "out", format="merged").largest_difference < TOLERANCE
