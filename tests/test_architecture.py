@@ -23,8 +23,10 @@ MAY_IMPORT = {
     "evaluation": LEAVES | {"data", "training"},
     "report": LEAVES,
     "classifier": LEAVES | {"data", "models", "training", "evaluation", "report"},
+    "conversion": LEAVES | {"data", "models", "adapters", "training", "report", "classifier"},
     "bench": LEAVES | {"data", "training", "evaluation", "classifier", "report"},
-    "cli": LEAVES | {"adapters", "bench", "classifier", "data", "models", "report", "__init__"},
+    "cli": LEAVES
+    | {"adapters", "bench", "classifier", "conversion", "data", "models", "report", "training", "__init__"},
     "__main__": {"cli"},
     "__init__": {"classifier", "config", "data", "errors"},
 }

@@ -407,3 +407,23 @@ def test_the_backbone_file_is_not_touched(quick, tiny_clip):
     before = load_backbone(str(tiny_clip)).identity
     FewShotClassifier(method="qlora", **quick).fit(*pictures())
     assert load_backbone(str(tiny_clip)).identity == before
+
+
+def test_a_lora_xs_adapter_of_vit_b16_has_18432_numbers_and_100_kilobytes_with_all_that_lies_beside_them(
+    tiny_clip, tmp_path
+):
+    """Width does not count, depth and rank do: a narrow CLIP of twelve layers has exactly ViT-B/16's adapter."""
+    from transformers import CLIPConfig, CLIPModel
+
+    folder = shutil.copytree(tiny_clip, tmp_path / "deep")
+    config = json.loads((folder / "config.json").read_text())
+    for tower in ("text_config", "vision_config"):
+        config[tower]["num_hidden_layers"] = 12
+    with torch.random.fork_rng():
+        CLIPModel(CLIPConfig.from_dict(config)).save_pretrained(folder)
+    classifier = FewShotClassifier(str(folder), method="lora-xs", rank=16, base_steps=1, steps_per_shot=0)
+    classifier.fit(*pictures(3)).save_pretrained(tmp_path / "adapter")
+    assert classifier.record_.trainable_parameters == 18_432
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "adapter").iterdir()}
+    assert sizes["adapter_model.safetensors"] == 83_480
+    assert sum(sizes.values()) <= 100_000

@@ -15,6 +15,7 @@ import tyro
 
 from lowshot import FewShotClassifier
 from lowshot.data import builtin_task
+from lowshot.methods import method_spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,8 @@ def validation_accuracy(task_name: str, shots: int, method: str, settings: dict[
 
 def main(arguments: Arguments) -> None:
     """Try everything, print as it goes, then the table."""
-    names = ("rank", "learning_rate", "base_steps", "steps_per_shot", "batch_size", "crop_minimum", "dropout")
+    names = ["learning_rate", "base_steps", "steps_per_shot", "batch_size", "crop_minimum"]
+    names += [name for name in ("rank", "dropout") if name in method_spec(arguments.method).settings]
     table = []
     for values in itertools.product(*(getattr(arguments, name) for name in names)):
         settings = dict(zip(names, values, strict=True)) | {"seed": arguments.seed}

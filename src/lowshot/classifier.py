@@ -220,6 +220,8 @@ class FewShotClassifier:
         self._check_classes(task)
         if task.test is not None:
             return "test", task.test
+        if "imported" in self.record_.provenance:
+            raise DataError(f"{task.name} has no test split, and which images the imported adapter learnt is not known")
         learnt = set(self.record_.learnt)
         unseen = [i for i in range(len(task.train)) if content_hash(task.train.images[i]) not in learnt]
         if not unseen:

@@ -77,9 +77,11 @@ class MethodConfig:
     def __post_init__(self) -> None:
         spec = method_spec(self.method)
         _require(self.encoder in ("both", "vision", "text"), "encoder", self.encoder, "both, vision or text")
-        known = bool(self.projections) and set(self.projections) <= set(PROJECTIONS)
+        known = bool(self.projections) and all(projection in PROJECTIONS for projection in self.projections)
         _require(known, "projections", self.projections, f"one or more of {', '.join(PROJECTIONS)}")
-        named = self.position in POSITIONS or re.fullmatch(r"\d+(,\d+)*", self.position) is not None
+        if len(set(self.projections)) < len(self.projections):
+            object.__setattr__(self, "projections", tuple(dict.fromkeys(self.projections)))
+        named = self.position in POSITIONS or re.fullmatch(r"[0-9]{1,4}(,[0-9]{1,4})*", self.position) is not None
         _require(named, "position", self.position, f"one of {', '.join(POSITIONS)}, or layers such as 0,1,11")
         _require(self.rank >= 1, "rank", self.rank, "1 or more")
         _require(math.isfinite(self.alpha) and self.alpha > 0, "alpha", self.alpha, "a number above 0")
@@ -114,8 +116,6 @@ class TrainingConfig:
     """Images per forward pass; with one pass per step, images per step."""
     gradient_accumulation_steps: int = 1
     """Forward passes whose gradients are averaged into one optimiser step."""
-    gradient_checkpointing: bool = False
-    """Compute each block's activations again in the backward pass instead of keeping them: less memory, more time."""
     optimizer: Literal["adamw", "paged-adamw-8bit"] = "adamw"
     """`adamw` in fp32, or bitsandbytes' `paged-adamw-8bit`, which needs a CUDA device."""
     learning_rate: float = 2e-4
@@ -143,8 +143,27 @@ class TrainingConfig:
         for field in ("learning_rate", "minimum_learning_rate", "weight_decay"):
             value = getattr(self, field)
             _require(math.isfinite(value) and value >= 0, field, value, "a number of 0 or more")
+        ends, begins = self.minimum_learning_rate, self.learning_rate
+        _require(ends <= begins or begins == 0, "minimum_learning_rate", ends, f"at most learning-rate {begins:g}")
         _require(0 < self.crop_minimum <= 1, "crop_minimum", self.crop_minimum, "a share above 0, at most 1")
         _require(0 <= self.seed < 2**31, "seed", self.seed, "a whole number from 0 to 2147483647")
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineConfig:
+    """How the arithmetic is cut up: time and memory, never the result."""
+
+    images_per_pass: int | None = None
+    """Images that go through the vision tower at once while training; as many as suit the machine if not given."""
+    prompts_per_pass: int | None = None
+    """Prompts that go through the text tower at once while training; fewer than all are computed twice."""
+    gradient_checkpointing: bool = False
+    """Compute each block's activations again in the backward pass instead of keeping them: less memory, more time."""
+
+    def __post_init__(self) -> None:
+        for field in ("images_per_pass", "prompts_per_pass"):
+            value = getattr(self, field)
+            _require(value is None or value >= 1, field, value, "1 or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +194,7 @@ class Recipe:
     method: MethodConfig = dataclasses.field(default_factory=MethodConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    engine: EngineConfig = dataclasses.field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:
         if self.method.method in ALIASES:
@@ -248,10 +268,10 @@ def _coerced(section: object, name: str, value: Any) -> Any:
     if isinstance(default, tuple) and isinstance(value, list):
         return tuple(value)
     if name == "peft" and isinstance(value, Mapping):
-        return tuple(f"{key}={json.dumps(option)}" for key, option in value.items())
-    if isinstance(default, float) and type(value) is int:
+        return tuple(f"{key}={json.dumps(option, default=str)}" for key, option in value.items())
+    if isinstance(default, float) and type(value) is int and abs(value) < 1 << 64:
         return float(value)
-    expected = (int, type(None)) if name == "shots" else (type(default),)
+    expected = (int, type(None)) if default is None else (type(default),)  # all settings that may be absent are counts
     if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
         wanted = " or ".join(t.__name__ for t in expected)
         raise InputError(f"{name.replace('_', '-')} is {value!r}; expected {wanted}")
@@ -287,10 +307,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "lora": _BUILTIN_LORA,
         "dora": _BUILTIN_LORA,
         "lora-xs": {**_BUILTIN_LORA, "rank": 16, "learning_rate": 2e-2},
-        "layernorm": {**_BUILTIN_TRAINING, "learning_rate": 8e-3},
-        "bitfit": {**_BUILTIN_TRAINING, "learning_rate": 8e-3},
+        "layernorm": {**_BUILTIN_TRAINING, "learning_rate": 3e-2},
+        "bitfit": {**_BUILTIN_TRAINING, "learning_rate": 3e-2},
         "full": {**_BUILTIN_TRAINING, "learning_rate": 4e-4},
-        PEFT_PREFIX: {**_BUILTIN_TRAINING, "learning_rate": 8e-3},
+        PEFT_PREFIX: {**_BUILTIN_TRAINING, "learning_rate": 2e-3},
     },
     "lora-xs-official": {
         # The convention of LoRA-XS's own code: alpha/r with alpha 16, and a learning rate from its 1e-3 to 4e-3.

@@ -20,7 +20,7 @@ from .errors import InputError
 RECORD_FORMAT = 1
 """Changes when a field changes its meaning."""
 _ROOT = Path(__file__).resolve().parents[2]  # of the source tree, where lowshot runs from one
-_PACKAGES = ("lowshot", "torch", "transformers", "peft", "bitsandbytes", "numpy", "pillow", "scikit-learn")
+_PACKAGES = ("lowshot", "torch", "transformers", "peft", "bitsandbytes", "onnx", "numpy", "pillow", "scikit-learn")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -104,7 +104,8 @@ def test_a_damaged_config_is_refused(tiny_clip, folder, text):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("r", 3), ("use_rslora", False), ("peft_type", "LORA_XS"), ("use_dora", True)]
+    ("key", "value"),
+    [("r", 3), ("use_rslora", False), ("peft_type", "LORA_XS"), ("use_dora", True), ("future_option", True)],
 )
 def test_a_config_that_contradicts_the_recipe_is_refused(tiny_clip, folder, key, value):
     path = folder / "adapter_config.json"

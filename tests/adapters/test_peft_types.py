@@ -7,8 +7,10 @@ import torch
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from lowshot.adapters import tuners
-from lowshot.adapters.peft_types import NOT_FOR_LINEAR_LAYERS
+from lowshot.adapters.peft_types import KNOW_QUANTISED_WEIGHTS, NOT_FOR_LINEAR_LAYERS
 from lowshot.errors import InputError, UnknownNameError
+from lowshot.models import load_backbone
+from lowshot.training import adapt
 
 from .conftest import images, take_steps
 
@@ -72,6 +74,8 @@ def test_unknown_tuners_are_refused(learner_on, name):
         (("rank=3",), "unknown option of peft:oft 'rank'"),
         (("target_modules=all",), "unknown option of peft:oft 'target_modules'"),
         (("inference_mode=true",), "unknown option of peft:oft 'inference_mode'"),
+        (("bias=all",), "unknown option of peft:oft 'bias'"),
+        (("oft_block_size=4", "oft_block_size=8"), "option oft_block_size of peft:oft is given twice"),
         (('oft_block_size="a word"',), "method peft:oft"),
         (("r=4", "oft_block_size=4"), "method peft:oft: "),
     ],
@@ -88,19 +92,40 @@ def test_options_reach_the_tuner(learner_on):
     assert config["default"].module_dropout == 0.5
 
 
-@pytest.mark.parametrize("method", ["peft:hra", "peft:loha", "peft:lokr"])
-def test_tuners_that_need_the_weight_itself_refuse_a_quantised_one(learner_on, method):
-    with pytest.raises(InputError, match=f"method {method} does not fit: "):
-        learner_on(method, "nf4")
+@pytest.mark.parametrize("method", sorted(set(tuners()) - KNOW_QUANTISED_WEIGHTS))
+@pytest.mark.parametrize("quantize", ["nf4", "int8"])
+def test_tuners_that_do_not_know_quantised_weights_are_refused(learner_on, method, quantize):
+    with pytest.raises(InputError, match=f"method {method} does not fit"):
+        learner_on(method, quantize, peft=OPTIONS.get(method, ()), encoder="vision", projections=("q",))
 
 
-@pytest.mark.parametrize("method", ["peft:lora", "peft:ia3", "peft:vera", "peft:oft"])
-def test_tuners_with_a_quantised_layer_train_on_it(learner_on, method):
-    options = {"peft:oft": ("oft_block_size=4",), "peft:ia3": ("feedforward_modules=[]",)}
-    learner = learner_on(method, "nf4", peft=options.get(method, ()))
-    before = [p.detach().clone() for p in learner.parameters]
-    take_steps(learner)
-    assert not any(torch.equal(p.detach(), b) for p, b in zip(learner.parameters, before, strict=True))
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("method", sorted(KNOW_QUANTISED_WEIGHTS))
+@pytest.mark.parametrize("quantize", ["nf4", "int8"])
+def test_the_others_are_the_same_function_on_plain_layers_of_the_rounded_values(learner_on, tmp_path, method, quantize):
+    options = {**OPTIONS, "peft:oft": ("oft_block_size=4",)}
+    learner = learner_on(method, quantize, peft=options.get(method, ()), precision="fp32")
+    before = learner.logits(images())
+    take_steps(learner, 4, rate=5e-2)
+    trained = learner.logits(images())
+    assert (trained - before).abs().max() > 0.01
+    learner.save(tmp_path)
+    backbone = load_backbone(learner.recipe.model.model)
+    adapt(backbone, learner.recipe, rounded=True).load(tmp_path)
+    learner.backbone, learner._classes = backbone, None
+    torch.testing.assert_close(learner.logits(images()), trained, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("option", ["init_lora_weights=pissa", "init_lora_weights=olora"])
+def test_an_option_that_changes_the_frozen_weights_is_refused(learner_on, option):
+    with pytest.raises(InputError, match="method peft:lora does not fit: it changes the frozen weight of text_model"):
+        learner_on("peft:lora", peft=(option,))
+
+
+@pytest.mark.parametrize("option", ["megatron_config={}", "arrow_config={}", "alora_invocation_tokens=[1]"])
+def test_options_for_language_models_are_refused(learner_on, option):
+    with pytest.raises(UnknownNameError, match="unknown option of peft:lora"):
+        learner_on("peft:lora", peft=(option,))
 
 
 def test_a_config_that_contradicts_the_recipe_in_any_field_is_refused(learner_on, tmp_path):

@@ -110,15 +110,16 @@ class PeftAdapter:
             raise AdapterError(f"adapter {path.parent} is incomplete: {path.name} is missing") from None
         except InputError as error:
             raise AdapterError(f"adapter {error}") from None
-        for key, expected in _ordered(json.loads(canonical_json(_plain(self._config.to_dict())))).items():
-            if key in _WHERE_IT_WAS_MADE:
-                continue
-            if key == "target_modules" and _names(saved.get(key)) != _names(expected):
+        expected = _ordered(json.loads(canonical_json(_plain(self._config.to_dict()))))
+        for key in sorted(saved.keys() | expected.keys()):
+            self._check_field(path, key, saved.get(key), expected.get(key))
+
+    def _check_field(self, path: Path, key: str, found: object, expected: object) -> None:
+        if key == "target_modules":
+            if _names(found) != _names(expected):
                 raise AdapterError(f"adapter file {path} adapts other modules than lowshot.json says")
-            if key != "target_modules" and saved.get(key) != expected:
-                raise AdapterError(
-                    f"adapter file {path} has {key} = {saved.get(key)!r}; lowshot.json says {expected!r}"
-                )
+        elif key not in _WHERE_IT_WAS_MADE and found != expected:
+            raise AdapterError(f"adapter file {path} has {key} = {found!r}; lowshot.json says {expected!r}")
 
 
 class ParameterAdapter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftConfig, get_peft_model
@@ -17,7 +17,7 @@ from ..randomness import seeded
 from . import parameters
 from .adapter import Adapter, ParameterAdapter, PeftAdapter
 from .lora_xs import LoraXsConfig, attach_bases
-from .peft_types import tuner_config
+from .peft_types import KNOW_QUANTISED_WEIGHTS, tuner_config
 from .placement import Place
 
 
@@ -102,25 +102,41 @@ def add_adapter(model: nn.Module, method: MethodConfig, place: Place, *, seed: i
         names = parameters.chosen_parameters(model, method, place)
         return ParameterAdapter(model, parameters.unfreeze(model, names))
     config = peft_config(method, place.linears)
+    is_foreign = method.method.startswith(PEFT_PREFIX)
+    before = _weights(model, place.linears) if is_foreign else []
+    if method.method not in KNOW_QUANTISED_WEIGHTS and not all(weight.is_floating_point() for weight in before):
+        raise InputError(f"method {method.method} does not fit: it does not know quantised weights; use quantize none")
     with seeded(seed), warnings.catch_warnings():
         # transformers warns of an attribute that it renamed itself and that PEFT reads.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         try:
             # New layers come in training mode, whatever mode the model is in: their dropout would blur predictions.
             adapted = get_peft_model(model, config).eval()
-            if method.method.startswith(PEFT_PREFIX):
-                _try_layers(model, place.linears)
-        except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:  # each tuner has its own limits
+            if is_foreign:
+                _try_layers(model, place.linears, before)
+        except Exception as error:  # each tuner has limits of its own, and words for them
             raise InputError(f"method {method.method} does not fit: {' '.join(str(error).split())}") from error
     return PeftAdapter(adapted)
 
 
-@torch.no_grad()
-def _try_layers(model: nn.Module, names: Sequence[str]) -> None:
-    """Some tuners take a layer and fail when it is used, because it is quantised or of another shape than its like."""
-    for name in names:
+def _weights(model: nn.Module, names: Sequence[str]) -> list[torch.Tensor]:
+    return [cast(torch.Tensor, model.get_submodule(name).weight).detach().clone() for name in names]
+
+
+def _try_layers(model: nn.Module, names: Sequence[str], weights: Sequence[torch.Tensor]) -> None:
+    """Find out what PEFT does not say: that a tuner fails when its layer is used, or does not leave the base alone.
+
+    Raises:
+        InputError: It changes weights.
+    """
+    for name, weight in zip(names, weights, strict=True):
         layer: Any = model.get_submodule(name)
         base = layer.get_base_layer()
-        if not base.weight.is_meta:
-            dtype = base.weight.dtype if base.weight.is_floating_point() else torch.float32
-            layer(torch.zeros(1, base.in_features, dtype=dtype, device=base.weight.device))
+        if weight.is_meta:
+            continue
+        if not torch.equal(base.weight, weight):
+            raise InputError(f"it changes the frozen weight of {name}; expected options that leave the base alone")
+        dtype = weight.dtype if weight.is_floating_point() else torch.float32
+        inputs = torch.zeros(1, base.in_features, dtype=dtype, device=weight.device, requires_grad=True)
+        layer(inputs).float().sum().backward()
+    model.zero_grad(set_to_none=True)

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..config import MethodConfig
-from ..errors import InputError
 from .placement import Place
 
 METHODS = ("layernorm", "bitfit", "full")
@@ -54,17 +53,12 @@ def unfreeze(model: nn.Module, names: list[str]) -> dict[str, nn.Parameter]:
 
     Returns:
         Name -> the parameter that is trained.
-
-    Raises:
-        InputError: A parameter is quantised.
     """
     trained = {}
     for name in names:
         owner, _, field = name.rpartition(".")
         module = model.get_submodule(owner)
         parameter = cast(nn.Parameter, getattr(module, field))
-        if not parameter.is_floating_point():
-            raise InputError(f"{name} is quantised and cannot be trained; expected quantize none")
         if parameter.dtype in (torch.bfloat16, torch.float16):
             held = _Held(parameter.dtype)
             parameter.data = parameter.data.float()

@@ -24,11 +24,23 @@ NOT_FOR_LINEAR_LAYERS = {
 }
 """Tuners with target modules that cannot be put on a linear layer and trained by gradient descent alone."""
 
+KNOW_QUANTISED_WEIGHTS = frozenset(
+    PEFT_PREFIX + name
+    for name in (
+        *("beft", "fourierft", "hira", "ia3", "lily", "lora", "miss", "oft", "pvera", "randlora", "road", "shira"),
+        *("vblora", "vera", "waveft"),
+    )
+)
+"""Tuners that are the same function on quantised weights as on plain ones of the same values. PEFT lets others at them
+that fail, or that take the codes for the weights; a test tries all."""
+
 _OURS = {
     "auto_mapping",
     "base_model_name_or_path",
+    "bias",
     "exclude_modules",
     "inference_mode",
+    "layer_replication",
     "layers_pattern",
     "layers_to_transform",
     "modules_to_save",
@@ -39,8 +51,10 @@ _OURS = {
     "target_modules",
     "target_parameters",
     "task_type",
+    "trainable_token_indices",
 }
 """Fields that lowshot decides: where the adapter sits is ``encoder``, ``position`` and ``projections``."""
+_FOR_LANGUAGE_MODELS = ("alora_", "megatron_")
 
 
 def tuners() -> dict[str, type[PeftConfig]]:
@@ -71,12 +85,15 @@ def tuner_config(method: str, options: Sequence[str], targets: Sequence[str]) ->
     if method not in known:
         raise UnknownNameError("method", method, known)
     kind = known[method]
-    allowed = set(_fields(kind)) - _OURS
+    allowed = {name for name in _fields(kind) if name not in _OURS and not name.startswith(_FOR_LANGUAGE_MODELS)}
+    allowed -= {name for name in allowed if name.endswith("_config")}  # objects of further methods on top
     given: dict[str, Any] = {}
     for option in options:
         key, _, value = option.partition("=")
         if key not in allowed:
             raise UnknownNameError(f"option of {method}", key, allowed)
+        if key in given:
+            raise InputError(f"option {key} of {method} is given twice")
         given[key] = _value(value)
     try:
         return kind(target_modules=list(targets), **given)

@@ -43,11 +43,17 @@ def place(
         linear_name: Tower, layer and projection -> name of the linear layer.
 
     Raises:
-        InputError: The position names a layer that a tower does not have.
+        InputError: The position names a layer that a tower does not have, or none of a tower.
     """
     both: tuple[Tower, ...] = ("text", "vision")
     towers = tuple(tower for tower in both if method.encoder in ("both", tower))
     blocks = [(tower, layer) for tower in towers for layer in layers_at(method.position, depths[tower], tower)]
+    for tower in towers:
+        if all(owner != tower for owner, _ in blocks):
+            raise InputError(
+                f"position {method.position} is no layer of the {tower} tower, which has {depths[tower]}; "
+                "expected another position, or encoder without this tower"
+            )
     return Place(
         towers=towers,
         modules=tuple(name for tower in towers for name in modules_of(tower)),

@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it, so that ``--help`` is insta
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,10 @@ COMMANDS = {
     "fit": "learn classes from a few images each: one adapter",
     "predict": "labels and probabilities of images, from a saved adapter",
     "evaluate": "accuracy of a saved adapter",
+    "export": "a saved adapter for PEFT, transformers or onnxruntime, without lowshot",
+    "import": "an adapter that CLIP-LoRA saved, as an adapter folder",
     "methods": "the methods there are",
+    "params": "how many parameters a method trains on a model, and how large its adapter is",
     "doctor": "what this machine can do, and what stands in the way",
 }
 """Command -> what it does. The command's module has its name and a function ``run(arguments) -> exit status``."""
@@ -43,6 +47,8 @@ def usage() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # bitsandbytes logs on import that a faster kernel could be downloaded, and once per layer that it casts.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         return _dispatch(arguments)
     except LowshotError as error:

@@ -100,4 +100,4 @@ def _plain(panel: str) -> str:
     words = re.sub(r"\x1b\[[0-9;]*m|^╭.*$", "", panel, flags=re.MULTILINE)
     words = " ".join(re.sub(r"[╰╯│─━╮]+", " ", words).split())
     words = words.partition("For full helptext")[0].strip()
-    return re.sub(r"^Error parsing [\w.]+: ", "", words)
+    return re.sub(r"^(Value error )?[- ]*Error parsing [\w.]+: ", "", words)

@@ -1,4 +1,4 @@
-"""Two towers that put images and prompts into the same space, and what the kinds of such models differ in."""
+"""Two towers that put images and prompts into the same space."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import DataError
+from .blocks import run_blocks
+from .families import FAMILIES, Family
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,55 +30,6 @@ _PROJECTIONS = {
     "fc2": "mlp.fc2",
 }
 _AFTER_TOWER = {"vision": "visual_projection", "text": "text_projection"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Family:
-    """What the kinds of model differ in.
-
-    Args:
-        model_class: Name of transformers' class.
-        causal_text: Whether a text token sees only those before it and the embedding is read at the end-of-text
-            token. Then padding has no influence and is left out; otherwise prompts are padded to the full context,
-            without a mask, as they were in training.
-        image_size: Side of the square images in pixels, from the vision tower's configuration.
-        image_inputs: What the vision tower is given, from normalised pixels ``(B, 3, S, S)`` and its configuration.
-    """
-
-    model_class: str
-    causal_text: bool
-    image_size: Callable[[Any], int]
-    image_inputs: Callable[[Tensor, Any], dict[str, Tensor]]
-
-
-def _pixels(pixels: Tensor, vision: Any) -> dict[str, Tensor]:  # noqa: ARG001 - it needs no configuration
-    return {"pixel_values": pixels}
-
-
-def _naflex_side(vision: Any) -> int:
-    return int(vision.patch_size) * math.isqrt(vision.num_patches)
-
-
-def _naflex_patches(pixels: Tensor, vision: Any) -> dict[str, Tensor]:
-    """Patches ``(B, N, p * p * 3)``, row by row, each pixel's channels side by side: transformers' order.
-
-    A square image fills all N places: none is padding, so there is no mask to give.
-    """
-    side, patch = math.isqrt(vision.num_patches), vision.patch_size
-    cut = pixels.reshape(len(pixels), -1, side, patch, side, patch)  # (B, 3, rows, p, columns, p)
-    return {
-        "pixel_values": cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2),
-        "spatial_shapes": torch.full((len(pixels), 2), side, device=pixels.device),
-    }
-
-
-FAMILIES = {
-    "clip": Family("CLIPModel", True, lambda vision: int(vision.image_size), _pixels),
-    "siglip": Family("SiglipModel", False, lambda vision: int(vision.image_size), _pixels),
-    "siglip2": Family("Siglip2Model", False, _naflex_side, _naflex_patches),
-}
-"""By ``model_type`` of config.json: CLIP (arXiv 2103.00020; LAION's too), SigLIP (arXiv 2303.15343; the SigLIP 2 models
-of fixed resolution too) and SigLIP 2 NaFlex (arXiv 2502.14786)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +137,11 @@ class Towers:
         return self.family.image_size(self.model.config.vision_config)
 
     @property
+    def image_tokens(self) -> int:
+        """Tokens the vision tower makes of one image."""
+        return len(self.model.vision_model.embeddings.position_embedding.weight)
+
+    @property
     def context_length(self) -> int:
         """Tokens the text tower takes at most."""
         return int(self.model.config.text_config.max_position_embeddings)
@@ -254,6 +211,7 @@ class Backbone(Towers):
         bias = getattr(self.model, "logit_bias", None)
         self._log_scale = self.model.logit_scale.item()
         self._bias = 0.0 if bias is None else bias.item()
+        self._checkpointing = False
 
     @contextlib.contextmanager
     def training(self, *, checkpointing: bool = False) -> Iterator[None]:
@@ -264,15 +222,11 @@ class Backbone(Towers):
                 keeping them (arXiv 1604.06174): the same gradients for less memory and more time.
         """
         self.model.train()
-        if checkpointing:
-            _named(self.model, "checkpointing_enable")({"use_reentrant": False})
-            # It makes the embeddings' outputs require gradients, for good and for reentrant checkpointing only.
-            self.model.disable_input_require_grads()
+        self._checkpointing = checkpointing
         try:
             yield
         finally:
-            if checkpointing:
-                _named(self.model, "checkpointing_disable")()
+            self._checkpointing = False
             self.model.eval()
 
     def tokenize(self, prompts: Sequence[str]) -> dict[str, Tensor]:
@@ -299,7 +253,15 @@ class Backbone(Towers):
 
     def encode_prompts(self, tokens: dict[str, Tensor]) -> Tensor:
         """Unit embeddings ``(P, D)`` of tokenised prompts, in float32 at least."""
-        return _unit(self.model.get_text_features(**tokens).pooler_output)
+        family, ids = self.family, tokens["input_ids"]
+        hidden = run_blocks(
+            self.model.text_model.encoder.layers,
+            family.embed_text(self.model, ids),
+            causal=family.causal_text,
+            token=family.text_token(self.model, ids),
+            checkpointing=self._checkpointing,
+        )
+        return _unit(family.finish_text(self.model, hidden))
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Unit embeddings ``(B, D)``, in float32 at least, of images ``(B, 3, S, S)`` with values in [0, 1].
@@ -310,8 +272,16 @@ class Backbone(Towers):
         exact = _at_least_float32(self.dtype)
         mean, std = (torch.tensor(v, dtype=exact, device=self.device).view(3, 1, 1) for v in (self.mean, self.std))
         pixels = ((images.to(self.device, exact) - mean) / std).to(self.dtype)
-        inputs = self.family.image_inputs(pixels, self.model.config.vision_config)
-        return _unit(self.model.get_image_features(**inputs).pooler_output)
+        family = self.family
+        token = None if family.image_token is None else torch.full((len(pixels),), family.image_token).to(self.device)
+        hidden = run_blocks(
+            self.model.vision_model.encoder.layers,
+            family.embed_images(self.model, pixels),
+            causal=False,
+            token=token,
+            checkpointing=self._checkpointing,
+        )
+        return _unit(family.finish_images(self.model, hidden))
 
     def logits(self, images: Tensor, classes: Tensor) -> Tensor:
         """Cosine similarities times the model's logit scale (100 in OpenAI's CLIP), ``(B, C)``, of the inputs' type.
@@ -326,12 +296,6 @@ class Backbone(Towers):
         scale = torch.full((), self._log_scale, dtype=images.dtype, device=images.device).exp()
         with _without_autocast(images.device):
             return scale * images @ classes.T + self._bias
-
-
-def _named(model: PreTrainedModel, verb: str) -> Callable[..., None]:
-    """The method under the name that replaced the one it now warns about, or under the old one."""
-    method: Callable[..., None] | None = getattr(model, f"activation_{verb}", None)
-    return method or getattr(model, f"gradient_{verb}")
 
 
 def _at_least_float32(dtype: torch.dtype) -> torch.dtype:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import InputError
-from .backbone import FAMILIES, Backbone, Identity, Towers, settings_sha256, weights_sha256
+from .backbone import Backbone, Identity, Towers, settings_sha256, weights_sha256
+from .families import FAMILIES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -45,6 +45,8 @@ def set_precision(
     dtype = compute_type(quantize, precision)
     if quantize != "none":
         _replace(model, linears, lambda linear: _quantized(linear, quantize, dtype))
+        # PEFT asks the model, not the layer, before it uses its own layers for quantised weights.
+        setattr(model, {"nf4": "is_loaded_in_4bit", "int8": "is_loaded_in_8bit"}[quantize], True)
     if dtype != torch.float32:
         for parameter in model.parameters():
             if parameter.is_floating_point():
@@ -119,7 +121,8 @@ def _in_eight_bits(linear: nn.Linear, dtype: torch.dtype) -> nn.Module:  # noqa:
         threshold=6.0,
         device="meta",
     )
-    made.weight = bnb.Int8Params(linear.weight.data, requires_grad=False, has_fp16_weights=False)
+    # It is quantised on its way from the CPU to wherever it goes, and only then.
+    made.weight = bnb.Int8Params(linear.weight.data.cpu(), requires_grad=False, has_fp16_weights=False)
     made.bias = linear.bias
     made = made.to(linear.weight.device)
     made.init_8bit_state()

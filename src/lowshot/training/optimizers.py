@@ -11,18 +11,6 @@ from ..config import TrainingConfig
 from ..errors import InputError, MissingExtraError
 
 
-def refuse_missing_optimizer(config: TrainingConfig, device: torch.device) -> None:
-    """Say before anything is trained that an optimiser cannot be had here; it is never replaced by another.
-
-    Raises:
-        InputError: The optimiser needs a CUDA device, or a package that is not installed.
-    """
-    if config.optimizer == "paged-adamw-8bit" and device.type != "cuda":
-        raise InputError(
-            f"optimizer paged-adamw-8bit needs a CUDA device, but the model is on {device.type}; use optimizer adamw"
-        )
-
-
 def create_optimizer(
     parameters: Sequence[nn.Parameter], config: TrainingConfig, device: torch.device
 ) -> torch.optim.Optimizer:
@@ -32,12 +20,15 @@ def create_optimizer(
     (arXiv 2110.02861, 2305.14314); bitsandbytes keeps them in float32 for parameters of fewer than 4,096 numbers.
 
     Raises:
-        InputError: See ``refuse_missing_optimizer``.
+        InputError: It cannot be had here: it needs a CUDA device, or bitsandbytes. It is never replaced by another.
     """
-    refuse_missing_optimizer(config, device)
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
+    if device.type != "cuda":
+        raise InputError(
+            f"optimizer paged-adamw-8bit needs a CUDA device, but the model is on {device.type}; use optimizer adamw"
+        )
     try:
         from bitsandbytes.optim import PagedAdamW8bit
     except ImportError:

@@ -38,8 +38,7 @@ def adapt(towers: Towers, recipe: Recipe, *, rounded: bool = False) -> Adapter:
         InputError: The settings do not fit this backbone, or each other.
     """
     method, model = recipe.method, recipe.model
-    if method.method == "full" and model.quantize != "none":
-        raise InputError(f"method full trains the weights themselves; quantize is {model.quantize}, expected none")
+    _refuse_full_on_quantised(recipe)
     where = place_in(towers, method)
     linears = towers.encoder_linears()
     prepare(towers.model, method, where)
@@ -48,6 +47,12 @@ def adapt(towers: Towers, recipe: Recipe, *, rounded: bool = False) -> Adapter:
     else:
         set_precision(towers.model, linears, quantize=model.quantize, precision=model.precision)
     return add_adapter(towers.model, method, where, seed=recipe.training.seed)
+
+
+def _refuse_full_on_quantised(recipe: Recipe) -> None:
+    quantize = recipe.model.quantize
+    if recipe.method.method == "full" and quantize != "none":
+        raise InputError(f"method full trains the weights themselves; quantize is {quantize}, expected none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +76,7 @@ def count_parameters(recipe: Recipe) -> ParameterCount:
     total = towers.parameters
     if method_spec(recipe.method.method).kind != "weights":
         return ParameterCount(0, total, 0)
+    _refuse_full_on_quantised(recipe)
     # How the frozen weights are stored changes nothing that is counted here, and the meta device cannot quantise.
     adapter = adapt(towers, recipe.replace(quantize="none", precision="fp32"))
     return ParameterCount(sum(p.numel() for p in adapter.parameters()), total, adapter_bytes(adapter))

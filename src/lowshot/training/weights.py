@@ -7,6 +7,7 @@ last iterate is kept and no validation set is looked at.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ..adapters import adapter_bytes
 from ..config import Recipe
@@ -24,10 +24,13 @@ from ..errors import RunError
 from ..models import Backbone
 from ..progress import Track
 from ..randomness import seeded
+from .dropout import key_dropout
 from .learner import TrainingOutcome
 from .memory import peak_memory
-from .optimizers import create_optimizer, refuse_missing_optimizer
+from .optimizers import create_optimizer
+from .passes import choose_passes
 from .placing import adapt
+from .step import ExactStep
 
 
 class WeightsLearner:
@@ -40,12 +43,12 @@ class WeightsLearner:
     """
 
     def __init__(self, backbone: Backbone, prompts: Sequence[str], recipe: Recipe) -> None:
-        refuse_missing_optimizer(recipe.training, backbone.device)
         self.adapter = adapt(backbone, recipe)
         self.backbone = backbone
         self.recipe = recipe
         self._tokens = backbone.tokenize(prompts)
         self._text_is_trained = recipe.method.encoder != "vision"
+        self._keys = key_dropout(backbone.model, recipe.training.seed)
         self._classes: Tensor | None = None
 
     @property
@@ -68,19 +71,23 @@ class WeightsLearner:
         device = self.backbone.device
         optimizer = create_optimizer(self.parameters, config, device)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=config.minimum_learning_rate)
-        order = batches(len(examples), config.batch_size * config.gradient_accumulation_steps, steps, config.seed)
+        batch_size = config.batch_size * config.gradient_accumulation_steps
+        order = batches(len(examples), batch_size, steps, config.seed)
+        gradients = self._gradients(min(batch_size, len(examples)))
+        labels = torch.from_numpy(examples.labels).to(device)
         losses: list[float] = []
         started = time.perf_counter()
         with (
             _memory_named(config.batch_size),
             peak_memory(device) as peak,
-            self.backbone.training(checkpointing=config.gradient_checkpointing),
+            self.backbone.training(checkpointing=self.recipe.engine.gradient_checkpointing),
             seeded(config.seed),
         ):
             frozen = None if self._text_is_trained else self._encode_classes().detach()
             for step, rows in enumerate(track(order, what=f"training {self.recipe.method.method}", total=steps)):
                 optimizer.zero_grad(set_to_none=True)
-                losses.append(self._accumulate_gradients(examples, rows.tolist(), step, frozen))
+                crops = functools.partial(self._crops, examples, step)
+                losses.append(gradients.accumulate(step, rows.tolist(), labels[rows], crops, frozen))
                 self._refuse_divergence(math.isfinite(losses[-1]), f"step {step + 1} of {steps}")
                 optimizer.step()
                 schedule.step()
@@ -89,29 +96,20 @@ class WeightsLearner:
         last = losses[-max(1, steps // 10) :]
         return TrainingOutcome(steps, time.perf_counter() - started, peak.bytes, sum(last) / len(last))
 
-    def _accumulate_gradients(self, examples: Examples, rows: list[int], step: int, frozen: Tensor | None) -> float:
-        """Gradients of the mean loss over all rows, ``batch_size`` of them at a time; returns that loss."""
-        size = self.recipe.training.batch_size
-        total = 0.0
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            loss = self._loss(examples, part, step, frozen) * (len(part) / len(rows))
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.item()
-        return total
+    def _gradients(self, batch_size: int) -> ExactStep:
+        passes = choose_passes(self.backbone, self._tokens, self.recipe.engine, batch_size)
+        return ExactStep(self.backbone, self._tokens, self._keys, passes, self._text_is_trained)
 
-    def _loss(self, examples: Examples, rows: list[int], step: int, frozen_classes: Tensor | None) -> Tensor:
+    def _crops(self, examples: Examples, step: int, rows: Sequence[int]) -> Tensor:
+        """Random crops ``(N, 3, S, S)`` of some examples: the same for the same seed, step and example."""
         config = self.recipe.training
-        images = random_crops(
+        return random_crops(
             (examples.images[i] for i in rows),
             self.backbone.image_size,
             crop_minimum=config.crop_minimum,
             flip=config.flip,
             keys=[(config.seed, step, row) for row in rows],
         )
-        classes = self._encode_classes() if frozen_classes is None else frozen_classes
-        labels = torch.from_numpy(examples.labels[rows]).to(self.backbone.device)
-        return functional.cross_entropy(self.backbone.logits(self.backbone.encode_images(images), classes), labels)
 
     def _refuse_divergence(self, fine: bool, where: str) -> None:
         if not fine:

@@ -50,9 +50,13 @@ class Basis:
         return dataclasses.replace(self, left=self.left.to(device), right=self.right.to(device))
 
     def is_degenerate(self) -> bool:
-        """Whether two neighbouring singular values, the one beyond the rank included, are as good as equal."""
+        """Whether two neighbouring singular values, the one beyond the rank included, are as good as equal.
+
+        Beyond the smaller side of a weight that is not square every vector has the singular value zero.
+        """
         values = self.singular_values
-        return bool((values[:-1] - values[1:] <= DEGENERATE_GAP * values[0]).any())
+        following = torch.cat([values[1:], values.new_zeros(1)])[: self.rank]
+        return bool((values[: self.rank] - following <= DEGENERATE_GAP * values[0]).any())
 
 
 def basis_of(weight: Tensor, rank: int) -> Basis:

@@ -49,9 +49,15 @@ def _read(path: Path, weight: Tensor) -> Basis | None:
         basis = Basis(**load_file(os.fspath(path)))
     except (OSError, SafetensorError, TypeError):
         return None
-    outputs, inputs = weight.shape
-    shapes = (basis.left.shape, basis.right.shape, basis.anchors.shape)
-    if shapes != ((basis.rank, outputs), (basis.rank, inputs), (basis.rank,)):
+    (outputs, inputs), rank = weight.shape, len(basis.left)
+    found = {name: (tuple(t.shape), t.dtype) for name, t in vars(basis).items()}
+    wanted = {
+        "left": ((rank, outputs), torch.float32),
+        "right": ((rank, inputs), torch.float32),
+        "singular_values": ((min(rank + 1, outputs, inputs),), torch.float64),
+        "anchors": ((rank,), torch.int64),
+    }
+    if found != wanted or rank == 0 or basis.anchors.min() < 0 or basis.anchors.max() >= outputs:
         return None
     expected = basis.left @ weight.detach().to("cpu", torch.float32)
     near = 1e-4 * float(basis.singular_values[0])

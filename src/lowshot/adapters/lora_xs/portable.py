@@ -1,9 +1,9 @@
 """What lets an adapter that holds R alone find its basis again, or notice that this is not the one.
 
-Beside R an adapter keeps, for each layer, its singular values, the anchors of its signs and a few probes: scalars that
-depend on every left and right vector. Loading compares them with the basis at hand. A sign that came out otherwise is
-carried over into R; anything else that differs is refused. Where singular values are as good as equal their vectors
-are not determined by the weight at all: that layer's factors are stored in full.
+Beside R an adapter keeps, for each layer, its singular values, the anchors of its signs and one probe of each pair of
+vectors. Loading compares them with the basis at hand. A sign that came out otherwise is carried over into R; anything
+else that differs is refused. Where singular values are as good as equal their vectors are not determined by the weight
+at all: that layer's factors are stored in full.
 """
 
 from __future__ import annotations
@@ -23,28 +23,24 @@ from .basis import BASIS_VERSION, Basis
 from .layer import LoraXsMixin
 
 BASIS_FILE = "lora_xs_basis.safetensors"
-PROBES = 4
 TOLERANCE = 1e-2
 """Largest accepted difference of a probe, and of a singular value as a share of the largest.
 
-Recomputed elsewhere from the same weights they differ by 1e-5 at most, from weights rounded to bfloat16 by less than
-1e-2 as a rule; a flipped pair moves a probe by about 0.2 and quantised weights move it by 0.05 to 1.
+Recomputed elsewhere from the same weights they differ by 1e-5 at most; what is stored is rounded by less than 1e-3. A
+flipped or exchanged pair moves its probe by about 1.
 """
+_MOST_BYTES = 1 << 30
 
 
 def probes(basis: Basis) -> Tensor:
-    """Scalars ``(PROBES,)``, float32, of order 0.3, that change with any vector or sign: a^T U M diag(S/s1) V^T b / r.
+    """One scalar for each pair of vectors, ``(R,)``, float32: a^T u_i + b^T v_i, of order 1.
 
-    a, b and M are cosines of plain multiples, so that they are the same on every machine.
+    a and b are cosines of plain multiples, so that they are the same on every machine.
     """
-    rank, outputs = basis.left.shape
-    scale = basis.singular_values[0].clamp_min(torch.finfo(torch.float64).tiny)
-    rows = []
-    for index in range(PROBES):
-        a, b = (_waves(size, 1.0 + index) for size in (outputs, basis.right.shape[1]))
-        m = _waves(rank * rank, 2.5 + index).view(rank, rank)
-        rows.append((basis.left.cpu().double() @ a) @ m @ (basis.right.cpu().double() @ b / scale) / rank)
-    return torch.stack(rows).float()
+    outputs, inputs = basis.left.shape[1], basis.right.shape[1]
+    values = basis.singular_values[: basis.rank].clamp_min(torch.finfo(torch.float64).tiny)
+    right = basis.right.cpu().double() / values[:, None]
+    return (basis.left.cpu().double() @ _waves(outputs, 1.0) + right @ _waves(inputs, 2.0)).float()
 
 
 def _waves(count: int, phase: float) -> Tensor:
@@ -58,18 +54,32 @@ def layers_of(model: nn.Module) -> list[tuple[str, LoraXsMixin]]:
 
 def basis_facts(model: nn.Module, adapter: str = "default") -> bytes:
     """The content of ``BASIS_FILE``: facts of all layers in alphabetical order, factors of degenerate ones."""
-    bases = {name: layer.basis(layer.r[adapter]) for name, layer in layers_of(model)}
+    bases = [_basis_in_use(layer, adapter) for _, layer in layers_of(model)]
+    values = torch.stack([basis.singular_values[: basis.rank] for basis in bases])
+    largest = values[:, :1].clamp_min(torch.finfo(torch.float64).tiny)
     tensors = {
-        # Halves of the normal float32 are enough to tell weights apart, and keep the adapter small.
-        "singular_values": torch.stack([b.singular_values[: b.rank] for b in bases.values()]).half(),
-        "anchors": torch.stack([b.anchors for b in bases.values()]).to(torch.int32),
-        "probes": torch.stack([probes(b) for b in bases.values()]),
+        # Small types are enough to tell weights apart and to point at an entry, and keep the adapter small.
+        "largest": values[:, 0].float(),
+        "shares": (values / largest).half(),
+        "anchors": _small_integers(torch.stack([basis.anchors for basis in bases])),
+        "probes": torch.stack([probes(basis) for basis in bases]).half(),
     }
-    for index, basis in enumerate(bases.values()):
+    for index, basis in enumerate(bases):
         if basis.is_degenerate():
             tensors[f"left.{index}"] = basis.left.cpu().contiguous()
             tensors[f"right.{index}"] = basis.right.cpu().contiguous()
     return bytes(save(tensors, metadata={"basis_version": str(BASIS_VERSION)}))
+
+
+def _basis_in_use(layer: Any, adapter: str) -> Basis:
+    """The layer's basis with the factors that this adapter really uses: stored ones, where it came with them."""
+    basis: Basis = layer.basis(layer.r[adapter])
+    left, right = layer.lora_B[adapter].u.detach().T, layer.lora_A[adapter].weight.detach()
+    return Basis(left, right, basis.singular_values, basis.anchors)
+
+
+def _small_integers(values: Tensor) -> Tensor:
+    return values.to(torch.int16 if int(values.max()) <= torch.iinfo(torch.int16).max else torch.int32)
 
 
 def restore_basis(model: nn.Module, path: Path, adapter: str = "default") -> None:
@@ -84,20 +94,22 @@ def restore_basis(model: nn.Module, path: Path, adapter: str = "default") -> Non
         AdapterError: The file is missing or damaged, or a layer's basis is another one; the message names the layer.
     """
     layers = layers_of(model)
-    facts = _read(path, len(layers))
+    facts = _read(path, [layer.basis(layer.r[adapter]) for _, layer in layers])
     for index, (name, layer) in enumerate(layers):
         basis = layer.basis(layer.r[adapter])
-        _refuse_other_values(path, name, basis, facts["singular_values"][index])
+        _refuse_other_values(path, name, basis, facts["shares"][index].double() * facts["largest"][index].double())
         if f"left.{index}" in facts:
             _use_stored_factors(path, name, layer, facts, index, adapter)
         else:
             signs = _signs(path, name, basis, facts["anchors"][index].long())
-            _refuse_other_vectors(path, name, basis, signs, facts["probes"][index])
+            _refuse_other_vectors(path, name, basis, signs, facts["probes"][index].float())
             _carry_over(layer.lora_B[adapter].R, signs)
 
 
-def _read(path: Path, layers: int) -> dict[str, Tensor]:
+def _read(path: Path, bases: list[Basis]) -> dict[str, Tensor]:
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise AdapterError(f"adapter file {path} has {path.stat().st_size:,} bytes; expected a few thousand")
         with safe_open(os.fspath(path), framework="pt") as file:
             version = (file.metadata() or {}).get("basis_version")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
@@ -107,24 +119,37 @@ def _read(path: Path, layers: int) -> dict[str, Tensor]:
         raise AdapterError(f"adapter file {path} is damaged: {error}") from None
     if version != str(BASIS_VERSION):
         raise AdapterError(f"adapter file {path} has basis version {version}; this lowshot reads {BASIS_VERSION}")
-    for name in ("singular_values", "anchors", "probes"):
-        if name not in tensors or len(tensors[name]) != layers:
-            raise AdapterError(f"adapter file {path} is damaged: it lacks {name} of {layers} layers")
+    _check_shapes(path, tensors, bases)
     return tensors
+
+
+def _check_shapes(path: Path, tensors: Mapping[str, Tensor], bases: list[Basis]) -> None:
+    layers, rank = len(bases), bases[0].rank
+    shapes = {"largest": (layers,), **dict.fromkeys(("shares", "anchors", "probes"), (layers, rank))}
+    for name in tensors:
+        if name.startswith(("left.", "right.")) and name.partition(".")[2] in map(str, range(layers)):
+            side, _, index = name.partition(".")
+            shapes[name] = tuple(getattr(bases[int(index)], side).shape)
+            shapes[f"{'left' if side == 'right' else 'right'}.{index}"] = ()  # never one without the other
+    for name in shapes.keys() & tensors.keys():
+        if shapes[name] and tuple(tensors[name].shape) != shapes[name]:
+            got = tuple(tensors[name].shape)
+            raise AdapterError(f"adapter file {path} is damaged: {name} is {got}; expected {shapes[name]}")
+    if shapes.keys() != tensors.keys():
+        odd = min(shapes.keys() ^ tensors.keys())
+        raise AdapterError(f"adapter file {path} is damaged: {odd} is {'missing' if odd in shapes else 'unknown'}")
 
 
 def _refuse_other_values(path: Path, name: str, basis: Basis, stored: Tensor) -> None:
     values = basis.singular_values[: basis.rank]
-    if stored.shape != values.shape or not torch.isfinite(stored).all():
-        raise AdapterError(f"adapter file {path} is damaged: {name} has {len(stored)} singular values")
-    apart = float((stored.double() - values).abs().max() / values[0].clamp_min(1e-30))
+    apart = float((stored - values).abs().max() / values[0].clamp_min(1e-30))
     if not apart <= TOLERANCE:
         raise _another_basis(path, name, f"its singular values are {apart:.1%} of the largest apart")
 
 
 def _signs(path: Path, name: str, basis: Basis, anchors: Tensor) -> Tensor:
     """+1 or -1 for each vector: whether it has the sign it had where the adapter was trained."""
-    if anchors.shape != (basis.rank,) or anchors.min() < 0 or anchors.max() >= basis.left.shape[1]:
+    if anchors.min() < 0 or anchors.max() >= basis.left.shape[1]:
         raise AdapterError(f"adapter file {path} is damaged: the anchors of {name} are no entries of its vectors")
     return torch.where(basis.left.cpu().gather(1, anchors[:, None])[:, 0] < 0, -1.0, 1.0)
 
@@ -158,11 +183,9 @@ def _use_stored_factors(
 ) -> None:
     """A degenerate layer gets the factors it was trained with; other adapters of that layer keep theirs."""
     here = layer.basis(layer.r[adapter])
-    left, right = facts.get(f"left.{index}"), facts.get(f"right.{index}")
-    if left is None or right is None or left.shape != here.left.shape or right.shape != here.right.shape:
-        raise AdapterError(f"adapter file {path} is damaged: the stored factors of {name} do not fit")
-    stored = Basis(left.float(), right.float(), here.singular_values, here.anchors)
-    apart = float((probes(stored) - facts["probes"][index]).abs().max())
+    left, right = facts[f"left.{index}"].float(), facts[f"right.{index}"].float()
+    stored = Basis(left, right, here.singular_values, here.anchors)
+    apart = float((probes(stored) - facts["probes"][index].float()).abs().max())
     if not apart <= TOLERANCE:
         raise AdapterError(f"adapter file {path} is damaged: the stored factors of {name} are not those it was made of")
     moved = stored.to(here.left.device)

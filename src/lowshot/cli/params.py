@@ -1,0 +1,79 @@
+"""The command ``lowshot params``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from ..config import Recipe, default_preset, preset_recipe
+from ..errors import InputError
+from ..methods import METHODS, display_name, method_spec
+from .arguments import parse_with_recipe, print_json
+
+if TYPE_CHECKING:
+    from ..training import ParameterCount
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """How many parameters a method trains on a model, and how large its adapter is. No weights are read."""
+
+    table: bool = False
+    """Count the methods of CLIP-LoRA-XS's table 1 and all others, each with its published settings, on `--model`."""
+    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Where settings come from that are not given: `paper` or `builtin` (the default for the built-in model)."""
+    recipe: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """TOML file with settings; they win over the preset, flags win over them."""
+    json: bool = False
+    """Print `trainable_parameters`, `total_parameters` and `adapter_bytes` as JSON; with `--table` a list."""
+    settings: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Recipe)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Count and print."""
+    parsed = parse_with_recipe(Arguments, "params", arguments)
+    model = parsed.settings.model.model
+    if parsed.table and parsed.settings != preset_recipe(default_preset(model), "lora").replace(model=model):
+        raise InputError("params --table counts every method with its published settings; expected only --model")
+    from ..training import count_parameters
+
+    recipes = list(_table(model)) if parsed.table else [parsed.settings]
+    rows = [(recipe, count_parameters(recipe)) for recipe in recipes]
+    if parsed.json:
+        values = [_values(*row) for row in rows]
+        print_json(values if parsed.table else values[0])
+        return 0
+    print(f"{'method':<12} {'rank':>4}  {'trainable':>11}  {'% of total':>10}  {'adapter KB':>10}")
+    for recipe, count in rows:
+        share = 100 * count.trainable_parameters / count.total_parameters
+        rank = recipe.method.rank if "rank" in method_spec(recipe.method.method).settings else "-"
+        size = count.adapter_bytes / 1000
+        print(f"{_name(recipe):<12} {rank:>4}  {count.trainable_parameters:>11,}  {share:>10.2f}  {size:>10,.1f}")
+    return 0
+
+
+def _table(model: str) -> Iterator[Recipe]:
+    """CLIP-LoRA-XS's table 1 has LoRA at rank 2 and itself at ranks 32 and 45; then the other methods."""
+    published = [("lora", {"rank": 2}), ("lora-xs", {"rank": 32}), ("lora-xs", {"rank": 45})]
+    others: list[tuple[str, dict[str, Any]]] = [
+        (name, {}) for name, spec in METHODS.items() if spec.kind == "weights" and name not in ("lora", "lora-xs")
+    ]
+    for method, settings in [*published, *others]:
+        yield preset_recipe("paper", method).replace(model=model, **settings)
+
+
+def _name(recipe: Recipe) -> str:
+    return display_name(recipe.method.method, recipe.model.quantize)
+
+
+def _values(recipe: Recipe, count: ParameterCount) -> dict[str, Any]:
+    return {
+        "model": recipe.model.model,
+        "method": recipe.method.method,
+        "settings": {name: value for name, value in recipe.to_dict()["method"].items() if name != "method"},
+        **dataclasses.asdict(count),
+    }

@@ -1,0 +1,103 @@
+"""``lowshot params``: counts from a folder that holds nothing but config.json."""
+
+import json
+
+import pytest
+
+from lowshot.cli import main
+
+VIT_B16 = {
+    "model_type": "clip",
+    "projection_dim": 512,
+    "vision_config": {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "patch_size": 16,
+        "image_size": 224,
+    },
+    "text_config": {
+        "hidden_size": 512,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 8,
+        "vocab_size": 49408,
+        "max_position_embeddings": 77,
+    },
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(VIT_B16))
+    return str(tmp_path)
+
+
+def params(capsys, *arguments):
+    assert main(["params", *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "trained"),
+    [
+        (["--method", "lora"], 184_320),
+        (["--method", "lora-xs"], 73_728),
+        (["--method", "lora-xs", "--rank", "45"], 145_800),
+        (["--method", "lora-xs", "--rank", "16"], 18_432),
+        (["--method", "dora"], 184_320 + 72 // 2 * (768 + 512)),
+        (["--method", "qlora"], 184_320),
+        (["--method", "lora", "--encoder", "vision", "--projections", "q"], 12 * 2 * 2 * 768),
+        (["--method", "lora", "--encoder", "text", "--position", "0,11", "--projections", "fc1"], 2 * 2 * (512 + 2048)),
+        (["--method", "full"], 149_620_736),
+        (["--method", "zero-shot"], 0),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_counts_are_those_of_the_formulas(folder, capsys, arguments, trained):
+    counted = params(capsys, "--model", folder, *arguments)
+    assert counted["trainable_parameters"] == trained
+    assert counted["total_parameters"] == 149_620_737
+    assert (counted["adapter_bytes"] > 4 * trained) == (trained > 0)
+
+
+def test_the_table_has_the_published_rows(folder, capsys):
+    assert main(["params", "--model", folder, "--table"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert rows[:3] == [
+        ["lora", "2", "184,320", "0.12", "757.7"],
+        ["lora-xs", "32", "73,728", "0.05", "304.8"],
+        ["lora-xs", "45", "145,800", "0.10", "593.1"],
+    ]
+    assert {row[0] for row in rows} == {"lora", "lora-xs", "dora", "layernorm", "bitfit", "full"}
+    assert len(params(capsys, "--model", folder, "--table")) == len(rows)
+
+
+def test_the_size_is_that_of_the_file(capsys, tmp_path):
+    from lowshot import FewShotClassifier
+
+    counted = params(capsys, "--method", "lora-xs")
+    classifier = FewShotClassifier(method="lora-xs", base_steps=1, steps_per_shot=0).fit("digits", shots=1)
+    classifier.save_pretrained(tmp_path / "adapter")
+    size = (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size
+    assert counted["adapter_bytes"] == size
+    assert counted["trainable_parameters"] == classifier.record_.trainable_parameters
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model", "nowhere"], "unknown model 'nowhere'"),
+        (["--method", "lorra"], "unknown method 'lorra'; did you mean lora"),
+        (["--method", "lora-xs", "--rank", "900"], "rank is 900, but text_model.encoder.layers.0.self_attn.q_proj"),
+        (["--method", "layernorm", "--rank", "3"], "method layernorm has no rank"),
+        (["--method", "peft:oft", "--peft", "colour=red"], "unknown option of peft:oft 'colour'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_counted_is_refused_in_one_line(capsys, arguments, said):
+    assert main(["params", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
