@@ -29,6 +29,7 @@ docs: $(INSTALLED)  ## Write the generated pages: docs/reference
 
 bench: $(INSTALLED)  ## Measure this machine; writes benchmarks/results
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/step.py
 
 clean:
 	rm -rf .venv report

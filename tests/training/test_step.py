@@ -6,11 +6,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from lowshot.adapters.dropout import MaskKeys, SampleDropout
 from lowshot.config import EngineConfig, preset_recipe
 from lowshot.methods import method_spec
 from lowshot.models import load_backbone
 from lowshot.training import create_learner
-from lowshot.training.dropout import MaskKeys, SampleDropout
 from lowshot.training.passes import Passes, choose_passes
 from lowshot.training.step import ExactStep
 
@@ -122,7 +122,8 @@ def test_a_mask_does_not_depend_on_what_else_is_in_the_batch(samples, cut, p):
             with keys.of(2, part):
                 parts.append(layer(torch.ones(len(part), 3, 16)))
     assert torch.equal(torch.cat(parts), whole)
-    assert set(whole.unique().tolist()) <= {0.0, float(torch.tensor(1.0) / (1 - p))}
+    assert set(whole.unique().tolist()) <= {0.0, float(torch.tensor(1.0) / layer.share_kept)}
+    assert layer.share_kept == pytest.approx(1 - p, abs=1e-5)
 
 
 def test_entries_are_dropped_as_often_as_asked_and_their_mean_stays():

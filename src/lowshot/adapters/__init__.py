@@ -2,14 +2,17 @@
 
 from .adapter import Adapter, adapter_bytes
 from .build import add_adapter, peft_config, prepare
+from .dropout import MaskKeys, key_dropout
 from .peft_types import tuners
 from .placement import Place, layers_at, place
 
 __all__ = [
     "Adapter",
+    "MaskKeys",
     "Place",
     "adapter_bytes",
     "add_adapter",
+    "key_dropout",
     "layers_at",
     "peft_config",
     "place",

@@ -16,6 +16,7 @@ from ..methods import PEFT_PREFIX
 from ..randomness import seeded
 from . import parameters
 from .adapter import Adapter, ParameterAdapter, PeftAdapter
+from .lean import lean_modules
 from .lora_xs import LoraXsConfig, attach_bases
 from .peft_types import KNOW_QUANTISED_WEIGHTS, tuner_config
 from .placement import Place
@@ -34,7 +35,9 @@ def _common(method: MethodConfig, targets: Sequence[str]) -> dict[str, Any]:
 
 def _lora(method: MethodConfig, targets: Sequence[str]) -> PeftConfig:
     """LoRA: h = W x + scaling * B A x; A Kaiming uniform, B zero (arXiv 2106.09685, section 4.1)."""
-    return LoraConfig(**_common(method, targets))
+    config = LoraConfig(**_common(method, targets))
+    config._register_custom_module(lean_modules())
+    return config
 
 
 def _dora(method: MethodConfig, targets: Sequence[str]) -> PeftConfig:

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..adapters import MaskKeys
 from ..models import Backbone
-from .dropout import MaskKeys
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..adapters import adapter_bytes
+from ..adapters import adapter_bytes, key_dropout
 from ..config import Recipe
 from ..data.crops import batches, random_crops
 from ..data.task import Examples
@@ -24,7 +24,6 @@ from ..errors import RunError
 from ..models import Backbone
 from ..progress import Track
 from ..randomness import seeded
-from .dropout import key_dropout
 from .learner import TrainingOutcome
 from .memory import peak_memory
 from .optimizers import create_optimizer

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...errors import InputError
+from ..lean import LeanMixin
 from .basis import ATTRIBUTE, Basis, basis_of
 
 SIGMA = 1e-5
@@ -51,7 +52,7 @@ class TrainedOutput(nn.Module):
         return functional.linear(functional.linear(inputs, self.R), self.u)
 
 
-class LoraXsMixin(lora_layer.LoraLayer):  # type: ignore[misc]
+class LoraXsMixin(LeanMixin):
     """Replaces the two trained factors of a PEFT LoRA layer by frozen ones with R between them."""
 
     def resolve_lora_variant(self, **_: Any) -> None:

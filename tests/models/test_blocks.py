@@ -1,0 +1,57 @@
+"""The blocks' own forward pass, lever by lever, against the plain way."""
+
+import pytest
+import torch
+from torch.nn import functional
+from transformers.activations import QuickGELUActivation
+
+from lowshot.models import load_backbone
+from lowshot.models.blocks import _mix_by_products, _mix_fused, _QuickGelu, run_blocks
+
+
+def heads(seed, tokens=7):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(3, 2, tokens, 8, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("causal", "with_mask"), [(False, False), (True, False), (False, True)])
+def test_attention_written_out_is_the_fused_one(causal, with_mask):
+    visible = (torch.arange(7) <= torch.tensor([[2], [6], [4]]))[:, None, None] if with_mask else None
+    inputs = [[heads(seed).requires_grad_() for seed in range(3)] for _ in range(2)]
+    results = []
+    for mix, tensors in zip((_mix_by_products, _mix_fused), inputs, strict=True):
+        out = mix(*tensors, visible, causal, 0.3)
+        out.square().sum().backward()
+        results.append([out.detach(), *(t.grad for t in tensors)])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
+
+
+def test_quick_gelu_has_the_gradient_of_the_plain_one():
+    x = torch.linspace(-6, 6, 101, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(_QuickGelu.apply, x)
+    torch.testing.assert_close(_QuickGelu.apply(x), QuickGELUActivation()(x), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("tower", ["vision", "text"])
+def test_the_last_block_of_one_token_is_that_of_all(tiny_clip, tower):
+    backbone = load_backbone(str(tiny_clip))
+    layers = backbone.model.get_submodule(f"{tower}_model.encoder").layers.double()
+    width = {"vision": 24, "text": 16}[tower]
+    hidden = torch.randn(4, 6, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    token, causal = torch.tensor([0, 5, 3, 1]), tower == "text"
+    whole = run_blocks(layers, hidden, causal=causal, token=None)
+    one = run_blocks(layers, hidden, causal=causal, token=token)
+    torch.testing.assert_close(one[:, 0], whole[torch.arange(4), token], atol=1e-12, rtol=0)
+
+
+def test_what_follows_the_token_of_a_causal_tower_has_no_influence(tiny_clip):
+    backbone = load_backbone(str(tiny_clip))
+    layers = backbone.model.text_model.encoder.layers
+    hidden = torch.randn(2, 6, 16, generator=torch.Generator().manual_seed(0))
+    changed = hidden.clone()
+    changed[:, 4:] = 7.0
+    token = torch.tensor([3, 3])
+    before, after = (run_blocks(layers, h, causal=True, token=token) for h in (hidden, changed))
+    torch.testing.assert_close(before, after, atol=1e-6, rtol=0)
+    assert functional.mse_loss(before, run_blocks(layers, changed, causal=False, token=token)) > 1e-4
