@@ -57,15 +57,21 @@ def kept_bytes(function):
     return sum(storages.values())
 
 
-def test_less_is_kept_than_peft_keeps(learner_on):
-    learner, layer = layer_on(learner_on)
+def test_q_k_and_v_keep_their_input_once_and_a_byte_of_mask_each(learner_on):
+    learner, _ = layer_on(learner_on)
+    attention = learner.backbone.model.vision_model.encoder.layers[0].self_attn.train()
+    layers = [attention.q_proj, attention.k_proj, attention.v_proj]
     x = torch.randn(2, 64, 24, generator=torch.Generator().manual_seed(7)).requires_grad_()
     with learner._keys.of(4, SAMPLES):
-        lean = kept_bytes(lambda: layer(x))
-        plain = kept_bytes(lambda: PeftLinear.forward(layer, x))
-    # The input, a byte of mask for each entry, A x, A and B, and the frozen weight, which is there anyway.
-    assert lean == x.nbytes + x.numel() + 4 * (4 * 2 * 64) + 2 * 4 * (4 * 24) + layer.base_layer.weight.nbytes
-    assert lean < 0.75 * plain
+        lean = kept_bytes(lambda: [layer(x) for layer in layers])
+    # The input and its masks; for each layer A x, A and B, and the frozen weight, which is there anyway.
+    each = 4 * (4 * 2 * 64) + 2 * 4 * (4 * 24) + 4 * 24 * 24
+    assert lean == x.nbytes + 3 * x.numel() + 3 * each
+    for layer in layers:
+        layer.lora_dropout["default"] = nn.Dropout(0.25)
+    with torch.random.fork_rng():
+        plain = kept_bytes(lambda: [PeftLinear.forward(layer, x) for layer in layers])
+    assert plain - 3 * each >= 6 * x.nbytes > 3 * (lean - 3 * each)
 
 
 def test_what_is_not_plain_lora_is_left_to_peft(learner_on):
