@@ -22,6 +22,8 @@ from typing import Any
 import tyro
 
 VARIANTS = ("published-fp32", "published-bf16", "lowshot-fp32", "lowshot-bf16")
+PREDICTED: dict[str, int] = {}
+"""What the planner of this process expects, and the cuts it chose."""
 IMAGE_TOKENS, PROMPT_TOKENS, PADDED_TOKENS = 197, 10, 77
 
 
@@ -36,6 +38,7 @@ class Arguments:
     variants: tuple[str, ...] = VARIANTS
     images_per_pass: int | None = None
     prompts_per_pass: int | None = None
+    memory_budget: str | None = None
     threads: int | None = None
     json: bool = False
     worker: str | None = None
@@ -120,14 +123,17 @@ def lowshot(arguments: Arguments, precision: str) -> Callable[[int], float]:
     backbone = Backbone(
         CLIPModel(as_published.vit_b16()), tokenizer, *statistics_, Identity("random", None, "", "", {})
     )
-    passes = {"images_per_pass": arguments.images_per_pass, "prompts_per_pass": arguments.prompts_per_pass}
-    recipe = preset_recipe("paper", "lora").replace(precision=precision, batch_size=arguments.batch_size, **passes)
+    names = ("images_per_pass", "prompts_per_pass", "memory_budget", "batch_size")
+    engine = {name: getattr(arguments, name) for name in names}
+    recipe = preset_recipe("paper", "lora").replace(precision=precision, **engine)
     learner = WeightsLearner(backbone, [str(c) for c in range(arguments.classes)], recipe)
     pictures = np.random.default_rng(0).integers(0, 255, (arguments.batch_size, 256, 256, 3), dtype=np.uint8)
-    names = [str(i % arguments.classes) for i in range(arguments.batch_size)]
-    examples = task_of_arrays(list(pictures), names).train
+    labels_of = [str(i % arguments.classes) for i in range(arguments.batch_size)]
+    examples = task_of_arrays(list(pictures), labels_of).train
     optimizer = create_optimizer(learner.parameters, recipe.training, backbone.device)
-    gradients = learner._gradients(arguments.batch_size)
+    needs, passes = learner.cuts(arguments.batch_size)
+    gradients = learner.exact_step(passes)
+    PREDICTED.update(peak_bytes=needs.peak(passes, arguments.classes), **dataclasses.asdict(passes))
     rows, labels = list(range(arguments.batch_size)), torch.from_numpy(examples.labels)
 
     def step(number: int) -> float:
@@ -168,7 +174,16 @@ def work(arguments: Arguments, variant: str) -> dict[str, Any]:
         "arithmetic": arithmetic(arguments.classes, arguments.batch_size, tokens),
         "matrix_rate": matrix_rate(dtype),
         "threads": torch.get_num_threads(),
+        "predicted": PREDICTED,
     }
+
+
+def _planned(row: dict[str, Any]) -> str:
+    predicted = row["predicted"]
+    if not predicted:
+        return ""
+    off = predicted["peak_bytes"] / row["peak_bytes"] - 1
+    return f"  planned {predicted['images']} images, {predicted['prompts']} prompts: {off:+.1%}"
 
 
 def ratios(rows: dict[str, dict[str, Any]]) -> dict[str, float]:
@@ -208,11 +223,11 @@ def main(arguments: Arguments) -> None:
             print(
                 f"{variant:<16} {row['median_seconds']:7.2f} s/step  peak {row['peak_bytes'] / 1e9:6.2f} GB  "
                 f"before {row['static_bytes'] / 1e9:5.2f} GB  {row['matrix_rate'] / 1e9:6.0f} GFLOP/s  "
-                f"share {row['share_of_matrix_rate']:5.1%}",
+                f"share {row['share_of_matrix_rate']:5.1%}{_planned(row)}",
                 flush=True,
             )
     result = {
-        "benchmark": "step",
+        "benchmark": "step" if arguments.classes == 100 else f"step-{arguments.classes}-classes",
         "shape": {"classes": arguments.classes, "batch_size": arguments.batch_size, "model": "ViT-B/16, random"},
         **ratios(rows),
         "rows": list(rows.values()),

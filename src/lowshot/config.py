@@ -157,6 +157,8 @@ class EngineConfig:
     """Images that go through the vision tower at once while training; as many as suit the machine if not given."""
     prompts_per_pass: int | None = None
     """Prompts that go through the text tower at once while training; fewer than all are computed twice."""
+    memory_budget: str | None = None
+    """Most memory that training may take, such as `2GB`: the whole process on a CPU, what is allocated on CUDA."""
     gradient_checkpointing: bool = False
     """Compute each block's activations again in the backward pass instead of keeping them: less memory, more time."""
 
@@ -271,7 +273,7 @@ def _coerced(section: object, name: str, value: Any) -> Any:
         return tuple(f"{key}={json.dumps(option, default=str)}" for key, option in value.items())
     if isinstance(default, float) and type(value) is int and abs(value) < 1 << 64:
         return float(value)
-    expected = (int, type(None)) if default is None else (type(default),)  # all settings that may be absent are counts
+    expected = (str if name == "memory_budget" else int, type(None)) if default is None else (type(default),)
     if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
         wanted = " or ".join(t.__name__ for t in expected)
         raise InputError(f"{name.replace('_', '-')} is {value!r}; expected {wanted}")

@@ -7,12 +7,11 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from lowshot.adapters.dropout import MaskKeys, SampleDropout
-from lowshot.config import EngineConfig, preset_recipe
+from lowshot.config import preset_recipe
 from lowshot.methods import method_spec
 from lowshot.models import load_backbone
 from lowshot.training import create_learner
-from lowshot.training.passes import Passes, choose_passes
-from lowshot.training.step import ExactStep
+from lowshot.training.step import ExactStep, Passes
 
 PROMPTS = [f"a photo of {name}." for name in ("cats", "dogs", "long names", "x", "horse")]
 ROWS = [4, 0, 7, 2, 9, 1, 3]
@@ -145,22 +144,7 @@ def test_rows_without_keys_are_an_error_and_not_another_mask():
     assert torch.equal(layer.eval()(torch.ones(3, 4)), torch.ones(3, 4))
 
 
-def test_what_the_recipe_says_is_what_is_cut(tiny_clip):
-    backbone = load_backbone(str(tiny_clip))
-    tokens = backbone.tokenize(PROMPTS)
-    assert choose_passes(backbone, tokens, EngineConfig(), 32) == Passes(images=32, prompts=5)
-    assert choose_passes(backbone, tokens, EngineConfig(images_per_pass=3, prompts_per_pass=2), 32) == Passes(3, 2)
-
-
-def test_large_models_are_cut_by_themselves(tiny_clip, monkeypatch):
-    backbone = load_backbone(str(tiny_clip))
-    monkeypatch.setattr("lowshot.training.passes.ACTIVATIONS_AT_ONCE", 200_000)
-    chosen = choose_passes(backbone, backbone.tokenize(PROMPTS), EngineConfig(), 32)
-    assert 1 <= chosen.images < 32
-    assert 1 <= chosen.prompts < 5
-
-
-def test_cuts_do_not_change_what_is_learnt(tiny_clip):
+def test_cuts_do_not_change_what_is_learnt(tiny_clip, monkeypatch):
     import numpy as np
 
     from lowshot.data import task_of_arrays
@@ -170,8 +154,36 @@ def test_cuts_do_not_change_what_is_learnt(tiny_clip):
     images = [generator.integers(0, 255, (20, 20, 3), dtype=np.uint8) for _ in range(10)]
     examples = task_of_arrays(images, [name for name in "abcde" for _ in range(2)]).train
     results = []
-    for engine in ({}, {"images_per_pass": 3, "prompts_per_pass": 2, "gradient_checkpointing": True}):
+    monkeypatch.setattr("lowshot.training.passes.resident_bytes", lambda device: 0)
+    cuts = {"images_per_pass": 3, "prompts_per_pass": 2, "gradient_checkpointing": True}
+    for engine in ({}, cuts, {"memory_budget": "400KB"}):
         learner = learner_on(tiny_clip, dtype=torch.float32, base_steps=6, steps_per_shot=0, **engine)
         learner.fit(examples, 2, silent)
         results.append(learner.logits(crops(ROWS).float()))
-    torch.testing.assert_close(*results, atol=2e-3, rtol=0)
+    for other in results[1:]:
+        torch.testing.assert_close(other, results[0], atol=2e-3, rtol=0)
+
+
+def test_where_memory_runs_out_the_step_is_taken_in_halves_with_the_same_result(tiny_clip, monkeypatch):
+    learner = learner_on(tiny_clip)
+    whole = gradients(learner, WHOLE)
+    encode, asked = type(learner.backbone).encode_images, []
+
+    def small(self, images):
+        asked.append(len(images))
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return encode(self, images)
+
+    monkeypatch.setattr(type(learner.backbone), "encode_images", small)
+    exact = ExactStep(learner.backbone, learner._tokens, learner._keys, WHOLE, True)
+    with learner.backbone.training():
+        loss = learner._accumulate(exact, 3, ROWS, LABELS, crops, None)
+    assert_same((loss, [p.grad for p in learner.parameters]), whole, 1e-10)
+    assert asked[:2] == [7, 3]
+    assert exact.passes == Passes(1, 1)
+    monkeypatch.setattr(
+        type(learner.backbone), "encode_images", lambda self, images: small(self, images.repeat(3, 1, 1, 1))
+    )
+    with pytest.raises(torch.OutOfMemoryError), learner.backbone.training():
+        learner._accumulate(exact, 3, ROWS, LABELS, crops, None)

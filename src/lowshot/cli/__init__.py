@@ -22,6 +22,7 @@ COMMANDS = {
     "import": "an adapter that CLIP-LoRA saved, as an adapter folder",
     "methods": "the methods there are",
     "params": "how many parameters a method trains on a model, and how large its adapter is",
+    "plan": "memory and time that a recipe will take on this machine",
     "doctor": "what this machine can do, and what stands in the way",
 }
 """Command -> what it does. The command's module has its name and a function ``run(arguments) -> exit status``."""

@@ -30,6 +30,12 @@ class Passes:
     prompts: int
     """Prompts in one pass; where that is fewer than all, the text tower runs forward twice."""
 
+    def halved(self) -> Passes | None:
+        """Half as much at once; None where there is nothing left to halve."""
+        if self.images == self.prompts == 1:
+            return None
+        return Passes(max(1, self.images // 2), max(1, self.prompts // 2))
+
 
 @dataclasses.dataclass
 class ExactStep:

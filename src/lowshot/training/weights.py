@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,9 +28,9 @@ from ..randomness import seeded
 from .learner import TrainingOutcome
 from .memory import peak_memory
 from .optimizers import create_optimizer
-from .passes import choose_passes
+from .passes import Needs, choose_passes, measure_needs
 from .placing import adapt
-from .step import ExactStep
+from .step import ExactStep, Passes
 
 
 class WeightsLearner:
@@ -72,21 +73,20 @@ class WeightsLearner:
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=config.minimum_learning_rate)
         batch_size = config.batch_size * config.gradient_accumulation_steps
         order = batches(len(examples), batch_size, steps, config.seed)
-        gradients = self._gradients(min(batch_size, len(examples)))
+        gradients = self.exact_step(self.cuts(min(batch_size, len(examples)))[1])
         labels = torch.from_numpy(examples.labels).to(device)
         losses: list[float] = []
         started = time.perf_counter()
         with (
-            _memory_named(config.batch_size),
+            _memory_named(),
             peak_memory(device) as peak,
             self.backbone.training(checkpointing=self.recipe.engine.gradient_checkpointing),
             seeded(config.seed),
         ):
             frozen = None if self._text_is_trained else self._encode_classes().detach()
             for step, rows in enumerate(track(order, what=f"training {self.recipe.method.method}", total=steps)):
-                optimizer.zero_grad(set_to_none=True)
                 crops = functools.partial(self._crops, examples, step)
-                losses.append(gradients.accumulate(step, rows.tolist(), labels[rows], crops, frozen))
+                losses.append(self._accumulate(gradients, step, rows.tolist(), labels[rows], crops, frozen))
                 self._refuse_divergence(math.isfinite(losses[-1]), f"step {step + 1} of {steps}")
                 optimizer.step()
                 schedule.step()
@@ -95,9 +95,41 @@ class WeightsLearner:
         last = losses[-max(1, steps // 10) :]
         return TrainingOutcome(steps, time.perf_counter() - started, peak.bytes, sum(last) / len(last))
 
-    def _gradients(self, batch_size: int) -> ExactStep:
-        passes = choose_passes(self.backbone, self._tokens, self.recipe.engine, batch_size)
+    def cuts(self, batch_size: int) -> tuple[Needs, Passes]:
+        """What a step needs on this model, and how a batch is cut up for it.
+
+        Raises:
+            InputError: The recipe's memory budget is too small.
+        """
+        engine, prompts = self.recipe.engine, len(self._tokens["input_ids"])
+        with seeded(self.recipe.training.seed):
+            needs = measure_needs(
+                self.backbone,
+                self._tokens,
+                self._keys,
+                self.trainable_parameters,
+                text_is_trained=self._text_is_trained,
+                checkpointing=engine.gradient_checkpointing,
+            )
+        return needs, choose_passes(needs, engine, batch_size, prompts)
+
+    def exact_step(self, passes: Passes) -> ExactStep:
+        """What computes a step's gradients with these cuts."""
         return ExactStep(self.backbone, self._tokens, self._keys, passes, self._text_is_trained)
+
+    def _accumulate(self, gradients: ExactStep, *step: Any) -> float:
+        """One step's gradients; where the device's memory does not suffice, again with half as much at once."""
+        while True:
+            for parameter in self.parameters:
+                parameter.grad = None
+            try:
+                return gradients.accumulate(*step)
+            except torch.OutOfMemoryError:
+                smaller = gradients.passes.halved()
+                if smaller is None:
+                    raise
+                gradients.passes = smaller
+            torch.cuda.empty_cache()
 
     def _crops(self, examples: Examples, step: int, rows: Sequence[int]) -> Tensor:
         """Random crops ``(N, 3, S, S)`` of some examples: the same for the same seed, step and example."""
@@ -148,9 +180,11 @@ class WeightsLearner:
 
 
 @contextlib.contextmanager
-def _memory_named(batch_size: int) -> Iterator[None]:
+def _memory_named() -> Iterator[None]:
     """Turn a device's out-of-memory error into one that names the way out."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise RunError(f"out of memory with {batch_size} images per step; try a smaller batch size") from error
+        raise RunError(
+            "out of memory with one image and one prompt at a time; try gradient-checkpointing, or quantize nf4"
+        ) from error

@@ -1,0 +1,67 @@
+"""The command ``lowshot plan``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from ..config import Recipe
+from ..errors import InputError
+from .arguments import parse_with_recipe, print_json
+
+if TYPE_CHECKING:
+    from ..training.planning import Plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Memory and time that a recipe will take on this machine, before it is run. The model is loaded and tried."""
+
+    classes: int = 100
+    """Number of classes."""
+    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Where settings come from that are not given: `paper` or `builtin` (the default for the built-in model)."""
+    recipe: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """TOML file with settings; they win over the preset, flags win over them."""
+    json: bool = False
+    """Print the plan as JSON."""
+    settings: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Recipe)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Plan and print."""
+    parsed = parse_with_recipe(Arguments, "plan", arguments)
+    if parsed.classes < 2:
+        raise InputError(f"classes is {parsed.classes}; expected 2 or more")
+    from ..training.planning import plan
+
+    shots = parsed.settings.data.shots or 1
+    made = plan(parsed.settings, classes=parsed.classes, shots=shots)
+    if parsed.json:
+        print_json(_values(made))
+    else:
+        print(_said(made, parsed.settings, parsed.classes, shots))
+    return 0
+
+
+def _values(made: Plan) -> dict[str, Any]:
+    return {**dataclasses.asdict(made), "train_seconds": made.train_seconds}
+
+
+def _said(made: Plan, settings: Recipe, classes: int, shots: int) -> str:
+    passes, budget = made.passes, settings.engine.memory_budget
+    texts = "all prompts at once" if passes.prompts >= classes else f"{passes.prompts} prompts at once, forward twice"
+    why = f"the largest that fit {budget}" if budget else "what suits this machine; --memory-budget sets a limit"
+    minutes, seconds = divmod(round(made.train_seconds), 60)
+    return "\n".join(
+        [
+            f"peak   {made.peak_bytes / 1e9:.2f} GB, of which {made.resident_bytes / 1e9:.2f} GB before the first step",
+            f"time   {made.step_seconds:.3g} s a step, {minutes} min {seconds} s for {made.steps:,} steps "
+            f"({shots} shots of {classes} classes)",
+            f"plan   {passes.images} images at once, {texts}: {why}",
+        ]
+    )

@@ -1,0 +1,34 @@
+"""``lowshot plan``."""
+
+import json
+
+import pytest
+
+from lowshot.cli import main
+
+
+def test_it_predicts_memory_time_and_cuts(capsys, tiny_clip):
+    assert main(["plan", "--model", str(tiny_clip), "--classes", "7", "--shots", "4", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["passes"] == {"images": 28, "prompts": 7}
+    assert made["steps"] == 2000
+    assert 50_000_000 < made["resident_bytes"] <= made["peak_bytes"]
+    assert made["train_seconds"] == pytest.approx(2000 * made["step_seconds"])
+    assert main(["plan", "--model", str(tiny_clip), "--images-per-pass", "3", "--prompts-per-pass", "2"]) == 0
+    assert "3 images at once, 2 prompts at once, forward twice" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--memory-budget", "1MB"], "memory-budget 1MB is too small: this recipe needs"),
+        (["--memory-budget", "much"], "memory-budget is 'much'; expected an amount such as 2GB"),
+        (["--method", "zero-shot"], "method zero-shot trains nothing"),
+        (["--classes", "1"], "classes is 1; expected 2 or more"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_in_one_line(capsys, tiny_clip, arguments, said):
+    assert main(["plan", "--model", str(tiny_clip), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
