@@ -75,7 +75,7 @@ def test_nothing_is_left_behind_by_measuring(tiny_clip):
 def test_without_a_budget_a_small_model_takes_all_at_once_and_a_large_one_is_cut():
     assert choose_passes(NEEDS, EngineConfig(), 32, 5) == Passes(images=32, prompts=5)
     large = Needs(resident=0, image=100 << 20, prompt=20 << 20, workspace=0, prompt_workspace=0, adapter=0)
-    assert choose_passes(large, EngineConfig(), 32, 100) == Passes(images=5, prompts=25)
+    assert choose_passes(large, EngineConfig(), 32, 100) == Passes(images=2, prompts=12)
 
 
 def test_what_the_recipe_says_is_what_is_cut():

@@ -18,10 +18,10 @@ from ..errors import InputError
 from ..models import Backbone
 from .step import Passes
 
-KEPT_AT_ONCE = 1 << 29
+KEPT_AT_ONCE = 1 << 28
 """Bytes that a pass keeps at most where no budget is set and nothing is said: larger passes are no faster on a CPU, and
 touch fresh memory."""
-OVERHEAD = {"cuda": 1.04, "cpu": 1.72}
+OVERHEAD = {"cuda": 1.04, "cpu": 1.8}
 """What an allocator takes for what is asked of it. CUDA's rounds up. glibc's, on a CPU, leaves gaps between tensors
 that live long and those that do not: 1.55 to 1.8 times as much was resident here (ViT-B/16). With every tensor mapped
 by itself it is 1.04 there too (MALLOC_MMAP_THRESHOLD_=131072), but a step then takes 1.6 times as long."""
