@@ -24,12 +24,15 @@ fix: $(INSTALLED)  ## Format, and mend what lint can
 	$(BIN)/ruff format $(LINTED)
 	$(BIN)/ruff check --fix $(LINTED)
 
-docs: $(INSTALLED)  ## Write the generated pages: docs/reference
+docs: $(INSTALLED)  ## Write what is generated: docs/reference, the README's performance table
 	$(BIN)/python tools/write_reference.py
+	$(BIN)/python tools/write_performance.py
 
 bench: $(INSTALLED)  ## Measure this machine; writes benchmarks/results
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/levers.py
+	$(BIN)/python benchmarks/step.py --classes 1000 --steps 2 --variants lowshot-fp32 lowshot-bf16 --memory-budget 4GB
 
 clean:
 	rm -rf .venv report

@@ -10,11 +10,23 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_settings_page_is_written_from_the_code():
-    spec = importlib.util.spec_from_file_location("write_reference", ROOT / "tools" / "write_reference.py")
+def tool_of(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
+    return tool
+
+
+def test_the_settings_page_is_written_from_the_code():
+    tool = tool_of("write_reference")
     assert tool.PAGE.read_text(encoding="utf-8") == tool.page(), "run make docs"
+
+
+def test_the_performance_table_is_written_from_the_results():
+    tool = tool_of("write_performance")
+    readme = tool.README.read_text(encoding="utf-8")
+    assert readme == tool.written(readme), "run make docs"
+    assert "as published, fp32" in readme
 
 
 @pytest.mark.parametrize(
