@@ -7,13 +7,14 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "lowshot"
 
-LEAVES = {"errors", "files", "methods", "progress", "randomness", "records", "config"}
+LEAVES = {"errors", "files", "methods", "progress", "randomness", "threads", "records", "config"}
 MAY_IMPORT = {
     "errors": set(),
     "methods": {"errors"},
     "files": {"errors"},
     "progress": set(),
     "randomness": set(),
+    "threads": set(),
     "records": {"errors"},
     "config": {"errors", "methods"},
     "data": LEAVES,
@@ -85,7 +86,7 @@ def test_the_rules_have_no_circle():
 
 
 @pytest.mark.parametrize(
-    "room", ["errors", "methods", "files", "progress", "randomness", "records", "config", "report", "cli"]
+    "room", ["errors", "methods", "files", "progress", "randomness", "threads", "records", "config", "report", "cli"]
 )
 def test_rooms_without_models_import_nothing_heavy(room):
     for path in FILES:

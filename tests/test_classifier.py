@@ -114,12 +114,24 @@ def test_before_fit_it_says_so():
             ask(FewShotClassifier())
 
 
-def test_after_a_failed_fit_nothing_half_learnt_answers(quick):
+def test_after_an_interrupted_fit_nothing_half_learnt_answers(quick):
+    def interrupted(items, *, what, total):
+        yield next(iter(items))
+        raise KeyboardInterrupt
+
     classifier = FewShotClassifier(**quick).fit(*pictures())
-    with pytest.raises(RunError, match="try a lower learning rate"):
-        classifier.set_params(learning_rate=1e30).fit(*pictures())
+    with pytest.raises(KeyboardInterrupt):
+        classifier.fit(*pictures(), track=interrupted)
     with pytest.raises(NotFittedError):
         classifier.predict(pictures()[0])
+
+
+def test_after_a_fit_that_diverged_the_last_good_weights_answer_and_the_record_says_so(quick):
+    classifier = FewShotClassifier(**quick)
+    with pytest.raises(RunError, match="try a lower learning rate"):
+        classifier.set_params(learning_rate=1e30).fit(*pictures())
+    assert np.isfinite(classifier.predict_proba(pictures()[0])).all()
+    assert classifier.record_.stopped.startswith("training diverged at step")
 
 
 def test_images_without_labels_are_refused(fitted):
@@ -226,7 +238,8 @@ def test_saved_and_loaded_it_is_the_same(quick, method, tmp_path):
     classifier = FewShotClassifier(method=method, **settings).fit(*pictures())
     classifier.save_pretrained(tmp_path / "adapter")
     loaded = FewShotClassifier.from_pretrained(tmp_path / "adapter")
-    assert loaded.get_params() | {"preset": ""} == classifier.get_params() | {"preset": ""}
+    resolved = {"preset": "", "precision": "bf16" if method == "qlora" else "fp32"}  # what it was trained in, anywhere
+    assert loaded.get_params() | {"preset": ""} == classifier.get_params() | resolved
     assert loaded.record_ == classifier.record_
     images, _ = pictures(9, seed=2)
     np.testing.assert_array_equal(loaded.predict_proba(images), classifier.predict_proba(images))
@@ -427,3 +440,21 @@ def test_a_lora_xs_adapter_of_vit_b16_has_18432_numbers_and_100_kilobytes_with_a
     sizes = {path.name: path.stat().st_size for path in (tmp_path / "adapter").iterdir()}
     assert sizes["adapter_model.safetensors"] == 83_480
     assert sum(sizes.values()) <= 100_000
+
+
+def test_training_and_prediction_use_the_threads_asked_for_and_give_them_back(quick, monkeypatch):
+    import torch
+
+    from lowshot.training.weights import WeightsLearner
+
+    before, seen, logits = torch.get_num_threads(), [], WeightsLearner.logits
+
+    def counted(self, images):
+        seen.append(torch.get_num_threads())
+        return logits(self, images)
+
+    monkeypatch.setattr(WeightsLearner, "logits", counted)
+    classifier = FewShotClassifier(**quick, threads=3).fit(*pictures())
+    classifier.predict(pictures()[0])
+    assert set(seen) == {3}
+    assert torch.get_num_threads() == before

@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowshot.config import PRESETS, SETTINGS, MethodConfig, Recipe, default_preset, preset_recipe, read_recipe
+from lowshot.config import (
+    PRESETS,
+    SETTINGS,
+    EngineConfig,
+    MethodConfig,
+    Recipe,
+    default_preset,
+    parse_bytes,
+    preset_recipe,
+    read_recipe,
+)
 from lowshot.errors import InputError, UnknownNameError
 from lowshot.methods import METHODS
 
@@ -110,7 +120,7 @@ def test_setting_names_are_unique_over_sections():
         ("encoder", "audio", "expected both, vision or text"),
         ("scaling", "none", "expected sqrt-rank or rank"),
         ("quantize", "int3", "expected none, nf4 or int8"),
-        ("precision", "fp16", "expected auto, fp32 or bf16"),
+        ("precision", "fp8", "expected auto, fp32, bf16 or fp16"),
         ("position", "0,-1", "or layers such as 0,1,11"),
         ("gradient_accumulation_steps", 0, "expected 1 or more"),
         ("gradient_checkpointing", 1, "expected bool"),
@@ -182,3 +192,23 @@ def test_bad_recipe_files_are_refused(tmp_path, text, said):
 def test_a_missing_recipe_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.toml does not exist"):
         read_recipe(tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [("2GB", 2 * 10**9), ("1.5 GiB", 3 << 29), ("800mb", 8 * 10**8), ("512", 512), ("64KiB", 65536), ("0", 0)],
+)
+def test_amounts_of_memory_are_read(text, amount):
+    assert parse_bytes("image_disk", text) == amount
+
+
+@pytest.mark.parametrize("text", ["", "lots", "2 G B", "-1GB", "1e9", "2TB", "٣GB"])
+@pytest.mark.parametrize("field", ["memory_budget", "image_memory", "image_disk"])
+def test_other_texts_are_refused_as_soon_as_they_are_given(field, text):
+    with pytest.raises(InputError, match=f"{field.replace('_', '-')} is .*; expected an amount such as 2GB"):
+        EngineConfig(**{field: text})
+
+
+def test_a_budget_of_nothing_is_refused():
+    with pytest.raises(InputError, match="memory-budget is '0 KB'; expected an amount such as 2GB"):
+        EngineConfig(memory_budget="0 KB")

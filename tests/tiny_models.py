@@ -131,30 +131,29 @@ def tiny_clip(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
-def tiny_siglip(tmp_path_factory):
-    """Folder of a random SigLIP."""
+def write_siglip(folder, tokenizer):
+    """Of fixed resolution: SigLIP and SigLIP 2 differ in their tokenizers alone."""
     from transformers import SiglipConfig, SiglipImageProcessorPil, SiglipModel
 
-    tokenizer = t5_like_tokenizer()
     config = SiglipConfig(
         text_config=text_config(tokenizer), vision_config={**VISION, "image_size": 16, "patch_size": 8}
     )
     images = SiglipImageProcessorPil(size={"height": 16, "width": 16})
-    return write_model(tmp_path_factory.mktemp("tiny-siglip"), SiglipModel, config, tokenizer, images)
+    return write_model(folder, SiglipModel, config, tokenizer, images)
+
+
+@pytest.fixture(scope="session")
+def tiny_siglip(tmp_path_factory):
+    """Folder of a random SigLIP."""
+    return write_siglip(tmp_path_factory.mktemp("tiny-siglip"), t5_like_tokenizer())
 
 
 @pytest.fixture(scope="session")
 def tiny_siglip2(tmp_path_factory):
     """Folder of a random SigLIP 2 of fixed resolution: SigLIP's classes, Gemma's tokenizer."""
-    from transformers import GemmaTokenizer, SiglipConfig, SiglipImageProcessorPil, SiglipModel
+    from transformers import GemmaTokenizer
 
-    tokenizer = gemma_like_tokenizer(GemmaTokenizer)
-    config = SiglipConfig(
-        text_config=text_config(tokenizer), vision_config={**VISION, "image_size": 16, "patch_size": 8}
-    )
-    images = SiglipImageProcessorPil(size={"height": 16, "width": 16})
-    return write_model(tmp_path_factory.mktemp("tiny-siglip2"), SiglipModel, config, tokenizer, images)
+    return write_siglip(tmp_path_factory.mktemp("tiny-siglip2"), gemma_like_tokenizer(GemmaTokenizer))
 
 
 @pytest.fixture(scope="session")

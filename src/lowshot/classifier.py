@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import Recipe, default_preset, preset_recipe
+from .config import Recipe, default_preset, parse_bytes, preset_recipe
 from .data import (
     Draw,
     Examples,
@@ -20,17 +20,19 @@ from .data import (
     Task,
     class_prompts,
     content_hash,
+    decoded_once,
     draw_from,
     load_task,
     task_of_arrays,
 )
-from .errors import AdapterError, DataError, InputError, NotFittedError
+from .errors import AdapterError, DataError, InputError, NotFittedError, RunError
 from .evaluation import accuracy, probabilities
 from .files import canonical_json, folder_written_aside, read_json_object
-from .models import Backbone, load_backbone
+from .models import Backbone, load_backbone, resolve_precision
 from .progress import Track, silent
 from .records import RunRecord, provenance
 from .report.card import model_card
+from .threads import cpu_threads
 from .training import Learner, TrainingOutcome, create_learner
 
 RECORD_FILE = "lowshot.json"
@@ -127,6 +129,7 @@ class FewShotClassifier:
         labels: Sequence[Any] | None = None,
         *,
         shots: int | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         track: Track = silent,
     ) -> FewShotClassifier:
         """Learn from a few images per class.
@@ -135,25 +138,40 @@ class FewShotClassifier:
             data: A built-in task's name, a folder of images, a task, or a list of images (paths, PIL images, arrays).
             labels: The class of each image, for a list.
             shots: Images per class, drawn by the recipe's seed, for this fit; else the recipe's, else all of them.
+            checkpoint: File that the state of training is kept in, every ``checkpoint_seconds`` and at the end. If it
+                exists, training goes on from it, to the very same classifier. Remove it once that is saved.
             track: Shows progress.
 
         Raises:
-            InputError: The data or the settings cannot be used.
-            RunError: Training failed.
+            InputError: The data or the settings cannot be used, or the checkpoint is of another run.
+            RunError: Training failed. Where the loss stopped being a number the classifier has the last good weights,
+                and its record says so (``stopped``).
         """
         recipe = self.recipe if shots is None else self.recipe.replace(shots=shots)
         task = self.task(data, labels)
         draw = draw_from(task, recipe.data.shots, recipe.training.seed)
         self._warn_of_short_classes(task, draw)
-        examples = task.train.subset(draw.indices)
+        examples = self._kept_decoded(task.train.subset(draw.indices), recipe)
         self._fitted = None  # if training fails, nothing half-learnt must answer
         backbone = load_backbone(recipe.model.model, recipe.model.device)
+        precision = resolve_precision(recipe.model.quantize, recipe.model.precision, backbone.device)
+        recipe = recipe.replace(precision=precision)  # on another device ``auto`` may mean another type
         learner = create_learner(backbone, class_prompts(task.class_names, recipe.data.template), recipe)
-        outcome = learner.fit(examples, draw.shots, track)
+        learnt = _content_hashes(examples, track) if learner.trainable_parameters else ()
+        with cpu_threads(recipe.engine.threads):
+            outcome = learner.fit(examples, draw.shots, track, None if checkpoint is None else Path(checkpoint))
         self.classes_ = np.asarray(task.class_names)
-        self.record_ = _record(task, recipe, examples, draw.shots, backbone, learner, outcome)
+        self.record_ = _record(task, recipe, examples.identities, learnt, draw.shots, backbone, learner, outcome)
         self._fitted = backbone, learner
+        if outcome.stopped:
+            raise RunError(outcome.stopped)
         return self
+
+    @staticmethod
+    def _kept_decoded(examples: Examples, recipe: Recipe) -> Examples:
+        """The same examples, each decoded once: training asks for every image hundreds of times."""
+        memory, disk = (parse_bytes(field, getattr(recipe.engine, field)) for field in ("image_memory", "image_disk"))
+        return dataclasses.replace(examples, images=decoded_once(examples.images, memory, disk))
 
     def task(self, data: Data | Sequence[Any], labels: Sequence[Any] | None = None) -> Task:
         """What ``fit`` makes of its arguments: read a folder once, then fit and evaluate on the task.
@@ -192,12 +210,22 @@ class FewShotClassifier:
             NotFittedError: ``fit`` has not been called.
             DataError: An image cannot be read; the message names it.
         """
-        backbone, learner = self._ready()
+        self._ready()
         if isinstance(images, str | os.PathLike):
             raise DataError(f"images is one path, {os.fspath(images)!r}; expected a list of images")
+        return self._probabilities(ImagesOnDemand(images), track)
+
+    def _probabilities(self, images: Images, track: Track) -> NDArray[np.float32]:
+        backbone, learner = self._ready()
         if not len(images):
             return np.empty((0, len(self.classes_)), dtype=np.float32)
-        return probabilities(learner, ImagesOnDemand(images), backbone.image_size, track=track)
+        with cpu_threads(self.recipe.engine.threads):
+            return probabilities(learner, images, backbone.image_size, track=track)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it can predict."""
+        return self._fitted is not None
 
     def _ready(self) -> tuple[Backbone, Learner]:
         if self._fitted is None:
@@ -246,7 +274,7 @@ class FewShotClassifier:
         The record keeps the figures, and so does the adapter that is saved next.
         """
         split, examples = self.evaluation_split(data)
-        predicted = self.predict_proba(examples.images, track=track).argmax(1)
+        predicted = self._probabilities(examples.images, track).argmax(1)
         metrics = {"accuracy": accuracy(predicted, examples.labels), "images": len(examples), "split": split}
         self.record_ = dataclasses.replace(self.record_, metrics=metrics)
         return metrics
@@ -312,6 +340,8 @@ class FewShotClassifier:
         recipe = classifier.recipe
         backbone = load_backbone(recipe.model.model, recipe.model.device)
         classifier._warn(_check_backbone(folder, record, backbone))
+        if record.stopped:
+            classifier._warn([f"{folder} has the weights of step {record.steps}: {record.stopped}"])
         learner = create_learner(backbone, class_prompts(record.classes, recipe.data.template), recipe)
         learner.load(folder)
         classifier.classes_ = np.asarray(record.classes)
@@ -320,10 +350,17 @@ class FewShotClassifier:
         return classifier
 
 
+def _content_hashes(examples: Examples, track: Track) -> tuple[str, ...]:
+    """What the images show; one that cannot be read is found before training begins, not in the middle of it."""
+    rows = track(range(len(examples)), what="reading images", total=len(examples))
+    return tuple(content_hash(examples.images[row]) for row in rows)
+
+
 def _record(
     task: Task,
     recipe: Recipe,
-    examples: Examples,
+    draw: tuple[str, ...],
+    learnt: tuple[str, ...],
     shots: int,
     backbone: Backbone,
     learner: Learner,
@@ -339,15 +376,18 @@ def _record(
         recipe=recipe.replace(model=backbone.identity.id).to_dict(),  # a folder's full path, wherever it is loaded
         classes=task.class_names,
         model=dataclasses.asdict(backbone.identity),
-        draw=examples.identities if trains else (),
-        learnt=tuple(content_hash(examples.images[i]) for i in range(len(examples))) if trains else (),
+        draw=draw if trains else (),
+        learnt=learnt,
         trainable_parameters=learner.trainable_parameters,
         total_parameters=backbone.parameters,
         adapter_bytes=learner.adapter_bytes,
         steps=outcome.steps,
         train_seconds=outcome.seconds,
+        static_memory_bytes=outcome.static_memory_bytes,
         peak_memory_bytes=outcome.peak_memory_bytes,
+        reserved_memory_bytes=outcome.reserved_memory_bytes,
         final_loss=outcome.final_loss,
+        stopped=outcome.stopped,
         provenance=provenance(),
     )
 

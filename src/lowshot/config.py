@@ -33,6 +33,26 @@ def _require(ok: bool, field: str, got: object, expected: str) -> None:
         raise InputError(f"{field.replace('_', '-')} is {got!r}; expected {expected}")
 
 
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+
+
+def parse_bytes(field: str, text: str) -> int:
+    """``2GB``, ``1.5 GiB``, ``800 MB`` or ``0`` in bytes.
+
+    Args:
+        field: The setting's name, for the message.
+        text: Its value.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?i?B?)\s*", text, re.IGNORECASE | re.ASCII)
+    unit = found[2].upper() if found else ""
+    _require(found is not None and unit in _UNITS, field, text, "an amount such as 2GB or 800MB")
+    assert found is not None
+    return int(float(found[1]) * _UNITS[unit])
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The backbone."""
@@ -41,14 +61,16 @@ class ModelConfig:
     """`builtin`, a Hub id such as `openai/clip-vit-base-patch16`, or a folder in transformers format."""
     quantize: Quantization = "none"
     """Frozen weights in fewer bits: `none`, `nf4` (4 bits with double quantisation, as QLoRA) or `int8`."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Type of all that is frozen and computed; adapters are always fp32. `auto`: bf16 where quantised, else fp32."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Type of all that is frozen and computed; adapters are always fp32. `auto`: on a CPU fp32, or bf16 where
+    quantised; on CUDA bf16, or fp16 where the device has no bf16."""
     device: str = "auto"
     """`auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:N`."""
 
     def __post_init__(self) -> None:
         _require(self.quantize in ("none", "nf4", "int8"), "quantize", self.quantize, "none, nf4 or int8")
-        _require(self.precision in ("auto", "fp32", "bf16"), "precision", self.precision, "auto, fp32 or bf16")
+        types = ("auto", "fp32", "bf16", "fp16")
+        _require(self.precision in types, "precision", self.precision, "auto, fp32, bf16 or fp16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +150,9 @@ class TrainingConfig:
     """Smallest share of an image's area that a random training crop keeps; 1 trains on whole images."""
     flip: bool = True
     """Mirror half of the training images. Not for characters and signs."""
+    views: int | None = None
+    """A fixed number of crops of each image instead of a new one in every step; what is not trained is then computed
+    once for each. Not the protocol of the papers."""
     seed: int = 1
     """Draws the shots, initialises the adapter, orders and crops the images."""
 
@@ -146,6 +171,7 @@ class TrainingConfig:
         ends, begins = self.minimum_learning_rate, self.learning_rate
         _require(ends <= begins or begins == 0, "minimum_learning_rate", ends, f"at most learning-rate {begins:g}")
         _require(0 < self.crop_minimum <= 1, "crop_minimum", self.crop_minimum, "a share above 0, at most 1")
+        _require(self.views is None or self.views >= 1, "views", self.views, "1 or more")
         _require(0 <= self.seed < 2**31, "seed", self.seed, "a whole number from 0 to 2147483647")
 
 
@@ -161,11 +187,27 @@ class EngineConfig:
     """Most memory that training may take, such as `2GB`: the whole process on a CPU, what is allocated on CUDA."""
     gradient_checkpointing: bool = False
     """Compute each block's activations again in the backward pass instead of keeping them: less memory, more time."""
+    image_memory: str = "1GB"
+    """Most memory for decoded training images; those beyond it are kept on disk."""
+    image_disk: str = "20GB"
+    """Most space for decoded training images in a temporary file; those beyond it are decoded each time."""
+    threads: int | None = None
+    """Processor threads that torch computes with; as many as there are cores if not given. On a busy machine one is
+    often faster than two."""
+    checkpoint_seconds: float = 60.0
+    """Time between two checkpoints of a training run, from which it goes on if it is killed; 0 for one every step."""
 
     def __post_init__(self) -> None:
-        for field in ("images_per_pass", "prompts_per_pass"):
+        for field in ("images_per_pass", "prompts_per_pass", "threads"):
             value = getattr(self, field)
             _require(value is None or value >= 1, field, value, "1 or more")
+        for field in ("image_memory", "image_disk"):
+            parse_bytes(field, getattr(self, field))
+        if self.memory_budget is not None:
+            amount = parse_bytes("memory_budget", self.memory_budget)
+            _require(amount > 0, "memory_budget", self.memory_budget, "an amount such as 2GB or 800MB")
+        seconds = self.checkpoint_seconds
+        _require(math.isfinite(seconds) and seconds >= 0, "checkpoint_seconds", seconds, "a number of 0 or more")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,11 +57,22 @@ class RunRecord:
     """Content hashes of the images learnt from: they never count as unseen, whatever their files are called."""
     final_loss: float | None = None
     """Mean training loss over the last tenth of the steps."""
+    static_memory_bytes: int = 0
+    """Of the peak, what was in use before the first step; what is above it training itself took."""
+    reserved_memory_bytes: int = 0
+    """What the CUDA allocator held of the device at most; 0 on a CPU."""
+    stopped: str = ""
+    """Why training ended before its last step; empty where it did not."""
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """``accuracy``, ``images`` and ``split`` where it was evaluated."""
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """When, where and with what: ``provenance()``."""
     format: int = RECORD_FORMAT
+
+    @property
+    def training_memory_bytes(self) -> int:
+        """What training took at its height on top of what was there: weights, libraries."""
+        return max(0, self.peak_memory_bytes - self.static_memory_bytes)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -55,7 +55,7 @@ def test_the_demo_prints_one_object_and_writes_its_report(tmp_path, capsys):
                 "trainable_parameters",
                 "adapter_bytes",
                 "train_seconds",
-                "peak_memory_bytes",
+                "training_memory_bytes",
             } <= set(row)
             assert 0 <= row["accuracy_mean"] <= 1
         zero_shot, pixels, adapter = (row["accuracy_mean"] for row in rows)

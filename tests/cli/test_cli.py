@@ -31,18 +31,6 @@ def photos(tmp_path):
 
 
 @pytest.fixture
-def run(capsys):
-    """Run a command in this process: exit status, standard output, standard error."""
-
-    def run(*arguments):
-        status = main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return run
-
-
-@pytest.fixture
 def fit(run, tiny_clip, photos, tmp_path):
     """Fit the tiny CLIP on the photos."""
 
@@ -286,13 +274,6 @@ def test_a_full_disk_is_one_line(fit, monkeypatch):
     assert status == 1
     assert "No space left on device" in err
     assert "Traceback" not in err
-
-
-def test_a_failed_run_has_status_1_and_leaves_nothing(fit, tmp_path):
-    status, _, err = fit("--learning-rate", "1e30")
-    assert status == 1
-    assert "try a lower learning rate" in err
-    assert not (tmp_path / "adapter").exists()
 
 
 def test_interruption_has_the_shells_status(run, monkeypatch):

@@ -1,15 +1,20 @@
 import io
 import struct
+import threading
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, ImageOps
 
-from lowshot.data import FileImages, MemoryImages, as_pixels, decode_image
+from lowshot.data import FileImages, ImagesOnDemand, MemoryImages, as_pixels, decode_image
 from lowshot.data import images as module
+from lowshot.data.images import is_decoded
+from lowshot.data.task import ImageSubset
 from lowshot.errors import DataError
 
 
@@ -333,75 +338,29 @@ def test_what_is_no_image_is_refused(image, message):
         as_pixels(image)
 
 
-# -- images kept -------------------------------------------------------------------------------------------------------
+def test_what_is_no_image_in_a_list_is_named_by_its_index_and_a_file_by_its_path(tmp_path):
+    images = ImagesOnDemand([noise(), None, tmp_path / "none.png"])
 
-
-@pytest.fixture
-def files(tmp_path):
-    paths = [tmp_path / f"{i}.png" for i in range(5)]
-    for i, path in enumerate(paths):
-        Image.fromarray(noise(10, 10, seed=i)).save(path)  # 300 bytes each once decoded
-    return paths
-
-
-@pytest.fixture
-def decoded(monkeypatch):
-    """Names of the files decoded so far."""
-    names = []
-
-    def counting(path):
-        names.append(path.name)
-        return decode_image(path)
-
-    monkeypatch.setattr(module, "decode_image", counting)
-    return names
-
-
-def test_a_file_is_decoded_when_asked_for_and_once(files, decoded):
-    images = FileImages(files)
-    assert (len(images), decoded) == (5, [])
-
-    for _ in range(3):
-        assert np.array_equal(images[2], noise(10, 10, seed=2))
-    assert decoded == ["2.png"]
-
-
-def test_what_was_decoded_outlives_its_file(files):
-    images = FileImages(files)
-    kept = images[0]
-    files[0].unlink()
-    files[1].unlink()
-
-    assert images[0] is kept
-    with pytest.raises(DataError, match=r"1\.png does not exist"):
+    with pytest.raises(DataError, match=r"^images\[1\]: an image is a NoneType; expected a path"):
         images[1]
+    with pytest.raises(DataError, match=rf"^{tmp_path}/none\.png does not exist"):
+        images[2]
 
 
-def test_beyond_the_cap_the_least_recently_used_goes_first(files, decoded):
-    images = FileImages(files, capacity_bytes=3 * 300)
-    for index in (0, 1, 2, 0, 3):  # 1 is then the one longest unused
-        images[index]
-    decoded.clear()
-
-    for index in (0, 2, 3):
-        images[index]
-    assert decoded == []
-    images[1]
-    assert decoded == ["1.png"]
+# -- sequences of images -----------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.integers(0, 4), max_size=30), st.integers(0, 1600))
-def test_whatever_was_evicted_every_image_is_right(tmp_path_factory, indices, capacity):
-    folder = tmp_path_factory.getbasetemp() / "evicted"
-    if not folder.exists():
-        folder.mkdir()
-        for i in range(5):
-            Image.fromarray(noise(10, 10, seed=i)).save(folder / f"{i}.png")
-    images = FileImages([folder / f"{i}.png" for i in range(5)], capacity_bytes=capacity)
+def test_files_are_decoded_when_asked_for(tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    images = FileImages(paths)
+    for i, path in enumerate(paths):
+        Image.fromarray(noise(seed=i)).save(path)
 
-    for index in indices:
-        assert np.array_equal(images[index], noise(10, 10, seed=index))
-        assert sum(kept.nbytes for kept in images._kept.values()) == images._kept_bytes <= capacity
+    assert len(images) == 3
+    assert [np.array_equal(images[i], noise(seed=i)) for i in range(3)] == [True] * 3
+    paths[0].unlink()
+    with pytest.raises(DataError, match=r"0\.png does not exist"):
+        images[0]
 
 
 def test_images_in_memory_may_differ_in_size():
@@ -411,3 +370,91 @@ def test_images_in_memory_may_differ_in_size():
 
     assert len(images) == 2
     assert [image.shape for image in (images[0], images[1])] == [(4, 5, 3), (6, 3, 3)]
+
+
+def test_only_arrays_in_memory_and_parts_of_them_are_decoded_already(tmp_path):
+    memory, files = MemoryImages(np.zeros((3, 2, 2, 3), np.uint8)), FileImages([tmp_path / "a.png"])
+
+    assert is_decoded(memory)
+    assert is_decoded(ImageSubset(ImageSubset(memory, [2, 1]), [0]))
+    assert not is_decoded(files)
+    assert not is_decoded(ImageSubset(files, [0]))
+    assert not is_decoded(ImagesOnDemand([noise()]))
+
+
+# -- Pillow's warnings -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def warns():
+    """A JPEG whose EXIF data is damaged, so that Pillow warns of it whenever it is decoded."""
+    content = saved(Image.fromarray(noise(16, 16)), "JPEG")
+    junk = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"
+    content = content[:2] + b"\xff\xe1" + struct.pack(">H", len(junk) + 2) + junk + content[2:]
+    with pytest.warns(UserWarning, match="Corrupt EXIF data"):
+        ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    return content
+
+
+def test_pillows_warnings_are_passed_over_in_all_threads_at_once(warns):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        together = threading.Barrier(4)
+
+        def decode(_):
+            together.wait()
+            return [decode_image(warns).shape for _ in range(50)]
+
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(decode, range(4))) == [[(16, 16, 3)] * 50] * 4
+
+
+def test_others_hear_pillows_warnings_while_we_decode(warns, monkeypatch):
+    inside, heard = threading.Event(), threading.Event()
+
+    def wait(image, name):
+        inside.set()
+        assert heard.wait(10)
+        return np.zeros((1, 1, 3), np.uint8)
+
+    monkeypatch.setattr(module, "_decoded", wait)
+    with ThreadPoolExecutor(1) as pool:
+        decoding = pool.submit(decode_image, warns)
+        assert inside.wait(10)
+        with pytest.warns(UserWarning, match="Corrupt EXIF data"):
+            ImageOps.exif_transpose(Image.open(io.BytesIO(warns)))
+        heard.set()
+        decoding.result()
+
+
+def test_decoding_leaves_everyone_elses_warnings_as_they_are(warns):
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        warnings.simplefilter("error")
+        for _ in range(3):
+            warnings.simplefilter("error")  # comes before all others again
+            decode_image(warns)
+
+        assert len(warnings.filters) == 2
+        for category in (UserWarning, DeprecationWarning, Image.DecompressionBombWarning):
+            with pytest.raises(category):
+                warnings.warn_explicit("message", category, "PIL/Image.py", 1, module="PIL.Image")
+
+
+def test_what_others_warn_of_while_we_decode_is_heard(monkeypatch):
+    def warn(image, name):
+        warnings.warn("not Pillow's", UserWarning, stacklevel=1)
+        return np.zeros((1, 1, 3), np.uint8)
+
+    monkeypatch.setattr(module, "_decoded", warn)
+    with pytest.warns(UserWarning, match="not Pillow's"):
+        decode_image(saved(Image.fromarray(noise())))
+
+
+def test_a_picture_that_several_threads_ask_for_is_whole_for_each():
+    pixels = noise(200, 200)
+    for _ in range(20):
+        picture = Image.open(io.BytesIO(saved(Image.fromarray(pixels))))
+        with ThreadPoolExecutor(4) as pool:
+            for found in pool.map(as_pixels, [picture] * 4):
+                assert np.array_equal(found, pixels)

@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional
 from transformers.activations import QuickGELUActivation
 
-from lowshot.models import load_backbone
-from lowshot.models.blocks import _mix_by_products, _mix_fused, _QuickGelu, run_blocks
+from lowshot.models import blocks, load_backbone
+from lowshot.models.blocks import Packing, _mix_by_products, _mix_fused, _QuickGelu, run_blocks
 
 
 def heads(seed, tokens=7):
@@ -55,3 +55,32 @@ def test_what_follows_the_token_of_a_causal_tower_has_no_influence(tiny_clip):
     before, after = (run_blocks(layers, h, causal=True, token=token) for h in (hidden, changed))
     torch.testing.assert_close(before, after, atol=1e-6, rtol=0)
     assert functional.mse_loss(before, run_blocks(layers, changed, causal=False, token=token)) > 1e-4
+
+
+@pytest.mark.parametrize("one_token", [False, True])
+@pytest.mark.parametrize("mix", [_mix_by_products, _mix_fused])
+def test_sequences_that_begin_alike_are_in_one_row_what_each_is_alone(tiny_clip, monkeypatch, mix, one_token):
+    for name in ("_mix_by_products", "_mix_fused"):
+        monkeypatch.setattr(blocks, name, mix)
+    layers = load_backbone(str(tiny_clip)).model.text_model.encoder.layers.double().requires_grad_(True)
+    whole = torch.randn(4, 7, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    whole[:, :3] = whole[:1, :3]
+    packing = Packing(shared=3, sequences=4)
+    row = packing.join(whole[:1, :3], whole[:, 3:])
+    assert row.shape == (1, 3 + 4 * 4, 16)
+    token = torch.tensor([3, 6, 4, 3]) if one_token else None
+    expected = run_blocks(layers, whole, causal=True, token=token)
+    if one_token:
+        found = run_blocks(layers, row, causal=True, token=token - 3, packing=packing)
+    else:
+        shared, own = packing.split(run_blocks(layers, row, causal=True, token=None, packing=packing))
+        found = torch.cat([shared.expand(4, -1, -1), own], 1)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+    direction = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    trained = list(layers.parameters())
+    for one, other in zip(
+        torch.autograd.grad((found * direction).sum(), trained, materialize_grads=True),
+        torch.autograd.grad((expected * direction).sum(), trained, materialize_grads=True),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, atol=1e-10, rtol=0)

@@ -107,3 +107,9 @@ def test_what_is_unknown_is_left_out():
     assert "from class names alone" in card
     assert "None" not in card
     assert "- date" not in card
+
+
+def test_a_run_that_stopped_early_says_so():
+    assert "| optimiser steps | `7; training diverged at step 9 of 24` |" in model_card(
+        record(steps=7, stopped="training diverged at step 9 of 24")
+    )

@@ -1,14 +1,18 @@
+import functools
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from lowshot.config import preset_recipe
 from lowshot.data import task_of_arrays
-from lowshot.errors import InputError, RunError
+from lowshot.errors import InputError
 from lowshot.methods import method_spec
 from lowshot.models import blocks, load_backbone
 from lowshot.progress import silent
-from lowshot.training import create_learner
+from lowshot.training import create_learner, weights
+from lowshot.training.loop import learning_rate
 from lowshot.training.step import ExactStep
 
 
@@ -78,6 +82,8 @@ def test_the_same_seed_gives_the_same_classifier_bit_for_bit(tiny_clip, examples
         {"method": "full"},
         {"quantize": "int8"},
         {"precision": "bf16"},
+        {"precision": "fp16"},
+        {"views": 2},
         {"position": "0"},
         {"projections": ("fc1", "fc2")},
     ],
@@ -95,13 +101,13 @@ def test_options_of_peft_change_the_result(tiny_clip, examples):
 def test_gradient_checkpointing_changes_nothing_but_what_is_kept(tiny_clip, examples, monkeypatch):
     """Dropout on: what is computed again is computed with the same masks."""
     settings = {"steps_per_shot": 3, "dropout": 0.25, "batch_size": 6}
-    plain, _ = fitted(tiny_clip, examples, **settings)
-    calls = []
-    forward = blocks.run_block
+    calls, forward = [], blocks.run_block
     monkeypatch.setattr(blocks, "run_block", lambda *a, **k: (calls.append(1), forward(*a, **k))[1])
+    plain, _ = fitted(tiny_clip, examples, **settings)
+    once = len(calls)
     with_it, _ = fitted(tiny_clip, examples, gradient_checkpointing=True, **settings)
-    layers, steps, around = 3 + 2, 12, 2  # around them one pass measures what is kept, and one looks at the result
-    assert len(calls) == layers * (2 * steps + around)  # each is computed again in each step's backward pass
+    layers, steps = 3 + 2, 12
+    assert len(calls) - 2 * once == layers * steps  # each is computed again in each step's backward pass
     torch.testing.assert_close(scores(with_it), scores(plain), atol=1e-5, rtol=0)
 
 
@@ -152,8 +158,7 @@ def test_a_quantised_base_trains_as_it_is_evaluated_afterwards(tiny_clip, exampl
 
 def test_frozen_text_is_encoded_once_with_the_same_result(tiny_clip, examples, monkeypatch):
     once, _ = fitted(tiny_clip, examples, encoder="vision")
-    accumulate = ExactStep.accumulate
-    monkeypatch.setattr(ExactStep, "accumulate", lambda *arguments: accumulate(*arguments[:5]))  # without frozen ones
+    monkeypatch.setattr(weights, "ExactStep", functools.partial(ExactStep, partway=False))
     again, _ = fitted(tiny_clip, examples, encoder="vision")
     torch.testing.assert_close(scores(once), scores(again), atol=1e-4, rtol=0)
 
@@ -172,14 +177,40 @@ def test_the_cosine_ends_at_the_minimum_learning_rate(tiny_clip, examples, monke
     np.testing.assert_allclose(seen, expected, rtol=1e-6)
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tiny_clip, examples):
-    with pytest.raises(RunError, match=r"diverged at step \d+ of 24; try a lower learning rate than 1e\+30"):
-        fitted(tiny_clip, examples, learning_rate=1e30)
+def test_a_loss_that_is_no_number_stops_the_run_with_the_last_good_weights(tiny_clip, examples):
+    learner, outcome = fitted(tiny_clip, examples, learning_rate=1e30)
+    found = re.fullmatch(
+        r"training diverged at step (\d+) of 24; try a lower learning rate than 1e\+30", outcome.stopped
+    )
+    assert (
+        outcome.steps == int(found[1]) - 2
+    )  # the loss before that one was a number: with the weights before its update
+    assert scores(learner).isfinite().all()
+
+
+def test_the_last_good_weights_are_those_of_the_run_that_ended_before(tiny_clip, examples, monkeypatch):
+    accumulate = ExactStep.accumulate
+
+    def broken(self, number, *rest):
+        loss = accumulate(self, number, *rest)
+        return float("nan") if number == 9 else loss
+
+    monkeypatch.setattr(ExactStep, "accumulate", broken)
+    learner, outcome = fitted(tiny_clip, examples)
+    assert outcome.steps == 8
+    monkeypatch.setattr(ExactStep, "accumulate", accumulate)
+    monkeypatch.setattr("lowshot.training.loop.learning_rate", lambda step, *_: rates(step) if step < 8 else 0.0)
+    rates = functools.partial(learning_rate, steps=24, config=learner.recipe.training)
+    shorter, _ = fitted(tiny_clip, examples, weight_decay=learner.recipe.training.weight_decay)
+    assert torch.equal(scores(learner), scores(shorter))
 
 
 def test_a_last_step_that_goes_astray_is_noticed(tiny_clip, examples):
-    with pytest.raises(RunError, match="diverged at the last step"):
-        fitted(tiny_clip, examples, steps_per_shot=0, base_steps=1, learning_rate=1e38)
+    fresh = fitted(tiny_clip, examples, steps_per_shot=0, base_steps=1, learning_rate=0.0, minimum_learning_rate=0.0)[0]
+    learner, outcome = fitted(tiny_clip, examples, steps_per_shot=0, base_steps=1, learning_rate=1e38)
+    assert outcome.stopped.startswith("training diverged at the last step")
+    assert outcome.steps == 0
+    assert torch.equal(scores(learner), scores(fresh))
 
 
 def test_the_outcome_says_what_it_took(tiny_clip, examples):

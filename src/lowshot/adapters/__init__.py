@@ -1,10 +1,11 @@
 """Adapters: where they work, how they are built, how they are saved, loaded and merged."""
 
 from .adapter import Adapter, adapter_bytes
-from .build import add_adapter, peft_config, prepare
+from .build import add_adapter, prepare
 from .dropout import MaskKeys, key_dropout
 from .peft_types import tuners
 from .placement import Place, layers_at, place
+from .rows import rows_are_alike
 
 __all__ = [
     "Adapter",
@@ -14,8 +15,8 @@ __all__ = [
     "add_adapter",
     "key_dropout",
     "layers_at",
-    "peft_config",
     "place",
     "prepare",
+    "rows_are_alike",
     "tuners",
 ]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -56,6 +59,17 @@ class Adapter(Protocol):
             InputError: The method cannot be merged.
         """
 
+    def merged(self) -> contextlib.AbstractContextManager[None]:
+        """For the length of a block the adapted layers compute as plain ones would that hold weight and update in one.
+
+        For judging alone: gradients do not reach the adapter, and no dropout is applied. No tensor of the model
+        changes, so what comes after the block is what was before it to the last bit, and other threads that use the
+        model meanwhile are given the one or the other computation.
+
+        It is the same function but for rounding in float32. Where the frozen weights have fewer bits, in which an
+        update would be rounded away, and where the method cannot be merged or adds no layers, nothing happens.
+        """
+
 
 def adapter_bytes(adapter: Adapter) -> int:
     """Size of the file that ``save`` writes the tensors to; known on the meta device too."""
@@ -98,6 +112,17 @@ class PeftAdapter:
         except NotImplementedError as error:
             raise InputError(f"adapters of type {_text(self._config.peft_type)} cannot be merged: {error}") from error
         return merged
+
+    @contextlib.contextmanager
+    def merged(self) -> Iterator[None]:
+        plain = _plain_layers(self.model)
+        for layer, linear in plain:
+            layer.forward = linear.forward
+        try:
+            yield
+        finally:
+            for layer, _ in plain:
+                vars(layer).pop("forward", None)
 
     @property
     def _config(self) -> Any:
@@ -154,8 +179,31 @@ class ParameterAdapter:
                 parametrize.remove_parametrizations(module, field)
         return self.model.requires_grad_(False)
 
+    def merged(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
 
 _WHERE_IT_WAS_MADE = {"auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision"}
+
+
+@torch.no_grad()
+def _plain_layers(model: nn.Module) -> list[tuple[Any, nn.Linear]]:
+    """Each adapted layer beside a plain one of the same function, or none at all; see ``Adapter.merged``."""
+    adapted = [cast(Any, module) for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    # One whose forward pass is replaced already is left to whoever did that: it may be this, in another thread.
+    layers = [layer for layer in adapted if "forward" not in vars(layer)]
+    if any(layer.get_base_layer().weight.dtype not in (torch.float32, torch.float64) for layer in layers):
+        return []
+    try:
+        return [(layer, _merged_copy(layer)) for layer in layers]
+    except (RuntimeError, ValueError):  # what a tuner says that cannot be merged, or not with its options
+        return []
+
+
+def _merged_copy(layer: Any) -> nn.Linear:
+    twin = copy.deepcopy(layer)
+    twin.merge()
+    return cast(nn.Linear, twin.get_base_layer())
 
 
 def _ordered(config: dict[str, Any]) -> dict[str, Any]:
@@ -164,7 +212,7 @@ def _ordered(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON makes of a configuration: sets become lists, enumerations their values."""
+    """A configuration as JSON can say it: sets become sorted lists; PEFT's enumerations are strings already."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, set | frozenset):

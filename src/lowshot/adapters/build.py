@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -16,7 +17,7 @@ from ..methods import PEFT_PREFIX
 from ..randomness import seeded
 from . import parameters
 from .adapter import Adapter, ParameterAdapter, PeftAdapter
-from .lean import lean_modules
+from .lean import LeanMixin, modules_with
 from .lora_xs import LoraXsConfig, attach_bases
 from .peft_types import KNOW_QUANTISED_WEIGHTS, tuner_config
 from .placement import Place
@@ -36,7 +37,7 @@ def _common(method: MethodConfig, targets: Sequence[str]) -> dict[str, Any]:
 def _lora(method: MethodConfig, targets: Sequence[str]) -> PeftConfig:
     """LoRA: h = W x + scaling * B A x; A Kaiming uniform, B zero (arXiv 2106.09685, section 4.1)."""
     config = LoraConfig(**_common(method, targets))
-    config._register_custom_module(lean_modules())
+    config._register_custom_module(modules_with(LeanMixin))
     return config
 
 
@@ -57,7 +58,7 @@ _BUILDERS: dict[str, Callable[[MethodConfig, Sequence[str]], PeftConfig]] = {
 }
 
 
-def peft_config(method: MethodConfig, targets: Sequence[str]) -> PeftConfig:
+def _peft_config(method: MethodConfig, targets: Sequence[str]) -> PeftConfig:
     """PEFT's configuration of a method.
 
     Raises:
@@ -104,14 +105,12 @@ def add_adapter(model: nn.Module, method: MethodConfig, place: Place, *, seed: i
         model.requires_grad_(False)
         names = parameters.chosen_parameters(model, method, place)
         return ParameterAdapter(model, parameters.unfreeze(model, names))
-    config = peft_config(method, place.linears)
+    config = _peft_config(method, place.linears)
     is_foreign = method.method.startswith(PEFT_PREFIX)
     before = _weights(model, place.linears) if is_foreign else []
     if method.method not in KNOW_QUANTISED_WEIGHTS and not all(weight.is_floating_point() for weight in before):
         raise InputError(f"method {method.method} does not fit: it does not know quantised weights; use quantize none")
-    with seeded(seed), warnings.catch_warnings():
-        # transformers warns of an attribute that it renamed itself and that PEFT reads.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+    with attaching(seed):
         try:
             # New layers come in training mode, whatever mode the model is in: their dropout would blur predictions.
             adapted = get_peft_model(model, config).eval()
@@ -120,6 +119,15 @@ def add_adapter(model: nn.Module, method: MethodConfig, place: Place, *, seed: i
         except Exception as error:  # each tuner has limits of its own, and words for them
             raise InputError(f"method {method.method} does not fit: {' '.join(str(error).split())}") from error
     return PeftAdapter(adapted)
+
+
+@contextlib.contextmanager
+def attaching(seed: int) -> Iterator[None]:
+    """Around PEFT's putting of layers into a model: initial values drawn from a seed, and no needless warning."""
+    with seeded(seed), warnings.catch_warnings():
+        # transformers warns of an attribute that it renamed itself and that PEFT reads.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        yield
 
 
 def _weights(model: nn.Module, names: Sequence[str]) -> list[torch.Tensor]:

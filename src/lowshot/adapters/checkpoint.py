@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -62,18 +63,30 @@ def read_tensors(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor
     Raises:
         AdapterError: The file is missing, damaged or far too large, or does not fit.
     """
-    tensors = _read(path, sum(tensor.nbytes for tensor in expected.values()))
+    size = sum(tensor.nbytes for tensor in expected.values())
+    tensors, _ = read_file(path, size + _HEADER_ALLOWANCE_BYTES, f"about {size:,}")
     _check(path, tensors, expected)
     return tensors
 
 
-def _read(path: Path, expected_bytes: int) -> dict[str, Tensor]:
+def read_file(path: Path, most_bytes: int, expected: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors of a file, whatever they are, and its metadata.
+
+    Args:
+        path: One of an adapter's files.
+        most_bytes: A larger file is not opened.
+        expected: How many bytes it should have, for that error.
+
+    Raises:
+        AdapterError: The file is missing, damaged or too large.
+    """
     try:
         size = path.stat().st_size
-        if size > expected_bytes + _HEADER_ALLOWANCE_BYTES:
-            raise AdapterError(f"adapter file {path} has {size:,} bytes; expected about {expected_bytes:,}")
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        if size > most_bytes:
+            raise AdapterError(f"adapter file {path} has {size:,} bytes; expected {expected}")
+        with safe_open(os.fspath(path), framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            return tensors, file.metadata() or {}
     except FileNotFoundError:
         raise AdapterError(f"adapter {path.parent} is incomplete: {path.name} is missing") from None
     except (OSError, SafetensorError) as error:

@@ -42,6 +42,24 @@ class LeanMixin(lora_layer.LoraLayer):  # type: ignore[misc]
         return active[0] if fits and not self.lora_bias[active[0]] else None
 
 
+def modules_with(mixin: type[lora_layer.LoraLayer]) -> dict[type[nn.Module], type[nn.Module]]:
+    """Base layer type -> PEFT's LoRA layer type for it, with a mixin before it.
+
+    The quantised ones come first, since they derive from ``nn.Linear``.
+    """
+    layers: dict[type[nn.Module], type[nn.Module]] = {}
+    try:
+        import bitsandbytes
+        from peft.tuners.lora import bnb
+    except ImportError:
+        pass
+    else:
+        layers[bitsandbytes.nn.Linear4bit] = type("Linear4bit", (mixin, bnb.Linear4bit), {})
+        layers[bitsandbytes.nn.Linear8bitLt] = type("Linear8bitLt", (mixin, bnb.Linear8bitLt), {})
+    layers[nn.Linear] = type("Linear", (mixin, lora_layer.Linear), {})
+    return layers
+
+
 class _LowRank(torch.autograd.Function):
     """scale * B A (x * mask), in the type of A and B; A, B and x get gradients."""
 
@@ -75,18 +93,3 @@ def _masked(x: Tensor, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
 
 def _flat(tensor: Tensor) -> Tensor:
     return tensor.flatten(0, -2)
-
-
-def lean_modules() -> dict[type[nn.Module], type[nn.Module]]:
-    """Base layer type -> LoRA layer type; the quantised ones first, since they derive from ``nn.Linear``."""
-    layers: dict[type[nn.Module], type[nn.Module]] = {}
-    try:
-        import bitsandbytes
-        from peft.tuners.lora import bnb
-    except ImportError:
-        pass
-    else:
-        layers[bitsandbytes.nn.Linear4bit] = type("Linear4bit", (LeanMixin, bnb.Linear4bit), {})
-        layers[bitsandbytes.nn.Linear8bitLt] = type("Linear8bitLt", (LeanMixin, bnb.Linear8bitLt), {})
-    layers[nn.Linear] = type("Linear", (LeanMixin, lora_layer.Linear), {})
-    return layers

@@ -11,7 +11,7 @@ from ..data import Examples, Task, draw_from
 from ..evaluation import accuracy
 from ..methods import PIXEL_REGRESSION
 from ..records import RunRecord, provenance
-from ..training.memory import peak_memory
+from ..training.memory import memory_use
 
 
 def _pixels(examples: Examples) -> NDArray[np.float64]:
@@ -30,7 +30,7 @@ def pixel_regression(task: Task, shots: int, seed: int) -> RunRecord:
     draw = draw_from(task, shots, seed)
     examples = task.train.subset(draw.indices)
     started = time.perf_counter()
-    with peak_memory(torch.device("cpu")) as peak:
+    with memory_use(torch.device("cpu")) as memory:
         model = LogisticRegression(max_iter=5000).fit(_pixels(examples), examples.labels)
     seconds = time.perf_counter() - started
     predicted = model.predict(_pixels(task.test)).astype(np.int64)
@@ -50,7 +50,8 @@ def pixel_regression(task: Task, shots: int, seed: int) -> RunRecord:
         adapter_bytes=0,
         steps=int(model.n_iter_.max()),
         train_seconds=seconds,
-        peak_memory_bytes=peak.bytes,
+        static_memory_bytes=memory.static,
+        peak_memory_bytes=memory.peak,
         metrics={"accuracy": accuracy(predicted, task.test.labels), "images": len(task.test), "split": "test"},
         provenance=provenance(),
     )

@@ -5,11 +5,15 @@ Nothing heavy is imported before a command needs it, so that ``--help`` is insta
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 from ..errors import LowshotError, UnknownNameError
 
@@ -26,6 +30,27 @@ COMMANDS = {
     "doctor": "what this machine can do, and what stands in the way",
 }
 """Command -> what it does. The command's module has its name and a function ``run(arguments) -> exit status``."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: whatever keeps its state when a person presses Ctrl-C keeps it then too."""
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated
+
+
+@contextlib.contextmanager
+def _termination_raised() -> Iterator[None]:
+    """Let SIGTERM raise ``Terminated``; Python allows that in the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def usage() -> str:
@@ -51,13 +76,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # bitsandbytes logs on import that a faster kernel could be downloaded, and once per layer that it casts.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
-        return _dispatch(arguments)
+        with _termination_raised():
+            return _dispatch(arguments)
     except LowshotError as error:
         sys.stderr.write(f"lowshot: error: {' '.join(str(error).split())}\n")
         return error.exit_status
+    except Terminated:
+        sys.stderr.write("lowshot: terminated\n")
+        return 128 + signal.SIGTERM
     except KeyboardInterrupt:
         sys.stderr.write("lowshot: interrupted\n")
-        return 130
+        return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader of our output, such as head, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from ..config import Recipe
-from ..errors import DataError
+from ..errors import DataError, RunError
 from ..files import refuse_existing
 from ..methods import display_name
-from ..progress import shown
+from ..progress import shown, silent
 from .arguments import parse_with_recipe, print_json, warn
+
+if TYPE_CHECKING:
+    from ..classifier import FewShotClassifier
+    from ..data import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,17 +44,22 @@ def run(arguments: Sequence[str]) -> int:
     parsed = parse_with_recipe(Arguments, "fit", arguments)
     refuse_existing(parsed.out)
     from ..classifier import FewShotClassifier
+    from ..training.processes import is_first_process
 
     classifier = FewShotClassifier.from_recipe(parsed.settings)
+    checkpoint = parsed.out.with_name(f"{parsed.out.name}.training.safetensors")
     try:
         task = classifier.task(parsed.data)
-        classifier.fit(task, track=shown)
+        _fit(classifier, task, checkpoint)
+        if not is_first_process():
+            return 0
         try:
             classifier.evaluate(task, track=shown)
         except DataError as error:
             classifier.warnings_.append(f"accuracy not measured: {error}")
         finally:  # whatever happens while measuring, what was learnt is kept
             classifier.save_pretrained(parsed.out)
+            checkpoint.unlink(missing_ok=True)
     finally:  # where it failed, what was left out may be the reason
         warn(classifier.warnings_)
     record = classifier.record_.to_dict()
@@ -57,7 +67,27 @@ def run(arguments: Sequence[str]) -> int:
         print_json(record)
     else:
         print(_said(record, parsed.out))
+    if record["stopped"]:
+        raise RunError(f"{record['stopped']}; {parsed.out} has the weights of step {record['steps']}")
     return 0
+
+
+def _fit(classifier: FewShotClassifier, task: Task, checkpoint: Path) -> None:
+    """Train; what stops early leaves its last good weights, what is interrupted its state."""
+    from ..training.processes import is_first_process
+
+    first = is_first_process()
+    if first and checkpoint.exists():
+        sys.stderr.write(f"lowshot: going on from {checkpoint}\n")
+    try:
+        classifier.fit(task, checkpoint=checkpoint, track=shown if first else silent)
+    except RunError:
+        if not classifier.is_fitted:
+            raise
+    except KeyboardInterrupt:
+        if first and checkpoint.exists():
+            sys.stderr.write(f"lowshot: the state of training is in {checkpoint}: the same command goes on from it\n")
+        raise
 
 
 def _said(record: dict[str, Any], out: Path) -> str:

@@ -11,6 +11,7 @@ import tyro
 
 from ..config import Recipe
 from ..errors import InputError
+from ..threads import cpu_threads
 from .arguments import parse_with_recipe, print_json
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def run(arguments: Sequence[str]) -> int:
     from ..training.planning import plan
 
     shots = parsed.settings.data.shots or 1
-    made = plan(parsed.settings, classes=parsed.classes, shots=shots)
+    with cpu_threads(parsed.settings.engine.threads):
+        made = plan(parsed.settings, classes=parsed.classes, shots=shots)
     if parsed.json:
         print_json(_values(made))
     else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..adapters import Adapter
 from ..models import Backbone, load_backbone
-from ..models.loading import BUILTIN
+from ..models.loading import BUILTIN, without_progress_bars
 from .source import Source, as_input, class_probabilities, merge
 
 PACKAGES = ()
@@ -27,7 +25,7 @@ def write(source: Source, backbone: Backbone, adapter: Adapter | None, folder: P
 
     merge(backbone, adapter)
     where = BUILTIN if backbone.identity.id == "builtin" else backbone.identity.id
-    with _without_bars():
+    with without_progress_bars():
         backbone.model.save_pretrained(folder)
         backbone.tokenizer.save_pretrained(folder)
         AutoImageProcessor.from_pretrained(where, backend="pil").save_pretrained(folder)
@@ -36,16 +34,3 @@ def write(source: Source, backbone: Backbone, adapter: Adapter | None, folder: P
 def read_back(source: Source, folder: Path) -> NDArray[np.float32]:
     """What the folder, taken for a backbone like any other, says of the probes zero-shot, ``(N, C)``."""
     return class_probabilities(load_backbone(str(folder)), source.prompts, as_input(source.probes))
-
-
-@contextlib.contextmanager
-def _without_bars() -> Iterator[None]:
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -6,7 +6,6 @@ LoRA-XS becomes LoRA, exactly and without another decomposition: with h = W x + 
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,11 @@ from torch import Tensor
 
 from ..adapters import Adapter
 from ..adapters.adapter import CONFIG_FILE
+from ..adapters.build import attaching
 from ..adapters.checkpoint import TENSORS_FILE, serialized
 from ..errors import InputError
 from ..files import canonical_json, read_json_object
 from ..models import Backbone, load_backbone, round_to
-from ..randomness import seeded
 from .source import Source, as_input, class_probabilities
 
 PACKAGES = ()
@@ -66,8 +65,6 @@ def read_back(source: Source, folder: Path) -> NDArray[np.float32]:
     """What PEFT alone makes of the folder, on the base that the adapter was trained on, of the probes ``(N, C)``."""
     backbone = load_backbone(source.recipe.model.model)
     round_to(backbone.model, backbone.encoder_linears(), source.recipe.model.quantize)
-    with seeded(0), warnings.catch_warnings():
-        # transformers warns of an attribute that it renamed itself and that PEFT reads.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+    with attaching(seed=0):
         PeftModel.from_pretrained(backbone.model, folder).eval()  # the layers are replaced in the backbone's model
     return class_probabilities(backbone, source.prompts, as_input(source.probes))

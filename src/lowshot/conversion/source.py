@@ -18,7 +18,7 @@ from ..config import Recipe
 from ..data import class_prompts
 from ..errors import InputError
 from ..methods import method_spec
-from ..models import Backbone, compute_type, load_backbone, load_structure, round_to
+from ..models import Backbone, load_backbone, load_structure, resolve_precision, round_to
 from ..records import RunRecord
 from ..training.placing import adapt
 
@@ -53,7 +53,7 @@ class Source:
     def is_float32(self) -> bool:
         """Whether the classifier itself is computed in float32 on full-precision weights, as every export is."""
         model = self.recipe.model
-        return model.quantize == "none" and compute_type(model.quantize, model.precision) == torch.float32
+        return model.quantize == "none" and resolve_precision("none", model.precision, torch.device("cpu")) == "fp32"
 
 
 def open_source(folder: str | os.PathLike[str], model: str | None = None) -> Source:

@@ -6,6 +6,7 @@ from .images import FileImages, ImagesOnDemand, MemoryImages, as_pixels, content
 from .prompts import class_prompts
 from .shots import Draw, draw_from, draw_shots
 from .sources import load_task, task_of_arrays
+from .store import decoded_once
 from .task import Examples, Images, Pixels, Task
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "class_prompts",
     "content_hash",
     "decode_image",
+    "decoded_once",
     "draw_from",
     "draw_shots",
     "load_task",

@@ -1,4 +1,4 @@
-"""Decoding of image files, and where decoded images are kept.
+"""Decoding of image files, and the sequences of images that callers pass.
 
 Pillow decodes; what it leaves to the caller is done here: size caps before anything is decoded, EXIF orientation,
 16-bit grey levels scaled instead of clipped, transparency laid on white.
@@ -6,11 +6,11 @@ Pillow decodes; what it leaves to the caller is done here: size caps before anyt
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import hashlib
 import io
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import DataError
-from .task import Images, Pixels
+from .task import Images, ImageSubset, Pixels
 
 MAXIMUM_PIXELS = 50_000_000
 """Width times height above which an image is refused from its header alone."""
@@ -31,6 +31,8 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", "
 """File names that end so are taken for images when a folder is listed."""
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What Pillow may decode, whatever the file's name: its other plugins are rare, and one of them runs Ghostscript."""
+_FILTER_LOCK, _PICTURE_LOCK = threading.Lock(), threading.Lock()
+_thread = threading.local()
 
 
 def decode_image(source: Path | bytes) -> Pixels:
@@ -57,9 +59,7 @@ def decode_image(source: Path | bytes) -> Pixels:
 def _decoding(name: str) -> Iterator[None]:
     """Whatever Pillow raises becomes a DataError that names the image; whatever it warns of is passed over."""
     try:
-        with warnings.catch_warnings():
-            # Of many pixels, where our own, lower cap stands in its place; of damaged EXIF data, which harms no pixel.
-            warnings.filterwarnings("ignore", module="PIL")
+        with _pillow_unheard():
             yield
     except DataError:
         raise
@@ -71,6 +71,36 @@ def _decoding(name: str) -> Iterator[None]:
         raise DataError(f"{name} is not an image; expected one of {', '.join(FORMATS)}") from None
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ... for damaged files
         raise DataError(f"{name} cannot be decoded: {error}") from error
+
+
+class _InDecodingThreads(type):
+    """Every category is a subclass in a thread that is decoding, and none is in any other."""
+
+    def __subclasscheck__(cls, category: type) -> bool:
+        return getattr(_thread, "decoding", False)
+
+
+class _WhileDecoding(Warning, metaclass=_InDecodingThreads):
+    """The category of the filter on Pillow's warnings; nothing is ever warned of under it."""
+
+
+@contextlib.contextmanager
+def _pillow_unheard() -> Iterator[None]:
+    """Pass over what Pillow warns of in this thread, and in no other.
+
+    It warns of many pixels, where our own, lower cap stands in its place, and of damaged EXIF data, which harms no
+    pixel. ``warnings.catch_warnings`` swaps the filters of the whole process, so two threads that decode would undo
+    each other. This filter stays where it is and changes nothing for anyone else, since its category asks which
+    thread it is in.
+    """
+    with _FILTER_LOCK:
+        if not warnings.filters or warnings.filters[0][2] is not _WhileDecoding:
+            warnings.filterwarnings("ignore", category=_WhileDecoding, module="PIL")
+    _thread.decoding = True
+    try:
+        yield
+    finally:
+        _thread.decoding = False
 
 
 def _decoded(image: Image.Image, name: str) -> Pixels:
@@ -115,7 +145,8 @@ def as_pixels(image: object) -> Pixels:
     if isinstance(image, str | Path):
         return decode_image(Path(image))
     if isinstance(image, Image.Image):
-        with _decoding("image"):  # a PIL image may be a file that nobody has read yet
+        # A PIL image may be a file that nobody has read yet, and the same one may be asked for from two threads.
+        with _PICTURE_LOCK, _decoding("image"):
             return _decoded(image, "image")
     if isinstance(image, np.ndarray):
         return _array_as_pixels(image)
@@ -138,38 +169,25 @@ def _array_as_pixels(array: np.ndarray) -> Pixels:
     )
 
 
+@dataclasses.dataclass(frozen=True)
 class FileImages:
-    """Images in files, decoded when first asked for and then kept, up to a cap on memory.
+    """Images in files, one each, decoded whenever they are asked for and not kept."""
 
-    Args:
-        paths: One file per image.
-        capacity_bytes: Decoded images kept at most; the least recently used go first.
-    """
-
-    def __init__(self, paths: Sequence[Path], capacity_bytes: int = 1 << 30) -> None:
-        self.paths = tuple(paths)
-        self.capacity_bytes = capacity_bytes
-        self._kept: collections.OrderedDict[int, Pixels] = collections.OrderedDict()
-        self._kept_bytes = 0
+    paths: Sequence[Path]
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Pixels:
-        if index in self._kept:
-            self._kept.move_to_end(index)
-            return self._kept[index]
-        pixels = decode_image(self.paths[index])
-        self._kept[index] = pixels
-        self._kept_bytes += pixels.nbytes
-        while self._kept_bytes > self.capacity_bytes:
-            self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
-        return pixels
+        return decode_image(self.paths[index])
 
 
 @dataclasses.dataclass(frozen=True)
 class ImagesOnDemand:
-    """What Python callers pass as images (see ``as_pixels``), decoded when asked for and not kept."""
+    """What Python callers pass as images (see ``as_pixels``), decoded when asked for and not kept.
+
+    A DataError names the file or, where there is none, the image's index.
+    """
 
     sources: Sequence[object] | Images
 
@@ -177,7 +195,13 @@ class ImagesOnDemand:
         return len(self.sources)
 
     def __getitem__(self, index: int) -> Pixels:
-        return as_pixels(self.sources[index])
+        source = self.sources[index]
+        try:
+            return as_pixels(source)
+        except DataError as error:
+            if isinstance(source, str | Path):
+                raise
+            raise DataError(f"images[{index}]: {error}") from error.__cause__
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,3 +215,10 @@ class MemoryImages:
 
     def __getitem__(self, index: int) -> Pixels:
         return self.pixels[index]
+
+
+def is_decoded(images: Images) -> bool:
+    """Whether to ask for an image is only to look it up: decoded images in memory, or some of them."""
+    while isinstance(images, ImageSubset):
+        images = images.images
+    return isinstance(images, MemoryImages)

@@ -1,41 +1,136 @@
-"""From images to probabilities, in batches."""
+"""From images to probabilities, in batches: images are decoded and cropped while those before them are computed."""
 
 from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from ..data.ahead import decoded_ahead
 from ..data.crops import central_crops
 from ..data.task import Images
 from ..errors import RunError
 from ..progress import Track, silent
 from ..training.learner import Learner
+from .features import ImageFeatures
 
 BATCH_SIZE = 256
 """Images per forward pass. The last bits of a probability depend on it, so it is the same everywhere."""
+SHARED_FEATURES = ImageFeatures()
+"""What the learners of this process share of frozen vision towers."""
+_CPU_THREADS, _MOST_THREADS = 2, 16
+_BATCHES_UNDER_WAY = 2  # on a CUDA device: more would pile up in pinned memory where it is slower than decoding
 
 
-def probabilities(learner: Learner, images: Images, image_size: int, *, track: Track = silent) -> NDArray[np.float32]:
+@torch.no_grad()
+def probabilities(
+    learner: Learner,
+    images: Images,
+    image_size: int,
+    *,
+    track: Track = silent,
+    features: ImageFeatures = SHARED_FEATURES,
+) -> NDArray[np.float32]:
     """Softmax of the learner's scores, ``(N, C)``.
 
     Args:
         learner: A fitted method.
-        images: N images of any sizes; their central crops are judged.
+        images: N images of any sizes, at least one; their central crops are judged. They are asked for from several
+            threads at once.
         image_size: Side of the crops, pixels.
         track: Shows progress.
+        features: Where embeddings are kept that other learners can use.
 
     Raises:
+        DataError: An image cannot be decoded.
         RunError: A probability is not finite.
     """
-    parts = []
-    starts = range(0, len(images), BATCH_SIZE)
-    for start in track(starts, what="evaluating", total=len(starts)):
-        # One image at a time is decoded and cropped: a batch of photographs in full size would be gigabytes.
-        rows = range(start, min(start + BATCH_SIZE, len(images)))
-        crops = torch.cat([central_crops([images[i]], image_size) for i in rows])
-        parts.append(torch.softmax(learner.logits(crops).float(), dim=-1).cpu().numpy())
-    table = np.concatenate(parts)
+    embeddings = _embeddings(learner, images, image_size, track, features)
+    parts = (embeddings[start : start + BATCH_SIZE] for start in range(0, len(embeddings), BATCH_SIZE))
+    scores = [torch.softmax(learner.logits_of(part).float(), dim=-1) for part in parts]
+    table: NDArray[np.float32] = torch.cat(scores).cpu().numpy()
     if not np.isfinite(table).all():
         raise RunError("the classifier gives probabilities that are not finite: its training has diverged")
     return table
+
+
+def _embeddings(learner: Learner, images: Images, image_size: int, track: Track, features: ImageFeatures) -> Tensor:
+    """Unit embeddings ``(N, D)``."""
+    if learner.frozen_images:
+        return features.of(learner, images, lambda: _computed(learner, images, image_size, track))
+    # Merging takes time too, which a few images would not win back.
+    with learner.judging() if len(images) >= BATCH_SIZE else contextlib.nullcontext():
+        return _computed(learner, images, image_size, track)
+
+
+def _computed(learner: Learner, images: Images, image_size: int, track: Track) -> Tensor:
+    """Unit embeddings ``(N, D)``, on the learner's device.
+
+    While a batch is computed, the crops of the next one are made on threads: there are two batches of crops at most,
+    and no more photographs in full size than threads.
+    """
+    device, count = learner.backbone.device, len(images)
+    crops = decoded_ahead(_Crops(images, image_size), range(count), _threads(device), ahead=BATCH_SIZE + 1)
+    starts = range(0, count, BATCH_SIZE)
+    embeddings, under_way = [], _UnderWay(device)
+    with contextlib.closing(crops):
+        for start in track(starts, what="evaluating", total=len(starts)):
+            batch = _gathered(crops, min(BATCH_SIZE, count - start), image_size, pinned=device.type == "cuda")
+            embeddings.append(learner.backbone.encode_images(batch.to(device, non_blocking=True)))
+            del batch
+            under_way.add()
+    return torch.cat(embeddings)
+
+
+def _gathered(crops: Iterator[NDArray[Any]], count: int, image_size: int, *, pinned: bool) -> Tensor:
+    """The next crops ``(B, 3, S, S)``, in memory that a CUDA device copies from by itself if it is pinned."""
+    batch = torch.empty(count, 3, image_size, image_size, pin_memory=pinned)
+    for row in batch:
+        row.copy_(torch.from_numpy(next(crops)))
+    return batch
+
+
+def _threads(device: torch.device) -> int:
+    """How many threads decode: the cores that torch may use, but few where it computes on those itself."""
+    return _CPU_THREADS if device.type == "cpu" else min(max(_CPU_THREADS, torch.get_num_threads()), _MOST_THREADS)
+
+
+class _Crops:
+    """Images that are cropped where they are decoded: threads hand on what is left of a photograph, not all of it."""
+
+    def __init__(self, images: Images, size: int) -> None:
+        self._images = images
+        self._size = size
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> NDArray[Any]:
+        """``(3, S, S)``, float32 in [0, 1]."""
+        crop = central_crops([self._images[index]], self._size)[0]
+        # A copy: else as long as it waits it would hold on to all of the resized image, which may be a long panorama.
+        pixels: NDArray[Any] = crop.contiguous().numpy()
+        return pixels
+
+
+class _UnderWay:
+    """Batches that a CUDA device was given and has not finished; a CPU has finished when it returns."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._done: collections.deque[torch.cuda.Event] = collections.deque()
+
+    def add(self) -> None:
+        """Note that one more was given; wait for the oldest where there are too many."""
+        if self._device.type != "cuda":
+            return
+        self._done.append(torch.cuda.Event())  # type: ignore[no-untyped-call]
+        self._done[-1].record(torch.cuda.current_stream(self._device))
+        if len(self._done) > _BATCHES_UNDER_WAY:
+            self._done.popleft().synchronize()

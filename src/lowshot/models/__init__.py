@@ -1,18 +1,19 @@
 """Backbones: loading, the two towers, the precision of their frozen weights."""
 
-from .backbone import Backbone, Identity, Tower, Towers
+from .backbone import Backbone, Identity, Towers
 from .loading import load_backbone, load_structure
-from .precision import compute_type, dequantized, round_to, set_precision
+from .partway import Partway, Tower
+from .precision import resolve_precision, round_to, set_precision
 
 __all__ = [
     "Backbone",
     "Identity",
+    "Partway",
     "Tower",
     "Towers",
-    "compute_type",
-    "dequantized",
     "load_backbone",
     "load_structure",
+    "resolve_precision",
     "round_to",
     "set_precision",
 ]

@@ -7,20 +7,20 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import DataError
-from .blocks import run_blocks
+from .blocks import Packing, run_blocks
 from .families import FAMILIES, Family
+from .partway import Partway, Tower, shared_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Tower = Literal["vision", "text"]
 _PROJECTIONS = {
     "q": "self_attn.q_proj",
     "k": "self_attn.k_proj",
@@ -30,6 +30,10 @@ _PROJECTIONS = {
     "fc2": "mlp.fc2",
 }
 _AFTER_TOWER = {"vision": "visual_projection", "text": "text_projection"}
+_AFTER_BLOCKS = {
+    "vision": ("vision_model.post_layernorm", "vision_model.head", "visual_projection"),
+    "text": ("text_model.final_layer_norm", "text_model.head", "text_projection"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,35 +257,103 @@ class Backbone(Towers):
 
     def encode_prompts(self, tokens: dict[str, Tensor]) -> Tensor:
         """Unit embeddings ``(P, D)`` of tokenised prompts, in float32 at least."""
-        family, ids = self.family, tokens["input_ids"]
-        hidden = run_blocks(
-            self.model.text_model.encoder.layers,
-            family.embed_text(self.model, ids),
-            causal=family.causal_text,
-            token=family.text_token(self.model, ids),
-            checkpointing=self._checkpointing,
-        )
-        return _unit(family.finish_text(self.model, hidden))
+        return self.finish(self.embed_prompts(tokens))
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Unit embeddings ``(B, D)``, in float32 at least, of images ``(B, 3, S, S)`` with values in [0, 1].
 
         S is ``image_size``. Pixels are normalised in float32 at least, then cast to the model's floating type.
         """
+        return self.finish(self.embed_images(images))
+
+    def embed_prompts(self, tokens: dict[str, Tensor], shared: int = 0) -> Partway:
+        """What enters the first block of the text tower.
+
+        Args:
+            tokens: Tokenised prompts.
+            shared: So many tokens that they all begin with are put through the tower once for all; at most
+                ``shared_tokens``.
+        """
+        family, ids = self.family, tokens["input_ids"]
+        embedded, token = family.embed_text(self.model, ids), family.text_token(self.model, ids)
+        if shared == 0:
+            return Partway("text", 0, embedded, token)
+        assert shared <= self.shared_tokens(tokens), shared
+        return Partway("text", 0, embedded[:, shared:], token - shared, embedded[:1, :shared])
+
+    def shared_tokens(self, tokens: dict[str, Tensor]) -> int:
+        """How many first tokens have the same hidden states in all prompts: 0 where the tower is not causal."""
+        ids = tokens["input_ids"]
+        return shared_tokens(ids, self.family.text_token(self.model, ids)) if self.family.causal_text else 0
+
+    def embed_images(self, images: Tensor) -> Partway:
+        """What enters the first block of the vision tower, of images as ``encode_images`` takes them."""
         assert images.shape[-2:] == (self.image_size, self.image_size), images.shape
         exact = _at_least_float32(self.dtype)
         mean, std = (torch.tensor(v, dtype=exact, device=self.device).view(3, 1, 1) for v in (self.mean, self.std))
         pixels = ((images.to(self.device, exact) - mean) / std).to(self.dtype)
         family = self.family
         token = None if family.image_token is None else torch.full((len(pixels),), family.image_token).to(self.device)
+        return Partway("vision", 0, family.embed_images(self.model, pixels), token)
+
+    def finish(self, partway: Partway) -> Tensor:
+        """Unit embeddings ``(N, D)``, in float32 at least."""
+        return self.advance(partway, self.depths[partway.tower] + 1).hidden
+
+    def advance(self, partway: Partway, stage: int) -> Partway:
+        """Go on through a tower.
+
+        Args:
+            partway: Where to start.
+            stage: Where to stop: what was done up to there is that of this stage's input; see ``Partway``.
+        """
+        depth = self.depths[partway.tower]
+        assert partway.stage <= stage <= depth + 1, (partway.stage, stage)
+        if partway.stage < min(stage, depth):
+            partway = self._through_blocks(partway, min(stage, depth))
+        if partway.stage == stage:
+            return partway
+        finish = self.family.finish_text if partway.tower == "text" else self.family.finish_images
+        return dataclasses.replace(partway, stage=stage, hidden=_unit(finish(self.model, partway.hidden)))
+
+    def _through_blocks(self, partway: Partway, stage: int) -> Partway:
+        """Run the blocks before a stage; behind the last one only what the embedding is read from is left."""
+        layers = self.model.get_submodule(f"{partway.tower}_model.encoder").layers
+        is_last = stage == len(layers)
+        hidden, packing = partway.hidden, None
+        if partway.shared is not None:
+            hidden, packing = Packing.join(partway.shared, hidden), Packing(partway.shared.shape[1], len(hidden))
         hidden = run_blocks(
-            self.model.vision_model.encoder.layers,
-            family.embed_images(self.model, pixels),
-            causal=False,
-            token=token,
+            layers[partway.stage : stage],
+            hidden,
+            causal=partway.tower == "text" and self.family.causal_text,
+            token=partway.token if is_last else None,
             checkpointing=self._checkpointing,
+            packing=packing,
         )
-        return _unit(family.finish_images(self.model, hidden))
+        if is_last:
+            return Partway(partway.tower, stage, hidden, None)
+        shared = None
+        if packing is not None:
+            shared, hidden = packing.split(hidden)
+        return dataclasses.replace(partway, stage=stage, hidden=hidden, shared=shared)
+
+    def first_trained_stage(self, tower: Tower) -> int:
+        """The first stage of a tower in which something is trained; all before it is the same in every step.
+
+        Returns:
+            0 also where something is trained that comes before the blocks; depth + 1 where nothing is: see ``Partway``.
+        """
+        depth = self.depths[tower]
+        trained = [name for name, p in self.model.named_parameters(remove_duplicate=False) if p.requires_grad]
+        inside = [n for n in trained if any(_is_in(n, module) for module in self.tower_modules(tower))]
+        return min((self._stage(tower, name, depth) for name in inside), default=depth + 1)
+
+    def _stage(self, tower: Tower, parameter: str, depth: int) -> int:
+        """The stage that a parameter of a tower belongs to."""
+        if any(_is_in(parameter, module) for module in _AFTER_BLOCKS[tower]):
+            return depth
+        return next((n for n in range(depth) if _is_in(parameter, self.layer_name(tower, n))), 0)
 
     def logits(self, images: Tensor, classes: Tensor) -> Tensor:
         """Cosine similarities times the model's logit scale (100 in OpenAI's CLIP), ``(B, C)``, of the inputs' type.
@@ -296,6 +368,10 @@ class Backbone(Towers):
         scale = torch.full((), self._log_scale, dtype=images.dtype, device=images.device).exp()
         with _without_autocast(images.device):
             return scale * images @ classes.T + self._bias
+
+
+def _is_in(parameter: str, module: str) -> bool:
+    return parameter.startswith(f"{module}.")
 
 
 def _at_least_float32(dtype: torch.dtype) -> torch.dtype:

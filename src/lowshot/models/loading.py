@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,13 +38,16 @@ def pick_device(device: str) -> torch.device:
     """The device a setting names.
 
     Args:
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Where several processes train together each gets a CUDA
+            device of its own for ``auto`` and ``cuda``.
 
     Raises:
         InputError: Not a device, or not on this machine.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and "LOCAL_RANK" in os.environ:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         picked = torch.device(device)
     except RuntimeError:
@@ -108,6 +112,20 @@ def load_structure(model: str = "builtin") -> Towers:
         config = model_class.config_class.from_dict(raw)
         _refuse_unusable_vision(model, config.vision_config)
         return Towers(model_class(config).float())  # as load_backbone does, whatever type the checkpoint is in
+
+
+@contextlib.contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Keep transformers from showing bars while it reads or writes."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _source(model: str) -> str:
@@ -257,16 +275,13 @@ def _quietly() -> Iterator[None]:
     """Keep transformers from showing bars, logging what we raise, and drawing from torch's random state."""
     from transformers.utils import logging
 
-    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        with torch.random.fork_rng(devices=[]):
+        with without_progress_bars(), torch.random.fork_rng(devices=[]):
             yield
     finally:
         logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:

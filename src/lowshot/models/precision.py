@@ -17,12 +17,25 @@ from torch import Tensor, nn
 from ..errors import MissingExtraError
 from ..methods import Quantization
 
+_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-def compute_type(quantize: Quantization, precision: str) -> torch.dtype:
-    """The type that a recipe's ``quantize`` and ``precision`` (``auto``, ``fp32`` or ``bf16``) mean."""
-    if precision == "auto":
-        precision = "fp32" if quantize == "none" else "bf16"
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+
+def resolve_precision(quantize: Quantization, precision: str, device: torch.device) -> str:
+    """What ``auto`` means here.
+
+    On a CPU it is ``fp32``, or ``bf16`` where the base is quantised; on CUDA ``bf16``, or ``fp16`` where the device is
+    too old for that.
+
+    Args:
+        quantize: ``none``, ``nf4`` or ``int8``.
+        precision: ``auto``, or one of the others, which mean themselves.
+        device: Where it will be computed.
+    """
+    if precision != "auto":
+        return precision
+    if device.type != "cuda":
+        return "fp32" if quantize == "none" else "bf16"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 def set_precision(
@@ -37,12 +50,13 @@ def set_precision(
         model: The model, in float32, on the device it will stay on.
         linears: Dotted names of the linear layers that ``quantize`` replaces.
         quantize: ``none``, ``nf4`` or ``int8``.
-        precision: See ``compute_type``.
+        precision: See ``resolve_precision``.
 
     Raises:
         MissingExtraError: bitsandbytes is needed and not installed.
     """
-    dtype = compute_type(quantize, precision)
+    device = next(model.parameters()).device
+    dtype = _TYPES[resolve_precision(quantize, precision, device)]
     if quantize != "none":
         _replace(model, linears, lambda linear: _quantized(linear, quantize, dtype))
         # PEFT asks the model, not the layer, before it uses its own layers for quantised weights.
@@ -158,11 +172,11 @@ def _linear_8bit() -> Any:
 
 
 def _rounded(linear: nn.Linear, quantize: Quantization) -> nn.Linear:
-    linear.weight.data = dequantized(_quantized(linear, quantize, torch.float32)).to(linear.weight.device)
+    linear.weight.data = _dequantized(_quantized(linear, quantize, torch.float32)).to(linear.weight.device)
     return linear
 
 
-def dequantized(linear: nn.Module) -> Tensor:
+def _dequantized(linear: nn.Module) -> Tensor:
     """The weight ``(O, I)`` of a quantised linear layer, as float32."""
     functional = _bitsandbytes().functional
     weight: Any = linear.weight

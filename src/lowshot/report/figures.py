@@ -95,6 +95,6 @@ def _tip(row: Row, records: Sequence[RunRecord]) -> str:
     lines = [f"{row.label}{shots}", f"accuracy {accuracy} %", f"seed{'s' if row.seeds > 1 else ''} {seeds}"]
     if row.trainable_parameters:
         lines.append(f"{row.trainable_parameters:,} trainable parameters, {size(row.adapter_bytes)}")
-        lines.append(f"{duration(row.train_seconds)}, at most {size(row.peak_memory_bytes)} of memory")
+        lines.append(f"{duration(row.train_seconds)}, at most {size(row.training_memory_bytes)} of memory for it")
     lines.extend(dict.fromkeys(filter(None, (commit_text(record.provenance) for record in records))))
     return "\n".join(lines)

@@ -52,8 +52,8 @@ class Row:
     adapter_bytes: int
     train_seconds: float
     """Mean over the seeds."""
-    peak_memory_bytes: int
-    """Maximum over the seeds."""
+    training_memory_bytes: int
+    """On top of what was in use before training; maximum over the seeds."""
     variant: str = ""
     """Settings in which this method's runs differ, such as ``rank 4``; empty where they do not."""
 
@@ -168,7 +168,7 @@ def _row(cell: Cell, runs: Sequence[RunRecord]) -> Row:
         total_parameters=runs[0].total_parameters,
         adapter_bytes=runs[0].adapter_bytes,
         train_seconds=statistics.fmean(run.train_seconds for run in runs),
-        peak_memory_bytes=max(run.peak_memory_bytes for run in runs),
+        training_memory_bytes=max(run.training_memory_bytes for run in runs),
     )
 
 
@@ -217,7 +217,9 @@ _COLUMNS = (
     Column("adapter KB", _adapter_text, lambda row: row.adapter_bytes),
     Column("accuracy %", accuracy_text, lambda row: row.accuracy_mean),
     Column("seconds", lambda row: short(row.train_seconds), lambda row: row.train_seconds),
-    Column("memory MB", lambda row: short(row.peak_memory_bytes / 1_000_000), lambda row: row.peak_memory_bytes),
+    Column(
+        "memory MB", lambda row: short(row.training_memory_bytes / 1_000_000), lambda row: row.training_memory_bytes
+    ),
 )
 
 

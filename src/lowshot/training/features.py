@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,22 +21,38 @@ class ZeroShot:
 
     trainable_parameters = 0
     adapter_bytes = 0
+    frozen_images = True
 
     def __init__(self, backbone: Backbone, prompts: Sequence[str], recipe: Recipe) -> None:
         self.backbone = backbone
+        self.recipe = recipe
         linears = backbone.encoder_linears()
         set_precision(backbone.model, linears, quantize=recipe.model.quantize, precision=recipe.model.precision)
         with torch.no_grad():
             self.classes = backbone.encode_prompts(backbone.tokenize(prompts))
 
-    def fit(self, examples: Examples, shots: int, track: Track) -> TrainingOutcome:  # noqa: ARG002
+    def fit(
+        self,
+        examples: Examples,  # noqa: ARG002
+        shots: int,  # noqa: ARG002
+        track: Track,  # noqa: ARG002
+        checkpoint: Path | None = None,  # noqa: ARG002
+    ) -> TrainingOutcome:
         """Nothing to learn."""
         return TrainingOutcome()
+
+    def judging(self) -> contextlib.AbstractContextManager[None]:
+        """Nothing to prepare."""
+        return contextlib.nullcontext()
+
+    def logits_of(self, embeddings: Tensor) -> Tensor:
+        """Scaled cosine similarities ``(B, C)``."""
+        return self.backbone.logits(embeddings.to(self.classes.device), self.classes)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
         """Scaled cosine similarities ``(B, C)``."""
-        return self.backbone.logits(self.backbone.encode_images(images), self.classes)
+        return self.logits_of(self.backbone.encode_images(images))
 
     def save(self, folder: Path) -> None:
         """Nothing to write: the class names in the record say it all."""

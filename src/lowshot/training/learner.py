@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -25,25 +26,54 @@ class TrainingOutcome:
     """What training took."""
 
     steps: int = 0
+    """Updates in the weights there are now."""
     seconds: float = 0.0
+    """Of all steps, those before an interruption included."""
+    static_memory_bytes: int = 0
+    """In use before the first step."""
     peak_memory_bytes: int = 0
+    reserved_memory_bytes: int = 0
+    """What the CUDA allocator held for it at most; 0 on a CPU."""
     final_loss: float | None = None
     """Mean over the last tenth of the steps; None where nothing was trained."""
+    begun_at_step: int = 0
+    """Where this process went on with the run."""
+    stopped: str = ""
+    """Why training ended before its last step; then the weights are the last good ones."""
 
 
 class Learner(Protocol):
     """A method bound to a backbone, a list of class prompts and a recipe."""
 
+    backbone: Backbone
+    recipe: Recipe
+
     @property
     def trainable_parameters(self) -> int:
         """Numbers that training changes."""
 
-    def fit(self, examples: Examples, shots: int, track: Track) -> TrainingOutcome:
-        """Learn from labelled images.
+    @property
+    def frozen_images(self) -> bool:
+        """Whether the vision tower is as it was loaded, in the recipe's precision: its embeddings can be shared."""
+
+    def fit(self, examples: Examples, shots: int, track: Track, checkpoint: Path | None = None) -> TrainingOutcome:
+        """Learn from labelled images. Where the loss stops being a number, the outcome says so.
+
+        Args:
+            examples: What to learn from.
+            shots: Images per class.
+            track: Shows progress.
+            checkpoint: File for the state of training; where it exists, training goes on from it.
 
         Raises:
-            RunError: The loss stopped being a number.
+            InputError: The checkpoint is of another run.
         """
+
+    def judging(self) -> AbstractContextManager[None]:
+        """For the length of a block images are encoded as fast as this method allows, and nothing is trained."""
+
+    def logits_of(self, embeddings: Tensor) -> Tensor:
+        """Class scores ``(B, C)`` of the backbone's unit embeddings of images, ``(B, D)``, on any device."""
 
     def logits(self, images: Tensor) -> Tensor:
         """Class scores ``(B, C)`` of images ``(B, 3, image_size, image_size)`` in [0, 1]."""

@@ -1,8 +1,9 @@
-"""How much memory a block of work needed at its height."""
+"""How much memory a block of work needs: what was there before it, and at its height."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import sys
 from collections.abc import Iterator
@@ -12,40 +13,66 @@ import torch
 
 
 @dataclasses.dataclass
-class PeakMemory:
-    """Filled when the block ends."""
+class MemoryUse:
+    """Bytes: on a CPU the resident set of the whole process, Python and all; on CUDA what the device has allocated."""
 
-    bytes: int = 0
-    """CUDA: most memory allocated on the device at once. CPU: largest resident set of the process, Python and all."""
+    static: int = 0
+    """Before the block: weights, adapter, and on a CPU the libraries."""
+    peak: int = 0
+    """Most at once; filled when the block ends."""
+    reserved: int = 0
+    """CUDA: most that the allocator held of the device for it, gaps included; 0 on a CPU."""
 
 
 @contextlib.contextmanager
-def peak_memory(device: torch.device) -> Iterator[PeakMemory]:
-    """Measure the peak over a block.
+def memory_use(device: torch.device) -> Iterator[MemoryUse]:
+    """Measure a block.
 
-    On Linux the kernel's high-water mark is set back first, so an earlier, larger block does not count. Elsewhere the
-    mark is that of the whole process so far.
+    On Linux the kernel's high-water mark is set back first, and what the allocator holds without need is given back to
+    the kernel, so an earlier, larger block does not count. Elsewhere the mark is that of the whole process so far.
     """
-    peak = PeakMemory()
+    _give_back_what_is_free()
+    use = MemoryUse(static=resident_bytes(device))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        yield peak
-        peak.bytes = torch.cuda.max_memory_allocated(device)
+        yield use
+        use.peak, use.reserved = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
         return
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    yield peak
-    peak.bytes = _resident_high_water()
+    yield use
+    use.peak = _resident_high_water()
+
+
+def resident_bytes(device: torch.device) -> int:
+    """What is taken now: on CUDA what is allocated, on a CPU the process's resident set; 0 where Linux does not say."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return _kernel_says("VmRSS") or 0
+
+
+def _give_back_what_is_free() -> None:
+    """What earlier work freed would else count as there before, and what the block takes of it not at all."""
+    with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such function
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _resident_high_water() -> int:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    said = _kernel_says("VmHWM")
+    if said is not None:
+        return said
     try:
         import resource
     except ImportError:  # Windows
         return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _kernel_says(field: str) -> int | None:
+    """A line of Linux's account of this process, in bytes; None elsewhere."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) * 1024
+    return None

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
+import weakref
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..adapters import MaskKeys
-from ..config import EngineConfig
+from ..config import EngineConfig, parse_bytes
 from ..errors import InputError
 from ..models import Backbone
+from .memory import resident_bytes
+from .prompts import ClassPrompts
 from .step import Passes
 
 KEPT_AT_ONCE = 1 << 28
@@ -25,20 +26,6 @@ OVERHEAD = {"cuda": 1.04, "cpu": 1.8}
 """What an allocator takes for what is asked of it. CUDA's rounds up. glibc's, on a CPU, leaves gaps between tensors
 that live long and those that do not: 1.55 to 1.8 times as much was resident here (ViT-B/16). With every tensor mapped
 by itself it is 1.04 there too (MALLOC_MMAP_THRESHOLD_=131072), but a step then takes 1.6 times as long."""
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
-
-
-def parse_bytes(text: str) -> int:
-    """``2GB``, ``1.5 GiB`` or ``800 MB`` in bytes.
-
-    Raises:
-        InputError: It is none of these.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?i?B?)\s*", text, re.IGNORECASE | re.ASCII)
-    unit = found[2].upper() if found else ""
-    if found is None or unit not in _UNITS or float(found[1]) == 0:
-        raise InputError(f"memory-budget is {text!r}; expected an amount such as 2GB or 800MB")
-    return int(float(found[1]) * _UNITS[unit])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +35,9 @@ class Needs:
     resident: int
     """Before the step: on a CPU the whole process, on CUDA what is allocated."""
     image: int
-    """Kept for the backward pass of one image."""
+    """Kept for the backward pass of each image."""
     prompt: int
-    """Kept for the backward pass of one prompt; 0 where the text tower is not trained."""
+    """Kept for the backward pass of each prompt; 0 where the text tower is not trained."""
     workspace: int
     """Temporary tensors while one image is at its widest."""
     prompt_workspace: int
@@ -58,14 +45,18 @@ class Needs:
     """Gradients and both moments of AdamW."""
     overhead: float = 1.0
     """Of the allocator: see ``OVERHEAD``."""
+    prompts_once: int = 0
+    """Kept for the backward pass of prompts besides, however many: of what they begin with, and of weights."""
+    begun: int = 0
+    """Kept from step to step: what enters the first trained blocks."""
 
     def peak(self, passes: Passes, prompts: int) -> int:
         """The height of a step with these cuts."""
         whole = passes.prompts >= prompts
-        texts = self.prompt * (prompts if whole else 0)
+        texts = self.prompts_once + self.prompt * prompts if whole else 0
         images = passes.images * (self.image + self.workspace)
-        chunk = passes.prompts * (self.prompt + self.prompt_workspace)
-        return int(self.resident + self.overhead * (self.adapter + max(texts + images, chunk)))
+        chunk = self.prompts_once + passes.prompts * (self.prompt + self.prompt_workspace)
+        return int(self.resident + self.overhead * (self.adapter + self.begun + max(texts + images, chunk)))
 
 
 def measure_needs(
@@ -76,8 +67,11 @@ def measure_needs(
     *,
     text_is_trained: bool,
     checkpointing: bool = False,
+    shared_prefix: bool = True,
+    partway: bool = True,
+    views_bytes: int = 0,
 ) -> Needs:
-    """Put one image and one prompt through the towers and see what autograd keeps.
+    """Put an image, a prompt and two prompts through the towers and see what autograd keeps.
 
     Args:
         backbone: With its adapter.
@@ -86,67 +80,87 @@ def measure_needs(
         trained: Number of trained parameters.
         text_is_trained: Whether gradients go into the text tower.
         checkpointing: Whether blocks will be computed again in the backward pass.
+        shared_prefix: As the step will have it; see ``ExactStep``.
+        partway: As the step will have it.
+        views_bytes: What will be kept of views of images.
     """
-    image = torch.zeros(1, 3, backbone.image_size, backbone.image_size)
-    prompt = {name: ids[:1] for name, ids in tokens.items()}
-    with backbone.training(), keys.of(0, [0]):
-        kept_image = kept_bytes(backbone.model, lambda: backbone.encode_images(image))
-        kept_prompt = kept_bytes(backbone.model, lambda: backbone.encode_prompts(prompt)) if text_is_trained else 0
+    prompts = ClassPrompts(backbone, tokens, shared_prefix=shared_prefix, partway=partway)
+    image = _kept_of(backbone, keys, 1, lambda: backbone.encode_images(_black(backbone.image_size)))
+    prompt, once = _kept_of_prompts(backbone, keys, prompts) if text_is_trained else (0, 0)
     vision, text = (getattr(backbone.model.config, f"{tower}_config") for tower in ("vision", "text"))
-    places = tokens["input_ids"].shape[1], backbone.image_tokens
-    size = backbone.dtype.itemsize
+    places, size = tokens["input_ids"].shape[1], backbone.dtype.itemsize
+    own = places - prompts.shared
     if checkpointing:
-        kept_image = _checkpointed(kept_image, vision, places[1], size)
-        kept_prompt = _checkpointed(kept_prompt, text, places[0], size) if text_is_trained else 0
+        blocks = {tower: depth - backbone.first_trained_stage(tower) for tower, depth in backbone.depths.items()}
+        image = _checkpointed(image, blocks["vision"], backbone.image_tokens * vision.hidden_size * size)
+        prompt = _checkpointed(prompt, blocks["text"], own * text.hidden_size * size)
+        once = _checkpointed(once, blocks["text"], prompts.shared * text.hidden_size * size)
     return Needs(
         resident=resident_bytes(backbone.device),
-        image=kept_image,
-        prompt=kept_prompt,
-        workspace=_workspace(vision, places[1], size),
-        prompt_workspace=_workspace(text, places[0], size),
+        image=image,
+        prompt=prompt,
+        workspace=_workspace(vision, backbone.image_tokens, backbone.image_tokens, size),
+        prompt_workspace=_workspace(text, own, places, size),
         adapter=3 * 4 * trained,
         overhead=OVERHEAD.get(backbone.device.type, 1.0),
+        prompts_once=once,
+        begun=prompts.kept_bytes + views_bytes,
     )
+
+
+def _black(side: int) -> Tensor:
+    return torch.zeros(1, 3, side, side)
+
+
+def _kept_of_prompts(backbone: Backbone, keys: MaskKeys, prompts: ClassPrompts) -> tuple[int, int]:
+    """What is kept of each prompt, and what once for all: one prompt and two tell them apart."""
+
+    def kept(count: int) -> int:
+        return _kept_of(backbone, keys, count, lambda: backbone.finish(prompts.begin(range(count))))
+
+    one, two = kept(1), kept(min(2, len(prompts)))
+    return two - one, max(0, 2 * one - two)
+
+
+def _kept_of(backbone: Backbone, keys: MaskKeys, count: int, forward: Callable[[], Tensor]) -> int:
+    with backbone.training(), keys.of(0, range(count)):
+        return kept_bytes(backbone.model, forward)
 
 
 def kept_bytes(model: nn.Module, forward: Callable[[], Tensor]) -> int:
     """What autograd keeps of a forward pass besides the model itself, each storage once."""
     own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-    kept: dict[int, int] = {}
+    alive: weakref.WeakSet[_Saved] = weakref.WeakSet()
 
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+    def note(tensor: Tensor) -> _Saved:
+        saved = _Saved(tensor)
+        alive.add(saved)
+        return saved
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved.tensor):
         output = forward()
+    # A part of the graph that is detached and dropped on the way, as DoRA's norms are, is not kept.
+    storages = {s.data_ptr(): s.nbytes() for s in (saved.tensor.untyped_storage() for saved in alive)}
     del output
-    return sum(kept.values())
+    return sum(size for pointer, size in storages.items() if pointer not in own)
 
 
-def _checkpointed(kept: int, config: Any, places: int, size: int) -> int:
+class _Saved:
+    """A tensor that a graph holds on to, for as long as there is the graph."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+def _checkpointed(kept: int, blocks: int, entering: int) -> int:
     """What enters each block, and what one block keeps while it is computed again."""
-    depth = int(config.num_hidden_layers)
-    return depth * places * int(config.hidden_size) * size + kept // depth
+    return blocks * entering + kept // blocks if kept else 0
 
 
-def _workspace(config: Any, places: int, size: int) -> int:
+def _workspace(config: Any, places: int, seen: int, size: int) -> int:
     """The widest moment is the backward pass through the MLP: five tensors of its inner width, four of the outer."""
     inner, width, heads = int(config.intermediate_size), int(config.hidden_size), int(config.num_attention_heads)
-    return places * (5 * inner * size + 4 * width * 4) + 2 * heads * places * places * size
-
-
-def resident_bytes(device: torch.device) -> int:
-    """What is in use now: allocated on a CUDA device, or resident in this process."""
-    if device.type == "cuda":
-        return torch.cuda.memory_allocated(device)
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
-    except (OSError, StopIteration):  # not Linux: the weights at least
-        return 0
+    return places * (5 * inner * size + 4 * width * 4) + 2 * heads * places * seen * size
 
 
 def choose_passes(needs: Needs, engine: EngineConfig, batch_size: int, prompts: int) -> Passes:
@@ -155,7 +169,7 @@ def choose_passes(needs: Needs, engine: EngineConfig, batch_size: int, prompts: 
     Raises:
         InputError: One image and one prompt at a time do not fit; the message says what would.
     """
-    budget = math.inf if engine.memory_budget is None else parse_bytes(engine.memory_budget)
+    budget = math.inf if engine.memory_budget is None else parse_bytes("memory_budget", engine.memory_budget)
     images = engine.images_per_pass or min(batch_size, max(1, KEPT_AT_ONCE // max(1, needs.image)))
     chunk = engine.prompts_per_pass or min(prompts, max(1, KEPT_AT_ONCE // max(1, needs.prompt)))
     candidates = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from ..config import Recipe
 from ..errors import InputError
 from ..methods import method_spec
 from ..models import load_backbone
-from .passes import resident_bytes
+from .memory import resident_bytes
 from .step import Passes
 from .weights import WeightsLearner
 
@@ -58,8 +58,8 @@ def plan(recipe: Recipe, *, classes: int, shots: int) -> Plan:
     step = learner.exact_step(passes)
     image = torch.zeros(1, 3, backbone.image_size, backbone.image_size)
 
-    def images_of(rows: object) -> Tensor:
-        return image.expand(len(list(rows)), -1, -1, -1)  # type: ignore[call-overload]
+    def images_of(rows: Sequence[int]) -> Tensor:
+        return image.expand(len(rows), -1, -1, -1)
 
     def pass_of(images: int) -> Callable[[], object]:
         rows = list(range(images))

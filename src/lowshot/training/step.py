@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ..adapters import MaskKeys
-from ..models import Backbone
+from ..models import Backbone, Partway
+from .processes import Processes
+from .prompts import ClassPrompts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,10 @@ class ExactStep:
         keys: Those of the adapters' dropout.
         passes: How to cut.
         text_is_trained: Whether gradients go into the text tower.
+        shared_prefix: Put what all prompts begin with through the text tower once, where that is exact.
+        partway: Compute what enters the first trained block of the text tower in the first step, and keep it.
+        processes: Those that share the batch and the prompts between them.
+        loss_scale: What the loss is multiplied by before it is propagated back, and with it every gradient.
     """
 
     backbone: Backbone
@@ -54,77 +59,104 @@ class ExactStep:
     keys: MaskKeys
     passes: Passes
     text_is_trained: bool
+    shared_prefix: bool = True
+    partway: bool = True
+    processes: Processes = dataclasses.field(default_factory=Processes)
+    loss_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        self._prompts = ClassPrompts(self.backbone, self.tokens, shared_prefix=self.shared_prefix, partway=self.partway)
 
     def accumulate(
         self,
         number: int,
         rows: Sequence[int],
         labels: Tensor,
-        images_of: Callable[[Sequence[int]], Tensor],
+        images_of: Callable[[Sequence[int]], Tensor | Partway],
         frozen_classes: Tensor | None = None,
     ) -> float:
-        """Add the gradients of the mean cross-entropy over the rows to the parameters.
+        """Add the gradients of the mean cross-entropy over the rows to the parameters: this process's share of them.
 
         Args:
             number: Of the step, from 0: with the rows it decides the dropout's masks.
             rows: Which examples, B of them.
             labels: Their classes, ``(B,)``.
-            images_of: Some of the rows to their images ``(N, 3, S, S)``.
-            frozen_classes: Class embeddings ``(C, D)`` where the text tower is not trained.
+            images_of: Some of the rows to their images ``(N, 3, S, S)``, or to these part of the way through the
+                vision tower.
+            frozen_classes: Class embeddings ``(C, D)`` where the text tower is not trained; if they are not given,
+                they are computed in the first step and kept.
 
         Returns:
             The loss.
         """
-        whole = len(self.tokens["input_ids"]) <= self.passes.prompts
-        if frozen_classes is not None:
-            classes = frozen_classes
-        else:
-            with torch.set_grad_enabled(self.text_is_trained and whole):
-                classes = torch.cat([self._encode(number, chunk) for chunk in self._prompt_chunks()])
-        leaf = classes.detach().requires_grad_(self.text_is_trained)
+        if frozen_classes is not None or not self.text_is_trained:
+            classes = self._frozen(number) if frozen_classes is None else frozen_classes
+            return self._through_images(number, rows, labels, images_of, classes)
+        own = self.processes.share(len(self._prompts))
+        whole = len(own) <= self.passes.prompts
+        with torch.set_grad_enabled(whole):
+            encoded = [self._encode(number, chunk) for chunk in self._chunks(own)]
+        leaf = self._gathered(encoded, own).requires_grad_()
         loss = self._through_images(number, rows, labels, images_of, leaf)
-        if self.text_is_trained:
-            self._through_prompts(number, classes if whole else None, leaf)
+        gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+        self.processes.add_up(gradient)
+        for chunk, part in zip(self._chunks(own), encoded, strict=True):
+            with self.keys.of(number, self._samples(chunk)):
+                again = part if whole else self._encode(number, chunk)
+                again.backward(gradient[chunk.start : chunk.stop])  # type: ignore[no-untyped-call]
         return loss
+
+    def _frozen(self, number: int) -> Tensor:
+        with torch.no_grad():
+            return torch.cat([self._encode(number, chunk) for chunk in self._chunks(range(len(self._prompts)))])
+
+    def _gathered(self, encoded: Sequence[Tensor], own: range) -> Tensor:
+        """All class embeddings ``(C, D)``, outside the graph: this process's and the others'."""
+        mine = torch.cat([part.detach() for part in encoded]) if encoded else None
+        if self.processes.count == 1:
+            assert mine is not None
+            return mine
+        with torch.no_grad():  # where there are fewer prompts than processes some have none
+            like = self._encode(0, range(1)) if mine is None else mine
+        classes = torch.zeros(len(self._prompts), like.shape[1], dtype=like.dtype, device=like.device)
+        if mine is not None:
+            classes[own.start : own.stop] = mine
+        self.processes.add_up(classes)
+        return classes
 
     def _through_images(
         self,
         number: int,
         rows: Sequence[int],
         labels: Tensor,
-        images_of: Callable[[Sequence[int]], Tensor],
+        images_of: Callable[[Sequence[int]], Tensor | Partway],
         classes: Tensor,
     ) -> float:
-        total = 0.0
-        for start in range(0, len(rows), self.passes.images):
-            part = rows[start : start + self.passes.images]
+        own = self.processes.share(len(rows))
+        total = torch.zeros((), dtype=torch.float64, device=classes.device)  # asking for its value would wait each time
+        for start in range(own.start, own.stop, self.passes.images):
+            part = rows[start : min(start + self.passes.images, own.stop)]
             with self.keys.of(number, [2 * row for row in part]):
-                scores = self.backbone.logits(self.backbone.encode_images(images_of(part)), classes)
+                scores = self.backbone.logits(self._encode_images(images_of(part)), classes)
                 chosen = labels[start : start + len(part)]
                 loss = functional.cross_entropy(scores, chosen, reduction="sum") / len(rows)
-                loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.item()
-        return total
+                (loss * self.loss_scale).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        self.processes.add_up(total)
+        return total.item()
 
-    def _through_prompts(self, number: int, classes: Tensor | None, leaf: Tensor) -> None:
-        assert leaf.grad is not None
-        if classes is not None:
-            with self.keys.of(number, self._samples(range(len(leaf)))):
-                classes.backward(leaf.grad)  # type: ignore[no-untyped-call]
-            return
-        for chunk in self._prompt_chunks():
-            with self.keys.of(number, self._samples(chunk)):
-                self._encode(number, chunk).backward(leaf.grad[chunk.start : chunk.stop])  # type: ignore[no-untyped-call]
+    def _encode_images(self, images: Tensor | Partway) -> Tensor:
+        if isinstance(images, Partway):
+            return self.backbone.finish(images)
+        return self.backbone.encode_images(images)
 
-    def _prompt_chunks(self) -> Iterator[range]:
-        count = len(self.tokens["input_ids"])
-        for start in range(0, count, self.passes.prompts):
-            yield range(start, min(start + self.passes.prompts, count))
+    def _chunks(self, prompts: range) -> Iterator[range]:
+        for start in range(prompts.start, prompts.stop, self.passes.prompts):
+            yield range(start, min(start + self.passes.prompts, prompts.stop))
 
     def _encode(self, number: int, chunk: range) -> Tensor:
-        tokens: dict[str, Any] = {name: ids[chunk.start : chunk.stop] for name, ids in self.tokens.items()}
         with self.keys.of(number, self._samples(chunk)):
-            return self.backbone.encode_prompts(tokens)
+            return self.backbone.finish(self._prompts.of(chunk))
 
     @staticmethod
     def _samples(classes: range) -> list[int]:

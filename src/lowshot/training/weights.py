@@ -7,10 +7,8 @@ last iterate is kept and no validation set is looked at.
 from __future__ import annotations
 
 import contextlib
-import functools
-import math
-import time
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +16,25 @@ import torch
 from torch import Tensor
 
 from ..adapters import adapter_bytes, key_dropout
-from ..config import Recipe
+from ..config import SETTINGS, Recipe
 from ..data.crops import batches, random_crops
 from ..data.task import Examples
 from ..errors import RunError
-from ..models import Backbone
+from ..models import Backbone, Partway
 from ..progress import Track
 from ..randomness import seeded
+from .checkpoints import CheckpointFile
+from .gradients import FIRST_LOSS_SCALE, StepGradients
 from .learner import TrainingOutcome
-from .memory import peak_memory
+from .loop import TrainingLoop
+from .memory import memory_use
 from .optimizers import create_optimizer
 from .passes import Needs, choose_passes, measure_needs
 from .placing import adapt
+from .processes import join_processes
+from .state import TrainingState
 from .step import ExactStep, Passes
+from .views import Views
 
 
 class WeightsLearner:
@@ -46,9 +50,11 @@ class WeightsLearner:
         self.adapter = adapt(backbone, recipe)
         self.backbone = backbone
         self.recipe = recipe
+        self._prompts = tuple(prompts)
         self._tokens = backbone.tokenize(prompts)
         self._text_is_trained = recipe.method.encoder != "vision"
         self._keys = key_dropout(backbone.model, recipe.training.seed)
+        self._processes = join_processes(backbone.device)
         self._classes: Tensor | None = None
 
     @property
@@ -61,39 +67,47 @@ class WeightsLearner:
         """Numbers that training changes."""
         return sum(p.numel() for p in self.parameters)
 
-    def fit(self, examples: Examples, shots: int, track: Track) -> TrainingOutcome:
-        """Train for the recipe's number of steps.
+    def fit(self, examples: Examples, shots: int, track: Track, checkpoint: Path | None = None) -> TrainingOutcome:
+        """Train for the recipe's number of steps, or for those that are left of a run that a checkpoint is of.
 
         Raises:
-            RunError: The loss stopped being a number.
+            InputError: The checkpoint is of another run.
         """
-        config, steps = self.recipe.training, self.recipe.steps(shots)
-        device = self.backbone.device
-        optimizer = create_optimizer(self.parameters, config, device)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=config.minimum_learning_rate)
-        batch_size = config.batch_size * config.gradient_accumulation_steps
-        order = batches(len(examples), batch_size, steps, config.seed)
-        gradients = self.exact_step(self.cuts(min(batch_size, len(examples)))[1])
-        labels = torch.from_numpy(examples.labels).to(device)
-        losses: list[float] = []
-        started = time.perf_counter()
+        device, what = self.backbone.device, f"training {self.recipe.method.method}"
+        loop = self._loop(examples, shots, checkpoint)
+        state, begun = loop.state, loop.state.step
         with (
             _memory_named(),
-            peak_memory(device) as peak,
+            memory_use(device) as memory,
             self.backbone.training(checkpointing=self.recipe.engine.gradient_checkpointing),
-            seeded(config.seed),
+            seeded(self.recipe.training.seed),
         ):
-            frozen = None if self._text_is_trained else self._encode_classes().detach()
-            for step, rows in enumerate(track(order, what=f"training {self.recipe.method.method}", total=steps)):
-                crops = functools.partial(self._crops, examples, step)
-                losses.append(self._accumulate(gradients, step, rows.tolist(), labels[rows], crops, frozen))
-                self._refuse_divergence(math.isfinite(losses[-1]), f"step {step + 1} of {steps}")
-                optimizer.step()
-                schedule.step()
+            stopped = loop.run(self._order(examples, loop.steps), track, what)
         self._classes = None
-        self._refuse_divergence(self._is_finite(), "the last step")
-        last = losses[-max(1, steps // 10) :]
-        return TrainingOutcome(steps, time.perf_counter() - started, peak.bytes, sum(last) / len(last))
+        return TrainingOutcome(
+            steps=state.step,
+            seconds=state.seconds,
+            static_memory_bytes=memory.static,
+            peak_memory_bytes=memory.peak,
+            reserved_memory_bytes=memory.reserved,
+            final_loss=state.final_loss,
+            begun_at_step=begun,
+            stopped=stopped,
+        )
+
+    def _loop(self, examples: Examples, shots: int, checkpoint: Path | None) -> TrainingLoop:
+        """A fresh run, or the one that the checkpoint is of, as far as it came."""
+        config, steps, device = self.recipe.training, self.recipe.steps(shots), self.backbone.device
+        passes = self.cuts(min(self._batch_size, len(examples)))[1]
+        scale = FIRST_LOSS_SCALE if self.backbone.dtype == torch.float16 else 1.0
+        state = TrainingState(self.parameters, create_optimizer(self.parameters, config, device), passes, scale)
+        file = None
+        if checkpoint is not None:
+            file = CheckpointFile(checkpoint, self._run_facts(examples, steps), self.recipe.engine.checkpoint_seconds)
+            file.read_into(state)
+        labels = torch.from_numpy(examples.labels).to(device)
+        gradients = StepGradients(state, self.exact_step(passes), self._images_of(examples), labels)
+        return TrainingLoop(state, config, steps, gradients, self._is_sound, file if self._processes.is_first else None)
 
     def cuts(self, batch_size: int) -> tuple[Needs, Passes]:
         """What a step needs on this model, and how a batch is cut up for it.
@@ -111,58 +125,89 @@ class WeightsLearner:
                 text_is_trained=self._text_is_trained,
                 checkpointing=engine.gradient_checkpointing,
             )
-        return needs, choose_passes(needs, engine, batch_size, prompts)
+        share = self._processes.largest_share
+        return needs, choose_passes(needs, engine, share(batch_size), share(prompts))
 
     def exact_step(self, passes: Passes) -> ExactStep:
         """What computes a step's gradients with these cuts."""
-        return ExactStep(self.backbone, self._tokens, self._keys, passes, self._text_is_trained)
-
-    def _accumulate(self, gradients: ExactStep, *step: Any) -> float:
-        """One step's gradients; where the device's memory does not suffice, again with half as much at once."""
-        while True:
-            for parameter in self.parameters:
-                parameter.grad = None
-            try:
-                return gradients.accumulate(*step)
-            except torch.OutOfMemoryError:
-                smaller = gradients.passes.halved()
-                if smaller is None:
-                    raise
-                gradients.passes = smaller
-            torch.cuda.empty_cache()
-
-    def _crops(self, examples: Examples, step: int, rows: Sequence[int]) -> Tensor:
-        """Random crops ``(N, 3, S, S)`` of some examples: the same for the same seed, step and example."""
-        config = self.recipe.training
-        return random_crops(
-            (examples.images[i] for i in rows),
-            self.backbone.image_size,
-            crop_minimum=config.crop_minimum,
-            flip=config.flip,
-            keys=[(config.seed, step, row) for row in rows],
+        return ExactStep(
+            self.backbone, self._tokens, self._keys, passes, self._text_is_trained, processes=self._processes
         )
 
-    def _refuse_divergence(self, fine: bool, where: str) -> None:
-        if not fine:
-            rate = self.recipe.training.learning_rate
-            raise RunError(f"training diverged at {where}; try a lower learning rate than {rate:g}")
+    @property
+    def _batch_size(self) -> int:
+        """Images of one optimiser step."""
+        return self.recipe.training.batch_size * self.recipe.training.gradient_accumulation_steps
+
+    def _order(self, examples: Examples, steps: int) -> Iterator[list[int]]:
+        for rows in batches(len(examples), self._batch_size, steps, self.recipe.training.seed):
+            yield rows.tolist()
+
+    def _images_of(self, examples: Examples) -> Callable[[int, Sequence[int]], Tensor | Partway]:
+        """(number of a step, some of its rows) to what goes into the vision tower for them."""
+        config = self.recipe.training
+
+        def crops_of(views: Sequence[tuple[int, int]]) -> Tensor:
+            return random_crops(
+                (examples.images[row] for row, _ in views),
+                self.backbone.image_size,
+                crop_minimum=config.crop_minimum,
+                flip=config.flip,
+                keys=[(config.seed, view, row) for row, view in views],
+                device=self.backbone.device,
+            )
+
+        if config.views is not None:
+            return Views(self.backbone, crops_of, config.views, config.seed)
+        return lambda step, rows: crops_of([(row, step) for row in rows])  # each step is a view of its own
+
+    def _run_facts(self, examples: Examples, steps: int) -> dict[str, Any]:
+        """All that decides what a run computes, by name."""
+        settings = {name: value for name, value in self.recipe.settings().items() if name not in _DECIDES_NOTHING}
+        identity = self.backbone.identity
+        return {
+            **settings,
+            "steps": steps,
+            "processes": self._processes.count,
+            "weights": identity.weights_sha256,
+            "model_settings": identity.settings_sha256,
+            "frozen_factors": _digest(map(_bytes, self.backbone.model.buffers())),
+            "images": _digest(f"{i} {x}".encode() for i, x in zip(examples.identities, examples.labels, strict=True)),
+            "prompts": _digest(prompt.encode() for prompt in self._prompts),
+        }
 
     @torch.no_grad()
-    def _is_finite(self) -> bool:
-        """Whether the trained towers still give numbers: of the classes, and of a grey image."""
+    def _is_sound(self) -> bool:
+        """Whether the trained towers still give numbers: of the classes, and of a grey image. Training is over then."""
         side = self.backbone.image_size
+        self._classes = None
+        self.backbone.model.eval()
         scores = self.logits(torch.full((1, 3, side, side), 0.5))
         return bool(scores.isfinite().all())
 
     def _encode_classes(self) -> Tensor:
         return self.backbone.encode_prompts(self._tokens)
 
+    @property
+    def frozen_images(self) -> bool:
+        """Whether the vision tower is as it was loaded."""
+        return self.recipe.method.encoder == "text"
+
+    def judging(self) -> contextlib.AbstractContextManager[None]:
+        """Merged weights, where that is exact."""
+        return self.adapter.merged()
+
     @torch.no_grad()
-    def logits(self, images: Tensor) -> Tensor:
+    def logits_of(self, embeddings: Tensor) -> Tensor:
         """Scaled cosine similarities ``(B, C)``."""
         if self._classes is None:
             self._classes = self._encode_classes()
-        return self.backbone.logits(self.backbone.encode_images(images), self._classes)
+        return self.backbone.logits(embeddings.to(self._classes.device), self._classes)
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """Scaled cosine similarities ``(B, C)``."""
+        return self.logits_of(self.backbone.encode_images(images))
 
     @property
     def adapter_bytes(self) -> int:
@@ -177,6 +222,23 @@ class WeightsLearner:
         """Read them back, strictly."""
         self.adapter.load(folder)
         self._classes = None
+
+
+_DECIDES_NOTHING = {"model", "device", "shots", "template", "on_bad_image"} | {
+    name for name, section in SETTINGS.items() if section == "engine"
+}
+"""Settings that a run's state does not depend on, or that are told by hashes of what they lead to."""
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part + b"\n")
+    return digest.hexdigest()[:16]
 
 
 @contextlib.contextmanager

@@ -15,8 +15,9 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from peft.tuners.lora import LoraModel
 from peft.utils import hotswap
 
+from ..lean import modules_with
 from .basis import Basis, attach_bases, basis_of
-from .layer import custom_modules
+from .layer import LoraXsMixin
 from .portable import BASIS_FILE, basis_facts, restore_basis
 
 __all__ = [
@@ -44,7 +45,7 @@ class LoraXsConfig(LoraConfig):  # type: ignore[misc]
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = LoraXsType.LORA_XS
-        self._custom_modules = custom_modules()
+        self._register_custom_module(modules_with(LoraXsMixin))
 
 
 class LoraXsModel(LoraModel):  # type: ignore[misc]

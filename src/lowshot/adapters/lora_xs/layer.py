@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from peft.tuners.lora import layer as lora_layer
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -84,22 +83,3 @@ class LoraXsMixin(LeanMixin):
             known = basis_of(base.weight, rank).to(base.weight.device)
             setattr(base, ATTRIBUTE, known)
         return known.leading(rank)
-
-
-class Linear(LoraXsMixin, lora_layer.Linear):  # type: ignore[misc]
-    """LoRA-XS on ``nn.Linear``."""
-
-
-def custom_modules() -> dict[type[nn.Module], type[nn.Module]]:
-    """Base layer type -> LoRA-XS layer type; the quantised ones first, since they derive from ``nn.Linear``."""
-    layers: dict[type[nn.Module], type[nn.Module]] = {}
-    try:
-        import bitsandbytes
-        from peft.tuners.lora import bnb
-    except ImportError:
-        pass
-    else:
-        layers[bitsandbytes.nn.Linear4bit] = type("Linear4bit", (LoraXsMixin, bnb.Linear4bit), {})
-        layers[bitsandbytes.nn.Linear8bitLt] = type("Linear8bitLt", (LoraXsMixin, bnb.Linear8bitLt), {})
-    layers[nn.Linear] = Linear
-    return layers

@@ -8,17 +8,16 @@ at all: that layer's factors are stored in full.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from ...errors import AdapterError
+from ..checkpoint import read_file
 from .basis import BASIS_VERSION, Basis
 from .layer import LoraXsMixin
 
@@ -107,16 +106,8 @@ def restore_basis(model: nn.Module, path: Path, adapter: str = "default") -> Non
 
 
 def _read(path: Path, bases: list[Basis]) -> dict[str, Tensor]:
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise AdapterError(f"adapter file {path} has {path.stat().st_size:,} bytes; expected a few thousand")
-        with safe_open(os.fspath(path), framework="pt") as file:
-            version = (file.metadata() or {}).get("basis_version")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except FileNotFoundError:
-        raise AdapterError(f"adapter {path.parent} is incomplete: {path.name} is missing") from None
-    except (OSError, SafetensorError) as error:
-        raise AdapterError(f"adapter file {path} is damaged: {error}") from None
+    tensors, metadata = read_file(path, _MOST_BYTES, "a few thousand")
+    version = metadata.get("basis_version")
     if version != str(BASIS_VERSION):
         raise AdapterError(f"adapter file {path} has basis version {version}; this lowshot reads {BASIS_VERSION}")
     _check_shapes(path, tensors, bases)

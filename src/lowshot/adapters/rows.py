@@ -1,0 +1,23 @@
+"""Whether it matters to a trained block which row of a batch something lies in, and beside what."""
+
+from __future__ import annotations
+
+from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.variants import DoraLinearVariant
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+
+def rows_are_alike(blocks: nn.Module) -> bool:
+    """Whether training makes the same of the same input in every row, so that equal rows need computing once.
+
+    Not with dropout, which draws for each sample. Not with those of PEFT's tuners that lowshot does not know by heart:
+    some draw numbers for each row (PVeRA), others look at all rows together (Lily's experts).
+    """
+    return not any(_tells_rows_apart(module) for module in blocks.modules())
+
+
+def _tells_rows_apart(module: nn.Module) -> bool:
+    if isinstance(module, LoraLayer):
+        return not all(isinstance(variant, DoraLinearVariant) for variant in module.lora_variant.values())
+    return isinstance(module, BaseTunerLayer) or (isinstance(module, nn.Dropout) and module.p > 0)

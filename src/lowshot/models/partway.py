@@ -1,0 +1,71 @@
+"""Images or prompts that are part of the way through their tower: what is the same in every step is done once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Tower = Literal["vision", "text"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Partway:
+    """N images or prompts at one stage of a tower.
+
+    A tower of depth d has the stages 0 to d - 1, its blocks, and stage d, what follows them; at stage d + 1 nothing is
+    left to do.
+
+    Args:
+        tower: Which.
+        stage: What comes next.
+        hidden: ``(N, L, D)``, what enters that stage. At stage d of a tower whose embedding is read at one token
+            ``(N, 1, D)``, that token; at stage d + 1 ``(N, E)``, unit embeddings.
+        token: ``(N,)``, the place in ``hidden`` of the token that the embedding is read at; None if it is read from
+            all, or that token is all there is.
+        shared: ``(1, P, D)``, the tokens before those in ``hidden`` if all N have these in common; else None.
+    """
+
+    tower: Tower
+    stage: int
+    hidden: Tensor
+    token: Tensor | None
+    shared: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.hidden)
+
+    def rows(self, start: int, stop: int) -> Partway:
+        """Some of the N, without a copy."""
+        token = None if self.token is None else self.token[start:stop]
+        return dataclasses.replace(self, hidden=self.hidden[start:stop], token=token)
+
+    def copied(self) -> Partway:
+        """The same in storage of its own, which rows of something larger have not."""
+        return dataclasses.replace(self, hidden=self.hidden.clone())
+
+    @property
+    def nbytes(self) -> int:
+        """Of the hidden states."""
+        return self.hidden.nbytes + (0 if self.shared is None else self.shared.nbytes)
+
+    @staticmethod
+    def joined(parts: Sequence[Partway]) -> Partway:
+        """All rows of several at the same stage, one after the other; what they share is that of the first."""
+        hidden = torch.cat([part.hidden for part in parts])
+        tokens = [part.token for part in parts if part.token is not None]
+        return dataclasses.replace(parts[0], hidden=hidden, token=torch.cat(tokens) if tokens else None)
+
+
+def shared_tokens(ids: Tensor, token: Tensor) -> int:
+    """How many tokens all prompts of a causal tower begin with, as far as those are before the token that is read.
+
+    Args:
+        ids: Token ids ``(P, L)``.
+        token: ``(P,)``, the place of the token that the embedding is read at.
+    """
+    alike = int((ids == ids[0]).all(0).int().cumprod(0).sum())
+    return min(alike, int(token.min()))

@@ -1,0 +1,91 @@
+"""A fixed number of views of each training image, so that what is not trained is computed once for each.
+
+In the papers' protocol every step crops anew, and nothing about an image can be kept. With ``--views`` each image has
+N crops of its own, and a step shows one of them. What enters the first trained block of the vision tower is then the
+same whenever a view is shown again; where that tower is not trained at all, its embedding is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..models import Backbone, Partway
+
+CAPACITY = 1 << 30
+"""Bytes of hidden states that are kept at most."""
+_CHOICE = 4  # keeps the choice of views apart from a seed's other streams
+View = tuple[int, int]
+"""An image and the number of one of its views."""
+
+
+class Views:
+    """Some rows of a step to their images, as far as they need not be computed again.
+
+    Args:
+        backbone: With its adapter.
+        crops_of: Views to their pixels ``(N, 3, S, S)``: the same for a view each time.
+        views: Views of each image.
+        seed: With step and row it decides which view is shown.
+        capacity: Bytes that are kept at most; views beyond them are computed each time they are shown.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        crops_of: Callable[[Sequence[View]], Tensor],
+        views: int,
+        seed: int,
+        capacity: int = CAPACITY,
+    ) -> None:
+        self._backbone = backbone
+        self._crops_of = crops_of
+        self._views = views
+        self._seed = seed
+        self._capacity = capacity
+        self._kept: dict[View, Partway] = {}
+        self._stage = backbone.first_trained_stage("vision")
+        self.kept_bytes = 0
+        """What is kept now."""
+
+    def __call__(self, step: int, rows: Sequence[int]) -> Tensor | Partway:
+        """The images of some rows: where all blocks are trained pixels, else what enters the first that is."""
+        shown = [(row, self.number(step, row)) for row in rows]
+        if self._stage == 0:
+            return self._crops_of(shown)
+        new = [view for view in dict.fromkeys(shown) if view not in self._kept]
+        begun = dict(zip(new, self._begin(new), strict=True))
+        images = Partway.joined([begun[view] if view in begun else self._kept[view] for view in shown])
+        for view, image in begun.items():
+            self._keep(view, image)
+        return images
+
+    def number(self, step: int, row: int) -> int:
+        """Which view of an image a step shows, from 0."""
+        return int(np.random.default_rng([self._seed, step, row, _CHOICE]).integers(self._views))
+
+    @torch.no_grad()
+    def _begin(self, views: Sequence[View]) -> list[Partway]:
+        if not views:
+            return []
+        begun = self._backbone.advance(self._backbone.embed_images(self._crops_of(views)), self._stage)
+        return [begun.rows(index, index + 1) for index in range(len(begun))]
+
+    def _keep(self, view: View, image: Partway) -> None:
+        if self.kept_bytes + image.nbytes <= self._capacity:
+            self._kept[view] = image.copied()
+            self.kept_bytes += image.nbytes
+
+
+def views_bytes(backbone: Backbone, images: int, views: int, capacity: int = CAPACITY) -> int:
+    """What ``Views`` will keep once it has shown every view of so many images."""
+    stage = backbone.first_trained_stage("vision")
+    if stage == 0:
+        return 0
+    side = backbone.image_size
+    with torch.no_grad():
+        one = backbone.advance(backbone.embed_images(torch.zeros(1, 3, side, side)), stage).nbytes
+    return min(images * views, capacity // one) * one

@@ -1,0 +1,179 @@
+import threading
+import time
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from lowshot.data import FileImages, MemoryImages, builtin_task
+from lowshot.data.ahead import decoded_ahead
+from lowshot.data.store import DecodedOnce
+from lowshot.errors import DataError
+
+
+class Source:
+    """Images that take a while, and a note of who asked when."""
+
+    def __init__(self, count, seconds=lambda index: 0.0):
+        self.count, self.seconds = count, seconds
+        self.asked, self.threads = [], set()
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        self.asked.append(index)
+        self.threads.add(threading.get_ident())
+        time.sleep(self.seconds(index))
+        if index == 13:
+            raise DataError("13.png is not an image")
+        return np.full((1, 1, 3), index, np.uint8)
+
+
+def shown(images):
+    return [int(pixels[0, 0, 0]) for pixels in images]
+
+
+def decoding_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("decoding")]
+
+
+@given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 4), st.integers(1, 6))
+@settings(max_examples=40)
+def test_images_come_in_the_order_asked_for(rows, workers, ahead):
+    source = Source(10, lambda index: 0.0002 * (index % 3))
+
+    assert shown(decoded_ahead(source, rows, workers, ahead)) == rows
+    assert sorted(source.asked) == sorted(rows)
+    assert decoding_threads() == []
+
+
+def test_several_are_decoded_at_once():
+    both = threading.Barrier(2, timeout=10)
+
+    class Together(Source):
+        def __getitem__(self, index):
+            both.wait()  # one thread alone would wait for ever
+            return super().__getitem__(index)
+
+    assert shown(decoded_ahead(Together(6), range(6), workers=2)) == list(range(6))
+
+
+def test_decoding_goes_on_while_the_caller_works():
+    source = Source(10)
+    images = decoded_ahead(source, range(10), workers=1, ahead=4)
+
+    next(images)
+    deadline = time.monotonic() + 10
+    while len(source.asked) < 4 and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+    assert sorted(source.asked) == [0, 1, 2, 3]
+    images.close()
+
+
+@pytest.mark.parametrize("ahead", [1, 3, 8])
+def test_no_more_images_are_decoded_ahead_than_allowed(ahead):
+    source = Source(12)
+
+    for taken, _ in enumerate(decoded_ahead(source, range(12), workers=3, ahead=ahead)):
+        time.sleep(0.002)
+        assert len(source.asked) <= taken + ahead
+
+
+def test_nothing_is_decoded_before_the_first_image_is_asked_for():
+    source = Source(5)
+
+    images = decoded_ahead(source, range(5))
+
+    assert (source.asked, decoding_threads()) == ([], [])
+    images.close()
+
+
+def test_an_error_comes_in_its_place_and_names_the_image(tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(6)]
+    for path in paths:
+        Image.new("RGB", (2, 2)).save(path)
+    paths[3].write_bytes(b"text")
+    images, found = decoded_ahead(FileImages(paths), range(6), workers=3), []
+
+    with pytest.raises(DataError, match=r"3\.png is not an image"):
+        found.extend(images)
+
+    assert len(found) == 3
+    assert decoding_threads() == []
+
+
+@pytest.mark.parametrize("how", ["close", "drop", "error"])
+def test_threads_end_with_an_iterator_that_is_left_early(how):
+    source = Source(30, lambda index: 0.001)
+    images = decoded_ahead(source, range(13, -1, -1) if how == "error" else range(12), workers=2, ahead=4)
+
+    if how == "error":
+        with pytest.raises(DataError):
+            next(images)
+    else:
+        next(images)
+    if how == "close":
+        images.close()
+    if how == "drop":
+        del images
+
+    assert decoding_threads() == []
+
+
+def test_what_nobody_will_take_is_not_decoded(monkeypatch):
+    cancel, cancelled, all_cancelled = Future.cancel, [], threading.Event()
+
+    def counting(future):
+        cancelled.append(future)
+        if len(cancelled) == 11:
+            all_cancelled.set()
+        return cancel(future)
+
+    class Waiting(Source):
+        def __getitem__(self, index):
+            found = super().__getitem__(index)
+            assert index == 0 or all_cancelled.wait(1)
+            return found
+
+    monkeypatch.setattr(Future, "cancel", counting)
+    source = Waiting(12)
+    images = decoded_ahead(source, range(12), workers=2, ahead=12)
+    next(images)
+    images.close()
+
+    assert len(source.asked) <= 1 + 2  # the one that was taken, and one being decoded per thread
+
+
+def test_images_in_memory_need_no_threads(monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError("threads were started")
+
+    monkeypatch.setattr("lowshot.data.ahead.ThreadPoolExecutor", refuse)
+    images = MemoryImages(np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 1, 3), np.uint8))
+
+    assert shown(decoded_ahead(images, [4, 0, 4])) == [4, 0, 4]
+
+
+def test_a_store_is_filled_from_the_threads():
+    source = Source(10)
+    store = DecodedOnce(source, memory_bytes=12, disk_bytes=1000)
+
+    for _ in range(3):
+        assert shown(decoded_ahead(store, [*range(10), 3, 3])) == [*range(10), 3, 3]
+
+    assert sorted(source.asked) == list(range(10))
+    assert threading.get_ident() not in source.threads
+
+
+def test_built_in_images_are_the_same_from_threads():
+    images = builtin_task("letters").test.images
+    rows = range(0, len(images), 40)
+
+    ahead = list(decoded_ahead(images, rows, workers=3))
+
+    assert all(np.array_equal(found, images[row]) for found, row in zip(ahead, rows, strict=True))
