@@ -31,8 +31,12 @@ docs: $(INSTALLED)  ## Write what is generated: docs/reference, the README's per
 bench: $(INSTALLED)  ## Measure this machine; writes benchmarks/results
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/step.py
-	$(BIN)/python benchmarks/levers.py
 	$(BIN)/python benchmarks/step.py --classes 1000 --steps 2 --variants lowshot-fp32 lowshot-bf16 --memory-budget 4GB
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/quantized.py
+	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/decoding.py
+	$(BIN)/python benchmarks/levers.py
 
 clean:
 	rm -rf .venv report

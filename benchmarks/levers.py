@@ -1,28 +1,41 @@
 """Levers of the engine measured alone, each against the plain way in the same run; and where a step's time goes.
 
-    .venv/bin/python benchmarks/levers.py
+    .venv/bin/python benchmarks/levers.py [--json] [--smoke]
 
-Prints tables and writes benchmarks/results/<date>-levers.json.
+Prints tables and writes benchmarks/results/<date>-<hardware>-levers.json.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import statistics
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
-import step as step_benchmark
 import torch
+from cases import Case, lowshot_learner
+from measuring import Output, finish
+from shapes import SHAPES
 from torch import Tensor
-from write_result import write_result
 
-from lowshot.adapters.dropout import _levels
+from lowshot.adapters.dropout import _hashed, _levels
 from lowshot.models.blocks import _mix_by_products, _mix_fused
-from lowshot.records import provenance
+from lowshot.randomness import seeded
+from lowshot.training.prompts import ClassPrompts
+
+_Item = TypeVar("_Item")
 
 IMAGES, HEADS, TOKENS, WIDTH = 4, 12, 197, 64
+CLASSES, PROMPTS_AT_ONCE = 1000, 100
+ONCE = {
+    "everything": {"shared_prefix": False, "partway": False},
+    "shared prefix once": {"shared_prefix": True, "partway": False},
+    "frozen blocks once": {"shared_prefix": False, "partway": True},
+    "both once": {"shared_prefix": True, "partway": True},
+}
 GROUPS = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm"),
     "copies and casts": ("aten::copy_",),
@@ -32,18 +45,40 @@ GROUPS = {
 }
 
 
-def milliseconds(work: Callable[[], Any], repeats: int = 15) -> dict[str, float]:
+@dataclasses.dataclass(frozen=True)
+class Arguments(Output):
+    """How often; a smoke run measures everything once, and a step of a tiny model."""
+
+    repeats: int = 15
+
+    @property
+    def times(self) -> int:
+        """How often each lever is measured."""
+        return 1 if self.smoke else self.repeats
+
+
+def milliseconds(work: Callable[[], Any], repeats: int) -> dict[str, float]:
     """Median, least and most of several runs, after one that is not counted."""
-    work()
-    found = []
-    for _ in range(repeats):
-        started = time.perf_counter()
+    return interleaved({"": work}, repeats)[""]
+
+
+def interleaved(ways: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
+    """The same of several ways in turn: what else the machine does then falls on all of them alike."""
+    for work in ways.values():
         work()
-        found.append(1e3 * (time.perf_counter() - started))
-    return {"median": statistics.median(found), "least": min(found), "most": max(found)}
+    found: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(repeats):
+        for way, work in ways.items():
+            started = time.perf_counter()
+            work()
+            found[way].append(1e3 * (time.perf_counter() - started))
+    return {
+        way: {"median": statistics.median(times), "least": min(times), "most": max(times)}
+        for way, times in found.items()
+    }
 
 
-def attention(mix: Callable[..., Tensor], dtype: torch.dtype) -> dict[str, float]:
+def attention(mix: Callable[..., Tensor], dtype: torch.dtype, repeats: int) -> dict[str, float]:
     """Forward and back through attention of four images of ViT-B/16."""
     generator = torch.Generator().manual_seed(0)
     shape = (IMAGES, TOKENS, HEADS, WIDTH)
@@ -54,11 +89,11 @@ def attention(mix: Callable[..., Tensor], dtype: torch.dtype) -> dict[str, float
         query, key, value = (tensor.detach().requires_grad_() for tensor in inputs)
         mix(query, key, value, None, False, WIDTH**-0.5).backward(gradient)
 
-    return milliseconds(work)
+    return milliseconds(work, repeats)
 
 
-def masks() -> dict[str, dict[str, float]]:
-    """A dropout mask of one image's tokens, by torch and by ``SampleDropout``'s generator."""
+def masks(repeats: int) -> dict[str, dict[str, float]]:
+    """A dropout mask of one image's tokens, by torch and by ``SampleDropout``'s two generators, all on the CPU."""
     count = TOKENS * HEADS * WIDTH
     generator, row = torch.Generator(), torch.empty(count)
 
@@ -69,35 +104,93 @@ def masks() -> dict[str, dict[str, float]]:
     def by_levels() -> None:
         torch.from_numpy((_levels(count, 1, 2, 3, 4) >= 16384).view(np.uint8))
 
-    return {"torch": milliseconds(by_torch), "sfc64": milliseconds(by_levels)}
+    def by_hash() -> None:
+        _hashed(count, 16384, [3], (1, 2, 4), torch.device("cpu"))
+
+    ways = {"torch": by_torch, "sfc64": by_levels, "hash": by_hash}
+    return {way: milliseconds(work, repeats) for way, work in ways.items()}
 
 
-def shares() -> dict[str, float]:
+def prompts(position: str, arguments: Arguments) -> dict[str, dict[str, float]]:
+    """Forward and back through the text tower of ViT-B/16 in fp32, without dropout, by 1,000 prompts, 100 at once.
+
+    Of their ten tokens the first five are those of all.
+
+    Args:
+        position: Which blocks have adapters; where it is all of them, none is frozen.
+        arguments: How often: a fifth of what the quick levers are, since this takes minutes.
+    """
+    shape, classes = ("smoke", 4) if arguments.smoke else ("vit-b16", CLASSES)
+    settings = {"precision": "fp32", "dropout": 0.0, "position": position}
+    with seeded(0):
+        learner, _ = lowshot_learner(
+            Case("lora-fp32", "lowshot", settings, shape=shape, classes=classes), SHAPES[shape]()
+        )
+        direction = torch.randn(classes, SHAPES[shape]().embedding)
+    backbone = learner.backbone
+    tokens = backbone.tokenize([str(number) for number in range(classes)])
+
+    def through(once: ClassPrompts) -> None:
+        with backbone.training():
+            for start in range(0, classes, PROMPTS_AT_ONCE):
+                chunk = range(start, min(start + PROMPTS_AT_ONCE, classes))
+                backbone.finish(once.of(chunk)).backward(direction[chunk.start : chunk.stop])
+
+    ways = {way: levers for way, levers in ONCE.items() if position != "all" or not levers["partway"]}
+    prepared = {way: ClassPrompts(backbone, tokens, **levers) for way, levers in ways.items()}
+    works = {way: functools.partial(through, once) for way, once in prepared.items()}
+    return interleaved(works, max(1, arguments.times // 5))
+
+
+class Profiled:
+    """Yields what it is given, as a progress bar would, and profiles from the second item on."""
+
+    def __init__(self) -> None:
+        self.profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
+
+    def __call__(self, items: Iterable[_Item], /, *, what: str, total: int) -> Iterator[_Item]:  # noqa: ARG002
+        for number, item in enumerate(items):
+            if number == 1:
+                self.profile.start()
+            yield item
+        self.profile.stop()
+
+
+def shares(smoke: bool) -> dict[str, float]:
     """Where the time of a bf16 step of eight images and 100 prompts goes, as shares."""
-    work = step_benchmark.lowshot(step_benchmark.Arguments(batch_size=8), "bf16")
-    work(0)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        work(1)
-    times = {event.key: event.self_cpu_time_total for event in profile.key_averages()}
+    shape = "smoke" if smoke else "vit-b16"
+    case = Case("lora-bf16", "lowshot", {"precision": "bf16"}, shape=shape, batch_size=8, steps=1)
+    with seeded(0):
+        learner, examples = lowshot_learner(case, SHAPES[shape]())
+        profiled = Profiled()
+        learner.fit(examples, 1, profiled)
+    times = {event.key: event.self_cpu_time_total for event in profiled.profile.key_averages()}
     whole = sum(times.values())
     found = {name: sum(times.get(key, 0) for key in keys) / whole for name, keys in GROUPS.items()}
     return {**found, "all else": 1 - sum(found.values())}
 
 
-def main() -> None:
-    """Measure, print, write."""
-    result: dict[str, Any] = {"benchmark": "levers", "attention": {}, "masks": masks()}
+def main(arguments: Arguments) -> dict[str, Any]:
+    """Measure, print, write; returns the result."""
+    say: Callable[[str], None] = (lambda _text: None) if arguments.json else print
+    result: dict[str, Any] = {"benchmark": "levers", "device": "cpu", "attention": {}, "masks": masks(arguments.times)}
     for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
         for way, mix in (("fused", _mix_fused), ("written out", _mix_by_products)):
-            row = result["attention"][f"{way}, {name}"] = attention(mix, dtype)
-            print(f"attention {way:<12} {name}  {row['median']:6.1f} ms ({row['least']:.1f} to {row['most']:.1f})")
+            row = result["attention"][f"{way}, {name}"] = attention(mix, dtype, arguments.times)
+            say(f"attention {way:<12} {name}  {row['median']:6.1f} ms ({row['least']:.1f} to {row['most']:.1f})")
     for way, row in result["masks"].items():
-        print(f"mask of an image by {way:<6}  {row['median']:6.3f} ms ({row['least']:.3f} to {row['most']:.3f})")
-    result["shares"] = shares()
+        say(f"mask of an image by {way:<6}  {row['median']:6.3f} ms ({row['least']:.3f} to {row['most']:.3f})")
+    result["prompts"] = {position: prompts(position, arguments) for position in ("all", "half-up")}
+    for position, rows in result["prompts"].items():
+        for way, row in rows.items():
+            say(f"prompts, {position:<7} {way:<18}  {row['median']:8.0f} ms ({row['least']:.0f} to {row['most']:.0f})")
+    result["shares"] = shares(arguments.smoke)
     for name, share in result["shares"].items():
-        print(f"{name:<20} {share:6.1%}")
-    print(f"wrote {write_result({**result, 'provenance': provenance()})}")
+        say(f"{name:<20} {share:6.1%}")
+    return finish(result, arguments)
 
 
 if __name__ == "__main__":
-    main()
+    import tyro
+
+    main(tyro.cli(Arguments))

@@ -1,67 +1,83 @@
 """How long a user waits before anything happens: help, and a first prediction in a fresh process.
 
-    make bench        or        .venv/bin/python benchmarks/startup.py [--json]
+    .venv/bin/python benchmarks/startup.py [--json] [--smoke]
 
-Prints a table and writes benchmarks/results/<date>-startup.json, with the hardware and the spread over repetitions.
+Prints a table and writes benchmarks/results/<date>-<hardware>-startup.json, with the spread over repetitions.
 """
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from measuring import Output, finish
 from PIL import Image
-from write_result import write_result
 
-from lowshot.records import provenance
-
-REPETITIONS = 5
+LOWSHOT = [sys.executable, "-m", "lowshot"]
 
 
-def seconds(command: list[str]) -> list[float]:
-    """Wall time of a command in fresh processes, ``REPETITIONS`` times after one that warms the file cache."""
+@dataclasses.dataclass(frozen=True)
+class Arguments(Output):
+    """How often. A smoke run leaves out what loads a model."""
+
+    repetitions: int = 5
+    """Measured runs of each command, after one that warms the file cache."""
+
+
+def seconds(command: list[str], repetitions: int) -> list[float]:
+    """Wall time of a command, each time in a fresh process."""
     times = []
-    for _ in range(REPETITIONS + 1):
+    for _ in range(repetitions + 1):
         started = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
         times.append(time.perf_counter() - started)
     return times[1:]
 
 
-def main() -> None:
-    """Measure, print, write."""
-    lowshot = [sys.executable, "-m", "lowshot"]
-    with tempfile.TemporaryDirectory() as folder:
-        adapter, image = Path(folder) / "adapter", Path(folder) / "image.png"
-        Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(image)
-        fit = [*lowshot, "fit", "digits", "--shots", "1", "--method", "lora-xs", "--out", str(adapter)]
-        subprocess.run(fit, check=True, capture_output=True)
-        measured = {
-            "python -c pass": seconds([sys.executable, "-c", "pass"]),
-            "lowshot --help": seconds([*lowshot, "--help"]),
-            "lowshot fit --help": seconds([*lowshot, "fit", "--help"]),
-            "python -c 'import torch, transformers, peft'": seconds(
-                [sys.executable, "-c", "import torch, transformers, peft"]
-            ),
-            "lowshot predict ADAPTER IMAGE": seconds([*lowshot, "predict", str(adapter), str(image)]),
-        }
-    figures = {
-        name: {"median_seconds": statistics.median(t), "min": min(t), "max": max(t)} for name, t in measured.items()
+def commands(folder: Path, smoke: bool) -> dict[str, list[str]]:
+    """What is run, by what it is called.
+
+    Args:
+        folder: Where an adapter and an image are put first.
+        smoke: Leave out what loads a model.
+    """
+    light = {"python -c pass": [sys.executable, "-c", "pass"], "lowshot --help": [*LOWSHOT, "--help"]}
+    if smoke:
+        return light
+    adapter, image = folder / "adapter", folder / "image.png"
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(image)
+    fit = [*LOWSHOT, "fit", "digits", "--shots", "1", "--method", "lora-xs", "--out", str(adapter)]
+    subprocess.run(fit, check=True, capture_output=True)
+    libraries = "import torch, transformers, peft"
+    return {
+        **light,
+        "lowshot fit --help": [*LOWSHOT, "fit", "--help"],
+        f"python -c '{libraries}'": [sys.executable, "-c", libraries],
+        "lowshot predict ADAPTER IMAGE": [*LOWSHOT, "predict", str(adapter), str(image)],
     }
-    result = {"benchmark": "startup", "repetitions": REPETITIONS, "figures": figures, "provenance": provenance()}
-    write_result(result)
-    if "--json" in sys.argv[1:]:
-        print(json.dumps(result, indent=2))
-        return
-    for name, figure in figures.items():
-        print(f"{name:<46} {figure['median_seconds']:6.2f} s  ({figure['min']:.2f} to {figure['max']:.2f})")
+
+
+def main(arguments: Arguments) -> dict[str, Any]:
+    """Measure, print, write; returns the result."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, command in commands(Path(folder), arguments.smoke).items():
+            times = seconds(command, arguments.repetitions)
+            row = {"variant": name, "median_seconds": statistics.median(times), "min": min(times), "max": max(times)}
+            rows.append(row)
+            if not arguments.json:
+                print(f"{name:<46} {row['median_seconds']:6.2f} s  ({row['min']:.2f} to {row['max']:.2f})", flush=True)
+    return finish({"benchmark": "startup", "repetitions": arguments.repetitions, "rows": rows}, arguments)
 
 
 if __name__ == "__main__":
-    main()
+    import tyro
+
+    main(tyro.cli(Arguments))

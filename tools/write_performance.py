@@ -1,72 +1,208 @@
-"""Write the README's performance table from the newest results of ``benchmarks/step.py``.
+"""Write the README's performance tables from the newest results of the benchmarks.
 
     .venv/bin/python tools/write_performance.py
 
-A test fails when the table and the results differ.
+A test fails when the tables and the results differ.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- performance: written by make docs -->\n", "<!-- end of performance -->\n"
 
+NAMES = {
+    "published-fp32": "as published, fp32",
+    "published-bf16": "as published, bf16",
+    "published-fp16": "as published, fp16",
+    "published-fused-fp32": "as published, fused attention, fp32",
+    "published-fused-bf16": "as published, fused attention, bf16",
+    "published-fused-fp16": "as published, fused attention, fp16",
+    "lowshot-fp32": "lowshot, fp32",
+    "lowshot-bf16": "lowshot, bf16",
+    "lora-fp32": "`lora`, fp32",
+    "lora-bf16": "`lora`, bf16",
+    "lora-int8": "`lora`, int8",
+    "qlora": "`qlora` (NF4, bf16)",
+    "qlora-checkpointing": "`qlora`, gradient checkpointing",
+    "qlora-vision": "`qlora`, image tower alone",
+    "qlora-in-0.17GB": "`qlora`, checkpointing, `--memory-budget 0.17GB`",
+    "published-qlora": "QLoRA as published",
+    "published-qlora-checkpointing": "QLoRA as published, 8 x 4 images, checkpointing",
+}
+"""Rows of the benchmarks -> what the tables call them; others keep their names."""
 
-def newest(benchmark: str) -> dict[str, Any]:
-    """The latest result of a benchmark."""
-    path = max((ROOT / "benchmarks" / "results").glob(f"????-??-??-{benchmark}.json"))
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return result
+
+def newest(benchmark: str, *, on_cuda: bool = False) -> dict[str, Any] | None:
+    """The latest result of a benchmark on a CPU, or on a GPU; None where there is none."""
+    found = []
+    for path in RESULTS.glob(f"*-{benchmark}.json"):
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        # "step" is the end of other benchmarks' names too.
+        if result["benchmark"] == benchmark and (result.get("device", "cpu") != "cpu") == on_cuda:
+            found.append(result)
+    return max(found, key=lambda result: result["provenance"]["date"], default=None)
+
+
+def rows_of(result: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """The rows that were measured, by variant."""
+    return {row["variant"]: row for row in (result or {}).get("rows", ()) if "failed" not in row}
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
+    """A table whose first column is text and whose others are figures."""
+    lines = [head, [":--", *["--:"] * (len(head) - 1)], *rows]
+    return [f"|{'|'.join(cells)}|" if cells is lines[1] else f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def name_of(variant: str) -> str:
+    """What a row is called in the tables."""
+    if variant.startswith("lora-bf16-in-"):
+        return f"`lora`, bf16, `--memory-budget {variant.removeprefix('lora-bf16-in-')}`"
+    return NAMES.get(variant, f"`{variant}`")
+
+
+def seconds_of(value: float) -> str:
+    """Seconds with as many places as they are worth."""
+    return f"{value:.1f}" if value >= 1 else f"{value:.3g}"
+
+
+def gigabytes(value: float) -> str:
+    """Gigabytes with three digits."""
+    return f"{value / 1e9:.3g}"
+
+
+def machine(provenance: Mapping[str, Any]) -> str:
+    """The machine of a result, in words."""
+    hardware = provenance["hardware"]
+    if hardware["accelerator"]:
+        return f"one {hardware['accelerator']}"
+    return f"{hardware['cores']} cores of an {hardware['processor']}, no accelerator"
+
+
+def step_lines(result: Mapping[str, Any]) -> list[str]:
+    """A step as published and by lowshot."""
+    shape = result["shape"]
+    what = f"one step, ViT-B/16, {shape['batch_size']} images, {shape['classes']} classes"
+    rows = [
+        [
+            name_of(variant),
+            f"{seconds_of(row['median_seconds'])} "
+            f"({seconds_of(min(row['seconds']))} to {seconds_of(max(row['seconds']))})",
+            gigabytes(row["peak_bytes"]),
+            f"{row['share_of_matrix_rate']:.0%}",
+        ]
+        for variant, row in rows_of(result).items()
+    ]
+    narrow = "fp16" if "published-fp16" in rows_of(result) else "bf16"
+    return [
+        *markdown([what, "seconds (spread)", "peak memory GB", "share of matrix rate"], rows),
+        "",
+        f"lowshot in bf16 is {result['time_ratio']:.1f} times as fast as the published step in fp32 and "
+        f"{result['time_ratio_same_precision']:.1f} times as fast as it in {narrow}, with "
+        f"1/{result['memory_ratio']:.1f} and 1/{result['memory_ratio_same_precision']:.1f} of the memory; fp32 against "
+        f"fp32 {result['time_ratio_fp32']:.1f} times, 1/{result['memory_ratio_fp32']:.1f}.",
+        *_fused_line(result, narrow),
+    ]
+
+
+def _fused_line(result: Mapping[str, Any], narrow: str) -> list[str]:
+    """The same against the authors' own layers, where that was measured."""
+    if "time_ratio_fused_fp32" not in result:
+        return []
+    return [
+        f"Against the authors' own layers, whose attention is fused: {result['time_ratio_fused_same_precision']:.1f} "
+        f"times and 1/{result['memory_ratio_fused_same_precision']:.1f} in {narrow}, "
+        f"{result['time_ratio_fused_fp32']:.1f} times and 1/{result['memory_ratio_fused_fp32']:.1f} in fp32."
+    ]
+
+
+def many_classes_line(result: Mapping[str, Any]) -> str:
+    """A step with a thousand classes in a budget."""
+    found = ", ".join(
+        f"{gigabytes(row['peak_bytes'])} GB and {row['median_seconds']:.0f} s a step in {variant.split('-')[1]}"
+        for variant, row in rows_of(result).items()
+    )
+    return f"With {result['shape']['classes']:,} classes and `--memory-budget 4GB`: {found}."
+
+
+def memory_lines(result: Mapping[str, Any]) -> list[str]:
+    """Memory by method and base, and how well it is predicted."""
+    rows = []
+    for variant, row in rows_of(result).items():
+        predicted = row["predicted"]
+        off = f"{predicted['peak_bytes'] / row['peak_bytes'] - 1:+.0%}" if predicted else "-"
+        rows.append([name_of(variant), gigabytes(row["static_bytes"]), gigabytes(row["dynamic_bytes"]), off])
+    head = ["the same step", "GB before it", "GB on top of that", "`lowshot plan` is off by"]
+    return [*markdown(head, rows), ""]
+
+
+def quantized_lines(result: Mapping[str, Any]) -> list[str]:
+    """QLoRA against LoRA and against the published QLoRA."""
+    rows = [
+        [
+            name_of(variant),
+            seconds_of(row["median_seconds"]),
+            f"{row['stored_bytes'] / 1e6:.0f}",
+            gigabytes(row["static_bytes"]),
+            gigabytes(row["dynamic_bytes"]),
+        ]
+        for variant, row in rows_of(result).items()
+    ]
+    head = ["the same step", "seconds", "weights MB", "GB before it", "GB on top of that"]
+    return [*markdown(head, rows), "", "The published QLoRA trains the image tower alone.", ""]
+
+
+def origin(command: str, result: Mapping[str, Any]) -> str:
+    """What was run, when and on what."""
+    provenance = result["provenance"]
+    return f"`{command}`, {provenance['date'][:10]}, {machine(provenance)}, random weights"
+
+
+def gpu_lines(result: Mapping[str, Any] | None) -> list[str]:
+    """What ``benchmarks/gpu.py`` found, or that nothing was measured on a GPU."""
+    if result is None:
+        return ["Not measured: any GPU.", ""]
+    parts = result["parts"]
+    training = rows_of(parts.get("training"))
+    lines = [f"On {machine(result['provenance'])}:", ""]
+    if "time_ratio" in parts.get("step", {}):
+        lines += [*step_lines(parts["step"]), ""]
+    if "lowshot-bf16" in training:
+        ours = training["lowshot-bf16"]
+        line = f"A run of {ours['steps']} steps takes {ours['train_seconds']:.1f} s"
+        if "time_ratio" in parts["training"]:
+            line += f", {parts['training']['time_ratio']:.1f} times as fast as the published one in fp16"
+        lines += [f"{line}, at {ours['share_of_matrix_rate']:.0%} of the matrix rate.", ""]
+    for part, written_as in (("quantized", quantized_lines), ("memory", memory_lines)):
+        if rows_of(parts.get(part)):
+            lines += written_as(parts[part])
+    return [*lines, f"{origin('python benchmarks/gpu.py', result)}.", ""]
 
 
 def table() -> str:
-    """The table and what it was measured on, as Markdown."""
-    step, many = newest("step"), newest("step-1000-classes")
-    rows = {row["variant"]: row for row in step["rows"]}
-    lines = [
-        "| one step, ViT-B/16, 32 images, 100 classes | seconds (spread) | peak memory GB | share of matrix rate |",
-        "|:--|--:|--:|--:|",
-    ]
-    for variant, row in rows.items():
-        low, high = min(row["seconds"]), max(row["seconds"])
-        who, precision = variant.split("-")
-        name = "as published" if who == "published" else "lowshot"
-        lines.append(
-            f"| {name}, {precision} | {row['median_seconds']:.1f} ({low:.1f} to {high:.1f}) "
-            f"| {row['peak_bytes'] / 1e9:.1f} | {row['share_of_matrix_rate']:.0%} |"
-        )
-    provenance = step["provenance"]
-    hardware = provenance["hardware"]
-    where = f"{hardware['cores']} cores of an {hardware['processor']}, no accelerator"
-    ratios = (
-        f"lowshot in bf16 is {step['time_ratio']:.1f} times as fast as the published step in fp32 and "
-        f"{step['time_ratio_same_precision']:.1f} times as fast as it in bf16, with 1/{step['memory_ratio']:.1f} and "
-        f"1/{step['memory_ratio_same_precision']:.1f} of the memory; fp32 against fp32 {step['time_ratio_fp32']:.1f} "
-        f"times, 1/{step['memory_ratio_fp32']:.1f}."
-    )
-    thousand = ", ".join(
-        f"{row['peak_bytes'] / 1e9:.1f} GB and {row['median_seconds']:.0f} s a step in {row['variant'].split('-')[1]}"
-        for row in many["rows"]
-    )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            ratios,
-            f"With 1,000 classes and `--memory-budget 4GB`: {thousand}.",
-            f"`python benchmarks/step.py`, {provenance['date'][:10]}, {where}, random weights, "
-            f"{len(step['rows'][0]['seconds'])} steps each. Not measured: any GPU.",
-            "",
-        ]
-    )
+    """All tables and what they were measured on, as Markdown."""
+    step, many, memory, quantized = map(newest, ("step", "step-1000-classes", "memory", "quantized"))
+    if step is None:
+        raise SystemExit("there is no result of benchmarks/step.py to write; run make bench")
+    count = len(step["rows"][0]["seconds"])
+    lines = [*step_lines(step), *([many_classes_line(many)] if many else [])]
+    lines += [f"{origin('python benchmarks/step.py', step)}, {count} steps each.", ""]
+    if memory:
+        lines += [*memory_lines(memory), f"{origin('python benchmarks/memory.py', memory)}.", ""]
+    if quantized:
+        lines += [*quantized_lines(quantized), f"{origin('python benchmarks/quantized.py', quantized)}.", ""]
+    return "\n".join([*lines, *gpu_lines(newest("gpu", on_cuda=True))])
 
 
 def written(readme: str) -> str:
-    """The README with the table in its place."""
+    """The README with the tables in their place."""
     before, _, rest = readme.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{table()}{END}{after}"

@@ -1,0 +1,120 @@
+"""Decoding and cropping photographs: each lever of ``lowshot.data`` alone, against the plain way in the same run.
+
+    .venv/bin/python benchmarks/decoding.py [--json] [--smoke] [--device cuda] [--repeats 15]
+
+Crops: 32 random crops resized one by one on the CPU (and then sent to the device), or all at once on the device.
+Pixels: 32 JPEG files of 500 x 375 pixels decoded again, by one thread or two, or taken from the store's memory or its
+file. Ways alternate, so that a busy machine disturbs them alike. Prints a table and writes
+benchmarks/results/<date>-<hardware>-decoding.json.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from measuring import OnDevice, finish
+
+from evaluation import PHOTO_SIZE, write_photographs
+from lowshot.data import FileImages, Pixels
+from lowshot.data.ahead import decoded_ahead
+from lowshot.data.crops import _cuts, _resize_alone, _resize_together
+from lowshot.data.store import DecodedOnce
+
+IMAGES = 32
+CROPS = {"500 x 375 to 224": (375, 500, 224, 0.08), "28 x 28 to 32": (28, 28, 32, 0.5)}
+"""Height, width, side of the crop, smallest share of the area."""
+LARGE = 1 << 30
+
+Way = Callable[[], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments(OnDevice):
+    """How often, and where crops are wanted; a smoke run measures everything once."""
+
+    repeats: int = 15
+
+    @property
+    def times(self) -> int:
+        """How often each way is measured."""
+        return 1 if self.smoke else self.repeats
+
+
+def milliseconds(ways: Mapping[str, Way], repeats: int) -> dict[str, dict[str, float]]:
+    """Median, least and most of each way, which take turns; the first turn is not counted."""
+    found = collections.defaultdict(list)
+    for turn in range(repeats + 1):
+        for name, work in ways.items():
+            started = time.perf_counter()
+            work()
+            if turn:
+                found[name].append(1e3 * (time.perf_counter() - started))
+    return {name: {"median": statistics.median(t), "least": min(t), "most": max(t)} for name, t in found.items()}
+
+
+def ways_to_crop(height: int, width: int, size: int, crop_minimum: float, device: torch.device) -> dict[str, Way]:
+    """32 crops of noise on a device, one by one or together."""
+    generator = np.random.default_rng(0)
+    images = [generator.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(IMAGES)]
+    cuts = list(_cuts(images, crop_minimum, True, [(0, i) for i in range(IMAGES)]))
+
+    def one_by_one() -> None:
+        torch.cat([_resize_alone(cut, size) for cut in cuts]).to(device)
+        wait()
+
+    def together() -> None:
+        _resize_together(cuts, size, device)
+        wait()
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return {"one by one": one_by_one, "together": together}
+
+
+def ways_to_pixels(files: FileImages) -> dict[str, Way]:
+    """32 decoded photographs, every pixel of them read."""
+    memory, disk = DecodedOnce(files, LARGE, 0), DecodedOnce(files, 0, LARGE)
+    rows = range(len(files))
+
+    def read(images: Callable[[], Iterable[Pixels]]) -> Way:
+        return lambda: [int(pixels.max()) for pixels in images()]
+
+    return {
+        "decoded again": read(lambda: (files[row] for row in rows)),
+        "decoded ahead by two threads": read(lambda: decoded_ahead(files, rows)),
+        "from memory": read(lambda: (memory[row] for row in rows)),
+        "from the store's file": read(lambda: (disk[row] for row in rows)),
+    }
+
+
+def main(arguments: Arguments) -> dict[str, Any]:
+    """Measure, print, write; returns the result."""
+    device = torch.device(arguments.on)
+    result: dict[str, Any] = {"benchmark": "decoding", "device": arguments.on, "images": IMAGES, "crops": {}}
+    for name, shape in CROPS.items():
+        result["crops"][name] = milliseconds(ways_to_crop(*shape, device), arguments.times)
+    with tempfile.TemporaryDirectory() as folder:
+        files = FileImages(write_photographs(Path(folder), IMAGES, PHOTO_SIZE))
+        result["pixels"] = milliseconds(ways_to_pixels(files), arguments.times)
+    if not arguments.json:
+        for title, ways in {**result["crops"], "500 x 375": result["pixels"]}.items():
+            for way, row in ways.items():
+                print(f"{title:<17} {way:<29} {row['median']:7.2f} ms ({row['least']:.2f} to {row['most']:.2f})")
+    return finish(result, arguments)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Arguments))

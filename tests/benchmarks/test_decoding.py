@@ -1,0 +1,35 @@
+import json
+
+import pytest
+
+
+def test_every_way_to_decode_and_crop_is_timed(program, tmp_path, capsys):
+    benchmark = program("decoding")
+    result = benchmark.main(benchmark.Arguments(smoke=True, json=True, device="cpu", out=tmp_path))
+
+    assert json.loads(capsys.readouterr().out) == result
+    assert json.loads(next(tmp_path.glob("*-decoding.json")).read_text(encoding="utf-8")) == result
+    assert (result["benchmark"], result["device"], result["images"]) == ("decoding", "cpu", 32)
+    assert [list(ways) for ways in result["crops"].values()] == [["one by one", "together"]] * 2
+    assert len(result["pixels"]) == 4
+    for ways in (*result["crops"].values(), result["pixels"]):
+        for row in ways.values():
+            assert 0 < row["least"] <= row["median"] <= row["most"]
+
+
+def test_ways_take_turns_and_the_first_turn_is_not_counted(program, monkeypatch):
+    benchmark, done, now = program("decoding"), [], [0.0]
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: now[0])
+
+    def way(name, seconds):
+        def work():
+            now[0] += 100 if name not in done else seconds
+            done.append(name)
+
+        return work
+
+    found = benchmark.milliseconds({"a": way("a", 1), "b": way("b", 2)}, 3)
+
+    assert done == ["a", "b"] * 4
+    assert found["a"]["most"] == pytest.approx(1000)
+    assert found["b"] == pytest.approx({"median": 2000, "least": 2000, "most": 2000})

@@ -1,0 +1,118 @@
+"""The README's performance tables: every figure from a result, and nothing claimed without one."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+TOOL = Path(__file__).parents[2] / "tools" / "write_performance.py"
+CPU = {"processor": "AMD EPYC", "cores": 2, "accelerator": None}
+GPU = {**CPU, "accelerator": "NVIDIA H200"}
+RATIOS = ("time_ratio", "memory_ratio")
+STEP_RATIOS = {
+    f"{ratio}{pair}": 2.0 + place
+    for place, (ratio, pair) in enumerate((r, p) for r in RATIOS for p in ("", "_same_precision", "_fp32"))
+}
+
+
+@pytest.fixture
+def tool(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("write_performance", TOOL)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    monkeypatch.setattr(tool, "RESULTS", tmp_path)
+    return tool
+
+
+@pytest.fixture
+def put(tmp_path):
+    """Write a result."""
+
+    def put(benchmark, hardware=CPU, date="2026-11-21", **fields):
+        result = {"benchmark": benchmark, "provenance": {"date": f"{date}T10:00:00", "hardware": hardware}, **fields}
+        machine = "gpu-machine" if hardware["accelerator"] else "cpu-machine"
+        (tmp_path / f"{date}-{machine}-{benchmark}.json").write_text(json.dumps(result), encoding="utf-8")
+
+    return put
+
+
+def row(variant, seconds=2.0, **fields):
+    return {
+        "variant": variant,
+        "seconds": [seconds, seconds + 0.5],
+        "median_seconds": seconds,
+        "static_bytes": 1_000_000_000,
+        "dynamic_bytes": 234_000_000,
+        "peak_bytes": 1_234_000_000,
+        "stored_bytes": 120_000_000,
+        "share_of_matrix_rate": 0.5,
+        "predicted": {"peak_bytes": 1_357_400_000},
+        **fields,
+    }
+
+
+def step(classes=100, seconds=2.0, narrow="bf16"):
+    rows = [row(f"published-{narrow}", 4.0, predicted=None), row("lowshot-bf16", seconds)]
+    return {"shape": {"classes": classes, "batch_size": 32}, "rows": rows, **STEP_RATIOS}
+
+
+def test_the_step_alone_says_that_no_gpu_was_measured(tool, put):
+    put("step", **step())
+    table = tool.table()
+    assert "| as published, bf16 | 4.0 (4.0 to 4.5) | 1.23 | 50% |" in table
+    assert "2.0 times as fast as the published step in fp32 and 3.0 times as fast as it in bf16" in table
+    assert "`python benchmarks/step.py`, 2026-11-21, 2 cores of an AMD EPYC, no accelerator" in table
+    assert "Not measured: any GPU." in table
+    assert "qlora" not in table
+
+
+def test_memory_and_quantised_rows_come_when_there_are_results(tool, put):
+    put("step", **step())
+    put("step-1000-classes", shape={"classes": 1000}, rows=[row("lowshot-fp32", 30.0)])
+    put("memory", rows=[row("published-fp32", predicted=None), row("lora-xs"), row("lora-bf16-in-1.5GB")])
+    put("quantized", rows=[row("qlora", 0.51), {"variant": "lora-int8", "failed": "no"}])
+    table = tool.table()
+    assert "With 1,000 classes and `--memory-budget 4GB`: 1.23 GB and 30 s a step in fp32." in table
+    assert "| as published, fp32 | 1 | 0.234 | - |" in table
+    assert "| `lora-xs` | 1 | 0.234 | +10% |" in table
+    assert "| `lora`, bf16, `--memory-budget 1.5GB` | 1 | 0.234 | +10% |" in table
+    assert "| `qlora` (NF4, bf16) | 0.51 | 120 | 1 | 0.234 |" in table
+    assert "int8" not in table  # it failed
+
+
+def test_a_gpus_result_has_tables_of_its_own(tool, put):
+    put("step", **step())
+    training = {"time_ratio": 12.3, "rows": [row("lowshot-bf16", steps=500, train_seconds=5.5)]}
+    parts = {"step": step(seconds=0.0123, narrow="fp16"), "training": training, "memory": {"failed": "no time left"}}
+    put("gpu", GPU, device="cuda", parts=parts)
+    table = tool.table()
+    assert "Not measured" not in table
+    assert "On one NVIDIA H200:" in table
+    assert "| lowshot, bf16 | 0.0123 (0.0123 to 0.512) | 1.23 | 50% |" in table
+    assert "3.0 times as fast as it in fp16" in table
+    assert "A run of 500 steps takes 5.5 s, 12.3 times as fast as the published one in fp16, at 50% of" in table
+
+
+def test_the_newest_result_counts_and_a_gpus_not_as_a_cpus(tool, put):
+    put("step", **step(seconds=7.0), date="2026-11-20")
+    put("step", **step(seconds=8.0), date="2026-11-21")
+    put("step", GPU, **step(seconds=9.0), device="cuda", date="2026-11-22")
+    assert tool.newest("step")["rows"][1]["median_seconds"] == 8.0
+    assert tool.newest("step", on_cuda=True)["rows"][1]["median_seconds"] == 9.0
+    assert tool.newest("memory") is None
+
+
+def test_only_what_is_between_the_marks_is_written(tool, put):
+    put("step", **step())
+    readme = f"# before\n{tool.BEGIN}old\n{tool.END}after\n"
+    once = tool.written(readme)
+    assert once.startswith(f"# before\n{tool.BEGIN}")
+    assert once.endswith(f"{tool.END}after\n")
+    assert "old" not in once
+    assert tool.written(once) == once
+
+
+def test_without_a_result_of_the_step_it_says_what_to_run(tool):
+    with pytest.raises(SystemExit, match=r"no result of benchmarks/step\.py to write; run make bench"):
+        tool.table()
