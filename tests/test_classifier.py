@@ -224,7 +224,7 @@ def test_unknown_settings_are_named():
         FewShotClassifier(ranks=3)
     with pytest.raises(InputError, match="shots is 0"):
         FewShotClassifier().fit("digits", shots=0)
-    with pytest.raises(UnknownNameError, match="unknown task or folder 'digit'; did you mean digits"):
+    with pytest.raises(UnknownNameError, match="unknown task, data set or folder 'digit'; did you mean digits"):
         FewShotClassifier().fit("digit", shots=1)
 
 

@@ -97,7 +97,7 @@ class FewShotClassifier:
         Args:
             source: A folder written by ``save_pretrained``, or a model as in the constructor.
             **settings: For a backbone, the constructor's; for a saved adapter only ``model`` (where its backbone is
-                now) and ``device``.
+                now), ``device`` and ``root`` (where data sets are now).
 
         Raises:
             AdapterError: The folder is incomplete, damaged, or belongs to another backbone.
@@ -183,7 +183,7 @@ class FewShotClassifier:
             return data
         if isinstance(data, str | os.PathLike):
             found: list[str] = []
-            task = load_task(data, self.recipe.data.on_bad_image, found)
+            task = load_task(data, self.recipe.data.on_bad_image, found, self.recipe.data.root)
             self._warn(found)
             return task
         if labels is None:
@@ -331,9 +331,9 @@ class FewShotClassifier:
 
     @classmethod
     def _load(cls, folder: Path, **where: Any) -> FewShotClassifier:
-        unknown = sorted(set(where) - {"model", "device"})
+        unknown = sorted(set(where) - {"model", "device", "root"})
         if unknown:
-            raise InputError(f"{unknown[0]} cannot be changed in a saved adapter; expected only model and device")
+            raise InputError(f"{unknown[0]} cannot be changed in a saved adapter; expected only model, device and root")
         record = _read_record(folder)
         recipe = Recipe.from_dict(record.recipe)
         classifier = cls.from_recipe(recipe.replace(**{k: v for k, v in where.items() if v is not None}))

@@ -218,6 +218,8 @@ class DataConfig:
     """Images per class to learn from; all of them if not given."""
     template: str = "a photo of a {}."
     """Prompt of a class; `{}` stands for its name."""
+    root: str | None = None
+    """Folder that holds the data sets of the catalogue; `$LOWSHOT_DATA` if not given."""
     on_bad_image: Literal["error", "skip"] = "error"
     """An image that cannot be read: stop, or leave it out and say how many were."""
 
@@ -315,7 +317,7 @@ def _coerced(section: object, name: str, value: Any) -> Any:
         return tuple(f"{key}={json.dumps(option, default=str)}" for key, option in value.items())
     if isinstance(default, float) and type(value) is int and abs(value) < 1 << 64:
         return float(value)
-    expected = (str if name == "memory_budget" else int, type(None)) if default is None else (type(default),)
+    expected = (str if name in ("memory_budget", "root") else int, type(None)) if default is None else (type(default),)
     if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
         wanted = " or ".join(t.__name__ for t in expected)
         raise InputError(f"{name.replace('_', '-')} is {value!r}; expected {wanted}")

@@ -201,12 +201,12 @@ def test_doctor_survives_what_it_looks_for(run, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["frobnicate"], "unknown command 'frobnicate'; known: demo"),
+        (["frobnicate"], "unknown command 'frobnicate'; known: data, demo"),
         (["fitt"], "unknown command 'fitt'; did you mean fit"),
         (["fit"], "Missing from lowshot fit"),
         (["fit", "digits"], "--out"),
         (["fit", "digits", "--out", "{tmp}/x", "--method", "lroa"], "unknown method 'lroa'; did you mean lora"),
-        (["fit", "digitz", "--out", "{tmp}/x"], "unknown task or folder 'digitz'; did you mean digits"),
+        (["fit", "digitz", "--out", "{tmp}/x"], "unknown task, data set or folder 'digitz'; did you mean digits"),
         (["fit", "{tmp}/none", "--out", "{tmp}/x"], "none does not exist"),
         (["fit", "digits", "--out", "{tmp}/x", "--shots", "0"], "shots is 0; expected 1 or more"),
         (["fit", "digits", "--out", "{tmp}/x", "--shots", "two"], "--shots"),

@@ -54,10 +54,13 @@ def test_a_folder_may_be_named_without_a_slash(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("digit", "unknown task or folder 'digit'; did you mean digits"),
+        ("digit", "unknown task, data set or folder 'digit'; did you mean digits"),
         ("Greek", "did you mean greek"),
-        ("zzzz", "unknown task or folder 'zzzz'; known: accents, cyrillic, digits, digits-wild, greek"),
-        ("", "unknown task or folder ''; known: "),
+        (
+            "zzzz",
+            "unknown task, data set or folder 'zzzz'; known: accents, caltech101, cyrillic, digits, digits-wild, dtd",
+        ),
+        ("", "unknown task, data set or folder ''; known: "),
     ],
 )
 def test_a_name_of_neither_offers_the_nearest(name, message, tmp_path, monkeypatch):

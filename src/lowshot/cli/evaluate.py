@@ -20,7 +20,10 @@ class Arguments:
     adapter: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
     """Folder written by `lowshot fit`."""
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """A built-in task or a folder, with the adapter's classes; its test split counts if it has one."""
+    """A built-in task, a data set of the catalogue, a folder or a table, with the adapter's classes; its test split
+    counts if it has one."""
+    root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Folder that holds the data sets of the catalogue, if not where it was; else the one that LOWSHOT_DATA names."""
     model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
     """Where the adapter's backbone is now, if not where it was: a folder or a Hub id."""
     device: str = "auto"
@@ -34,7 +37,7 @@ def run(arguments: Sequence[str]) -> int:
     parsed = parse(Arguments, "evaluate", arguments)
     from ..classifier import saved_adapter
 
-    classifier = saved_adapter(parsed.adapter, model=parsed.model, device=parsed.device)
+    classifier = saved_adapter(parsed.adapter, model=parsed.model, device=parsed.device, root=parsed.root)
     metrics = classifier.evaluate(parsed.data, track=shown)
     warn(classifier.warnings_)
     if parsed.json:

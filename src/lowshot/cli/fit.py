@@ -27,7 +27,8 @@ class Arguments:
     """Learn classes from a few images each, and save the adapter."""
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """A built-in task, or a folder: `<class>/*` or `{train,val,test}/<class>/*`."""
+    """A built-in task, a data set of the catalogue, a folder (`<class>/*` or `{train,val,test}/<class>/*`), a table
+    (CSV, JSONL, Parquet), tar shards, or `hf:ID`."""
     out: Path
     """Folder for the adapter; must not exist yet."""
     preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None

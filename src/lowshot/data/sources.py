@@ -12,26 +12,64 @@ import numpy as np
 
 from ..errors import DataError, UnknownNameError
 from .builtin import BUILTIN_TASKS, builtin_task
+from .catalogue import CATALOGUE, read_data_set
 from .folder import read_folder
+from .hub import PREFIX, read_hub
 from .images import MemoryImages, as_pixels, content_hash
+from .shards import SUFFIX as SHARD
+from .shards import holds_shards, read_shards
+from .tables import READERS as TABLES
+from .tables import read_table
 from .task import Examples, Pixels, Task
 
 
-def load_task(data: str | os.PathLike[str], on_bad_image: str = "error", warn: list[str] | None = None) -> Task:
-    """A built-in task by its name, or a folder of images.
+def load_task(
+    data: str | os.PathLike[str],
+    on_bad_image: str = "error",
+    warn: list[str] | None = None,
+    root: str | os.PathLike[str] | None = None,
+) -> Task:
+    """Images to learn from and to test on, by a name or a path.
 
-    A string that is both is the built-in task; write ``./digits`` or pass a ``Path`` for the folder.
+    ============================ =======================================================================
+    a built-in task              ``digits``
+    a data set of the catalogue  ``caltech101``, below ``root``
+    the Hugging Face Hub         ``hf:ID``, ``hf:ID#CONFIGURATION`` or ``hf:FOLDER``
+    a table                      a file ``.csv``, ``.jsonl`` or ``.parquet``
+    shards                       a file ``.tar``, or a folder of them
+    a folder                     ``<class>/*`` or ``{train,val,test}/<class>/*``
+    ============================ =======================================================================
+
+    A string that is both a name and a path is the name; write ``./digits`` or pass a ``Path`` for the path.
+
+    Args:
+        data: What to read.
+        on_bad_image: ``skip`` decodes every image now and leaves out those that cannot be. ``error`` decodes none, and
+            such an image stops whoever asks for it; but files that a table names must be there. ``later`` is ``error``
+            without that, for who wants to look at each image.
+        warn: Receives a line for everything that a person should know.
+        root: Where the catalogue's data sets are; else the folder that ``LOWSHOT_DATA`` names.
 
     Raises:
-        UnknownNameError: Neither a task nor an existing path.
-        DataError: The folder cannot be used.
+        UnknownNameError: Neither a name nor an existing path.
+        DataError: It cannot be used.
+        MissingExtraError: It needs a package that is not installed.
     """
     if isinstance(data, str):
         if data in BUILTIN_TASKS:
             return builtin_task(data)
+        if data in CATALOGUE:
+            return read_data_set(data, root, on_bad_image, warn)
+        if data.startswith(PREFIX):
+            return read_hub(data, on_bad_image, warn)
         if not data or (Path(data).name == data and not Path(data).exists()):  # "" would be the current folder
-            raise UnknownNameError("task or folder", data, BUILTIN_TASKS)
-    return read_folder(Path(data), on_bad_image, warn)
+            raise UnknownNameError("task, data set or folder", data, [*BUILTIN_TASKS, *CATALOGUE])
+    path = Path(data)
+    if path.suffix.lower() in TABLES and not path.is_dir():
+        return read_table(path, on_bad_image, warn)
+    if (path.suffix == SHARD and path.is_file()) or (path.is_dir() and holds_shards(path)):
+        return read_shards(path, on_bad_image, warn)
+    return read_folder(path, on_bad_image, warn)
 
 
 def task_of_arrays(images: Sequence[Any], labels: Sequence[Any]) -> Task:

@@ -224,7 +224,7 @@ class WeightsLearner:
         self._classes = None
 
 
-_DECIDES_NOTHING = {"model", "device", "shots", "template", "on_bad_image"} | {
+_DECIDES_NOTHING = {"model", "device", "shots", "template", "root", "on_bad_image"} | {
     name for name, section in SETTINGS.items() if section == "engine"
 }
 """Settings that a run's state does not depend on, or that are told by hashes of what they lead to."""

@@ -1,0 +1,24 @@
+"""The data sets of few-shot papers: what is known of them, where they lie, how they are read.
+
+Installing one is ``preparing.prepare``; it brings the network with it and is imported by who needs it.
+"""
+
+from .facts import CATALOGUE, CLIP_LORA_TEMPLATE, DataSet, Download, Sizes
+from .places import ROOT_VARIABLE, Place, data_root, find
+from .reading import data_set, lacks, read_data_set, wrong_sizes
+
+__all__ = [
+    "CATALOGUE",
+    "CLIP_LORA_TEMPLATE",
+    "ROOT_VARIABLE",
+    "DataSet",
+    "Download",
+    "Place",
+    "Sizes",
+    "data_root",
+    "data_set",
+    "find",
+    "lacks",
+    "read_data_set",
+    "wrong_sizes",
+]

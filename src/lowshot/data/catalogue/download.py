@@ -1,0 +1,263 @@
+"""Fetching a large file: resumed where it broke off, checked before it gets its name.
+
+A file grows under ``NAME.partial``; ``NAME.partial.json`` beside it says of which version at which address it is. It is
+continued only if the server still has that version, or if a published checksum will tell; otherwise it is begun anew.
+So what appears under ``NAME`` is whole, whatever was interrupted how often.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import http.client
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError, OutputError, RunError
+from ...files import canonical_json, read_json_object, write_text
+from ...progress import Track
+from .facts import Download
+
+ATTEMPTS = 5
+"""Times that a server may fail in a row before it is given up; every byte that arrives starts the count anew."""
+FIRST_WAIT_SECONDS = 1.0
+"""Wait after the first failure; it doubles with each."""
+TIMEOUT_SECONDS = 60.0
+"""Silence of a server that counts as a failure."""
+_CHUNK = 1 << 20
+_WORTH_ANOTHER_TRY = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class _Interrupted(Exception):  # noqa: N818 - never leaves this file
+    """The connection failed; another attempt may do better."""
+
+
+def fetch(file: Download, folder: Path, track: Track) -> Path:
+    """Download a file into a folder, from the first of its addresses that gives it.
+
+    Args:
+        file: What to fetch.
+        folder: Where it comes to lie; what a former call left unfinished there is continued.
+        track: Shows progress, in MB.
+
+    Raises:
+        RunError: No address gives it; the message says what each one did instead.
+        OutputError: It cannot be written.
+    """
+    failures = []
+    folder.mkdir(parents=True, exist_ok=True)
+    for url in file.urls:
+        partial = _Partial(folder / f"{file.file}.partial", url)
+        try:
+            steps = _received(file, partial)
+            remaining = next(steps, 0)
+            for _ in track(steps, what=f"fetching {file.file} (MB)", total=remaining):
+                pass
+        except RunError as error:
+            failures.append(f"{url}: {error}")
+            continue
+        try:
+            verify(file, partial.path, track)
+        except RunError as error:  # it would never become right
+            partial.remove()
+            failures.append(f"{url}: {error}")
+            continue
+        return partial.finish(folder / file.file)
+    raise RunError(f"{file.file} cannot be fetched. {'; '.join(failures)}")
+
+
+def verify(file: Download, path: Path, track: Track) -> None:
+    """Compare a file with what is published of it, size and checksum.
+
+    Raises:
+        RunError: It is another file.
+    """
+    size = path.stat().st_size
+    if file.size is not None and size != file.size:
+        raise RunError(f"it has {size:,} bytes; expected {file.size:,}")
+    kind, expected = ("sha256", file.sha256) if file.sha256 else ("md5", file.md5)
+    if expected is None:
+        return
+    digest = hashlib.new(kind, usedforsecurity=False)
+    with path.open("rb") as content:
+        chunks = iter(lambda: content.read(_CHUNK), b"")
+        for chunk in track(chunks, what=f"checking {path.name} (MB)", total=_megabytes(size)):
+            digest.update(chunk)
+    if digest.hexdigest() != expected:
+        raise RunError(f"its {kind} is {digest.hexdigest()}; expected {expected}, as published")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Partial:
+    """What has arrived of a file so far, and of which version it is."""
+
+    path: Path
+    url: str
+
+    @property
+    def _notes(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.json")
+
+    def size(self) -> int:
+        """Bytes that have arrived."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def version(self) -> str | None:
+        """What the server called the version that was begun, if it was at this address."""
+        try:
+            notes = read_json_object(self._notes)
+        except (FileNotFoundError, InputError):
+            return None
+        return str(notes["version"]) if notes.get("url") == self.url and notes.get("version") else None
+
+    def begin(self, version: str | None) -> None:
+        """Throw away what has arrived."""
+        self.path.unlink(missing_ok=True)
+        write_text(self._notes, canonical_json({"url": self.url, "version": version}))
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+        self.path.unlink(missing_ok=True)
+        self._notes.unlink(missing_ok=True)
+
+    def finish(self, path: Path) -> Path:
+        """Give it its name."""
+        self.path.replace(path)
+        self._notes.unlink(missing_ok=True)
+        return path
+
+
+def _received(file: Download, partial: _Partial) -> Iterator[int]:
+    """Receive what is missing, over as many connections as it takes; yields its size in MB, then once for each MB."""
+    failures = 0
+    while True:
+        before = partial.size()
+        try:
+            yield from _connection(file, partial)
+            return
+        except _Interrupted as error:
+            failures = 1 if partial.size() > before else failures + 1
+            if failures >= ATTEMPTS:
+                raise RunError(
+                    f"{error}, {failures} times in a row; what has arrived is kept, run it again to go on"
+                ) from None
+            time.sleep(FIRST_WAIT_SECONDS * 2 ** (failures - 1))
+
+
+def _connection(file: Download, partial: _Partial) -> Iterator[int]:
+    start, version = partial.size(), partial.version()
+    if start and start == file.size:  # interrupted before it could be checked
+        return
+    if version is None and not (file.sha256 or file.md5):
+        start = 0  # nothing would tell if the rest were of another version
+    with _opened(partial.url, start, version) as response:
+        if response.status != http.client.PARTIAL_CONTENT:
+            partial.begin(_version(response))
+            start = 0
+        elif _first_byte(response) != start or (version and _version(response) not in (version, None)):
+            partial.begin(None)
+            raise _Interrupted("it sends another part than the one asked for, or of another version")
+        end = _end(file, response, start)
+        yield _megabytes(end - start) if end is not None else 1
+        yield from _written(response, partial.path, start, end)
+
+
+@contextlib.contextmanager
+def _opened(url: str, start: int, version: str | None) -> Iterator[Any]:
+    """The server's answer to a request for the bytes from ``start``, of that version if it still has it."""
+    headers = {"User-Agent": "lowshot", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    if start and version:
+        headers["If-Range"] = version
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        with error:
+            said = f"HTTP {error.code} {error.reason}"
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and start:
+            with _opened(url, 0, None) as anew:  # it has become shorter than what we have
+                yield anew
+            return
+        raise (_Interrupted if error.code in _WORTH_ANOTHER_TRY else RunError)(said) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _Interrupted(f"no answer ({_reason(error)})") from None
+    with response:
+        yield response
+
+
+def _end(file: Download, response: Any, start: int) -> int | None:
+    """Bytes of the whole file, where the server says so.
+
+    Raises:
+        RunError: It is another file than expected: of another size, or a web page.
+    """
+    if response.headers.get_content_type() == "text/html":
+        raise RunError("it sends a web page and not the file: a quota, or a page to sign in; open it in a browser")
+    length = response.headers["Content-Length"]
+    end = start + int(length) if length is not None and length.isdecimal() else file.size
+    if file.size is not None and end != file.size:
+        raise RunError(f"it has {end:,} bytes; expected {file.size:,}: it is another file")
+    return end
+
+
+def _written(response: Any, path: Path, start: int, end: int | None) -> Iterator[int]:
+    """Append what arrives; yields after each MB."""
+    received, said = start, start // _CHUNK
+    with _writing(path), path.open("ab") as out:
+        while piece := _read(response):
+            out.write(piece)
+            received += len(piece)
+            if end is not None and received > end:
+                raise RunError(f"it sends more than the {end:,} bytes it spoke of")
+            while received // _CHUNK > said:
+                said += 1
+                yield said
+        out.flush()
+        os.fsync(out.fileno())
+    if end is not None and received < end:
+        raise _Interrupted(f"the connection ended after {received:,} of {end:,} bytes")
+
+
+def _read(response: Any) -> bytes:
+    """What has arrived, as soon as anything has: nothing of it is lost if the connection breaks then."""
+    try:
+        return bytes(response.read1(_CHUNK))
+    except (OSError, http.client.HTTPException) as error:
+        raise _Interrupted(f"the connection broke ({_reason(error)})") from None
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _first_byte(response: Any) -> int | None:
+    content_range = str(response.headers["Content-Range"] or "")
+    first = content_range.removeprefix("bytes ").partition("-")[0]
+    return int(first) if first.isdecimal() else None
+
+
+def _version(response: Any) -> str | None:
+    """A name for the version that the server will know again; weak tags do not promise the same bytes."""
+    tag = response.headers["ETag"]
+    version = tag if tag and not tag.startswith("W/") else response.headers["Last-Modified"]
+    return str(version) if version else None
+
+
+def _reason(error: BaseException) -> str:
+    reason = getattr(error, "reason", error)
+    return str(reason) or type(error).__name__
+
+
+def _megabytes(size: int) -> int:
+    return -(-size // _CHUNK)

@@ -1,0 +1,176 @@
+"""Data sets of the Hugging Face Hub, or folders in a format of the ``datasets`` package: ``hf:ID`` or ``hf:FOLDER``."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError, MissingExtraError
+from .images import decode_image
+from .listing import SPLITS, class_name, sorted_class_names, without_bad_images
+from .task import Examples, Pixels, Task
+
+PREFIX = "hf:"
+"""What the name of such a data set begins with."""
+_LABELS = ("label", "labels", "class")  # columns that are taken for the label if no column is a ClassLabel
+
+
+def read_hub(name: str, on_bad_image: str = "error", warn: list[str] | None = None) -> Task:
+    """Read a data set through the ``datasets`` package as a task.
+
+    Images are decoded here and not there, so that the same rules hold for all images. An image's identity is its
+    position, which a given revision of a data set fixes. No code of the data set is run.
+
+    Args:
+        name: ``hf:ID``, ``hf:ID#CONFIGURATION``, or ``hf:`` and a folder that ``load_dataset`` or ``load_from_disk``
+            can read.
+        on_bad_image: As for ``read_folder``.
+        warn: Receives a line for each split or image that was left out.
+
+    Raises:
+        MissingExtraError: ``datasets`` is not installed.
+        DataError: It cannot be loaded, or has no images with labels to learn from.
+    """
+    warn = warn if warn is not None else []
+    loaded = _load(name)
+    splits: dict[str, _Split] = {}
+    for key in loaded:
+        if SPLITS.get(str(key)) in (None, *splits):
+            warn.append(f"{name}: left out split {key!r}; expected train, validation and test")
+        else:
+            splits[SPLITS[str(key)]] = _Split(name, str(key), loaded[key])
+    unlabelled = [split for split, rows in splits.items() if rows.has_no_labels()]
+    for split in unlabelled:
+        warn.append(f"{name}: left out split {splits.pop(split).key!r}, which has no labels")
+    if not splits:
+        raise DataError(f"{name} has no labelled split; expected train, validation or test")
+    class_names = _class_names(name, splits)
+    examples = {split: rows.examples(class_names) for split, rows in splits.items()}
+    if on_bad_image == "skip":
+        examples = {split: without_bad_images(rows, class_names, warn) for split, rows in examples.items()}
+    title = Path(name.removeprefix(PREFIX).partition("#")[0]).name
+    return Task(title, tuple(class_names), examples["train"], examples.get("validation"), examples.get("test"))
+
+
+@dataclasses.dataclass(frozen=True)
+class _HubImages:
+    """Encoded images in a column; decoded when asked for."""
+
+    name: str
+    rows: Any
+    column: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Pixels:
+        value = self.rows[index][self.column]
+        try:
+            if value is None:
+                raise DataError("image is empty")
+            return decode_image(value["bytes"] if value["bytes"] is not None else Path(value["path"]))
+        except DataError as error:
+            raise DataError(f"{self.name}[{index}]: {error}") from error.__cause__
+
+
+class _Split:
+    """One split of a data set, and which of its columns is which."""
+
+    def __init__(self, name: str, key: str, rows: Any) -> None:
+        from datasets import Image
+
+        self.key = key
+        self._title = f"{name} {key}"
+        self._image = _only(name, [c for c, kind in rows.features.items() if isinstance(kind, Image)], rows, "image")
+        self._label = _label_column(name, rows)
+        self._rows = rows.select_columns([self._image, self._label]).cast_column(self._image, Image(decode=False))
+        self.known_names: list[str] | None = getattr(rows.features[self._label], "names", None)
+        self._labels = list(self._rows.select_columns([self._label])[self._label])
+
+    def has_no_labels(self) -> bool:
+        """Whether it is one of those test splits whose labels are kept secret."""
+        return all(label is None or label == -1 for label in self._labels)
+
+    def names(self) -> list[str]:
+        """The class name of each image."""
+        names = []
+        for index, label in enumerate(self._labels):
+            if self.known_names is not None and isinstance(label, int) and 0 <= label < len(self.known_names):
+                names.append(class_name(self.known_names[label]))
+            elif self.known_names is None and isinstance(label, str | int) and class_name(str(label)):
+                names.append(class_name(str(label)))
+            else:
+                raise DataError(f"{self._title}[{index}]: {self._label} is {label!r}; expected a class")
+        return names
+
+    def examples(self, class_names: list[str]) -> Examples:
+        label_of = {name: label for label, name in enumerate(class_names)}
+        return Examples(
+            images=_HubImages(self._title, self._rows, self._image),
+            labels=np.asarray([label_of[name] for name in self.names()], dtype=np.int64),
+            identities=tuple(f"{self.key}/{index}" for index in range(len(self._rows))),
+        )
+
+
+def _load(name: str) -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise MissingExtraError("datasets", "datasets", f"the data set {name}") from None
+    source, _, configuration = name.removeprefix(PREFIX).partition("#")
+    if not source:  # datasets would search the current folder and all below it
+        raise DataError(f"{name!r} names no data set; expected {PREFIX}ID or {PREFIX}FOLDER")
+    folder = Path(source).expanduser()
+    saved = any((folder / file).is_file() for file in ("dataset_dict.json", "state.json"))
+    try:
+        with _bars_on_terminals_only(datasets):
+            if saved:
+                loaded = datasets.load_from_disk(str(folder))
+            else:
+                loaded = datasets.load_dataset(str(folder) if folder.is_dir() else source, configuration or None)
+    except Exception as error:  # whatever datasets, the Hub's client, pyarrow and fsspec raise
+        raise DataError(f"{name} cannot be loaded: {' '.join(str(error).split()) or type(error).__name__}") from error
+    return loaded if isinstance(loaded, dict) else {"train": loaded}
+
+
+@contextlib.contextmanager
+def _bars_on_terminals_only(datasets: Any) -> Iterator[None]:
+    """A bar in a log is a line for every step of it."""
+    if sys.stderr.isatty() or not datasets.utils.is_progress_bar_enabled():
+        yield
+        return
+    datasets.utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.utils.enable_progress_bars()
+
+
+def _label_column(name: str, rows: Any) -> str:
+    from datasets import ClassLabel
+
+    labels = [column for column, kind in rows.features.items() if isinstance(kind, ClassLabel)]
+    usual = [column for column in _LABELS if column in (labels or rows.features)]
+    return usual[0] if usual else _only(name, labels, rows, "label")
+
+
+def _only(name: str, columns: list[str], rows: Any, what: str) -> str:
+    if len(columns) != 1:
+        raise DataError(
+            f"{name} has {len(columns)} columns that may be the {what} (of {', '.join(rows.features)}); expected one"
+        )
+    return columns[0]
+
+
+def _class_names(name: str, splits: dict[str, _Split]) -> list[str]:
+    """In the order of the data set's own labels, else sorted."""
+    used = {split: set(rows.names()) for split, rows in splits.items()}
+    known = next((rows.known_names for rows in splits.values() if rows.known_names is not None), None)
+    class_names = sorted_class_names(name, used)
+    return [class_name(text) for text in known] if known is not None else class_names

@@ -1,0 +1,201 @@
+"""Listing of image files, and from such a list to the examples of a split."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TypeAlias, overload
+
+import numpy as np
+
+from ..errors import DataError
+from .copies import warn_of_copies
+from .images import FileImages
+from .task import Examples, Task
+
+SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
+"""What splits are called, and the split that is meant."""
+Classes: TypeAlias = dict[str, list[str]]
+"""Class name -> its files, as paths below a folder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PathsBelow(Sequence[Path]):
+    """Paths made when asked for: a million of them would take half a gigabyte.
+
+    Args:
+        folder: The folder they start from.
+        names: Paths below it, with ``/``.
+    """
+
+    folder: Path
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Path]: ...
+
+    def __getitem__(self, index: int | slice) -> Path | Sequence[Path]:
+        if isinstance(index, slice):
+            return PathsBelow(self.folder, self.names[index])
+        return self.folder / self.names[index]
+
+
+@dataclasses.dataclass
+class FileList:
+    """Image files of one split below one folder, in order.
+
+    Args:
+        folder: The folder that the names start from.
+        names: Path of each file below it; this is also the image's identity, the same on every machine.
+        labels: Class index of each file.
+    """
+
+    folder: Path
+    names: list[str] = dataclasses.field(default_factory=list)
+    labels: list[int] = dataclasses.field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def add(self, name: str, label: int) -> None:
+        """Append one file."""
+        self.names.append(name)
+        self.labels.append(label)
+
+    def paths(self) -> Iterator[Path]:
+        """The files."""
+        return iter(PathsBelow(self.folder, self.names))
+
+    def examples(self, class_names: Sequence[str], on_bad_image: str, warn: list[str]) -> Examples:
+        """The split's examples.
+
+        Args:
+            class_names: Class names in label order, for messages.
+            on_bad_image: ``skip`` decodes every file now and leaves out those that cannot be; ``error`` decodes none.
+            warn: Receives a line for each that was left out.
+
+        Raises:
+            DataError: Of some class no image can be decoded.
+        """
+        examples = Examples(
+            images=FileImages(PathsBelow(self.folder, tuple(self.names))),
+            labels=np.asarray(self.labels, dtype=np.int64),
+            identities=tuple(self.names),
+        )
+        return without_bad_images(examples, class_names, warn) if on_bad_image == "skip" else examples
+
+
+def without_bad_images(examples: Examples, class_names: Sequence[str], warn: list[str]) -> Examples:
+    """Decode every image, and leave out those that cannot be.
+
+    Raises:
+        DataError: Of some class no image can be decoded.
+    """
+    kept = []
+    for index in range(len(examples)):
+        try:
+            examples.images[index]
+        except DataError as error:
+            warn.append(f"left out: {error}")
+        else:
+            kept.append(index)
+    without = sorted(set(examples.labels.tolist()) - set(examples.labels[kept].tolist()))
+    if without:
+        raise DataError(f"no image of class {class_names[without[0]]!r} can be decoded")
+    return examples if len(kept) == len(examples) else examples.subset(kept)
+
+
+def task_of_files(
+    where: Path,
+    name: str,
+    splits: Mapping[str, tuple[Path, Classes]],
+    on_bad_image: str,
+    warn: list[str],
+) -> Task:
+    """A task of image files that are known by their classes.
+
+    Args:
+        where: The folder or table, for messages.
+        name: The task's name.
+        splits: Split -> the folder that its paths start from, and its classes.
+        on_bad_image: As for ``FileList.examples``.
+        warn: Receives a line for images that are in two splits or classes, and for each that was left out.
+
+    Raises:
+        DataError: There is no train split, it has fewer than two classes, or another split has a class of its own.
+    """
+    class_names = sorted_class_names(where, {split: classes for split, (_, classes) in splits.items()})
+    lists = {}
+    for split, (folder, classes) in splits.items():
+        lists[split] = files = FileList(folder)
+        for label, class_name in enumerate(class_names):
+            for file in classes.get(class_name, ()):
+                files.add(file, label)
+    placed = (
+        (split, class_names[label], path)
+        for split, files in lists.items()
+        for path, label in zip(files.paths(), files.labels, strict=True)
+    )
+    warn_of_copies(where, placed, warn)
+    examples = {split: files.examples(class_names, on_bad_image, warn) for split, files in lists.items()}
+    return Task(name, tuple(class_names), examples["train"], examples.get("validation"), examples.get("test"))
+
+
+def sorted_class_names(where: object, splits: Mapping[str, Collection[str]]) -> list[str]:
+    """The class names of the train split, sorted; no other split may have one that is not among them.
+
+    Raises:
+        DataError: It has one, or there is no train split, or it has fewer than two classes.
+    """
+    if "train" not in splits:
+        raise DataError(f"{where} has a {min(splits)} split and no train; expected images to learn from")
+    class_names = sorted(splits["train"])
+    for split, names in splits.items():
+        unknown = sorted(set(names) - set(class_names))
+        if unknown:
+            raise DataError(f"{where}: class {unknown[0]!r} is in {split} but not in train")
+    if len(class_names) < 2:
+        raise DataError(f"{where} has one class, {class_names[0]!r}; expected at least 2")
+    return class_names
+
+
+def class_name(text: str) -> str:
+    """A folder's or label's name as words, with accents as one character each (macOS may store them as two)."""
+    return " ".join(unicodedata.normalize("NFC", text).replace("_", " ").split())
+
+
+def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder but for hidden files, by name.
+
+    Raises:
+        DataError: It is no folder, it cannot be listed, or a name in it is not UTF-8.
+    """
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except FileNotFoundError:
+        raise DataError(f"data {folder} does not exist") from None
+    except NotADirectoryError:
+        raise DataError(f"data {folder} is a file; expected a folder with one folder of images per class") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"data {folder} cannot be listed: {getattr(error, 'strerror', error)}") from error
+    entries = [entry for entry in entries if not entry.name.startswith(".")]
+    for entry in entries:
+        if not entry.name.isascii() and any("\ud800" <= c <= "\udfff" for c in entry.name):
+            raise DataError(f"data {folder}: the name {entry.name!r} is not UTF-8; rename it")
+    return entries
+
+
+def is_below(name: str) -> bool:
+    """Whether a path in a list stays in the list's folder: relative, and without ``..``."""
+    path = PurePosixPath(name)
+    elsewhere = path.is_absolute() or ".." in path.parts or PureWindowsPath(name).drive
+    return bool(path.parts) and not elsewhere and "\0" not in name and "\\" not in name

@@ -1,0 +1,93 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import layouts
+from lowshot.data import CATALOGUE, builtin_task, check_images, load_task, read_data_set, task_of_arrays
+from lowshot.data import checking as module
+
+
+@pytest.fixture
+def dtd(tmp_path, monkeypatch):
+    layouts.install("dtd", tmp_path, monkeypatch)
+    return tmp_path / "dtd"
+
+
+def checked(folder):
+    return check_images(read_data_set("dtd", folder.parent))
+
+
+def test_a_data_set_that_is_well_has_nothing_to_say(dtd):
+    assert checked(dtd) == module.Checked(images=27, missing=(), corrupt=(), copies=())
+
+
+def test_missing_and_corrupt_images_are_told_apart_and_listed_with_their_split(dtd):
+    split = json.loads((dtd / CATALOGUE["dtd"].split_file).read_text())
+    gone, text, cut = split["train"][0][0], split["val"][0][0], split["test"][0][0]
+    (dtd / "images" / gone).unlink()
+    (dtd / "images" / text).write_text("not an image")
+    (dtd / "images" / cut).write_bytes((dtd / "images" / cut).read_bytes()[:200])
+
+    found = checked(dtd)
+
+    assert found.images == 27
+    assert found.missing == (f"train: {gone}",)
+    assert len(found.corrupt) == 2
+    assert found.corrupt[0].startswith(f"validation: {dtd / 'images' / text} is not an image")
+    assert found.corrupt[1].startswith(f"test: {dtd / 'images' / cut} cannot be decoded")
+
+
+def test_a_link_to_nothing_is_missing(dtd):
+    split = json.loads((dtd / CATALOGUE["dtd"].split_file).read_text())
+    path = dtd / "images" / split["train"][0][0]
+    path.unlink()
+    path.symlink_to(dtd / "nowhere.jpg")
+
+    assert checked(dtd).missing == (f"train: {split['train'][0][0]}",)
+
+
+def test_copies_are_told_by_what_they_show_in_whatever_format(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    for split, name, number, suffix in (
+        ("train", "cat", 0, "png"),
+        ("train", "dog", 1, "png"),
+        ("train", "dog", 2, "png"),
+        ("test", "cat", 0, "bmp"),  # the same picture in another format
+        ("test", "dog", 2, "png"),
+    ):
+        (tmp_path / split / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[number]).save(tmp_path / split / name / f"{number}.{suffix}")
+
+    assert check_images(load_task(tmp_path)).copies == (
+        "cat/0.png (train, cat) and cat/0.bmp (test, cat) show the same",
+        "dog/2.png (train, dog) and dog/2.png (test, dog) show the same",
+    )
+
+
+def test_one_image_under_two_labels_is_a_copy_and_twice_under_one_is_none():
+    one, other = np.zeros((2, 2, 3), np.uint8), np.ones((2, 2, 3), np.uint8)
+
+    assert check_images(task_of_arrays([one, other, other], "abb")).copies == ()
+    (copy,) = check_images(task_of_arrays([one, other, one], "abb")).copies
+    assert "(train, a) and" in copy
+    assert "(train, b) show the same" in copy
+
+
+def test_every_split_and_every_image_is_looked_at_once(monkeypatch):
+    """Also where they do not fill the last batch."""
+    monkeypatch.setattr(module, "_BATCH", 7)
+    task, counted = builtin_task("digits"), []
+
+    def track(items, *, what, total):
+        counted.append((what, total))
+        for item in items:
+            counted.append(item[0].identity)
+            yield item
+
+    found = check_images(task, track)
+
+    assert found.images == 1797
+    assert counted[0] == ("checking digits", 1797)
+    assert counted[1:] == [*task.train.identities, *task.validation.identities, *task.test.identities]

@@ -1,0 +1,199 @@
+"""Data sets through the ``datasets`` package: local copies, since tests have no network."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lowshot.data import check_images, draw_from, load_task
+from lowshot.errors import DataError, MissingExtraError
+
+datasets = pytest.importorskip("datasets")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """What datasets keeps goes away with the test."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
+
+
+def png(level):
+    file = io.BytesIO()
+    Image.new("RGB", (3, 2), (level, 0, 255)).save(file, "PNG")
+    return file.getvalue()
+
+
+def rows(labels, names=("ant", "polar_bear"), images=None, **columns):
+    """A split with one picture per label."""
+    kind = datasets.ClassLabel(names=list(names)) if names else datasets.Value("string")
+    content = {
+        "image": [{"bytes": png(i), "path": None} for i in range(len(labels))] if images is None else images,
+        "label": labels,
+        **columns,
+    }
+    features = {"image": datasets.Image(), "label": kind, **{c: datasets.Value("int64") for c in columns}}
+    return datasets.Dataset.from_dict(content, features=datasets.Features(features))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Saves splits as Parquet files, as they lie on the Hub, and returns what to load."""
+
+    def saved(**splits):
+        for split, content in splits.items():
+            content.to_parquet(tmp_path / "pets" / "data" / f"{split}-00000-of-00001.parquet")
+        return f"hf:{tmp_path / 'pets'}"
+
+    (tmp_path / "pets" / "data").mkdir(parents=True)
+    return saved
+
+
+def read(name, **options):
+    warned = []
+    return load_task(name, warn=warned, **options), warned
+
+
+def test_splits_images_and_labels_are_read(saved):
+    task, warned = read(saved(train=rows([1, 0, 1]), validation=rows([0]), test=rows([0, 1])))
+
+    assert (task.name, task.class_names, warned) == ("pets", ("ant", "polar bear"), [])
+    assert (task.train.labels.tolist(), task.validation.labels.tolist(), task.test.labels.tolist()) == (
+        [1, 0, 1],
+        [0],
+        [0, 1],
+    )
+    assert [task.train.images[i][0, 0].tolist() for i in range(3)] == [[i, 0, 255] for i in range(3)]
+    assert task.train.identities == ("train/0", "train/1", "train/2")
+    assert check_images(task).images == 6
+
+
+def test_class_names_keep_the_order_of_the_data_set(saved):
+    assert read(saved(train=rows([0, 1], names=("zebra", "ant"))))[0].class_names == ("zebra", "ant")
+
+
+def test_labels_may_be_texts(saved):
+    task, _ = read(saved(train=rows(["zebra", "ant", "zebra"], names=None)))
+
+    assert task.class_names == ("ant", "zebra")
+    assert task.train.labels.tolist() == [1, 0, 1]
+
+
+def test_a_folder_that_save_to_disk_wrote_is_read(tmp_path):
+    datasets.DatasetDict(train=rows([0, 1]), test=rows([1])).save_to_disk(tmp_path / "dictionary")
+    rows([0, 1]).save_to_disk(tmp_path / "one")
+
+    assert len(read(f"hf:{tmp_path / 'dictionary'}")[0].test) == 1
+    assert read(f"hf:{tmp_path / 'one'}")[0].test is None
+
+
+def test_a_folder_of_images_as_datasets_has_it_is_read(tmp_path):
+    for split, name in (("train", "ant"), ("train", "bear"), ("test", "bear")):
+        (tmp_path / split / name).mkdir(parents=True)
+        (tmp_path / split / name / "1.png").write_bytes(png(7))
+
+    task, _ = read(f"hf:{tmp_path}")
+
+    assert (task.class_names, task.test.labels.tolist()) == (("ant", "bear"), [1])
+    assert task.train.images[0][0, 0].tolist() == [7, 0, 255]
+
+
+def test_moving_a_local_copy_changes_no_draw(saved, tmp_path):
+    name = saved(train=rows([0, 1] * 4))
+    before = read(name)[0]
+    (tmp_path / "pets").rename(tmp_path / "moved")
+    after = read(f"hf:{tmp_path / 'moved'}")[0]
+
+    assert before.train.identities == after.train.identities
+    assert np.array_equal(draw_from(before, 2, 1).indices, draw_from(after, 2, 1).indices)
+
+
+def test_images_are_decoded_by_our_rules(saved):
+    """Transparency is laid on white; datasets itself would let the hidden colour through."""
+    file = io.BytesIO()
+    Image.new("RGBA", (2, 2), (200, 0, 0, 0)).save(file, "PNG")
+    images = [{"bytes": file.getvalue(), "path": None}] * 2
+
+    assert (read(saved(train=rows([0, 1], images=images)))[0].train.images[0] == 255).all()
+
+
+def test_bad_images_are_named_or_left_out_on_request(saved):
+    images = [{"bytes": content, "path": None} for content in (png(1), b"not an image", png(2), png(3))]
+    name = saved(train=rows([0, 1, 1, 0], images=[*images[:3], None]))
+
+    task, _ = read(name)
+    with pytest.raises(DataError, match=r"pets train\[1\]: image is not an image"):
+        task.train.images[1]
+    with pytest.raises(DataError, match=r"pets train\[3\]: image is empty"):
+        task.train.images[3]
+    skipped, warned = read(name, on_bad_image="skip")
+    assert skipped.train.identities == ("train/0", "train/2")
+    assert len(warned) == 2
+
+
+def test_test_splits_with_secret_labels_and_unknown_splits_are_left_out_and_said(tmp_path):
+    datasets.DatasetDict(train=rows([0, 1]), test=rows([-1, -1]), extra=rows([0])).save_to_disk(tmp_path / "pets")
+
+    task, warned = read(f"hf:{tmp_path / 'pets'}")
+
+    assert task.test is None
+    assert warned == [
+        f"hf:{tmp_path}/pets: left out split 'extra'; expected train, validation and test",
+        f"hf:{tmp_path}/pets: left out split 'test', which has no labels",
+    ]
+
+
+def test_of_several_labels_the_one_of_the_usual_name_is_taken(saved):
+    content = rows([0, 1]).add_column("fine", [0, 1]).cast_column("fine", datasets.ClassLabel(names=["x", "y"]))
+
+    assert read(saved(train=content))[0].class_names == ("ant", "polar bear")
+    with pytest.raises(
+        DataError, match=r"has 2 columns that may be the label \(of image, coarse, fine\); expected one"
+    ):
+        read(saved(train=content.rename_column("label", "coarse")))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (lambda: {"test": rows([0, 1])}, "has a test split and no train"),
+        (lambda: {"train": rows([0, 0])}, "has one class, 'ant'; expected at least 2"),
+        (lambda: {"train": rows([0, 1]).remove_columns("image")}, "has 0 columns that may be the image"),
+        (lambda: {"train": rows([0, 1]).remove_columns("label")}, "has 0 columns that may be the label"),
+        (lambda: {"train": rows([0, 1, -1])}, r"train\[2\]: label is -1; expected a class"),
+        (lambda: {"train": rows(["a", "b", " "], names=None)}, r"train\[2\]: label is ' '; expected a class"),
+        (lambda: {"train": rows([-1, -1])}, "has no labelled split; expected train, validation or test"),
+    ],
+)
+def test_what_makes_no_task_is_refused(saved, content, said):
+    with pytest.raises(DataError, match=said):
+        read(saved(**content()))
+
+
+def test_a_name_that_cannot_be_loaded_is_refused_without_a_traceback(tmp_path):
+    with pytest.raises(DataError, match="hf:nobody/nothing cannot be loaded: "):
+        read("hf:nobody/nothing")
+    with pytest.raises(DataError, match="cannot be loaded: "):
+        read(f"hf:{tmp_path}")
+    with pytest.raises(DataError, match="'hf:' names no data set; expected hf:ID or hf:FOLDER"):
+        read("hf:")
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingExtraError, match=r"needs the package datasets: pip install 'lowshot\[datasets\]'"):
+        read("hf:cifar10")
+
+
+def test_the_configuration_follows_a_hash(saved, tmp_path):
+    saved(train=rows([0, 1]))
+    (tmp_path / "pets" / "README.md").write_text(
+        "---\nconfigs:\n- config_name: small\n  data_files: data/train-*.parquet\n"
+        "- config_name: large\n  data_files: data/train-*.parquet\n---\n"
+    )
+    name = f"hf:{tmp_path / 'pets'}"
+
+    assert len(read(f"{name}#small")[0].train) == 2
+    with pytest.raises(DataError, match="small"):
+        read(name)

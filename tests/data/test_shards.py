@@ -1,0 +1,169 @@
+import io
+import tarfile
+import tracemalloc
+
+import pytest
+from PIL import Image
+
+from lowshot.data import check_images, load_task
+from lowshot.errors import DataError
+
+
+def png(level):
+    file = io.BytesIO()
+    Image.new("RGB", (3, 2), (level, 0, 255)).save(file, "PNG")
+    return file.getvalue()
+
+
+def write(path, *members, mode="w"):
+    """A tar file of (name, content); content may be text."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, mode) as tar:
+        for name, content in members:
+            content = content.encode() if isinstance(content, str) else content
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def samples(*labels, start=0):
+    return [
+        member
+        for i, label in enumerate(labels, start)
+        for member in ((f"{i:06}.png", png(i)), (f"{i:06}.cls", str(label)), (f"{i:06}.json", "{}"))
+    ]
+
+
+def read(path, **options):
+    warned = []
+    return load_task(path, warn=warned, **options), warned
+
+
+def test_one_tar_file_is_a_train_split(tmp_path):
+    task, warned = read(write(tmp_path / "pets.tar", *samples("polar_bear", "ant", "polar_bear")))
+
+    assert (task.name, task.class_names, warned) == ("pets", ("ant", "polar bear"), [])
+    assert task.train.labels.tolist() == [1, 0, 1]
+    assert task.train.identities == ("pets/000000", "pets/000001", "pets/000002")
+    assert [task.train.images[i][0, 0].tolist() for i in range(3)] == [[i, 0, 255] for i in range(3)]
+    assert task.test is None
+
+
+def test_splits_of_several_shards_with_class_names_beside_them(tmp_path):
+    """As CLIP benchmark has data sets on the Hub."""
+    write(tmp_path / "train" / "0.tar", *samples(1, 0))
+    write(tmp_path / "train" / "1.tar", *samples(2))
+    write(tmp_path / "test" / "0.tar", *samples(2, 1))
+    (tmp_path / "test" / "nshards.txt").write_text("1")
+    (tmp_path / "classnames.txt").write_text("zebra\nant\npolar bear\n")
+
+    task, warned = read(tmp_path)
+
+    assert (task.class_names, warned) == (("zebra", "ant", "polar bear"), [])
+    assert (task.train.labels.tolist(), task.test.labels.tolist()) == ([1, 0, 2], [2, 1])
+    assert task.train.identities == ("0/000000", "0/000001", "1/000000")
+    assert task.train.images[2][0, 0].tolist() == [0, 0, 255]
+
+
+def test_a_folder_of_shards_without_splits_is_a_train_split(tmp_path):
+    write(tmp_path / "b.tar", *samples("x"))
+    write(tmp_path / "a.tar", *samples("y", "y"))
+
+    assert read(tmp_path)[0].train.identities == ("a/000000", "a/000001", "b/000000")
+
+
+def test_the_order_of_members_and_hidden_ones_do_not_matter(tmp_path):
+    members = [("./a/2.cls", "x"), ("./a/._1.png", "?"), ("a/1.PNG", png(1)), ("a/1.cls", "y\n"), ("a/2.png", png(2))]
+
+    task, _ = read(write(tmp_path / "s.tar", *members))
+
+    assert dict(zip(task.train.identities, task.train.labels.tolist(), strict=True)) == {"s/a/2": 0, "s/a/1": 1}
+    assert task.train.images[task.train.identities.index("s/a/2")][0, 0, 0] == 2
+
+
+def test_labels_without_images_are_counted(tmp_path):
+    path = write(tmp_path / "s.tar", *samples("x", "y"), ("9.cls", "z"))
+
+    assert read(path)[1] == [f"{path}: left out 1 label(s) without an image"]
+
+
+def test_bad_images_are_named_or_left_out_on_request(tmp_path):
+    path = write(tmp_path / "s.tar", *samples("x", "y"), ("9.png", "no image"), ("9.cls", "x"))
+
+    with pytest.raises(DataError, match="s/9: image is not an image"):
+        read(path)[0].train.images[2]
+    task, warned = read(path, on_bad_image="skip")
+    assert (len(task.train), len(warned)) == (2, 1)
+    assert check_images(read(path)[0]).corrupt[0].startswith("train: s/9: image is not an image")
+
+
+def test_a_shard_that_is_gone_meanwhile_is_named(tmp_path):
+    path = write(tmp_path / "s.tar", *samples("x", "y"))
+    task, _ = read(path)
+    path.unlink()
+
+    with pytest.raises(DataError, match=r"shard .*s\.tar cannot be read: No such file"):
+        task.train.images[0]
+
+
+def test_what_lies_in_a_shard_is_not_kept_in_memory(tmp_path):
+    picture = io.BytesIO()
+    Image.effect_noise((512, 512), 90).save(picture, "PNG")  # 200 KB each
+    members = [m for i in range(50) for m in ((f"{i}.png", picture.getvalue()), (f"{i}.cls", f"class {i % 2}"))]
+    path = write(tmp_path / "s.tar", *members)
+    tracemalloc.start()
+    task = load_task(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert (len(task.train), path.stat().st_size > 5e6) == (50, True)
+    assert peak < 1e6
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ([("1.png", png(1))], r"1 image\(s\) have no label, such as s/1; expected .cls"),
+        ([("1.json", "{}")], "the shards hold no images; expected KEY.jpg and KEY.cls"),
+        ([("1.png", png(1)), ("1.jpg", png(1)), ("1.cls", "x")], "has two files for 1.jpg; expected one image"),
+        ([("1.png", png(1)), ("1.cls", "x"), ("1.cls", "y")], "has two files for 1.cls"),
+        ([("1.png", png(1)), ("1.cls", " \n")], "1.cls is empty; expected a class"),
+        (samples("x"), "has one class, 'x'; expected at least 2"),
+    ],
+)
+def test_shards_that_make_no_task_are_refused(tmp_path, members, said):
+    with pytest.raises(DataError, match=said):
+        read(write(tmp_path / "s.tar", *members))
+
+
+@pytest.mark.parametrize("label", ["2", "-1", "x", "1.0"])
+def test_a_label_beyond_the_class_names_is_refused(tmp_path, label):
+    (tmp_path / "classnames.txt").write_text("ant\nbear\n")
+    with pytest.raises(DataError, match=rf"s/000001 has label '{label}'; expected a number below 2, as in classnames"):
+        read(write(tmp_path / "s.tar", *samples(0, label)))
+
+
+def test_compressed_and_damaged_shards_are_refused(tmp_path):
+    for name, content in (("zipped.tar", None), ("text.tar", b"x" * 5000), ("empty.tar", b"")):
+        path = write(tmp_path / name, *samples("x", "y"), mode="w:gz")
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(DataError, match=rf"shard .*{name} is damaged or compressed: .*; expected a plain tar file"):
+            read(path)
+
+
+@pytest.mark.parametrize("length", [600, 1100, 1500, 2600])
+def test_a_shard_that_ends_early_is_refused(tmp_path, length):
+    path = write(tmp_path / "s.tar", *samples("x", "y"))
+    path.write_bytes(path.read_bytes()[:length])
+
+    with pytest.raises(DataError, match=r"damaged|no label|one class"):
+        read(path)
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path):
+    for folder in ("val", "valid"):
+        write(tmp_path / folder / "0.tar", *samples("x"))
+    with pytest.raises(DataError, match="two folders have shards of the validation split; expected one"):
+        read(tmp_path)
