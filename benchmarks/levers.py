@@ -22,7 +22,7 @@ from shapes import SHAPES
 from torch import Tensor
 
 from lowshot.adapters.dropout import _hashed, _levels
-from lowshot.models.blocks import _mix_by_products, _mix_fused
+from lowshot.models.blocks import _mix_by_products, _mix_fused, run_block
 from lowshot.randomness import seeded
 from lowshot.training.prompts import ClassPrompts
 
@@ -156,6 +156,44 @@ class Profiled:
         self.profile.stop()
 
 
+def projections(dtype: torch.dtype, repeats: int) -> dict[str, dict[str, float]]:
+    """q, k and v of four images by three products and by one of three times the width, forward and back."""
+    width = HEADS * WIDTH
+    with seeded(0):
+        inputs = torch.randn(IMAGES * TOKENS, width, dtype=dtype, requires_grad=True)
+        weights = torch.randn(3, width, width, dtype=dtype)
+        gradient = torch.randn(IMAGES * TOKENS, 3 * width, dtype=dtype)
+    joined = weights.flatten(0, 1)
+
+    def three() -> None:
+        torch.autograd.backward([inputs @ weight.T for weight in weights], list(gradient.split(width, dim=1)))
+
+    ways = {"three products": three, "one product": lambda: (inputs @ joined.T).backward(gradient)}
+    return interleaved(ways, repeats)
+
+
+def compiled(dtype: torch.dtype, repeats: int) -> dict[str, Any]:
+    """Two blocks of the vision tower, forward and back, as they are and compiled; and how long compiling takes."""
+    with seeded(0):
+        model = SHAPES["vit-b16"]().random_model().to(dtype)
+        vision = model.config.vision_config
+        hidden = torch.randn(IMAGES, TOKENS, vision.hidden_size, dtype=dtype, requires_grad=True)
+    layers = model.vision_model.encoder.layers[:2]
+
+    def through(block: Callable[..., Tensor]) -> None:
+        states = hidden
+        for layer in layers:
+            states = block(layer, states, False, None)
+        states.float().sum().backward()
+
+    made = torch.compile(run_block, dynamic=False)
+    started = time.perf_counter()
+    through(made)
+    once = time.perf_counter() - started
+    ways = {"as they are": lambda: through(run_block), "compiled": lambda: through(made)}
+    return {**interleaved(ways, repeats), "compiling_seconds": once}
+
+
 def shares(smoke: bool) -> dict[str, float]:
     """Where the time of a bf16 step of eight images and 100 prompts goes, as shares."""
     shape = "smoke" if smoke else "vit-b16"
@@ -170,24 +208,46 @@ def shares(smoke: bool) -> dict[str, float]:
     return {**found, "all else": 1 - sum(found.values())}
 
 
+def measured(arguments: Arguments) -> dict[str, Any]:
+    """Every lever, by name and way; milliseconds."""
+    types = {"bf16": torch.bfloat16, "fp32": torch.float32}
+    ways = {"fused": _mix_fused, "written out": _mix_by_products}
+    levers: dict[str, Any] = {
+        "attention": {
+            f"{way}, {name}": attention(mix, dtype, arguments.times)
+            for name, dtype in types.items()
+            for way, mix in ways.items()
+        },
+        "masks": masks(arguments.times),
+        "prompts": {position: prompts(position, arguments) for position in ("all", "half-up")},
+        "projections": {name: projections(dtype, arguments.times) for name, dtype in types.items()},
+    }
+    if not arguments.smoke:  # compiling takes most of a minute, and a compiler
+        levers["compiled"] = {name: compiled(dtype, arguments.times) for name, dtype in types.items()}
+    return levers
+
+
+def lines(name: str, row: Any) -> Iterator[str]:
+    """What is printed of a lever."""
+    if not isinstance(row, Mapping):
+        yield f"{name:<44} {row:9.3g}"
+    elif "median" in row:
+        yield f"{name:<44} {row['median']:9.3g} ms ({row['least']:.3g} to {row['most']:.3g})"
+    else:
+        for key, value in row.items():
+            yield from lines(f"{name}: {key}" if name else key, value)
+
+
 def main(arguments: Arguments) -> dict[str, Any]:
     """Measure, print, write; returns the result."""
-    say: Callable[[str], None] = (lambda _text: None) if arguments.json else print
-    result: dict[str, Any] = {"benchmark": "levers", "device": "cpu", "attention": {}, "masks": masks(arguments.times)}
-    for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
-        for way, mix in (("fused", _mix_fused), ("written out", _mix_by_products)):
-            row = result["attention"][f"{way}, {name}"] = attention(mix, dtype, arguments.times)
-            say(f"attention {way:<12} {name}  {row['median']:6.1f} ms ({row['least']:.1f} to {row['most']:.1f})")
-    for way, row in result["masks"].items():
-        say(f"mask of an image by {way:<6}  {row['median']:6.3f} ms ({row['least']:.3f} to {row['most']:.3f})")
-    result["prompts"] = {position: prompts(position, arguments) for position in ("all", "half-up")}
-    for position, rows in result["prompts"].items():
-        for way, row in rows.items():
-            say(f"prompts, {position:<7} {way:<18}  {row['median']:8.0f} ms ({row['least']:.0f} to {row['most']:.0f})")
-    result["shares"] = shares(arguments.smoke)
-    for name, share in result["shares"].items():
-        say(f"{name:<20} {share:6.1%}")
-    return finish(result, arguments)
+    levers = measured(arguments)
+    found = shares(arguments.smoke)
+    if not arguments.json:
+        for line in lines("", levers):
+            print(line)
+        for name, share in found.items():
+            print(f"{name:<44} {share:9.1%}")
+    return finish({"benchmark": "levers", "device": "cpu", **levers, "shares": found}, arguments)
 
 
 if __name__ == "__main__":

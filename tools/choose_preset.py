@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import statistics
+from collections.abc import Mapping
+from typing import Any
 
 import tyro
 
@@ -35,11 +37,11 @@ class Arguments:
     dropout: tuple[float, ...] = (0.25,)
 
 
-def validation_accuracy(task_name: str, shots: int, method: str, settings: dict[str, float]) -> float:
-    """Accuracy of one classifier on the task's validation split."""
+def validation_accuracy(task_name: str, shots: int, method: str, settings: Mapping[str, Any]) -> float:
+    """Accuracy of one classifier on the task's validation split; nothing is mirrored unless ``settings`` say so."""
     task = builtin_task(task_name)
     assert task.validation is not None
-    classifier = FewShotClassifier(method=method, flip=False, **settings).fit(task, shots=shots)
+    classifier = FewShotClassifier(method=method, **{"flip": False, **settings}).fit(task, shots=shots)
     predicted = classifier.predict_proba(task.validation.images).argmax(1)
     return float((predicted == task.validation.labels).mean())
 

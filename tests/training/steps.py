@@ -31,13 +31,12 @@ def crops(rows):
     return torch.cat(one)
 
 
-def gradients(learner, passes, *, checkpointing=False, step=3, frozen=False, images_of=crops, **levers):
+def gradients(learner, passes, *, checkpointing=False, step=3, images_of=crops, **levers):
     exact = ExactStep(learner.backbone, learner._tokens, learner._keys, passes, learner._text_is_trained, **levers)
     for parameter in learner.parameters:
         parameter.grad = None
     with learner.backbone.training(checkpointing=checkpointing):
-        classes = learner._encode_classes().detach() if frozen else None
-        loss = exact.accumulate(step, ROWS, LABELS, images_of, classes)
+        loss = exact.accumulate(step, ROWS, LABELS, images_of)
     return loss, [p.grad for p in learner.parameters]
 
 

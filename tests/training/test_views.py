@@ -12,6 +12,7 @@ from lowshot.training.views import Views, views_bytes
 from .steps import ROWS, WHOLE, assert_same, gradients, learner_on
 
 SEED, COUNT = 3, 4
+EMBEDDING = 16 * 8  # bytes in float64
 
 
 class Crops:
@@ -73,7 +74,21 @@ def test_a_view_is_cropped_once(tiny_clip, chosen):
     before = views.kept_bytes
     views(61, ROWS)
     assert views.kept_bytes == before
-    assert sum(kept.hidden.untyped_storage().nbytes() for kept in views._kept.values()) == before
+
+
+@pytest.mark.parametrize("slab", [1, 1000, 1 << 25])
+def test_what_is_kept_holds_on_to_nothing_else(tiny_clip, monkeypatch, slab):
+    monkeypatch.setattr("lowshot.training.views.SLAB", slab)
+    learner = learner_on(tiny_clip, encoder="text")
+    views = views_of(learner, Crops(), capacity=20 * EMBEDDING + 1)
+    for step in range(60):
+        images = views(step, ROWS)
+        again = [learner.backbone.encode_images(Crops.pixels(row, views.number(step, row))) for row in ROWS]
+        torch.testing.assert_close(images.hidden, torch.cat(again).detach(), atol=1e-12, rtol=0)
+    storages = {kept.hidden.untyped_storage().data_ptr(): kept.hidden for kept in views._kept.values()}
+    taken = sum(hidden.untyped_storage().nbytes() for hidden in storages.values())
+    assert taken == views.kept_bytes == 20 * EMBEDDING
+    assert len(storages) == {1: 20, 1000: 3, 1 << 25: 1}[slab]
 
 
 def test_a_view_that_is_shown_twice_at_once_is_begun_once(tiny_clip):
@@ -96,11 +111,10 @@ def test_where_all_blocks_are_trained_views_are_pixels_and_nothing_is_kept(tiny_
 
 def test_beyond_the_capacity_a_view_is_computed_again_and_those_kept_stay(tiny_clip):
     crops, learner = Crops(), learner_on(tiny_clip, encoder="text")
-    one = 16 * 8  # an embedding in float64
-    views = views_of(learner, crops, capacity=3 * one + one // 2)
+    views = views_of(learner, crops, capacity=3 * EMBEDDING + EMBEDDING // 2)
     for _ in range(2):
         views(0, [1, 2, 3, 4, 5])
-    assert views.kept_bytes == 3 * one
+    assert views.kept_bytes == 3 * EMBEDDING
     assert [row for row, _ in crops.asked] == [1, 2, 3, 4, 5, 4, 5]
 
 

@@ -216,6 +216,7 @@ class Backbone(Towers):
         self._log_scale = self.model.logit_scale.item()
         self._bias = 0.0 if bias is None else bias.item()
         self._checkpointing = False
+        self._pixel_statistics = torch.tensor([self.mean, self.std], dtype=torch.float64).view(2, 3, 1, 1)
 
     @contextlib.contextmanager
     def training(self, *, checkpointing: bool = False) -> Iterator[None]:
@@ -289,11 +290,12 @@ class Backbone(Towers):
     def embed_images(self, images: Tensor) -> Partway:
         """What enters the first block of the vision tower, of images as ``encode_images`` takes them."""
         assert images.shape[-2:] == (self.image_size, self.image_size), images.shape
-        exact = _at_least_float32(self.dtype)
-        mean, std = (torch.tensor(v, dtype=exact, device=self.device).view(3, 1, 1) for v in (self.mean, self.std))
-        pixels = ((images.to(self.device, exact) - mean) / std).to(self.dtype)
-        family = self.family
-        token = None if family.image_token is None else torch.full((len(pixels),), family.image_token).to(self.device)
+        exact, family, device = _at_least_float32(self.dtype), self.family, self.device
+        if self._pixel_statistics[0].device != device:  # moved once: CUDA would wait for a copy in every pass
+            self._pixel_statistics = self._pixel_statistics.to(device)
+        mean, std = self._pixel_statistics.to(exact)
+        pixels = ((images.to(device, exact) - mean) / std).to(self.dtype)
+        token = None if family.image_token is None else torch.full((len(pixels),), family.image_token, device=device)
         return Partway("vision", 0, family.embed_images(self.model, pixels), token)
 
     def finish(self, partway: Partway) -> Tensor:

@@ -43,10 +43,6 @@ class Partway:
         token = None if self.token is None else self.token[start:stop]
         return dataclasses.replace(self, hidden=self.hidden[start:stop], token=token)
 
-    def copied(self) -> Partway:
-        """The same in storage of its own, which rows of something larger have not."""
-        return dataclasses.replace(self, hidden=self.hidden.clone())
-
     @property
     def nbytes(self) -> int:
         """Of the hidden states."""

@@ -20,12 +20,14 @@ from .prompts import ClassPrompts
 from .step import Passes
 
 KEPT_AT_ONCE = 1 << 28
-"""Bytes that a pass keeps at most where no budget is set and nothing is said: larger passes are no faster on a CPU, and
+"""Bytes that a pass takes at most where no budget is set and nothing is said: larger passes are no faster on a CPU, and
 touch fresh memory."""
 OVERHEAD = {"cuda": 1.04, "cpu": 1.8}
 """What an allocator takes for what is asked of it. CUDA's rounds up. glibc's, on a CPU, leaves gaps between tensors
 that live long and those that do not: 1.55 to 1.8 times as much was resident here (ViT-B/16). With every tensor mapped
 by itself it is 1.04 there too (MALLOC_MMAP_THRESHOLD_=131072), but a step then takes 1.6 times as long."""
+SCRATCH = {"cpu": 10**8}
+"""What libraries and the allocator take besides, at most: found as what was missing in every prediction."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +44,16 @@ class Needs:
     """Temporary tensors while one image is at its widest."""
     prompt_workspace: int
     adapter: int
-    """Gradients and both moments of AdamW."""
+    """Gradients, both moments of AdamW, and the last good values. Where that is much it lies in large pieces, without
+    overhead."""
     overhead: float = 1.0
     """Of the allocator: see ``OVERHEAD``."""
+    scratch: int = 0
+    """See ``SCRATCH``."""
     prompts_once: int = 0
     """Kept for the backward pass of prompts besides, however many: of what they begin with, and of weights."""
     begun: int = 0
-    """Kept from step to step: what enters the first trained blocks."""
+    """Kept from step to step: what enters the first trained blocks. It lies in large pieces, without overhead."""
 
     def peak(self, passes: Passes, prompts: int) -> int:
         """The height of a step with these cuts."""
@@ -56,7 +61,8 @@ class Needs:
         texts = self.prompts_once + self.prompt * prompts if whole else 0
         images = passes.images * (self.image + self.workspace)
         chunk = self.prompts_once + passes.prompts * (self.prompt + self.prompt_workspace)
-        return int(self.resident + self.overhead * (self.adapter + self.begun + max(texts + images, chunk)))
+        working = self.overhead * max(texts + images, chunk)
+        return int(self.resident + self.begun + self.adapter + working + min(self.scratch, working))
 
 
 def measure_needs(
@@ -101,8 +107,9 @@ def measure_needs(
         prompt=prompt,
         workspace=_workspace(vision, backbone.image_tokens, backbone.image_tokens, size),
         prompt_workspace=_workspace(text, own, places, size),
-        adapter=3 * 4 * trained,
+        adapter=4 * 4 * trained,
         overhead=OVERHEAD.get(backbone.device.type, 1.0),
+        scratch=SCRATCH.get(backbone.device.type, 0),
         prompts_once=once,
         begun=prompts.kept_bytes + views_bytes,
     )
@@ -153,8 +160,8 @@ class _Saved:
 
 
 def _checkpointed(kept: int, blocks: int, entering: int) -> int:
-    """What enters each block, and what one block keeps while it is computed again."""
-    return blocks * entering + kept // blocks if kept else 0
+    """What enters each block, and what one block keeps while it is computed again, with as much for its gradients."""
+    return blocks * entering + 2 * kept // blocks if kept else 0
 
 
 def _workspace(config: Any, places: int, seen: int, size: int) -> int:
@@ -170,8 +177,10 @@ def choose_passes(needs: Needs, engine: EngineConfig, batch_size: int, prompts: 
         InputError: One image and one prompt at a time do not fit; the message says what would.
     """
     budget = math.inf if engine.memory_budget is None else parse_bytes("memory_budget", engine.memory_budget)
-    images = engine.images_per_pass or min(batch_size, max(1, KEPT_AT_ONCE // max(1, needs.image)))
-    chunk = engine.prompts_per_pass or min(prompts, max(1, KEPT_AT_ONCE // max(1, needs.prompt)))
+    images = engine.images_per_pass or min(batch_size, max(1, KEPT_AT_ONCE // max(1, needs.image + needs.workspace)))
+    chunk = engine.prompts_per_pass or min(
+        prompts, max(1, KEPT_AT_ONCE // max(1, needs.prompt + needs.prompt_workspace))
+    )
     candidates = [
         Passes(i, p) for p in _halves(chunk, engine.prompts_per_pass) for i in _halves(images, engine.images_per_pass)
     ]

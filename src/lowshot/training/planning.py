@@ -54,7 +54,7 @@ def plan(recipe: Recipe, *, classes: int, shots: int) -> Plan:
     learner = WeightsLearner(backbone, prompts, recipe)
     before = resident_bytes(backbone.device)
     batch = min(recipe.training.batch_size * recipe.training.gradient_accumulation_steps, classes * shots)
-    needs, passes = learner.cuts(batch)
+    needs, passes = learner.cuts(batch, classes * shots)
     step = learner.exact_step(passes)
     image = torch.zeros(1, 3, backbone.image_size, backbone.image_size)
 

@@ -73,7 +73,6 @@ class ExactStep:
         rows: Sequence[int],
         labels: Tensor,
         images_of: Callable[[Sequence[int]], Tensor | Partway],
-        frozen_classes: Tensor | None = None,
     ) -> float:
         """Add the gradients of the mean cross-entropy over the rows to the parameters: this process's share of them.
 
@@ -83,15 +82,12 @@ class ExactStep:
             labels: Their classes, ``(B,)``.
             images_of: Some of the rows to their images ``(N, 3, S, S)``, or to these part of the way through the
                 vision tower.
-            frozen_classes: Class embeddings ``(C, D)`` where the text tower is not trained; if they are not given,
-                they are computed in the first step and kept.
 
         Returns:
             The loss.
         """
-        if frozen_classes is not None or not self.text_is_trained:
-            classes = self._frozen(number) if frozen_classes is None else frozen_classes
-            return self._through_images(number, rows, labels, images_of, classes)
+        if not self.text_is_trained:
+            return self._through_images(number, rows, labels, images_of, self._frozen(number))
         own = self.processes.share(len(self._prompts))
         whole = len(own) <= self.passes.prompts
         with torch.set_grad_enabled(whole):

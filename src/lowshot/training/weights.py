@@ -34,7 +34,7 @@ from .placing import adapt
 from .processes import join_processes
 from .state import TrainingState
 from .step import ExactStep, Passes
-from .views import Views
+from .views import Views, views_bytes
 
 
 class WeightsLearner:
@@ -98,7 +98,7 @@ class WeightsLearner:
     def _loop(self, examples: Examples, shots: int, checkpoint: Path | None) -> TrainingLoop:
         """A fresh run, or the one that the checkpoint is of, as far as it came."""
         config, steps, device = self.recipe.training, self.recipe.steps(shots), self.backbone.device
-        passes = self.cuts(min(self._batch_size, len(examples)))[1]
+        passes = self.cuts(min(self._batch_size, len(examples)), len(examples))[1]
         scale = FIRST_LOSS_SCALE if self.backbone.dtype == torch.float16 else 1.0
         state = TrainingState(self.parameters, create_optimizer(self.parameters, config, device), passes, scale)
         file = None
@@ -109,8 +109,12 @@ class WeightsLearner:
         gradients = StepGradients(state, self.exact_step(passes), self._images_of(examples), labels)
         return TrainingLoop(state, config, steps, gradients, self._is_sound, file if self._processes.is_first else None)
 
-    def cuts(self, batch_size: int) -> tuple[Needs, Passes]:
+    def cuts(self, batch_size: int, images: int = 0) -> tuple[Needs, Passes]:
         """What a step needs on this model, and how a batch is cut up for it.
+
+        Args:
+            batch_size: Images of one step.
+            images: How many there are to learn from: what is kept of their views, if they have such, is counted.
 
         Raises:
             InputError: The recipe's memory budget is too small.
@@ -124,6 +128,7 @@ class WeightsLearner:
                 self.trainable_parameters,
                 text_is_trained=self._text_is_trained,
                 checkpointing=engine.gradient_checkpointing,
+                views_bytes=views_bytes(self.backbone, images, self.recipe.training.views or 0),
             )
         share = self._processes.largest_share
         return needs, choose_passes(needs, engine, share(batch_size), share(prompts))
