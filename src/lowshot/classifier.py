@@ -159,7 +159,9 @@ class FewShotClassifier:
         learner = create_learner(backbone, class_prompts(task.class_names, recipe.data.template), recipe)
         learnt = _content_hashes(examples, track) if learner.trainable_parameters else ()
         with cpu_threads(recipe.engine.threads):
-            outcome = learner.fit(examples, draw.shots, track, None if checkpoint is None else Path(checkpoint))
+            file = None if checkpoint is None else Path(checkpoint)
+            outcome = learner.fit(examples, draw.shots, track, file, learnt)
+        self._warn([outcome.unwritten] if outcome.unwritten else [])
         self.classes_ = np.asarray(task.class_names)
         self.record_ = _record(task, recipe, examples.identities, learnt, draw.shots, backbone, learner, outcome)
         self._fitted = backbone, learner

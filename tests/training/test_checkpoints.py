@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from lowshot.config import preset_recipe
 from lowshot.data import task_of_arrays
-from lowshot.errors import InputError
+from lowshot.errors import DataError, InputError, OutputError
 from lowshot.methods import method_spec
 from lowshot.models import load_backbone
 from lowshot.progress import silent
@@ -68,6 +68,8 @@ def assert_equal(found, expected):
         ("dora", {}),
         ("full", {}),
         ("peft:loha", {"peft": ("module_dropout=0.5",)}),  # draws from torch's own generator
+        ("lora", {"views": 2, "encoder": "text"}),
+        ("lora", {"precision": "fp16"}),
     ],
 )
 def test_an_interrupted_run_goes_on_to_the_same_weights(tiny_clip, examples, tmp_path, method, chosen):
@@ -83,13 +85,17 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tiny_clip, examples, tmp
     assert outcome.final_loss == expected.final_loss
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_clip, examples):
+    """The values that a whole run ends with."""
+    learner = learner_of(tiny_clip)
+    learner.fit(examples, 1, silent)
+    return values(learner)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=8)
 @given(ends=st.lists(st.integers(0, STEPS), max_size=3))
-def test_however_often_and_wherever_it_ends(tiny_clip, examples, tmp_path_factory, ends):
-    if not hasattr(test_however_often_and_wherever_it_ends, "expected"):
-        whole = learner_of(tiny_clip)
-        whole.fit(examples, 1, silent)
-        test_however_often_and_wherever_it_ends.expected = values(whole)
+def test_however_often_and_wherever_it_ends(tiny_clip, examples, tmp_path_factory, uninterrupted, ends):
     path = tmp_path_factory.mktemp("run") / "state"
     for end in ends:
         try:
@@ -98,7 +104,7 @@ def test_however_often_and_wherever_it_ends(tiny_clip, examples, tmp_path_factor
             continue
     last = learner_of(tiny_clip)
     last.fit(examples, 1, silent, path)
-    assert_equal(values(last), test_however_often_and_wherever_it_ends.expected)
+    assert_equal(values(last), uninterrupted)
 
 
 def test_a_state_that_was_written_between_two_steps_is_enough(tiny_clip, examples, tmp_path, monkeypatch):
@@ -195,10 +201,92 @@ def test_other_images_and_other_frozen_factors_are_another_run(tiny_clip, exampl
         turned.fit(examples, 1, silent, path)
 
 
-def test_how_the_arithmetic_is_cut_up_does_not_make_it_another_run(tiny_clip, examples, tmp_path):
+def test_cuts_that_are_asked_for_anew_are_obeyed(tiny_clip, examples, tmp_path, monkeypatch):
+    path, seen, accumulate = tmp_path / "state", [], ExactStep.accumulate
+    with pytest.raises(KeyboardInterrupt):
+        learner_of(tiny_clip).fit(examples, 1, interrupted_before(3), path)
+    monkeypatch.setattr(
+        ExactStep, "accumulate", lambda self, *rest: (seen.append(self.passes), accumulate(self, *rest))[1]
+    )
+    learner_of(tiny_clip, images_per_pass=1, checkpoint_seconds=9.0).fit(examples, 1, silent, path)
+    assert {passes.images for passes in seen} == {1}
+    assert len(seen) == STEPS - 3
+
+
+def test_images_that_show_something_else_are_another_run(tiny_clip, examples, tmp_path):
+    path = tmp_path / "state"
+    learner_of(tiny_clip).fit(examples, 1, silent, path, ["a"] * 9)
+    with pytest.raises(InputError, match="image-contents was"):
+        learner_of(tiny_clip).fit(examples, 1, silent, path, ["a"] * 8 + ["b"])
+
+
+def test_a_run_interrupted_after_a_ruinous_update_still_knows_its_last_good_weights(tiny_clip, examples, tmp_path):
+    path, ruinous = tmp_path / "state", {"learning_rate": 1e30}
+    whole, again = learner_of(tiny_clip, **ruinous), learner_of(tiny_clip, **ruinous)
+    expected = whole.fit(examples, 1, silent)
+    with pytest.raises(KeyboardInterrupt):
+        learner_of(tiny_clip, **ruinous).fit(examples, 1, interrupted_before(1), path)
+    outcome = again.fit(examples, 1, silent, path)
+    assert (outcome.stopped, outcome.steps) == (expected.stopped, expected.steps)
+    assert_equal(values(again), values(whole))
+
+
+def test_a_state_that_cannot_be_written_costs_no_training(tiny_clip, examples, tmp_path, uninterrupted, monkeypatch):
+    def full(*_):
+        raise OutputError("output state cannot be written: No space left on device")
+
+    monkeypatch.setattr(checkpoints, "write_bytes", full)
+    learner = learner_of(tiny_clip)
+    outcome = learner.fit(examples, 1, silent, tmp_path / "state")
+    assert outcome.unwritten == (
+        "the state of training was not written: output state cannot be written: No space left on device"
+    )
+    assert_equal(values(learner), uninterrupted)
+
+
+def test_whatever_interrupts_a_run_its_state_is_written(tiny_clip, examples, tmp_path):
+    def vanished(items, *, what, total):
+        for number, item in enumerate(items):
+            if number == 2:
+                raise DataError("a.jpg does not exist")
+            yield item
+
+    path = tmp_path / "state"
+    with pytest.raises(DataError):
+        learner_of(tiny_clip, checkpoint_seconds=1000.0).fit(examples, 1, vanished, path)
+    assert learner_of(tiny_clip).fit(examples, 1, silent, path).begun_at_step == 2
+
+
+def test_the_states_of_an_optimizer_in_8_bits_are_written_too(tmp_path):
+    optimizers = pytest.importorskip("bitsandbytes.optim")
+    generator = torch.Generator().manual_seed(0)
+
+    def state():
+        parameter = torch.nn.Parameter(torch.ones(4096 * 2))
+        return TrainingState([parameter], optimizers.PagedAdamW8bit([parameter]), Passes(1, 1))
+
+    before, after = state(), state()
+    moments = {"step": 3, "state1": torch.randint(0, 255, (8192,), dtype=torch.uint8, generator=generator)}
+    before.optimizer.state[before.parameters[0]].update(moments)
+    file = checkpoints.CheckpointFile(tmp_path / "state", {}, seconds=0)
+    file.write(before)
+    file.read_into(after)
+    found = after.optimizer.state[after.parameters[0]]
+    assert found["step"] == 3
+    assert torch.equal(found["state1"], moments["state1"])
+
+
+def test_a_folder_is_no_state(tiny_clip, examples, tmp_path):
+    with pytest.raises(InputError, match="is a folder; expected a file, or none yet"):
+        learner_of(tiny_clip).fit(examples, 1, silent, tmp_path)
+
+
+def test_where_nothing_is_trained_a_state_is_another_runs(tiny_clip, examples, tmp_path):
     path = tmp_path / "state"
     learner_of(tiny_clip).fit(examples, 1, silent, path)
-    learner_of(tiny_clip, images_per_pass=1, checkpoint_seconds=9.0).fit(examples, 1, silent, path)
+    recipe = preset_recipe("paper", "zero-shot").replace(model=str(tiny_clip))
+    with pytest.raises(InputError, match="is of another run: zero-shot trains nothing; remove it"):
+        create_learner(load_backbone(str(tiny_clip)), PROMPTS, recipe).fit(examples, 1, silent, path)
 
 
 def test_damaged_and_foreign_files_are_refused(tiny_clip, examples, tmp_path):
@@ -211,13 +299,9 @@ def test_damaged_and_foreign_files_are_refused(tiny_clip, examples, tmp_path):
     save_file({"x": torch.ones(1)}, path)
     with pytest.raises(InputError, match="is of another lowshot"):
         learner_of(tiny_clip).fit(examples, 1, silent, path)
-
-
-def test_a_diverged_run_leaves_no_state_to_diverge_from_again(tiny_clip, examples, tmp_path):
-    path = tmp_path / "state"
-    outcome = learner_of(tiny_clip, learning_rate=1e30).fit(examples, 1, silent, path)
-    assert outcome.stopped
-    assert not path.exists()
+    save_file({"x": torch.ones(1)}, path, metadata={"format": "1", "facts": "{}"})
+    with pytest.raises(InputError, match="is damaged: 'belongs_to'"):
+        learner_of(tiny_clip).fit(examples, 1, silent, path)
 
 
 def test_slow_writing_is_done_seldom(tmp_path, monkeypatch):

@@ -14,7 +14,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lowshot.cli import main
-from lowshot.training.processes import Processes
+from lowshot.config import preset_recipe
+from lowshot.errors import InputError
+from lowshot.models import load_backbone
+from lowshot.training import create_learner
+from lowshot.training.processes import Processes, is_first_process
 
 
 @given(total=st.integers(0, 200), count=st.integers(1, 9))
@@ -76,3 +80,25 @@ def test_two_processes_over_gloo_learn_the_same_adapter_from_the_same_batches(ti
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, atol=1e-5, rtol=0)
     assert any(tensor.abs().max() > 1e-3 for name, tensor in expected.items() if "lora_B" in name)
+
+
+@pytest.mark.parametrize(("world", "rank", "first"), [(None, "1", True), ("2", "1", False), ("2", "0", True)])
+def test_the_rank_counts_only_among_several(monkeypatch, world, rank, first):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    if world:
+        monkeypatch.setenv("WORLD_SIZE", world)
+    monkeypatch.setenv("RANK", rank)
+    assert is_first_process() == first
+
+
+def test_a_rank_that_is_no_number_is_named(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "many")
+    with pytest.raises(InputError, match="environment variable WORLD_SIZE is 'many'; expected a whole number"):
+        is_first_process()
+
+
+def test_a_learner_joins_nobody_before_it_trains(tiny_clip, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")  # there is no other: joining would wait for ever
+    recipe = preset_recipe("paper", "lora").replace(model=str(tiny_clip))
+    learner = create_learner(load_backbone(str(tiny_clip)), ("a", "b"), recipe)
+    assert learner.logits(torch.zeros(1, 3, 16, 16)).shape == (1, 2)

@@ -54,6 +54,8 @@ def pick_device(device: str) -> torch.device:
         raise InputError(f"device is {device!r}; expected auto, cpu, cuda or cuda:N") from None
     if picked.type not in ("cpu", "cuda"):
         raise InputError(f"device is {device!r}; expected auto, cpu, cuda or cuda:N")
+    if picked.index is not None and "LOCAL_RANK" in os.environ and picked.index != int(os.environ["LOCAL_RANK"]):
+        raise InputError(f"device is {device!r}, but each of several processes needs its own; expected cuda or auto")
     if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
         raise InputError(
             f"device is {device!r}, but this machine has {torch.cuda.device_count()} CUDA device(s); try cpu"

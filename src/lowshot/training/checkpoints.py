@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InputError
 from ..files import write_bytes
@@ -49,15 +49,10 @@ class CheckpointFile:
             OutputError: It cannot be written.
         """
         started = time.monotonic()
-        numbers, tensors = _taken_apart(state.optimizer.state_dict()["state"])
-        tensors.update({f"parameter.{i}": p.detach() for i, p in enumerate(state.parameters)})
-        tensors["losses"] = torch.tensor(state.losses, dtype=torch.float64)
+        numbers, tensors = _taken_apart(state)
         facts = {"belongs_to": self._belongs_to, "optimizer": numbers, **state.facts()}
-        content = save(
-            {name: tensor.cpu().contiguous() for name, tensor in tensors.items()},
-            metadata={"format": _FORMAT, "facts": json.dumps(facts)},
-        )
-        write_bytes(self.path, content)
+        copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+        write_bytes(self.path, save(copies, metadata={"format": _FORMAT, "facts": json.dumps(facts)}))
         took = time.monotonic() - started
         self._next = time.monotonic() + max(self._seconds, took / _SHARE_OF_TIME)
 
@@ -67,6 +62,8 @@ class CheckpointFile:
         Raises:
             InputError: The file is damaged, or belongs to another run; the message says in what they differ.
         """
+        if self.path.is_dir():
+            raise InputError(f"training state {self.path} is a folder; expected a file, or none yet")
         if not self.path.exists():
             return
         try:
@@ -74,16 +71,15 @@ class CheckpointFile:
                 metadata = file.metadata() or {}
                 facts = json.loads(metadata["facts"]) if metadata.get("format") == _FORMAT else None
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            if facts is not None:
+                self._refuse_another_run(facts["belongs_to"])
+                _put_together(state, facts, tensors)
+        except InputError:
+            raise
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
             raise InputError(f"training state {self.path} is damaged: {error}; remove it to begin anew") from None
         if facts is None:
             raise InputError(f"training state {self.path} is of another lowshot; remove it to begin anew")
-        self._refuse_another_run(facts["belongs_to"])
-        _fill(state.parameters, tensors)
-        groups = state.optimizer.state_dict()["param_groups"]
-        put_together = _put_together(facts["optimizer"], tensors)
-        state.optimizer.load_state_dict({"state": put_together, "param_groups": groups})
-        state.go_on_from(facts, tensors["losses"].tolist())
 
     def _refuse_another_run(self, found: Mapping[str, Any]) -> None:
         for name in sorted(found.keys() | self._belongs_to.keys()):
@@ -95,29 +91,29 @@ class CheckpointFile:
                 )
 
 
-def _taken_apart(state: Mapping[int, Mapping[str, Any]]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """An optimiser's state as what JSON can hold and what safetensors can, both by ``optimizer.INDEX.FIELD``."""
+def _taken_apart(state: TrainingState) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A state as what JSON can hold and what safetensors can; the optimiser's by ``optimizer.INDEX.FIELD`` in both."""
     numbers: dict[str, Any] = {}
-    tensors: dict[str, Tensor] = {}
-    for index, fields in state.items():
-        for field, value in fields.items():
+    tensors = {"losses": torch.tensor(state.losses, dtype=torch.float64)}
+    for index, (parameter, good) in enumerate(zip(state.parameters, state.good, strict=True)):
+        tensors |= {f"parameter.{index}": parameter, f"good.{index}": good}
+        for field, value in state.optimizer.state.get(parameter, {}).items():
             (tensors if isinstance(value, Tensor) else numbers)[f"optimizer.{index}.{field}"] = value
     return numbers, tensors
 
 
-def _put_together(numbers: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Any]]:
-    state: dict[int, dict[str, Any]] = {}
-    for name, value in (*numbers.items(), *tensors.items()):
+@torch.no_grad()
+def _put_together(state: TrainingState, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    for index, (parameter, good) in enumerate(zip(state.parameters, state.good, strict=True)):
+        parameter.copy_(tensors[f"parameter.{index}"])
+        good.copy_(tensors[f"good.{index}"])
+    for name, value in (*facts["optimizer"].items(), *tensors.items()):
         if name.startswith("optimizer."):
             _, index, field = name.split(".", 2)
-            state.setdefault(int(index), {})[field] = value
-    return state
-
-
-@torch.no_grad()
-def _fill(parameters: Sequence[nn.Parameter], tensors: Mapping[str, Tensor]) -> None:
-    for index, parameter in enumerate(parameters):
-        parameter.copy_(tensors[f"parameter.{index}"])
+            parameter = state.parameters[int(index)]
+            here = value.to(parameter.device) if isinstance(value, Tensor) else value
+            state.optimizer.state[parameter][field] = here
+    state.go_on_from(facts, tensors["losses"].tolist())
 
 
 def _short(value: object) -> str:

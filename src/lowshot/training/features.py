@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..config import Recipe
 from ..data.task import Examples
+from ..errors import InputError
 from ..models import Backbone, set_precision
 from ..progress import Track
 from .learner import TrainingOutcome
@@ -36,9 +37,16 @@ class ZeroShot:
         examples: Examples,  # noqa: ARG002
         shots: int,  # noqa: ARG002
         track: Track,  # noqa: ARG002
-        checkpoint: Path | None = None,  # noqa: ARG002
+        checkpoint: Path | None = None,
+        contents: Sequence[str] = (),  # noqa: ARG002
     ) -> TrainingOutcome:
-        """Nothing to learn."""
+        """Nothing to learn.
+
+        Raises:
+            InputError: There is a state of training, which is not of this.
+        """
+        if checkpoint is not None and checkpoint.exists():
+            raise InputError(f"training state {checkpoint} is of another run: zero-shot trains nothing; remove it")
         return TrainingOutcome()
 
     def judging(self) -> contextlib.AbstractContextManager[None]:

@@ -17,6 +17,8 @@ from .step import ExactStep
 FIRST_LOSS_SCALE = 2.0**16
 """In float16 gradients below 6e-8 are zero, so the loss is multiplied by this before it is propagated back (arXiv
 1710.03740, section 3.2). A power of two: dividing by it afterwards rounds nothing."""
+STEPS_TO_DOUBLE = 2000
+"""Steps after which a scale that was halved is doubled again."""
 
 
 @dataclasses.dataclass
@@ -36,19 +38,33 @@ class StepGradients:
     labels: Tensor
 
     def __call__(self, number: int, rows: Sequence[int]) -> float:
+        state = self.state
+        may_grow = self._is_float16 and state.loss_scale < FIRST_LOSS_SCALE
+        if may_grow and number - state.scaled_at >= STEPS_TO_DOUBLE:
+            state.loss_scale, state.scaled_at = 2 * state.loss_scale, number
+        while True:
+            loss = self._in_memory(number, rows)
+            if not math.isfinite(loss) or self._are_in_range():
+                return loss
+            if state.loss_scale <= 1:
+                return math.nan
+            state.loss_scale, state.scaled_at = state.loss_scale / 2, number
+
+    @property
+    def _is_float16(self) -> bool:
+        return self.exact.backbone.dtype == torch.float16
+
+    def _in_memory(self, number: int, rows: Sequence[int]) -> float:
+        """The loss and the gradients, with as much at once as there is memory for."""
         while True:
             try:
-                loss = self._once(number, rows)
+                return self._once(number, rows)
             except torch.OutOfMemoryError:
                 smaller = self.state.passes.halved()
                 if smaller is None or self.exact.processes.count > 1:  # the others would wait for what never comes
                     raise
-                self.state.passes = smaller
-                torch.cuda.empty_cache()
-                continue
-            if not math.isfinite(loss) or self._are_in_range():
-                return loss
-            self.state.loss_scale /= 2
+            self.state.passes = smaller  # outside: what is caught holds on to the whole graph
+            torch.cuda.empty_cache()
 
     def _once(self, number: int, rows: Sequence[int]) -> float:
         for parameter in self.state.parameters:
@@ -59,9 +75,9 @@ class StepGradients:
         return loss
 
     def _are_in_range(self) -> bool:
-        """Take the scale out of the gradients again; False where one of them was too large for it."""
-        if self.state.loss_scale == 1:
+        """Take the scale out of the gradients again; False where one of them was too large for float16."""
+        if self.state.loss_scale == 1 and not self._is_float16:
             return True
         gradients = [p.grad for p in self.state.parameters if p.grad is not None]
         torch._foreach_div_(gradients, self.state.loss_scale)
-        return all(bool(gradient.isfinite().all()) for gradient in gradients)
+        return bool(torch.stack(torch._foreach_norm(gradients)).isfinite().all())

@@ -40,6 +40,8 @@ class TrainingOutcome:
     """Where this process went on with the run."""
     stopped: str = ""
     """Why training ended before its last step; then the weights are the last good ones."""
+    unwritten: str = ""
+    """Why the state of training could not be written, if it could not."""
 
 
 class Learner(Protocol):
@@ -56,7 +58,14 @@ class Learner(Protocol):
     def frozen_images(self) -> bool:
         """Whether the vision tower is as it was loaded, in the recipe's precision: its embeddings can be shared."""
 
-    def fit(self, examples: Examples, shots: int, track: Track, checkpoint: Path | None = None) -> TrainingOutcome:
+    def fit(
+        self,
+        examples: Examples,
+        shots: int,
+        track: Track,
+        checkpoint: Path | None = None,
+        contents: Sequence[str] = (),
+    ) -> TrainingOutcome:
         """Learn from labelled images. Where the loss stops being a number, the outcome says so.
 
         Args:
@@ -64,6 +73,7 @@ class Learner(Protocol):
             shots: Images per class.
             track: Shows progress.
             checkpoint: File for the state of training; where it exists, training goes on from it.
+            contents: Hashes of what the images show: a state that was left by a run on others is refused.
 
         Raises:
             InputError: The checkpoint is of another run.

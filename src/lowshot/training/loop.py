@@ -8,15 +8,11 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
-import torch
-
 from ..config import TrainingConfig
+from ..errors import OutputError
 from ..progress import Track
 from .checkpoints import CheckpointFile
-from .state import LastGood, TrainingState
-
-_DRAWS = 3  # keeps the stream of a step's draws apart from those of crops and of the order
+from .state import TrainingState
 
 
 @dataclasses.dataclass
@@ -39,13 +35,15 @@ class TrainingLoop:
     gradients: Callable[[int, Sequence[int]], float]
     is_sound: Callable[[], bool]
     checkpoint: CheckpointFile | None = None
+    unwritten: str = ""
+    """Why a checkpoint could not be written, if one could not."""
+    _updating: bool = dataclasses.field(default=False, init=False)
 
     def run(self, order: Iterable[Sequence[int]], track: Track, what: str) -> str:
         """Take the steps that are left.
 
-        The state is written at the end too, and when the loop is interrupted, unless that happens in the middle of an
-        update. Where a loss is no number, the last values that gave one are put back; the run would end there again,
-        so its checkpoint is removed.
+        The state is written at the end too, and when anything interrupts the loop, unless that happens in the middle
+        of an update. Where a loss is no number, the last values that gave one are put back.
 
         Args:
             order: The batches of the whole run, from its first step.
@@ -55,53 +53,52 @@ class TrainingLoop:
         Returns:
             Why it stopped early, or nothing.
         """
-        state, good, updating = self.state, LastGood(self.state.parameters), False
-        began, before = time.perf_counter(), state.seconds
-        left = itertools.islice(order, state.step, None)
+        left = itertools.islice(order, self.state.step, None)
         try:
-            for rows in track(left, what=what, total=self.steps - state.step):
-                loss = self._draw(rows)
-                if not math.isfinite(loss):
-                    return self._diverged(good, f"step {state.step + 1} of {self.steps}")
-                good.keep()
-                updating = True
-                self._update()
-                state.losses.append(loss)
-                state.seconds = before + time.perf_counter() - began
-                updating = False
-                if self.checkpoint is not None and self.checkpoint.is_due():
-                    self.checkpoint.write(state)
-        except KeyboardInterrupt:
-            if not updating:
+            for rows in track(left, what=what, total=self.steps - self.state.step):
+                number = self.state.step + 1
+                if not self._take(rows):
+                    return self._diverged(f"step {number} of {self.steps}")
+            self._keep()
+            if self.is_sound():
+                return ""
+            self.state.bring_back()
+            return self._diverged("the last step")
+        except BaseException:
+            if not self._updating:
                 self._keep()
             raise
-        if not self.is_sound():
-            return self._diverged(good, "the last step")
-        self._keep()
-        return ""
 
-    def _draw(self, rows: Sequence[int]) -> float:
-        """A step's loss and gradients; what it draws from torch's own generator depends on seed and step alone."""
-        number = self.state.step
-        key = np.random.SeedSequence([self.config.seed, number, _DRAWS]).generate_state(1, np.uint64)
-        torch.manual_seed(int(key[0]))
-        return self.gradients(number, rows)
-
-    def _update(self) -> None:
-        rate = learning_rate(self.state.step, self.steps, self.config)
-        for group in self.state.optimizer.param_groups:
+    def _take(self, rows: Sequence[int]) -> bool:
+        """One step; False where its loss is no number."""
+        state, started = self.state, time.perf_counter()
+        loss = self.gradients(state.step, rows)
+        if not math.isfinite(loss):
+            state.bring_back()
+            return False
+        state.keep()
+        self._updating = True
+        rate = learning_rate(state.step, self.steps, self.config)
+        for group in state.optimizer.param_groups:
             group["lr"] = rate
-        self.state.optimizer.step()
+        state.optimizer.step()
+        state.losses.append(loss)
+        state.seconds += time.perf_counter() - started
+        self._updating = False
+        if self.checkpoint is not None and self.checkpoint.is_due():
+            self._keep()
+        return True
 
     def _keep(self) -> None:
-        if self.checkpoint is not None:
+        """Write the state; where that fails training goes on, since what it learns may still be saved elsewhere."""
+        if self.checkpoint is None:
+            return
+        try:
             self.checkpoint.write(self.state)
+        except OutputError as error:
+            self.unwritten = f"the state of training was not written: {error}"
 
-    def _diverged(self, good: LastGood, where: str) -> str:
-        good.bring_back()
-        self.state.losses = self.state.losses[:-1]  # the update after the last good loss is undone
-        if self.checkpoint is not None:
-            self.checkpoint.path.unlink(missing_ok=True)
+    def _diverged(self, where: str) -> str:
         return f"training diverged at {where}; try a lower learning rate than {self.config.learning_rate:g}"
 
 

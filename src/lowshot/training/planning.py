@@ -74,6 +74,8 @@ def plan(recipe: Recipe, *, classes: int, shots: int) -> Plan:
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
     work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     started = time.perf_counter()
     work()
     if device.type == "cuda":

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, distributed, nn
 
+from ..errors import InputError
+
 
 @dataclasses.dataclass(frozen=True)
 class Processes:
@@ -46,6 +48,23 @@ class Processes:
             for tensor in tensors:
                 distributed.all_reduce(tensor)
 
+    def refuse_different_steps(self, step: int, device: torch.device) -> None:
+        """See to it that all go on from the same step, and that all have read before the first writes.
+
+        Raises:
+            InputError: They do not.
+        """
+        if self.count == 1:
+            return
+        steps = torch.zeros(self.count, dtype=torch.int64, device=device)
+        steps[self.index] = step
+        self.add_up(steps)
+        if len(set(steps.tolist())) > 1:
+            raise InputError(
+                f"processes found the training state at steps {steps.tolist()}; expected one state that all can read: "
+                "put the output on a disk that all machines share, or remove the state to begin anew"
+            )
+
     def add_up_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Replace each gradient by its sum over all processes; a parameter has none only if it has none anywhere."""
         if self.count == 1:
@@ -61,12 +80,19 @@ class Processes:
 
 def launched_together() -> bool:
     """Whether this process is one of several, by what launchers write into the environment."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return _number("WORLD_SIZE", 1) > 1
 
 
 def is_first_process() -> bool:
     """Whether this process is the one that shows progress and writes."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return not launched_together() or _number("RANK", 0) == 0
+
+
+def _number(variable: str, default: int) -> int:
+    text = os.environ.get(variable, str(default))
+    if not text.strip().isdigit():
+        raise InputError(f"environment variable {variable} is {text!r}; expected a whole number")
+    return int(text)
 
 
 def join_processes(device: torch.device) -> Processes:
@@ -75,6 +101,8 @@ def join_processes(device: torch.device) -> Processes:
         return Processes()
     from accelerate import PartialState
 
+    ours = not distributed.is_initialized()
     state = PartialState(cpu=device.type == "cpu")
-    atexit.register(state.destroy_process_group)
+    if ours:
+        atexit.register(state.destroy_process_group)
     return Processes(state.process_index, state.num_processes)

@@ -23,16 +23,25 @@ class TrainingState:
         optimizer: Theirs.
         passes: How a batch is cut up. It decides the rounding, so a run that goes on keeps it.
         loss_scale: What the loss is multiplied by before it is propagated back; 1 but for float16.
+        cut_by: The settings that ``passes`` follow from.
     """
 
     parameters: Sequence[nn.Parameter]
     optimizer: torch.optim.Optimizer
     passes: Passes
     loss_scale: float = 1.0
+    cut_by: Sequence[Any] = ()
     losses: list[float] = dataclasses.field(default_factory=list)
     """Of the steps done so far."""
+    scaled_at: int = 0
+    """The step before which the scale was last changed."""
     seconds: float = 0.0
-    """Spent on the steps before this process went on with them."""
+    """Spent on the steps so far."""
+
+    def __post_init__(self) -> None:
+        self._values = [parameter.detach() for parameter in self.parameters]
+        self.good = [value.clone() for value in self._values]
+        """The trained values as they were when the loss was last a number."""
 
     @property
     def step(self) -> int:
@@ -45,31 +54,23 @@ class TrainingState:
         last = self.losses[-max(1, len(self.losses) // 10) :]
         return sum(last) / len(last) if last else None
 
-    def facts(self) -> dict[str, Any]:
-        """What of it JSON can hold."""
-        return {"passes": dataclasses.asdict(self.passes), "loss_scale": self.loss_scale, "seconds": self.seconds}
-
-    def go_on_from(self, facts: Mapping[str, Any], losses: list[float]) -> None:
-        """Take over what ``facts`` gave, and the losses."""
-        self.passes, self.loss_scale = Passes(**facts["passes"]), facts["loss_scale"]
-        self.seconds, self.losses = facts["seconds"], losses
-
-
-class LastGood:
-    """A copy of the trained values as they were when the loss was last a number.
-
-    Args:
-        parameters: What is trained.
-    """
-
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self._values = [p.detach() for p in parameters]
-        self._copies = [value.clone() for value in self._values]
-
     def keep(self) -> None:
-        """These values are good."""
-        torch._foreach_copy_(self._copies, self._values)
+        """The values there are now gave a loss that is a number."""
+        torch._foreach_copy_(self.good, self._values)
 
     def bring_back(self) -> None:
-        """Put the last good values in the place of those that came after."""
-        torch._foreach_copy_(self._values, self._copies)
+        """Put the last good values in the place of those there are; the update that came between is undone."""
+        torch._foreach_copy_(self._values, self.good)
+        self.losses = self.losses[:-1]
+
+    def facts(self) -> dict[str, Any]:
+        """What of it JSON can hold."""
+        named = {name: getattr(self, name) for name in ("loss_scale", "scaled_at", "seconds")}
+        return {**named, "passes": dataclasses.asdict(self.passes), "cut_by": list(self.cut_by)}
+
+    def go_on_from(self, facts: Mapping[str, Any], losses: list[float]) -> None:
+        """Take over what ``facts`` gave, and the losses; the cuts only if they were asked for in the same words."""
+        if facts["cut_by"] == list(self.cut_by):
+            self.passes = Passes(**facts["passes"])
+        self.loss_scale, self.scaled_at = float(facts["loss_scale"]), int(facts["scaled_at"])
+        self.seconds, self.losses = float(facts["seconds"]), losses

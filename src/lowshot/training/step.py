@@ -9,22 +9,27 @@ by prompt chunk, each computed a second time. Sums of gradients do not depend on
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ..adapters import MaskKeys
 from ..models import Backbone, Partway
+from ..randomness import seeded
 from .processes import Processes
 from .prompts import ClassPrompts
+
+_DRAWS = 3  # keeps this stream of a seed apart from those of crops and of the order
 
 
 @dataclasses.dataclass(frozen=True)
 class Passes:
-    """How much goes through a tower at once. It decides time and memory, never the result."""
+    """How much goes through a tower at once. It decides time and memory, and of the result no more than rounding."""
 
     images: int
     """Images in one forward and backward pass."""
@@ -87,7 +92,7 @@ class ExactStep:
             The loss.
         """
         if not self.text_is_trained:
-            return self._through_images(number, rows, labels, images_of, self._frozen(number))
+            return self._through_images(number, rows, labels, images_of, self._frozen(number)).item()
         own = self.processes.share(len(self._prompts))
         whole = len(own) <= self.passes.prompts
         with torch.set_grad_enabled(whole):
@@ -100,7 +105,7 @@ class ExactStep:
             with self.keys.of(number, self._samples(chunk)):
                 again = part if whole else self._encode(number, chunk)
                 again.backward(gradient[chunk.start : chunk.stop])  # type: ignore[no-untyped-call]
-        return loss
+        return loss.item()  # asked for last: a device has work until then
 
     def _frozen(self, number: int) -> Tensor:
         with torch.no_grad():
@@ -127,19 +132,19 @@ class ExactStep:
         labels: Tensor,
         images_of: Callable[[Sequence[int]], Tensor | Partway],
         classes: Tensor,
-    ) -> float:
+    ) -> Tensor:
         own = self.processes.share(len(rows))
-        total = torch.zeros((), dtype=torch.float64, device=classes.device)  # asking for its value would wait each time
+        total = torch.zeros((), dtype=torch.float64, device=classes.device)
         for start in range(own.start, own.stop, self.passes.images):
             part = rows[start : min(start + self.passes.images, own.stop)]
-            with self.keys.of(number, [2 * row for row in part]):
+            with self._drawing(number, [2 * row for row in part]):
                 scores = self.backbone.logits(self._encode_images(images_of(part)), classes)
                 chosen = labels[start : start + len(part)]
                 loss = functional.cross_entropy(scores, chosen, reduction="sum") / len(rows)
                 (loss * self.loss_scale).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         self.processes.add_up(total)
-        return total.item()
+        return total
 
     def _encode_images(self, images: Tensor | Partway) -> Tensor:
         if isinstance(images, Partway):
@@ -151,8 +156,18 @@ class ExactStep:
             yield range(start, min(start + self.passes.prompts, prompts.stop))
 
     def _encode(self, number: int, chunk: range) -> Tensor:
-        with self.keys.of(number, self._samples(chunk)):
+        with self._drawing(number, self._samples(chunk)):
             return self.backbone.finish(self._prompts.of(chunk))
+
+    @contextlib.contextmanager
+    def _drawing(self, number: int, samples: Sequence[int]) -> Iterator[None]:
+        """What is drawn in a pass depends on the seed, the step and the samples: a pass taken again draws the same.
+
+        The masks of our own dropout do not even depend on the cut. Some of PEFT's tuners draw from torch's generator.
+        """
+        draws = np.random.SeedSequence([self.keys.seed, number, samples[0], _DRAWS])
+        with seeded(int(draws.generate_state(1, np.uint64)[0])), self.keys.of(number, samples):
+            yield
 
     @staticmethod
     def _samples(classes: range) -> list[int]:

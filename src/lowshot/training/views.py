@@ -74,10 +74,10 @@ class Views:
 
     @torch.no_grad()
     def _begin(self, views: Sequence[View]) -> list[Partway]:
-        if not views:
-            return []
-        begun = self._backbone.advance(self._backbone.embed_images(self._crops_of(views)), self._stage)
-        return [begun.rows(index, index + 1) for index in range(len(begun))]
+        """Each by itself: in a batch its last bits would depend on the others, and so on where a run was taken up."""
+        return [
+            self._backbone.advance(self._backbone.embed_images(self._crops_of([view])), self._stage) for view in views
+        ]
 
     def _keep(self, view: View, image: Partway) -> None:
         left = (self._capacity - self.kept_bytes) // image.nbytes

@@ -31,7 +31,7 @@ from .memory import memory_use
 from .optimizers import create_optimizer
 from .passes import Needs, choose_passes, measure_needs
 from .placing import adapt
-from .processes import join_processes
+from .processes import Processes, join_processes
 from .state import TrainingState
 from .step import ExactStep, Passes
 from .views import Views, views_bytes
@@ -54,7 +54,7 @@ class WeightsLearner:
         self._tokens = backbone.tokenize(prompts)
         self._text_is_trained = recipe.method.encoder != "vision"
         self._keys = key_dropout(backbone.model, recipe.training.seed)
-        self._processes = join_processes(backbone.device)
+        self._processes = Processes()
         self._classes: Tensor | None = None
 
     @property
@@ -67,14 +67,22 @@ class WeightsLearner:
         """Numbers that training changes."""
         return sum(p.numel() for p in self.parameters)
 
-    def fit(self, examples: Examples, shots: int, track: Track, checkpoint: Path | None = None) -> TrainingOutcome:
+    def fit(
+        self,
+        examples: Examples,
+        shots: int,
+        track: Track,
+        checkpoint: Path | None = None,
+        contents: Sequence[str] = (),
+    ) -> TrainingOutcome:
         """Train for the recipe's number of steps, or for those that are left of a run that a checkpoint is of.
 
         Raises:
             InputError: The checkpoint is of another run.
         """
         device, what = self.backbone.device, f"training {self.recipe.method.method}"
-        loop = self._loop(examples, shots, checkpoint)
+        with _memory_named():
+            loop = self._loop(examples, shots, checkpoint, contents)
         state, begun = loop.state, loop.state.step
         with (
             _memory_named(),
@@ -93,18 +101,24 @@ class WeightsLearner:
             final_loss=state.final_loss,
             begun_at_step=begun,
             stopped=stopped,
+            unwritten=loop.unwritten,
         )
 
-    def _loop(self, examples: Examples, shots: int, checkpoint: Path | None) -> TrainingLoop:
+    def _loop(self, examples: Examples, shots: int, checkpoint: Path | None, contents: Sequence[str]) -> TrainingLoop:
         """A fresh run, or the one that the checkpoint is of, as far as it came."""
         config, steps, device = self.recipe.training, self.recipe.steps(shots), self.backbone.device
+        self._processes = join_processes(device)
         passes = self.cuts(min(self._batch_size, len(examples)), len(examples))[1]
         scale = FIRST_LOSS_SCALE if self.backbone.dtype == torch.float16 else 1.0
-        state = TrainingState(self.parameters, create_optimizer(self.parameters, config, device), passes, scale)
+        engine = self.recipe.engine
+        cut_by = (engine.images_per_pass, engine.prompts_per_pass, engine.memory_budget)
+        optimizer = create_optimizer(self.parameters, config, device)
+        state = TrainingState(self.parameters, optimizer, passes, scale, cut_by)
         file = None
         if checkpoint is not None:
-            file = CheckpointFile(checkpoint, self._run_facts(examples, steps), self.recipe.engine.checkpoint_seconds)
+            file = CheckpointFile(checkpoint, self._run_facts(examples, contents, steps), engine.checkpoint_seconds)
             file.read_into(state)
+            self._processes.refuse_different_steps(state.step, device)
         labels = torch.from_numpy(examples.labels).to(device)
         gradients = StepGradients(state, self.exact_step(passes), self._images_of(examples), labels)
         return TrainingLoop(state, config, steps, gradients, self._is_sound, file if self._processes.is_first else None)
@@ -119,7 +133,7 @@ class WeightsLearner:
         Raises:
             InputError: The recipe's memory budget is too small.
         """
-        engine, prompts = self.recipe.engine, len(self._tokens["input_ids"])
+        engine, views, prompts = self.recipe.engine, self.recipe.training.views, len(self._tokens["input_ids"])
         with seeded(self.recipe.training.seed):
             needs = measure_needs(
                 self.backbone,
@@ -128,7 +142,7 @@ class WeightsLearner:
                 self.trainable_parameters,
                 text_is_trained=self._text_is_trained,
                 checkpointing=engine.gradient_checkpointing,
-                views_bytes=views_bytes(self.backbone, images, self.recipe.training.views or 0),
+                views_bytes=views_bytes(self.backbone, images, views) if views else 0,
             )
         share = self._processes.largest_share
         return needs, choose_passes(needs, engine, share(batch_size), share(prompts))
@@ -166,7 +180,7 @@ class WeightsLearner:
             return Views(self.backbone, crops_of, config.views, config.seed)
         return lambda step, rows: crops_of([(row, step) for row in rows])  # each step is a view of its own
 
-    def _run_facts(self, examples: Examples, steps: int) -> dict[str, Any]:
+    def _run_facts(self, examples: Examples, contents: Sequence[str], steps: int) -> dict[str, Any]:
         """All that decides what a run computes, by name."""
         settings = {name: value for name, value in self.recipe.settings().items() if name not in _DECIDES_NOTHING}
         identity = self.backbone.identity
@@ -174,10 +188,14 @@ class WeightsLearner:
             **settings,
             "steps": steps,
             "processes": self._processes.count,
+            "device_type": self.backbone.device.type,
             "weights": identity.weights_sha256,
             "model_settings": identity.settings_sha256,
             "frozen_factors": _digest(map(_bytes, self.backbone.model.buffers())),
-            "images": _digest(f"{i} {x}".encode() for i, x in zip(examples.identities, examples.labels, strict=True)),
+            "images": _digest(
+                f"{name} {label}".encode() for name, label in zip(examples.identities, examples.labels, strict=True)
+            ),
+            "image_contents": _digest(content.encode() for content in contents),
             "prompts": _digest(prompt.encode() for prompt in self._prompts),
         }
 
@@ -191,7 +209,10 @@ class WeightsLearner:
         return bool(scores.isfinite().all())
 
     def _encode_classes(self) -> Tensor:
-        return self.backbone.encode_prompts(self._tokens)
+        """All classes' unit embeddings ``(C, D)``, some at a time: all at once may be more than training ever needs."""
+        starts = range(0, len(self._prompts), _PROMPTS_AT_ONCE)
+        chunks = [{name: ids[i : i + _PROMPTS_AT_ONCE] for name, ids in self._tokens.items()} for i in starts]
+        return torch.cat([self.backbone.encode_prompts(chunk) for chunk in chunks])
 
     @property
     def frozen_images(self) -> bool:
@@ -229,6 +250,7 @@ class WeightsLearner:
         self._classes = None
 
 
+_PROMPTS_AT_ONCE = 64
 _DECIDES_NOTHING = {"model", "device", "shots", "template", "root", "on_bad_image"} | {
     name for name, section in SETTINGS.items() if section == "engine"
 }
