@@ -33,7 +33,7 @@ def main(arguments: Output) -> dict[str, Any]:
         task = builtin_task(name)
         done = [record for _, record, _ in demo.run(task, demo.cells(methods, (SHOTS,), SEEDS))]
         records += done
-        means = [statistics.mean(r.metrics["accuracy"] for r in done if r.method == method) for method in methods]
+        means = [statistics.mean(r.metrics["acc1"] for r in done if r.method == method) for method in methods]
         classes = len(task.class_names)
         figures = " | ".join(f"{100 * figure:.1f}" for figure in (1 / classes, *means))
         say(f"| `{name}` | {classes} | {figures} |")

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from sklearn.base import clone
 
-from lowshot import FewShotClassifier
+from lowshot import FewShotClassifier, Recipe
 from lowshot.classifier import saved_adapter
 from lowshot.errors import AdapterError, DataError, InputError, NotFittedError, OutputError, RunError, UnknownNameError
 from lowshot.methods import method_spec
@@ -78,7 +78,7 @@ def test_a_folder_with_shots_is_judged_on_what_was_not_drawn(quick, folder):
     assert len(classifier.record_.draw) == 6
     metrics = classifier.evaluate(folder)
     assert (metrics["images"], metrics["split"]) == (12, "unseen")
-    assert classifier.score(folder) == metrics["accuracy"] == classifier.record_.metrics["accuracy"]
+    assert classifier.score(folder) == metrics["acc1"] == classifier.record_.metrics["acc1"]
 
 
 def test_a_folder_learnt_whole_cannot_judge(quick, folder):
@@ -365,6 +365,7 @@ def damaged(saved, tmp_path, **changes):
         {"draw": [[1]]},
         {"learnt": "x"},
         {"metrics": "x"},
+        {"calibration": "x"},
     ],
     ids=str,
 )
@@ -458,3 +459,33 @@ def test_training_and_prediction_use_the_threads_asked_for_and_give_them_back(qu
     classifier.predict(pictures()[0])
     assert set(seen) == {3}
     assert torch.get_num_threads() == before
+
+
+def test_a_draw_as_in_other_code_is_in_the_record(quick, folder):
+    ours, theirs = (FewShotClassifier(**quick, shots=2, draw=rule).fit(folder).record_ for rule in ("lowshot", "coop"))
+    assert (theirs.recipe["data"]["draw"], len(theirs.draw)) == ("coop", 6)
+    assert theirs.draw != ours.draw
+
+
+def test_the_images_of_a_saved_adapter_make_it_again(quick, folder, tmp_path):
+    first = FewShotClassifier(**quick, shots=2, draw="coop").fit(folder)
+    first.save_pretrained(tmp_path / "adapter")
+    again = FewShotClassifier(**quick, draw=tmp_path / "adapter").fit(folder)
+    assert (again.record_.draw, again.record_.shots) == (first.record_.draw, 2)
+    images = pictures(6, seed=5)[0]
+    assert np.array_equal(again.predict_proba(images), first.predict_proba(images))
+
+
+def test_a_record_of_listed_images_names_them_by_hash_and_says_where_to_find_them(quick, folder, tmp_path):
+    FewShotClassifier(**quick, shots=1).fit(folder).save_pretrained(tmp_path / "adapter")
+    record = FewShotClassifier(**quick, draw=str(tmp_path / "adapter")).fit(folder).record_
+    assert record.recipe["data"]["draw"].startswith("sha256:")
+    assert str(tmp_path / "adapter") not in json.dumps(dict(record.recipe))
+    with pytest.raises(DataError, match=r"is known by its hash alone; give the folder of the adapter"):
+        FewShotClassifier.from_recipe(Recipe.from_dict(record.recipe)).fit(folder)
+
+
+def test_images_that_are_drawn_several_times_cannot_be_held_out(quick, folder):
+    classifier = FewShotClassifier(**quick, shots=7, draw="coop", calibration_folds=2)
+    with pytest.raises(DataError, match="the draw has some of them several times"):
+        classifier.fit(folder)

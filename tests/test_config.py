@@ -10,6 +10,7 @@ from lowshot.config import (
     EngineConfig,
     MethodConfig,
     Recipe,
+    changes_of,
     default_preset,
     parse_bytes,
     preset_recipe,
@@ -37,7 +38,7 @@ def test_defaults_are_clip_lora_to_the_letter():
     assert (recipe.training.weight_decay, recipe.training.batch_size) == (1e-2, 32)
     assert (recipe.training.crop_minimum, recipe.training.flip) == (0.08, True)
     assert recipe.steps(16) == 500 * 16
-    assert recipe.data.template == "a photo of a {}."
+    assert recipe.data.template == ("a photo of a {}.",)
 
 
 @pytest.mark.parametrize("preset", ["paper", "builtin"])
@@ -55,6 +56,17 @@ def test_every_preset_names_methods_and_is_valid():
 def test_a_preset_for_other_methods_is_refused():
     with pytest.raises(InputError, match="preset lora-xs-official is for lora-xs; expected another for method lora"):
         preset_recipe("lora-xs-official", "lora")
+
+
+def test_a_preset_tells_what_it_changes():
+    fast = preset_recipe("fast", "lora")
+    assert changes_of("fast", fast) == {"steps_per_shot": (50, 500), "learning_rate": (2e-3, 2e-4)}
+    assert changes_of("paper", preset_recipe("paper", "lora-xs")) == {}
+
+
+def test_what_a_flag_sets_back_is_no_change():
+    recipe = preset_recipe("fast", "lora").replace(steps_per_shot=500, learning_rate=1e-3, rank=4)
+    assert changes_of("fast", recipe) == {"learning_rate": (1e-3, 2e-4)}
 
 
 def test_the_two_conventions_of_lora_xs_are_presets():
@@ -132,6 +144,10 @@ def test_setting_names_are_unique_over_sections():
         ("steps_per_shot", 0, "at least one step"),
         ("template", "a photo", "exactly one {}"),
         ("on_bad_image", "ignore", "expected error or skip"),
+        ("protocol", "any-shot", "protocol is 'any-shot'; expected few-shot, base-to-new, cross-dataset"),
+        ("targets", ("letters", ""), "expected names or paths of data sets"),
+        ("targets", ("letters", "letters"), "expected each of them once"),
+        ("targets", ("letters",), "targets are given, but protocol few-shot has no use for them"),
         ("flip", "no", "flip is 'no'; expected bool"),
     ],
 )

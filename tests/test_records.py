@@ -32,8 +32,14 @@ FIELDS = {
     seconds=st.floats(0, 1e6),
 )
 def test_a_record_survives_json(names, accuracy, seconds):
-    record = RunRecord(**{**FIELDS, "classes": names, "train_seconds": seconds, "metrics": {"accuracy": accuracy}})
+    record = RunRecord(**{**FIELDS, "classes": names, "train_seconds": seconds, "metrics": {"acc1": accuracy}})
     assert RunRecord.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+
+
+def test_the_accuracy_of_an_older_record_is_read_as_acc1():
+    older = {**RunRecord(**FIELDS).to_dict(), "metrics": {"accuracy": 0.75, "images": 8, "split": "test"}}
+    del older["calibration"]
+    assert RunRecord.from_dict(older).metrics == {"acc1": 0.75, "images": 8, "split": "test"}
 
 
 @pytest.mark.parametrize(

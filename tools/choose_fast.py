@@ -1,10 +1,11 @@
 """How much shorter CLIP-LoRA's training can be: candidates for the preset ``fast`` against ``paper``.
 
-    .venv/bin/python tools/choose_fast.py
+    .venv/bin/python tools/choose_fast.py [--method lora-xs]
 
 Every recipe learns the same shots of the same glyph tasks with the same seeds, on the built-in model, and is judged on
 validation splits alone. Prints a table: mean accuracy, its difference from ``paper`` with the standard error over
-the cells, and steps. This is how the preset ``fast`` in ``config.py`` was chosen; docs/concepts/fast.md has the table.
+the cells, and steps; zero-shot tells how much there is to lose. This is how the preset ``fast`` in ``config.py`` was
+chosen; docs/concepts/fast.md has the table.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ CANDIDATES: Mapping[str, Mapping[str, float]] = {
 class Arguments:
     """Which cells."""
 
+    method: str = "lora"
     tasks: tuple[str, ...] = ("greek", "letters", "cyrillic")
     shots: tuple[int, ...] = (1, 4, 16)
     seeds: tuple[int, ...] = (1, 2)
@@ -45,19 +47,23 @@ def main(arguments: Arguments) -> None:
     """Run every candidate in every cell, the dearest last."""
     cells = list(itertools.product(arguments.tasks, arguments.shots, arguments.seeds))
     found: dict[str, list[float]] = {}
-    for name in sorted(arguments.candidates, key=lambda name: CANDIDATES[name].get("steps_per_shot", 500)):
+    for name in ["zero-shot", *sorted(arguments.candidates, key=_steps)]:
+        method = name if name == "zero-shot" else arguments.method
         found[name] = []
         for task, shots, seed in cells:
-            settings = {"preset": "paper", "flip": True, "seed": seed, **CANDIDATES[name]}
-            found[name].append(validation_accuracy(task, shots, "lora", settings))
+            settings = {"preset": "paper", "flip": True, "seed": seed, **CANDIDATES.get(name, {})}
+            found[name].append(validation_accuracy(task, shots, method, settings))
             print(f"{name:<18} {task}/{shots}/{seed}  {found[name][-1]:.4f}", flush=True)
     print("\n| recipe | steps for each shot | accuracy % | against paper |\n|:--|--:|--:|--:|")
     for name, accuracies in found.items():
         apart = [100 * (one - other) for one, other in zip(accuracies, found["paper"], strict=True)]
         error = statistics.stdev(apart) / math.sqrt(len(apart)) if len(apart) > 1 else math.nan
-        steps = CANDIDATES[name].get("steps_per_shot", 500)
         mean = 100 * statistics.mean(accuracies)
-        print(f"| {name} | {steps} | {mean:.1f} | {statistics.mean(apart):+.2f} ± {error:.2f} |")
+        print(f"| {name} | {_steps(name)} | {mean:.1f} | {statistics.mean(apart):+.2f} ± {error:.2f} |")
+
+
+def _steps(name: str) -> int:
+    return 0 if name == "zero-shot" else int(CANDIDATES[name].get("steps_per_shot", 500))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Write docs/reference/settings.md from the code: every setting, its default, every preset.
+"""Write from the code: docs/reference/settings.md, and the tables of docs/how-to/datasets.md.
 
     .venv/bin/python tools/write_reference.py
 
-A test fails when the page and the code differ.
+Tests fail when a page and the code differ.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import itertools
 from pathlib import Path
 
 from lowshot import config
+from lowshot.data.catalogue import CATALOGUE, Download
 from lowshot.methods import ALIASES, METHODS
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
+DATASETS_PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "datasets.md"
 
 
 def field_docs(section: type) -> dict[str, str]:
@@ -69,5 +71,52 @@ def page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def gigabytes(file: Download) -> str:
+    """The size of an archive, or that nobody says it."""
+    size = file.size or file.rounded_size
+    return f"{size / 1e9:.2f} GB" if size else "size not published"
+
+
+def data_sets() -> list[str]:
+    """A table of the data sets: what they are, and what their authors allow."""
+    head = ("name", "what", "classes", "train", "validation", "test", "CoOp's template", "licence")
+    lines = [f"| {' | '.join(head)} |", "|:--|:--|--:|--:|--:|--:|:--|:--|"]
+    for row in CATALOGUE.values():
+        sizes = (f"{size:,}" if size else "-" for size in dataclasses.astuple(row.sizes))
+        licence = f"[{row.licence}]({row.licence_from})" if row.licence_from else row.licence
+        what = f"[{row.title}]({row.homepage})"
+        cells = (f"`{row.name}`", what, f"{row.classes:,}", *sizes, f"`{row.template}`", licence)
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def said_of(file: Download) -> str:
+    """One file: linked if it can be fetched, bold if not."""
+    name = f"[{file.file}]({file.urls[0]})" if file.urls else f"**{file.file}**"
+    return name if file.kind == "file" else f"{name} ({gigabytes(file)})"
+
+
+def files() -> list[str]:
+    """A table of the files of each data set, and of where it lies."""
+    lines = ["| name | files | images below the root, or in |", "|:--|:--|:--|"]
+    for row in CATALOGUE.values():
+        needs = "<br>".join(" or ".join(map(said_of, need)) for need in row.needs)
+        lines.append(f"| `{row.name}` | {needs} | {'<br>'.join(f'`{folder}`' for folder in row.folders)} |")
+    return lines
+
+
+def datasets_page(page: str) -> str:
+    """The page on data sets with what it says of each written anew."""
+    for name, lines in (("data sets", data_sets()), ("files", files())):
+        start, end = f"<!-- {name}: written by make docs -->", f"<!-- end of {name} -->"
+        before, found, rest = page.partition(start)
+        _, ended, after = rest.partition(end)
+        if not (found and ended):
+            raise SystemExit(f"{DATASETS_PAGE} lacks {start} or {end}")
+        page = "\n".join([f"{before}{start}", "", *lines, "", f"{end}{after}"])
+    return page
+
+
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    DATASETS_PAGE.write_text(datasets_page(DATASETS_PAGE.read_text(encoding="utf-8")), encoding="utf-8")

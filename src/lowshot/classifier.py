@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,32 +12,47 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import Recipe, default_preset, parse_bytes, preset_recipe
+from .config import DataConfig, Recipe, default_preset, parse_bytes, preset_recipe
 from .data import (
-    Draw,
     Examples,
     Images,
     ImagesOnDemand,
+    Prompts,
     Task,
-    class_prompts,
     content_hash,
     decoded_once,
     draw_from,
+    learnt_part,
     load_task,
+    long_prompts_named,
+    other_tasks,
+    prompts_for,
+    recorded_prompts,
     task_of_arrays,
 )
 from .errors import AdapterError, DataError, InputError, NotFittedError, RunError
-from .evaluation import accuracy, probabilities
+from .evaluation import (
+    Calibration,
+    calibrate,
+    fold_checkpoints,
+    fold_of_each,
+    judges_of,
+    measures,
+    prediction_sets,
+    probabilities,
+    set_measures,
+    with_others,
+)
 from .files import canonical_json, folder_written_aside, read_json_object
 from .models import Backbone, load_backbone, resolve_precision
 from .progress import Track, silent
-from .records import RunRecord, provenance
+from .records import RECORD_FILE, RunRecord, provenance
 from .report.card import model_card
 from .threads import cpu_threads
 from .training import Learner, TrainingOutcome, create_learner
 
-RECORD_FILE = "lowshot.json"
 CARD_FILE = "README.md"
+_WHERE = ("model", "device", "root", "targets")  # settings that a saved adapter may have otherwise
 
 Data: TypeAlias = str | os.PathLike[str] | Task
 """A built-in task's name, a folder of images, or a task."""
@@ -97,7 +113,8 @@ class FewShotClassifier:
         Args:
             source: A folder written by ``save_pretrained``, or a model as in the constructor.
             **settings: For a backbone, the constructor's; for a saved adapter only ``model`` (where its backbone is
-                now), ``device`` and ``root`` (where data sets are now).
+                now), ``device``, ``root`` (where data sets are now) and ``targets`` (which of them a transfer is judged
+                on).
 
         Raises:
             AdapterError: The folder is incomplete, damaged, or belongs to another backbone.
@@ -139,35 +156,71 @@ class FewShotClassifier:
             labels: The class of each image, for a list.
             shots: Images per class, drawn by the recipe's seed, for this fit; else the recipe's, else all of them.
             checkpoint: File that the state of training is kept in, every ``checkpoint_seconds`` and at the end. If it
-                exists, training goes on from it, to the very same classifier. Remove it once that is saved.
+                exists, training goes on from it, to the very same classifier. The folds of a calibration keep theirs
+                beside it. Remove them once the classifier is saved (``training_states`` names them).
             track: Shows progress.
 
         Raises:
             InputError: The data or the settings cannot be used, or the checkpoint is of another run.
             RunError: Training failed. Where the loss stopped being a number the classifier has the last good weights,
-                and its record says so (``stopped``).
+                and its record says so (``stopped``); where that was in a fold of the calibration it is not fitted.
         """
         recipe = self.recipe if shots is None else self.recipe.replace(shots=shots)
-        task = self.task(data, labels)
-        draw = draw_from(task, recipe.data.shots, recipe.training.seed)
-        self._warn_of_short_classes(task, draw)
-        examples = self._kept_decoded(task.train.subset(draw.indices), recipe)
-        self._fitted = None  # if training fails, nothing half-learnt must answer
-        backbone = load_backbone(recipe.model.model, recipe.model.device)
-        precision = resolve_precision(recipe.model.quantize, recipe.model.precision, backbone.device)
-        recipe = recipe.replace(precision=precision)  # on another device ``auto`` may mean another type
-        learner = create_learner(backbone, class_prompts(task.class_names, recipe.data.template), recipe)
-        learnt = _content_hashes(examples, track) if learner.trainable_parameters else ()
         with cpu_threads(recipe.engine.threads):
-            file = None if checkpoint is None else Path(checkpoint)
-            outcome = learner.fit(examples, draw.shots, track, file, learnt)
-        self._warn([outcome.unwritten] if outcome.unwritten else [])
-        self.classes_ = np.asarray(task.class_names)
-        self.record_ = _record(task, recipe, examples.identities, learnt, draw.shots, backbone, learner, outcome)
-        self._fitted = backbone, learner
+            outcome = self._learn(
+                self.task(data, labels), recipe, None if checkpoint is None else Path(checkpoint), track
+            )
         if outcome.stopped:
             raise RunError(outcome.stopped)
         return self
+
+    def _learn(self, whole: Task, recipe: Recipe, checkpoint: Path | None, track: Track) -> TrainingOutcome:
+        """Draw, train, and keep what came of it."""
+        task, others = learnt_part(whole, recipe.data), self._others(whole, recipe.data)
+        draw = draw_from(task, recipe.data.shots, recipe.training.seed, recipe.data.draw, whole)
+        recipe = recipe.replace(draw=draw.rule)  # a path says nothing on another machine
+        elsewhere = [name for other in others.values() for name in other.class_names]
+        prompts = prompts_for(task.class_names, recipe.data, data=task.name, template=task.template, others=elsewhere)
+        self._warn(draw.warnings(task.class_names))
+        examples = self._kept_decoded(task.train.subset(draw.indices), recipe)
+        self._fitted = None  # if training fails, nothing half-learnt must answer
+        fresh = functools.partial(_untrained, task.class_names, prompts, recipe)
+        learner = fresh()
+        judges_of(learner, task, others, recipe.data)  # what cannot be judged is refused now, not after training
+        recipe, trains = learner.recipe, learner.trainable_parameters > 0
+        folds = recipe.training.calibration_folds
+        fold_of = self._folds(task, examples, folds) if folds and trains else None
+        learnt = _content_hashes(examples, track) if folds or trains else ()
+        calibration: Calibration | None = None
+        if folds:
+            del learner  # the folds need its memory
+            calibration = calibrate(fresh, examples, fold_of, track=track, checkpoint=checkpoint, contents=learnt)
+            learner = fresh()
+        outcome = learner.fit(examples, draw.shots, track, checkpoint, learnt)
+        self._warn([outcome.unwritten] if outcome.unwritten else [])
+        self.classes_ = np.asarray(task.class_names)
+        self.record_ = _record(
+            task, recipe, prompts, examples.identities, learnt, draw.shots, learner, outcome, calibration
+        )
+        self._fitted = learner.backbone, learner
+        return outcome
+
+    def _folds(self, task: Task, examples: Examples, folds: int) -> NDArray[np.int64]:
+        """The fold in which each image is held out, ``(N,)``; see ``fold_of_each``."""
+        if len(set(examples.identities)) < len(examples):
+            raise DataError(
+                "calibration holds images out in turn, but the draw has some of them several times, which would be "
+                "learnt from and held out at once; ask for fewer shots, or leave calibration-folds out"
+            )
+        fold_of = fold_of_each(examples.labels, folds)
+        lone = [task.class_names[label] for label in examples.labels[fold_of < 0]]
+        if lone:
+            self._warn([f"{len(lone)} class(es) have one image, such as {lone[0]!r}: nothing is calibrated on those"])
+        return fold_of
+
+    def training_states(self, checkpoint: Path) -> list[Path]:
+        """The files that ``fit`` with this checkpoint keeps states of training in: the folds', then the whole run's."""
+        return [*fold_checkpoints(checkpoint, self.recipe.training.calibration_folds), checkpoint]
 
     @staticmethod
     def _kept_decoded(examples: Examples, recipe: Recipe) -> Examples:
@@ -196,11 +249,6 @@ class FewShotClassifier:
         """Keep what a person should know, each thing once however often a folder is read."""
         self.warnings_ += [line for line in lines if line not in self.warnings_]
 
-    def _warn_of_short_classes(self, task: Task, draw: Draw) -> None:
-        for label, count in draw.short.items():
-            name = task.class_names[label]
-            self._warn([f"class {name!r} has {count} of the {draw.shots} shots asked for; all of it is used"])
-
     def predict_proba(self, images: Sequence[Any] | Images, *, track: Track = silent) -> NDArray[np.float32]:
         """Probabilities ``(N, C)``, columns in the order of ``classes_``.
 
@@ -217,12 +265,13 @@ class FewShotClassifier:
             raise DataError(f"images is one path, {os.fspath(images)!r}; expected a list of images")
         return self._probabilities(ImagesOnDemand(images), track)
 
-    def _probabilities(self, images: Images, track: Track) -> NDArray[np.float32]:
+    def _probabilities(self, images: Images, track: Track, judge: Learner | None = None) -> NDArray[np.float32]:
         backbone, learner = self._ready()
         if not len(images):
             return np.empty((0, len(self.classes_)), dtype=np.float32)
         with cpu_threads(self.recipe.engine.threads):
-            return probabilities(learner, images, backbone.image_size, track=track)
+            temperature = float(self.record_.calibration.get("temperature", 1.0))
+            return probabilities(judge or learner, images, backbone.image_size, temperature=temperature, track=track)
 
     @property
     def is_fitted(self) -> bool:
@@ -240,15 +289,63 @@ class FewShotClassifier:
         labels: NDArray[np.str_] = self.classes_[best]
         return labels
 
-    def evaluation_split(self, data: Data) -> tuple[str, Examples]:
-        """Which images of ``data`` to judge this classifier on: the test split, else those it has not learnt from.
+    @property
+    def calibration(self) -> Calibration:
+        """What held-out shots told of this classifier: its temperature, and the scores that sets are made with.
 
         Raises:
-            DataError: The classes differ, or nothing is left.
+            NotFittedError: ``fit`` has not been called.
+            InputError: It was fitted without ``calibration_folds``.
         """
-        task = self.task(data)
-        self._check_classes(task)
+        self._ready()
+        if not self.record_.calibration:
+            raise InputError(
+                "this classifier is not calibrated: it has no held-out scores to make sets of classes with; "
+                "fit it with --calibration-folds 5, or calibration_folds=5 from Python"
+            )
+        return Calibration.from_dict(self.record_.calibration)
+
+    def predict_sets(
+        self, images: Sequence[Any] | Images, coverage: float, *, track: Track = silent
+    ) -> list[tuple[str, ...]]:
+        """For each image the classes it may be of, most probable first: conformal prediction sets, never empty.
+
+        Args:
+            images: Paths, PIL images or arrays.
+            coverage: Share of images whose set is to hold their true class, such as 0.9. What is guaranteed, and for
+                which images: ``lowshot.evaluation.conformal``.
+            track: Shows progress.
+
+        Raises:
+            NotFittedError: ``fit`` has not been called.
+            InputError: It was fitted without ``calibration_folds``, or on too few images for this coverage.
+            DataError: An image cannot be read; the message names it.
+        """
+        largest = self.calibration.threshold(coverage)  # said before anything is computed
+        return self.sets_of(self.predict_proba(images, track=track), largest)
+
+    def sets_of(self, table: NDArray[np.float32], largest: float) -> list[tuple[str, ...]]:
+        """The sets of images whose probabilities ``(N, C)`` are known.
+
+        Args:
+            table: What ``predict_proba`` gave.
+            largest: What ``calibration.threshold`` gave for a coverage.
+        """
+        members, order = prediction_sets(table, largest), np.argsort(-table, axis=1, kind="stable")
+        return [
+            tuple(str(self.classes_[label]) for label in row if inside[label])
+            for row, inside in zip(order, members, strict=True)
+        ]
+
+    def _left_to_judge(self, task: Task) -> tuple[str, Examples]:
+        """Which images of a task there are to judge: ``test`` its test split, else ``unseen``, those not learnt from.
+
+        Raises:
+            DataError: Nothing is left.
+        """
         if task.test is not None:
+            if not len(task.test):
+                raise DataError(f"{task.name} has no images to judge: its test split is empty")
             return "test", task.test
         if "imported" in self.record_.provenance:
             raise DataError(f"{task.name} has no test split, and which images the imported adapter learnt is not known")
@@ -268,17 +365,74 @@ class FewShotClassifier:
             what = (
                 f"other classes than this adapter, such as {differ[0]!r}" if differ else "its classes in another order"
             )
-            raise DataError(f"{task.name} has {what}; expected the {len(expected)} classes it was taught")
+            raise DataError(
+                f"{task.name} has {what}; expected the {len(expected)} classes it was taught, or --new-classes "
+                "(new_classes=True from Python), which judges it in its own"
+            )
 
-    def evaluate(self, data: Data, *, track: Track = silent) -> dict[str, Any]:
-        """``accuracy``, number of ``images`` and which ``split`` they are, on images that were not learnt from.
+    def evaluate(
+        self, data: Data, *, new_classes: bool = False, coverage: float | None = None, track: Track = silent
+    ) -> dict[str, Any]:
+        """Measures on images that were not learnt from, with the number of ``images``, ``classes`` and their ``split``.
 
-        The record keeps the figures, and so does the adapter that is saved next.
+        They are fractions and plain numbers: ``acc1`` and its interval, ``mean_class_recall``, ``ece``, ``nll`` and the
+        others of ``lowshot.evaluation.measures``. The record keeps them, and so does the adapter that is saved next.
+        Under another protocol than ``few-shot`` they are those of the learnt classes, and ``others`` has the same of
+        each other label space by name: ``new`` with the ``harmonic_mean`` of both accuracies, or the targets with the
+        ``mean_of_others``.
+
+        Args:
+            data: A task, or the name or folder of one, with the classes that were taught.
+            new_classes: Judge ``data`` in its own classes instead, whichever they are, by prompts of their names, and
+                leave the record as it is. Files of class names and descriptions are for the classes that were taught.
+            coverage: If given, sets of classes are judged too: ``sets`` has the ``coverage`` asked for, the share of
+                images ``covered``, whose set holds their true class, and the ``mean_set_size``.
+            track: Shows progress.
+
+        Raises:
+            DataError: The classes differ, or no image is left to judge.
+            InputError: Sets are asked for that this classifier cannot make; see ``predict_sets``.
         """
-        split, examples = self.evaluation_split(data)
-        predicted = self._probabilities(examples.images, track).argmax(1)
-        metrics = {"accuracy": accuracy(predicted, examples.labels), "images": len(examples), "split": split}
+        if coverage is not None:
+            self._refuse_coverage(coverage, new_classes)
+        _, learner = self._ready()
+        config, whole = learner.recipe.data, self.task(data)
+        if new_classes:
+            config = dataclasses.replace(config, class_names=None, descriptions=None)
+            [judge] = judges_of(learner, whole, {whole.name: whole}, config).values()
+            return self._judged(judge, whole, track)
+        task, others = learnt_part(whole, config), self._others(whole, config)
+        self._check_classes(task)
+        judges = judges_of(learner, task, others, config)
+        learnt = self._judged(learner, task, track, coverage)
+        self.record_ = dataclasses.replace(self.record_, metrics=learnt)  # stays, if one of the others cannot be judged
+        found = {name: self._judged(judge, others[name], track) for name, judge in judges.items()}
+        metrics = with_others(learnt, found, config.protocol)
         self.record_ = dataclasses.replace(self.record_, metrics=metrics)
+        return metrics
+
+    def _others(self, whole: Task, config: DataConfig) -> dict[str, Task]:
+        """What the protocol judges besides the learnt classes; see ``other_tasks``."""
+        found: list[str] = []
+        others = other_tasks(whole, config, found)
+        self._warn(found)
+        return others
+
+    def _refuse_coverage(self, coverage: float, new_classes: bool) -> None:
+        """Say that there are no such sets before anything is computed."""
+        if new_classes:
+            raise InputError("coverage is that of the classes that were taught; leave it out, or leave out new-classes")
+        self.calibration.threshold(coverage)
+
+    def _judged(self, judge: Learner, task: Task, track: Track, coverage: float | None = None) -> dict[str, Any]:
+        """Measures of a learner in the label space of a task: whatever is judged is judged here."""
+        split, examples = self._left_to_judge(task)
+        table = self._probabilities(examples.images, track, judge)
+        counts = {"images": len(examples), "classes": len(task.class_names)}
+        metrics = {**measures(table, examples.labels), **counts, "split": split}
+        if coverage is not None:
+            sets = set_measures(prediction_sets(table, self.calibration.threshold(coverage)), examples.labels)
+            metrics["sets"] = {"coverage": coverage, **sets}
         return metrics
 
     def score(self, data: Data | Sequence[Any], labels: Sequence[Any] | None = None) -> float:
@@ -286,7 +440,7 @@ class FewShotClassifier:
         if labels is None:
             if not isinstance(data, str | os.PathLike | Task):
                 raise DataError("a list of images needs labels: score(images, labels)")
-            return float(self.evaluate(data)["accuracy"])
+            return float(self.evaluate(data)["acc1"])
         predicted = self.predict(cast(Sequence[Any], data))
         if len(predicted) != len(labels):
             raise DataError(f"{len(predicted)} images have {len(labels)} labels; expected one for each")
@@ -333,9 +487,9 @@ class FewShotClassifier:
 
     @classmethod
     def _load(cls, folder: Path, **where: Any) -> FewShotClassifier:
-        unknown = sorted(set(where) - {"model", "device", "root"})
+        unknown = sorted(set(where) - set(_WHERE))
         if unknown:
-            raise InputError(f"{unknown[0]} cannot be changed in a saved adapter; expected only model, device and root")
+            raise InputError(f"{unknown[0]} cannot be changed in a saved adapter; expected only {', '.join(_WHERE)}")
         record = _read_record(folder)
         recipe = Recipe.from_dict(record.recipe)
         classifier = cls.from_recipe(recipe.replace(**{k: v for k, v in where.items() if v is not None}))
@@ -344,12 +498,21 @@ class FewShotClassifier:
         classifier._warn(_check_backbone(folder, record, backbone))
         if record.stopped:
             classifier._warn([f"{folder} has the weights of step {record.steps}: {record.stopped}"])
-        learner = create_learner(backbone, class_prompts(record.classes, recipe.data.template), recipe)
+        learner = create_learner(backbone, recorded_prompts(record, recipe.data), recipe)
         learner.load(folder)
         classifier.classes_ = np.asarray(record.classes)
         classifier.record_ = record
         classifier._fitted = backbone, learner
         return classifier
+
+
+def _untrained(class_names: Sequence[str], prompts: Prompts, recipe: Recipe) -> Learner:
+    """The recipe's method on the backbone as it was loaded."""
+    backbone = load_backbone(recipe.model.model, recipe.model.device)
+    precision = resolve_precision(recipe.model.quantize, recipe.model.precision, backbone.device)
+    recipe = recipe.replace(precision=precision)  # on another device ``auto`` may mean another type
+    with long_prompts_named(class_names, prompts):
+        return create_learner(backbone, prompts, recipe)
 
 
 def _content_hashes(examples: Examples, track: Track) -> tuple[str, ...]:
@@ -361,14 +524,15 @@ def _content_hashes(examples: Examples, track: Track) -> tuple[str, ...]:
 def _record(
     task: Task,
     recipe: Recipe,
+    prompts: Prompts,
     draw: tuple[str, ...],
     learnt: tuple[str, ...],
     shots: int,
-    backbone: Backbone,
     learner: Learner,
     outcome: TrainingOutcome,
+    calibration: Calibration | None,
 ) -> RunRecord:
-    trains = learner.trainable_parameters > 0
+    backbone, trains = learner.backbone, learner.trainable_parameters > 0
     return RunRecord(
         task=task.name,
         method=recipe.method.method,
@@ -380,6 +544,7 @@ def _record(
         model=dataclasses.asdict(backbone.identity),
         draw=draw if trains else (),
         learnt=learnt,
+        prompts=prompts,
         trainable_parameters=learner.trainable_parameters,
         total_parameters=backbone.parameters,
         adapter_bytes=learner.adapter_bytes,
@@ -390,6 +555,7 @@ def _record(
         reserved_memory_bytes=outcome.reserved_memory_bytes,
         final_loss=outcome.final_loss,
         stopped=outcome.stopped,
+        calibration={} if calibration is None else calibration.to_dict(),
         provenance=provenance(),
     )
 
@@ -425,6 +591,8 @@ def _read_record(folder: Path) -> RunRecord:
     try:
         record = RunRecord.from_dict(read_json_object(path))
         Recipe.from_dict(record.recipe)
+        if record.calibration:
+            Calibration.from_dict(record.calibration)
     except FileNotFoundError:
         raise AdapterError(f"adapter {folder} is incomplete: {RECORD_FILE} is missing") from None
     except (ValueError, TypeError) as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -26,6 +27,24 @@ else:
 Projection = Literal["q", "k", "v", "o", "fc1", "fc2"]
 PROJECTIONS: tuple[Projection, ...] = ("q", "k", "v", "o", "fc1", "fc2")
 POSITIONS = ("all", "bottom", "mid", "up", "half-bottom", "half-up", "top3")
+DRAWS = ("lowshot", "coop", "clip-lora")
+"""Rules by which images are drawn; a draw may also be a list of images."""
+COOP = "coop"
+"""Stands for the data set's own template, as CoOp writes it."""
+TEMPLATE_SETS: dict[str, tuple[str, ...]] = {
+    COOP: (),
+    "clip-7": (
+        "itap of a {}.",
+        "a bad photo of the {}.",
+        "a origami {}.",
+        "a photo of the large {}.",
+        "a {} in a video game.",
+        "art of the {}.",
+        "a photo of the small {}.",
+    ),
+}
+"""Names that stand for templates: `coop` for one that only the data set knows, `clip-7` for the seven that forward
+selection over CLIP's eighty chose on ImageNet (openai/CLIP, notebooks/Prompt_Engineering_for_ImageNet.ipynb)."""
 
 
 def _require(ok: bool, field: str, got: object, expected: str) -> None:
@@ -135,9 +154,10 @@ class TrainingConfig:
     base_steps: int = 0
     """Optimiser steps added to that, whatever the shots."""
     batch_size: int = 32
-    """Images per forward pass; with one pass per step, images per step."""
+    """Images of an optimiser step, where `gradient_accumulation_steps` is 1. How many go through the model at once is
+    the engine's affair."""
     gradient_accumulation_steps: int = 1
-    """Forward passes whose gradients are averaged into one optimiser step."""
+    """Batches whose gradients are averaged into one optimiser step."""
     optimizer: Literal["adamw", "paged-adamw-8bit"] = "adamw"
     """`adamw` in fp32, or bitsandbytes' `paged-adamw-8bit`, which needs a CUDA device."""
     learning_rate: float = 2e-4
@@ -155,6 +175,9 @@ class TrainingConfig:
     once for each. Not the protocol of the papers."""
     seed: int = 1
     """Draws the shots, initialises the adapter, orders and crops the images."""
+    calibration_folds: int = 0
+    """Parts, 2 or more, in which the shots are held out in turn, to learn how sure the classifier may be: a temperature
+    for its probabilities, and sets of classes with a stated coverage. It takes as many trainings more. 0 for none."""
 
     def __post_init__(self) -> None:
         _require(self.steps_per_shot >= 0, "steps_per_shot", self.steps_per_shot, "0 or more")
@@ -173,6 +196,8 @@ class TrainingConfig:
         _require(0 < self.crop_minimum <= 1, "crop_minimum", self.crop_minimum, "a share above 0, at most 1")
         _require(self.views is None or self.views >= 1, "views", self.views, "1 or more")
         _require(0 <= self.seed < 2**31, "seed", self.seed, "a whole number from 0 to 2147483647")
+        folds = self.calibration_folds
+        _require(folds == 0 or folds >= 2, "calibration_folds", folds, "0 for none, or 2 or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,8 +241,23 @@ class DataConfig:
 
     shots: int | None = None
     """Images per class to learn from; all of them if not given."""
-    template: str = "a photo of a {}."
-    """Prompt of a class; `{}` stands for its name."""
+    draw: str = "lowshot"
+    """Which images those are: ranked by a hash of seed and image (`lowshot`), what CoOp or CLIP-LoRA draw for the seed
+    (`coop`, `clip-lora`), a file `.jsonl` that lists them, or the folder of an adapter that learnt from them."""
+    protocol: Literal["few-shot", "base-to-new", "cross-dataset", "domain-generalisation"] = "few-shot"
+    """What is learnt and judged: all classes (`few-shot`); the first half of them is learnt and both halves are judged
+    (`base-to-new`); all are learnt, and `targets` are judged too (`cross-dataset`, `domain-generalisation`)."""
+    targets: tuple[str, ...] = ()
+    """Data sets that a transfer is judged on as well, each in its own classes: anything that `lowshot fit` takes. For
+    imagenet the papers' ten, or four shifts, if not given."""
+    template: tuple[str, ...] = ("a photo of a {}.",)
+    """Prompts of a class, of which the embeddings are averaged; `{}` stands for its name. `coop` stands for the data
+    set's own template as CoOp writes it, `clip-7` for seven by OpenAI."""
+    class_names: str | None = None
+    """JSON file `{"class": "what to say"}` or `{"class": ["several", "synonyms"]}`: put into templates in place of the
+    class's name. Labels stay what they are."""
+    descriptions: str | None = None
+    """JSON file `{"class": ["A whole sentence.", ...]}`: prompts of the class beside those of the templates."""
     root: str | None = None
     """Folder that holds the data sets of the catalogue; `$LOWSHOT_DATA` if not given."""
     on_bad_image: Literal["error", "skip"] = "error"
@@ -225,8 +265,28 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _require(self.shots is None or self.shots >= 1, "shots", self.shots, "1 or more")
-        _require(self.template.count("{}") == 1, "template", self.template, "exactly one {} for the class name")
+        _require(self.draw != "", "draw", "", f"{', '.join(DRAWS)}, a file or a folder")
+        _require(bool(self.template), "template", self.template, "one or more")
+        for template in self.template:
+            fits = isinstance(template, str) and (template in TEMPLATE_SETS or template.count("{}") == 1)
+            named = ", ".join(TEMPLATE_SETS)
+            _require(fits, "template", template, f"exactly one {{}} for the class name, or one of {named}")
+        for field in ("class_names", "descriptions"):
+            _require(getattr(self, field) != "", field, "", "the path of a JSON file")
         _require(self.on_bad_image in ("error", "skip"), "on_bad_image", self.on_bad_image, "error or skip")
+        self._check_protocol()
+
+    def _check_protocol(self) -> None:
+        protocols = ("few-shot", "base-to-new", "cross-dataset", "domain-generalisation")
+        _require(self.protocol in protocols, "protocol", self.protocol, ", ".join(protocols))
+        names = all(isinstance(target, str) and target for target in self.targets)
+        _require(names, "targets", self.targets, "names or paths of data sets")
+        _require(len(set(self.targets)) == len(self.targets), "targets", self.targets, "each of them once")
+        if self.targets and self.protocol in ("few-shot", "base-to-new"):
+            raise InputError(
+                f"targets are given, but protocol {self.protocol} has no use for them; "
+                "leave them out, or say cross-dataset or domain-generalisation"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,18 +366,23 @@ SETTINGS: dict[str, str] = {setting: section for section, config in vars(Recipe(
 """Every setting and the section of the recipe it belongs to. Names are unique over all sections."""
 
 _Value = TypeVar("_Value")
+_TEXTS = ("memory_budget", "root", "class_names", "descriptions")  # of the settings that are not set by default
 
 
 def _coerced(section: object, name: str, value: Any) -> Any:
     """TOML and JSON have lists for tuples and whole numbers for floats; anything else must already fit."""
     default = next(f.default for f in dataclasses.fields(section) if f.name == name)  # type: ignore[arg-type]
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if isinstance(default, tuple) and isinstance(value, list):
         return tuple(value)
+    if name == "template" and isinstance(value, str):
+        return (value,)
     if name == "peft" and isinstance(value, Mapping):
         return tuple(f"{key}={json.dumps(option, default=str)}" for key, option in value.items())
     if isinstance(default, float) and type(value) is int and abs(value) < 1 << 64:
         return float(value)
-    expected = (str if name in ("memory_budget", "root") else int, type(None)) if default is None else (type(default),)
+    expected = (str if name in _TEXTS else int, type(None)) if default is None else (type(default),)
     if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
         wanted = " or ".join(t.__name__ for t in expected)
         raise InputError(f"{name.replace('_', '-')} is {value!r}; expected {wanted}")
@@ -333,6 +398,9 @@ _BUILTIN_TRAINING = {
     "flip": False,
 }
 _BUILTIN_LORA = {**_BUILTIN_TRAINING, "dropout": 0.0, "rank": 8, "learning_rate": 8e-3}
+
+# A tenth of the steps, each ten times as long. Chosen by tools/choose_fast.py; its table is in docs/concepts/fast.md.
+_FAST = {"steps_per_shot": 50, "learning_rate": 2e-3}
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {
@@ -358,6 +426,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "full": {**_BUILTIN_TRAINING, "learning_rate": 4e-4},
         PEFT_PREFIX: {**_BUILTIN_TRAINING, "learning_rate": 2e-3},
     },
+    "fast": {
+        "zero-shot": {},
+        "lora": _FAST,
+    },
     "lora-xs-official": {
         # The convention of LoRA-XS's own code: alpha/r with alpha 16, and a learning rate from its 1e-3 to 4e-3.
         "lora-xs": {"rank": 16, "alpha": 16.0, "scaling": "rank", "learning_rate": 1e-3, "dropout": 0.0},
@@ -382,6 +454,22 @@ def preset_recipe(preset: str, method: str) -> Recipe:
     return Recipe().replace(method=method).replace(**settings)
 
 
+def changes_of(preset: str, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
+    """What a recipe made from this preset has other than its method has in ``paper``, of what the preset decides.
+
+    Returns:
+        Setting -> its value in the recipe, and in ``paper``. Empty for ``paper`` itself.
+    """
+    method = recipe.method.method
+    decided, paper = (preset_recipe(name, method).settings() for name in (preset, "paper"))
+    here = recipe.settings()
+    return {
+        name: (here[name], published)
+        for name, published in paper.items()
+        if decided[name] != published and here[name] != published
+    }
+
+
 def default_preset(model: str) -> str:
     """The published settings are for models of CLIP's size; the built-in one, a hundred times smaller, has its own."""
     return "builtin" if model == "builtin" else "paper"
@@ -393,10 +481,18 @@ def read_recipe(path: Path, base: Recipe | None = None) -> Recipe:
     Raises:
         InputError: The file is missing or is not TOML, or a section, key or value does not fit.
     """
+    return Recipe.from_dict(read_toml(path), base)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The sections of a recipe file, as they stand there.
+
+    Raises:
+        InputError: The file is missing or is not TOML.
+    """
     try:
-        sections = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"recipe {path} does not exist") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"recipe {path} cannot be read: {error}") from error
-    return Recipe.from_dict(sections, base)

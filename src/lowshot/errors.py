@@ -4,6 +4,7 @@ LowshotError
 ├── InputError            what was given cannot be used (also a ValueError); exit status 2
 │   ├── UnknownNameError  a name that is in no list; the message offers the nearest
 │   ├── DataError         images, folders, labels
+│   │   └── LongPromptError  a prompt of more tokens than the text tower takes
 │   ├── AdapterError      a saved adapter that is incomplete, damaged or of another backbone
 │   ├── OutputError       a place that cannot be written
 │   └── MissingExtraError an optional package that is not installed
@@ -49,6 +50,24 @@ class UnknownNameError(InputError):
 
 class DataError(InputError):
     """Images, folders or labels that cannot be used."""
+
+
+class LongPromptError(DataError):
+    """A prompt of more tokens than the text tower takes.
+
+    Args:
+        prompt: The prompt.
+        tokens: What it comes to.
+        limit: What the tower takes at most.
+    """
+
+    def __init__(self, prompt: str, tokens: int, limit: int) -> None:
+        self.prompt = prompt
+        shown = prompt if len(prompt) <= 200 else f"{prompt[:200]}..."
+        super().__init__(
+            f"prompt {shown!r} has {tokens} tokens; expected at most {limit}: shorten the class name (--class-names "
+            "says another), the template or the description"
+        )
 
 
 class AdapterError(InputError):

@@ -17,6 +17,8 @@ from typing import Any
 
 from .errors import InputError
 
+RECORD_FILE = "lowshot.json"
+"""The record in an adapter's folder."""
 RECORD_FORMAT = 1
 """Changes when a field changes its meaning."""
 _ROOT = Path(__file__).resolve().parents[2]  # of the source tree, where lowshot runs from one
@@ -54,7 +56,9 @@ class RunRecord:
     peak_memory_bytes: int
     """Peak resident set of the process during training (CPU), or peak allocated on the device (CUDA)."""
     learnt: tuple[str, ...] = ()
-    """Content hashes of the images learnt from: they never count as unseen, whatever their files are called."""
+    """Content hashes of the images learnt from or calibrated on: they never count as unseen, whatever their names."""
+    prompts: tuple[tuple[str, ...], ...] = ()
+    """The prompts of each class, in label order; empty for a rival, and where an old record's template made them."""
     final_loss: float | None = None
     """Mean training loss over the last tenth of the steps."""
     static_memory_bytes: int = 0
@@ -64,7 +68,10 @@ class RunRecord:
     stopped: str = ""
     """Why training ended before its last step; empty where it did not."""
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """``accuracy``, ``images`` and ``split`` where it was evaluated."""
+    """Where it was evaluated: ``lowshot.evaluation.measures``, ``acc1`` first, with ``images``, ``classes`` and
+    ``split``; ``others`` has the same of what else the protocol judges, see ``lowshot.evaluation.with_others``."""
+    calibration: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """``lowshot.evaluation.Calibration`` as plain values; empty where none was asked for."""
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """When, where and with what: ``provenance()``."""
     format: int = RECORD_FORMAT
@@ -97,10 +104,27 @@ class RunRecord:
         for name, items in lists.items():
             if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
                 raise InputError(f"record's {name} is not a list of texts")
-        for name in ("recipe", "model", "metrics", "provenance"):
+        for name in ("recipe", "model", "metrics", "calibration", "provenance"):
             if not isinstance(values.get(name, {}), Mapping):
                 raise InputError(f"record's {name} is {values[name]!r}; expected an object")
-        return cls(**{**values, **{name: tuple(items) for name, items in lists.items()}})
+        prompts = _prompts(values.get("prompts", ()), len(lists["classes"]))
+        read = {"prompts": prompts, "metrics": _metrics(values.get("metrics", {}))}
+        return cls(**{**values, **{name: tuple(items) for name, items in lists.items()}, **read})
+
+
+def _metrics(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What records called ``accuracy`` before there were other measures is ``acc1``."""
+    return {"acc1" if name == "accuracy" else name: value for name, value in values.items()}
+
+
+def _prompts(values: Any, classes: int) -> tuple[tuple[str, ...], ...]:
+    """One or more texts for each class, or nothing at all."""
+    fits = isinstance(values, list | tuple) and len(values) in (0, classes)
+    if not fits or not all(isinstance(said, list | tuple) and said for said in values):
+        raise InputError("record's prompts is not a list with one or more texts for each class")
+    if not all(isinstance(prompt, str) for said in values for prompt in said):
+        raise InputError("record's prompts has something in it that is no text")
+    return tuple(tuple(said) for said in values)
 
 
 def provenance() -> dict[str, Any]:

@@ -190,6 +190,13 @@ def test_the_built_in_tasks_leave_their_records(run):
     assert [record["method"] for record in result["records"]] == ["zero-shot"]
 
 
+def test_every_way_to_put_classes_into_words_is_measured(run):
+    rows = {row["variant"]: row["accuracy"]["digits"] for row in run("prompts", "Output")["rows"]}
+    assert list(rows) == ["one template", "three templates", "clip-7", "synonyms", "three templates, synonyms"]
+    assert len(set(rows.values())) > 1
+    assert 0.5 < rows["one template"] < 1
+
+
 def test_the_learning_rates_of_both_conventions_are_tried(run):
     result = run("lora_xs_learning_rate")
     assert [row["convention"] for row in result["rows"]] == ["seed", "official"]

@@ -84,7 +84,7 @@ def test_fit_evaluate_predict(fit, run, photos, tmp_path):
     assert status == 0
     evaluated = json.loads(out)
     assert (evaluated["images"], evaluated["split"]) == (4, "unseen")
-    assert 0 <= evaluated["accuracy"] <= 1
+    assert 0 <= evaluated["acc1"] <= 1
 
     images = [photos / "dark_disc" / "0.png", photos / "light_disc" / "1.png"]
     status, out, _ = run("predict", tmp_path / "adapter", *images, "--json")
@@ -151,6 +151,15 @@ def test_presets_follow_the_method(tiny_clip):
         assert parse_with_recipe(Arguments, "fit", arguments).settings.method.rank == rank
     of_builtin = parse_with_recipe(Arguments, "fit", ["photos", "--out", "x", "--method=lora-xs"]).settings
     assert of_builtin == preset_recipe("builtin", "lora-xs")
+
+
+def test_fit_says_what_a_preset_changes(fit, tmp_path):
+    status, _, err = fit("--preset", "fast")
+    assert status == 0
+    assert "preset fast: steps-per-shot 5 (not 500), learning-rate 0.01 (not 0.0002)\n" in err
+    status, _, err = fit("--preset", "fast", "--learning-rate", "2e-4", out=tmp_path / "other")
+    assert status == 0
+    assert "preset fast: steps-per-shot 5 (not 500)\n" in err
 
 
 def test_aliases_set_the_precision(fit):

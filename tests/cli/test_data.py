@@ -33,13 +33,15 @@ def test_the_list_has_every_data_set_and_says_which_are_there(run, tmp_path, mon
     next((tmp_path / "dtd").glob("split_zhou*")).unlink()
 
     status, out, err = run("list", "--root", tmp_path)
-    lines = {line.split()[0]: line for line in out.splitlines()}
+    lines = {line.split()[0]: line for line in out.splitlines() if line}
 
     assert (status, err) == (0, "")
-    assert list(lines)[1:] == list(CATALOGUE)
-    assert lines["eurosat"].endswith(str(tmp_path / "eurosat" / "2750"))
-    assert lines["dtd"].endswith(f"{tmp_path / 'dtd' / 'images'}, but without split_zhou_DescribableTextures.json")
-    assert lines["imagenet"].split() == ["imagenet", "1,000", "1,281,167", "-", "50,000", "-"]
+    assert list(lines)[1:-1] == list(CATALOGUE)
+    assert lines["eurosat"].endswith(f" installed: {tmp_path / 'eurosat' / '2750'}")
+    lacks = "split_zhou_DescribableTextures.json is not there"
+    assert lines["dtd"].endswith(f" incomplete: {tmp_path / 'dtd' / 'images'}; {lacks}")
+    assert lines["imagenet"].split() == ["imagenet", "1,000", "1,281,167", "-", "50,000", "absent"]
+    assert out.endswith("\nlowshot data prepare NAME completes what is incomplete, or says what stands in its way\n")
 
 
 def test_the_list_without_a_root_says_that_nothing_was_looked_for(run, tmp_path, monkeypatch):
@@ -60,8 +62,9 @@ def test_the_list_as_json(run, tmp_path, monkeypatch):
 
     assert status == 0
     assert list(rows) == list(CATALOGUE)
-    assert rows["fgvc"]["lacks"] == ["variants.txt"]
-    assert (rows["dtd"]["images"], rows["dtd"]["lacks"]) == (None, None)
+    assert (rows["fgvc"]["state"], rows["fgvc"]["missing"]) == ("incomplete", ["variants.txt is not there"])
+    assert rows["fgvc"]["images"] == str(tmp_path / "fgvc_aircraft" / "images")
+    assert (rows["dtd"]["state"], rows["dtd"]["images"], rows["dtd"]["missing"]) == ("absent", None, [])
     assert rows["dtd"]["template"] == "{} texture."
     assert (rows["sun397"]["licence"], rows["imagenet_r"]["train"]) == ("unknown", None)
 
@@ -157,11 +160,11 @@ def test_prepare_installs_from_archives_and_says_what_it_did(run, archives, tmp_
     assert out.splitlines() == [
         "Describable Textures (DTD, r1.0.1), https://www.robots.ox.ac.uk/~vgg/data/dtd/; licence: research",
         "dtd-r1.0.1.tar.gz: no checksum is published",
-        f"in place: {root / 'dtd' / 'images'}",
         "split_zhou_DescribableTextures.json: no checksum is published",
+        f"in place: {root / 'dtd' / 'images'}",
         f"in place: {root / 'dtd' / 'split_zhou_DescribableTextures.json'}",
         "dtd is installed: 27 images of 3 classes (12 in train, 6 in validation, 9 in test); "
-        "next: lowshot data check dtd",
+        f"next: lowshot data check dtd --root {root}",
     ]
     assert run("check", "dtd", "--root", root)[0] == 0
 
@@ -174,6 +177,17 @@ def test_prepare_says_what_has_to_be_got_by_hand(run, tmp_path):
     assert (status, out) == (2, "")
     assert "Get cars_train.tgz, cars_test.tgz from" in err
     assert err.count("\n") == 1
+
+
+def test_one_data_set_that_cannot_be_installed_does_not_stop_the_others(run, archives, tmp_path):
+    root = tmp_path / "root"
+
+    status, out, err = run("prepare", "stanford_cars", "dtd", "--root", root, "--from", archives, "--json")
+
+    assert (status, [row["name"] for row in json.loads(out)]) == (1, ["dtd"])
+    assert "lowshot: error: stanford_cars is not installed: Stanford Cars cannot be fetched from here" in err
+    assert f"in place: {root / 'dtd' / 'images'}" in err  # standard output has the JSON alone
+    assert run("check", "dtd", "--root", root)[0] == 0
 
 
 def test_a_misspelt_name_stops_prepare_before_it_begins(run, archives, tmp_path):

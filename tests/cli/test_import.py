@@ -39,7 +39,7 @@ def test_json_is_the_record(run, file, tmp_path):
     assert status == 0, err
     record = json.loads(said)
     assert record == json.loads((tmp_path / "out" / "lowshot.json").read_text())
-    assert record["recipe"]["data"] == {"template": "{}"}
+    assert record["recipe"]["data"] == {"template": ["{}"]}
     assert record["provenance"]["imported"]["file"] == "lora_weights.pt"
 
 

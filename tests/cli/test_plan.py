@@ -32,3 +32,13 @@ def test_what_cannot_be_planned_is_refused_in_one_line(capsys, tiny_clip, argume
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_the_trainings_of_a_calibration_are_counted(capsys, tiny_clip):
+    recipe = ["--model", str(tiny_clip), "--classes", "7", "--shots", "4", "--calibration-folds", "2"]
+    assert main(["plan", *recipe, "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert (made["steps"], made["calibration_steps"]) == (2000, 2 * 1000)
+    assert made["calibration_seconds"] == pytest.approx(2000 * made["step_seconds"])
+    assert main(["plan", *recipe]) == 0
+    assert " for 2,000 steps of 2 folds to calibrate on\n" in capsys.readouterr().out

@@ -303,3 +303,29 @@ def test_what_torch_cannot_express_as_a_graph_is_sent_to_merged(saved, tmp_path,
     with pytest.raises(InputError, match=r"cannot be had in format onnx: .*use --format merged"):
         export(adapter, tmp_path / "out", format="onnx")
     assert export(adapter, tmp_path / "out", format="merged").largest_difference < TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def calibrated(saved):
+    adapter, classifier = saved("lora-xs", calibration_folds=2)
+    assert abs(classifier.calibration.temperature - 1) > 0.1  # else the tests would not see it
+    return adapter, classifier
+
+
+@every_format
+def test_what_is_exported_of_a_calibrated_classifier_is_calibrated(calibrated, tmp_path, name):
+    adapter, classifier = calibrated
+    made = export(adapter, tmp_path / "out", format=name)
+    assert made.largest_difference < TOLERANCE
+    temperature = f"{classifier.calibration.temperature:.6g}"
+    readme = (made.folder / "README.md").read_text()
+    assert f"divided by a temperature of {temperature}, " in readme
+    assert (f".div({temperature}).softmax(-1)" in readme) == (name == "peft")
+
+
+def test_transformers_alone_gives_the_calibrated_probabilities_of_a_merged_model(calibrated, tmp_path):
+    adapter, classifier = calibrated
+    made, images = export(adapter, tmp_path / "out", format="merged"), pictures(5, seed=4)
+    model = AutoModel.from_pretrained(made.folder)
+    found = probabilities(model, made.folder, classes_of(made.folder)["prompts"], images)
+    assert apart(found, classifier.predict_proba(images)) < TOLERANCE

@@ -52,7 +52,28 @@ def install(name, root, monkeypatch):
         sizes = Sizes(train, None if row.sizes.validation is None else validation, test)
     small = dataclasses.replace(row, classes=classes, sizes=sizes)
     monkeypatch.setitem(CATALOGUE, name, small)
+    if "classnames.txt" in str(row.needs):  # a list of names has as many as ImageNet has classes
+        monkeypatch.setitem(CATALOGUE, "imagenet", dataclasses.replace(CATALOGUE["imagenet"], classes=len(SYNSETS)))
     return small
+
+
+def move(root, name, folder):
+    """Move an installed miniature to another of the places where it is found."""
+    published, other = CATALOGUE[name].folders[0], root / folder
+    if folder == published:
+        return
+    lists = [path for path in (root / published).parent.iterdir() if path.is_file()] if "/" in published else []
+    aside = root / "aside"
+    aside.mkdir()
+    images = (root / published).rename(aside / "images")
+    lists = [path.rename(aside / path.name) for path in lists]
+    if "/" in published and not any((root / published).parent.iterdir()):
+        (root / published).parent.rmdir()
+    other.parent.mkdir(parents=True, exist_ok=True)
+    images.rename(other)
+    for path in lists:
+        path.rename(other.parent / path.name)
+    aside.rmdir()
 
 
 def picture(path):

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import re
 import sys
@@ -8,7 +9,8 @@ import pytest
 
 from data import layouts
 from lowshot.data import CATALOGUE, draw_from, load_task, read_data_set
-from lowshot.data.catalogue import find, lacks
+from lowshot.data.catalogue import find, lacks, state_of
+from lowshot.data.catalogue.facts import UNKNOWN
 from lowshot.errors import DataError, UnknownNameError
 
 WITH_SPLIT_FILE = [name for name, row in CATALOGUE.items() if row.layout == "split"]
@@ -92,7 +94,9 @@ def test_splits_add_up_to_the_whole_data_set(name, total):
 def test_every_row_is_whole(row):
     assert row.template.count("{}") == 1
     assert row.classes > 1
-    assert all((row.summary, row.licence, row.homepage.startswith("https://")))
+    assert all((row.summary, row.licence))
+    assert re.fullmatch(r"https://[^\s()]+", row.homepage)  # one address
+    assert bool(re.fullmatch(r"https://[^\s()]+", row.licence_from)) == (row.licence != UNKNOWN)
     assert bool(row.split_file) == (row.layout == "split")
     installed = [place for need in row.needs for place in need[0].places.values()]
     assert len(installed) == len(set(installed))
@@ -126,6 +130,7 @@ def test_every_layout_is_read_as_published(install, name):
     assert all(task.test.images[i].shape == (8, 8, 3) for i in range(len(task.test)))
     assert find(CATALOGUE[name], root).images == root / CATALOGUE[name].folders[0]
     assert lacks(CATALOGUE[name], find(CATALOGUE[name], root)) == []
+    assert (state_of(CATALOGUE[name], root).name, state_of(CATALOGUE[name], root).missing) == ("installed", ())
 
 
 @pytest.mark.parametrize("name", ["caltech101", "stanford_cars", "sun397", "fgvc", "imagenet", "imagenet_r"])
@@ -168,17 +173,7 @@ def test_identities_and_draws_are_the_same_on_every_machine(install, name, tmp_p
 def test_common_other_places_give_the_same_task(install, name, folder):
     root = install(name)
     expected = read(name, root)[0]
-    published = CATALOGUE[name].folders[0]
-    other = root / folder
-    if folder != published:
-        lists = [path for path in (root / published).parent.iterdir() if path.is_file()]
-        (root / "aside").mkdir()
-        images = (root / published).rename(root / "aside" / "images")
-        lists = [path.rename(root / "aside" / path.name) for path in lists] if "/" in published else []
-        other.parent.mkdir(parents=True, exist_ok=True)
-        images.rename(other)
-        for path in lists:
-            path.rename(other.parent / path.name)
+    layouts.move(root, name, folder)
 
     task, warned = read(name, root)
 
@@ -194,6 +189,58 @@ def test_a_linked_folder_is_followed(install, tmp_path):
     (root / "dtd").symlink_to(root / "elsewhere")
 
     assert read("dtd", root)[0].test.images[0].shape == (8, 8, 3)
+
+
+# -- installed, incomplete or absent -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_empty_folders_are_not_taken_for_a_data_set(name, tmp_path):
+    for folder in CATALOGUE[name].folders:
+        for below in ("train", "val", "0", "n01440764", "cars_train"):
+            (tmp_path / folder / below).mkdir(parents=True, exist_ok=True)
+
+    assert state_of(CATALOGUE[name], tmp_path).name == "absent"
+    with pytest.raises(DataError, match=rf"{name} is not in .*, which is there, but without them; lowshot data"):
+        read_data_set(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_a_data_set_that_lacks_an_image_is_incomplete(install, name):
+    root = install(name)
+    row = CATALOGUE[name]
+    image = read(name, root)[0].test.images.paths[0]
+    of_its_class = sorted(image.parent.iterdir())
+    for path in of_its_class if name == "imagenet" else [image]:  # of ImageNet only classes are looked at
+        path.unlink()
+
+    state = state_of(row, root)
+
+    assert (state.name, state.place) == ("incomplete", find(row, root))
+    listed = f"1 of {len(read(name, root)[0].test)} images in test are not there, such as {image}"
+    counted = f"{name} has {len(read(name, root)[0].test)} images in test; expected {row.sizes.test}, as published"
+    assert state.missing[0] in (listed, counted, f"1 of 3 classes have no image in {image.parents[1]}")
+
+
+def test_of_imagenet_without_a_split_every_class_is_missing(install):
+    root = install("imagenet")
+    (root / "imagenet" / "images" / "train").rename(root / "aside")
+
+    state = state_of(CATALOGUE["imagenet"], root)
+
+    assert state.missing == (f"3 of 3 classes have no image in {root / 'imagenet' / 'images' / 'train'}",)
+
+
+def test_a_data_set_without_its_lists_is_incomplete_and_so_is_one_with_damaged_ones(install):
+    root = install("dtd")
+    path = next(root.rglob("split_zhou*"))
+    path.write_text("{")
+    state = state_of(CATALOGUE["dtd"], root)
+    assert state.name == "incomplete"
+    assert "split_zhou_DescribableTextures.json is damaged" in state.missing[0]
+
+    path.unlink()
+    assert state_of(CATALOGUE["dtd"], root).missing == ("split_zhou_DescribableTextures.json is not there",)
 
 
 # -- the root ----------------------------------------------------------------------------------------------------------
@@ -425,9 +472,12 @@ def test_names_may_come_from_open_clip_which_is_not_imported(tmp_path, open_clip
             tmp_path / "imagenet-sketch" / "images" / f"n{label:08}"
         ).mkdir()
         (tmp_path / "imagenetv2-matched-frequency-format-val" / str(label)).mkdir(parents=True)
+    layouts.picture(tmp_path / "imagenetv2-matched-frequency-format-val" / "0" / "1.jpg")
 
     for name in ("imagenet_sketch", "imagenetv2"):
-        names = read(name, tmp_path)[0].class_names
+        task, warned = read(name, tmp_path)
+        names = task.class_names
+        assert re.match(r"class names are open_clip's: CoOp's classnames.txt, .* lowshot data prepare", warned[0])
         assert (names[0], names[744], names[836], names[999]) == ("name 0", "projectile", "sunglass", "name 999")
     assert "open_clip" not in sys.modules
 
@@ -441,6 +491,7 @@ def test_open_clips_list_without_synsets_needs_a_whole_imagenet(install, open_cl
     synsets = [*layouts.SYNSETS, *(f"n9{number:07}" for number in range(997))]
     for synset in synsets:
         (root / "imagenet" / "val" / synset).mkdir(parents=True)
+    layouts.picture(root / "imagenet" / "val" / "n01440764" / "1.jpg")
     assert read("imagenet_a", root)[0].class_names == ("name 0", "name 1")
 
 
@@ -520,13 +571,11 @@ def test_files_that_are_no_images_are_counted(install):
     assert warned == [f"{root / 'imagenet-sketch/images'}: left out 1 file(s) without an image's suffix"]
 
 
-def test_the_page_has_the_table_of_the_code():
-    page = (Path(__file__).parents[2] / "docs" / "how-to" / "datasets.md").read_text(encoding="utf-8")
-    for row in CATALOGUE.values():
-        images = [need[0].size for need in row.needs if need[0].kind != "file"]
-        fetched = "?" if None in images else f"{sum(images) / 1e9:.2f}"
-        sizes = (f"{size:,}" if size else "-" for size in (row.sizes.train, row.sizes.validation, row.sizes.test))
-        cells = (f"`{row.name}`", f"{row.classes:,}", *sizes, fetched, f"`{row.template}`", row.licence)
-        assert f"| {' | '.join(cells)} |" in page
-        if row.split_file:
-            assert row.split_file in page
+def test_the_page_has_what_the_table_of_the_code_says():
+    path = Path(__file__).parents[2] / "tools" / "write_reference.py"
+    spec = importlib.util.spec_from_file_location("write_reference", path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    page = tool.DATASETS_PAGE.read_text(encoding="utf-8")
+    assert page == tool.datasets_page(page), "run make docs"
+    assert all(f"`{row.name}`" in page and row.split_file in page for row in CATALOGUE.values())

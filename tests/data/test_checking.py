@@ -91,3 +91,11 @@ def test_every_split_and_every_image_is_looked_at_once(monkeypatch):
     assert found.images == 1797
     assert counted[0] == ("checking digits", 1797)
     assert counted[1:] == [*task.train.identities, *task.validation.identities, *task.test.identities]
+
+
+def test_of_three_copies_the_first_two_that_differ_are_named():
+    one = np.zeros((2, 2, 3), np.uint8)
+
+    (copy,) = check_images(task_of_arrays([one, one, one], "abc")).copies
+    assert "(train, a) and" in copy
+    assert "(train, b) show the same" in copy

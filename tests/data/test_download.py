@@ -12,7 +12,7 @@ from data.server import serving
 from lowshot.data.catalogue import Download
 from lowshot.data.catalogue import download as module
 from lowshot.data.catalogue.download import fetch, verify
-from lowshot.errors import OutputError, RunError
+from lowshot.errors import DataError, OutputError, RunError
 from lowshot.progress import silent
 
 CONTENT = np.random.default_rng(0).bytes(3_300_000)
@@ -253,6 +253,65 @@ def test_a_web_page_is_not_taken_for_the_file(add, tmp_path):
 
     with pytest.raises(RunError, match="it sends a web page and not the file: a quota, or a page to sign in"):
         fetch(file(url), tmp_path, silent)
+
+
+def test_a_page_to_sign_in_does_not_cost_what_has_arrived(add, tmp_path):
+    url, _ = add("/set.tar", CONTENT, drop_after=[1_000_000, 0, 0, 0, 0])
+    with pytest.raises(RunError):
+        fetch(file(url), tmp_path, silent)
+    add("/set.tar", b"<html>Quota exceeded</html>", content_type="text/html", ranges=False)
+    with pytest.raises(RunError, match="it sends a web page"):
+        fetch(file(url), tmp_path, silent)
+    _, behaviour = add("/set.tar", CONTENT)
+
+    assert fetch(file(url), tmp_path, silent).read_bytes() == CONTENT
+    assert behaviour.requests == [(1_000_000, '"1"')]
+
+
+@pytest.mark.parametrize("page", [b"<!DOCTYPE html>...", b"\xef\xbb\xbf \n<HTML lang='en'>", b"<?xml version='1.0'?>"])
+def test_a_web_page_is_recognised_whatever_the_server_calls_it(add, tmp_path, page):
+    url, _ = add("/set.tar", page)
+
+    with pytest.raises(RunError, match=r"/set.tar: it sends a web page .*; it begins with b"):
+        fetch(file(url), tmp_path, silent)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_caller_refuses_is_tried_elsewhere_and_never_gets_its_name(add, tmp_path):
+    wrong, _ = add("/wrong", b"something else")
+    right, _ = add("/right", CONTENT)
+
+    def check(path):
+        if path.read_bytes() != CONTENT:
+            raise DataError("it is something else")
+
+    with pytest.raises(RunError, match=r"/wrong: it is something else"):
+        fetch(file(wrong), tmp_path, silent, check)
+    assert list(tmp_path.iterdir()) == []
+    assert fetch(file(wrong, right), tmp_path, silent, check).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(("announced", "said"), [(True, "it has 3,300,000 bytes"), (False, "it sends more than the")])
+@pytest.mark.parametrize(
+    ("limit", "what"),
+    [("LARGEST_LIST_BYTES", {"kind": "file"}), ("LARGEST_UNKNOWN_BYTES", {})],
+    ids=["list", "archive"],
+)
+def test_a_file_of_unknown_size_has_a_limit(add, tmp_path, monkeypatch, limit, what, announced, said):
+    monkeypatch.setattr(module, limit, 1_000_000)
+    url, _ = add("/set.tar", CONTENT, announced=announced)
+
+    with pytest.raises(RunError, match=rf"{said}.* 1,000,000"):
+        fetch(file(url, **what), tmp_path, silent)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_size_published_in_gigabytes_is_a_limit_with_room(add, tmp_path):
+    url, _ = add("/set.tar", CONTENT)
+
+    assert fetch(file(url, rounded_size=len(CONTENT) // 2), tmp_path, silent).read_bytes() == CONTENT
+    with pytest.raises(RunError, match="expected at most 2,000,000"):
+        fetch(file(url, rounded_size=1_000_000), tmp_path / "other", silent)
 
 
 def test_a_size_that_is_only_found_out_at_the_end_is_checked_too(add, tmp_path):

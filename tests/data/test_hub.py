@@ -1,6 +1,7 @@
 """Data sets through the ``datasets`` package: local copies, since tests have no network."""
 
 import io
+import json
 import sys
 
 import numpy as np
@@ -11,6 +12,8 @@ from lowshot.data import check_images, draw_from, load_task
 from lowshot.errors import DataError, MissingExtraError
 
 datasets = pytest.importorskip("datasets")
+pyarrow = pytest.importorskip("pyarrow")
+pytest.importorskip("pyarrow.parquet")
 
 
 @pytest.fixture(autouse=True)
@@ -197,3 +200,113 @@ def test_the_configuration_follows_a_hash(saved, tmp_path):
     assert len(read(f"{name}#small")[0].train) == 2
     with pytest.raises(DataError, match="small"):
         read(name)
+
+
+# -- files that a data set names ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def private(tmp_path):
+    """A picture on this machine that no data set has a right to."""
+    path = tmp_path / "private" / "1.png"
+    path.parent.mkdir()
+    path.write_bytes(png(99))
+    return path
+
+
+@pytest.fixture
+def saved_as_it_is(saved, tmp_path):
+    """Saves two rows whose images nobody looks at, and returns what to load."""
+
+    def saved_as_it_is(*images):
+        name = saved(train=rows([0, 1]))
+        (path,) = (tmp_path / "pets" / "data").iterdir()
+        schema = rows([0, 1]).features.arrow_schema
+        table = pyarrow.Table.from_pydict({"image": images, "label": [0, 1]}, schema)
+        pyarrow.parquet.write_table(table, path)
+        return name
+
+    return saved_as_it_is
+
+
+@pytest.mark.parametrize("scheme", ["", "file://", "~"])
+def test_a_row_that_names_a_file_is_not_followed(saved_as_it_is, private, scheme):
+    hostile = {"bytes": None, "path": f"{scheme}{private}"}
+    task, _ = read(saved_as_it_is(hostile, {"bytes": png(2), "path": "a/b.png"}))
+
+    assert task.train.images[1][0, 0, 0] == 2
+    with pytest.raises(
+        DataError, match=r"train\[0\]: image is not in its row, which names .*; expected the image itself"
+    ):
+        task.train.images[0]
+
+
+def test_nor_is_one_that_names_a_file_of_another_data_set(saved_as_it_is):
+    """What was fetched of others lies where this one's own files may lie."""
+    others = datasets.config.HF_DATASETS_CACHE / "others" / "1.png"
+    others.parent.mkdir()
+    others.write_bytes(png(99))
+
+    task, _ = read(saved_as_it_is({"bytes": None, "path": str(others)}, {"bytes": png(2), "path": None}))
+
+    with pytest.raises(DataError, match="image is not in its row"):
+        task.train.images[0]
+
+
+def test_a_saved_data_set_that_names_a_file_is_not_followed_whatever_it_says_it_is(tmp_path, private):
+    folder = tmp_path / "saved"
+    rows([0, 1], images=[{"bytes": png(1), "path": None}] * 2).save_to_disk(folder)
+    info = json.loads((folder / "dataset_info.json").read_text())
+    (folder / "dataset_info.json").write_text(json.dumps({**info, "builder_name": "imagefolder"}))
+    (arrow,) = folder.glob("*.arrow")
+    schema = rows([0, 1]).features.arrow_schema
+    images = [{"bytes": None, "path": str(private)}, {"bytes": None, "path": str(folder / "1.png")}]
+    with pyarrow.ipc.new_stream(arrow, schema) as writer:
+        writer.write_table(pyarrow.Table.from_pydict({"image": images, "label": [0, 1]}, schema))
+    (folder / "1.png").write_bytes(png(7))
+
+    task, _ = read(f"hf:{folder}")
+
+    for index in range(2):
+        with pytest.raises(DataError, match="image is not in its row"):
+            task.train.images[index]
+
+
+def test_a_link_in_a_folder_of_images_is_not_followed_out_of_it(tmp_path, private):
+    folder = tmp_path / "pets"
+    for name in ("ant", "bear"):
+        (folder / "train" / name).mkdir(parents=True)
+        (folder / "train" / name / "1.png").write_bytes(png(7))
+    (folder / "train" / "bear" / "1.png").unlink()
+    (folder / "train" / "bear" / "1.png").symlink_to(private)
+
+    task, _ = read(f"hf:{folder}")
+
+    assert task.train.images[0][0, 0, 0] == 7
+    with pytest.raises(DataError, match="image is not in its row"):
+        task.train.images[1]
+
+
+@pytest.mark.parametrize("image", [None, {"bytes": None, "path": None}, {"bytes": None, "path": ""}])
+def test_a_row_without_an_image_is_empty(saved_as_it_is, image):
+    task, _ = read(saved_as_it_is(image, {"bytes": png(2), "path": None}))
+
+    with pytest.raises(DataError, match=r"train\[0\]: image is empty"):
+        task.train.images[0]
+
+
+def test_a_label_of_truth_values_is_no_class(saved):
+    content = rows([0, 1]).remove_columns("label").add_column("label", [True, False])
+
+    with pytest.raises(DataError, match=r"train\[0\]: label is True; expected a class"):
+        read(saved(train=content))
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"\0" * 500])
+def test_a_damaged_file_is_no_traceback(tmp_path, content):
+    (tmp_path / "train.parquet").write_bytes(content)
+    with pytest.raises(DataError, match="cannot be loaded: "):
+        read(f"hf:{tmp_path}")
+    (tmp_path / "dataset_dict.json").write_bytes(content)
+    with pytest.raises(DataError, match="cannot be loaded: "):
+        read(f"hf:{tmp_path}")

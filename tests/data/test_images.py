@@ -1,9 +1,12 @@
 import io
+import os
+import socket
 import struct
 import threading
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -263,6 +266,47 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
         decode_image(tmp_path)
     with pytest.raises(DataError, match="cannot be decoded"):
         as_pixels("nul\0byte.png")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.timeout(20)
+def test_pipes_sockets_and_devices_are_not_opened(tmp_path):
+    """Who opens a pipe waits for whoever writes it, and /dev/zero never ends."""
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "pipe.png")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / "socket.png"))
+    for path in (tmp_path / "pipe.png", tmp_path / "link.png", tmp_path / "socket.png", Path("/dev/zero")):
+        with pytest.raises(DataError, match=rf"{path} is a pipe, socket or device; expected an image file"):
+            decode_image(path)
+
+
+def test_a_name_that_no_file_can_have_is_no_image(tmp_path):
+    (tmp_path / "ring.png").symlink_to(tmp_path / "ring.png")
+    for path in (tmp_path / ("x" * 300), tmp_path / "ring.png", Path("\ud800.png")):
+        with pytest.raises(DataError, match="cannot be decoded"):
+            decode_image(path)
+
+
+def test_a_file_of_absurd_size_is_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAXIMUM_FILE_BYTES", 1000)
+    path = tmp_path / "image.png"
+    Image.new("RGB", (2, 2)).save(path)
+    os.truncate(path, 1000)
+    assert decode_image(path).shape == decode_image(path.read_bytes()).shape == (2, 2, 3)
+    os.truncate(path, 1001)
+    for source, name in ((path, "image.png"), (path.read_bytes(), "image")):
+        with pytest.raises(DataError, match=f"{name} has 1,001 bytes; expected at most 1,000"):
+            decode_image(source)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    def refusing(self, **options):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "stat", refusing)
+    with pytest.raises(DataError, match=r"1\.png cannot be read: Permission denied"):
+        decode_image(tmp_path / "1.png")
 
 
 @given(st.binary(max_size=200), st.integers(0, 400), st.sampled_from(["PNG", "GIF", "BMP", "PPM", "TIFF", "JPEG"]))

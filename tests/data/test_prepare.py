@@ -1,9 +1,20 @@
 """Installing data sets from archives and from a server on this machine, in miniature but in their published form."""
 
 import dataclasses
+import errno
 import hashlib
 import json
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
 import tarfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +23,7 @@ import scipy.io
 from data import layouts
 from data.server import serving
 from lowshot.data import CATALOGUE, check_images, load_task
-from lowshot.data.catalogue import download, preparing
+from lowshot.data.catalogue import download, find, lock, preparing, state_of
 from lowshot.data.catalogue.preparing import prepare
 from lowshot.errors import DataError, OutputError, RunError, UnknownNameError
 
@@ -49,9 +60,12 @@ def offer(server, tmp_path_factory, monkeypatch):
         def change(file):
             content = layouts.published(file, installed)
             url, served[file.file] = server(f"/{file.file}", content, **behaviour)
-            digest = hashlib.sha256(content).hexdigest() if file.kind != "file" else None
-            size = len(content) if file.size else None
-            return dataclasses.replace(file, urls=(url,) if file.urls else (), sha256=digest, md5=None, size=size)
+            published = {
+                "sha256": hashlib.sha256(content).hexdigest() if file.kind != "file" else None,
+                "size": len(content) if file.size else None,
+            }
+            urls = (url,) if file.urls else ()
+            return dataclasses.replace(file, urls=urls, md5=None, rounded_size=None, **published)
 
         row_with(name, monkeypatch, change)
         return served
@@ -170,19 +184,255 @@ def test_wrong_bytes_are_refused_and_nothing_appears(offer, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("dtd", b"<html>Sign in</html>", "is not split_zhou_DescribableTextures.json: .* is damaged"),
-        ("imagenet_r", b"<html>Sign in</html>", r"is not classnames.txt: it begins with b'<html>"),
+        ("dtd", b"<html>Sign in</html>", r"split_zhou_\w+\.json: it sends a web page .* begins with b'<html>Sign in"),
+        ("imagenet_r", b"\n <!DOCTYPE html>", r"classnames\.txt: it sends a web page .* begins with b'\\n <!DOCTYPE"),
+        ("dtd", b'{"error": {"code": 403}}', r"begins with b'{\"error\": .*: it has no list of 'train'; expected 12"),
+        ("dtd", b'{"train": [', r"begins with b'{\"train\": .* is damaged"),
+        ("dtd", b'{"train": [["a.jpg", 0, "a"]]}', "it has 1 entries of 'train'; expected 12, as CoOp's"),
+        ("dtd", b'{"train": [' + b", ".join([b"1"] * 12) + b"]}", "some entry of 'train' is not a path, a label and"),
+        ("imagenet_r", b"n01440764 tench\nn03773504 mis", "it is not classnames.txt, .*: it has 2 synsets; expected 3"),
+        ("imagenet_r", b"tench\n", "line 1, is 'tench'; expected a synset and a name"),
+        ("imagenet_r", b"", "begins with b'': it has 0 synsets; expected 3"),
+        ("ucf101", b'{"error": "quota"}', r"not UCF-101-midframes.zip, for it begins with b'{\"err.*a tar or zip file"),
     ],
 )
-def test_a_small_file_that_is_something_else_is_refused_and_fetched_anew(offer, tmp_path, name, content, said):
+def test_a_file_that_is_something_else_never_appears_and_is_fetched_anew(
+    offer, monkeypatch, tmp_path, name, content, said
+):
     served = offer(name)
-    small = served[next(file for file in served if file.endswith((".json", ".txt")))]
-    right, small.content = small.content, content
-    with pytest.raises(DataError, match=said):
+    row_with(name, monkeypatch, lambda file: dataclasses.replace(file, sha256=None, size=None))
+    suffixes = (".zip",) if name == "ucf101" else (".json", ".txt")
+    (wrong,) = (file for file in served if file.endswith(suffixes))
+    right, served[wrong].content = served[wrong].content, content
+
+    with pytest.raises(RunError, match=rf"http.*{said}.*save the file as {wrong}, and give its folder: --from FOLDER"):
+        install(name, tmp_path)
+    assert list(tmp_path.rglob(f"*{wrong}*")) == []
+
+    served[wrong].content = right
+    assert len(install(name, tmp_path)[0].test)
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_small_file_that_is_large_is_refused(offer, monkeypatch, tmp_path, announced):
+    served = offer("dtd")
+    file = CATALOGUE["dtd"].split_file
+    monkeypatch.setattr(download, "LARGEST_LIST_BYTES", 100)
+    served[file].announced = announced
+    assert len(served[file].content) > 100
+
+    with pytest.raises(RunError, match=r"bytes; expected at most 100|sends more than the 100 bytes expected at most"):
+        install("dtd", tmp_path)
+    assert list(tmp_path.rglob(f"*{file}*")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("dtd", "split_zhou_DescribableTextures.json"), ("imagenet_r", "classnames.txt")]
+)
+def test_a_wrong_file_that_is_in_its_place_already_is_named_with_the_way_out(offer, tmp_path, name, file):
+    offer(name)
+    install(name, tmp_path)
+    (path,) = tmp_path.rglob(file)
+    path.write_text("{}")
+
+    with pytest.raises(DataError, match=rf"{path}: it is not {file}, .*Remove it and run this again"):
         install(name, tmp_path)
 
-    small.content = right
+    path.unlink()
     assert len(install(name, tmp_path)[0].test)
+
+
+# -- what is there already ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [(row.name, folder) for row in CATALOGUE.values() for folder in row.folders]
+)
+def test_a_data_set_in_any_of_its_places_is_complete_and_nothing_is_fetched(tmp_path, monkeypatch, name, folder):
+    """Not ImageNet's development kit either, where the validation images are sorted."""
+    layouts.install(name, tmp_path, monkeypatch)
+    layouts.move(tmp_path, name, folder)
+    row_with(name, monkeypatch, lambda file: dataclasses.replace(file, urls=()))
+    before = files_below(tmp_path)
+
+    task, said, warned = install(name, tmp_path)
+
+    assert warned == []
+    assert list(task.class_names) == layouts.CLASS_NAMES[name]
+    assert files_below(tmp_path) == before
+    assert any(str(tmp_path / folder) in line for line in said)
+
+
+def test_what_a_data_set_in_another_place_lacks_is_put_beside_it(offer, tmp_path, monkeypatch):
+    served = offer("sun397")
+    layouts.install("sun397", tmp_path, monkeypatch)
+    layouts.move(tmp_path, "sun397", "SUN397")  # images in SUN397/a/..., so that beside them would be the root
+    next(tmp_path.rglob("split_zhou*")).unlink()
+
+    assert len(install("sun397", tmp_path)[0].test) == 9
+    assert (tmp_path / "SUN397" / "split_zhou_SUN397.json").is_file()
+    assert served["SUN397.tar.gz"].requests == []
+
+
+def test_a_shift_uses_the_class_names_of_imagenet(offer, tmp_path, monkeypatch):
+    served = offer("imagenet_a")
+    layouts.install("imagenet", tmp_path, monkeypatch)
+
+    assert install("imagenet_a", tmp_path)[0].class_names == ("tench", "missile")
+    assert served["classnames.txt"].requests == []
+    assert not (tmp_path / "imagenet-adversarial" / "classnames.txt").exists()
+
+
+@pytest.mark.parametrize("below", ["dtd/images", "dtd/images/banded", "DTD/images"])
+def test_empty_folders_are_no_data_set_and_not_in_the_way(offer, tmp_path, below):
+    offer("dtd")
+    (tmp_path / below).mkdir(parents=True)
+    assert find(CATALOGUE["dtd"], tmp_path) is None
+
+    install("dtd", tmp_path)
+
+    assert find(CATALOGUE["dtd"], tmp_path).images == tmp_path / "dtd" / "images"
+
+
+def test_other_files_where_the_images_belong_are_never_removed(offer, tmp_path):
+    offer("dtd")
+    layouts.write_text(tmp_path / "dtd" / "images" / "banded" / "notes.txt", "mine")
+
+    images = tmp_path / "dtd" / "images"
+    with pytest.raises(OutputError, match=rf"{images} is in the way, .* move it away and run this again"):
+        install("dtd", tmp_path)
+    assert (images / "banded" / "notes.txt").read_text() == "mine\n"
+
+
+def test_a_data_set_unpacked_by_half_is_refused_with_a_way_that_leads_out(offer, tmp_path):
+    offer("dtd")
+    install("dtd", tmp_path)
+    next((tmp_path / "dtd" / "images" / "banded").iterdir()).unlink()
+    assert state_of(CATALOGUE["dtd"], tmp_path).name == "incomplete"
+
+    images = tmp_path / "dtd" / "images"
+    with pytest.raises(RunError, match=rf"1 of \d+ images in \w+ are not there, .*\. Move {images} away and run this"):
+        install("dtd", tmp_path)
+
+    images.rename(tmp_path / "away")
+    install("dtd", tmp_path)
+    assert state_of(CATALOGUE["dtd"], tmp_path).name == "installed"
+
+
+def test_what_a_killed_run_left_is_removed_though_everything_is_in_its_place(offer, tmp_path):
+    served = offer("dtd")
+    install("dtd", tmp_path)
+    before = files_below(tmp_path)
+    layouts.write_text(tmp_path / ".downloads" / "dtd-r1.0.1.tar.gz", "x")
+    layouts.write_text(tmp_path / "dtd" / ".dtd.unpacking" / "inner.tar.gz", "x")
+    layouts.write_text(tmp_path / ".downloads" / ".dtd-r1.0.1.tar.gz.partial.json.a1b2c3d_", "x")
+    aside = f".{CATALOGUE['dtd'].split_file}"
+    layouts.write_text(tmp_path / "dtd" / f"{aside}.a1b2c3d_", "x")
+    layouts.write_text(tmp_path / "dtd" / f"{aside}.swp", "of an editor")
+    before[f"dtd/{aside}.swp"] = b"of an editor\n"
+
+    install("dtd", tmp_path)
+
+    assert files_below(tmp_path) == before
+    assert len(served["dtd-r1.0.1.tar.gz"].requests) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be killed")
+@pytest.mark.parametrize("name", ["caltech101", "fgvc"])  # an archive in an archive and a list; many parts of one
+def test_prepare_may_be_killed_at_any_step_and_is_simply_run_again(server, tmp_path_factory, monkeypatch, name):
+    published = tmp_path_factory.mktemp("published")
+    layouts.install(name, published, monkeypatch)
+    needs = {}
+    for file in (file for need in CATALOGUE[name].needs for file in need):
+        content = layouts.published(file, published)
+        url, _ = server(f"/{file.file}", content)
+        needs[file.file] = {"urls": [url], "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    paths = {"PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path_factory.mktemp("roots"))}
+
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("killing.py"), name, json.dumps(needs)],
+        env={**os.environ, **paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 40
+
+
+# -- one at a time -----------------------------------------------------------------------------------------------------
+
+
+def test_who_comes_second_waits_and_says_for_whom(offer, tmp_path, monkeypatch):
+    served = offer("dtd")
+    said, done = queue.Queue(), []
+    monkeypatch.setattr(lock, "SECONDS_BETWEEN_TRIES", 0.01)
+
+    def second():
+        done.append(prepare("dtd", tmp_path, say=said.put))
+
+    with lock.locked(tmp_path, "lowshot data prepare food101", pytest.fail):
+        thread = threading.Thread(target=second)
+        thread.start()
+        while "waiting" not in (line := said.get(timeout=30)):
+            pass
+        holder = rf"lowshot data prepare food101 \(process {os.getpid()} on .*\)"
+        assert re.fullmatch(rf"waiting for {holder}, which works in {tmp_path}", line)
+        assert not done
+        assert served["dtd-r1.0.1.tar.gz"].requests == []
+    thread.join(timeout=30)
+
+    assert len(done) == 1
+    assert {p.name for p in tmp_path.iterdir()} == {"dtd"}
+
+
+def test_two_at_once_fetch_each_file_once(offer, tmp_path, monkeypatch):
+    served = offer("dtd")
+    monkeypatch.setattr(lock, "SECONDS_BETWEEN_TRIES", 0.01)
+
+    with ThreadPoolExecutor(4) as pool:
+        tasks = list(pool.map(lambda _: prepare("dtd", tmp_path), range(4)))
+
+    assert [len(task.test) for task in tasks] == [9] * 4
+    assert [len(behaviour.requests) for behaviour in served.values()] == [1, 1]
+
+
+def test_a_lock_that_was_removed_while_it_was_waited_for_is_not_taken_for_one(tmp_path, monkeypatch):
+    """Its holder removes it when it is done; who had it open already would hold a lock that nobody else can see."""
+    tried, really = [], lock._try
+
+    def removed_meanwhile(handle):
+        tried.append(really(handle))
+        if len(tried) == 1:
+            (tmp_path / lock.FILE).unlink()
+        return tried[-1]
+
+    monkeypatch.setattr(lock, "_try", removed_meanwhile)
+    with lock.locked(tmp_path, "work", lambda _: None):
+        assert tried == [True, True]
+        assert (tmp_path / lock.FILE).read_text().startswith("work (process ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_whose_holder_died_stops_nobody(offer, tmp_path):
+    offer("dtd")
+    (tmp_path / lock.FILE).write_text("lowshot data prepare dtd (process 1 on elsewhere)")
+
+    _, said, _ = install("dtd", tmp_path)
+
+    assert not any("waiting" in line for line in said)
+    assert {p.name for p in tmp_path.iterdir()} == {"dtd"}
+
+
+def test_a_file_system_without_locks_is_used_without(offer, tmp_path, monkeypatch):
+    offer("dtd")
+
+    def unsupported(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    assert len(install("dtd", tmp_path)[0].test) == 9
 
 
 # -- archives at hand --------------------------------------------------------------------------------------------------
@@ -264,6 +514,9 @@ def test_images_that_the_archive_lacks_are_found_at_the_end(hand_over, tmp_path)
 def test_a_folder_of_archives_that_is_none_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"--from .*none is no folder"):
         install("dtd", tmp_path, tmp_path / "none")
+    (tmp_path / ".downloads").mkdir()
+    with pytest.raises(DataError, match=r"--from .* is where downloads are kept .* move yours elsewhere"):
+        install("dtd", tmp_path, tmp_path / ".downloads")
 
 
 def test_a_disk_that_is_too_small_is_said_before_anything_is_fetched(offer, tmp_path, monkeypatch):
@@ -273,6 +526,55 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_fetched(offer, tmp_
     with pytest.raises(OutputError, match=r"GB free; expected 2305843009\.2 GB, to fetch and unpack"):
         install("dtd", tmp_path)
     assert served["dtd-r1.0.1.tar.gz"].requests == []
+
+
+def test_the_disk_need_not_hold_what_has_arrived_once_more(offer, tmp_path, monkeypatch):
+    served = offer("dtd", drop_after=[1000, 0, 0, 0, 0])
+    with pytest.raises(RunError, match="5 times in a row"):
+        install("dtd", tmp_path)
+    missing = 2 * len(served["dtd-r1.0.1.tar.gz"].content) - 1000
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=missing - 1))
+    with pytest.raises(OutputError, match="GB free; expected"):
+        install("dtd", tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=missing))
+    assert len(install("dtd", tmp_path)[0].test) == 9
+
+
+def test_archives_at_hand_need_room_for_their_content_alone(hand_over, tmp_path, monkeypatch):
+    archives = hand_over("caltech101")  # a zip file with a tar file in it, which is unpacked too
+    needed = 2 * (archives / "caltech-101.zip").stat().st_size
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
+    with pytest.raises(OutputError, match=r"GB free; expected .* GB, to fetch and unpack caltech-101\.zip"):
+        install("caltech101", tmp_path, archives)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
+    assert len(install("caltech101", tmp_path, archives)[0].test) == 9
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        bytes(2000),
+        np.random.default_rng(0).bytes(2000),
+        b"PK\x03\x04" + bytes(2000),
+        b"\x1f\x8b\x08" + np.random.default_rng(1).bytes(2000),
+        b"<html>",
+        b"\xff" * 300,
+    ],
+    ids=["empty", "zeros", "random", "zip", "gzip", "page", "ones"],
+)
+@pytest.mark.parametrize("name", ["ucf101", "fgvc", "dtd"])
+def test_garbage_is_refused_with_its_name_and_leaves_nothing(hand_over, tmp_path, monkeypatch, name, content):
+    archives = hand_over(name)
+    row_with(name, monkeypatch, lambda file: dataclasses.replace(file, sha256=None, size=None))
+    for path in archives.iterdir():
+        path.write_bytes(content)
+
+    with pytest.raises(DataError, match=str(archives)):
+        install(name, tmp_path / "root", archives)
+    assert list((tmp_path / "root").iterdir()) == []
 
 
 def test_unknown_names_and_roots_that_cannot_be_made_are_refused(tmp_path):
@@ -322,7 +624,7 @@ def imagenet(tmp_path_factory, monkeypatch):
     parts = [(f"ILSVRC2012_devkit_t12/data/{p.name}", p) for p in kit.iterdir()]
     (archives / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(layouts.tar_of(*parts))
     (archives / "classnames.txt").write_bytes((installed / "imagenet" / "classnames.txt").read_bytes())
-    row_with("imagenet", monkeypatch, lambda file: dataclasses.replace(file, md5=None, urls=()))
+    row_with("imagenet", monkeypatch, lambda file: dataclasses.replace(file, md5=None, sha256=None, size=None, urls=()))
     return archives, labels
 
 
@@ -353,7 +655,8 @@ def test_of_imagenet_everything_that_is_missing_is_named_with_its_terms(tmp_path
     [
         ("ILSVRC2012_validation_ground_truth.txt", b"1\n7\n", "line 2, is 7; expected a number of meta.mat"),
         ("ILSVRC2012_validation_ground_truth.txt", b"one\n", "ground_truth.txt cannot be read"),
-        ("ILSVRC2012_validation_ground_truth.txt", b"1\n" * 10, "lacks ILSVRC2012_val_00000010.JPEG"),
+        ("ILSVRC2012_validation_ground_truth.txt", b"", "has not a line for each of the validation images"),
+        ("ILSVRC2012_validation_ground_truth.txt", b"1\n" * 10, "images lack ILSVRC2012_val_00000010.JPEG"),
         ("meta.mat", b"", "meta.mat cannot be read"),
         ("meta.mat", b"?" * 1000, "meta.mat cannot be read"),
     ],
@@ -373,3 +676,30 @@ def test_a_damaged_development_kit_is_refused(imagenet, tmp_path, file, content,
     with pytest.raises(DataError, match=said):
         install("imagenet", tmp_path / "root", archives)
     assert not (tmp_path / "root" / "imagenet" / "images" / "val").exists()
+
+
+@pytest.mark.parametrize("sorted_already", [0, 4], ids=["none", "some"])
+def test_validation_images_that_lie_in_a_heap_are_sorted_where_they_are(imagenet, tmp_path, sorted_already):
+    archives, _ = imagenet
+    expected = install("imagenet", tmp_path, archives)[0].test.identities
+    val = tmp_path / "imagenet" / "images" / "val"
+    for image in sorted(val.rglob("*.JPEG"))[sorted_already:]:
+        image.rename(val / image.name)
+    for folder in val.iterdir():
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    shutil.rmtree(tmp_path / "imagenet" / "devkit")
+    (archives / "ILSVRC2012_img_train.tar").unlink()
+    (archives / "ILSVRC2012_img_val.tar").unlink()
+
+    with pytest.raises(DataError, match=r"Get ILSVRC2012_devkit_t12.tar.gz from https"):
+        install("imagenet", tmp_path)
+    assert install("imagenet", tmp_path, archives)[0].test.identities == expected
+
+
+def test_a_folder_that_lacks_an_archive_is_named(imagenet, tmp_path):
+    archives, _ = imagenet
+    (archives / "ILSVRC2012_img_train.tar").unlink()
+
+    with pytest.raises(DataError, match=rf"{archives} has not all of it\. Get ILSVRC2012_img_train.tar from"):
+        install("imagenet", tmp_path, archives)

@@ -1,26 +1,236 @@
+import json
+import re
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowshot.data import class_prompts
+from data import layouts
+from lowshot.config import TEMPLATE_SETS, DataConfig
+from lowshot.data import (
+    CATALOGUE,
+    class_prompts,
+    long_prompts_named,
+    prompts_for,
+    read_data_set,
+    read_words,
+    recorded_prompts,
+)
+from lowshot.errors import DataError, LongPromptError
+from lowshot.records import RunRecord
+
+ANIMALS = ("polar_bear", "cat")
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Writes a file of words, from bytes or from what JSON can say; returns its path."""
+
+    def file(content, name="words.json"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+        return str(path)
+
+    return file
+
+
+# -- from templates and words to prompts -------------------------------------------------------------------------------
 
 
 def test_underscores_in_names_are_spaces():
-    assert class_prompts(["polar_bear", "cat"], "a photo of a {}.") == ["a photo of a polar bear.", "a photo of a cat."]
+    assert class_prompts(ANIMALS, ["a photo of a {}."]) == (("a photo of a polar bear.",), ("a photo of a cat.",))
 
 
 def test_braces_and_backslashes_in_names_are_left_as_they_are():
     names = ["{}", "{0}", "{name!r}", r"\1", "%s"]
 
-    assert class_prompts(names, "<{}>") == [f"<{name}>" for name in names]
+    assert class_prompts(names, ["<{}>"]) == tuple((f"<{name}>",) for name in names)
 
 
 def test_only_empty_braces_in_the_template_are_replaced():
-    assert class_prompts(["cat"], "{0} {x} {}") == ["{0} {x} cat"]
+    assert class_prompts(["cat"], ["{0} {x} {}"]) == (("{0} {x} cat",),)
 
 
 @given(st.lists(st.text()), st.text(st.characters(exclude_characters="{}")), st.text())
 def test_each_class_has_one_prompt_in_order(names, before, after):
-    prompts = class_prompts(names, before + "{}" + after.replace("{}", ""))
+    prompts = class_prompts(names, [before + "{}" + after.replace("{}", "")])
 
-    assert len(prompts) == len(names)
-    assert all(name.replace("_", " ") in prompt for name, prompt in zip(names, prompts, strict=True))
+    assert [len(said) for said in prompts] == [1] * len(names)
+    assert all(name.replace("_", " ") in prompt for name, (prompt,) in zip(names, prompts, strict=True))
+
+
+@given(
+    st.lists(st.text("ab_", min_size=1), min_size=1, unique=True),
+    st.lists(st.sampled_from(["{}", "a {}", "{}.", "the {}"]), min_size=1),
+    st.dictionaries(st.text("ab_", min_size=1), st.lists(st.text("xy", min_size=1), min_size=1)),
+    st.dictionaries(st.text("ab_", min_size=1), st.lists(st.text("xy ", min_size=1), min_size=1)),
+)
+def test_a_class_is_said_in_every_template_by_every_name_and_described_and_nothing_is_said_twice(
+    names, templates, called, descriptions
+):
+    for name, said in zip(names, class_prompts(names, templates, called, descriptions), strict=True):
+        in_templates = {t.replace("{}", n) for t in templates for n in called.get(name, [name.replace("_", " ")])}
+        assert set(said) == in_templates | set(descriptions.get(name, ()))
+        assert len(said) == len(set(said))
+
+
+def test_prompts_come_in_the_order_of_names_then_templates_then_descriptions():
+    found = class_prompts(["cat"], ["a {}", "the {}"], {"cat": ["kitten", "tom_cat"]}, {"cat": ["It purrs."]})
+    assert found == (("a kitten", "the kitten", "a tom_cat", "the tom_cat", "It purrs."),)
+
+
+# -- by the settings ---------------------------------------------------------------------------------------------------
+
+
+def test_names_and_descriptions_are_those_of_the_files_and_other_classes_keep_theirs(file):
+    config = DataConfig(
+        template=("a photo of a {}.", "{}"),
+        class_names=file({"cat": ["kitten", "tomcat"]}, "names.json"),
+        descriptions=file({"polar_bear": "A white bear."}, "descriptions.json"),
+    )
+    assert prompts_for(ANIMALS, config, data="zoo") == (
+        ("a photo of a polar bear.", "polar bear", "A white bear."),
+        ("a photo of a kitten.", "kitten", "a photo of a tomcat.", "tomcat"),
+    )
+
+
+def test_the_seven_templates_of_clip_are_those_of_its_notebook():
+    assert TEMPLATE_SETS["clip-7"] == (
+        "itap of a {}.",
+        "a bad photo of the {}.",
+        "a origami {}.",
+        "a photo of the large {}.",
+        "a {} in a video game.",
+        "art of the {}.",
+        "a photo of the small {}.",
+    )
+    found = prompts_for(["cat", "dog"], DataConfig(template=("{}", "clip-7")), data="pets")
+    assert found[1] == ("dog", *(template.replace("{}", "dog") for template in TEMPLATE_SETS["clip-7"]))
+
+
+@pytest.mark.parametrize("name", ["dtd", "imagenet_a"])
+def test_coop_stands_for_the_template_of_the_data_set(name, tmp_path, monkeypatch):
+    layouts.install(name, tmp_path, monkeypatch)
+    task = read_data_set(name, tmp_path)
+    config = DataConfig(template=("coop",))
+    prompts = prompts_for(task.class_names, config, data=task.name, template=task.template)
+    assert prompts == class_prompts(task.class_names, [CATALOGUE[name].template])
+    assert ("texture" in prompts[0][0]) == (name == "dtd")
+
+
+def test_coop_stands_for_nothing_where_the_data_have_no_template():
+    with pytest.raises(
+        DataError, match=r"template coop stands for nothing here: zoo is none of .*'a photo of a \{\}\.'"
+    ):
+        prompts_for(ANIMALS, DataConfig(template=("{}", "coop")), data="zoo")
+
+
+@pytest.mark.parametrize("setting", ["class_names", "descriptions"])
+def test_a_class_that_the_data_lack_is_refused_with_the_nearest(file, setting):
+    config = DataConfig(**{setting: file({"cat": "kitten", "polar bear": "a white bear"})})
+    with pytest.raises(DataError, match=r"words\.json: 'polar bear' is no class of zoo; did you mean 'polar_bear'\?"):
+        prompts_for(ANIMALS, config, data="zoo")
+    assert prompts_for(ANIMALS, config, data="zoo", others=["polar bear"])[1] != (("a photo of a cat.",),)
+
+
+def test_a_file_of_other_data_is_refused_with_the_classes_there_are(file):
+    config = DataConfig(class_names=file({"Boeing": "a jet", "Airbus": "a jet"}))
+    names = [f"{letter}-{letter}" for letter in "abcdefghijklm"]
+    said = r"'Airbus' is no class of letters \(nor 1 more\); expected its classes: 'a-a', 'b-b', .*, \.\.\.$"
+    with pytest.raises(DataError, match=said) as raised:
+        prompts_for(names, config, data="letters")
+    assert "k-k" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "templates"),
+    [
+        ({"polar_bear": "Cat"}, ("a {}",)),
+        ({"polar_bear": ["x", "y"], "cat": ["y", " X "]}, ("a {}", "the {}")),
+    ],
+)
+def test_two_classes_that_come_to_the_same_prompts_are_refused(file, words, templates):
+    config = DataConfig(template=templates, class_names=file(words))
+    with pytest.raises(DataError, match="classes 'polar_bear' and 'cat' have the same prompts, such as"):
+        prompts_for(ANIMALS, config, data="zoo")
+
+
+def test_classes_may_share_some_of_their_prompts(file):
+    config = DataConfig(class_names=file({"polar_bear": ["animal", "bear"], "cat": ["animal", "cat"]}))
+    assert len(prompts_for(ANIMALS, config, data="zoo")) == 2
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(file):
+    assert read_words("class-names", file(b'\xef\xbb\xbf{"cat": " \xe7\x8c\xab "}')) == {"cat": ("猫",)}
+
+
+def test_no_file_says_nothing():
+    assert read_words("class-names", None) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", r"is not JSON: Expecting value: line 1"),
+        (b'{"cat": "kitten"', r"is not JSON: Expecting ',' delimiter"),
+        (b"cat: kitten", r"is not JSON"),
+        (b"\xff\xfe{\x00", r"cannot be read as UTF-8 text"),
+        (b"[" * 200_000, r"is not JSON"),
+        (b'{"cat": ' + b"9" * 5000 + b"}", r"is not JSON"),
+        (["cat"], r'holds a list; expected an object: \{"class": \["what to say"\]\}'),
+        ("cat", r"holds a str; expected an object"),
+        (None, r"holds a NoneType; expected an object"),
+        ({}, r"names no class"),
+        (b'{"cat": "a", "dog": "b", "cat": "c"}', r"names class 'cat' twice; expected each class once"),
+        ({"cat": 3}, r"class 'cat' is '3'; expected a text, or a list of one or more texts"),
+        ({"cat": None}, r"class 'cat' is 'None'; expected a text"),
+        ({"cat": []}, r"class 'cat' is '\[\]'; expected a text"),
+        ({"cat": ["a", 3]}, r"class 'cat' is .*; expected a text"),
+        ({"cat": {"a": "b"}}, r"class 'cat' is .*; expected a text"),
+        ({"cat": ["a", " \n"]}, r"class 'cat' has the text ' \\n'; expected one with words in it"),
+        ({"cat": ""}, r"class 'cat' has the text ''; expected one with words in it"),
+        (b'{"cat": "\\ud83d"}', r"class 'cat' has the text '\\ud83d'; expected one with words in it"),
+    ],
+    ids=range(19),
+)
+def test_a_bad_file_is_refused_with_its_name_and_what_is_wrong(file, content, said):
+    with pytest.raises(DataError, match=r"^descriptions .*words\.json.*?" + said):
+        read_words("descriptions", file(content))
+
+
+def test_what_is_no_file_is_named(tmp_path):
+    for path, said in ((tmp_path / "none.json", "does not exist"), (tmp_path, "is not a file")):
+        with pytest.raises(DataError, match=f"class-names {re.escape(str(path))} {said}; expected a JSON file"):
+            read_words("class-names", str(path))
+    with pytest.raises(DataError, match=r"class-names x+ cannot be read: File name too long"):
+        read_words("class-names", "x" * 5000)
+
+
+def test_a_file_of_absurd_size_is_not_read(file, monkeypatch):
+    monkeypatch.setattr("lowshot.data.prompts._MOST_BYTES", 10)
+    with pytest.raises(DataError, match=r"words\.json has 17 bytes; expected at most 10"):
+        read_words("class-names", file({"cat": "kitten"}))
+
+
+# -- afterwards --------------------------------------------------------------------------------------------------------
+
+
+def test_a_prompt_that_proves_too_long_is_refused_with_its_class():
+    prompts = (("a polar bear",), ("a cat", "a very long cat"))
+    said = r"class 'cat': prompt 'a very long cat' has 90 tokens; expected at most 77: shorten the class name"
+    with pytest.raises(DataError, match=said), long_prompts_named(ANIMALS, prompts):
+        raise LongPromptError("a very long cat", 90, 77)
+
+
+def test_a_record_has_its_prompts_and_an_old_one_its_template():
+    fields = dict.fromkeys(("task", "method", "quantize"), "x") | {"recipe": {}, "model": {}, "draw": ()}
+    numbers = ("shots", "seed", "trainable_parameters", "total_parameters", "adapter_bytes", "steps")
+    fields |= dict.fromkeys((*numbers, "train_seconds", "peak_memory_bytes"), 0) | {"classes": ANIMALS}
+    config = DataConfig(template=("the {}",), class_names="gone.json")
+    prompts = (("a bear",), ("a cat", "a kitten"))
+    assert recorded_prompts(RunRecord(**fields, prompts=prompts), config) == prompts
+    old = recorded_prompts(RunRecord(**fields), DataConfig(template=("the {}",)))
+    assert old == (("the polar bear",), ("the cat",))

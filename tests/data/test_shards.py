@@ -1,8 +1,12 @@
+import contextlib
 import io
 import tarfile
 import tracemalloc
+import zlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from lowshot.data import check_images, load_task
@@ -129,6 +133,9 @@ def test_what_lies_in_a_shard_is_not_kept_in_memory(tmp_path):
         ([("1.png", png(1)), ("1.jpg", png(1)), ("1.cls", "x")], "has two files for 1.jpg; expected one image"),
         ([("1.png", png(1)), ("1.cls", "x"), ("1.cls", "y")], "has two files for 1.cls"),
         ([("1.png", png(1)), ("1.cls", " \n")], "1.cls is empty; expected a class"),
+        ([("1.png", png(1)), ("1.cls", b"\xff")], "1.cls is no UTF-8; expected a class"),
+        ([("1.png", png(1)), ("1.cls", "x" * 5000)], "1.cls has 5,000 bytes; expected at most 4,096"),
+        ([("\udcff.png", png(1)), ("\udcff.cls", "x")], r"the name '\\udcff.png' is not UTF-8; rename it"),
         (samples("x"), "has one class, 'x'; expected at least 2"),
     ],
 )
@@ -153,12 +160,160 @@ def test_compressed_and_damaged_shards_are_refused(tmp_path):
             read(path)
 
 
-@pytest.mark.parametrize("length", [600, 1100, 1500, 2600])
+@pytest.mark.parametrize("length", range(0, 6145, 256))
 def test_a_shard_that_ends_early_is_refused(tmp_path, length):
+    """Also between two files, where tarfile sees no damage."""
     path = write(tmp_path / "s.tar", *samples("x", "y"))
+    assert path.stat().st_size == 10240  # the last of two empty blocks ends at 7,168
     path.write_bytes(path.read_bytes()[:length])
 
-    with pytest.raises(DataError, match=r"damaged|no label|one class"):
+    said = r"s\.tar(: 00000\d\.cls is damaged| is damaged or compressed: (behind 000|at its beginning))"
+    with pytest.raises(DataError, match=said):
+        read(path)
+
+
+def test_a_damaged_header_is_not_taken_for_the_end(tmp_path):
+    """All that followed was silently missing."""
+    path = write(tmp_path / "s.tar", *samples("x", "y", "x", "y"))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"000002.png")] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(DataError, match=r"s\.tar is damaged or compressed: behind 000001\.json: neither a file"):
+        read(path)
+
+
+def test_a_hole_is_not_taken_for_the_end(tmp_path):
+    path = write(tmp_path / "s.tar", *samples("x", "y", "x", "y"))
+    content = bytearray(path.read_bytes())
+    place = content.index(b"000002.png")
+    content[place : place + 512] = bytes(512)
+    path.write_bytes(content)
+
+    with pytest.raises(DataError, match=r"s\.tar is damaged or compressed: it goes on behind its end"):
+        read(path)
+
+
+def test_a_shard_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    path = write(tmp_path / "s.tar", *samples("x", "y"))
+    opened = type(path).open
+
+    def refusing(self, *arguments, **options):
+        if self.name == "s.tar":
+            raise PermissionError(13, "Permission denied")
+        return opened(self, *arguments, **options)
+
+    monkeypatch.setattr(type(path), "open", refusing)
+    with pytest.raises(DataError, match=r"shard .*s\.tar cannot be read: Permission denied"):
+        read(path)
+
+
+@given(st.binary(max_size=600), st.integers(0, 6000), st.booleans())
+def test_whatever_the_bytes_nothing_but_our_errors_is_raised(tmp_path_factory, content, position, inside):
+    path = tmp_path_factory.mktemp("garbage") / "s.tar"
+    whole = write(path, *samples("x", "y", "x", "y")).read_bytes()
+    path.write_bytes(whole[:position] + content + whole[position + len(content) :] if inside else content)
+    with contextlib.suppress(DataError):
+        task = load_task(path)
+        for index in range(len(task.train)):
+            with contextlib.suppress(DataError):
+                task.train.images[index]
+
+
+# -- shards or a folder of classes? ------------------------------------------------------------------------------------
+
+
+def picture(path):
+    """One like no other: whose bytes another one has is a copy."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    colour = zlib.crc32("/".join(path.parts[-3:]).encode()).to_bytes(4, "big")
+    Image.new("RGB", (3, 2), tuple(colour[:3])).save(path)
+
+
+@pytest.mark.parametrize("stray", ["backup.tar", "cat/all.tar", "train/x.tar"])
+def test_a_stray_tar_file_does_not_make_shards_of_a_folder_of_images(tmp_path, stray):
+    """Also where a class is called as a split is."""
+    for name in ("cat/1.png", "dog/1.png", "train/1.png"):
+        picture(tmp_path / name)
+    write(tmp_path / stray, *samples("x", "y"))
+
+    task, warned = read(tmp_path)
+
+    assert task.class_names == ("cat", "dog", "train")
+    assert len(warned) == 1
+    assert "left out 1 file(s)" in warned[0]
+
+
+@pytest.mark.parametrize("stray", ["old.tar", "train/old.tar", "test/old.tar"])
+def test_nor_of_one_with_splits(tmp_path, stray):
+    for name in ("train/cat/1.png", "train/dog/1.png", "test/cat/2.png"):
+        picture(tmp_path / name)
+    write(tmp_path / stray, *samples("x", "y"))
+
+    task, warned = read(tmp_path)
+
+    assert (task.class_names, len(task.train), len(task.test)) == (("cat", "dog"), 2, 1)
+    assert any("left out 1 file(s)" in line for line in warned)
+
+
+def test_the_classes_in_a_split_count_one_by_one(tmp_path):
+    for name in ("train/cat/1.png", "train/dog/1.png", "train/emu/1.png"):
+        picture(tmp_path / name)
+    for stray in ("0.tar", "1.tar"):
+        write(tmp_path / "train" / stray, *samples("x", "y"))
+
+    assert read(tmp_path)[0].class_names == ("cat", "dog", "emu")
+
+
+def test_what_lies_beside_shards_and_looks_like_data_is_said(tmp_path):
+    for number in range(3):
+        write(tmp_path / "Train" / f"{number}.tar", *samples("x", "y"))
+    write(tmp_path / "loose.tar", *samples("x", "y"))
+    write(tmp_path / "Train" / "3.tar.gz", *samples("x", "y"), mode="w:gz")
+    picture(tmp_path / "preview" / "1.png")
+    (tmp_path / "logs").mkdir()
+
+    task, warned = read(tmp_path)
+
+    assert len(task.train) == 6
+    assert warned == [
+        f"{tmp_path}: left out 1 shard(s) in no split",
+        f"{tmp_path}: left out 1 compressed shard(s); expected plain tar files",
+        f"{tmp_path}: left out 1 folder(s) of images, such as preview",
+    ]
+
+
+def test_shards_may_be_links_and_a_link_to_itself_is_none(tmp_path):
+    write(tmp_path / "blobs" / "a", *samples("x", "y"))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.tar").symlink_to(tmp_path / "blobs" / "a")
+    (tmp_path / "set" / "b.tar").symlink_to(tmp_path / "set" / "b.tar")
+
+    assert read(tmp_path / "set")[0].train.identities == ("a/000000", "a/000001")
+
+
+@pytest.mark.parametrize("content", [b"\xff", None])
+def test_class_names_that_cannot_be_read_are_refused(tmp_path, content):
+    write(tmp_path / "s.tar", *samples(0, 1))
+    if content is None:
+        (tmp_path / "classnames.txt").mkdir()
+    else:
+        (tmp_path / "classnames.txt").write_bytes(content)
+    with pytest.raises(DataError, match=r"classnames\.txt (cannot be read|is no file that can be read)"):
+        read(tmp_path)
+
+
+def test_an_image_of_absurd_size_is_refused_unread(tmp_path):
+    path = write(tmp_path / "s.tar", *samples("x", "y"))
+    content = bytearray(path.read_bytes())
+    member = tarfile.TarInfo("9.png")
+    member.size = 1 << 30
+    with path.open("r+b") as file:
+        file.write(member.tobuf())
+        file.seek(512 + (1 << 30))
+        file.write(bytes(content))
+
+    with pytest.raises(DataError, match=r"9\.png has 1,073,741,824 bytes; expected at most 536,870,912"):
         read(path)
 
 

@@ -1,11 +1,13 @@
+import collections
 import hashlib
+import random
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowshot.data import Examples, MemoryImages, Task, draw_from, draw_shots
+from lowshot.data import draw_like_clip_lora, draw_like_coop, draw_shots
 from lowshot.errors import DataError
 
 ITEMS = st.lists(st.tuples(st.text(max_size=8), st.integers(0, 4)), min_size=1, max_size=40, unique_by=lambda i: i[0])
@@ -97,27 +99,164 @@ def test_what_cannot_be_drawn_from_is_refused(names, labels, shots, message):
         draw_shots(names, np.asarray(labels, dtype=np.int64), shots, 1)
 
 
-def task(labels, classes=("red", "green", "blue")):
-    images = MemoryImages([np.zeros((2, 2, 3), np.uint8)] * len(labels))
-    names = tuple(f"{i}.png" for i in range(len(labels)))
-    return Task("colours", classes, Examples(images, np.asarray(labels, dtype=np.int64), names))
+# -- as other code draws -----------------------------------------------------------------------------------------------
+
+LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=40)
 
 
-def test_a_task_draws_from_its_training_split():
-    coloured = task([0, 1, 2, 0, 1, 2])
-
-    draw = draw_from(coloured, 1, seed=3)
-
-    expected = draw_shots(coloured.train.identities, coloured.train.labels, 1, 3)
-    assert draw.indices.tolist() == expected.indices.tolist()
-    assert coloured.train.labels[draw.indices].tolist() == [0, 1, 2]
-
-
-def test_a_class_without_training_images_is_named():
-    with pytest.raises(DataError, match=r"colours: no training images for 2 class\(es\): red, blue"):
-        draw_from(task([1, 1]), 1, seed=1)
+def dassl(labels, shots):
+    """``generate_fewshot_dataset`` of Dassl, on positions: it draws from Python's own generator."""
+    tracker = collections.defaultdict(list)
+    for position, label in enumerate(labels):
+        tracker[label].append(position)
+    output = []
+    for items in tracker.values():
+        output += random.sample(items, shots) if len(items) >= shots else random.choices(items, k=shots)
+    return output
 
 
-def test_a_task_without_training_images_is_refused():
-    with pytest.raises(DataError, match=r"no training images for 3 class\(es\)"):
-        draw_from(task([]), None, seed=1)
+def coop(labels, shots, seed):
+    return draw_like_coop(np.asarray(labels, dtype=np.int64), shots, seed).indices.tolist()
+
+
+def clip_lora(labels, validation, shots, seed):
+    held_out = None if validation is None else np.asarray(validation, dtype=np.int64)
+    return draw_like_clip_lora(np.asarray(labels, dtype=np.int64), held_out, shots, seed).indices.tolist()
+
+
+@given(LABELS, st.integers(1, 12), SEEDS)
+def test_coop_draws_what_dassl_draws(labels, shots, seed):
+    random.seed(seed)
+    assert coop(labels, shots, seed) == dassl(labels, shots)
+
+
+@given(LABELS, LABELS, st.integers(1, 12), SEEDS)
+def test_clip_lora_draws_for_validation_first(labels, validation, shots, seed):
+    random.seed(seed)
+    dassl(validation, min(shots, 4))
+    assert clip_lora(labels, validation, shots, seed) == dassl(labels, shots)
+
+
+@given(st.permutations([*range(5)] * 8), st.integers(1, 4), SEEDS)
+def test_without_a_validation_split_clip_lora_draws_more_of_each_class_and_keeps_the_first(labels, shots, seed):
+    random.seed(seed)
+    drawn = dassl(labels, shots + min(shots, 4))
+    each = shots + min(shots, 4)
+    expected = [position for start in range(0, len(drawn), each) for position in drawn[start : start + shots]]
+    assert clip_lora(labels, None, shots, seed) == expected
+
+
+# Five images of class 1, four of class 0, two of class 2; worked out with the module ``random`` of CPython 3.11.
+@pytest.mark.parametrize(
+    ("seed", "as_coop", "as_clip_lora"),
+    [
+        (1, [2, 0, 10, 1, 4, 6, 5, 5, 5], [0, 7, 2, 1, 6, 4, 5, 8, 8]),
+        (2, [0, 10, 7, 6, 1, 4, 5, 5, 5], [10, 0, 3, 4, 9, 6, 8, 8, 8]),
+        (3, [2, 10, 7, 9, 6, 1, 8, 8, 5], [2, 10, 3, 9, 6, 4, 5, 8, 5]),
+    ],
+)
+def test_the_draws_of_others_are_pinned(seed, as_coop, as_clip_lora):
+    labels, validation = [1, 0, 1, 1, 0, 2, 0, 1, 2, 0, 1], [0, 1, 2, 0, 1, 2]
+    assert coop(labels, 3, seed) == as_coop
+    assert clip_lora(labels, validation, 3, seed) == as_clip_lora
+
+
+# EuroSAT's training images in CoOp's split, and the positions of those that linzhiqiu/cross_modal_adaptation (0ba1f73,
+# indices/eurosat) publishes as drawn: somebody else's computer, Python and year.
+EUROSAT = np.repeat(np.arange(10), [1500, 1500, 1500, 1250, 1250, 1000, 1250, 1500, 1250, 1500])
+
+
+@pytest.mark.parametrize(
+    ("shots", "seed", "published"),
+    [
+        (1, 1, [275, 2665, 3129, 5022, 5991, 7507, 8920, 10217, 11527, 12429]),
+        (1, 2, [115, 1687, 3173, 5239, 6096, 7753, 8631, 9765, 11990, 12434]),
+        (
+            4,
+            3,
+            [
+                487,
+                1213,
+                1114,
+                267,
+                2257,
+                2736,
+                2470,
+                2781,
+                4189,
+                3134,
+                4240,
+                3026,
+                5460,
+                5031,
+                5628,
+                4979,
+                6142,
+                6713,
+                6857,
+                6875,
+                7487,
+                7406,
+                7654,
+                7881,
+                8308,
+                8474,
+                8310,
+                9071,
+                10048,
+                9281,
+                10625,
+                9381,
+                11076,
+                11960,
+                10837,
+                11366,
+                12063,
+                12551,
+                12968,
+                13218,
+            ],
+        ),
+    ],
+)
+def test_published_shots_of_eurosat_are_drawn_again(shots, seed, published):
+    assert coop(EUROSAT, shots, seed) == published
+
+
+@given(LABELS, st.none() | st.integers(1, 12), SEEDS)
+def test_the_draws_of_others_are_balanced_and_say_what_is_short(labels, shots, seed):
+    draw = draw_like_coop(np.asarray(labels), shots, seed)
+
+    sizes = collections.Counter(labels)
+    taken = collections.Counter(labels[i] for i in draw.indices)
+    assert taken == (sizes if shots is None else dict.fromkeys(sizes, shots))
+    assert draw.shots == (max(sizes.values()) if shots is None else shots)
+    assert draw.short == {label: size for label, size in sizes.items() if shots is not None and size < shots}
+
+
+def test_of_a_short_class_some_images_come_several_times_and_it_is_said():
+    draw = draw_like_coop(np.asarray([0, 0, 1, 1, 1]), 3, seed=1)
+    assert len(draw.indices) == 6
+    assert set(draw.indices[:3].tolist()) <= {0, 1}
+    assert draw.warnings(["red", "blue"]) == [
+        "class 'red' has 2 of the 3 shots asked for; some of it is drawn several times"
+    ]
+
+
+@pytest.mark.parametrize("draw", [coop, lambda labels, shots, seed: clip_lora(labels, labels, shots, seed)])
+def test_the_draws_of_others_leave_pythons_generator_alone(draw):
+    before = random.getstate()
+    draw([0, 1] * 10, 4, 1)
+    assert random.getstate() == before
+
+
+def test_without_a_validation_split_clip_lora_needs_images_for_both():
+    with pytest.raises(DataError, match=r"class number 1 has 3 images; CLIP-LoRA draws 2 \+ 2 of each"):
+        clip_lora([0, 0, 0, 0, 1, 1, 1], None, 2, 1)
+
+
+@pytest.mark.parametrize("rule", ["coop", "clip-lora"])
+@pytest.mark.parametrize(("labels", "shots", "said"), [([], 1, "no images to draw"), ([0], 0, "shots is 0; expected")])
+def test_what_others_cannot_draw_from_is_refused(rule, labels, shots, said):
+    with pytest.raises(DataError, match=said):
+        coop(labels, shots, 1) if rule == "coop" else clip_lora(labels, None, shots, 1)

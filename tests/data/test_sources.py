@@ -1,7 +1,10 @@
+import os
+import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -84,6 +87,70 @@ def test_a_file_beside_is_no_folder(tmp_path, monkeypatch):
         load_task("pets")
 
 
+@pytest.mark.parametrize("name", ["pets.tsv", "pets.xlsx", "pets.tar.gz", "pets.zip", "cat.jpg"])
+def test_a_file_of_no_known_kind_says_which_are_known(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+    said = (
+        rf"data .*{name} is a file of no known kind; expected a table \(\.csv, \.jsonl, \.parquet\), a shard \(\.tar\)"
+    )
+    with pytest.raises(DataError, match=said):
+        load_task(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["", ".csv", ".tar"])
+def test_a_name_that_no_file_can_have_is_no_traceback(tmp_path, suffix):
+    long, ring = "x" * 300 + suffix, tmp_path / f"ring{suffix}"
+    ring.symlink_to(ring)
+    with pytest.raises(UnknownNameError, match="unknown task, data set or folder 'xxx"):
+        load_task(long)
+    for path in (tmp_path / long, ring, f"./{long}", f"nul\0{suffix}/", f"hf:{long}", f"hf:{ring}", "hf:~nobody/x"):
+        with pytest.raises(DataError, match=r"(does not exist|cannot be listed|cannot be loaded)"):
+            load_task(path)
+
+
+@pytest.mark.parametrize("name", ["\udcff", "\ud800"])
+def test_a_name_that_is_not_utf8_is_refused_before_it_gets_into_a_record(tmp_path, name):
+    for label in ("cat", "dog"):
+        (tmp_path / "\udcff" / label).mkdir(parents=True)
+        Image.new("RGB", (2, 2)).save(tmp_path / "\udcff" / label / "1.png")
+    for path in (tmp_path / name, tmp_path / name / "cat" / "..", tmp_path / f"{name}.csv"):
+        with pytest.raises(DataError, match="is not UTF-8; rename it") as caught:
+            load_task(path)
+        str(caught.value).encode()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("suffix", ["", ".csv", ".jsonl", ".parquet", ".tar"])
+def test_a_named_pipe_or_socket_is_not_waited_for(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"pipe{suffix}")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / f"socket{suffix}"))
+    for name in ("pipe", "socket"):
+        with pytest.raises(
+            DataError, match=rf"{name}{suffix} (is a file; expected a folder|is no file that can be read)"
+        ):
+            load_task(tmp_path / f"{name}{suffix}")
+
+
+def test_what_may_not_be_looked_at_is_no_traceback(tmp_path, monkeypatch):
+    stat = Path.stat
+
+    def refusing(self, **options):
+        if self.is_relative_to(tmp_path / "closed"):
+            raise PermissionError(13, "Permission denied", str(self))
+        return stat(self, **options)
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refusing)
+    monkeypatch.setattr(os, "scandir", refused)
+    for suffix, said in (("", "cannot be listed: Permission denied"), (".csv", "is no file that can be read")):
+        with pytest.raises(DataError, match=said):
+            load_task(tmp_path / "closed" / f"pets{suffix}")
+
+
 def test_bad_images_and_warnings_reach_the_folder(folder):
     (folder / "cat" / "bad.png").touch()
     warned = []
@@ -114,6 +181,24 @@ def test_one_array_holds_many_images():
 
     assert task.class_names == ("10", "3")  # sorted as strings
     assert task.train.labels.tolist() == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "label", [None, float("nan"), np.float64("nan"), np.array([0, 1]), [1], b"cat", {"a": 1}, np.datetime64("NaT")]
+)
+def test_a_label_that_is_neither_text_nor_number_is_refused(label):
+    """``None`` and ``nan`` became the names of classes."""
+    with pytest.raises(DataError, match=r"labels\[1\] is .*; expected the name of a class, or its number"):
+        task_of_arrays(pictures(1, 2), ["a", label])
+
+
+def test_a_text_and_a_number_are_not_one_class():
+    with pytest.raises(DataError, match="labels have 1 both as a text and as a number; expected one of the two"):
+        task_of_arrays(pictures(1, 2, 3), [1, "1", 2])
+
+
+def test_scalars_of_torch_are_what_they_hold():
+    assert task_of_arrays(pictures(1, 2), torch.tensor([3, 7])).class_names == ("3", "7")
 
 
 def test_labels_of_all_kinds_are_read_as_strings():

@@ -160,6 +160,8 @@ def test_images_that_are_decoded_already_need_no_store():
     assert decoded_once(memory, 10, 10) is memory
     assert decoded_once(subset, 10, 10) is subset
     assert decoded_once(store, 10, 10) is store
+    of_store = ImageSubset(ImageSubset(store, [0]), [0])
+    assert decoded_once(of_store, 10, 10) is of_store
     assert isinstance(decoded_once(ImageSubset(Source(3), [0]), 10, 10), DecodedOnce)
 
 

@@ -5,12 +5,15 @@ import sys
 import tracemalloc
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from lowshot.data import draw_from, load_task
 from lowshot.errors import DataError, MissingExtraError
 
 pyarrow = pytest.importorskip("pyarrow")
+pytest.importorskip("pyarrow.parquet")
 
 
 @pytest.fixture
@@ -32,7 +35,8 @@ def write(request, pictures):
         path = pictures / f"pets.{request.param}"
         columns = list(dict.fromkeys(column for row in rows for column in row))
         if request.param == "csv":
-            lines = [",".join(columns), *(",".join(str(row.get(c, "")) for c in columns) for row in rows)]
+            cells = [["" if row.get(c) is None else str(row[c]) for c in columns] for row in rows]
+            lines = [",".join(line) for line in (columns, *cells)]
             path.write_text("\n".join(lines), encoding="utf-8")
         elif request.param == "jsonl":
             path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
@@ -53,6 +57,11 @@ def rows(*labels, **columns):
 def read(path, **options):
     warned = []
     return load_task(path, warn=warned, **options), warned
+
+
+def place(path, row):
+    """What a row is called in messages; a CSV file has its header in line 1."""
+    return {".csv": f"line {row + 1}", ".jsonl": f"line {row}", ".parquet": f"row {row}"}[path.suffix]
 
 
 def csv(pictures, text, encoding="utf-8"):
@@ -165,30 +174,34 @@ def test_missing_files_are_refused_before_anything_begins(write, pictures):
     (pictures / "images" / "4.png").unlink()
     (pictures / "images" / "5.png").unlink()
 
-    with pytest.raises(DataError, match=r"2 of 6 files are not there, such as .*4.png \(row 5\); --on-bad-image skip"):
-        read(write(rows(*"ababab")))
+    path = write(rows(*"ababab"))
+    said = rf"2 of 6 files are not there.*4\.png \({place(path, 5)}\); --on-bad-image skip"
+    with pytest.raises(DataError, match=said):
+        read(path)
 
 
 def test_a_file_that_is_named_twice_in_a_split_is_refused_with_both_rows(write):
     twice = [*rows(*"ab"), {"file_name": "images/0.png", "label": "b"}]
 
-    with pytest.raises(DataError, match=r"row 3, names images/0.png again, as row 1 did"):
-        read(write(twice))
+    path = write(twice)
+    with pytest.raises(DataError, match=f"{place(path, 3)}, names images/0.png again, as {place(path, 1)} did"):
+        read(path)
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "", "images/../../x", "C:\\x.png", "c:x.png"])
 def test_a_path_out_of_the_folder_is_refused(write, name):
-    with pytest.raises(DataError, match=r"row 1: file_name is .*; expected a path below the table's folder"):
-        read(write([{"file_name": name, "label": "a"}]))
+    path = write([{"file_name": name, "label": "a"}])
+    with pytest.raises(DataError, match=f"{place(path, 1)}: file_name is .*; expected a path below the table's folder"):
+        read(path)
 
 
 @pytest.mark.parametrize(
     ("table", "said"),
     [
-        ([{"file": "a.png", "label": "a"}], "row 1, has no column file_name; it has .*; expected file_name, label and"),
-        ([{"file_name": "a.png"}], "row 1, has no column label"),
-        ([{"file_name": "images/0.png", "label": "  "}], r"row 1: label is '  '; expected the name of a class"),
-        (rows(*"ab", split=["train", "tests"]), "row 2: split is 'tests'; expected one of train, val, valid"),
+        ([{"file": "a.png", "label": "a"}], "ROW 1, has no column file_name; it has .*; expected file_name, label and"),
+        ([{"file_name": "a.png"}], "ROW 1, has no column label"),
+        ([{"file_name": "images/0.png", "label": "  "}], r"ROW 1: label is '  '; expected the name of a class"),
+        (rows(*"ab", split=["train", "tests"]), "ROW 2: split is 'tests'; expected one of train, val, valid"),
         (rows(*"ab", split=["test", "test"]), "has a test split and no train; expected images to learn from"),
         (rows(*"aac", split=["train", "train", "test"]), "class 'c' is in test but not in train"),
         (rows("a", "a"), "has one class, 'a'; expected at least 2"),
@@ -196,15 +209,18 @@ def test_a_path_out_of_the_folder_is_refused(write, name):
     ],
 )
 def test_a_table_that_does_not_fit_is_refused_with_the_row(write, table, said):
+    path = write(table)
+    for number in (1, 2):
+        said = said.replace(f"ROW {number}", place(path, number))
     with pytest.raises(DataError, match=said):
-        read(write(table))
+        read(path)
 
 
 @pytest.mark.parametrize("label", [None, 1.5, True, ["a"], float("nan")])
 def test_a_label_that_is_no_name_is_refused(pictures, label):
     (pictures / "pets.jsonl").write_text(json.dumps({"file_name": "images/0.png", "label": label}))
 
-    with pytest.raises(DataError, match=r"row 1: label is .*; expected the name of a class"):
+    with pytest.raises(DataError, match=r"line 1: label is .*; expected the name of a class"):
         read(pictures / "pets.jsonl")
 
 
@@ -216,8 +232,8 @@ def test_a_label_that_is_no_name_is_refused(pictures, label):
         ("csv", b"file_name;label\na.png;a\n", "has no column file_name; it has file_name;label; expected"),
         ("csv", b"file_name,label\n\xff.png,a\n", "cannot be read as CSV in UTF-8"),
         ("csv", b"file_name,label\na\0.png,a\n", "(cannot be read as CSV|expected a path below the table)"),
-        ("csv", b"file_name,label\na.png\n", "row 1: label is None; expected the name of a class"),
-        ("jsonl", b"[1]\n", r"row 1, is \[1\]; expected an object"),
+        ("csv", b"file_name,label\na.png\n", "line 2: label is None; expected the name of a class"),
+        ("jsonl", b"[1]\n", r"line 1, is \[1\]; expected an object"),
         ("jsonl", b"{\n", "cannot be read as one JSON object per line"),
         ("jsonl", b"[" * 100_000, "cannot be read as one JSON object per line"),
         ("jsonl", b"\xff", "cannot be read as one JSON object per line"),
@@ -229,6 +245,123 @@ def test_damaged_tables_are_refused(pictures, suffix, content, said):
     (pictures / f"pets.{suffix}").write_bytes(content)
     with pytest.raises(DataError, match=rf"pets\.{suffix}.* {said}"):
         read(pictures / f"pets.{suffix}")
+
+
+@pytest.mark.parametrize("unnamed", [None, "", "  "])
+def test_rows_without_a_split_among_rows_with_one_are_refused(write, unnamed):
+    """They were training images to JSON and Parquet, whatever the table's author meant."""
+    path = write(rows(*"abab", split=["train", "test", unnamed, unnamed]))
+    said = rf"2 row\(s\) name no split, the first in {place(path, 3)}, and others do; expected one of train"
+    with pytest.raises(DataError, match=said):
+        read(path)
+
+
+@pytest.mark.parametrize("unnamed", [None, ""])
+def test_a_column_split_that_is_empty_is_none(write, unnamed):
+    assert len(read(write(rows(*"abab", split=[unnamed] * 4)))[0].train) == 4
+
+
+def test_one_file_under_two_labels_is_refused_also_across_splits(write):
+    twice = [*rows(*"ab", split=["train", "train"]), {"file_name": "images/0.png", "label": "b", "split": "test"}]
+
+    with pytest.raises(DataError, match=r"images/0.png is 'a' in train and 'b' in test; expected one class"):
+        read(write(twice))
+
+
+@pytest.mark.parametrize("column", ["file_name", "label", "split"])
+def test_a_column_that_is_there_twice_is_refused(pictures, column):
+    cells = {"file_name": "images/0.png", "label": "a", "split": "train"}
+    (pictures / "pets.csv").write_text(f"{','.join(cells)},{column}\n{','.join(cells.values())},other\n")
+    (pictures / "pets.jsonl").write_text(f'{{{json.dumps(cells)[1:-1]}, "{column}": "other"}}')
+    arrays = [pyarrow.array([value]) for value in (*cells.values(), "other")]
+    pyarrow.parquet.write_table(pyarrow.table(arrays, [*cells, column]), pictures / "pets.parquet")
+
+    for suffix in ("csv", "jsonl", "parquet"):
+        with pytest.raises(DataError, match=f"has 2 columns {column}; expected one"):
+            read(pictures / f"pets.{suffix}")
+
+
+def test_a_row_with_more_cells_than_the_header_is_refused(pictures):
+    """A comma that nobody quoted moved the cells behind it, and the label lost its end."""
+    path = csv(pictures, "file_name,label\nimages/0.png,cat, big\nimages/1.png,dog\n")
+    expected = r'line 2, has 3 cells, and the header has 2; expected .* in quotes: "cat, big"'
+    with pytest.raises(DataError, match=expected):
+        read(path)
+
+
+def test_a_quote_that_is_never_closed_is_refused(pictures):
+    """It made one label of all the rows behind it."""
+    path = csv(pictures, 'file_name,label\nimages/0.png,"cat\nimages/1.png,dog\nimages/2.png,dog\n')
+    with pytest.raises(DataError, match=r"pets\.csv, line 4, cannot be read as CSV: unexpected end of data"):
+        read(path)
+
+
+def test_json_lines_may_begin_with_a_byte_order_mark(pictures):
+    lines = "\r\n".join(json.dumps(row) for row in rows(*"ab"))
+    (pictures / "pets.jsonl").write_bytes(f"\ufeff{lines}\r\n".encode())
+
+    assert read(pictures / "pets.jsonl")[0].class_names == ("a", "b")
+
+
+def test_an_endless_line_is_refused_before_it_fills_the_memory(pictures):
+    for suffix, head in (("csv", b"file_name,label\n"), ("jsonl", b"\n")):
+        path = pictures / f"pets.{suffix}"
+        path.write_bytes(head + b'"')
+        os.truncate(path, 1 << 30)  # a hole of a GB
+        tracemalloc.start()
+        with pytest.raises(DataError, match="line 2, has more than 1,048,576 characters; expected fewer"):
+            read(path)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 32e6
+
+
+def test_half_a_character_is_no_name(pictures):
+    """JSON can write it, and no draw or record can."""
+    path = pictures / "pets.jsonl"
+    for row, said in (
+        ({"file_name": "\ud800.png", "label": "a"}, r"line 1: file_name is '\\ud800.png'; expected a path"),
+        ({"file_name": "images/0.png", "label": "\ud800"}, r"the name '\\ud800' is not UTF-8"),
+    ):
+        path.write_text("\n".join(map(json.dumps, [row, *rows(*"xb")[1:]])))
+        with pytest.raises(DataError, match=said) as caught:
+            read(path)
+        str(caught.value).encode()
+
+
+def test_a_name_that_no_file_can_have_is_a_missing_file(write):
+    path = write([*rows(*"ab"), {"file_name": f"{'x' * 300}.png", "label": "a"}])
+    with pytest.raises(DataError, match=rf"1 of 3 files are not there.*\({place(path, 3)}\)"):
+        read(path)
+    task, warned = read(path, on_bad_image="skip")
+    assert (len(task.train), len(warned)) == (2, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.timeout(20)
+def test_a_named_pipe_is_not_waited_for(pictures, write):
+    os.mkfifo(pictures / "pipe.png")
+    os.mkfifo(pictures / "pipe.csv")
+    path = write([*rows(*"ab"), {"file_name": "pipe.png", "label": "a"}])
+
+    with pytest.raises(DataError, match="1 of 3 files are not there, or are no files that can be read"):
+        read(path)
+    task, warned = read(path, on_bad_image="skip")
+    assert (len(task.train), len(warned)) == (2, 1)
+    assert "pipe.png is a pipe, socket or device; expected an image file" in warned[0]
+    with pytest.raises(DataError, match=r"pipe\.csv is no file that can be read"):
+        read(pictures / "pipe.csv")
+
+
+@given(st.sampled_from(["csv", "jsonl", "parquet"]), st.binary(max_size=200), st.booleans())
+def test_whatever_the_bytes_nothing_but_our_errors_is_raised(tmp_path_factory, suffix, content, headed):
+    path = tmp_path_factory.mktemp("garbage") / f"pets.{suffix}"
+    heads = {"csv": b"file_name,label,split\n", "jsonl": b'{"file_name": "', "parquet": b"PAR1"}
+    path.write_bytes((heads[suffix] if headed else b"") + content)
+
+    with pytest.raises(DataError) as caught:
+        load_task(path)
+    str(caught.value).encode()
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])

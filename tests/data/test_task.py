@@ -93,3 +93,18 @@ def test_labels_must_be_classes(split, label):
 
     with pytest.raises(DataError, match=r"t has labels from .* to .*; expected 0 to 1"):
         Task("t", ("cat", "dog"), **splits)
+
+
+@pytest.mark.parametrize(("name", "classes"), [("\udcff", ("cat", "dog")), ("t", ("cat", "\ud800"))])
+def test_names_that_no_file_can_keep_are_refused(name, classes):
+    """The record of a fit would fail to be written, after the work."""
+    with pytest.raises(DataError, match=r"the name '\\ud.*' is not UTF-8; rename it"):
+        Task(name, classes, examples())
+
+
+def test_the_splits_are_those_that_there_are():
+    train, test = examples(0, 1), examples(1)
+
+    assert list(Task("t", ("cat", "dog"), train, test=test).splits().items()) == [("train", train), ("test", test)]
+    assert list(Task("t", ("cat", "dog"), train).splits()) == ["train"]
+    assert list(Task("t", ("cat", "dog"), train, train, test).splits()) == ["train", "validation", "test"]

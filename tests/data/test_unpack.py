@@ -2,6 +2,7 @@
 
 import bz2
 import contextlib
+import errno
 import gzip
 import io
 import lzma
@@ -9,6 +10,7 @@ import os
 import stat
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -216,6 +218,31 @@ def test_an_archive_that_ends_early_is_refused(run, kind):
             run(content[:length])
 
 
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+def test_an_archive_that_ends_between_two_files_is_refused(run, kind):
+    """What was there was unpacked, and the rest was silently missing."""
+    whole = tar_bytes({"a": b"x" * 512, "b": b"y" * 512})
+    cut = whole[:1024] if kind == "tar" else gzip.compress(whole[:1024])
+    with pytest.raises(DataError, match="is damaged, or no tar or zip file: behind a: neither a file nor the end"):
+        run(cut)
+
+
+def test_a_damaged_header_is_not_taken_for_the_end(run):
+    whole = bytearray(tar_bytes({"a": b"x" * 512, "b": b"y" * 512}))
+    whole[1024] ^= 1
+    with pytest.raises(DataError, match="is damaged, or no tar or zip file: behind a: neither a file nor the end"):
+        run(bytes(whole))
+
+
+def test_the_file_that_is_damaged_is_named(run):
+    whole = bytearray(zip_bytes({"a": b"x", "b/2.jpg": b"y" * 5000}, zipfile.ZIP_STORED))
+    whole[whole.index(b"y" * 100)] ^= 1
+    with pytest.raises(DataError, match=r"is damaged, or no tar or zip file: 'b/2.jpg': Bad CRC"):
+        run(bytes(whole))
+    with pytest.raises(DataError, match=r"is damaged, or no tar or zip file: 'c': unexpected end of data"):
+        run(tar_bytes({"a": b"x", "c": b"y" * 5000})[:4000])
+
+
 @pytest.mark.parametrize("kind", ["tar.gz", "tar.bz2", "tar.xz", "zip", "stored.zip"])
 def test_wrong_bytes_in_an_archive_with_a_checksum_are_found(run, kind):
     content = bytearray(KINDS[kind]({"a": os.urandom(5000)}))
@@ -253,10 +280,40 @@ def test_whatever_the_bytes_nothing_but_our_errors_is_raised(tmp_path_factory, k
     assert {p.name for p in folder.iterdir()} == {"archive", "into"}
 
 
-def test_a_folder_where_a_file_should_be_is_an_error_of_output(run, tmp_path):
-    (tmp_path / "deep" / "into" / "a").mkdir(parents=True)
-    with pytest.raises(OutputError, match="into/a cannot be written: Is a directory"):
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["x" * 256],
+        ["folder/" + "x" * 300 + "/1.jpg"],
+        ["a", "a/1.jpg"],
+        ["a/1.jpg", "a"],
+        ["/".join(["a"] * 65)],
+        ["a/" * 2000 + "1.jpg"],
+    ],
+    ids=["long", "long folder", "file, then folder", "folder, then file", "deep", "very deep"],
+)
+@pytest.mark.parametrize("make", [tar_bytes, zip_bytes])
+def test_names_that_no_file_can_have_are_the_archives_fault(run, make, names):
+    with pytest.raises(DataError, match=r"archive .* holds ('.*', which can be no file: |a file in \d)"):
+        run(make(dict.fromkeys(names, b"x")))
+
+
+def test_a_disk_that_is_full_is_not(run, monkeypatch):
+    opened = Path.open
+
+    def full(self, mode="r", *arguments, **options):
+        if mode == "wb" and self.name == "a":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(self, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(OutputError, match="into/a cannot be written: No space left on device"):
         run(tar_bytes({"a": b"x"}))
+
+
+def test_an_archive_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"archive .*none cannot be read: No such file"):
+        unpack(tmp_path / "none", tmp_path, silent, [])
 
 
 def test_progress_is_told_in_megabytes_of_the_archive(tmp_path):

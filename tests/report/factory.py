@@ -41,7 +41,7 @@ def record(
         "steps": 500 * shots,
         "train_seconds": 14.0,
         "peak_memory_bytes": 410_000_000,
-        "metrics": {} if accuracy is None else {"accuracy": accuracy, "images": 897, "split": "test"},
+        "metrics": {} if accuracy is None else {"acc1": accuracy, "images": 897, "split": "test"},
         "provenance": _PROVENANCE,
     }
     return RunRecord(**{**values, **changes})

@@ -50,9 +50,24 @@ def test_the_python_of_a_card_is_valid_and_uses_the_public_door():
 
 
 def test_accuracy_is_told_with_split_and_number_of_images():
-    card = model_card(record(accuracy=0.9712, metrics={"accuracy": 0.9712, "images": 1897, "split": "test"}))
+    card = model_card(record(accuracy=0.9712, metrics={"acc1": 0.9712, "images": 1897, "split": "test"}))
 
     assert "97.1\u00a0% on 1,897 images of the `test` split of `digits`, for this one seed." in card
+
+
+def test_accuracy_is_told_with_its_interval():
+    card = model_card(record(metrics={"acc1": 0.9712, "acc1_interval": [0.959, 0.982], "images": 901, "split": "test"}))
+
+    assert "97.1\u00a0% (95.9-98.2, a 95 % interval over the images) on 901 images of the `test` split" in card
+
+
+def test_probabilities_are_called_calibrated_where_they_are():
+    calibration = {"folds": 5, "images": 1600, "scores": [0.1], "temperature": 1.2345}
+    card = model_card(record(calibration=calibration))
+
+    assert "- Probabilities are calibrated on 1,600 images of its shots, held out (temperature 1.23):\n  on" in card
+    assert "not calibrated odds" not in card
+    assert "not calibrated odds" in model_card(record())
 
 
 def test_accuracy_that_was_not_measured_is_said():

@@ -86,7 +86,7 @@ def test_a_page_without_a_showcase_leaves_its_sections_out():
         [rival()],
         [record(trainable_parameters=0)],
         [zero_shot(accuracy=0.0), record(accuracy=1.0)],
-        [record(provenance={}, model={}, recipe={}, metrics={"accuracy": 0.9})],
+        [record(provenance={}, model={}, recipe={}, metrics={"acc1": 0.9})],
         [*grid(), record("dora", shots=4)],
     ],
     ids=["zero-shot", "unmeasured", "one", "rival", "no-parameters", "extremes", "no-provenance", "missing-shots"],

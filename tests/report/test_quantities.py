@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lowshot.report.quantities import duration, images_per_class, percent, share, size
+from lowshot.report.quantities import accuracy_line, duration, images_per_class, percent, share, size
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,14 @@ from lowshot.report.quantities import duration, images_per_class, percent, share
         (duration(9000), "2.5 h"),
         (images_per_class(1), "1 image per class"),
         (images_per_class(16), "16 images per class"),
+        (
+            accuracy_line({"acc1": 0.971, "acc1_interval": [0.9589, 0.982], "images": 1901, "split": "test"}),
+            "accuracy 97.1 % (95.9-98.2) on 1,901 images: the test split",
+        ),
+        (
+            accuracy_line({"acc1": 1.0, "images": 4, "split": "unseen"}),
+            "accuracy 100.0 % on 4 images: images it has not learnt from",
+        ),
     ],
 )
 def test_numbers_in_writing(text, expected):

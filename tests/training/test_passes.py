@@ -1,5 +1,6 @@
 """How much goes through a tower at once, and what it is predicted to take."""
 
+import math
 from dataclasses import replace
 from unittest.mock import ANY
 
@@ -130,7 +131,16 @@ def test_nothing_is_left_behind_by_measuring(tiny_clip):
 def test_without_a_budget_a_small_model_takes_all_at_once_and_a_large_one_is_cut():
     assert choose_passes(NEEDS, EngineConfig(), 32, 5) == Passes(images=32, prompts=5)
     large = Needs(resident=0, image=100 << 20, prompt=20 << 20, workspace=0, prompt_workspace=0, adapter=0)
-    assert choose_passes(large, EngineConfig(), 32, 100) == Passes(images=2, prompts=12)
+    assert choose_passes(large, EngineConfig(), 32, 96) == Passes(images=2, prompts=12)
+
+
+def test_passes_are_as_even_as_their_number_allows():
+    large = Needs(resident=0, image=22 << 20, prompt=3 << 20, workspace=0, prompt_workspace=0, adapter=0)
+    assert choose_passes(large, EngineConfig(), 32, 100) == Passes(
+        images=11, prompts=50
+    )  # not 11 and 85, which is 2 too
+    fixed = EngineConfig(images_per_pass=10, prompts_per_pass=85)
+    assert choose_passes(large, fixed, 32, 100) == Passes(images=10, prompts=85)
 
 
 def test_what_the_recipe_says_is_what_is_cut():
@@ -159,7 +169,15 @@ def test_a_budget_is_kept_with_the_largest_cuts_that_fit(budget, batch, prompts)
     assert 1 <= passes.images <= batch
     assert 1 <= passes.prompts <= prompts
     if passes.images < batch and passes.prompts == prompts:
-        assert NEEDS.peak(Passes(2 * passes.images + 1, prompts), prompts) > budget
+        most = math.ceil(batch / (math.ceil(batch / passes.images) - 1)) - 1  # in one pass of as many
+        assert NEEDS.peak(Passes(2 * most + 1, prompts), prompts) > budget
+
+
+def test_what_the_towers_leave_each_other_counts_where_prompts_are_cut():
+    gappy = replace(NEEDS, gaps=0.5)
+    assert gappy.peak(Passes(2, 6), 6) == NEEDS.peak(Passes(2, 6), 6)
+    images, chunk = 2 * (NEEDS.image + NEEDS.workspace), 3 * (NEEDS.prompt + NEEDS.prompt_workspace)
+    assert gappy.peak(Passes(2, 3), 6) == NEEDS.peak(Passes(2, 3), 6) + min(images, chunk) // 2
 
 
 def test_a_budget_that_nothing_fits_names_the_smallest_that_would():

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Examples, Task, draw_from
-from ..evaluation import accuracy
+from ..evaluation import measures
 from ..methods import PIXEL_REGRESSION
 from ..records import RunRecord, provenance
 from ..training.memory import memory_use
@@ -33,7 +33,7 @@ def pixel_regression(task: Task, shots: int, seed: int) -> RunRecord:
     with memory_use(torch.device("cpu")) as memory:
         model = LogisticRegression(max_iter=5000).fit(_pixels(examples), examples.labels)
     seconds = time.perf_counter() - started
-    predicted = model.predict(_pixels(task.test)).astype(np.int64)
+    table = model.predict_proba(_pixels(task.test))  # every class has shots: the columns are the labels
     parameters = model.coef_.size + model.intercept_.size
     return RunRecord(
         task=task.name,
@@ -52,6 +52,6 @@ def pixel_regression(task: Task, shots: int, seed: int) -> RunRecord:
         train_seconds=seconds,
         static_memory_bytes=memory.static,
         peak_memory_bytes=memory.peak,
-        metrics={"accuracy": accuracy(predicted, task.test.labels), "images": len(task.test), "split": "test"},
+        metrics={**measures(table, task.test.labels), "images": len(task.test), "split": "test"},
         provenance=provenance(),
     )

@@ -11,15 +11,24 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
 import tyro
 
-from ..config import Recipe, default_preset, preset_recipe, read_recipe
+from ..config import PRESETS, Recipe, default_preset, preset_recipe, read_recipe
 from ..errors import InputError
 from ..methods import resolve_alias
 
 _Arguments = TypeVar("_Arguments")
+
+PresetName: TypeAlias = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="NAME",
+        help=f"Where settings come from that are not given: {', '.join(PRESETS)}. "
+        "For the built-in model builtin is the default, for others paper.",
+    ),
+]
 
 
 def parse(

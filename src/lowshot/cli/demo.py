@@ -131,4 +131,4 @@ def _clear(out: Path) -> None:
 def _line(record: RunRecord) -> str:
     name = display_name(record.method, record.quantize)
     how = f"{record.shots:>2} shots, seed {record.seed}" if record.shots else "nothing learnt"
-    return f"{name:<17} {how:<16}  {record.metrics['accuracy']:6.1%}  {record.train_seconds:5.1f} s"
+    return f"{name:<17} {how:<16}  {record.metrics['acc1']:6.1%}  {record.train_seconds:5.1f} s"

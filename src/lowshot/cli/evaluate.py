@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
+from ..errors import InputError
 from ..progress import shown
 from .arguments import parse, print_json, warn
 
@@ -20,28 +21,60 @@ class Arguments:
     adapter: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
     """Folder written by `lowshot fit`."""
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """A built-in task, a data set of the catalogue, a folder or a table, with the adapter's classes; its test split
-    counts if it has one."""
+    """A built-in task, a data set of the catalogue, a folder or a table, with the classes that the adapter was fitted
+    on (under base-to-new all of them, the new ones too); its test split counts if it has one."""
+    new_classes: bool = False
+    """Judge DATA in its own classes instead, whichever they are: by prompts of their names."""
+    targets: tuple[str, ...] = ()
+    """Data sets to judge the adapter of a transfer on as well, if not those that it was fitted with."""
     root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets of the catalogue, if not where it was; else the one that LOWSHOT_DATA names."""
     model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
     """Where the adapter's backbone is now, if not where it was: a folder or a Hub id."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    coverage: Annotated[float | None, tyro.conf.arg(metavar="SHARE")] = None
+    """Judge sets of classes too, which are to hold the true class of this share of images, such as 0.9: how many do,
+    and how large they are. Of an adapter fitted with `--calibration-folds`."""
     json: bool = False
-    """Print `accuracy` (a fraction), `images` and `split` as JSON."""
+    """Print all measures as JSON, `acc1` first: fractions and plain numbers."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Evaluate and print."""
     parsed = parse(Arguments, "evaluate", arguments)
+    if parsed.new_classes and parsed.targets:
+        raise InputError("new-classes judges DATA alone; leave targets out, or leave out new-classes")
     from ..classifier import saved_adapter
 
-    classifier = saved_adapter(parsed.adapter, model=parsed.model, device=parsed.device, root=parsed.root)
-    metrics = classifier.evaluate(parsed.data, track=shown)
+    where = {"model": parsed.model, "device": parsed.device, "root": parsed.root, "targets": parsed.targets or None}
+    classifier = saved_adapter(parsed.adapter, **where)
+    metrics = classifier.evaluate(parsed.data, new_classes=parsed.new_classes, coverage=parsed.coverage, track=shown)
     warn(classifier.warnings_)
     if parsed.json:
         print_json({"adapter": str(parsed.adapter), "data": parsed.data, **metrics})
     else:
-        print(f"accuracy {metrics['accuracy']:.1%} on {metrics['images']} images ({metrics['split']})")
+        print(_said(classifier.record_.task, metrics))
     return 0
+
+
+def _said(task: str, metrics: Mapping[str, Any]) -> str:
+    from ..report.protocols import protocol_table
+    from ..report.quantities import accuracy_line
+
+    measures = (
+        f"mean class recall {100 * metrics['mean_class_recall']:.1f} %",
+        f"calibration error {100 * metrics['ece']:.1f} %",
+        f"negative log-likelihood {metrics['nll']:.3f}",
+        f"Brier score {metrics['brier']:.3f}",
+    )
+    lines = [accuracy_line(metrics), ", ".join(measures)]
+    if "sets" in metrics:
+        sets = metrics["sets"]
+        lines.append(
+            f"sets at {100 * sets['coverage']:g} % hold the true class of {100 * sets['covered']:.1f} % of the images; "
+            f"they have {sets['mean_set_size']:.2f} classes on average"
+        )
+    if metrics.get("others"):
+        lines += ["", protocol_table(task, metrics)]
+    return "\n".join(lines)

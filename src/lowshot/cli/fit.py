@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ..config import Recipe
+from ..config import Recipe, changes_of
 from ..errors import DataError, RunError
 from ..files import refuse_existing
 from ..methods import display_name
 from ..progress import shown, silent
-from .arguments import parse_with_recipe, print_json, warn
+from .arguments import PresetName, parse_with_recipe, print_json, warn
 
 if TYPE_CHECKING:
     from ..classifier import FewShotClassifier
@@ -31,8 +31,7 @@ class Arguments:
     (CSV, JSONL, Parquet), tar shards, or `hf:ID`."""
     out: Path
     """Folder for the adapter; must not exist yet."""
-    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Where settings come from that are not given: `paper` or `builtin` (the default for the built-in model)."""
+    preset: PresetName = None
     recipe: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """TOML file with settings; they win over the preset, flags win over them."""
     json: bool = False
@@ -47,20 +46,25 @@ def run(arguments: Sequence[str]) -> int:
     from ..classifier import FewShotClassifier
     from ..training.processes import is_first_process
 
+    if parsed.preset is not None and is_first_process():
+        _say_what_changes(parsed.preset, parsed.settings)
     classifier = FewShotClassifier.from_recipe(parsed.settings)
     checkpoint = parsed.out.with_name(f"{parsed.out.name}.training.safetensors")
+    states = classifier.training_states(checkpoint)
     try:
         task = classifier.task(parsed.data)
-        _fit(classifier, task, checkpoint)
+        _fit(classifier, task, states)
         if not is_first_process():
             return 0
         try:
             classifier.evaluate(task, track=shown)
         except DataError as error:
-            classifier.warnings_.append(f"accuracy not measured: {error}")
+            what = "accuracy of other classes" if classifier.record_.metrics else "accuracy"
+            classifier.warnings_.append(f"{what} not measured: {error}")
         finally:  # whatever happens while measuring, what was learnt is kept
             classifier.save_pretrained(parsed.out)
-            checkpoint.unlink(missing_ok=True)
+            for state in states:
+                state.unlink(missing_ok=True)
     finally:  # where it failed, what was left out may be the reason
         warn(classifier.warnings_)
     record = classifier.record_.to_dict()
@@ -73,33 +77,54 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _fit(classifier: FewShotClassifier, task: Task, checkpoint: Path) -> None:
+def _say_what_changes(preset: str, recipe: Recipe) -> None:
+    """What the preset that was asked for does otherwise than the papers."""
+    changes = changes_of(preset, recipe)
+    said = ", ".join(f"{name.replace('_', '-')} {here} (not {paper})" for name, (here, paper) in changes.items())
+    if said:
+        sys.stderr.write(f"lowshot: preset {preset}: {said}\n")
+
+
+def _fit(classifier: FewShotClassifier, task: Task, states: Sequence[Path]) -> None:
     """Train; what stops early leaves its last good weights, what is interrupted its state."""
     from ..training.processes import is_first_process
 
     first = is_first_process()
-    if first and checkpoint.exists():
-        sys.stderr.write(f"lowshot: going on from {checkpoint}\n")
+    if first and (state := _furthest(states)):
+        sys.stderr.write(f"lowshot: going on from {state}\n")
     try:
-        classifier.fit(task, checkpoint=checkpoint, track=shown if first else silent)
+        classifier.fit(task, checkpoint=states[-1], track=shown if first else silent)
     except RunError:
         if not classifier.is_fitted:
             raise
     except KeyboardInterrupt:
-        if first and checkpoint.exists():
-            sys.stderr.write(f"lowshot: the state of training is in {checkpoint}: the same command goes on from it\n")
+        if first and (state := _furthest(states)):
+            sys.stderr.write(f"lowshot: the state of training is in {state}: the same command goes on from it\n")
         raise
 
 
+def _furthest(states: Sequence[Path]) -> Path | None:
+    """The last of the states that there is: those before it are of folds that are done."""
+    return next((state for state in reversed(states) if state.exists()), None)
+
+
 def _said(record: dict[str, Any], out: Path) -> str:
+    from ..report.protocols import protocol_table
+    from ..report.quantities import accuracy_line
+
     name = display_name(record["method"], record["quantize"])
     learnt = f"{len(record['draw'])} images of {len(record['classes'])} classes"
     cost = f"{record['trainable_parameters']:,} parameters, {record['steps']} steps, {record['train_seconds']:.1f} s"
     lines = [f"{name} learnt {learnt} from {record['task']}: {cost}"]
-    metrics = record["metrics"]
-    if metrics:
-        kind = "the test split" if metrics["split"] == "test" else "images it has not learnt from"
-        lines.append(f"accuracy {metrics['accuracy']:.1%} on {metrics['images']} images: {kind}")
+    metrics, calibration = record["metrics"], record["calibration"]
+    if metrics.get("others"):
+        lines.append(protocol_table(record["task"], metrics))
+    elif metrics:
+        lines.append(accuracy_line(metrics))
+    if calibration:
+        folds = f", in {calibration['folds']} folds" if calibration["folds"] else ""
+        held_out = f"{calibration['images']} images held out{folds}"
+        lines.append(f"calibrated on {held_out}: temperature {calibration['temperature']:.3g}")
     lines.append(
         f"saved to {out} ({record['adapter_bytes'] / 1000:.1f} KB of adapter); next: lowshot predict {out} IMAGE..."
     )

@@ -26,7 +26,7 @@ class Arguments:
     """Text file, one class name per line, in the order of the labels it was trained with."""
     out: Path
     """Folder for the adapter; must not exist yet."""
-    template: str = DataConfig.template
+    template: str = DataConfig.template[0]
     """Prompt it was trained with; `{}` stands for the class name."""
     json: bool = False
     """Print the record as JSON."""

@@ -12,7 +12,7 @@ import tyro
 from ..config import Recipe, default_preset, preset_recipe
 from ..errors import InputError
 from ..methods import METHODS, display_name, method_spec
-from .arguments import parse_with_recipe, print_json
+from .arguments import PresetName, parse_with_recipe, print_json
 
 if TYPE_CHECKING:
     from ..training import ParameterCount
@@ -24,8 +24,7 @@ class Arguments:
 
     table: bool = False
     """Count the methods of CLIP-LoRA-XS's table 1 and all others, each with its published settings, on `--model`."""
-    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Where settings come from that are not given: `paper` or `builtin` (the default for the built-in model)."""
+    preset: PresetName = None
     recipe: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """TOML file with settings; they win over the preset, flags win over them."""
     json: bool = False

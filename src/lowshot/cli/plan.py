@@ -12,7 +12,7 @@ import tyro
 from ..config import Recipe
 from ..errors import InputError
 from ..threads import cpu_threads
-from .arguments import parse_with_recipe, print_json
+from .arguments import PresetName, parse_with_recipe, print_json
 
 if TYPE_CHECKING:
     from ..training.planning import Plan
@@ -24,8 +24,7 @@ class Arguments:
 
     classes: int = 100
     """Number of classes."""
-    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Where settings come from that are not given: `paper` or `builtin` (the default for the built-in model)."""
+    preset: PresetName = None
     recipe: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """TOML file with settings; they win over the preset, flags win over them."""
     json: bool = False
@@ -51,19 +50,27 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _values(made: Plan) -> dict[str, Any]:
-    return {**dataclasses.asdict(made), "train_seconds": made.train_seconds}
+    seconds = {"train_seconds": made.train_seconds, "calibration_seconds": made.calibration_seconds}
+    return {**dataclasses.asdict(made), **seconds}
 
 
 def _said(made: Plan, settings: Recipe, classes: int, shots: int) -> str:
     passes, budget = made.passes, settings.engine.memory_budget
-    texts = "all prompts at once" if passes.prompts >= classes else f"{passes.prompts} prompts at once, forward twice"
+    whole = passes.prompts >= made.prompts
+    texts = "all prompts at once" if whole else f"{passes.prompts} prompts at once, forward twice"
     why = f"the largest that fit {budget}" if budget else "what suits this machine; --memory-budget sets a limit"
-    minutes, seconds = divmod(round(made.train_seconds), 60)
-    return "\n".join(
-        [
-            f"peak   {made.peak_bytes / 1e9:.2f} GB, of which {made.resident_bytes / 1e9:.2f} GB before the first step",
-            f"time   {made.step_seconds:.3g} s a step, {minutes} min {seconds} s for {made.steps:,} steps "
-            f"({shots} shots of {classes} classes)",
-            f"plan   {passes.images} images at once, {texts}: {why}",
-        ]
-    )
+    lines = [
+        f"peak   {made.peak_bytes / 1e9:.2f} GB, of which {made.resident_bytes / 1e9:.2f} GB before the first step",
+        f"time   {made.step_seconds:.3g} s a step, {_duration(made.train_seconds)} for {made.steps:,} steps "
+        f"({shots} shots of {classes} classes)",
+        f"plan   {passes.images} images at once, {texts}: {why}",
+    ]
+    if made.calibration_steps:
+        more = f"{_duration(made.calibration_seconds)} more for {made.calibration_steps:,} steps"
+        lines.insert(2, f"       {more} of {settings.training.calibration_folds} folds to calibrate on")
+    return "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"

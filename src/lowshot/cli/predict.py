@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from ..errors import InputError
 from .arguments import parse, print_json
+
+_TOP = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,14 +23,17 @@ class Arguments:
     """Folder written by `lowshot fit`."""
     images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE...")] = ()
     """Image files."""
-    top: int = 3
-    """Classes to print for each image; `--json` has them all."""
+    top: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Classes to print for each image, 3 if not given; `--json` has them all."""
+    coverage: Annotated[float | None, tyro.conf.arg(metavar="SHARE")] = None
+    """Print a set of classes for each image instead, which is to hold the true one for this share of images, such as
+    0.9. Needs an adapter that was fitted with `--calibration-folds`."""
     model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
     """Where the adapter's backbone is now, if not where it was: a folder or a Hub id."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
     json: bool = False
-    """Print a list of `{image, label, probabilities}`."""
+    """Print a list of `{image, label, probabilities}`; with `--coverage` each has a `set` too."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -36,22 +41,29 @@ def run(arguments: Sequence[str]) -> int:
     parsed = parse(Arguments, "predict", arguments)
     if not parsed.images:
         raise InputError("predict needs at least one image: lowshot predict ADAPTER IMAGE...")
-    if parsed.top < 1:
+    if parsed.top is not None and parsed.top < 1:
         raise InputError(f"top is {parsed.top}; expected 1 or more")
+    if parsed.top is not None and parsed.coverage is not None:
+        raise InputError("top and coverage both say which classes to print; leave one out")
     for image in parsed.images:  # said before the model is loaded; files that are no images are found on the way
         if not image.is_file():
             raise InputError(f"image {image} {'is not a file' if image.exists() else 'does not exist'}")
     from ..classifier import saved_adapter
 
     classifier = saved_adapter(parsed.adapter, model=parsed.model, device=parsed.device)
+    largest = None if parsed.coverage is None else classifier.calibration.threshold(parsed.coverage)
     table = classifier.predict_proba(parsed.images)
-    classes = classifier.classes_.tolist()
-    rows = [dict(zip(classes, map(float, row), strict=True)) for row in table]
+    rows = [dict(zip(classifier.classes_.tolist(), map(float, row), strict=True)) for row in table]
+    sets = [()] * len(rows) if largest is None else classifier.sets_of(table, largest)
     if parsed.json:
-        pairs = zip(parsed.images, rows, strict=True)
-        print_json([{"image": str(i), "label": max(p, key=p.__getitem__), "probabilities": p} for i, p in pairs])
+        print_json([_values(*found) for found in zip(parsed.images, rows, sets, strict=True)])
         return 0
-    for image, row in zip(parsed.images, rows, strict=True):
-        best = sorted(row.items(), key=lambda item: -item[1])[: parsed.top]
-        print(f"{image}  " + "  ".join(f"{name} {probability:.1%}" for name, probability in best))
+    for image, row, members in zip(parsed.images, rows, sets, strict=True):
+        names = members or sorted(row, key=lambda name: -row[name])[: parsed.top or _TOP]
+        print(f"{image}  " + "  ".join(f"{name} {row[name]:.1%}" for name in names))
     return 0
+
+
+def _values(image: Path, row: dict[str, float], members: tuple[str, ...]) -> dict[str, Any]:
+    found = {"image": str(image), "label": max(row, key=row.__getitem__), "probabilities": row}
+    return {**found, "set": list(members)} if members else found  # no set is empty

@@ -111,12 +111,13 @@ def _refuse_missing_packages(name: str) -> None:
 def _write(source: Source, name: str, aside: Path) -> NDArray[np.float32]:
     """Write all files; returns what the float32 model says of the probes before anything was changed in it."""
     backbone, adapter = trained_model(source)
-    expected = class_probabilities(backbone, source.prompts, as_input(source.probes))
+    expected = class_probabilities(backbone, source.prompts, as_input(source.probes), source.temperature)
     FORMATS[name].write(source, backbone, adapter, aside)
+    prompts, templates = source.prompts, source.recipe.data.template
     classes = {
         "classes": list(source.record.classes),
-        "template": source.recipe.data.template,
-        "prompts": source.prompts,
+        "template": templates[0] if len(templates) == 1 else templates,
+        "prompts": [said[0] for said in prompts] if all(len(said) == 1 for said in prompts) else prompts,
         "image_size": backbone.image_size,
     }
     (aside / CLASSES_FILE).write_text(canonical_json(classes), encoding="utf-8")

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from ..adapters import Adapter, adapter_bytes, layers_at
 from ..adapters.checkpoint import TENSORS_FILE, serialized
-from ..classifier import CARD_FILE, RECORD_FILE
+from ..classifier import CARD_FILE
 from ..config import DataConfig, Recipe
-from ..data import Examples, Task, class_prompts
+from ..data import Examples, Prompts, Task, long_prompts_named, prompts_for
 from ..errors import AdapterError, DataError
 from ..files import canonical_json, folder_written_aside, refuse_existing
 from ..models import Backbone, Tower, load_backbone
-from ..records import RunRecord, provenance
+from ..records import RECORD_FILE, RunRecord, provenance
 from ..report.card import model_card
 from ..training.placing import adapt
 from .clip_lora import NAME, ClipLora, read_clip_lora
@@ -36,7 +36,7 @@ def import_clip_lora(
     *,
     model: str,
     classes: str | os.PathLike[str],
-    template: str = DataConfig.template,
+    template: str = DataConfig.template[0],
 ) -> RunRecord:
     """Turn an adapter that CLIP-LoRA saved into one that ``FewShotClassifier.from_pretrained`` and PEFT load.
 
@@ -61,14 +61,16 @@ def import_clip_lora(
     names = read_class_names(Path(classes))
     saved = read_clip_lora(file)
     recipe = Recipe().replace(model=model, template=template, device="cpu")
+    prompts = prompts_for(names, recipe.data, data=f"classes file {classes}")
     backbone = load_backbone(model)
     recipe, adapter, tensors = _adapter(file, saved, recipe, backbone)
     with folder_written_aside(out) as aside:
         adapter.save(aside, backbone.identity.id)
         (aside / TENSORS_FILE).write_bytes(serialized(tensors))
         adapter.load(aside)
-        _refuse_overflow(file, backbone, class_prompts(names, template))
-        record = _record(file, names, recipe, backbone, adapter)
+        with long_prompts_named(names, prompts):
+            _refuse_overflow(file, backbone, prompts)
+        record = _record(file, names, prompts, recipe, backbone, adapter)
         (aside / RECORD_FILE).write_text(canonical_json(record.to_dict()), encoding="utf-8")
         (aside / CARD_FILE).write_text(model_card(record), encoding="utf-8")
     return record
@@ -187,14 +189,16 @@ def _tensors(
     return tensors
 
 
-def _refuse_overflow(file: Path, backbone: Backbone, prompts: list[str]) -> None:
+def _refuse_overflow(file: Path, backbone: Backbone, prompts: Prompts) -> None:
     """Finite weights can still be so large that nothing comes out."""
     images = as_input(probe_images(backbone.image_size)[:1])
     if not np.isfinite(class_probabilities(backbone, prompts, images)).all():
         raise AdapterError(f"file {file} gives probabilities that are not finite: its training has diverged")
 
 
-def _record(file: Path, names: tuple[str, ...], recipe: Recipe, backbone: Backbone, adapter: Adapter) -> RunRecord:
+def _record(
+    file: Path, names: tuple[str, ...], prompts: Prompts, recipe: Recipe, backbone: Backbone, adapter: Adapter
+) -> RunRecord:
     origin = {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "format": NAME}
     return RunRecord(
         task=_UNKNOWN_TASK,
@@ -206,6 +210,7 @@ def _record(file: Path, names: tuple[str, ...], recipe: Recipe, backbone: Backbo
         classes=names,
         model=dataclasses.asdict(backbone.identity),
         draw=(),
+        prompts=prompts,
         trainable_parameters=sum(p.numel() for p in adapter.parameters()),
         total_parameters=backbone.parameters,
         adapter_bytes=adapter_bytes(adapter),

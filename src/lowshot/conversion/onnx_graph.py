@@ -22,7 +22,7 @@ from ..adapters import Adapter
 from ..errors import InputError, RunError
 from ..models import Backbone
 from ..randomness import seeded
-from .source import Source, as_input, merge
+from .source import Source, as_input, class_embeddings, merge
 
 PACKAGES = ("onnx", "onnxscript")
 MODEL_FILE = "model.onnx"
@@ -60,14 +60,13 @@ def write(source: Source, backbone: Backbone, adapter: Adapter | None, folder: P
         InputError: PEFT cannot merge this tuner, or torch cannot express this image tower as a graph.
     """
     merge(backbone, adapter)
-    with torch.no_grad():
-        classes = backbone.encode_prompts(backbone.tokenize(source.prompts))
+    classes = class_embeddings(backbone, source.prompts)
     program = _graph(ImageClassifier(backbone, classes).eval(), backbone.image_size)
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()  # traces of the exporting machine's source files
     program.model.metadata_props.clear()
     program.model.metadata_props["classes"] = json.dumps(source.record.classes, ensure_ascii=False)
-    program.model.metadata_props["template"] = source.recipe.data.template
+    program.model.metadata_props["prompts"] = json.dumps(source.prompts, ensure_ascii=False)
     size = sum(parameter.nbytes for parameter in backbone.model.vision_model.parameters())
     program.save(folder / MODEL_FILE, external_data=size > LARGEST_SINGLE_FILE_BYTES)
 

@@ -67,4 +67,4 @@ def read_back(source: Source, folder: Path) -> NDArray[np.float32]:
     round_to(backbone.model, backbone.encoder_linears(), source.recipe.model.quantize)
     with attaching(seed=0):
         PeftModel.from_pretrained(backbone.model, folder).eval()  # the layers are replaced in the backbone's model
-    return class_probabilities(backbone, source.prompts, as_input(source.probes))
+    return class_probabilities(backbone, source.prompts, as_input(source.probes), source.temperature)

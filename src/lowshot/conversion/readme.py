@@ -60,6 +60,46 @@ _USES = {
         """,
 }
 
+_SEVERAL_PROMPTS = """
+        classes = json.load(open(f"{{folder}}/classes.json", encoding="utf-8"))
+        prompts = [prompt for said in classes["prompts"] for prompt in said]
+        owners = torch.tensor([number for number, said in enumerate(classes["prompts"]) for _ in said])
+        tokens = AutoTokenizer.from_pretrained({files})(prompts, padding="max_length", return_tensors="pt")
+        image = Image.open("image.png").convert("RGB")
+        pixels = AutoImageProcessor.from_pretrained({files})(image, return_tensors="pt")
+        with torch.no_grad():
+            found = model(**tokens, **pixels)
+            texts = found.text_embeds
+            sums = torch.zeros(len(classes["classes"]), texts.shape[1]).index_add(0, owners, texts)
+            scores = model.logit_scale.exp() * found.image_embeds @ torch.nn.functional.normalize(sums, dim=-1).T
+            probabilities = scores.softmax(-1)[0]
+        print(classes["classes"][probabilities.argmax()])
+        """
+
+_USES_OF_SEVERAL_PROMPTS = {
+    "peft": """
+        import json
+        import torch
+        from peft import PeftModel
+        from PIL import Image
+        from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+
+        {base}
+        folder = "path/to/this/folder"
+        model = PeftModel.from_pretrained(AutoModel.from_pretrained(base), folder).eval()"""
+    + _SEVERAL_PROMPTS.replace("{files}", "base"),
+    "merged": """
+        import json
+        import torch
+        from PIL import Image
+        from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+
+        folder = "path/to/this/folder"
+        model = AutoModel.from_pretrained(folder).eval()"""
+    + _SEVERAL_PROMPTS.replace("{files}", "folder"),
+}
+"""Where a class has several prompts, whose embeddings are averaged."""
+
 _WORDS = {
     "peft": "`adapter_config.json` and `adapter_model.safetensors` are PEFT's own files and need nothing else. The\n"
     "backbone is not in here: load it first, exactly the one named below.",
@@ -67,6 +107,10 @@ _WORDS = {
     "SigLIP are sigmoids: in the same order, but only a softmax over `logits_per_image` gives the probabilities.",
     "onnx": "`model.onnx` takes `images` (B, 3, S, S), float32 in [0, 1], RGB, and gives `probabilities` (B, C).\n"
     "Normalisation is inside; resize the shorter side to S (bicubic) and cut out the middle beforehand.",
+}
+_WORDS_OF_SEVERAL_PROMPTS = {
+    "merged": "Weights, tokenizer and image processor; the adapter is inside the weights. A class has several\n"
+    "prompts, whose embeddings are averaged: the lines below do that, transformers' zero-shot pipeline does not.",
 }
 
 
@@ -77,9 +121,15 @@ def readme(record: RunRecord, name: str) -> str:
         record: Of the adapter.
         name: The format: ``peft``, ``merged`` or ``onnx``.
     """
-    use = textwrap.dedent(_USES[name]).strip().format(base=_base(record))
+    several = any(len(said) > 1 for said in record.prompts)
+    uses = _USES | _USES_OF_SEVERAL_PROMPTS if several else _USES
+    words = _WORDS | _WORDS_OF_SEVERAL_PROMPTS if several else _WORDS
+    use = textwrap.dedent(uses[name]).strip().format(base=_base(record))
+    temperature = record.calibration.get("temperature")
+    if temperature and name == "peft":
+        use = use.replace(".softmax(-1)", f".div({temperature:.6g}).softmax(-1)")
     head = f"# {_TITLES[name]}, for {len(record.classes)} classes"
-    parts = [head, _WORDS[name], _CLASSES, f"## Use\n\n```python\n{use}\n```", _making(record, name)]
+    parts = [head, words[name], _CLASSES, f"## Use\n\n```python\n{use}\n```", _making(record, name)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -106,6 +156,7 @@ def _making(record: RunRecord, name: str) -> str:
         "settings": json.dumps(record.recipe, sort_keys=True, ensure_ascii=False),
     }
     notes = [_on_quantized_base(record, name)] if record.quantize != "none" else []
+    notes += [_on_calibration(record, name)] if record.calibration else []
     return "\n\n".join(["## How it was made", _listing(facts), *notes])
 
 
@@ -124,4 +175,12 @@ def _on_quantized_base(record: RunRecord, name: str) -> str:
     return (
         f"The backbone's blocks were quantised to {record.quantize} in training. The weights here are float32: those\n"
         "rounded values, plus the adapter's update."
+    )
+
+
+def _on_calibration(record: RunRecord, name: str) -> str:
+    where = "in the lines above" if name == "peft" else "inside the model"
+    return (
+        f"Its probabilities were calibrated on {record.calibration['images']:,} images that were held out: scores are\n"
+        f"divided by a temperature of {record.calibration['temperature']:.6g}, {where}."
     )

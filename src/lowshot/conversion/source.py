@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +16,13 @@ from torch import Tensor
 from ..adapters import Adapter
 from ..classifier import saved_adapter
 from ..config import Recipe
-from ..data import class_prompts
+from ..data import Prompts, recorded_prompts
 from ..errors import InputError
 from ..methods import method_spec
 from ..models import Backbone, load_backbone, load_structure, resolve_precision, round_to
 from ..records import RunRecord
 from ..training.placing import adapt
+from ..training.prompts import encode_classes, tokenized
 
 PROBES = 8
 """Made-up images by which an export is compared with the classifier it was made from."""
@@ -40,9 +42,14 @@ class Source:
     """``(PROBES, C)``, as ``FewShotClassifier.predict_proba`` gives them."""
 
     @property
-    def prompts(self) -> list[str]:
-        """One prompt per class, in the order of the classes."""
-        return class_prompts(self.record.classes, self.recipe.data.template)
+    def prompts(self) -> Prompts:
+        """The prompts of each class, in the order of the classes."""
+        return recorded_prompts(self.record, self.recipe.data)
+
+    @property
+    def temperature(self) -> float:
+        """What its class scores are divided by; 1 where it is not calibrated."""
+        return float(self.record.calibration.get("temperature", 1.0))
 
     @property
     def quantize(self) -> str:
@@ -90,10 +97,14 @@ def _refuse_other_kinds(method: str) -> None:
 def trained_model(source: Source) -> tuple[Backbone, Adapter | None]:
     """The function that was trained, in plain float32 layers; on a quantised base they hold its rounded values.
 
+    The model's logit scale, which the backbone has read already, is that of the calibrated scores: what is written with
+    it gives calibrated probabilities by itself.
+
     Returns:
         The backbone with the adapter in it, and the adapter (None where nothing was trained).
     """
     backbone = load_backbone(source.recipe.model.model)
+    backbone.model.logit_scale.data -= math.log(source.temperature)
     if method_spec(source.recipe.method.method).kind != "weights":
         round_to(backbone.model, backbone.encoder_linears(), source.recipe.model.quantize)
         return backbone, None
@@ -132,9 +143,17 @@ def as_input(images: NDArray[np.uint8]) -> Tensor:
 
 
 @torch.no_grad()
-def class_probabilities(backbone: Backbone, prompts: Sequence[str], images: Tensor) -> NDArray[np.float32]:
-    """Softmax over cosine similarities ``(N, C)`` of images ``(N, 3, S, S)`` in [0, 1] and prompts."""
-    classes = backbone.encode_prompts(backbone.tokenize(prompts))
-    scores = backbone.logits(backbone.encode_images(images), classes)
-    found: NDArray[np.float32] = torch.softmax(scores, dim=-1).numpy()
+def class_embeddings(backbone: Backbone, prompts: Sequence[Sequence[str]]) -> Tensor:
+    """Unit embeddings ``(C, D)`` of classes, of which ``prompts`` are said."""
+    tokens, owners = tokenized(backbone, prompts)
+    return encode_classes(backbone, tokens, owners, owners.classes)
+
+
+@torch.no_grad()
+def class_probabilities(
+    backbone: Backbone, prompts: Sequence[Sequence[str]], images: Tensor, temperature: float = 1.0
+) -> NDArray[np.float32]:
+    """Softmax over cosine similarities ``(N, C)`` of images ``(N, 3, S, S)`` in [0, 1] and classes."""
+    scores = backbone.logits(backbone.encode_images(images), class_embeddings(backbone, prompts))
+    found: NDArray[np.float32] = torch.softmax(scores / temperature, dim=-1).numpy()
     return found

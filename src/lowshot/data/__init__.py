@@ -3,10 +3,12 @@
 from .builtin import BUILTIN_TASKS, builtin_task
 from .catalogue import CATALOGUE, DataSet, read_data_set
 from .checking import Checked, check_images
+from .draws import draw_from, draw_sha256, write_draw
 from .folder import read_folder
 from .images import FileImages, ImagesOnDemand, MemoryImages, as_pixels, content_hash, decode_image
-from .prompts import class_prompts
-from .shots import Draw, draw_from, draw_shots
+from .prompts import Prompts, class_prompts, long_prompts_named, prompts_for, read_words, recorded_prompts
+from .protocols import base_and_new, learnt_part, other_tasks
+from .shots import Draw, draw_like_clip_lora, draw_like_coop, draw_shots
 from .sources import load_task, task_of_arrays
 from .store import decoded_once
 from .task import Examples, Images, Pixels, Task
@@ -23,8 +25,10 @@ __all__ = [
     "ImagesOnDemand",
     "MemoryImages",
     "Pixels",
+    "Prompts",
     "Task",
     "as_pixels",
+    "base_and_new",
     "builtin_task",
     "check_images",
     "class_prompts",
@@ -32,9 +36,19 @@ __all__ = [
     "decode_image",
     "decoded_once",
     "draw_from",
+    "draw_like_clip_lora",
+    "draw_like_coop",
+    "draw_sha256",
     "draw_shots",
+    "learnt_part",
     "load_task",
+    "long_prompts_named",
+    "other_tasks",
+    "prompts_for",
     "read_data_set",
     "read_folder",
+    "read_words",
+    "recorded_prompts",
     "task_of_arrays",
+    "write_draw",
 ]

@@ -38,6 +38,30 @@ def read_folder(root: Path, on_bad_image: str = "error", warn: list[str] | None 
     return task_of_files(root, root.resolve().name, placed, on_bad_image, warn)
 
 
+def image_files(folder: Path, left_out: collections.Counter[str]) -> Iterator[Path]:
+    """The image files in a folder and the folders in it, to any depth.
+
+    Args:
+        folder: Where to begin.
+        left_out: Receives how much of what else is there.
+
+    Raises:
+        DataError: A folder cannot be listed, or a name in it is not UTF-8.
+    """
+    pending = [folder]
+    while pending:
+        for entry in visible_entries(pending.pop()):
+            path = Path(entry.path)
+            if entry.is_symlink():
+                left_out[_LINK] += 1
+            elif entry.is_dir():
+                pending.append(path)
+            elif path.suffix.lower() in SUFFIXES and entry.is_file():  # a pipe is neither
+                yield path
+            else:
+                left_out[_OTHER] += 1
+
+
 def _split_folders(root: Path, warn: list[str]) -> dict[str, Path]:
     """Split -> its folder; nothing where the folders in ``root`` are classes.
 
@@ -91,26 +115,10 @@ def _list_classes(folder: Path, warn: list[str]) -> Classes:
         if name in classes:
             raise DataError(f"{folder}: two folders give the class name {name!r}; expected one folder per class")
         left_out = collections.Counter()
-        files = sorted(_files(class_folder, left_out))
+        files = sorted(image_files(class_folder, left_out))
         _say_left_out(class_folder, left_out, warn)
         classes[name] = [path.relative_to(folder).as_posix() for path in files]
     return classes
-
-
-def _files(folder: Path, left_out: collections.Counter[str]) -> Iterator[Path]:
-    """The image files in a folder and the folders in it, to any depth."""
-    pending = [folder]
-    while pending:
-        for entry in visible_entries(pending.pop()):
-            path = Path(entry.path)
-            if entry.is_symlink():
-                left_out[_LINK] += 1
-            elif entry.is_dir():
-                pending.append(path)
-            elif path.suffix.lower() in SUFFIXES and entry.is_file():  # a pipe is neither
-                yield path
-            else:
-                left_out[_OTHER] += 1
 
 
 def _check_classes(root: Path, splits: dict[str, Classes]) -> None:

@@ -13,11 +13,12 @@ import numpy as np
 
 from ..errors import DataError, MissingExtraError
 from .images import decode_image
-from .listing import SPLITS, class_name, sorted_class_names, without_bad_images
+from .listing import SPLITS, class_name, kind_of, sorted_class_names, without_bad_images
 from .task import Examples, Pixels, Task
 
 PREFIX = "hf:"
 """What the name of such a data set begins with."""
+_FOLDER_OF_IMAGES = "imagefolder"  # what datasets calls its reader of image files in folders
 _LABELS = ("label", "labels", "class")  # columns that are taken for the label if no column is a ClassLabel
 
 
@@ -25,7 +26,9 @@ def read_hub(name: str, on_bad_image: str = "error", warn: list[str] | None = No
     """Read a data set through the ``datasets`` package as a task.
 
     Images are decoded here and not there, so that the same rules hold for all images. An image's identity is its
-    position, which a given revision of a data set fixes. No code of the data set is run.
+    position, which a given revision of a data set fixes. No code of the data set is run, and no file on this machine is
+    read because a data set names it: rows have their images in them, or ``datasets`` itself found the files in the
+    folder or in what it fetched.
 
     Args:
         name: ``hf:ID``, ``hf:ID#CONFIGURATION``, or ``hf:`` and a folder that ``load_dataset`` or ``load_from_disk``
@@ -38,13 +41,13 @@ def read_hub(name: str, on_bad_image: str = "error", warn: list[str] | None = No
         DataError: It cannot be loaded, or has no images with labels to learn from.
     """
     warn = warn if warn is not None else []
-    loaded = _load(name)
+    loaded, folders = _load(name)
     splits: dict[str, _Split] = {}
     for key in loaded:
         if SPLITS.get(str(key)) in (None, *splits):
             warn.append(f"{name}: left out split {key!r}; expected train, validation and test")
         else:
-            splits[SPLITS[str(key)]] = _Split(name, str(key), loaded[key])
+            splits[SPLITS[str(key)]] = _Split(name, str(key), loaded[key], folders)
     unlabelled = [split for split, rows in splits.items() if rows.has_no_labels()]
     for split in unlabelled:
         warn.append(f"{name}: left out split {splits.pop(split).key!r}, which has no labels")
@@ -65,6 +68,8 @@ class _HubImages:
     name: str
     rows: Any
     column: str
+    folders: tuple[Path, ...]
+    """Where files that a row names may lie."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -72,20 +77,30 @@ class _HubImages:
     def __getitem__(self, index: int) -> Pixels:
         value = self.rows[index][self.column]
         try:
-            if value is None:
+            if value is None or (value["bytes"] is None and not value["path"]):
                 raise DataError("image is empty")
-            return decode_image(value["bytes"] if value["bytes"] is not None else Path(value["path"]))
+            return decode_image(value["bytes"] if value["bytes"] is not None else self._file(value["path"]))
         except DataError as error:
             raise DataError(f"{self.name}[{index}]: {error}") from error.__cause__
+
+    def _file(self, name: str) -> Path:
+        try:
+            path = Path(name).resolve()
+        except (OSError, ValueError, RuntimeError) as error:  # the last for links that lead to themselves
+            raise DataError(f"image file {name!r} cannot be found: {error}") from error
+        if not any(path.is_relative_to(folder) for folder in self.folders):
+            raise DataError(f"image is not in its row, which names {name!r}; expected the image itself")
+        return path
 
 
 class _Split:
     """One split of a data set, and which of its columns is which."""
 
-    def __init__(self, name: str, key: str, rows: Any) -> None:
+    def __init__(self, name: str, key: str, rows: Any, folders: tuple[Path, ...]) -> None:
         from datasets import Image
 
         self.key = key
+        self._folders = folders if rows.info.builder_name == _FOLDER_OF_IMAGES else ()
         self._title = f"{name} {key}"
         self._image = _only(name, [c for c, kind in rows.features.items() if isinstance(kind, Image)], rows, "image")
         self._label = _label_column(name, rows)
@@ -103,7 +118,7 @@ class _Split:
         for index, label in enumerate(self._labels):
             if self.known_names is not None and isinstance(label, int) and 0 <= label < len(self.known_names):
                 names.append(class_name(self.known_names[label]))
-            elif self.known_names is None and isinstance(label, str | int) and class_name(str(label)):
+            elif self.known_names is None and _is_name(label):
                 names.append(class_name(str(label)))
             else:
                 raise DataError(f"{self._title}[{index}]: {self._label} is {label!r}; expected a class")
@@ -112,31 +127,40 @@ class _Split:
     def examples(self, class_names: list[str]) -> Examples:
         label_of = {name: label for label, name in enumerate(class_names)}
         return Examples(
-            images=_HubImages(self._title, self._rows, self._image),
+            images=_HubImages(self._title, self._rows, self._image, self._folders),
             labels=np.asarray([label_of[name] for name in self.names()], dtype=np.int64),
             identities=tuple(f"{self.key}/{index}" for index in range(len(self._rows))),
         )
 
 
-def _load(name: str) -> Any:
+def _is_name(label: object) -> bool:
+    return isinstance(label, str | int) and not isinstance(label, bool) and bool(class_name(str(label)))
+
+
+def _load(name: str) -> tuple[Any, tuple[Path, ...]]:
+    """The splits, and the folders in which ``datasets`` may have found image files by itself."""
     try:
         import datasets
+        from huggingface_hub.constants import HF_HUB_CACHE
     except ImportError:
         raise MissingExtraError("datasets", "datasets", f"the data set {name}") from None
     source, _, configuration = name.removeprefix(PREFIX).partition("#")
     if not source:  # datasets would search the current folder and all below it
         raise DataError(f"{name!r} names no data set; expected {PREFIX}ID or {PREFIX}FOLDER")
-    folder = Path(source).expanduser()
-    saved = any((folder / file).is_file() for file in ("dataset_dict.json", "state.json"))
     try:
+        folder = Path(source).expanduser()
+        saved = any(kind_of(folder / file) == "file" for file in ("dataset_dict.json", "state.json"))
         with _bars_on_terminals_only(datasets):
             if saved:
                 loaded = datasets.load_from_disk(str(folder))
             else:
-                loaded = datasets.load_dataset(str(folder) if folder.is_dir() else source, configuration or None)
+                found = str(folder) if kind_of(folder) == "folder" else source
+                loaded = datasets.load_dataset(found, configuration or None)
     except Exception as error:  # whatever datasets, the Hub's client, pyarrow and fsspec raise
         raise DataError(f"{name} cannot be loaded: {' '.join(str(error).split()) or type(error).__name__}") from error
-    return loaded if isinstance(loaded, dict) else {"train": loaded}
+    fetched = (datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH, HF_HUB_CACHE)
+    folders = () if saved else tuple(Path(place).resolve() for place in (folder, *fetched))
+    return loaded if isinstance(loaded, dict) else {"train": loaded}, folders
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import stat
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,10 +20,12 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import DataError
-from .task import Images, ImageSubset, Pixels
+from .task import Images, Pixels, whole
 
 MAXIMUM_PIXELS = 50_000_000
 """Width times height above which an image is refused from its header alone."""
+MAXIMUM_FILE_BYTES = 1 << 29
+"""Size of a file above which it is refused unread: that many pixels take less in any format."""
 MAXIMUM_ASPECT_RATIO = 50
 """Longer side over shorter side above which an image is refused: resizing the short side would explode the long one."""
 BACKGROUND = (255, 255, 255)
@@ -45,14 +48,28 @@ def decode_image(source: Path | bytes) -> Pixels:
         RGB pixels ``(height, width, 3)``, ``uint8``.
 
     Raises:
-        DataError: Missing, unreadable, truncated, not an image, too large or too narrow; the message names the file.
+        DataError: Missing, unreadable, no plain file, truncated, not an image, too large or too narrow; the file is
+            named.
     """
     name = str(source) if isinstance(source, Path) else "image"
-    with (
-        _decoding(name),
-        Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=FORMATS) as image,
-    ):
+    with _decoding(name), Image.open(_checked(source, name), formats=FORMATS) as image:
         return _decoded(image, name)
+
+
+def _checked(source: Path | bytes, name: str) -> Path | io.BytesIO:
+    """What Pillow may open."""
+    size = len(source) if isinstance(source, bytes) else _file_bytes(source, name)
+    if size > MAXIMUM_FILE_BYTES:
+        raise DataError(f"{name} has {size:,} bytes; expected at most {MAXIMUM_FILE_BYTES:,}")
+    return io.BytesIO(source) if isinstance(source, bytes) else source
+
+
+def _file_bytes(path: Path, name: str) -> int:
+    """Size of a plain file; who opens a pipe waits for its writer, and a device has no end."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise DataError(f"{name} is a pipe, socket or device; expected an image file")
+    return found.st_size
 
 
 @contextlib.contextmanager
@@ -69,6 +86,8 @@ def _decoding(name: str) -> Iterator[None]:
         raise DataError(f"{name} is a folder; expected an image file") from None
     except UnidentifiedImageError:
         raise DataError(f"{name} is not an image; expected one of {', '.join(FORMATS)}") from None
+    except PermissionError as error:
+        raise DataError(f"{name} cannot be read: {error.strerror}") from error
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ... for damaged files
         raise DataError(f"{name} cannot be decoded: {error}") from error
 
@@ -219,6 +238,4 @@ class MemoryImages:
 
 def is_decoded(images: Images) -> bool:
     """Whether to ask for an image is only to look it up: decoded images in memory, or some of them."""
-    while isinstance(images, ImageSubset):
-        images = images.images
-    return isinstance(images, MemoryImages)
+    return isinstance(whole(images), MemoryImages)

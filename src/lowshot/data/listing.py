@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
+import stat
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TypeAlias, overload
+from typing import Literal, TypeAlias, overload
 
 import numpy as np
 
 from ..errors import DataError
-from .copies import warn_of_copies
+from .copies import report_copies
 from .images import FileImages
-from .task import Examples, Task
+from .task import Examples, Task, is_text
 
 SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 """What splits are called, and the split that is meant."""
 Classes: TypeAlias = dict[str, list[str]]
 """Class name -> its files, as paths below a folder."""
+Kind: TypeAlias = Literal["file", "folder", "other", "nothing"]
+"""What may lie at a path; ``other`` is a pipe, a socket, a device, or what cannot be looked at."""
+
+_MAXIMUM_CHARACTERS = 64 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +76,6 @@ class FileList:
         """Append one file."""
         self.names.append(name)
         self.labels.append(label)
-
-    def paths(self) -> Iterator[Path]:
-        """The files."""
-        return iter(PathsBelow(self.folder, self.names))
 
     def examples(self, class_names: Sequence[str], on_bad_image: str, warn: list[str]) -> Examples:
         """The split's examples.
@@ -131,21 +133,17 @@ def task_of_files(
         warn: Receives a line for images that are in two splits or classes, and for each that was left out.
 
     Raises:
-        DataError: There is no train split, it has fewer than two classes, or another split has a class of its own.
+        DataError: There is no train split, it has fewer than two classes, another split has a class of its own, or a
+            file has two classes.
     """
     class_names = sorted_class_names(where, {split: classes for split, (_, classes) in splits.items()})
     lists = {}
     for split, (folder, classes) in splits.items():
         lists[split] = files = FileList(folder)
-        for label, class_name in enumerate(class_names):
-            for file in classes.get(class_name, ()):
+        for label, known in enumerate(class_names):
+            for file in classes.get(known, ()):
                 files.add(file, label)
-    placed = (
-        (split, class_names[label], path)
-        for split, files in lists.items()
-        for path, label in zip(files.paths(), files.labels, strict=True)
-    )
-    warn_of_copies(where, placed, warn)
+    report_copies(where, class_names, lists, warn)
     examples = {split: files.examples(class_names, on_bad_image, warn) for split, files in lists.items()}
     return Task(name, tuple(class_names), examples["train"], examples.get("validation"), examples.get("test"))
 
@@ -189,7 +187,7 @@ def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
         raise DataError(f"data {folder} cannot be listed: {getattr(error, 'strerror', error)}") from error
     entries = [entry for entry in entries if not entry.name.startswith(".")]
     for entry in entries:
-        if not entry.name.isascii() and any("\ud800" <= c <= "\udfff" for c in entry.name):
+        if not is_text(entry.name):
             raise DataError(f"data {folder}: the name {entry.name!r} is not UTF-8; rename it")
     return entries
 
@@ -199,3 +197,35 @@ def is_below(name: str) -> bool:
     path = PurePosixPath(name)
     elsewhere = path.is_absolute() or ".." in path.parts or PureWindowsPath(name).drive
     return bool(path.parts) and not elsewhere and "\0" not in name and "\\" not in name
+
+
+def kind_of(path: Path) -> Kind:
+    """What lies at a path, links followed; ``nothing`` also where nothing can, as under too long a name."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return "nothing"
+    except OSError as error:
+        return "nothing" if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) else "other"
+    if stat.S_ISREG(mode):
+        return "file"
+    return "folder" if stat.S_ISDIR(mode) else "other"
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a small text file that are not empty, without the space around them, numbered from 1.
+
+    Raises:
+        DataError: It is no plain file, cannot be read, is no UTF-8, or has more than 64 M characters.
+    """
+    kind = kind_of(path)
+    if kind != "file":
+        raise DataError(f"{path} {'does not exist' if kind == 'nothing' else 'is no file that can be read'}")
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(_MAXIMUM_CHARACTERS + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    if len(text) > _MAXIMUM_CHARACTERS:
+        raise DataError(f"{path} has more than {_MAXIMUM_CHARACTERS:,} characters; expected a short list")
+    return [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]

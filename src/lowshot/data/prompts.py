@@ -1,10 +1,201 @@
-"""Class names put into words."""
+"""Classes put into words: templates, names to say instead of labels, whole sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import difflib
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ..config import COOP, TEMPLATE_SETS, DataConfig
+from ..errors import DataError, LongPromptError
+from ..records import RunRecord
+from .task import as_read, is_text
+
+Prompts: TypeAlias = tuple[tuple[str, ...], ...]
+"""The prompts of each class in label order, one or more each."""
+
+_MOST_BYTES = 64 << 20
+_MOST_NAMED = 10
+_NO_WORDS: Mapping[str, Sequence[str]] = {}
 
 
-def class_prompts(class_names: Sequence[str], template: str) -> list[str]:
-    """One prompt per class: ``template`` with ``{}`` replaced by the name, ``_`` in names read as a space."""
-    return [template.replace("{}", name.replace("_", " ")) for name in class_names]
+def class_prompts(
+    class_names: Sequence[str],
+    templates: Sequence[str],
+    names: Mapping[str, Sequence[str]] = _NO_WORDS,
+    descriptions: Mapping[str, Sequence[str]] = _NO_WORDS,
+) -> Prompts:
+    """The prompts of each class: what it is called in every template, then its descriptions, none of them twice.
+
+    Args:
+        class_names: C classes in label order.
+        templates: One or more, each with one ``{}``.
+        names: Class -> what it is called; one that is not in here is called by its name, ``_`` read as a space.
+        descriptions: Class -> whole sentences about it (CuPL, arXiv 2209.03320).
+    """
+    return tuple(
+        tuple(
+            dict.fromkeys(
+                [template.replace("{}", said) for said in names.get(name, [_spaced(name)]) for template in templates]
+                + list(descriptions.get(name, ()))
+            )
+        )
+        for name in class_names
+    )
+
+
+def prompts_for(
+    class_names: Sequence[str],
+    config: DataConfig,
+    *,
+    data: str,
+    template: str | None = None,
+    others: Collection[str] = (),
+) -> Prompts:
+    """The prompts of each class as the settings have them; the files they name are read.
+
+    Args:
+        class_names: C classes in label order.
+        config: Of its settings ``template``, ``class_names`` and ``descriptions``.
+        data: What these are the classes of, for messages.
+        template: What ``coop`` stands for; None where the data have no template of their own.
+        others: Classes besides these that the files may speak of: those of other tasks under the same settings.
+
+    Raises:
+        DataError: A file cannot be used or speaks of other classes, ``coop`` stands for nothing, or two classes come
+            to the same prompts.
+    """
+    words = [read_words(setting, path) for setting, path in _files(config).items()]
+    for (setting, path), known in zip(_files(config).items(), words, strict=True):
+        _refuse_others(f"{setting} {path}", known, [*class_names, *others], data)
+    prompts = class_prompts(class_names, _templates(config, data, template), *words)
+    _refuse_equals(class_names, prompts)
+    return prompts
+
+
+def read_words(setting: str, path: str | None) -> dict[str, tuple[str, ...]]:
+    """What a JSON file says of classes: ``{"class": "text"}`` or ``{"class": ["text", ...]}``.
+
+    Args:
+        setting: ``class-names`` or ``descriptions``, for messages.
+        path: The file, UTF-8 with or without a byte order mark; None gives nothing.
+
+    Raises:
+        DataError: It is not there, is no such JSON, names a class twice, or has a text in which there is nothing.
+    """
+    if path is None:
+        return {}
+    file = f"{setting} {path}"
+    text = _text_of(file, Path(path))
+    try:
+        found = json.loads(text, object_pairs_hook=lambda pairs: _refuse_repeated(file, pairs))
+    except DataError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise DataError(f'{file} holds a {type(found).__name__}; expected an object: {{"class": ["what to say"]}}')
+    if not found:
+        raise DataError(f"{file} names no class; leave it out, or name one")
+    return {name: _texts(f"{file}: class {name!r}", value) for name, value in found.items()}
+
+
+def recorded_prompts(record: RunRecord, config: DataConfig) -> Prompts:
+    """The prompts that a saved classifier was made with: its record has them, an old record its one template.
+
+    Raises:
+        DataError: It is an old record, and names no template.
+    """
+    return record.prompts or prompts_for(record.classes, config, data=record.task)
+
+
+@contextlib.contextmanager
+def long_prompts_named(class_names: Sequence[str], prompts: Sequence[Sequence[str]]) -> Iterator[None]:
+    """Say which class it is whose prompt turns out too long for the text tower in this block.
+
+    Raises:
+        DataError: One is too long.
+    """
+    try:
+        yield
+    except LongPromptError as error:
+        names = [name for name, said in zip(class_names, prompts, strict=True) if error.prompt in said]
+        raise DataError(f"class {names[0]!r}: {error}" if names else str(error)) from None
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _files(config: DataConfig) -> dict[str, str | None]:
+    return {"class-names": config.class_names, "descriptions": config.descriptions}
+
+
+def _templates(config: DataConfig, data: str, own: str | None) -> list[str]:
+    """The templates, what names of sets stand for in their place."""
+    if COOP in config.template and own is None:
+        raise DataError(
+            f"template {COOP} stands for nothing here: {data} is none of the data sets that CoOp has a template for; "
+            f"expected one that says what its images are, such as {DataConfig.template[0]!r}"
+        )
+    sets = {**TEMPLATE_SETS, COOP: (own or "",)}
+    return [template for given in config.template for template in sets.get(given, (given,))]
+
+
+def _refuse_others(file: str, words: Mapping[str, Sequence[str]], known: Sequence[str], data: str) -> None:
+    unknown = sorted(set(words) - set(known))
+    if not unknown:
+        return
+    near = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.5)
+    shown = ", ".join(map(repr, known[:_MOST_NAMED])) + (", ..." if len(known) > _MOST_NAMED else "")
+    more = f" (nor {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+    hint = f"did you mean {near[0]!r}?" if near else f"expected its classes: {shown}"
+    raise DataError(f"{file}: {unknown[0]!r} is no class of {data}{more}; {hint}")
+
+
+def _refuse_equals(class_names: Sequence[str], prompts: Prompts) -> None:
+    seen: dict[frozenset[str], str] = {}
+    for name, said in zip(class_names, prompts, strict=True):
+        words = frozenset(map(as_read, said))
+        if words in seen:
+            raise DataError(
+                f"classes {seen[words]!r} and {name!r} have the same prompts, such as {said[0]!r}, so that nothing can "
+                "tell them apart; expected something of its own to be said of each"
+            )
+        seen[words] = name
+
+
+def _text_of(file: str, path: Path) -> str:
+    try:
+        if not path.is_file():
+            raise DataError(f"{file} {'is not a file' if path.exists() else 'does not exist'}; expected a JSON file")
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise DataError(f"{file} has {size:,} bytes; expected at most {_MOST_BYTES:,}")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} cannot be read as UTF-8 text: {error}") from None
+
+
+def _refuse_repeated(file: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{file} names class {twice!r} twice; expected each class once")
+    return found
+
+
+def _texts(where: str, value: Any) -> tuple[str, ...]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise DataError(f"{where} is {str(value)[:80]!r}; expected a text, or a list of one or more texts")
+    for text in texts:
+        if not text.strip() or not is_text(text):
+            raise DataError(f"{where} has the text {text!r}; expected one with words in it")
+    return tuple(text.strip() for text in texts)

@@ -1,16 +1,18 @@
-"""The draw of k shots per class: a pure function of (items, k, seed)."""
+"""The draw of k shots per class: pure functions of (items, k, seed)."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import random
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .task import Task
+
+_MOST_HELD_OUT = 4  # of a class: shots for validation in CoOp's protocol
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,14 +20,26 @@ class Draw:
     """Which images were drawn.
 
     Args:
-        indices: Positions in the split they were drawn from, grouped by class, ``(n,)``.
-        shots: Images per class that were asked for; the largest class's size where all were taken.
-        short: Label and size of each class that has fewer images than ``shots``.
+        indices: Positions in the split they were drawn from, ``(n,)``, in the order in which they are learnt from.
+        shots: Images per class that were asked for; the largest class's where all were taken.
+        short: Label and number of images of each class that has fewer than ``shots``.
+        rule: What a recipe says to have the same images again: one of ``config.DRAWS``, or ``sha256:`` and the draw's
+            hash where a list fixed it.
+        instead: What became of the classes that are short.
     """
 
     indices: NDArray[np.int64]
     shots: int
     short: dict[int, int]
+    rule: str = "lowshot"
+    instead: str = "all of it is used"
+
+    def warnings(self, class_names: Sequence[str]) -> list[str]:
+        """A line for every class that is short."""
+        return [
+            f"class {class_names[label]!r} has {count} of the {self.shots} shots asked for; {self.instead}"
+            for label, count in self.short.items()
+        ]
 
 
 def draw_shots(identities: Sequence[str], labels: NDArray[np.int64], shots: int | None, seed: int) -> Draw:
@@ -46,32 +60,128 @@ def draw_shots(identities: Sequence[str], labels: NDArray[np.int64], shots: int 
     """
     if len(identities) != len(labels):
         raise DataError(f"{len(identities)} identities have {len(labels)} labels; expected one for each")
-    if shots is not None and shots < 1:
-        raise DataError(f"shots is {shots}; expected 1 or more, or None for all")
     if len(set(identities)) != len(identities):
         raise DataError("two images have the same identity; expected a unique name for every image")
-    if not len(identities):
-        raise DataError("there are no images to draw shots from")
+    _refuse_nothing(labels, shots)
     ranks = [hashlib.sha256(f"{seed}\0{identity}".encode()).digest() for identity in identities]
     indices: list[int] = []
-    counts: dict[int, int] = {}
-    for label in np.unique(labels):
-        members = sorted(np.flatnonzero(labels == label).tolist(), key=lambda i: ranks[i])
-        counts[int(label)] = len(members)
-        indices += members[:shots]
-    wanted = max(counts.values()) if shots is None else shots
-    short = {label: count for label, count in counts.items() if shots is not None and count < wanted}
+    for members in dict(sorted(_by_label(labels).items())).values():
+        indices += sorted(members, key=lambda i: ranks[i])[:shots]
+    return as_draw(labels, indices, shots)
+
+
+def draw_like_coop(labels: NDArray[np.int64], shots: int | None, seed: int) -> Draw:
+    """The images that CoOp and code built on Dassl draw for a seed, so that their results can be matched.
+
+    Python's ``random`` is seeded, images are grouped by class in the order in which the split's list first names the
+    classes, and each group in turn gives ``random.sample(group, shots)``; a class with fewer images gives
+    ``random.choices(group, k=shots)``, that is some of them several times. So this draw depends on the order of the
+    list and on all classes before: CoOp's split files keep theirs, folders are read sorted. Nothing is nested.
+
+    Read in KaiyangZhou/Dassl.pytorch at 27eb2f4 (``DatasetBase.generate_fewshot_dataset``, always with ``repeat``) and
+    KaiyangZhou/CoOp at 1fbb1a6 (``datasets/*.py``: for training first, for validation after that). The shots that
+    linzhiqiu/cross_modal_adaptation publishes come out of the same code without ``repeat``: they are this draw wherever
+    no class is short. CLIP-LoRA and its kin draw otherwise (``draw_like_clip_lora``). CoOp lists ImageNet's files as
+    the file system does, so that no other machine can repeat its draw; here they are sorted, as torchvision's
+    ``ImageFolder`` has them.
+
+    Args:
+        labels: Class index per image in the order of the list, ``(N,)``.
+        shots: Images per class, or None for all.
+        seed: What ``random.seed`` gets.
+
+    Raises:
+        DataError: There is nothing to draw from, or fewer than one shot is asked for.
+    """
+    _refuse_nothing(labels, shots)
+    return _of_random(labels, _sampled(labels, shots, random.Random(seed)), shots, "coop")
+
+
+def draw_like_clip_lora(
+    labels: NDArray[np.int64], validation_labels: NDArray[np.int64] | None, shots: int | None, seed: int
+) -> Draw:
+    """The images that CLIP-LoRA draws for a seed.
+
+    As ``draw_like_coop``, but min(shots, 4) images of each class are drawn from the validation split before, with the
+    same generator. Without a validation split, as for ImageNet, each class gives ``random.sample`` of that many more,
+    of which the first are for training.
+
+    Read in MaxZanella/CLIP-LoRA at a0d32de (``datasets/*.py``). 2SFS's code is built on it and draws so too, but then
+    learns from the lists that it publishes, which ``draw_from`` reads.
+
+    Args:
+        labels: Class index per training image in the order of the list, ``(N,)``.
+        validation_labels: The same of the validation split; None where there is none.
+        shots: Images per class, or None for all.
+        seed: What ``random.seed`` gets.
+
+    Raises:
+        DataError: There is nothing to draw from, fewer than one shot is asked for, or there is no validation split and
+            a class is too small to do without.
+    """
+    _refuse_nothing(labels, shots)
+    generator, held_out = random.Random(seed), min(shots or 0, _MOST_HELD_OUT)
+    if validation_labels is None and shots is not None:
+        indices = _sampled_with_held_out(labels, shots, held_out, generator)
+    else:
+        if validation_labels is not None and shots is not None:
+            _sampled(validation_labels, held_out, generator)  # for what it takes from the generator
+        indices = _sampled(labels, shots, generator)
+    return _of_random(labels, indices, shots, "clip-lora")
+
+
+def as_draw(labels: NDArray[np.int64], indices: Sequence[int], shots: int | None) -> Draw:
+    """The draw of these images.
+
+    Args:
+        labels: Class index per image of the split, ``(N,)``.
+        indices: What was drawn of it.
+        shots: Images per class that were asked for, or None for all.
+    """
+    sizes = {label: len(members) for label, members in sorted(_by_label(labels).items())}
+    wanted = max(sizes.values()) if shots is None else shots
+    short = {label: size for label, size in sizes.items() if size < wanted} if shots is not None else {}
     return Draw(indices=np.asarray(indices, dtype=np.int64), shots=wanted, short=short)
 
 
-def draw_from(task: Task, shots: int | None, seed: int) -> Draw:
-    """``draw_shots`` on a task's training split; every class must have at least one image.
+def _refuse_nothing(labels: NDArray[np.int64], shots: int | None) -> None:
+    if shots is not None and shots < 1:
+        raise DataError(f"shots is {shots}; expected 1 or more, or None for all")
+    if not len(labels):
+        raise DataError("there are no images to draw shots from")
 
-    Raises:
-        DataError: A class has no training image.
-    """
-    missing = sorted(set(range(len(task.class_names))) - set(task.train.labels.tolist()))
-    if missing:
-        names = ", ".join(task.class_names[i] for i in missing[:5])
-        raise DataError(f"{task.name}: no training images for {len(missing)} class(es): {names}")
-    return draw_shots(task.train.identities, task.train.labels, shots, seed)
+
+def _by_label(labels: NDArray[np.int64]) -> dict[int, list[int]]:
+    """The positions of each class's images; classes in the order in which they first appear."""
+    members: dict[int, list[int]] = {}
+    for index, label in enumerate(labels.tolist()):
+        members.setdefault(label, []).append(index)
+    return members
+
+
+def _sampled(labels: NDArray[np.int64], shots: int | None, generator: random.Random) -> list[int]:
+    """What Dassl's ``generate_fewshot_dataset`` takes; ``random.Random`` has the stream of the module it uses."""
+    if shots is None:
+        return list(range(len(labels)))
+    indices: list[int] = []
+    for members in _by_label(labels).values():
+        enough = len(members) >= shots
+        indices += generator.sample(members, shots) if enough else generator.choices(members, k=shots)
+    return indices
+
+
+def _sampled_with_held_out(labels: NDArray[np.int64], shots: int, held_out: int, generator: random.Random) -> list[int]:
+    indices: list[int] = []
+    for label, members in _by_label(labels).items():
+        if len(members) < shots + held_out:
+            raise DataError(
+                f"class number {label} has {len(members)} images; CLIP-LoRA draws {shots} + {held_out} of each where "
+                "there is no validation split; ask for fewer shots, or choose another draw"
+            )
+        indices += generator.sample(members, shots + held_out)[:shots]
+    return indices
+
+
+def _of_random(labels: NDArray[np.int64], indices: Sequence[int], shots: int | None, rule: str) -> Draw:
+    draw = as_draw(labels, indices, shots)
+    return dataclasses.replace(draw, rule=rule, instead="some of it is drawn several times")

@@ -16,11 +16,12 @@ from .catalogue import CATALOGUE, read_data_set
 from .folder import read_folder
 from .hub import PREFIX, read_hub
 from .images import MemoryImages, as_pixels, content_hash
+from .listing import kind_of
 from .shards import SUFFIX as SHARD
 from .shards import holds_shards, read_shards
 from .tables import READERS as TABLES
 from .tables import read_table
-from .task import Examples, Pixels, Task
+from .task import Examples, Pixels, Task, is_text
 
 
 def load_task(
@@ -62,14 +63,28 @@ def load_task(
             return read_data_set(data, root, on_bad_image, warn)
         if data.startswith(PREFIX):
             return read_hub(data, on_bad_image, warn)
-        if not data or (Path(data).name == data and not Path(data).exists()):  # "" would be the current folder
+        is_no_path = Path(data).name == data and kind_of(Path(data)) == "nothing"
+        if not data or is_no_path:  # "" would be the current folder
             raise UnknownNameError("task, data set or folder", data, [*BUILTIN_TASKS, *CATALOGUE])
-    path = Path(data)
-    if path.suffix.lower() in TABLES and not path.is_dir():
-        return read_table(path, on_bad_image, warn)
-    if (path.suffix == SHARD and path.is_file()) or (path.is_dir() and holds_shards(path)):
+    return _read_path(Path(data), on_bad_image, warn if warn is not None else [])
+
+
+def _read_path(path: Path, on_bad_image: str, warn: list[str]) -> Task:
+    if not is_text(str(path)):
+        raise DataError(f"the name {str(path)!r} is not UTF-8; rename it")
+    kind, suffix = kind_of(path), path.suffix.lower()
+    if kind == "folder" and holds_shards(path):
         return read_shards(path, on_bad_image, warn)
-    return read_folder(path, on_bad_image, warn)
+    if kind != "folder" and suffix in TABLES:
+        return read_table(path, on_bad_image, warn)
+    if kind == "file" and suffix == SHARD:
+        return read_shards(path, on_bad_image, warn)
+    if kind == "file":
+        raise DataError(
+            f"data {path} is a file of no known kind; expected a table ({', '.join(TABLES)}), a shard ({SHARD}) or a "
+            "folder of images"
+        )
+    return read_folder(path, on_bad_image, warn)  # which says what is wrong if it is none
 
 
 def task_of_arrays(images: Sequence[Any], labels: Sequence[Any]) -> Task:
@@ -78,12 +93,16 @@ def task_of_arrays(images: Sequence[Any], labels: Sequence[Any]) -> Task:
     An image's identity is a hash of its label and pixels, so the draw does not depend on the order of the list.
 
     Raises:
-        DataError: Lengths differ, or an image is of no known kind.
+        DataError: Lengths differ, an image is of no known kind, or a label is neither a text nor a number.
     """
     if len(images) != len(labels):
         raise DataError(f"{len(images)} images have {len(labels)} labels; expected one for each")
     pixels = [as_pixels(image) for image in images]
-    names = [str(label) for label in labels]
+    names = [_name(label, f"labels[{index}]") for index, label in enumerate(labels)]
+    texts = {name for name, label in zip(names, labels, strict=True) if isinstance(label, str)}
+    twofold = sorted(texts & {name for name, label in zip(names, labels, strict=True) if not isinstance(label, str)})
+    if twofold:
+        raise DataError(f"labels have {twofold[0]} both as a text and as a number; expected one of the two")
     class_names = sorted(set(names))
     return Task(
         name="images",
@@ -94,6 +113,14 @@ def task_of_arrays(images: Sequence[Any], labels: Sequence[Any]) -> Task:
             identities=_identities(names, pixels),
         ),
     )
+
+
+def _name(label: Any, where: str) -> str:
+    """A label as a class name; NumPy's and torch's scalars are what they hold."""
+    value = label.item() if getattr(label, "ndim", None) == 0 else label
+    if not isinstance(value, str | int | float) or value != value:
+        raise DataError(f"{where} is {label!r}; expected the name of a class, or its number")
+    return str(value)
 
 
 def _identities(names: Sequence[str], pixels: Sequence[Pixels]) -> tuple[str, ...]:

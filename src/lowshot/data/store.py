@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from .images import is_decoded
-from .task import Images, Pixels
+from .task import Images, Pixels, whole
 
 _LEFT_FREE_BYTES = 1 << 30  # of the disk, for what must be saved: adapters, checkpoints, records
 _MAPPED_BYTES = 64 << 20  # read from one mapping of the file; see _SpillFile.view
@@ -24,9 +24,9 @@ _GATES = 64
 def decoded_once(images: Images, memory_bytes: int, disk_bytes: int) -> Images:
     """The same images, none of them decoded twice where the two caps allow it (see ``DecodedOnce``).
 
-    Images that are already decoded, or kept so, are returned as they are.
+    Images that are already decoded, or kept so, are returned as they are; so are some of such images.
     """
-    if is_decoded(images) or isinstance(images, DecodedOnce):
+    if is_decoded(images) or isinstance(whole(images), DecodedOnce):
         return images
     return DecodedOnce(images, memory_bytes, disk_bytes)
 

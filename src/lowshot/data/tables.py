@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import csv
+import functools
+import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeAlias
 
 from ..errors import DataError, MissingExtraError
-from .listing import SPLITS, Classes, class_name, is_below, task_of_files
-from .task import Task
+from .listing import SPLITS, Classes, class_name, is_below, kind_of, task_of_files
+from .task import Task, is_text
 
 FILE, LABEL, SPLIT = "file_name", "label", "split"
 """Columns of a table; others are passed over."""
 
+_UNNAMED = ""  # the split of rows that name none
+_LINE_CHARACTERS = 1 << 20
+
 _Rows: TypeAlias = Iterator[tuple[int, Mapping[str, Any]]]
+"""Number of each line, or of each row of Parquet, and its cells by column."""
 
 
 class _Place(NamedTuple):
@@ -27,7 +33,8 @@ def read_table(path: Path, on_bad_image: str = "error", warn: list[str] | None =
     """Read a table of images as a task; without a column ``split`` all of it is the train split.
 
     File names are paths below the table's folder, and the images' identities; so the folder may be moved, and nothing
-    outside it is read unless a link in it leads there. Labels are the class names, ``_`` read as a space.
+    outside it is read unless a link in it leads there. Labels are the class names, ``_`` read as a space; a number is
+    the name that its digits make.
 
     Args:
         path: The table.
@@ -36,12 +43,14 @@ def read_table(path: Path, on_bad_image: str = "error", warn: list[str] | None =
         warn: Receives a line for every image that was left out, and one if images are in two splits or classes.
 
     Raises:
-        DataError: The table cannot be read, a row does not fit, a file is named twice in one split, or is missing.
+        DataError: The table cannot be read, a row does not fit, some rows name a split and others do not, or a file is
+            named twice in one split, has two classes, or is missing.
         MissingExtraError: Parquet without pyarrow.
     """
     warn = warn if warn is not None else []
-    if not path.exists():
-        raise DataError(f"data {path} does not exist")
+    kind = kind_of(path)
+    if kind != "file":
+        raise DataError(f"data {path} {'does not exist' if kind == 'nothing' else 'is no file that can be read'}")
     splits = _splits(path, READERS[path.suffix.lower()](path))
     if on_bad_image == "error":
         _refuse_missing(path, splits)
@@ -53,15 +62,28 @@ def _splits(path: Path, rows: _Rows) -> dict[str, dict[str, _Place]]:
     """Split -> file name -> its label and row."""
     splits: dict[str, dict[str, _Place]] = {}
     for number, row in rows:
-        where = f"{path}, row {number}"
+        where = f"{path}, {_row(path)} {number}"
         file, label, split = _checked(row, where)
         files = splits.setdefault(split, {})
         if file in files:
-            raise DataError(f"{where}, names {file} again, as row {files[file].row} did; expected each once in a split")
+            before = f"{_row(path)} {files[file].row}"
+            raise DataError(f"{where}, names {file} again, as {before} did; expected each once in a split")
         files[file] = _Place(label, number)
     if not splits:
         raise DataError(f"{path} has no rows; expected one per image")
-    return splits
+    unnamed = splits.pop(_UNNAMED, {})
+    if unnamed and splits:
+        first = next(iter(unnamed.values())).row
+        raise DataError(
+            f"{path}: {len(unnamed):,} row(s) name no {SPLIT}, the first in {_row(path)} {first}, and others do; "
+            f"expected one of {', '.join(SPLITS)} in every row, or in none"
+        )
+    return splits or {"train": unnamed}
+
+
+def _row(path: Path) -> str:
+    """What its rows are called in messages: a text editor numbers lines."""
+    return "row" if path.suffix.lower() == ".parquet" else "line"
 
 
 def _checked(row: Mapping[str, Any], where: str) -> tuple[str, str, str]:
@@ -72,24 +94,28 @@ def _checked(row: Mapping[str, Any], where: str) -> tuple[str, str, str]:
             f"{where}, has no column {missing[0]}; it has {got}; expected {FILE}, {LABEL} and maybe {SPLIT}"
         )
     file, label, split = row[FILE], row[LABEL], row.get(SPLIT)
-    if not isinstance(file, str) or not is_below(file):
+    if not isinstance(file, str) or not is_below(file) or not is_text(file):
         raise DataError(f"{where}: {FILE} is {file!r}; expected a path below the table's folder, with /")
     if not isinstance(label, str | int) or isinstance(label, bool) or not class_name(str(label)):
         raise DataError(f"{where}: {LABEL} is {label!r}; expected the name of a class")
-    named = SPLITS.get(str(split).strip().lower()) if split is not None else "train"
-    if named is None:
+    return PurePosixPath(file).as_posix(), class_name(str(label)), _split(split, where)
+
+
+def _split(split: object, where: str) -> str:
+    word = "" if split is None else str(split).strip().lower()
+    if word and word not in SPLITS:
         raise DataError(f"{where}: {SPLIT} is {split!r}; expected one of {', '.join(SPLITS)}")
-    return PurePosixPath(file).as_posix(), class_name(str(label)), named
+    return SPLITS[word] if word else _UNNAMED
 
 
 def _refuse_missing(path: Path, splits: dict[str, dict[str, _Place]]) -> None:
     files = [(name, place.row) for files in splits.values() for name, place in files.items()]
-    missing = [(name, row) for name, row in files if not (path.parent / name).is_file()]
+    missing = [(name, row) for name, row in files if kind_of(path.parent / name) != "file"]
     if missing:
         name, row = missing[0]
         raise DataError(
-            f"{path}: {len(missing):,} of {len(files):,} files are not there, such as {path.parent / name} "
-            f"(row {row}); --on-bad-image skip leaves them out"
+            f"{path}: {len(missing):,} of {len(files):,} files are not there, or are no files that can be read, such "
+            f"as {path.parent / name} ({_row(path)} {row}); --on-bad-image skip leaves them out"
         )
 
 
@@ -104,46 +130,88 @@ def _classes(files: dict[str, _Place]) -> Classes:
 
 
 def _csv_rows(path: Path) -> _Rows:
-    """Rows after the header, numbered as lines of the table from 1."""
+    """Rows after the header; a row of several lines has the number of its last one."""
+    rows = csv.reader(_lines(path), strict=True)  # else a quote that is never closed swallows the rows behind it
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for number, row in enumerate(csv.DictReader(file), 1):
-                yield number, {column: value for column, value in row.items() if column is not None}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        header = next(rows, [])
+        _refuse_repeated(path, header)
+        for row in rows:
+            if len(row) > len(header):
+                raise DataError(
+                    f"{path}, line {rows.line_num}, has {len(row)} cells, and the header has {len(header)}; "
+                    'expected a cell with a comma in it in quotes: "cat, big"'
+                )
+            if row:
+                yield rows.line_num, dict(itertools.zip_longest(header, row))
+    except csv.Error as error:
+        raise DataError(f"{path}, line {rows.line_num}, cannot be read as CSV: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
 
 
 def _jsonl_rows(path: Path) -> _Rows:
     try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise DataError(f"{path}, row {number}, is {line.strip()[:60]}; expected an object")
-                yield number, row
+        for number, line in enumerate(_lines(path), 1):
+            if line.strip():
+                yield number, _object(line, f"{path}, line {number}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as one JSON object per line in UTF-8: {error}") from error
+
+
+def _object(line: str, where: str) -> Mapping[str, Any]:
+    try:
+        row = json.loads(line, object_pairs_hook=functools.partial(_once_each, where))
     except DataError:
         raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as one JSON object per line: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}, cannot be read as one JSON object per line: {error}") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{where}, is {line.strip()[:60]}; expected an object")
+    return row
 
 
 def _parquet_rows(path: Path) -> _Rows:
     try:
-        from pyarrow import ArrowException, parquet
+        from pyarrow import parquet
     except ImportError:
         raise MissingExtraError("pyarrow", "datasets", f"the table {path}") from None
     try:
         with parquet.ParquetFile(path) as file:
+            _refuse_repeated(path, file.schema_arrow.names)
             columns = [column for column in (FILE, LABEL, SPLIT) if column in file.schema_arrow.names]
             number = 0
             for batch in file.iter_batches(columns=columns or None):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-    except (OSError, ArrowException) as error:
+    except DataError:
+        raise
+    except Exception as error:  # pyarrow raises a dozen kinds for damaged files
         raise DataError(f"{path} cannot be read as Parquet: {error}") from error
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a text in UTF-8, with or without a byte order mark."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        for number in itertools.count(1):
+            line = file.readline(_LINE_CHARACTERS)
+            if len(line) == _LINE_CHARACTERS:
+                raise DataError(f"{path}, line {number}, has more than {_LINE_CHARACTERS:,} characters; expected fewer")
+            if not line:
+                return
+            yield line
+
+
+def _refuse_repeated(where: object, columns: Sequence[str]) -> None:
+    for column in (FILE, LABEL, SPLIT):
+        count = list(columns).count(column)
+        if count > 1:
+            raise DataError(f"{where} has {count} columns {column}; expected one")
+
+
+def _once_each(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _refuse_repeated(where, [name for name, _ in pairs])
+    return dict(pairs)
 
 
 READERS: dict[str, Callable[[Path], _Rows]] = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}

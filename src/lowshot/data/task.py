@@ -72,6 +72,27 @@ class ImageSubset:
         return self.images[self.indices[index]]
 
 
+def is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8: names on disk may be other bytes, and JSON has halves of characters."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def as_read(text: str) -> str:
+    """A text as CLIP's tokenizers read it: they drop case and extra spaces, and compose accents."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def whole(images: Images) -> Images:
+    """The sequence that these images are some of, or these themselves."""
+    while isinstance(images, ImageSubset):
+        images = images.images
+    return images
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     """What is to be learnt.
@@ -83,6 +104,7 @@ class Task:
         validation: For choosing settings; may be None.
         test: For the reported figures; may be None.
         summary: One line on what the images are.
+        template: The data set's own template as CoOp writes it: what ``coop`` stands for. None where there is none.
     """
 
     name: str
@@ -91,21 +113,30 @@ class Task:
     validation: Examples | None = None
     test: Examples | None = None
     summary: str = ""
+    template: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:
             raise DataError(f"{self.name} has {len(self.class_names)} class(es); expected at least 2")
         self._check_names()
-        for split in (self.train, self.validation, self.test):
-            if split is not None and not set(split.labels.tolist()) <= set(range(len(self.class_names))):
-                extent = f"{split.labels.min()} to {split.labels.max()}"
+        for examples in self.splits().values():
+            if not set(examples.labels.tolist()) <= set(range(len(self.class_names))):
+                extent = f"{examples.labels.min()} to {examples.labels.max()}"
                 raise DataError(f"{self.name} has labels from {extent}; expected 0 to {len(self.class_names) - 1}")
 
+    def splits(self) -> dict[str, Examples]:
+        """The splits that there are, by their names: ``train`` always, then ``validation`` and ``test``."""
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: examples for name, examples in splits.items() if examples is not None}
+
     def _check_names(self) -> None:
-        """No two names may make the same prompt: CLIP's tokenizers drop case and extra spaces and compose accents."""
+        """Names are text, and no two of them may make the same prompt."""
+        for name in (self.name, *self.class_names):
+            if not is_text(name):
+                raise DataError(f"the name {name!r} is not UTF-8; rename it")
         read_as: dict[str, str] = {}
         for name in self.class_names:
-            words = " ".join(unicodedata.normalize("NFC", name.replace("_", " ")).casefold().split())
+            words = as_read(name.replace("_", " "))
             if not words:
                 raise DataError(f"{self.name} has a class without a name, {name!r}")
             if name == read_as.get(words):

@@ -1,6 +1,22 @@
-"""Evaluation: predictions in batches, metrics."""
+"""Evaluation: predictions in batches, metrics, calibration, sets of classes."""
 
-from .metrics import accuracy, confusion
-from .predict import probabilities
+from .calibration import Calibration, calibrate, fold_checkpoints, fold_of_each
+from .conformal import prediction_sets, set_measures
+from .metrics import confusion, measures
+from .predict import log_probabilities, probabilities
+from .protocols import judges_of, with_others
 
-__all__ = ["accuracy", "confusion", "probabilities"]
+__all__ = [
+    "Calibration",
+    "calibrate",
+    "confusion",
+    "fold_checkpoints",
+    "fold_of_each",
+    "judges_of",
+    "log_probabilities",
+    "measures",
+    "prediction_sets",
+    "probabilities",
+    "set_measures",
+    "with_others",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,12 @@ _CPU_THREADS, _MOST_THREADS = 2, 16
 _BATCHES_UNDER_WAY = 2  # on a CUDA device: more would pile up in pinned memory where it is slower than decoding
 
 
-@torch.no_grad()
 def probabilities(
     learner: Learner,
     images: Images,
     image_size: int,
     *,
+    temperature: float = 1.0,
     track: Track = silent,
     features: ImageFeatures = SHARED_FEATURES,
 ) -> NDArray[np.float32]:
@@ -44,6 +44,7 @@ def probabilities(
         images: N images of any sizes, at least one; their central crops are judged. They are asked for from several
             threads at once.
         image_size: Side of the crops, pixels.
+        temperature: What the scores are divided by first.
         track: Shows progress.
         features: Where embeddings are kept that other learners can use.
 
@@ -51,9 +52,39 @@ def probabilities(
         DataError: An image cannot be decoded.
         RunError: A probability is not finite.
     """
+    return _table(
+        learner, images, image_size, lambda scores: torch.softmax(scores / temperature, dim=-1), track, features
+    )
+
+
+def log_probabilities(
+    learner: Learner,
+    images: Images,
+    image_size: int,
+    *,
+    track: Track = silent,
+    features: ImageFeatures = SHARED_FEATURES,
+) -> NDArray[np.float32]:
+    """Their natural logarithms, ``(N, C)``, also of those that are too small for a float.
+
+    Args and errors are those of ``probabilities``.
+    """
+    return _table(learner, images, image_size, lambda scores: torch.log_softmax(scores, dim=-1), track, features)
+
+
+@torch.no_grad()
+def _table(
+    learner: Learner,
+    images: Images,
+    image_size: int,
+    normalised: Callable[[Tensor], Tensor],
+    track: Track,
+    features: ImageFeatures,
+) -> NDArray[np.float32]:
+    """What is made of each batch's scores ``(B, C)``, of all images."""
     embeddings = _embeddings(learner, images, image_size, track, features)
     parts = (embeddings[start : start + BATCH_SIZE] for start in range(0, len(embeddings), BATCH_SIZE))
-    scores = [torch.softmax(learner.logits_of(part).float(), dim=-1) for part in parts]
+    scores = [normalised(learner.logits_of(part).float()) for part in parts]
     table: NDArray[np.float32] = torch.cat(scores).cpu().numpy()
     if not np.isfinite(table).all():
         raise RunError("the classifier gives probabilities that are not finite: its training has diverged")

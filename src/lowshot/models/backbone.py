@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..errors import DataError
+from ..errors import LongPromptError
 from .blocks import Packing, run_blocks
 from .families import FAMILIES, Family
 from .partway import Partway, Tower, shared_tokens
@@ -243,16 +243,13 @@ class Backbone(Towers):
         the embedding is read at the last place.
 
         Raises:
-            DataError: A prompt is longer than the text tower takes; the message quotes it.
+            LongPromptError: A prompt is longer than the text tower takes; the message quotes it.
         """
         limit = self.context_length
         lengths = [len(ids) for ids in self.tokenizer(list(prompts), verbose=False)["input_ids"]]
         if max(lengths) > limit:
             worst = lengths.index(max(lengths))
-            raise DataError(
-                f"prompt {prompts[worst]!r} has {lengths[worst]} tokens; expected at most {limit}: "
-                "shorten the class name"
-            )
+            raise LongPromptError(prompts[worst], lengths[worst], limit)
         tokens = self.tokenizer(list(prompts), return_tensors="pt", **self.padding)
         return {name: tokens[name].to(self.device) for name in ("input_ids", "attention_mask") if name in tokens}
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from ..methods import METHODS, display_name
 from ..records import RunRecord
 from .imported_card import imported_card
+from .protocols import COLUMNS, protocol_rows
 from .provenance import commit_text, hardware_text, model_text, versions_text
-from .quantities import duration, images_per_class, percent, share, size
+from .quantities import duration, images_per_class, interval, percent, share, size
 from .summary import shown_settings
 
 _MOST_CLASSES = 20
@@ -23,7 +24,7 @@ def model_card(record: RunRecord) -> str:
     if "imported" in record.provenance:
         return imported_card(record)
     about_record = (_front_matter(record), _title(record), _use(), _making(record), _accuracy(record))
-    return "\n".join([*about_record, _limits(), _origin(record)])
+    return "\n".join([*about_record, _limits(record), _origin(record)])
 
 
 def _front_matter(record: RunRecord) -> str:
@@ -84,23 +85,44 @@ def _making(record: RunRecord) -> str:
         "trainable parameters": f"{record.trainable_parameters:,} of {record.total_parameters:,} "
         f"({share(record.trainable_parameters, record.total_parameters)} %)",
         "adapter size": size(record.adapter_bytes),
+        **_ensemble(record),
         **{name.replace("_", " "): value for name, value in settings.items()},
     }
     rows = (f"| {name} | {_cell(value)} |" for name, value in facts.items())
     return _lines(["## How it was made", "", "| | |", "|:--|:--|", *rows])
 
 
+def _ensemble(record: RunRecord) -> dict[str, str]:
+    """How many prompts there are, where a class has several."""
+    count = sum(map(len, record.prompts))
+    several = count > len(record.prompts)
+    return {"prompts": f"{count:,}, averaged by class; all of them are in lowshot.json"} if several else {}
+
+
 def _accuracy(record: RunRecord) -> str:
     metrics = record.metrics
-    if "accuracy" not in metrics:
+    if "acc1" not in metrics:
         return _lines(["## Accuracy", "", "It was not measured: no labelled test images were given."])
     images = f" on {metrics['images']:,} images" if metrics.get("images") else ""
     split = f" of the {_code(metrics['split'])} split" if metrics.get("split") else ""
-    measured = f"{percent(metrics['accuracy'])}{images}{split} of {_code(record.task)}, for this one seed."
-    return _lines(["## Accuracy", "", measured])
+    known = metrics.get("acc1_interval")
+    within = f" ({interval(*known)}, a 95 % interval over the images)" if known else ""
+    measured = f"{percent(metrics['acc1'])}{within}{images}{split} of {_code(record.task)}, for this one seed."
+    return _lines(["## Accuracy", "", measured, *_other_accuracies(record)])
 
 
-def _limits() -> str:
+def _other_accuracies(record: RunRecord) -> list[str]:
+    """A table where classes were judged that were not learnt."""
+    rows = protocol_rows(record.task, record.metrics)
+    if not rows:
+        return []
+    rule = ("--:" if is_number else ":--" for is_number in COLUMNS.values())
+    body = ([_cell(name), *cells] for name, *cells in rows)
+    table = (f"| {' | '.join(cells)} |" for cells in (COLUMNS, rule, *body))
+    return ["", "Judged too, each in its own label space by the names of its classes:", "", *table]
+
+
+def _limits(record: RunRecord) -> str:
     return _lines(
         [
             "## Limits",
@@ -108,9 +130,19 @@ def _limits() -> str:
             "- It knows these classes only: an image of anything else is given to one of them all the same.",
             "- A few images per class say little about light, cameras and backgrounds they do not show. Measure on",
             "  your own images before relying on it.",
-            "- Probabilities are comparisons between the classes, not calibrated odds.",
+            _probabilities(record),
             "- It needs the backbone it was trained on, and inherits that model's biases and licence.",
         ]
+    )
+
+
+def _probabilities(record: RunRecord) -> str:
+    calibration = record.calibration
+    if not calibration:
+        return "- Probabilities are comparisons between the classes, not calibrated odds."
+    return (
+        f"- Probabilities are calibrated on {calibration['images']:,} images of its shots, held out "
+        f"(temperature {calibration['temperature']:.3g}):\n  on images of another kind they may be off."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -127,7 +128,10 @@ def shown_settings(record: RunRecord) -> dict[str, str]:
 
 
 def _shown(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    """As on a command line: what has spaces in it stands in quotes where there are several."""
+    if not isinstance(value, (list, tuple)):
+        return str(value)
+    return str(value[0]) if len(value) == 1 else shlex.join(map(str, value))
 
 
 def _method_on_task(record: RunRecord) -> tuple[str, str, str]:
@@ -174,7 +178,7 @@ def _row(cell: Cell, runs: Sequence[RunRecord]) -> Row:
 
 def _accuracy(runs: Sequence[RunRecord]) -> tuple[float | None, float]:
     """Mean and sample standard deviation. A mean over the evaluated part of the runs would not be theirs."""
-    measured = [float(run.metrics["accuracy"]) for run in runs if "accuracy" in run.metrics]
+    measured = [float(run.metrics["acc1"]) for run in runs if "acc1" in run.metrics]
     if len(measured) < len(runs):
         return None, 0.0
     return statistics.fmean(measured), statistics.stdev(measured) if len(measured) > 1 else 0.0
@@ -233,10 +237,11 @@ def format_table(rows: Sequence[Row], style: Literal["text", "markdown"] = "text
     columns = table_columns(rows)
     table = [[column.heading for column in columns], *([column.text(row) for column in columns] for row in rows)]
     numbers = [column.is_number for column in columns]
-    return _markdown(table, numbers) if style == "markdown" else _aligned(table, numbers)
+    return _markdown(table, numbers) if style == "markdown" else aligned(table, numbers)
 
 
-def _aligned(table: Sequence[Sequence[str]], numbers: Sequence[bool]) -> str:
+def aligned(table: Sequence[Sequence[str]], numbers: Sequence[bool]) -> str:
+    """Cells padded to the widest of their column: numbers to the right, words to the left."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = []
     for cells in table:

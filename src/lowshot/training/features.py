@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,22 +16,22 @@ from ..errors import InputError
 from ..models import Backbone, set_precision
 from ..progress import Track
 from .learner import TrainingOutcome
+from .prompts import encode_classes, tokenized
 
 
 class ZeroShot:
-    """CLIP as it is: the class whose prompt is nearest (arXiv 2103.00020, section 3.1.2)."""
+    """CLIP as it is: the class whose prompt, or mean of prompts, is nearest (arXiv 2103.00020, section 3.1.2)."""
 
     trainable_parameters = 0
     adapter_bytes = 0
     frozen_images = True
 
-    def __init__(self, backbone: Backbone, prompts: Sequence[str], recipe: Recipe) -> None:
+    def __init__(self, backbone: Backbone, prompts: Sequence[str | Sequence[str]], recipe: Recipe) -> None:
         self.backbone = backbone
         self.recipe = recipe
         linears = backbone.encoder_linears()
         set_precision(backbone.model, linears, quantize=recipe.model.quantize, precision=recipe.model.precision)
-        with torch.no_grad():
-            self.classes = backbone.encode_prompts(backbone.tokenize(prompts))
+        self.classes = _encoded(backbone, prompts)
 
     def fit(
         self,
@@ -49,6 +50,12 @@ class ZeroShot:
             raise InputError(f"training state {checkpoint} is of another run: zero-shot trains nothing; remove it")
         return TrainingOutcome()
 
+    def with_prompts(self, prompts: Sequence[str | Sequence[str]]) -> ZeroShot:
+        """The same towers, judging other classes."""
+        other = copy.copy(self)
+        other.classes = _encoded(self.backbone, prompts)
+        return other
+
     def judging(self) -> contextlib.AbstractContextManager[None]:
         """Nothing to prepare."""
         return contextlib.nullcontext()
@@ -63,7 +70,14 @@ class ZeroShot:
         return self.logits_of(self.backbone.encode_images(images))
 
     def save(self, folder: Path) -> None:
-        """Nothing to write: the class names in the record say it all."""
+        """Nothing to write: the prompts in the record say it all."""
 
     def load(self, folder: Path) -> None:
         """Nothing to read."""
+
+
+@torch.no_grad()
+def _encoded(backbone: Backbone, prompts: Sequence[str | Sequence[str]]) -> Tensor:
+    """Class embeddings ``(C, D)``."""
+    tokens, owners = tokenized(backbone, prompts)
+    return encode_classes(backbone, tokens, owners, owners.classes)

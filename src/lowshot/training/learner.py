@@ -79,6 +79,18 @@ class Learner(Protocol):
             InputError: The checkpoint is of another run.
         """
 
+    def with_prompts(self, prompts: Sequence[str | Sequence[str]]) -> Learner:
+        """The same towers, with all that they have learnt, judging other classes.
+
+        Nothing is copied and this learner stays as it is; where it is trained or loaded once more, ask again.
+
+        Args:
+            prompts: Of each of the other classes one, or several whose embeddings are averaged.
+
+        Raises:
+            LongPromptError: A prompt is longer than the text tower takes.
+        """
+
     def judging(self) -> AbstractContextManager[None]:
         """For the length of a block images are encoded as fast as this method allows, and nothing is trained."""
 
@@ -103,10 +115,16 @@ class Learner(Protocol):
         """
 
 
-def create_learner(backbone: Backbone, prompts: Sequence[str], recipe: Recipe) -> Learner:
-    """Bind the recipe's method to a backbone (changed in place) and one prompt per class.
+def create_learner(backbone: Backbone, prompts: Sequence[str | Sequence[str]], recipe: Recipe) -> Learner:
+    """Bind the recipe's method to a backbone and to classes.
+
+    Args:
+        backbone: Changed in place.
+        prompts: Of each class one, or several whose embeddings are averaged.
+        recipe: Method, training and precision.
 
     Raises:
+        LongPromptError: A prompt is longer than the text tower takes.
         InputError: The settings do not fit this backbone.
     """
     spec = method_spec(recipe.method.method)

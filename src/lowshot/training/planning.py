@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..config import Recipe
+from ..config import DataConfig, Recipe
+from ..data.prompts import Prompts, prompts_for, read_words
 from ..errors import InputError
 from ..methods import method_spec
 from ..models import load_backbone
@@ -23,35 +24,46 @@ class Plan:
     """What training is predicted to take."""
 
     passes: Passes
+    prompts: int
+    """Of all classes together."""
     peak_bytes: int
     """Of a step: of the whole process on a CPU, of what is allocated on CUDA."""
     resident_bytes: int
     """Of that, what is there before the first step."""
     step_seconds: float
     steps: int
+    calibration_steps: int = 0
+    """Of all folds of a calibration together, on top of those."""
 
     @property
     def train_seconds(self) -> float:
-        """Of all steps."""
+        """Of all steps, without those of a calibration."""
         return self.step_seconds * self.steps
+
+    @property
+    def calibration_seconds(self) -> float:
+        """Of the folds' steps."""
+        return self.step_seconds * self.calibration_steps
 
 
 def plan(recipe: Recipe, *, classes: int, shots: int) -> Plan:
     """Load the model, choose the cuts as training would, and time one pass of each tower.
 
     Args:
-        recipe: Its model, method, precision, batch and engine count.
-        classes: Number of classes; their names are taken to be as long as ``class 17``.
+        recipe: Its model, method, precision, batch, engine and prompts count.
+        classes: Number of classes; names that no setting gives are taken to be as long as ``class 17``.
         shots: Images per class.
 
     Raises:
-        InputError: The recipe trains nothing, does not fit the model, or not into its memory budget.
+        InputError: The recipe trains nothing, does not fit the model, or not into its memory budget, or its files name
+            more classes.
     """
     if method_spec(recipe.method.method).kind != "weights":
         raise InputError(f"method {recipe.method.method} trains nothing: there is nothing to plan")
+    of_class = _prompts(recipe.data, classes)
     backbone = load_backbone(recipe.model.model, recipe.model.device)
-    prompts = [recipe.data.template.replace("{}", f"class {number}") for number in range(classes)]
-    learner = WeightsLearner(backbone, prompts, recipe)
+    prompts = sum(map(len, of_class))
+    learner = WeightsLearner(backbone, of_class, recipe)
     before = resident_bytes(backbone.device)
     batch = min(recipe.training.batch_size * recipe.training.gradient_accumulation_steps, classes * shots)
     needs, passes = learner.cuts(batch, classes * shots)
@@ -69,7 +81,31 @@ def plan(recipe: Recipe, *, classes: int, shots: int) -> Plan:
         one, more = (_seconds(pass_of(images), backbone.device) for images in (1, passes.images + 1))
     image_seconds = max(0.0, (more - one) / passes.images)
     seconds = max(0.0, one - image_seconds) + batch * image_seconds
-    return Plan(passes, needs.peak(passes, classes), before, seconds, recipe.steps(shots))
+    return Plan(
+        passes,
+        prompts,
+        needs.peak(passes, prompts),
+        before,
+        seconds,
+        recipe.steps(shots),
+        _calibration_steps(recipe, shots),
+    )
+
+
+def _calibration_steps(recipe: Recipe, shots: int) -> int:
+    """Of all folds, where every class has as many shots: see ``evaluation.calibration``."""
+    folds = recipe.training.calibration_folds
+    return folds * recipe.steps(shots - shots // folds) if folds else 0
+
+
+def _prompts(config: DataConfig, classes: int) -> Prompts:
+    """Prompts of classes of which nothing is known but what the files of the settings say."""
+    said = [read_words("class-names", config.class_names), read_words("descriptions", config.descriptions)]
+    known = list(dict.fromkeys(name for words in said for name in words))
+    if len(known) > classes:
+        raise InputError(f"classes is {classes}; expected {len(known)} or more: the prompts' files speak of so many")
+    names = [*known, *(f"class {number}" for number in range(classes - len(known)))]
+    return prompts_for(names, config, data="what is planned", template=DataConfig.template[0])
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

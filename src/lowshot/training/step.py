@@ -3,8 +3,9 @@
 The loss is a mean over images, and each image meets all classes. So the class embeddings are computed once per step
 and taken out of the graph; each chunk of images is put through its tower, its share of the loss is propagated back into
 its own graph and into those embeddings, and its graph is gone before the next chunk comes. At the end what has gathered
-on the embeddings is propagated into the text tower: all at once, or, where its graph would be too large, prompt chunk
-by prompt chunk, each computed a second time. Sums of gradients do not depend on the cuts but for rounding.
+on the embeddings goes back through the average over a class's prompts and is propagated into the text tower: all at
+once, or, where its graph would be too large, prompt chunk by prompt chunk, each computed a second time. Sums of
+gradients do not depend on the cuts but for rounding.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ..adapters import MaskKeys
 from ..models import Backbone, Partway
 from ..randomness import seeded
 from .processes import Processes
-from .prompts import ClassPrompts
+from .prompts import ClassPrompts, Owners
 
 _DRAWS = 3  # keeps this stream of a seed apart from those of crops and of the order
 
@@ -49,7 +50,7 @@ class ExactStep:
 
     Args:
         backbone: With its adapter, in training mode.
-        tokens: The class prompts, ``(C, L)`` each.
+        tokens: The prompts of all classes, ``(P, L)`` each.
         keys: Those of the adapters' dropout.
         passes: How to cut.
         text_is_trained: Whether gradients go into the text tower.
@@ -57,6 +58,7 @@ class ExactStep:
         partway: Compute what enters the first trained block of the text tower in the first step, and keep it.
         processes: Those that share the batch and the prompts between them.
         loss_scale: What the loss is multiplied by before it is propagated back, and with it every gradient.
+        owners: Which class each prompt belongs to; None where each class has one.
     """
 
     backbone: Backbone
@@ -68,6 +70,7 @@ class ExactStep:
     partway: bool = True
     processes: Processes = dataclasses.field(default_factory=Processes)
     loss_scale: float = 1.0
+    owners: Owners | None = None
 
     def __post_init__(self) -> None:
         self._prompts = ClassPrompts(self.backbone, self.tokens, shared_prefix=self.shared_prefix, partway=self.partway)
@@ -92,15 +95,19 @@ class ExactStep:
             The loss.
         """
         if not self.text_is_trained:
-            return self._through_images(number, rows, labels, images_of, self._frozen(number)).item()
+            classes = self._averaged(self._frozen(number))
+            return self._through_images(number, rows, labels, images_of, classes).item()
         own = self.processes.share(len(self._prompts))
         whole = len(own) <= self.passes.prompts
         with torch.set_grad_enabled(whole):
             encoded = [self._encode(number, chunk) for chunk in self._chunks(own)]
-        leaf = self._gathered(encoded, own).requires_grad_()
-        loss = self._through_images(number, rows, labels, images_of, leaf)
-        gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-        self.processes.add_up(gradient)
+        prompts = self._gathered(encoded, own).requires_grad_()
+        averaged = self._averaged(prompts)
+        classes = averaged.detach().requires_grad_()
+        loss = self._through_images(number, rows, labels, images_of, classes)
+        gathered = torch.zeros_like(classes) if classes.grad is None else classes.grad
+        self.processes.add_up(gathered)
+        (gradient,) = torch.autograd.grad(averaged, prompts, gathered)
         for chunk, part in zip(self._chunks(own), encoded, strict=True):
             with self.keys.of(number, self._samples(chunk)):
                 again = part if whole else self._encode(number, chunk)
@@ -111,19 +118,22 @@ class ExactStep:
         with torch.no_grad():
             return torch.cat([self._encode(number, chunk) for chunk in self._chunks(range(len(self._prompts)))])
 
+    def _averaged(self, prompts: Tensor) -> Tensor:
+        return prompts if self.owners is None else self.owners.averaged(prompts)
+
     def _gathered(self, encoded: Sequence[Tensor], own: range) -> Tensor:
-        """All class embeddings ``(C, D)``, outside the graph: this process's and the others'."""
+        """The embeddings of all prompts ``(P, D)``, outside the graph: this process's and the others'."""
         mine = torch.cat([part.detach() for part in encoded]) if encoded else None
         if self.processes.count == 1:
             assert mine is not None
             return mine
         with torch.no_grad():  # where there are fewer prompts than processes some have none
             like = self._encode(0, range(1)) if mine is None else mine
-        classes = torch.zeros(len(self._prompts), like.shape[1], dtype=like.dtype, device=like.device)
+        prompts = torch.zeros(len(self._prompts), like.shape[1], dtype=like.dtype, device=like.device)
         if mine is not None:
-            classes[own.start : own.stop] = mine
-        self.processes.add_up(classes)
-        return classes
+            prompts[own.start : own.stop] = mine
+        self.processes.add_up(prompts)
+        return prompts
 
     def _through_images(
         self,
@@ -170,6 +180,6 @@ class ExactStep:
             yield
 
     @staticmethod
-    def _samples(classes: range) -> list[int]:
-        """Images have even numbers, classes odd ones."""
-        return [2 * index + 1 for index in classes]
+    def _samples(prompts: range) -> list[int]:
+        """Images have even numbers, prompts odd ones."""
+        return [2 * index + 1 for index in prompts]

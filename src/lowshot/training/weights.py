@@ -7,7 +7,9 @@ last iterate is kept and no validation set is looked at.
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from .optimizers import create_optimizer
 from .passes import Needs, choose_passes, measure_needs
 from .placing import adapt
 from .processes import Processes, join_processes
+from .prompts import encode_classes, tokenized
 from .state import TrainingState
 from .step import ExactStep, Passes
 from .views import Views, views_bytes
@@ -42,16 +45,16 @@ class WeightsLearner:
 
     Args:
         backbone: Changed in place: brought to the recipe's precision, then adapted.
-        prompts: One per class.
+        prompts: Of each class one, or several whose embeddings are averaged.
         recipe: Method, training and precision.
     """
 
-    def __init__(self, backbone: Backbone, prompts: Sequence[str], recipe: Recipe) -> None:
+    def __init__(self, backbone: Backbone, prompts: Sequence[str | Sequence[str]], recipe: Recipe) -> None:
         self.adapter = adapt(backbone, recipe)
         self.backbone = backbone
         self.recipe = recipe
         self._prompts = tuple(prompts)
-        self._tokens = backbone.tokenize(prompts)
+        self._tokens, self._owners = tokenized(backbone, prompts)
         self._text_is_trained = recipe.method.encoder != "vision"
         self._keys = key_dropout(backbone.model, recipe.training.seed)
         self._processes = Processes()
@@ -150,7 +153,13 @@ class WeightsLearner:
     def exact_step(self, passes: Passes) -> ExactStep:
         """What computes a step's gradients with these cuts."""
         return ExactStep(
-            self.backbone, self._tokens, self._keys, passes, self._text_is_trained, processes=self._processes
+            self.backbone,
+            self._tokens,
+            self._keys,
+            passes,
+            self._text_is_trained,
+            processes=self._processes,
+            owners=self._owners,
         )
 
     @property
@@ -196,7 +205,7 @@ class WeightsLearner:
                 f"{name} {label}".encode() for name, label in zip(examples.identities, examples.labels, strict=True)
             ),
             "image_contents": _digest(content.encode() for content in contents),
-            "prompts": _digest(prompt.encode() for prompt in self._prompts),
+            "prompts": _digest(json.dumps(said).encode() for said in self._prompts),
         }
 
     @torch.no_grad()
@@ -210,14 +219,20 @@ class WeightsLearner:
 
     def _encode_classes(self) -> Tensor:
         """All classes' unit embeddings ``(C, D)``, some at a time: all at once may be more than training ever needs."""
-        starts = range(0, len(self._prompts), _PROMPTS_AT_ONCE)
-        chunks = [{name: ids[i : i + _PROMPTS_AT_ONCE] for name, ids in self._tokens.items()} for i in starts]
-        return torch.cat([self.backbone.encode_prompts(chunk) for chunk in chunks])
+        return encode_classes(self.backbone, self._tokens, self._owners, _PROMPTS_AT_ONCE)
 
     @property
     def frozen_images(self) -> bool:
         """Whether the vision tower is as it was loaded."""
         return self.recipe.method.encoder == "text"
+
+    def with_prompts(self, prompts: Sequence[str | Sequence[str]]) -> WeightsLearner:
+        """The same trained towers, judging other classes."""
+        other = copy.copy(self)
+        other._prompts = tuple(prompts)
+        other._tokens, other._owners = tokenized(self.backbone, prompts)
+        other._classes = None
+        return other
 
     def judging(self) -> contextlib.AbstractContextManager[None]:
         """Merged weights, where that is exact."""
@@ -251,7 +266,9 @@ class WeightsLearner:
 
 
 _PROMPTS_AT_ONCE = 64
-_DECIDES_NOTHING = {"model", "device", "shots", "template", "root", "on_bad_image"} | {
+_IN_WORDS = {"template", "class_names", "descriptions"}  # what they come to, the prompts, is compared
+_WHICH_IMAGES = {"shots", "draw", "protocol", "targets", "root", "on_bad_image"}
+_DECIDES_NOTHING = {"model", "device", "calibration_folds", *_WHICH_IMAGES, *_IN_WORDS} | {
     name for name, section in SETTINGS.items() if section == "engine"
 }
 """Settings that a run's state does not depend on, or that are told by hashes of what they lead to."""

@@ -6,6 +6,7 @@ Installing one is ``preparing.prepare``; it brings the network with it and is im
 from .facts import CATALOGUE, CLIP_LORA_TEMPLATE, DataSet, Download, Sizes
 from .places import ROOT_VARIABLE, Place, data_root, find
 from .reading import data_set, lacks, read_data_set, wrong_sizes
+from .state import State, state_of
 
 __all__ = [
     "CATALOGUE",
@@ -15,10 +16,12 @@ __all__ = [
     "Download",
     "Place",
     "Sizes",
+    "State",
     "data_root",
     "data_set",
     "find",
     "lacks",
     "read_data_set",
+    "state_of",
     "wrong_sizes",
 ]

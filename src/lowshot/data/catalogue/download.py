@@ -15,11 +15,11 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError, OutputError, RunError
+from ...errors import DataError, InputError, OutputError, RunError
 from ...files import canonical_json, read_json_object, write_text
 from ...progress import Track
 from .facts import Download
@@ -30,28 +30,41 @@ FIRST_WAIT_SECONDS = 1.0
 """Wait after the first failure; it doubles with each."""
 TIMEOUT_SECONDS = 60.0
 """Silence of a server that counts as a failure."""
+LARGEST_LIST_BYTES = 64 << 20
+"""Bytes of a split file or a list of names, at most; CoOp's largest has a tenth of that."""
+LARGEST_UNKNOWN_BYTES = 20 << 30
+"""Bytes of an archive of which no size is published, at most."""
 _CHUNK = 1 << 20
 _WORTH_ANOTHER_TRY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_PAGE_BEGINNINGS = (b"<!doctype", b"<html", b"<head", b"<?xml")
+_PAGE = "it sends a web page and not the file: a quota, or a page to sign in"
+_SHOWN_BYTES = 60
 
 
 class _Interrupted(Exception):  # noqa: N818 - never leaves this file
     """The connection failed; another attempt may do better."""
 
 
-def fetch(file: Download, folder: Path, track: Track) -> Path:
+class _OtherFileError(RunError):
+    """What is sent is not the file: nothing of it is worth keeping."""
+
+
+def fetch(file: Download, folder: Path, track: Track, check: Callable[[Path], None] = lambda _: None) -> Path:
     """Download a file into a folder, from the first of its addresses that gives it.
 
     Args:
         file: What to fetch.
         folder: Where it comes to lie; what a former call left unfinished there is continued.
         track: Shows progress, in MB.
+        check: Raises a DataError if a file holds something else than it should.
 
     Raises:
         RunError: No address gives it; the message says what each one did instead.
         OutputError: It cannot be written.
     """
     failures = []
-    folder.mkdir(parents=True, exist_ok=True)
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     for url in file.urls:
         partial = _Partial(folder / f"{file.file}.partial", url)
         try:
@@ -59,16 +72,16 @@ def fetch(file: Download, folder: Path, track: Track) -> Path:
             remaining = next(steps, 0)
             for _ in track(steps, what=f"fetching {file.file} (MB)", total=remaining):
                 pass
-        except RunError as error:
-            failures.append(f"{url}: {error}")
-            continue
-        try:
+            _refuse_page(partial.path)
             verify(file, partial.path, track)
-        except RunError as error:  # it would never become right
+            check(partial.path)
+        except (_OtherFileError, DataError) as error:  # it would never become right
             partial.remove()
             failures.append(f"{url}: {error}")
-            continue
-        return partial.finish(folder / file.file)
+        except RunError as error:
+            failures.append(f"{url}: {error}")
+        else:
+            return partial.finish(folder / file.file)
     raise RunError(f"{file.file} cannot be fetched. {'; '.join(failures)}")
 
 
@@ -80,7 +93,7 @@ def verify(file: Download, path: Path, track: Track) -> None:
     """
     size = path.stat().st_size
     if file.size is not None and size != file.size:
-        raise RunError(f"it has {size:,} bytes; expected {file.size:,}")
+        raise _OtherFileError(f"it has {size:,} bytes; expected {file.size:,}")
     kind, expected = ("sha256", file.sha256) if file.sha256 else ("md5", file.md5)
     if expected is None:
         return
@@ -90,7 +103,19 @@ def verify(file: Download, path: Path, track: Track) -> None:
         for chunk in track(chunks, what=f"checking {path.name} (MB)", total=_megabytes(size)):
             digest.update(chunk)
     if digest.hexdigest() != expected:
-        raise RunError(f"its {kind} is {digest.hexdigest()}; expected {expected}, as published")
+        raise _OtherFileError(f"its {kind} is {digest.hexdigest()}; expected {expected}, as published")
+
+
+def beginning(path: Path) -> bytes:
+    """The first bytes of a file, to tell people what it is."""
+    with path.open("rb") as content:
+        return content.read(_SHOWN_BYTES)
+
+
+def _refuse_page(path: Path) -> None:
+    first = beginning(path)
+    if first.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(_PAGE_BEGINNINGS):
+        raise _OtherFileError(f"{_PAGE}; it begins with {first!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,15 +182,16 @@ def _connection(file: Download, partial: _Partial) -> Iterator[int]:
     if version is None and not (file.sha256 or file.md5):
         start = 0  # nothing would tell if the rest were of another version
     with _opened(partial.url, start, version) as response:
-        if response.status != http.client.PARTIAL_CONTENT:
-            partial.begin(_version(response))
-            start = 0
-        elif _first_byte(response) != start or (version and _version(response) not in (version, None)):
+        is_rest = response.status == http.client.PARTIAL_CONTENT
+        if is_rest and (_first_byte(response) != start or (version and _version(response) not in (version, None))):
             partial.begin(None)
             raise _Interrupted("it sends another part than the one asked for, or of another version")
-        end = _end(file, response, start)
+        start = start if is_rest else 0
+        end = _end(file, response, start)  # a page to sign in is refused here, before it costs what has arrived
+        if not is_rest:
+            partial.begin(_version(response))
         yield _megabytes(end - start) if end is not None else 1
-        yield from _written(response, partial.path, start, end)
+        yield from _written(response, partial.path, start, end, _limit(file))
 
 
 @contextlib.contextmanager
@@ -196,26 +222,38 @@ def _end(file: Download, response: Any, start: int) -> int | None:
     """Bytes of the whole file, where the server says so.
 
     Raises:
-        RunError: It is another file than expected: of another size, or a web page.
+        RunError: It is another file than expected: of another size, larger than any such file, or a web page.
     """
     if response.headers.get_content_type() == "text/html":
-        raise RunError("it sends a web page and not the file: a quota, or a page to sign in; open it in a browser")
+        raise RunError(_PAGE)
     length = response.headers["Content-Length"]
     end = start + int(length) if length is not None and length.isdecimal() else file.size
     if file.size is not None and end != file.size:
         raise RunError(f"it has {end:,} bytes; expected {file.size:,}: it is another file")
+    if end is not None and end > _limit(file):
+        raise RunError(f"it has {end:,} bytes; expected at most {_limit(file):,}: it is another file")
     return end
 
 
-def _written(response: Any, path: Path, start: int, end: int | None) -> Iterator[int]:
+def _limit(file: Download) -> int:
+    """Bytes of a file, at most."""
+    if file.size is not None:
+        return file.size
+    if file.kind == "file":
+        return LARGEST_LIST_BYTES
+    return 2 * file.rounded_size if file.rounded_size else LARGEST_UNKNOWN_BYTES
+
+
+def _written(response: Any, path: Path, start: int, end: int | None, limit: int) -> Iterator[int]:
     """Append what arrives; yields after each MB."""
     received, said = start, start // _CHUNK
     with _writing(path), path.open("ab") as out:
         while piece := _read(response):
-            out.write(piece)
             received += len(piece)
-            if end is not None and received > end:
-                raise RunError(f"it sends more than the {end:,} bytes it spoke of")
+            if received > (limit if end is None else end):
+                most = f"{limit:,} bytes expected at most" if end is None else f"{end:,} bytes it spoke of"
+                raise _OtherFileError(f"it sends more than the {most}")
+            out.write(piece)
             while received // _CHUNK > said:
                 said += 1
                 yield said

@@ -1,20 +1,21 @@
 """What is known of each data set: one table. Everything else in this package reads it.
 
 Folder and file names, class names, templates and sizes of the splits are those of CoOp (arXiv 2109.01134; its
-DATASETS.md and its table of data sets), which CLIP-LoRA and most of the field use. Checksums are those that TensorFlow
-Datasets (SHA-256) and torchvision (MD5) publish; where neither has one there is none here.
+DATASETS.md and its table of data sets), which CLIP-LoRA and most of the field use. Sizes and checksums of files are
+those that TensorFlow Datasets (size, SHA-256) and torchvision (MD5) publish; where neither has one there is none here.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Literal
 
 CLIP_LORA_TEMPLATE = "a photo of a {}."
 """CLIP-LoRA trains with this template on every data set; it is also the default of the setting ``template``."""
 UNKNOWN = "unknown"
-"""A licence that no page of the data set states."""
+"""A licence that no page of the data set states; what copies of it claim does not count."""
 
 Layout = Literal["split", "aircraft", "imagenet", "synsets", "numbers"]
 """How splits and labels are found.
@@ -46,18 +47,21 @@ class Download:
             the key is empty.
         urls: Where it is fetched from, in this order; none where the licence or a dead server leaves that to the user.
         inside: Path within the archive of the archive that ``places`` speaks of.
-        kind: ``file`` is put in place as it is, ``archive`` is unpacked, ImageNet's two are sorted into synsets.
+        kind: ``file`` is put in place as it is, ``archive`` is unpacked, ImageNet's two are sorted into synsets, the
+            validation images by its development kit, which is needed until that is done.
         size: Bytes, where published.
+        rounded_size: Bytes, where they are only published as so many GB.
         sha256: Checksum, where published.
-        md5: Checksum, where published.
+        md5: Checksum, where published; it is compared where there is no SHA-256.
     """
 
     file: str
     places: Mapping[str, str]
     urls: tuple[str, ...] = ()
     inside: str = ""
-    kind: Literal["file", "archive", "imagenet-train", "imagenet-val"] = "archive"
+    kind: Literal["file", "archive", "imagenet-train", "imagenet-devkit", "imagenet-val"] = "archive"
     size: int | None = None
+    rounded_size: int | None = None
     sha256: str | None = None
     md5: str | None = None
 
@@ -75,6 +79,7 @@ class DataSet:
         classes: Number of classes.
         sizes: Images in each split.
         licence: What its authors allow, in few words, or ``unknown``.
+        licence_from: The page that says so; empty where the licence is unknown.
         homepage: Where it is described.
         template: CoOp's, which the papers' zero-shot figures use.
         split_file: CoOp's JSON file, in the folder above the images.
@@ -91,10 +96,17 @@ class DataSet:
     sizes: Sizes
     licence: str
     homepage: str
+    licence_from: str = ""
     template: str = CLIP_LORA_TEMPLATE
     split_file: str = ""
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     needs: tuple[tuple[Download, ...], ...] = ()
+
+    @property
+    def beside(self) -> str:
+        """Where CoOp has the small files, below the root: above the images, or with them if that is the root."""
+        images = PurePosixPath(self.folders[0])
+        return str(images.parent if images.parent.name else images)
 
 
 def _drive(file_id: str) -> str:
@@ -127,14 +139,17 @@ _ROWS = (
         folders=("imagenet/images", "imagenet", "ImageNet/images", "ImageNet"),
         classes=1000,
         sizes=Sizes(train=1_281_167, test=50_000),
-        licence="ImageNet's terms of access: non-commercial research and education",
-        homepage="https://image-net.org",
+        licence="non-commercial research and education, on its terms of access",
+        licence_from="https://image-net.org/download.php",
+        homepage="https://image-net.org/download.php",
         needs=(
             (
                 Download(
                     "ILSVRC2012_img_train.tar",
                     {"": "imagenet/images/train"},
                     kind="imagenet-train",
+                    size=147_897_477_120,
+                    sha256="b08200a27a8e34218a0e58fde36b0fe8f73bc377f4acea2d91602057c3ca45bb",
                     md5="1d675b47d978889d74fa0da5fadfb00e",
                 ),
             ),
@@ -145,6 +160,7 @@ _ROWS = (
                         f"ILSVRC2012_devkit_t12/data/{file}": f"imagenet/devkit/{file}"
                         for file in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt")
                     },
+                    kind="imagenet-devkit",
                     md5="fa75699e90414af021442c21a62c3abf",
                 ),
             ),
@@ -153,6 +169,8 @@ _ROWS = (
                     "ILSVRC2012_img_val.tar",
                     {"": "imagenet/images/val"},
                     kind="imagenet-val",
+                    size=6_744_924_160,
+                    sha256="c7e06a6c0baccf06d8dbeb6577d71efff84673a5dbdd50633ab44f8ea0456ae0",
                     md5="29b22e2961454d5413ddabcf34fc5622",
                 ),
             ),
@@ -171,6 +189,7 @@ _ROWS = (
         classes=100,
         sizes=Sizes(4_128, 1_649, 2_465),
         licence="CC BY 4.0",
+        licence_from="https://data.caltech.edu/records/mzrjq-6wc02",
         homepage="https://data.caltech.edu/records/mzrjq-6wc02",
         split_file="split_zhou_Caltech101.json",
         renamed={"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"},
@@ -204,6 +223,7 @@ _ROWS = (
         classes=37,
         sizes=Sizes(2_944, 736, 3_669),
         licence="CC BY-SA 4.0",
+        licence_from=f"{_VGG}/pets/",
         homepage=f"{_VGG}/pets/",
         template="a photo of a {}, a type of pet.",
         split_file="split_zhou_OxfordPets.json",
@@ -230,7 +250,7 @@ _ROWS = (
         classes=196,
         sizes=Sizes(6_509, 1_635, 8_041),
         licence=UNKNOWN,
-        homepage="https://ai.stanford.edu/~jkrause/cars/car_dataset.html (gone; copies: https://github.com/pytorch/vision/issues/7545)",
+        homepage="https://github.com/pytorch/vision/issues/7545",  # its own page is gone; here copies are pointed to
         split_file="split_zhou_StanfordCars.json",
         needs=(
             (
@@ -289,6 +309,7 @@ _ROWS = (
         classes=101,
         sizes=Sizes(50_500, 20_200, 30_300),
         licence="scientific fair use: the pictures belong to users of Foodspotting",
+        licence_from="https://huggingface.co/datasets/ethz/food101",
         homepage="https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
         template="a photo of {}, a type of food.",
         split_file="split_zhou_Food101.json",
@@ -315,6 +336,7 @@ _ROWS = (
         classes=100,
         sizes=Sizes(3_334, 3_333, 3_333),
         licence="non-commercial research",
+        licence_from=f"{_VGG}/fgvc-aircraft/",
         homepage=f"{_VGG}/fgvc-aircraft/",
         template="a photo of a {}, a type of aircraft.",
         needs=(
@@ -330,6 +352,7 @@ _ROWS = (
                         )
                     },
                     (f"{_VGG}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",),
+                    rounded_size=2_750_000_000,
                     md5="d4acdd33327262359767eeaa97a4f732",
                 ),
             ),
@@ -369,6 +392,7 @@ _ROWS = (
         classes=47,
         sizes=Sizes(2_820, 1_128, 1_692),
         licence="research",
+        licence_from=f"{_VGG}/dtd/",
         homepage=f"{_VGG}/dtd/",
         template="{} texture.",
         split_file="split_zhou_DescribableTextures.json",
@@ -395,7 +419,8 @@ _ROWS = (
         classes=10,
         sizes=Sizes(13_500, 5_400, 8_100),
         licence="MIT",
-        homepage="https://github.com/phelber/eurosat",
+        licence_from="https://github.com/phelber/EuroSAT",
+        homepage="https://github.com/phelber/EuroSAT",
         template="a centered satellite photo of {}.",
         split_file="split_zhou_EuroSAT.json",
         renamed={
@@ -460,7 +485,8 @@ _ROWS = (
         ),
         classes=1000,
         sizes=Sizes(test=10_000),
-        licence="MIT (its repository)",
+        licence="as ImageNet; MIT is for its code alone",
+        licence_from="https://github.com/modestyachts/ImageNetV2",
         homepage="https://github.com/modestyachts/ImageNetV2",
         needs=(
             (
@@ -483,7 +509,8 @@ _ROWS = (
         folders=("imagenet-sketch/images", "imagenet-sketch/sketch", "imagenet-sketch", "sketch"),
         classes=1000,
         sizes=Sizes(test=50_889),
-        licence=UNKNOWN,
+        licence="MIT",
+        licence_from="https://github.com/HaohanWang/ImageNet-Sketch",
         homepage="https://github.com/HaohanWang/ImageNet-Sketch",
         needs=(
             (
@@ -506,7 +533,8 @@ _ROWS = (
         folders=("imagenet-adversarial/imagenet-a", "imagenet-a"),
         classes=200,
         sizes=Sizes(test=7_500),
-        licence="MIT (its repository)",
+        licence="MIT",
+        licence_from="https://github.com/hendrycks/natural-adv-examples",
         homepage="https://github.com/hendrycks/natural-adv-examples",
         needs=(
             (
@@ -530,7 +558,7 @@ _ROWS = (
         folders=("imagenet-rendition/imagenet-r", "imagenet-r"),
         classes=200,
         sizes=Sizes(test=30_000),
-        licence="MIT (its repository)",
+        licence=UNKNOWN,
         homepage="https://github.com/hendrycks/imagenet-r",
         needs=(
             (

@@ -6,15 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from .places import SYNSET
+from .places import SYNSET, holds_image, synset_folders
 
 META, LABELS = "meta.mat", "ILSVRC2012_validation_ground_truth.txt"
 """Files of the development kit: synset of each number, and number of each validation image in turn."""
 _IMAGE = "ILSVRC2012_val_{:08}.JPEG"
+_ANEW = "Remove it and run this again: it is then unpacked anew"
+
+
+def is_sorted(images: Path) -> bool:
+    """Whether a folder of validation images has them in folders of synsets, and none beside those."""
+    return images.is_dir() and bool(synset_folders(images)) and not holds_image(images, 0)
 
 
 def sort_validation(images: Path, devkit: Path) -> None:
-    """Move every image in a folder into a subfolder that is called by its synset.
+    """Move every image in a folder into a subfolder that is called by its synset; what was moved already stays.
 
     Args:
         images: ``ILSVRC2012_val_00000001.JPEG`` and so on.
@@ -26,15 +32,17 @@ def sort_validation(images: Path, devkit: Path) -> None:
     synset_of = _synsets(devkit / META)
     for number, label in enumerate(_labels(devkit / LABELS), 1):
         if label not in synset_of:
-            raise DataError(f"{devkit / LABELS}, line {number}, is {label}; expected a number of {META}")
+            raise DataError(f"{devkit / LABELS}, line {number}, is {label}; expected a number of {META}. {_ANEW}")
         image = images / _IMAGE.format(number)
-        if not image.is_file():
-            raise DataError(
-                f"the archive of validation images lacks {image.name}; expected one for each line of {LABELS}"
-            )
         folder = images / synset_of[label]
+        if (folder / image.name).is_file():
+            continue
+        if not image.is_file():
+            raise DataError(f"the validation images lack {image.name}; expected one for each line of {devkit / LABELS}")
         folder.mkdir(exist_ok=True)
         image.rename(folder / image.name)
+    if not is_sorted(images):
+        raise DataError(f"{devkit / LABELS} has not a line for each of the validation images. {_ANEW}")
 
 
 def _synsets(path: Path) -> dict[int, str]:
@@ -45,9 +53,9 @@ def _synsets(path: Path) -> dict[int, str]:
         rows: Any = loadmat(path, squeeze_me=True)["synsets"]
         synsets = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}
     except Exception as error:  # scipy raises whatever a damaged file leads it into
-        raise DataError(f"{path} cannot be read: {error}") from error
+        raise DataError(f"{path} cannot be read: {error}. {_ANEW}") from error
     if not synsets or not all(SYNSET.fullmatch(synset) for synset in synsets.values()):
-        raise DataError(f"{path} lists no synsets; expected ImageNet's development kit")
+        raise DataError(f"{path} lists no synsets; expected ImageNet's development kit. {_ANEW}")
     return synsets
 
 
@@ -55,4 +63,4 @@ def _labels(path: Path) -> list[int]:
     try:
         return [int(line) for line in path.read_text(encoding="utf-8").split()]
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        raise DataError(f"{path} cannot be read: {error}. {_ANEW}") from error

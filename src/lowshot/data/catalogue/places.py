@@ -6,9 +6,10 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ...errors import DataError, OutputError
+from ..images import SUFFIXES
 from ..listing import visible_entries
 from .facts import DataSet
 
@@ -16,11 +17,13 @@ ROOT_VARIABLE = "LOWSHOT_DATA"
 """Environment variable that names the root where ``root`` is not given."""
 SYNSET = re.compile(r"n\d{8}")
 """How ImageNet's folders are called."""
+DEEPEST_FOLDERS = 3
+"""Folders between a data set's folder of images and an image: SUN397 has ``a/apartment_building/outdoor``."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where one data set was found.
+    """Where one data set was found, or is to be put.
 
     Args:
         root: The folder that holds the data sets.
@@ -30,12 +33,24 @@ class Place:
     root: Path
     images: Path
 
+    @property
+    def beside(self) -> Path:
+        """The folder for its small files: above the images, or with them where that would be the root."""
+        return self.images if self.images.parent == self.root else self.images.parent
+
     def file(self, name: str) -> Path | None:
         """A file beside the images or in a folder above them, up to the root."""
         for folder in self._upwards():
             if (folder / name).is_file():
                 return folder / name
         return None
+
+    def of(self, data_set: DataSet, published: str) -> Path:
+        """Where a part of a data set belongs here that CoOp has at ``published`` below the root."""
+        path = PurePosixPath(published)
+        if path.is_relative_to(data_set.folders[0]):
+            return self.images / path.relative_to(data_set.folders[0])
+        return self.beside / path.relative_to(data_set.beside)
 
     def _upwards(self) -> Iterator[Path]:
         folder = self.images
@@ -74,9 +89,13 @@ def data_root(root: str | os.PathLike[str] | None = None, *, create: bool = Fals
 
 
 def find(data_set: DataSet, root: Path) -> Place | None:
-    """Where a data set's images are below the root, or None."""
+    """Where some of a data set's images are below the root, or None; whether all are is ``state_of``'s work.
+
+    Raises:
+        DataError: A folder may not be listed.
+    """
     for relative in data_set.folders:
-        if _holds_images(data_set, root / relative):
+        if _holds_its_images(data_set, root / relative):
             return Place(root, root / relative)
     return None
 
@@ -89,8 +108,10 @@ def place_of(data_set: DataSet, root: Path) -> Place:
     """
     place = find(data_set, root)
     if place is None:
+        expected = root / data_set.folders[0]
+        found = ", which is there, but without them" if expected.is_dir() else ""
         raise DataError(
-            f"{data_set.name} is not in {root}: expected its images in {root / data_set.folders[0]}; "
+            f"{data_set.name} is not in {root}: expected its images in {expected}{found}; "
             f"lowshot data prepare {data_set.name} --root {root} puts them there"
         )
     return place
@@ -101,15 +122,36 @@ def synset_folders(folder: Path) -> list[Path]:
     return [Path(entry.path) for entry in visible_entries(folder) if SYNSET.fullmatch(entry.name) and entry.is_dir()]
 
 
-def _holds_images(data_set: DataSet, folder: Path) -> bool:
-    if not folder.is_dir():
+def holds_image(folder: Path, deepest: int = DEEPEST_FOLDERS) -> bool:
+    """Whether there is an image, by its suffix, in a folder or at most so many folders below; stops at the first.
+
+    Raises:
+        DataError: A folder may not be listed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            below = []
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122 - a path for each takes longer
+                    return True
+                if deepest and entry.is_dir():
+                    below.append(Path(entry.path))
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError as error:
+        raise DataError(f"data {folder} cannot be listed: {error.strerror or error}") from error
+    return any(holds_image(path, deepest - 1) for path in below)
+
+
+def _holds_its_images(data_set: DataSet, folder: Path) -> bool:
     match data_set.layout:
         case "imagenet":
-            return (folder / "train").is_dir() or (folder / "val").is_dir()
+            return any(holds_image(folder / split, 1) for split in ("train", "val"))
         case "synsets":
-            return bool(synset_folders(folder))
+            return folder.is_dir() and any(holds_image(synset, 0) for synset in synset_folders(folder))
         case "numbers":
-            return (folder / "0").is_dir()
+            return (folder / "0").is_dir() and holds_image(folder, 1)
         case "split" | "aircraft":
-            return True
+            return holds_image(folder)

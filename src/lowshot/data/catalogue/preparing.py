@@ -1,34 +1,66 @@
 """Installing a data set: fetched or taken from archives that are there, checked, unpacked, put where CoOp has it.
 
 Every part appears whole in its place or not at all, and a part that is in its place is not touched again. So a run that
-was interrupted is simply run again.
+was interrupted is simply run again. A data set that is in one of the other places that are known is completed there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ...errors import DataError, InputError, OutputError, RunError
-from ...files import read_json_object, write_bytes
+from ...errors import DataError, OutputError, RunError
+from ...files import write_bytes
 from ...progress import Track, silent
-from ..images import FileImages
 from ..task import Task
 from .class_names import FILE as CLASS_NAMES
+from .class_names import class_names_file
+from .contents import check_content
 from .download import fetch, verify
 from .facts import DataSet, Download
-from .ilsvrc import sort_validation
-from .places import SYNSET, data_root
+from .ilsvrc import is_sorted, sort_validation
+from .lock import locked
+from .places import Place, data_root, find, holds_image
 from .reading import data_set, read_data_set
+from .state import missing_images
 from .unpack import unpack
 
 DOWNLOADS = ".downloads"
 """Folder below the root for what is being fetched."""
+_RANDOM = "?" * 8  # the end of the name under which a file is written aside
 
 Say = Callable[[str], None]
+Need = Sequence[Download]
+"""Files of which one is enough."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """What is installed where, and from what.
+
+    Args:
+        row: The data set.
+        place: Where it is, or is to be.
+        archives: A folder with files that are there already.
+        say: As for ``prepare``.
+        warn: As for ``prepare``.
+        track: As for ``prepare``.
+    """
+
+    row: DataSet
+    place: Place
+    archives: Path | None
+    say: Say
+    warn: list[str]
+    track: Track
+
+    @property
+    def downloads(self) -> Path:
+        return self.place.root / DOWNLOADS
 
 
 def prepare(
@@ -42,11 +74,13 @@ def prepare(
 ) -> Task:
     """Install a data set of the catalogue, and read it.
 
+    Only one process at a time works in a root; another waits for it.
+
     Args:
         name: As in the catalogue.
         root: The folder that holds the data sets, made if need be; else what ``LOWSHOT_DATA`` says.
         archives: A folder with files of the data set that are there already, under the names they are published by.
-        say: Receives a line for each part that is in its place.
+        say: Receives a line for each part that is in its place, and if there is another process to wait for.
         warn: Receives a line for everything that was left out.
         track: Shows progress.
 
@@ -60,155 +94,203 @@ def prepare(
     folder = data_root(root, create=True)
     if archives is not None and not archives.is_dir():
         raise DataError(f"--from {archives} is no folder; expected one with archives of {row.title}")
-    _refuse_what_nobody_has(row, folder, archives)
+    if archives is not None and archives.resolve() == (folder / DOWNLOADS).resolve():
+        raise DataError(f"--from {archives} is where downloads are kept until they are unpacked; move yours elsewhere")
+
+    def work() -> _Work:
+        return _Work(row, _place(row, folder), archives, say, warn, track)
+
+    _refuse_what_nobody_has(work())
     say(f"{row.title}, {row.homepage}; licence: {row.licence}")
-    for need in row.needs:
-        if not _is_there(need, folder):
-            _install(row, need, folder, archives, say, warn, track)
-        say(f"in place: {', '.join(str(folder / place) for place in _places(need))}")
-    task = read_data_set(name, folder, warn=warn)
-    _refuse_gaps(task)
-    return task
+    if _needs(work()) or any(path.exists() for path in _leftovers(work())):
+        with locked(folder, f"lowshot data prepare {name}", say):
+            _install_everything(work())  # looks anew: somebody may just have done it
+    _say_and_check_places(work())
+    return _whole_task(work())
 
 
-def _refuse_what_nobody_has(row: DataSet, root: Path, archives: Path | None) -> None:
-    """Say at once which files a person has to get, before hours are spent on the others."""
-    absent = [
-        " or ".join(file.file for file in need)
-        for need in row.needs
-        if not _is_there(need, root) and _given(need, archives) is None and not any(file.urls for file in need)
-    ]
-    if absent:
-        raise DataError(
-            f"{row.title} cannot be fetched from here (licence: {row.licence}). Get {', '.join(absent)} from "
-            f"{row.homepage}, put them into one folder, and run this again with --from FOLDER"
-        )
+def _place(row: DataSet, root: Path) -> Place:
+    return find(row, root) or Place(root, root / row.folders[0])
 
 
-def _places(need: Sequence[Download]) -> list[str]:
-    return list(need[0].places.values())
+# -- what is there -----------------------------------------------------------------------------------------------------
 
 
-def _is_there(need: Sequence[Download], root: Path) -> bool:
-    return all((root / place).exists() for place in _places(need))
+def _needs(work: _Work) -> list[Need]:
+    """What is not in its place."""
+    return [need for need in work.row.needs if not _is_there(work, need[0])]
 
 
-def _given(need: Sequence[Download], archives: Path | None) -> tuple[Download, Path] | None:
+def _is_there(work: _Work, file: Download) -> bool:
+    validation = work.place.images / "val"
+    if file.kind in ("imagenet-val", "imagenet-devkit") and is_sorted(validation):
+        return True
+    return file.kind != "imagenet-val" and all(_found(work, file, place) for place in file.places.values())
+
+
+def _found(work: _Work, file: Download, published: str) -> Path | None:
+    """Where a part is, if it is there; ``published`` is where CoOp has it below the root."""
+    row, path = work.row, work.place.of(work.row, published)
+    if file.kind == "file":
+        is_names = file.file == CLASS_NAMES  # a shift may use ImageNet's
+        return class_names_file(work.place) if is_names else work.place.file(file.file)
+    if Path(published).is_relative_to(row.folders[0]):
+        return path if holds_image(path) else None
+    if path.is_file():
+        return path
+    return work.place.file(path.name) if file.kind == "archive" else None
+
+
+def _given(work: _Work, need: Need) -> tuple[Download, Path] | None:
     """Which of the files that would do the user has."""
-    for file in need if archives else ():
-        path = archives / file.file if archives else Path()
+    for file in need if work.archives else ():
+        path = work.archives / file.file if work.archives else Path()
         if path.is_file():
             return file, path
     return None
 
 
-def _install(
-    row: DataSet,
-    need: Sequence[Download],
-    root: Path,
-    archives: Path | None,
-    say: Say,
-    warn: list[str],
-    track: Track,
-) -> None:
-    given = _given(need, archives)
-    if given is not None:
-        file, path = given
-        _check_space(root, path.stat().st_size)
+def _is_heap(work: _Work, file: Download) -> bool:
+    """Whether ImageNet's validation images are there, but not sorted."""
+    return file.kind == "imagenet-val" and holds_image(work.place.images / "val", 0)
+
+
+def _refuse_what_nobody_has(work: _Work) -> None:
+    """Say at once which files a person has to get, before hours are spent on the others."""
+    row = work.row
+    absent = [
+        " or ".join(file.file for file in need)
+        for need in _needs(work)
+        if _given(work, need) is None and not any(file.urls for file in need) and not _is_heap(work, need[0])
+    ]
+    if absent:
+        lacks = f"{work.archives} has not all of it. " if work.archives else ""
+        raise DataError(
+            f"{row.title} cannot be fetched from here (licence: {row.licence}). {lacks}Get {', '.join(absent)} from "
+            f"{row.homepage}, put them into one folder, and run this again with --from FOLDER"
+        )
+
+
+# -- installing --------------------------------------------------------------------------------------------------------
+
+
+def _install_everything(work: _Work) -> None:
+    for need in _needs(work):
         try:
-            verify(file, path, track)
-        except RunError as error:
-            raise DataError(f"{path} is damaged, or another file of that name: {error}") from None
-    else:
-        file = next(file for file in need if file.urls)
-        _check_space(root, 2 * (file.size or 0))
-        path = _fetched(file, root, track)
+            if _is_heap(work, need[0]):
+                sort_validation(work.place.images / "val", work.place.beside / "devkit")
+            else:
+                _install(work, need)
+        except OSError as error:
+            raise OutputError(f"{work.place.beside} cannot be written: {error.strerror or error}") from error
+    for path in _leftovers(work):
+        _remove(path, work.place.root)
+
+
+def _install(work: _Work, need: Need) -> None:
+    given = _given(work, need)
+    file = given[0] if given else next(file for file in need if file.urls)
+    _check_space(work, file, given[1] if given else None)
+    path = _checked(work, *given) if given else _fetched(work, file)
     checked = "checksum as published" if file.sha256 or file.md5 else "no checksum is published"
-    say(f"{file.file}: {checked}")
+    work.say(f"{file.file}: {checked}")
     try:
         if file.kind == "file":
-            _put_file(row, file, path, root)
+            write_bytes(work.place.of(work.row, file.places[""]), path.read_bytes())
         else:
-            _put_archive(row, file, path, root, warn, track)
-    except DataError:
+            _put_archive(work, file, path)
+    except DataError as error:
         if given is None:
-            _remove(path, root)  # the next run fetches it anew
+            _remove(path, work.place.root)
+            raise DataError(f"{error}. It is removed: run this again to fetch it anew") from error
         raise
     if given is None:
-        _remove(path, root)
+        _remove(path, work.place.root)
 
 
-def _remove(path: Path, root: Path) -> None:
-    """Remove what was fetched or unpacked, and the folders below the root that are empty then."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-    folder = path.parent
-    with contextlib.suppress(OSError):  # not empty
-        while folder != root:
-            folder.rmdir()
-            folder = folder.parent
+def _checked(work: _Work, file: Download, path: Path) -> Path:
+    """The user's file, if it is the one that is published."""
+    try:
+        verify(file, path, work.track)
+        check_content(work.row, file, path)
+    except (RunError, DataError) as error:
+        raise DataError(f"{path} is damaged, or another file of that name: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    return path
 
 
-def _fetched(file: Download, root: Path, track: Track) -> Path:
-    downloads = root / DOWNLOADS
-    there = downloads / file.file  # checked before it got this name
+def _fetched(work: _Work, file: Download) -> Path:
+    there = work.downloads / file.file  # checked before it got this name
     if there.is_file():
         return there
     try:
-        return fetch(file, downloads, track)
+        return fetch(file, work.downloads, work.track, lambda path: check_content(work.row, file, path))
     except RunError as error:
+        with contextlib.suppress(OSError):
+            work.downloads.rmdir()  # unless something has arrived
         raise RunError(
-            f"{error}. If you can get it elsewhere, put it into a folder and give that: --from FOLDER"
+            f"{error}. Try the address in a browser; save the file as {file.file}, and give its folder: --from FOLDER"
         ) from None
 
 
-def _check_space(root: Path, needed: int) -> None:
-    free = shutil.disk_usage(root).free
-    if free < needed:
-        raise OutputError(f"{root} has {free / 1e9:.1f} GB free; expected {needed / 1e9:.1f} GB, to fetch and unpack")
+def _check_space(work: _Work, file: Download, given: Path | None) -> None:
+    """Refuse a disk that is too small for what is still to be written."""
+    size = given.stat().st_size if given else file.size or file.rounded_size or 0
+    arrived = [work.downloads / f"{file.file}{suffix}" for suffix in ("", ".partial")]
+    fetched = 0 if given else max(0, size - sum(path.stat().st_size for path in arrived if path.is_file()))
+    unpacked = 0 if file.kind == "file" else size * (2 if file.inside else 1)  # and what is inside it
+    onto = next(path for path in (work.place.beside, *work.place.beside.parents) if path.exists())
+    needed = {work.place.root: fetched, onto: unpacked}
+    if onto.stat().st_dev == work.place.root.stat().st_dev:
+        needed = {onto: fetched + unpacked}
+    for folder, size in needed.items():
+        free = shutil.disk_usage(folder).free
+        if free < size:
+            raise OutputError(
+                f"{folder} has {free / 1e9:.1f} GB free; expected {size / 1e9:.1f} GB, to fetch and unpack {file.file}"
+            )
 
 
-def _put_file(row: DataSet, file: Download, path: Path, root: Path) -> None:
-    """Put a small file in its place, if it is what its name says."""
-    content = path.read_bytes()
-    try:
-        if file.file == row.split_file:
-            read_json_object(path)
-        elif file.file == CLASS_NAMES and not SYNSET.match(content[:20].decode("utf-8", "replace")):
-            raise InputError(f"it begins with {content[:20]!r}; expected a synset and a name")
-    except InputError as error:
-        raise DataError(f"{path} is not {file.file}: {error}") from None
-    for place in file.places.values():
-        write_bytes(root / place, content)
-
-
-def _put_archive(row: DataSet, file: Download, path: Path, root: Path, warn: list[str], track: Track) -> None:
-    beside = (root / next(iter(file.places.values()))).parent  # where links may lead to another disk
-    with _folder_aside(beside / f".{row.name}.unpacking", root) as aside:
+def _put_archive(work: _Work, file: Download, path: Path) -> None:
+    with _folder_aside(_aside(work, file), work.place.root) as aside:
         inner = path
         if file.inside:
-            unpack(path, aside, track, warn, wanted=[file.inside])
+            unpack(path, aside, work.track, work.warn, wanted=[file.inside])
             inner = _existing(aside / file.inside, path)
         content = aside / "content"
         content.mkdir()
         wanted = [member for member in file.places if member]
-        unpack(inner, content, track, warn, wanted=wanted, nested=file.kind == "imagenet-train")
+        unpack(inner, content, work.track, work.warn, wanted=wanted, nested=file.kind == "imagenet-train")
         if file.kind == "imagenet-val":
-            sort_validation(content, root / "imagenet" / "devkit")
+            sort_validation(content, work.place.beside / "devkit")
         if hasattr(os, "sync"):
-            os.sync()  # what is in its place counts as whole, also after a power cut
-        for member, place in file.places.items():
-            source, target = _existing(content / member, path), root / place
-            if not target.exists():  # an earlier run may have been interrupted between two of them
-                source.rename(target)
+            os.sync()  # what is in its place counts as whole, also after a power cut; files are too many for one each
+        for member, published in file.places.items():
+            source = _existing(content / member, path)
+            if _found(work, file, published) is None:  # else an earlier run was interrupted between two of them
+                _move(source, work.place.of(work.row, published))
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move what was unpacked to where nothing is, or folders without a file."""
+    if target.is_dir() and not target.is_symlink() and not any(path.is_file() for path in target.rglob("*")):
+        shutil.rmtree(target)
+    if target.exists() or target.is_symlink():
+        raise OutputError(f"{target} is in the way, and not what belongs there; move it away and run this again")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.rename(target)
 
 
 def _existing(path: Path, archive: Path) -> Path:
     if not path.exists():
         raise DataError(f"archive {archive} does not hold {path.name}; expected the one that its authors publish")
     return path
+
+
+def _aside(work: _Work, file: Download) -> Path:
+    """A folder on the disk where a file's parts come to lie, which may not be that of the root."""
+    return work.place.of(work.row, next(iter(file.places.values()))).parent / f".{work.row.name}.unpacking"
 
 
 @contextlib.contextmanager
@@ -224,13 +306,56 @@ def _folder_aside(aside: Path, root: Path) -> Iterator[Path]:
         _remove(aside, root)
 
 
-def _refuse_gaps(task: Task) -> None:
-    """Every file of the lists must be there; decoding them is ``lowshot data check``'s work."""
-    for split, examples in (("train", task.train), ("validation", task.validation), ("test", task.test)):
-        paths = examples.images.paths if examples is not None and isinstance(examples.images, FileImages) else ()
-        missing = [path for path in paths if not path.exists()]
-        if missing:
-            raise RunError(
-                f"{task.name}: {len(missing):,} of {len(paths):,} images in {split} are not there, such as "
-                f"{missing[0]}; lowshot data check {task.name} lists them"
-            )
+def _leftovers(work: _Work) -> list[Path]:
+    """What a run that was killed may have left of this data set, beside its parts."""
+    left: list[Path] = []
+    for file in (file for need in work.row.needs for file in need):
+        fetched = work.downloads / file.file
+        left += [fetched, *(fetched.with_name(f"{fetched.name}{suffix}") for suffix in (".partial", ".partial.json"))]
+        left += work.downloads.glob(f".{file.file}.partial.json.{_RANDOM}")
+        if file.kind == "file":
+            left += work.place.of(work.row, file.places[""]).parent.glob(f".{file.file}.{_RANDOM}")
+        else:
+            left.append(_aside(work, file))
+    return left
+
+
+def _remove(path: Path, root: Path) -> None:
+    """Remove what was fetched or unpacked, and the folders below the root that are empty then."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+    folder = path.parent
+    with contextlib.suppress(OSError):  # not empty
+        while folder != root:
+            folder.rmdir()
+            folder = folder.parent
+
+
+# -- the end -----------------------------------------------------------------------------------------------------------
+
+
+def _say_and_check_places(work: _Work) -> None:
+    for file in (need[0] for need in work.row.needs):
+        found = [_found(work, file, published) for published in file.places.values()]
+        if file.kind == "file" and found[0] is not None:
+            try:
+                check_content(work.row, file, found[0])
+            except DataError as error:
+                raise DataError(f"{found[0]}: {error}. Remove it and run this again: it is then fetched anew") from None
+        if all(found):
+            work.say(f"in place: {', '.join(map(str, found))}")
+
+
+def _whole_task(work: _Work) -> Task:
+    """The task, every file of its lists there; decoding them is ``lowshot data check``'s work."""
+    anew = f"Move {work.place.images} away and run this again: it is then installed anew"
+    try:
+        task = read_data_set(work.row.name, work.place.root, warn=work.warn)
+    except DataError as error:
+        raise DataError(f"{error}. {anew}") from error
+    missing = missing_images(task)
+    if missing:
+        raise RunError(f"{task.name}: {'; '.join(missing)}. {anew}")
+    return task

@@ -8,15 +8,16 @@ split would look comparable and not be.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...errors import DataError, InputError, UnknownNameError
 from ...files import read_json_object
+from ..copies import report_copies
 from ..images import SUFFIXES
-from ..listing import FileList, class_name, is_below, visible_entries
-from ..task import Task
+from ..listing import FileList, class_name, is_below, read_lines, visible_entries
+from ..task import Task, is_text
 from .class_names import FILE as CLASS_NAMES
 from .class_names import has_class_names, names_in_order, names_of_synsets
 from .facts import CATALOGUE, DataSet, Layout
@@ -52,11 +53,12 @@ def read_data_set(
         name: As in the catalogue.
         root: The folder that holds the data sets; else what ``LOWSHOT_DATA`` says.
         on_bad_image: As for ``read_folder``.
-        warn: Receives one line for each split that has another size than the published one, and for what is left out.
+        warn: Receives one line for each split that has another size than the published one, for images that are in two
+            splits, and for what is left out.
 
     Raises:
         UnknownNameError: The catalogue has no such data set.
-        DataError: It is not below the root, or a file that says what is what is missing or damaged.
+        DataError: It is not below the root, or a file that says what is what is missing, damaged or contradicts itself.
     """
     row, warn = data_set(name), warn if warn is not None else []
     place = place_of(row, data_root(root))
@@ -70,6 +72,7 @@ def read_data_set(
         validation=examples.get("validation"),
         test=examples.get("test"),
         summary=row.summary,
+        template=row.template,
     )
     warn += wrong_sizes(row, task)
     return task
@@ -79,7 +82,7 @@ def wrong_sizes(row: DataSet, task: Task) -> list[str]:
     """A line for everything in a task that is more or less than published."""
     sizes = {"classes": (len(task.class_names), row.classes)}
     for split in _SPLITS:
-        sizes[f"images in {split}"] = (len(getattr(task, split) or ()), getattr(row.sizes, split) or 0)
+        sizes[f"images in {split}"] = (len(task.splits().get(split, ())), getattr(row.sizes, split) or 0)
     return [
         f"{row.name} has {found:,} {what}; expected {published:,}, as published"
         for what, (found, published) in sizes.items()
@@ -102,7 +105,7 @@ def lacks(row: DataSet, place: Place) -> list[str]:
 # -- CoOp's split files ------------------------------------------------------------------------------------------------
 
 
-def _read_split_file(row: DataSet, place: Place, warn: list[str]) -> Splits:  # noqa: ARG001
+def _read_split_file(row: DataSet, place: Place, warn: list[str]) -> Splits:
     path = place.file(row.split_file)
     if path is None:
         raise DataError(_no_split_file(row, place))
@@ -126,13 +129,17 @@ def _read_split_file(row: DataSet, place: Place, warn: list[str]) -> Splits:  # 
         raise DataError(
             f"{path} has labels from {min(names)} to {max(names)} for {len(names)} classes; expected 0, 1, ..."
         )
-    return [names[label] for label in sorted(names)], splits
+    class_names = [names[label] for label in sorted(names)]
+    report_copies(path, class_names, splits, warn, contents=False)
+    return class_names, splits
 
 
 def _checked_item(item: Any, where: str) -> tuple[str, int, str]:
     match item:
-        case [str(file), int(label), str(name)] if is_below(file) and label >= 0 and name.strip():
-            return file, label, name
+        case [str(file), int(label), str(name)] if (
+            is_below(file) and is_text(file) and label >= 0 and not isinstance(label, bool) and name.strip()
+        ):
+            return PurePosixPath(file).as_posix(), label, name
     raise DataError(f"{where} is {str(item)[:80]}; expected a path below the images, a label and a class name")
 
 
@@ -148,18 +155,19 @@ def _no_split_file(row: DataSet, place: Place) -> str:
 # -- FGVC Aircraft's text files ----------------------------------------------------------------------------------------
 
 
-def _read_aircraft(row: DataSet, place: Place, warn: list[str]) -> Splits:  # noqa: ARG001
-    class_names = [line for _, line in _lines(_required(row, place, _VARIANTS))]
+def _read_aircraft(row: DataSet, place: Place, warn: list[str]) -> Splits:
+    class_names = [line for _, line in read_lines(_required(row, place, _VARIANTS))]
     label_of = {name: label for label, name in enumerate(class_names)}
     splits = {}
     for split, key in _SPLITS.items():
         path = _required(row, place, _VARIANT_SPLIT.format(key))
         splits[split] = files = FileList(place.images)
-        for number, line in _lines(path):
+        for number, line in read_lines(path):
             image, _, name = line.partition(" ")
             if name not in label_of or not is_below(image):
                 raise DataError(f"{path}, line {number}, is {line[:80]!r}; expected an image and one of variants.txt")
             files.add(f"{image}.jpg", label_of[name])
+    report_copies(place.images.parent, class_names, splits, warn, contents=False)
     return class_names, splits
 
 
@@ -171,15 +179,6 @@ def _required(row: DataSet, place: Place, name: str) -> Path:
             f"lowshot data prepare {row.name} --root {place.root} unpacks it"
         )
     return path
-
-
-def _lines(path: Path) -> Iterable[tuple[int, str]]:
-    """The lines that are not empty, numbered from 1."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    return [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 
 # -- ImageNet and its shifts -------------------------------------------------------------------------------------------
@@ -199,12 +198,12 @@ def _read_imagenet(row: DataSet, place: Place, warn: list[str]) -> Splits:
         alone = sorted(set(every["train"]) ^ set(every["test"]))
         raise DataError(f"{place.images}: {len(alone)} synset(s) are in train or val alone, such as {alone[0]}")
     splits = {split: _list_folders(folders[split], found, warn) for split, found in classes.items()}
-    return names_of_synsets(place, next(iter(every.values()))), splits
+    return names_of_synsets(place, next(iter(every.values())), warn), splits
 
 
 def _read_synsets(row: DataSet, place: Place, warn: list[str]) -> Splits:  # noqa: ARG001
     folders = synset_folders(place.images)
-    names = names_of_synsets(place, [folder.name for folder in folders])
+    names = names_of_synsets(place, [folder.name for folder in folders], warn)
     return names, {"test": _list_folders(place.images, folders, warn)}
 
 
@@ -215,7 +214,7 @@ def _read_numbers(row: DataSet, place: Place, warn: list[str]) -> Splits:
         raise DataError(
             f"{place.images} lacks {len(missing)} of the folders 0 to {row.classes - 1}, such as {missing[0]}"
         )
-    return names_in_order(place, row.classes), {"test": _list_folders(place.images, folders, warn)}
+    return names_in_order(place, row.classes, warn), {"test": _list_folders(place.images, folders, warn)}
 
 
 def _list_folders(above: Path, folders: list[Path], warn: list[str]) -> FileList:
@@ -223,7 +222,8 @@ def _list_folders(above: Path, folders: list[Path], warn: list[str]) -> FileList
     files, left_out = FileList(above), 0
     for label, folder in enumerate(folders):
         for entry in visible_entries(folder):
-            if os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122 - a path for each takes longer
+            suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - a path for each takes longer
+            if suffix in SUFFIXES and (entry.is_symlink() or entry.is_file()):
                 files.add(f"{folder.name}/{entry.name}", label)
             else:
                 left_out += 1

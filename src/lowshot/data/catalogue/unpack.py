@@ -7,8 +7,9 @@ permissions, no owners. How much may come out of an archive is bounded by its ow
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import stat
-import tarfile
 import zipfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
@@ -17,15 +18,25 @@ from typing import IO, TypeVar
 from ...errors import DataError, LowshotError, OutputError
 from ...progress import Track
 from ..listing import is_below
+from ..tar_files import tar_members
 
 MAXIMUM_FILES = 2_000_000
 """Files in one archive; ImageNet has 1,281,167."""
 MAXIMUM_EXPANSION = 20
 """Times its own size that an archive may grow to. Photographs hardly shrink in an archive; text may, to a tenth."""
 _ALWAYS_ALLOWED_BYTES = 100 << 20
+_MAXIMUM_DEPTH = 64  # folders in folders
 _CHUNK = 1 << 20
-_PADDING_CHUNKS = 16
 _ZIP_MAGIC = b"PK\x03\x04"
+# What a system says to a name that no file can have, or to one that is a file and a folder at once.
+_FAULTS_OF_NAMES = {
+    errno.EEXIST,
+    errno.EILSEQ,
+    errno.EINVAL,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+}
 
 _Item = TypeVar("_Item")
 
@@ -37,6 +48,11 @@ class _Member:
     name: str
     is_folder: bool
     open: Callable[[], IO[bytes]] | None
+
+    @property
+    def shown(self) -> str:
+        """The name for messages; it may be as long as the archive's maker liked."""
+        return repr(self.name[:200])
 
 
 @dataclasses.dataclass
@@ -69,19 +85,20 @@ def unpack(
 
     Args:
         archive: The archive.
-        into: An existing folder; what is unpacked comes to lie below it under the paths it has in the archive.
+        into: An existing, empty folder; what is unpacked comes to lie below it under the paths it has in the archive.
         track: Shows progress, in MB of the archive.
         warn: Receives a line if there were links or devices; they are left out.
         wanted: Paths in the archive; only they and what is below them is unpacked. All of it if not given.
         nested: Tar files in the tar file are unpacked too, into folders of their names.
 
     Raises:
-        DataError: It is damaged or no archive, a path in it leads out of the folder, or too much comes out of it.
+        DataError: It is damaged or no archive, a path in it leads out of the folder or can be none, or too much comes
+            out of it.
         OutputError: The folder cannot be written.
     """
-    size = archive.stat().st_size
-    left = _Left(archive, size * MAXIMUM_EXPANSION + _ALWAYS_ALLOWED_BYTES, MAXIMUM_FILES)
-    with archive.open("rb") as raw:
+    with _open(archive) as raw:
+        size = os.fstat(raw.fileno()).st_size
+        left = _Left(archive, size * MAXIMUM_EXPANSION + _ALWAYS_ALLOWED_BYTES, MAXIMUM_FILES)
         is_zip = raw.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
         raw.seek(0)
         members = _unharmed(_zip_members(raw) if is_zip else _tar_members(raw, nested), archive)
@@ -106,20 +123,32 @@ def unpack(
         warn.append(f"archive {archive}: left out {left_out} link(s) or device(s)")
 
 
+def _open(archive: Path) -> IO[bytes]:
+    try:
+        return archive.open("rb")
+    except OSError as error:
+        raise DataError(f"archive {archive} cannot be read: {error.strerror or error}") from error
+
+
 def _extract(member: _Member, into: Path, wanted: Collection[str], left: _Left) -> None:
     if not is_below(member.name):
-        raise DataError(f"archive {left.archive} holds {member.name!r}, which leads out of its folder; do not trust it")
+        raise DataError(f"archive {left.archive} holds {member.shown}, which leads out of its folder; do not trust it")
     name = PurePosixPath(member.name)
     if wanted and not any(name.is_relative_to(path) for path in wanted):
         return
+    if len(name.parts) > _MAXIMUM_DEPTH:
+        raise DataError(f"archive {left.archive} holds a file in {len(name.parts):,} folders; expected fewer")
     path = into / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as target:
-            for chunk in _unharmed(_chunks(member), left.archive):
+            for chunk in _unharmed(_chunks(member), left.archive, member.shown):
                 left.take(size=len(chunk))
                 target.write(chunk)
     except OSError as error:
+        if error.errno in _FAULTS_OF_NAMES:
+            said = f"{member.shown}, which can be no file: {error.strerror}"
+            raise DataError(f"archive {left.archive} holds {said}") from None
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
@@ -131,31 +160,13 @@ def _chunks(member: _Member) -> Iterator[bytes]:
 
 
 def _tar_members(raw: IO[bytes], nested: bool, folder: str = "") -> Iterator[_Member]:
-    with tarfile.open(fileobj=raw, mode="r:*") as tar:
-        while (member := tar.next()) is not None:
-            tar.members.clear()  # type: ignore[attr-defined]  # it would keep the header of every file
-            name = f"{folder}{member.name}"
-            if nested and not folder and member.isreg() and name.endswith(".tar"):
-                yield from _tar_members(_opened(tar, member), nested, f"{name.removesuffix('.tar')}/")
-            else:
-                opener = (lambda member=member: _opened(tar, member)) if member.isreg() else None
-                yield _Member(name, member.isdir(), opener)
-        _read_to_the_end(tar)
-
-
-def _read_to_the_end(tar: tarfile.TarFile) -> None:
-    """A compressed file's checksum stands behind the padding of the tar file in it, which tarfile does not read."""
-    for _ in range(_PADDING_CHUNKS):
-        if not tar.fileobj.read(_CHUNK):
-            return
-    raise tarfile.ReadError("it goes on behind its end")
-
-
-def _opened(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    content = tar.extractfile(member)
-    if content is None:
-        raise tarfile.ReadError(f"{member.name} has no content")
-    return content
+    for member, opener in tar_members(raw):
+        name = f"{folder}{member.name}"
+        if nested and not folder and member.isreg() and name.endswith(".tar"):
+            with opener() as inner:
+                yield from _tar_members(inner, nested, f"{name.removesuffix('.tar')}/")
+        else:
+            yield _Member(name, member.isdir(), opener if member.isreg() else None)
 
 
 def _zip_members(raw: IO[bytes]) -> Iterator[_Member]:
@@ -167,12 +178,13 @@ def _zip_members(raw: IO[bytes]) -> Iterator[_Member]:
             yield _Member(member.filename, member.is_dir(), opener)
 
 
-def _unharmed(items: Iterator[_Item], archive: Path) -> Iterator[_Item]:
+def _unharmed(items: Iterator[_Item], archive: Path, name: str = "") -> Iterator[_Item]:
     """What reading raises becomes a DataError; what is raised while an item is worked on is left alone."""
     try:
         yield from items
     except LowshotError:
         raise
     except Exception as error:  # tarfile, zipfile and the decompressors raise a dozen kinds for damaged archives
-        said = str(error) or type(error).__name__
+        what = str(error) or type(error).__name__
+        said = f"{name}: {what}" if name else what
         raise DataError(f"archive {archive} is damaged, or no tar or zip file: {said}") from error

@@ -1,0 +1,74 @@
+"""How much of a data set is on this machine, as far as can be told without decoding an image."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from ...errors import DataError
+from ..images import FileImages
+from ..listing import kind_of
+from ..task import Task
+from .facts import DataSet
+from .places import Place, find, holds_image, synset_folders
+from .reading import lacks, read_data_set, wrong_sizes
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """What was found of a data set.
+
+    Args:
+        name: ``installed``: everything is there. ``incomplete``: some of it is. ``absent``: no image is.
+        place: Where it is; None if it is absent, or cannot be read.
+        missing: What it lacks or what is wrong with it, a line each; empty if it is installed or absent.
+    """
+
+    name: Literal["installed", "incomplete", "absent"]
+    place: Place | None = None
+    missing: tuple[str, ...] = ()
+
+
+def state_of(row: DataSet, root: Path) -> State:
+    """Look whether a data set is there, and whether all of it is.
+
+    Every file of its lists is looked for. ImageNet has no lists, but 1.3 million images: each of its classes must
+    have some.
+    """
+    place = None
+    try:
+        place = find(row, root)
+        if place is None:
+            return State("absent")
+        missing = [f"{name} is not there" for name in lacks(row, place)] or _gaps(row, place)
+    except DataError as error:
+        return State("incomplete", place, (str(error),))
+    return State("incomplete" if missing else "installed", place, tuple(missing))
+
+
+def missing_images(task: Task) -> list[str]:
+    """A line for each split of a task that has images whose files are not there."""
+    lines = []
+    for split, examples in task.splits().items():
+        paths = examples.images.paths if isinstance(examples.images, FileImages) else ()
+        missing = [path for path in paths if kind_of(path) != "file"]
+        if missing:
+            lines.append(f"{len(missing):,} of {len(paths):,} images in {split} are not there, such as {missing[0]}")
+    return lines
+
+
+def _gaps(row: DataSet, place: Place) -> list[str]:
+    if row.layout == "imagenet":
+        return list(_classes_without_images(row, place))
+    task = read_data_set(row.name, place.root)
+    return [*missing_images(task), *wrong_sizes(row, task)]
+
+
+def _classes_without_images(row: DataSet, place: Place) -> Iterator[str]:
+    for split in ("train", "val"):
+        folder = place.images / split
+        full = sum(holds_image(synset, 0) for synset in synset_folders(folder)) if folder.is_dir() else 0
+        if full < row.classes:
+            yield f"{row.classes - full:,} of {row.classes:,} classes have no image in {folder}"

@@ -1,0 +1,270 @@
+"""The images to learn from: drawn by a rule, or those of a list or of an adapter, so that anyone can have the same."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import DRAWS
+from ..errors import DataError, UnknownNameError
+from ..files import read_json_object, refuse_existing, write_text
+from ..records import RECORD_FILE, RunRecord
+from .shots import Draw, as_draw, draw_like_clip_lora, draw_like_coop, draw_shots
+from .tables import FILE, LABEL, READERS
+from .task import Task
+
+_LIST = ".jsonl"
+_HASHED = "sha256:"
+_NAMES, _CLASSES = (FILE, "_impath"), (LABEL, "_label")  # ours, and 2SFS's: the attributes of a Datum of Dassl
+_NAMED = 3
+
+
+def draw_from(task: Task, shots: int | None, seed: int, draw: str = "lowshot", whole: Task | None = None) -> Draw:
+    """The images of a task's training split to learn from; every class has at least one.
+
+    ==================== =====================================================================================
+    ``lowshot``          by the hash of seed and image (``draw_shots``)
+    ``coop``             as CoOp and code built on Dassl draw (``draw_like_coop``)
+    ``clip-lora``        as CLIP-LoRA draws (``draw_like_clip_lora``)
+    a file ``.jsonl``    the images that it lists, in its order
+    an adapter's folder  the images that its record lists, in its order
+    ==================== =====================================================================================
+
+    A list has one JSON object per line: ``{"file_name": ..., "label": ...}``, as ``write_draw`` writes it, or 2SFS's
+    ``{"_impath": ..., "_label": ..., "_classname": ..., "_domain": ...}`` (FarinaMatteo/rethinking_fewshot_vlms,
+    ``shot_K-seed_S_train.jsonl``). A name is that of the image whose identity it is or ends with, so a list holds on
+    every machine. Labels may be left out, and may be other words for the same classes.
+
+    Args:
+        task: What is learnt.
+        shots: Images per class, or None for all, or for as many as are listed.
+        seed: Which of a rule's draws.
+        draw: One of the above.
+        whole: The task that ``task`` is some classes of. What is drawn from one stream of random numbers is then drawn
+            from all of its classes, as CoOp does before it leaves classes out; a list may have them too.
+
+    Raises:
+        UnknownNameError: ``draw`` is neither a rule nor anything that exists.
+        DataError: A class has no training image, or a list cannot be read, names other images, joins or divides
+            classes, has none of some class, or other shots than asked for.
+    """
+    missing = sorted(set(range(len(task.class_names))) - set(task.train.labels.tolist()))
+    if missing:
+        raise DataError(f"{task.name}: no training images for {_named_classes(task, missing)}")
+    if draw not in DRAWS:
+        return _replayed(task, whole or task, shots, draw)
+    if draw == "lowshot":  # each class by itself
+        return draw_shots(task.train.identities, task.train.labels, shots, seed)
+    return _part_of(_drawn(whole or task, shots, seed, draw), whole or task, task, shots)
+
+
+def draw_sha256(identities: Sequence[str]) -> str:
+    """The hash of a draw: of its images' identities in order, as a JSON list. Draws that agree teach the same."""
+    listed = json.dumps(list(identities), ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(listed.encode("ascii")).hexdigest()
+
+
+def write_draw(path: Path, task: Task, draw: Draw) -> None:
+    """Write a draw as a list that ``draw_from`` reads, one line per image.
+
+    Raises:
+        OutputError: The file exists, or cannot be written.
+    """
+    refuse_existing(path)
+    rows = [
+        {FILE: task.train.identities[index], LABEL: task.class_names[task.train.labels[index]]}
+        for index in draw.indices.tolist()
+    ]
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+# -- rules -------------------------------------------------------------------------------------------------------------
+
+
+def _drawn(task: Task, shots: int | None, seed: int, rule: str) -> Draw:
+    if rule == "coop":
+        return draw_like_coop(task.train.labels, shots, seed)
+    held_out = None if task.validation is None else task.validation.labels
+    return draw_like_clip_lora(task.train.labels, held_out, shots, seed)
+
+
+def _part_of(drawn: Draw, whole: Task, task: Task, shots: int | None) -> Draw:
+    """What a draw from the whole task is in a task of some of its classes."""
+    if whole is task:
+        return drawn
+    part = as_draw(task.train.labels, _rows_in(task, whole, drawn.indices.tolist()), shots)
+    return dataclasses.replace(part, rule=drawn.rule, instead=drawn.instead)
+
+
+def _rows_in(task: Task, whole: Task, rows: Sequence[int]) -> list[int]:
+    """Where a task has the whole task's images at these rows; those it has not are passed over."""
+    if whole is task:
+        return list(rows)
+    positions = _positions(task)
+    return [positions[name] for name in (whole.train.identities[row] for row in rows) if name in positions]
+
+
+def _positions(task: Task) -> dict[str, int]:
+    return {identity: row for row, identity in enumerate(task.train.identities)}
+
+
+# -- lists -------------------------------------------------------------------------------------------------------------
+
+
+class _Listed(NamedTuple):
+    where: str
+    """``line 3`` of a file, or ``image 3`` of a record."""
+    name: str
+    label: str | int | None
+
+
+def _replayed(task: Task, whole: Task, shots: int | None, source: str) -> Draw:
+    listed = _listed_by(source)
+    rows = _matched(whole, listed, source)
+    _refuse_other_classes(whole, listed, rows, source)
+    indices = np.asarray(_rows_in(task, whole, rows), dtype=np.int64)
+    counts = _count(task.train.labels[indices])
+    lacking = sorted(set(range(len(task.class_names))) - set(counts))
+    if lacking:
+        raise DataError(f"draw {source} has no image of {_named_classes(task, lacking)}; expected some of each class")
+    most = max(counts.values())
+    if shots not in (None, most):
+        raise DataError(
+            f"draw {source} has {most} images of a class, but shots is {shots}; leave shots out, or ask for {most}"
+        )
+    short = {} if shots is None else {label: count for label, count in counts.items() if count < most}
+    rule = _HASHED + draw_sha256([task.train.identities[index] for index in indices])
+    return Draw(indices, most, short, rule, instead="the draw has no more of it")
+
+
+def _listed_by(source: str) -> list[_Listed]:
+    """What a file or an adapter lists.
+
+    Raises:
+        UnknownNameError: There is no such thing.
+        DataError: It cannot be read, or lists nothing.
+    """
+    if source.startswith(_HASHED):
+        raise DataError(
+            f"draw {source[:20]}... is known by its hash alone; give the folder of the adapter that learnt from it, "
+            "whose record names the images, or the list that it came from"
+        )
+    if os.path.isdir(source):  # noqa: PTH112 - a name too long is no folder
+        listed = list(_images_of(Path(source)))
+    elif os.path.isfile(source):  # noqa: PTH113 - a name too long is no file
+        listed = [_checked(row, f"line {number}", source) for number, row in READERS[_LIST](Path(source))]
+    elif os.sep in source or source.endswith(_LIST):
+        raise DataError(f"draw {source} is neither a file nor a folder; expected a list of images, or an adapter")
+    else:
+        raise UnknownNameError("draw, file or folder", source, DRAWS)
+    if not listed:
+        raise DataError(f"draw {source} lists no images; expected one or more of each class")
+    return listed
+
+
+def _images_of(folder: Path) -> Iterator[_Listed]:
+    try:
+        record = RunRecord.from_dict(read_json_object(folder / RECORD_FILE))
+    except FileNotFoundError:
+        raise DataError(f"draw {folder} is a folder without {RECORD_FILE}; expected an adapter, or a file") from None
+    except (ValueError, TypeError) as error:
+        raise DataError(f"draw {folder}: {RECORD_FILE} is damaged: {error}") from None
+    for number, identity in enumerate(record.draw, 1):
+        yield _Listed(f"image {number}", identity, None)
+
+
+def _checked(row: Mapping[str, Any], where: str, source: str) -> _Listed:
+    name = next((row[key] for key in _NAMES if key in row), None)
+    label = next((row[key] for key in _CLASSES if key in row), None)
+    if not isinstance(name, str) or not name:
+        raise DataError(
+            f"draw {source}, {where}, is {json.dumps(row)[:80]}; expected an object with {' or '.join(_NAMES)}, "
+            "the name of an image"
+        )
+    if not isinstance(label, str | int | None) or isinstance(label, bool):
+        raise DataError(f"draw {source}, {where}: the label is {str(label)[:80]!r}; expected a name or a number")
+    return _Listed(where, name, label)
+
+
+def _matched(task: Task, listed: Sequence[_Listed], source: str) -> list[int]:
+    """The row of each listed image: the one it is named after, or else the one whose identity its name ends with.
+
+    Raises:
+        DataError: Of some there is none, or there are several.
+    """
+    positions = _positions(task)
+    found = {entry: _candidates(entry.name, positions) for entry in listed}
+    unknown = [entry for entry in listed if not found[entry]]
+    if unknown:
+        hint = _other_split(task, unknown[0].name)
+        raise DataError(
+            f"draw {source}: {len(unknown):,} of {len(listed):,} are no training images of {task.name}: "
+            f"{_named(unknown)}; {hint}"
+        )
+    several = [entry for entry in listed if len(found[entry]) > 1]
+    if several:
+        raise DataError(
+            f"draw {source}: {len(several):,} of {len(listed):,} may be more than one training image of {task.name}: "
+            f"{_named(several)}; expected the name of one, such as {task.train.identities[found[several[0]][0]]!r}"
+        )
+    return [found[entry][0] for entry in listed]
+
+
+def _candidates(name: str, positions: Mapping[str, int]) -> list[int]:
+    if name in positions:
+        return [positions[name]]
+    parts = PurePosixPath(name).parts
+    ends = ("/".join(parts[start:]) for start in range(1, len(parts)))
+    return [positions[end] for end in ends if end in positions]
+
+
+def _other_split(task: Task, name: str) -> str:
+    """What to do about a name that is not in the training split."""
+    for split, examples in task.splits().items():
+        if split != "train" and _candidates(name, dict.fromkeys(examples.identities, 0)):
+            return f"the first is of its {split} split; expected the list of what was trained on"
+    return f"expected names that end as {task.train.identities[0]!r} does"
+
+
+def _refuse_other_classes(task: Task, listed: Sequence[_Listed], rows: Sequence[int], source: str) -> None:
+    """Labels may be numbers or other words, but what the list calls one class must be one class here, and no two."""
+    by_label: dict[str | int, tuple[_Listed, str]] = {}
+    by_class: dict[str, _Listed] = {}
+    for entry, row in zip(listed, rows, strict=True):
+        if entry.label is None:
+            continue
+        name = task.class_names[task.train.labels[row]]
+        other, other_name = by_label.setdefault(entry.label, (entry, name))
+        if other_name != name:
+            raise DataError(
+                f"draw {source}: {_named([other, entry])} have one label, {entry.label!r}, "
+                f"but {task.name} has them as {other_name!r} and {name!r}; is it a draw from other data?"
+            )
+        known = by_class.setdefault(name, entry)
+        if known.label != entry.label:
+            raise DataError(
+                f"draw {source}: {_named([known, entry])} have the labels {known.label!r} and {entry.label!r}, "
+                f"but {task.name} has both as {name!r}; is it a draw from other data?"
+            )
+
+
+def _count(labels: NDArray[np.int64]) -> dict[int, int]:
+    return dict(sorted(collections.Counter(labels.tolist()).items()))
+
+
+def _named(entries: Sequence[_Listed]) -> str:
+    names = ", ".join(f"{entry.where} {entry.name!r}" for entry in entries[:_NAMED])
+    return names + (", ..." if len(entries) > _NAMED else "")
+
+
+def _named_classes(task: Task, labels: Sequence[int]) -> str:
+    return f"{len(labels)} class(es): {', '.join(task.class_names[label] for label in labels[:5])}"

@@ -1,0 +1,237 @@
+"""Calibration on held-out shots: how sure a classifier may be is learnt from the shots, and never from test images.
+
+The shots are held out in turn, a fold at a time. A fresh classifier learns from the others and scores those held out.
+From all of these scores come a temperature, which makes probabilities honest, and the quantiles that sets of classes
+are made with. It costs as many trainings more as there are folds. A method that learns nothing scores all of its shots
+at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.task import Examples
+from ..errors import DataError, InputError, RunError
+from ..progress import Track
+from ..training.learner import Learner
+from .conformal import scores_of, threshold
+from .predict import log_probabilities
+
+LEAST_TEMPERATURE, LARGEST_TEMPERATURE = 0.05, 20.0
+_Item = TypeVar("_Item")
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """What held-out shots tell of a classifier; all that is needed to predict with it.
+
+    Args:
+        folds: Parts that the shots were held out in; 0 where nothing is learnt, so that none had to be.
+        temperature: What class scores are divided by before the softmax.
+        scores: One minus the probability of the true class, of every held-out image; ascending, rounded up.
+    """
+
+    folds: int
+    temperature: float
+    scores: tuple[float, ...]
+
+    def threshold(self, coverage: float) -> float:
+        """The largest score of a class in a set with this coverage; see ``conformal``.
+
+        Raises:
+            InputError: It is no fraction between 0 and 1, or too few images were held out for it.
+        """
+        return threshold(self.scores, coverage)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a record."""
+        return {
+            "folds": self.folds,
+            "images": len(self.scores),
+            "scores": list(self.scores),
+            "temperature": self.temperature,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
+        """Read what ``to_dict`` gave.
+
+        Raises:
+            InputError: It is something else.
+        """
+        folds, temperature, scores = (values.get(name) for name in ("folds", "temperature", "scores"))
+        sound = (
+            set(values) == {"folds", "images", "scores", "temperature"}
+            and type(folds) is int
+            and (folds == 0 or folds >= 2)
+            and isinstance(temperature, float)
+            and LEAST_TEMPERATURE <= temperature <= LARGEST_TEMPERATURE
+            and isinstance(scores, list)
+            and all(isinstance(score, float) and 0 <= score <= 1 for score in scores)
+            and scores == sorted(scores)
+            and values["images"] == len(scores) > 0
+        )
+        if not sound:
+            raise InputError(
+                "calibration is not what lowshot writes: folds, images, ascending scores and a temperature"
+            )
+        return cls(values["folds"], values["temperature"], tuple(values["scores"]))
+
+
+def fold_of_each(labels: NDArray[np.int64], folds: int) -> NDArray[np.int64]:
+    """The fold in which each image is held out, ``(N,)``, from 0.
+
+    Of every class, and of all images, the folds have equally many, to within one. A class's only image is in none
+    (-1): it is always learnt from, since a classifier that has never seen the class would tell nothing of one that has.
+
+    Args:
+        labels: Class index of each image, ``(N,)``, in the order of the draw.
+        folds: 2 or more.
+
+    Raises:
+        DataError: No class has two images, or there are fewer images to hold out than folds.
+    """
+    several = np.flatnonzero(np.bincount(labels)[labels] > 1)
+    if not len(several):
+        raise DataError(
+            "calibration holds images out in turn, and no class has more than one; "
+            "learn from 2 shots or more, or leave calibration-folds out"
+        )
+    if folds > len(several):
+        raise DataError(f"calibration-folds is {folds}; expected at most {len(several)}, the images to be held out")
+    grouped = several[np.argsort(labels[several], kind="stable")]
+    found = np.full(len(labels), -1, dtype=np.int64)
+    found[grouped] = np.arange(len(grouped)) % folds  # dealt out like cards, class by class
+    return found
+
+
+def fold_checkpoints(checkpoint: Path, folds: int) -> list[Path]:
+    """Where the folds' states of training are kept, beside the whole run's."""
+    return [checkpoint.with_name(f"{checkpoint.stem}.fold-{fold}{checkpoint.suffix}") for fold in range(1, folds + 1)]
+
+
+def calibrate(
+    fresh: Callable[[], Learner],
+    examples: Examples,
+    fold_of: NDArray[np.int64] | None,
+    *,
+    track: Track,
+    checkpoint: Path | None = None,
+    contents: Sequence[str] = (),
+) -> Calibration:
+    """Hold the shots out in turn, and learn from their scores how sure a classifier made like this may be.
+
+    Args are those of ``held_out_scores``.
+
+    Raises:
+        RunError: The training of a fold diverged.
+    """
+    scores, labels = held_out_scores(fresh, examples, fold_of, track=track, checkpoint=checkpoint, contents=contents)
+    return calibrated(scores, labels, 0 if fold_of is None else int(fold_of.max()) + 1)
+
+
+def held_out_scores(
+    fresh: Callable[[], Learner],
+    examples: Examples,
+    fold_of: NDArray[np.int64] | None,
+    *,
+    track: Track,
+    checkpoint: Path | None = None,
+    contents: Sequence[str] = (),
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Log-probabilities ``(H, C)`` of the held-out images, and their labels ``(H,)``, fold by fold.
+
+    Each fold's classifier takes as many steps as the recipe has for the shots that it learns from.
+
+    Args:
+        fresh: Makes an untrained learner; there is one at a time.
+        examples: The shots.
+        fold_of: What ``fold_of_each`` gave; None for a method that learns nothing, which scores all shots at once.
+        track: Shows the progress of each.
+        checkpoint: File for the whole run's state of training; each fold has its own beside it.
+        contents: Hashes of what the images show, one for each.
+
+    Raises:
+        RunError: The training of a fold diverged.
+    """
+    if fold_of is None:
+        return _scored(fresh(), examples, track)
+    folds = int(fold_of.max()) + 1
+    files = [None] * folds if checkpoint is None else fold_checkpoints(checkpoint, folds)
+    found = []
+    for fold, file in enumerate(files):
+        said = f"fold {fold + 1} of {folds}"
+        rest, held = np.flatnonzero(fold_of != fold).tolist(), np.flatnonzero(fold_of == fold)
+        learner, learnt, named = fresh(), examples.subset(rest), _named(track, said)
+        shots = int(np.bincount(learnt.labels).max())
+        outcome = learner.fit(learnt, shots, named, file, [contents[i] for i in rest] if contents else ())
+        if outcome.stopped:
+            raise RunError(f"{said} of the calibration: {outcome.stopped}")
+        found.append(_scored(learner, examples.subset(held), named))
+        del learner  # the next one needs its memory
+    tables, labels = zip(*found, strict=True)
+    return np.concatenate(tables), np.concatenate(labels)
+
+
+def _scored(learner: Learner, examples: Examples, track: Track) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    return log_probabilities(learner, examples.images, learner.backbone.image_size, track=track), examples.labels
+
+
+def _named(track: Track, prefix: str) -> Track:
+    """The same, with a word on which classifier it is about."""
+
+    def named(items: Iterable[_Item], /, *, what: str, total: int) -> Iterator[_Item]:
+        return track(items, what=f"{prefix}: {what}", total=total)
+
+    return named
+
+
+def calibrated(scores: NDArray[np.floating], labels: NDArray[np.int64], folds: int) -> Calibration:
+    """Fit the temperature, and keep the scores of the true classes at that temperature.
+
+    Args:
+        scores: Class scores or log-probabilities of H held-out images, ``(H, C)``.
+        labels: Their classes, ``(H,)``.
+        folds: Parts that they were held out in; 0 where nothing is learnt.
+    """
+    temperature = fitted_temperature(scores, labels)
+    scaled = scores.astype(np.float64) / temperature
+    table = np.exp(scaled - _log_sums(scaled)[:, None])
+    return Calibration(folds, temperature, scores_of(table, labels))
+
+
+def fitted_temperature(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
+    """The temperature T, from 0.05 to 20, whose ``softmax(scores / T)`` has the least negative log-likelihood.
+
+    Temperature scaling (arXiv 1706.04599, section 4.2) of class scores or log-probabilities ``(N, C)`` with labels
+    ``(N,)``. The likelihood is log-concave in 1/T, so that there is one best T. Where every image is recognised there
+    is none, since it is the likelier the surer the classifier is made: that few images without a mistake are no reason
+    to make it surer, and T is 1.
+    """
+    from scipy.optimize import minimize_scalar
+
+    exact, rows = scores.astype(np.float64), np.arange(len(labels))
+    if (exact.argmax(1) == labels).all():
+        return 1.0
+
+    def loss(log_temperature: float) -> float:
+        scaled = exact / math.exp(log_temperature)
+        return float((_log_sums(scaled) - scaled[rows, labels]).mean())
+
+    bounds = math.log(LEAST_TEMPERATURE), math.log(LARGEST_TEMPERATURE)
+    best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x
+    return min(max(math.exp(best), LEAST_TEMPERATURE), LARGEST_TEMPERATURE)
+
+
+def _log_sums(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithm of the sum of each row's exponentials, ``(N,)``, whatever their size."""
+    largest = scores.max(1)
+    sums: NDArray[np.float64] = largest + np.log(np.exp(scores - largest[:, None]).sum(1))
+    return sums

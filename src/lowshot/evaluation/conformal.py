@@ -1,0 +1,95 @@
+"""Sets of classes that hold the true one with a stated probability: conformal prediction.
+
+The score of an image and a class is one minus the class's probability (the least ambiguous sets of Sadinle, Lei and
+Wasserman, arXiv 1609.00451). A set has every class whose score is at most a quantile of the scores that held-out
+images have with their true classes.
+
+What is guaranteed. Let the scores of n held-out images and of one new image be exchangeable, and k the smallest whole
+number with ``k >= (n + 1) * coverage``. Then the new image's score is at most the k-th smallest with a probability of
+``coverage`` or more, over the draw of all n + 1: an average, no promise for one class or for one draw of the shots.
+This is the case of a zero-shot classifier whose shots and images come from one distribution, but for two things. The
+temperature, one number, is fitted on the same scores; and shots are drawn alike from every class, so that the average
+is one over images of which every class has as many.
+
+For a method that learns, the scores come from the classifiers of a cross-validation, pooled, and the sets are those of
+another classifier, which has learnt from all shots. That is the plainest form of cross-conformal prediction (Vovk,
+arXiv 1208.0806), and nothing is guaranteed without further assumptions: for its like in regression there are
+distributions on which the coverage vanishes, and CV+, which asks every fold's classifier about a new image, is what
+has a guarantee, of about ``2 * coverage - 1`` (Barber et al., arXiv 1905.02928; for classes Romano, Sesia and Candes,
+arXiv 2006.02544). What is done here needs one classifier alone. It has about the stated coverage where learning is
+stable, and more where the classifier, which has seen more images, gives true classes larger probabilities than the
+folds' classifiers did. ``evaluate`` measures it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+
+_DIGITS = 6
+
+
+def scores_of(table: NDArray[np.floating], labels: NDArray[np.int64]) -> tuple[float, ...]:
+    """One minus the true class's probability, ascending, rounded up to 6 digits: sets only grow by the rounding.
+
+    Args:
+        table: Probabilities ``(N, C)`` of held-out images.
+        labels: Their classes, ``(N,)``.
+    """
+    exact = np.clip(1 - table[np.arange(len(labels)), labels].astype(np.float64), 0, 1)
+    unit = 10**_DIGITS
+    steps = np.ceil(exact * unit)
+    steps += steps / unit < exact  # the product may have been rounded down to a whole number
+    return tuple(float(score) for score in np.sort(np.minimum(steps, unit) / unit))
+
+
+def threshold(scores: Sequence[float], coverage: float) -> float:
+    """The largest score that a class in a set may have: the k-th smallest of n, k the least with k >= (n + 1) coverage.
+
+    Args:
+        scores: Of n held-out images, ascending.
+        coverage: Probability with which a set holds the true class, between 0 and 1.
+
+    Raises:
+        InputError: The coverage is no such fraction, or there are too few scores for it.
+    """
+    if not 0 < coverage < 1:
+        raise InputError(f"coverage is {coverage}; expected a fraction between 0 and 1, such as 0.9")
+    count, wanted = len(scores), Fraction(str(coverage))  # 0.9 is meant, not the binary number beside it
+    position = math.ceil((count + 1) * wanted)
+    if position > count:
+        needed = math.ceil(wanted / (1 - wanted))
+        raise InputError(
+            f"coverage is {coverage}, but {count} held-out images allow at most {_rounded_down(count / (count + 1))}; "
+            f"ask for less, or calibrate on {needed} images or more (--shots)"
+        )
+    return scores[position - 1]
+
+
+def prediction_sets(table: NDArray[np.floating], largest: float) -> NDArray[np.bool_]:
+    """Which classes are in each image's set, ``(N, C)``. The most probable class always is: no set is empty.
+
+    Args:
+        table: Probabilities ``(N, C)``.
+        largest: What ``threshold`` gave.
+    """
+    members: NDArray[np.bool_] = 1 - table.astype(np.float64) <= largest
+    members[np.arange(len(table)), table.argmax(1)] = True
+    return members
+
+
+def set_measures(members: NDArray[np.bool_], labels: NDArray[np.int64]) -> dict[str, Any]:
+    """``covered``, the share of sets ``(N, C)`` that hold the true class ``(N,)``, and ``mean_set_size``, classes."""
+    covered = members[np.arange(len(labels)), labels]
+    return {"covered": float(covered.mean()), "mean_set_size": float(members.sum(1).mean())}
+
+
+def _rounded_down(fraction: float) -> str:
+    return f"{math.floor(fraction * 1000) / 1000:g}"

@@ -1,0 +1,128 @@
+"""``lowshot data draw``, and a fit from what it wrote."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import layouts
+from lowshot.cli import main
+from lowshot.data import draw_from, draw_sha256, load_task
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command in this process: exit status, standard output, standard error."""
+
+    def run(*arguments):
+        status = main([*map(str, arguments)])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """``photos/<class>/*.png``, five red and three blue ones."""
+    for index, label in enumerate(["red"] * 5 + ["blue"] * 3):
+        path = tmp_path / "photos" / label / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((8, 8, 3), 10 * index, dtype=np.uint8)
+        pixels[..., 0 if label == "red" else 2] = 250
+        Image.fromarray(pixels).save(path)
+    return tmp_path / "photos"
+
+
+def drawn(data, shots, seed, draw):
+    task = load_task(data)
+    return [task.train.identities[i] for i in draw_from(task, shots, seed, draw).indices]
+
+
+def test_it_says_how_many_of_each_class_and_the_hash(run, photos):
+    assert run("data", "draw", photos, "--shots", 2, "--seed", 3, "--draw", "coop") == (
+        0,
+        f"photos: 4 images of 2 classes, 2 of each\nsha256 {draw_sha256(drawn(photos, 2, 3, 'coop'))}\n",
+        "",
+    )
+
+
+def test_classes_of_several_sizes_have_a_line_each(run, photos):
+    status, out, err = run("data", "draw", photos, "--shots", 4)
+    sha256 = draw_sha256(drawn(photos, 4, 1, "lowshot"))
+    assert (status, out.splitlines()) == (
+        0,
+        ["photos: 7 images of 2 classes", "        3  blue", "        4  red", f"sha256 {sha256}"],
+    )
+    assert err == "lowshot: warning: class 'blue' has 3 of the 4 shots asked for; all of it is used\n"
+
+
+def test_all_of_it_as_json(run, photos):
+    status, out, _ = run("data", "draw", photos, "--json")
+    assert (status, json.loads(out)) == (
+        0,
+        {
+            "data": str(photos),
+            "draw": "lowshot",
+            "seed": 1,
+            "shots": 5,
+            "images": 8,
+            "classes": {"blue": 3, "red": 5},
+            "sha256": draw_sha256(drawn(photos, None, 1, "lowshot")),
+        },
+    )
+
+
+def test_a_written_draw_is_fitted_and_so_is_the_adapters(run, photos, tmp_path, tiny_clip):
+    """List, replay the list, replay the adapter: the same images in the same order each time."""
+    path, fast = tmp_path / "draw.jsonl", ("--model", tiny_clip, "--steps-per-shot", 2)
+    status, out, _ = run("data", "draw", photos, "--shots", 2, "--draw", "clip-lora", "--seed", 0, "--out", path)
+    assert status == 2  # without a validation split each class needs images for one
+    status, out, _ = run("data", "draw", photos, "--shots", 2, "--draw", "coop", "--seed", 7, "--out", path)
+    assert out.splitlines()[-1] == f"listed in {path}; next: lowshot fit {photos} --draw {path} --out adapter"
+
+    assert run("fit", photos, "--draw", path, "--out", tmp_path / "one", *fast)[0] == 0
+    assert run("fit", photos, "--draw", tmp_path / "one", "--out", tmp_path / "two", *fast)[0] == 0
+
+    records = [json.loads((tmp_path / name / "lowshot.json").read_text()) for name in ("one", "two")]
+    sha256 = draw_sha256(drawn(photos, 2, 7, "coop"))
+    for record in records:
+        assert record["draw"] == drawn(photos, 2, 7, "coop")
+        assert (record["shots"], record["recipe"]["data"]["draw"]) == (2, f"sha256:{sha256}")
+    weights = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("one", "two")]
+    assert weights[0] == weights[1]
+    assert sha256 in run("data", "draw", photos, "--draw", tmp_path / "one")[1]
+
+
+def test_a_data_set_below_a_root_is_drawn_from(run, tmp_path, monkeypatch):
+    layouts.install("dtd", tmp_path, monkeypatch)
+    path = tmp_path / "my draws" / "draw.jsonl"
+    status, out, _ = run("data", "draw", "dtd", "--shots", 1, "--root", tmp_path, "--out", path)
+    assert (status, out.splitlines()[0]) == (0, "dtd: 3 images of 3 classes, 1 of each")
+    assert out.splitlines()[-1].endswith(f"next: lowshot fit dtd --root {tmp_path} --draw '{path}' --out adapter")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothere"], "unknown task, data set or folder 'nothere'"),
+        (["digits", "--shots", "0"], "shots is 0; expected 1 or more"),
+        (["digits", "--seed", "-1"], "seed is -1; expected a whole number"),
+        (["digits", "--draw", ""], "draw is ''; expected lowshot, coop, clip-lora, a file or a folder"),
+        (["digits", "--draw", "coup"], "unknown draw, file or folder 'coup'; did you mean coop"),
+        (["digits", "--draw", "list.jsonl"], "draw list.jsonl is neither a file nor a folder"),
+    ],
+)
+def test_bad_input_gives_one_line_and_status_2(run, arguments, said):
+    status, out, err = run("data", "draw", *arguments)
+    assert (status, out) == (2, "")
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_file_that_exists_is_left_alone(run, photos, tmp_path):
+    (tmp_path / "draw.jsonl").write_text("mine")
+    status, _, err = run("data", "draw", photos, "--out", tmp_path / "draw.jsonl")
+    assert (status, (tmp_path / "draw.jsonl").read_text()) == (2, "mine")
+    assert "already exists" in err

@@ -1,0 +1,128 @@
+"""Protocols as a user meets them."""
+
+import json
+
+import pytest
+
+FAST = ("--base-steps", "2", "--steps-per-shot", "0", "--shots", "1")
+
+
+@pytest.fixture(scope="module")
+def parted(tmp_path_factory):
+    """An adapter of base-to-new, and what fit said of it."""
+    from contextlib import redirect_stdout
+    from io import StringIO
+
+    from lowshot.cli import main
+
+    folder, said = tmp_path_factory.mktemp("parted") / "adapter", StringIO()
+    with redirect_stdout(said):
+        assert main(["fit", "letters", "--protocol", "base-to-new", "--out", str(folder), *FAST]) == 0
+    return folder, said.getvalue()
+
+
+def rows(said):
+    """The table's rows: first cell -> the numbers after it."""
+    lines = said.splitlines()
+    start = next(i for i, line in enumerate(lines) if "accuracy %" in line)
+    table = {}
+    for line in lines[start + 1 :]:
+        name, *cells = [cell.strip() for cell in line.split("  ") if cell.strip()]
+        if not cells:
+            break
+        table[name] = cells
+    return table
+
+
+def test_fit_prints_base_new_and_their_harmonic_mean(parted):
+    folder, said = parted
+    metrics = json.loads((folder / "lowshot.json").read_text())["metrics"]
+    table = rows(said)
+    assert "learnt 13 images of 13 classes from letters (base)" in said
+    assert table["base"][0] == f"{100 * metrics['acc1']:.1f}"
+    assert table["base"][2:] == table["new"][2:] == ["520", "test", "13"]
+    assert table["new"][0] == f"{100 * metrics['others']['new']['acc1']:.1f}"
+    assert table["harmonic mean"] == [f"{100 * metrics['harmonic_mean']:.1f}"]
+
+
+def test_evaluate_judges_both_halves_from_the_saved_adapter(parted, run):
+    folder, _ = parted
+    status, out, err = run("evaluate", folder, "letters", "--json")
+    assert status == 0, err
+    recorded = json.loads((folder / "lowshot.json").read_text())["metrics"]
+    assert json.loads(out) == {"adapter": str(folder), "data": "letters", **recorded}
+    assert {"base", "new", "harmonic mean"} <= set(rows(run("evaluate", folder, "letters")[1]))
+
+
+def test_the_card_has_the_table(parted):
+    card = (parted[0] / "README.md").read_text()
+    assert "of `letters (base)`, for this one seed." in card
+    assert "| `new` | " in card
+    assert "| `harmonic mean` | " in card
+
+
+def test_any_adapter_judges_any_data_in_their_own_classes(parted, run):
+    status, out, err = run("evaluate", parted[0], "digits", "--new-classes", "--json")
+    assert status == 0, err
+    judged = json.loads(out)
+    assert (judged["images"], judged["classes"], judged["split"]) == (901, 10, "test")
+    assert "others" not in judged
+    status, out, _ = run("evaluate", parted[0], "digits", "--new-classes")
+    assert out.startswith(f"accuracy {100 * judged['acc1']:.1f} %")
+
+
+def test_a_transfer_prints_a_row_for_every_target(run, tmp_path):
+    transfer = ("--protocol", "cross-dataset", "--targets", "digits", "greek")
+    status, out, err = run("fit", "letters", *transfer, "--out", tmp_path / "adapter", *FAST)
+    assert status == 0, err
+    assert list(rows(out)) == ["letters", "digits", "greek", "mean of the others"]
+    status, out, err = run("evaluate", tmp_path / "adapter", "letters", "--targets", "greek")
+    assert status == 0, err
+    assert list(rows(out)) == ["letters", "greek", "mean of the others"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--protocol", "few-shots"], "--protocol"),
+        (["--targets", "digits"], "targets are given, but protocol few-shot has no use for them"),
+        (["--protocol", "base-to-new", "--targets", "digits"], "protocol base-to-new has no use for them"),
+        (
+            ["--protocol", "cross-dataset"],
+            "protocol cross-dataset needs targets, data sets to judge as well: --targets",
+        ),
+        (["--protocol", "domain-generalisation"], "letters has no usual ones, only imagenet has"),
+        (["--protocol", "cross-dataset", "--targets", "digits", "digits"], "each of them once"),
+        (
+            ["--protocol", "cross-dataset", "--targets", "digits", "{tmp}/none", "greec"],
+            "2 of 3 targets cannot be read: {tmp}/none, greec; {tmp}/none: ",
+        ),
+        (["--protocol", "cross-dataset", "--targets", "digits", "greec"], "to go on with the others: --targets digits"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_cannot_be_judged_is_one_line_before_training(run, tmp_path, arguments, said):
+    arguments = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
+    status, out, err = run("fit", "letters", "--out", tmp_path / "adapter", *arguments)
+    assert (status, out) == (2, "")
+    assert said.replace("{tmp}", str(tmp_path)) in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["digits"], "digits (base) has other classes than this adapter"),
+        (["digits"], "--new-classes"),
+        (["letters", "--targets", "digits"], "protocol base-to-new has no use for them"),
+        (["letters", "--new-classes", "--targets", "digits"], "new-classes judges DATA alone; leave targets out"),
+        (["letters", "--new-classes", "--coverage", "0.9"], "coverage is that of the classes that were taught"),
+    ],
+    ids=str,
+)
+def test_evaluations_that_make_no_sense_are_refused_in_one_line(parted, run, arguments, said):
+    status, out, err = run("evaluate", parted[0], *arguments)
+    assert (status, out) == (2, "")
+    assert said in err
+    assert err.count("\n") == 1

@@ -1,0 +1,153 @@
+"""Lists of the catalogue's data sets that contradict themselves, or are no lists."""
+
+import json
+import os
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from data import layouts
+from lowshot.data import CATALOGUE, check_images, read_data_set
+from lowshot.errors import DataError
+
+
+@pytest.fixture
+def dtd(tmp_path, monkeypatch):
+    """Installs DTD; the path of its split file."""
+    layouts.install("dtd", tmp_path, monkeypatch)
+    return tmp_path / "dtd" / CATALOGUE["dtd"].split_file
+
+
+@pytest.fixture
+def aircraft(tmp_path, monkeypatch):
+    layouts.install("fgvc", tmp_path, monkeypatch)
+    return tmp_path / "fgvc_aircraft"
+
+
+def changed(path, change):
+    """The task and what was warned of, after a change of the split file."""
+    split = json.loads(path.read_text())
+    change(split)
+    path.write_text(json.dumps(split))
+    warned = []
+    return read_data_set(path.parent.name, path.parents[1], warn=warned), warned
+
+
+def test_an_image_in_two_splits_is_said(dtd):
+    """Figures would be measured on what was learnt, and nobody would know."""
+
+    def leak(split):
+        split["test"][0], split["test"][3] = split["train"][0], split["val"][0]
+
+    task, warned = changed(dtd, leak)
+
+    image = dtd.parent / "images" / task.train.identities[0]
+    assert warned == [f"{dtd}: 2 image(s) are in two splits at once, such as {image} and {image}"]
+    assert len(task.test) == 9
+
+
+@pytest.mark.parametrize("written", ["{}", "./{}", ".//{}"])
+def test_an_image_under_two_labels_is_refused_however_its_path_is_written(dtd, written):
+    def relabel(split):
+        path, label, _ = split["train"][0]
+        split["test"].append([written.format(path), label + 1, split["train"][1][2]])
+
+    with pytest.raises(
+        DataError, match=r"json: .*\.jpg is 'banded' in train and 'blotchy' in test; expected one class"
+    ):
+        changed(dtd, relabel)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_an_image_that_is_in_a_split_twice_is_refused(dtd, split):
+    with pytest.raises(DataError, match=r"\.jpg is in \w+ twice; expected each image once in a split"):
+        changed(dtd, lambda content: content[split].append(content[split][0]))
+
+
+@pytest.mark.parametrize(
+    "item", [["a.jpg", True, "blotchy"], ["a.jpg", 1.0, "blotchy"], ["a.jpg", "1", "blotchy"], ["\ud800.jpg", 1, "x"]]
+)
+def test_what_is_no_label_and_no_path_is_refused_with_its_place(dtd, item):
+    with pytest.raises(DataError, match=r"test\[9\] is .*; expected a path below the images, a label and") as caught:
+        changed(dtd, lambda content: content["test"].append(item))
+    str(caught.value).encode("utf-8", "backslashreplace")
+
+
+def test_half_a_character_is_no_class_name(dtd):
+    with pytest.raises(DataError, match=r"the name 'x\\ud800' is not UTF-8"):
+        changed(dtd, lambda content: content["test"].append(["a.jpg", 3, "x\ud800"]))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(st.binary(max_size=100), st.text(max_size=30).map(lambda text: f'{{"train": [{text}]}}'.encode())))
+def test_whatever_the_bytes_nothing_but_our_errors_is_raised(dtd, content):
+    dtd.write_bytes(content)
+    with pytest.raises(DataError):
+        read_data_set("dtd", dtd.parents[1])
+
+
+def test_a_folder_in_the_place_of_a_split_file_is_none(dtd):
+    dtd.unlink()
+    dtd.mkdir()
+    with pytest.raises(DataError, match=r"split_zhou_DescribableTextures.json is not in"):
+        read_data_set("dtd", dtd.parents[1])
+
+
+# -- FGVC Aircraft -----------------------------------------------------------------------------------------------------
+
+
+def append(folder, split, line):
+    path = folder / f"images_variant_{split}.txt"
+    path.write_text(f"{path.read_text()}{line}\n")
+
+
+def test_an_aircraft_in_two_splits_is_said_and_one_of_two_classes_refused(aircraft):
+    first, second = (aircraft / "images_variant_train.txt").read_text().splitlines()[:2]
+    warned = []
+
+    append(aircraft, "test", first)
+    read_data_set("fgvc", aircraft.parent, warn=warned)
+    assert warned[0].startswith(
+        f"{aircraft}: 1 image(s) are in two splits at once, such as {aircraft}/images/0000001.jpg"
+    )
+
+    append(aircraft, "val", f"{first.split()[0]} {second.split()[1]}")
+    with pytest.raises(DataError, match=r"0000001\.jpg is '707-320' in train and 'F/A-18' in validation; expected one"):
+        read_data_set("fgvc", aircraft.parent)
+
+
+@pytest.mark.parametrize("name", ["variants.txt", "images_variant_val.txt"])
+@pytest.mark.parametrize("content", [b"\xff", b"\0" * 100, b"x" * 100])
+def test_lists_of_garbage_are_refused(aircraft, name, content):
+    (aircraft / name).write_bytes(content)
+    with pytest.raises(DataError):
+        read_data_set("fgvc", aircraft.parent)
+
+
+# -- ImageNet ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.timeout(20)
+def test_folders_and_pipes_with_an_images_suffix_are_no_images(tmp_path, monkeypatch):
+    layouts.install("imagenet_sketch", tmp_path, monkeypatch)
+    folder = tmp_path / "imagenet-sketch" / "images" / "n01440764"
+    (folder / "folder.jpg").mkdir()
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "link.jpg").symlink_to(folder / "sketch_1.JPEG")
+    warned = []
+
+    task = read_data_set("imagenet_sketch", tmp_path, on_bad_image="skip", warn=warned)
+
+    assert len(task.test) == 10  # links are followed in data sets that somebody installed
+    assert warned[0] == f"{folder.parent}: left out 2 file(s) without an image's suffix"
+
+
+def test_a_link_to_nothing_stays_in_the_list_so_that_its_absence_is_found(tmp_path, monkeypatch):
+    layouts.install("imagenet_sketch", tmp_path, monkeypatch)
+    (tmp_path / "imagenet-sketch" / "images" / "n01440764" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+
+    task = read_data_set("imagenet_sketch", tmp_path)
+
+    assert check_images(task).missing == ("test: n01440764/gone.jpg",)
