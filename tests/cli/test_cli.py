@@ -210,7 +210,7 @@ def test_doctor_survives_what_it_looks_for(run, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["frobnicate"], "unknown command 'frobnicate'; known: data, demo"),
+        (["frobnicate"], "unknown command 'frobnicate'; known: bench, data, demo"),
         (["fitt"], "unknown command 'fitt'; did you mean fit"),
         (["fit"], "Missing from lowshot fit"),
         (["fit", "digits"], "--out"),

@@ -1,0 +1,172 @@
+"""A grid: one recipe file that stands for many runs. Expanding it is pure: no model and no image is touched.
+
+```toml
+[grid]
+data = ["letters", "greek"]
+shots = [1, 4, 16]
+seed = [1, 2, 3]
+
+[[grid.variants]]
+method = "lora"
+
+[[grid.variants]]
+method = "lora-xs"
+rank = [16, 32]
+
+[training]
+steps_per_shot = 100
+```
+
+Besides ``data``, ``preset`` and ``variants`` a grid names settings, each with one value or a list of them: every
+combination is a run. A variant is a set of settings that go together; it may have lists of its own. Sections beside
+``[grid]`` are those of a recipe and hold for every run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..config import SETTINGS, MethodConfig, Recipe, default_preset, preset_recipe, read_toml
+from ..errors import InputError, UnknownNameError
+from ..files import canonical_json
+from ..methods import ALIASES, display_name, method_spec, resolve_alias
+
+_OWN_KEYS = ("data", "preset", "variants")
+_METHOD_SETTINGS = {field.name for field in dataclasses.fields(MethodConfig)} - {"method"}
+_OF_THE_MACHINE = ("root",)
+"""Settings that say where things are on this machine: a run is the same run wherever they point."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of a grid."""
+
+    data: str
+    """What to learn, as in ``lowshot fit DATA``."""
+    recipe: Recipe
+
+    @property
+    def key(self) -> str:
+        """Name of the run: a hash of its data and its resolved recipe, the same on every machine."""
+        sections = {
+            section: {name: value for name, value in values.items() if name not in _OF_THE_MACHINE}
+            for section, values in self.recipe.to_dict().items()
+        }
+        return hashlib.sha256(canonical_json({"data": self.data, "recipe": sections}).encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        """The run in a few words, for a line of progress."""
+        recipe = self.recipe
+        name = display_name(recipe.method.method, recipe.model.quantize)
+        shots = "nothing learnt" if _learns_nothing(recipe) else f"{recipe.data.shots or 'all'} shots"
+        return f"{name} on {self.data}, {shots}, seed {recipe.training.seed}"
+
+
+def read_grid(path: Path) -> tuple[Cell, ...]:
+    """The runs that a recipe file stands for, each once, in the file's order; the last axis changes fastest.
+
+    Raises:
+        InputError: The file cannot be read, or has no ``[grid]`` with ``data``; a name or a value does not fit.
+    """
+    sections = read_toml(path)
+    grid = sections.pop("grid", None)
+    if not isinstance(grid, Mapping):
+        raise InputError(
+            f"recipe {path} has no section [grid]; expected one with data = [...] (see docs/how-to/grids.md)"
+        )
+    try:
+        return expand(grid, sections)
+    except InputError as error:
+        raise type(error)(f"recipe {path}: {error}") if type(error) is InputError else error from None
+
+
+def expand(grid: Mapping[str, Any], sections: Mapping[str, Any]) -> tuple[Cell, ...]:
+    """The runs of a grid.
+
+    Args:
+        grid: What stands in ``[grid]``.
+        sections: The file's other sections.
+
+    Raises:
+        InputError: A name or a value does not fit, or a setting is obeyed by none of the grid's methods.
+    """
+    data, preset, variants = _own(grid)
+    axes = {name: value for name, value in grid.items() if name not in _OWN_KEYS}
+    everywhere = Recipe.from_dict(sections).settings()  # refuses what does not fit, before anything is combined
+    common = {name: everywhere[name] for values in sections.values() for name in values}
+    cells: dict[str, Cell] = {}
+    obeyed: set[str] = set()
+    for name, variant in itertools.product(data, variants):
+        overlap = sorted(set(axes) & set(variant))
+        if overlap:
+            raise InputError(f"{overlap[0]} is set in [grid] and in one of its variants; expected it in one of them")
+        for settings in _combinations({**axes, **variant}):
+            cell, used = _cell(name, preset, {**common, **settings})
+            obeyed |= used
+            cells.setdefault(cell.key, cell)
+    idle = sorted({*common, *axes, *itertools.chain(*variants)} - obeyed)
+    if idle:
+        raise InputError(f"{idle[0].replace('_', '-')} is set, but none of the methods of this grid has it")
+    return tuple(cells.values())
+
+
+def _own(grid: Mapping[str, Any]) -> tuple[list[str], str | None, list[Mapping[str, Any]]]:
+    """The keys of a grid that are no settings, checked."""
+    data, preset, variants = grid.get("data"), grid.get("preset"), grid.get("variants", [{}])
+    data = [data] if isinstance(data, str) else data
+    if not isinstance(data, list) or not data or not all(isinstance(name, str) for name in data):
+        raise InputError(f"data of [grid] is {grid.get('data')!r}; expected a list of data sets")
+    if preset is not None and not isinstance(preset, str):
+        raise InputError(f"preset of [grid] is {preset!r}; expected a name")
+    if not isinstance(variants, list) or not variants or not all(isinstance(variant, Mapping) for variant in variants):
+        raise InputError("variants of [grid] are no tables; expected [[grid.variants]]")
+    for names, known in ((grid, (*SETTINGS, *_OWN_KEYS)), *((variant, tuple(SETTINGS)) for variant in variants)):
+        for name in names:
+            if name not in known:
+                raise UnknownNameError("setting in [grid]", name, known)
+    return data, preset, variants
+
+
+def _combinations(axes: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    choices = [_choices(name, value) for name, value in axes.items()]
+    for values in itertools.product(*choices):
+        yield dict(zip(axes, values, strict=True))
+
+
+def _choices(name: str, value: Any) -> list[Any]:
+    """A list of values; a setting that is itself a list has a list of lists for several."""
+    if not isinstance(value, list):
+        return [value]
+    if not value:
+        raise InputError(f"{name.replace('_', '-')} of [grid] is an empty list; expected at least one value")
+    is_list = isinstance(getattr(getattr(Recipe(), SETTINGS[name]), name), tuple)
+    return [value] if is_list and not isinstance(value[0], list) else value
+
+
+def _cell(data: str, preset: str | None, settings: Mapping[str, Any]) -> tuple[Cell, set[str]]:
+    """A run, and which of the settings it obeys: a method goes without those that it does not have."""
+    chosen = dict(settings)
+    method = chosen.pop("method", Recipe().method.method)
+    if method in ALIASES:
+        method, chosen["quantize"] = resolve_alias(method, chosen.get("quantize"))
+    spec = method_spec(method)
+    used = {name: value for name, value in chosen.items() if name not in _METHOD_SETTINGS - spec.settings}
+    recipe = preset_recipe(preset or default_preset(used.get("model", Recipe().model.model)), method).replace(**used)
+    return Cell(data, _without_what_zero_shot_ignores(recipe)), {"method", *used}
+
+
+def _without_what_zero_shot_ignores(recipe: Recipe) -> Recipe:
+    """What learns nothing is one run, whatever the shots and the seed."""
+    if not _learns_nothing(recipe):
+        return recipe
+    return dataclasses.replace(recipe, training=Recipe().training).replace(shots=None)
+
+
+def _learns_nothing(recipe: Recipe) -> bool:
+    return method_spec(recipe.method.method).name == "zero-shot"

@@ -1,0 +1,113 @@
+"""The folder of a grid: what is done, what failed, what is under way. Everything in it is JSON or safetensors."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import InputError, OutputError
+from ..files import canonical_json, read_json_object, write_text
+from ..records import RunRecord
+from .grid import Cell
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A run that ended with an error."""
+
+    data: str
+    label: str
+    error: str
+
+
+class RunsFolder:
+    """One file for each run, named by ``Cell.key``.
+
+    ``done/KEY.json`` is a run's record, ``failed/KEY.json`` why it failed, ``partial/KEY.training.safetensors`` the
+    state of its training as long as it is under way, ``partial/KEY.lock`` who is at it.
+
+    Args:
+        path: The folder; it is made if it does not exist.
+
+    Raises:
+        OutputError: It cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        for part in ("done", "failed", "partial"):
+            try:
+                (path / part).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputError(f"folder of runs {path} cannot be made: {error.strerror or error}") from error
+
+    def record(self, cell: Cell) -> RunRecord | None:
+        """The record of a run, if it is done.
+
+        Raises:
+            InputError: The file is damaged; the message says what to do.
+        """
+        path = self._done(cell)
+        if not path.exists():
+            return None
+        try:
+            return RunRecord.from_dict(read_json_object(path))
+        except InputError as error:
+            raise InputError(f"record {path} cannot be used: {error}; remove it, and the run is done again") from None
+
+    def failure(self, cell: Cell) -> Failure | None:
+        """Why a run failed the last time, if it did."""
+        path = self._failed(cell)
+        if self._done(cell).exists() or not path.exists():
+            return None
+        values = read_json_object(path)
+        return Failure(**{field.name: str(values.get(field.name, "")) for field in dataclasses.fields(Failure)})
+
+    def keep(self, cell: Cell, record: RunRecord) -> None:
+        """Write a record; from now on the run is done."""
+        write_text(self._done(cell), canonical_json(record.to_dict()))
+        self._failed(cell).unlink(missing_ok=True)
+        self.checkpoint(cell).unlink(missing_ok=True)
+
+    def keep_failure(self, cell: Cell, error: str) -> None:
+        """Write why a run failed."""
+        failure = Failure(cell.data, cell.label, error)
+        write_text(self._failed(cell), canonical_json(dataclasses.asdict(failure)))
+
+    def checkpoint(self, cell: Cell) -> Path:
+        """Where a run keeps the state of its training."""
+        return self.path / "partial" / f"{cell.key}.training.safetensors"
+
+    @contextlib.contextmanager
+    def claimed(self, cell: Cell) -> Iterator[bool]:
+        """Whether this process may do a run: no other one on this machine is at it.
+
+        The claim ends with the block, and with the process, however that ends. The lock's file stays: who removed it
+        might remove another's.
+        """
+        path = self.path / "partial" / f"{cell.key}.lock"
+        with path.open("w") as file:
+            if not _locked(file.fileno()):
+                yield False
+                return
+            yield True
+
+    def _done(self, cell: Cell) -> Path:
+        return self.path / "done" / f"{cell.key}.json"
+
+    def _failed(self, cell: Cell) -> Path:
+        return self.path / "failed" / f"{cell.key}.json"
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows: there one process at a time has to do
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

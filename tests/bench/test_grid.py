@@ -1,0 +1,112 @@
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lowshot.bench.grid import Cell, expand, read_grid
+from lowshot.config import Recipe, preset_recipe
+from lowshot.errors import InputError, UnknownNameError
+
+
+def test_every_combination_is_a_run_once_and_the_last_axis_changes_fastest():
+    cells = expand({"data": ["letters", "greek"], "shots": [1, 4], "seed": [1, 2, 2]}, {})
+    found = [(c.data, c.recipe.data.shots, c.recipe.training.seed) for c in cells]
+    assert found == list(itertools.product(["letters", "greek"], [1, 4], [1, 2]))
+
+
+def test_a_run_is_the_recipe_that_fit_would_have():
+    grid = {"data": "letters", "method": "qlora", "rank": 4, "shots": 2, "preset": "paper"}
+    (cell,) = expand(grid, {"training": {"steps_per_shot": 7}})
+    assert cell == Cell("letters", preset_recipe("paper", "qlora").replace(rank=4, shots=2, steps_per_shot=7))
+
+
+def test_the_preset_follows_the_model_and_the_method():
+    cells = expand({"data": "letters", "method": ["lora", "lora-xs"]}, {})
+    assert [c.recipe for c in cells] == [preset_recipe("builtin", m) for m in ("lora", "lora-xs")]
+    (cell,) = expand({"data": "letters", "model": "somewhere"}, {})
+    assert cell.recipe == preset_recipe("paper", "lora").replace(model="somewhere")
+
+
+def test_variants_are_settings_that_go_together():
+    variants = [{"method": "lora", "rank": 2}, {"method": "lora-xs", "rank": [16, 32]}]
+    cells = expand({"data": "letters", "seed": [1, 2], "variants": variants}, {})
+    found = {(c.recipe.method.method, c.recipe.method.rank, c.recipe.training.seed) for c in cells}
+    methods = [("lora", 2), ("lora-xs", 16), ("lora-xs", 32)]
+    assert found == {(*method, seed) for method in methods for seed in (1, 2)}
+    assert len(cells) == 6
+
+
+def test_what_learns_nothing_is_one_run():
+    cells = expand({"data": "letters", "method": ["zero-shot", "lora"], "shots": [1, 4], "seed": [1, 2]}, {})
+    assert [c.recipe.method.method for c in cells].count("zero-shot") == 1
+    assert len(cells) == 1 + 4
+
+
+def test_a_method_goes_without_the_settings_it_does_not_have():
+    cells = expand({"data": "letters", "method": ["bitfit", "lora"], "rank": [1, 2]}, {})
+    assert [(c.recipe.method.method, c.recipe.method.rank) for c in cells] == [("bitfit", 2), ("lora", 1), ("lora", 2)]
+
+
+def test_a_setting_that_no_method_has_is_refused():
+    with pytest.raises(InputError, match="rank is set, but none of the methods of this grid has it"):
+        expand({"data": "letters", "method": ["bitfit", "zero-shot"], "rank": [1, 2]}, {})
+
+
+def test_a_setting_that_is_a_list_has_lists_for_several():
+    grid = {"data": "letters", "projections": [["q", "v"], ["q", "k", "v"]]}
+    assert [c.recipe.method.projections for c in expand(grid, {})] == [("q", "v"), ("q", "k", "v")]
+    (one,) = expand({"data": "letters", "projections": ["q", "v"]}, {})
+    assert one.recipe.method.projections == ("q", "v")
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ({}, "data of \\[grid\\] is None; expected a list of data sets"),
+        ({"data": []}, "expected a list of data sets"),
+        ({"data": [3]}, "expected a list of data sets"),
+        ({"data": "letters", "preset": 3}, "preset of \\[grid\\] is 3"),
+        ({"data": "letters", "shots": []}, "shots of \\[grid\\] is an empty list"),
+        ({"data": "letters", "shots": ["one"]}, "shots is 'one'; expected int"),
+        ({"data": "letters", "variants": []}, "expected \\[\\[grid.variants\\]\\]"),
+        (
+            {"data": "letters", "rank": 2, "variants": [{"rank": 4}]},
+            "rank is set in \\[grid\\] and in one of its variants",
+        ),
+        ({"data": "letters", "method": "qlora", "quantize": "none"}, "method qlora means quantize nf4"),
+    ],
+)
+def test_what_does_not_fit_is_named(grid, message):
+    with pytest.raises(InputError, match=message):
+        expand(grid, {})
+
+
+@pytest.mark.parametrize("grid", [{"data": "letters", "shot": 1}, {"data": "letters", "variants": [{"data": "x"}]}])
+def test_an_unknown_setting_is_named(grid):
+    with pytest.raises(UnknownNameError, match="unknown setting in \\[grid\\]"):
+        expand(grid, {})
+
+
+def test_a_file_names_itself_in_errors(tmp_path):
+    path = tmp_path / "grid.toml"
+    path.write_text("[training]\nseed = 1\n")
+    with pytest.raises(InputError, match="has no section \\[grid\\]"):
+        read_grid(path)
+    path.write_text('[grid]\ndata = "letters"\nshots = 0\n')
+    with pytest.raises(InputError, match=r"grid\.toml: shots is 0"):
+        read_grid(path)
+    path.write_text('[grid]\ndata = "letters"\nshots = [1, 2]\n[training]\nsteps_per_shot = 3\n')
+    assert [c.recipe.steps(1) - c.recipe.training.base_steps for c in read_grid(path)] == [3, 3]
+
+
+def test_the_key_is_the_same_everywhere_and_says_nothing_of_the_machine():
+    cell = Cell("letters", Recipe())
+    assert cell.key == Cell("letters", Recipe().replace(root="/data")).key
+    assert len({cell.key, Cell("greek", Recipe()).key, Cell("letters", Recipe().replace(seed=2)).key}) == 3
+
+
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=4), st.lists(st.integers(0, 9), min_size=1, max_size=4))
+def test_there_are_as_many_runs_as_combinations(shots, seeds):
+    cells = expand({"data": ["a", "b"], "shots": shots, "seed": seeds}, {})
+    assert len(cells) == 2 * len(set(shots)) * len(set(seeds)) == len({c.key for c in cells})

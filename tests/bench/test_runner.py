@@ -1,0 +1,178 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lowshot.bench import runner
+from lowshot.bench.grid import expand
+from lowshot.bench.runner import Forecast, run_cells
+from lowshot.bench.runs import RunsFolder
+from lowshot.cli import main
+from lowshot.errors import InputError
+
+GRID = (
+    '[grid]\ndata = ["letters"]\nmethod = ["zero-shot", "lora"]\nshots = 1\nseed = [1, 2]\n[training]\nbase_steps = 3\n'
+)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "grid.toml"
+    path.write_text(GRID)
+    return path
+
+
+def bench(recipe, out, *arguments, capsys):
+    status = main(["bench", str(recipe), "--out", str(out), *arguments])
+    return status, *capsys.readouterr()
+
+
+def records(out):
+    return {path.name: path.read_bytes() for path in (out / "done").iterdir()}
+
+
+def test_every_run_leaves_its_record_and_is_never_done_again(recipe, tmp_path, capsys):
+    status, out, _ = bench(recipe, tmp_path / "runs", capsys=capsys)
+    assert status == 0
+    assert "3 of 3 runs done, 0 failed, 0 left" in out
+    found = [json.loads(content) for content in records(tmp_path / "runs").values()]
+    assert {(r["method"], r["seed"]) for r in found} == {("zero-shot", 1), ("lora", 1), ("lora", 2)}
+    assert all(0 < r["metrics"]["acc1"] < 1 and r["metrics"]["split"] == "test" for r in found)
+    before = records(tmp_path / "runs")
+    status, out, _ = bench(recipe, tmp_path / "runs", "--json", capsys=capsys)
+    assert (status, json.loads(out)) == (0, {"cells": 3, "done": 3, "failed": 0, "left": 0})
+    assert records(tmp_path / "runs") == before
+
+
+def test_only_and_limit_choose_runs(recipe, tmp_path, capsys):
+    _, out, _ = bench(recipe, tmp_path / "runs", "--only", "method=lora", "seed=2", "--json", capsys=capsys)
+    assert json.loads(out) == {"cells": 1, "done": 1, "failed": 0, "left": 0}
+    _, out, _ = bench(recipe, tmp_path / "runs", "--limit", "1", "--json", capsys=capsys)
+    assert json.loads(out) == {"cells": 3, "done": 2, "failed": 0, "left": 1}
+
+
+@pytest.mark.parametrize(
+    ("only", "message"),
+    [("lora", "expected name=value"), ("methd=lora", "unknown setting"), ("rank=3", "no run has rank=3")],
+)
+def test_a_choice_of_nothing_is_refused(recipe, tmp_path, capsys, only, message):
+    status, _, err = bench(recipe, tmp_path / "runs", "--only", only, capsys=capsys)
+    assert status == 2
+    assert message in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_does_nothing_and_says_what_is_left(recipe, tmp_path, capsys):
+    _, out, _ = bench(recipe, tmp_path / "runs", "--dry-run", "--json", capsys=capsys)
+    said = json.loads(out)
+    assert (said["cells"], said["done"], said["failed"], said["left"], said["seconds"]) == (3, 0, 0, 3, None)
+    assert not (tmp_path / "runs").exists()
+    bench(recipe, tmp_path / "runs", "--only", "seed=1", capsys=capsys)
+    _, out, _ = bench(recipe, tmp_path / "runs", "--dry-run", "--json", capsys=capsys)
+    said = json.loads(out)
+    assert (said["done"], said["left"]) == (2, 1)
+    assert 0 < said["seconds"] < 60
+
+
+def test_a_run_that_fails_leaves_its_error_and_the_others_go_on(recipe, tmp_path, capsys):
+    recipe.write_text(GRID.replace('["letters"]', '["nowhere", "letters"]'))
+    status, out, err = bench(recipe, tmp_path / "runs", capsys=capsys)
+    assert status == 1
+    assert "3 of 6 runs done, 3 failed, 0 left" in out
+    failures = [json.loads(path.read_text()) for path in (tmp_path / "runs" / "failed").iterdir()]
+    assert {failure["data"] for failure in failures} == {"nowhere"}
+    assert all("nowhere" in failure["error"] for failure in failures)
+    assert "the same command tries them again" in err
+
+
+def test_an_error_nobody_thought_of_is_kept_with_its_place(recipe, tmp_path, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError("by chance")
+
+    monkeypatch.setattr(runner, "run_cell", fail)
+    runs = RunsFolder(tmp_path / "runs")
+    cells = expand({"data": "letters"}, {})
+    assert run_cells(cells, runs).failed == 1
+    assert "in fail" in runs.failure(cells[0]).error
+    assert "ZeroDivisionError: by chance" in runs.failure(cells[0]).error
+
+
+def test_a_run_that_succeeds_later_is_no_failure_any_more(tmp_path):
+    runs = RunsFolder(tmp_path)
+    (cell,) = expand({"data": "letters", "method": "zero-shot"}, {})
+    runs.keep_failure(cell, "no room")
+    assert runs.failure(cell).error == "no room"
+    assert run_cells([cell], runs).done == 1
+    assert runs.failure(cell) is None
+
+
+def test_a_damaged_record_is_named_and_not_replaced(tmp_path):
+    runs = RunsFolder(tmp_path)
+    (cell,) = expand({"data": "letters", "method": "zero-shot"}, {})
+    (tmp_path / "done" / f"{cell.key}.json").write_text("{")
+    with pytest.raises(InputError, match=f"{cell.key}.json cannot be used: .* remove it, and the run is done again"):
+        run_cells([cell], runs)
+
+
+def test_what_another_process_is_at_is_left_to_it(tmp_path):
+    runs = RunsFolder(tmp_path)
+    (cell,) = expand({"data": "letters", "method": "zero-shot"}, {})
+    with RunsFolder(tmp_path).claimed(cell) as mine:
+        assert mine
+        outcome = run_cells([cell], runs)
+    assert (outcome.done, outcome.failed, outcome.left) == (0, 0, 1)
+    assert run_cells([cell], runs).done == 1
+
+
+def test_killed_twice_a_grid_loses_nothing_and_repeats_nothing(tmp_path):
+    recipe, out = tmp_path / "grid.toml", tmp_path / "runs"
+    recipe.write_text(
+        '[grid]\ndata = "digits"\nshots = 1\nseed = [1, 2, 3]\n[training]\nbase_steps = 40\n'
+        "[engine]\ncheckpoint_seconds = 0\n"
+    )
+    command = [sys.executable, "-m", "lowshot", "bench", str(recipe), "--out", str(out)]
+    kept: dict[str, bytes] = {}
+    for _ in range(2):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wanted = len(kept) + 1
+        while process.poll() is None and not (
+            len(list((out / "done").glob("*.json"))) >= wanted and list((out / "partial").glob("*.safetensors"))
+        ):
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        done = records(out)
+        assert kept.items() <= done.items()
+        kept = done
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    done = records(out)
+    assert len(done) == 3
+    assert kept.items() <= done.items()
+    assert not list((out / "partial").glob("*.safetensors"))
+    alone = tmp_path / "alone"
+    assert subprocess.run([*command[:-1], str(alone)], check=False, capture_output=True).returncode == 0
+    accuracies = [
+        {name: json.loads(text)["metrics"]["acc1"] for name, text in records(o).items()} for o in (out, alone)
+    ]
+    assert accuracies[0] == accuracies[1]
+
+
+def test_the_time_left_is_that_of_runs_of_the_same_kind():
+    one, four, other = expand(
+        {"data": ["letters", "greek"], "shots": [1, 4], "base_steps": 0, "steps_per_shot": 10}, {}
+    )[:3]
+
+    class Done:
+        steps, train_seconds = 10, 5.0
+
+    forecast = Forecast()
+    assert forecast.seconds(four) is None
+    forecast.learn(one, Done, seconds=7.0)
+    assert forecast.seconds(four) == pytest.approx(2 + 40 * 0.5)
+    assert forecast.seconds(other) == pytest.approx(2 + 10 * 0.5)
+    assert forecast.said([]) == ""
+    assert forecast.said([four]) == "; 0.4 min left"
