@@ -43,6 +43,11 @@ def test_what_learns_nothing_is_one_run():
     assert len(cells) == 1 + 4
 
 
+def test_what_is_calibrated_learns_from_its_shots():
+    grid = {"data": "letters", "method": "zero-shot", "shots": [1, 4], "seed": [1, 2], "calibration_folds": 2}
+    assert len(expand(grid, {})) == 4
+
+
 def test_a_method_goes_without_the_settings_it_does_not_have():
     cells = expand({"data": "letters", "method": ["bitfit", "lora"], "rank": [1, 2]}, {})
     assert [(c.recipe.method.method, c.recipe.method.rank) for c in cells] == [("bitfit", 2), ("lora", 1), ("lora", 2)]

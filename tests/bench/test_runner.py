@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from lowshot import FewShotClassifier
 from lowshot.bench import runner
 from lowshot.bench.grid import expand
 from lowshot.bench.runner import Forecast, run_cells
@@ -108,6 +109,16 @@ def test_a_run_that_succeeds_later_is_no_failure_any_more(tmp_path):
     assert runs.failure(cell).error == "no room"
     assert run_cells([cell], runs).done == 1
     assert runs.failure(cell) is None
+
+
+def test_a_run_that_is_done_leaves_no_state_of_training_its_folds_neither(tmp_path):
+    runs = RunsFolder(tmp_path)
+    (cell,) = expand({"data": "letters", "method": "zero-shot", "calibration_folds": 2}, {})
+    other = runs.checkpoint(cell).with_name("other.training.safetensors")
+    for state in (*FewShotClassifier.from_recipe(cell.recipe).training_states(runs.checkpoint(cell)), other):
+        state.write_bytes(b"")
+    runs.keep(cell, FewShotClassifier.from_recipe(cell.recipe.replace(calibration_folds=0)).fit("letters").record_)
+    assert list((tmp_path / "partial").iterdir()) == [other]
 
 
 def test_a_damaged_record_is_named_and_not_replaced(tmp_path):

@@ -162,11 +162,11 @@ def _cell(data: str, preset: str | None, settings: Mapping[str, Any]) -> tuple[C
 
 
 def _without_what_zero_shot_ignores(recipe: Recipe) -> Recipe:
-    """What learns nothing is one run, whatever the shots and the seed."""
+    """What learns nothing from images is one run, whatever the shots and the seed."""
     if not _learns_nothing(recipe):
         return recipe
     return dataclasses.replace(recipe, training=Recipe().training).replace(shots=None)
 
 
 def _learns_nothing(recipe: Recipe) -> bool:
-    return method_spec(recipe.method.method).name == "zero-shot"
+    return method_spec(recipe.method.method).name == "zero-shot" and not recipe.training.calibration_folds

@@ -69,7 +69,8 @@ class RunsFolder:
         """Write a record; from now on the run is done."""
         write_text(self._done(cell), canonical_json(record.to_dict()))
         self._failed(cell).unlink(missing_ok=True)
-        self.checkpoint(cell).unlink(missing_ok=True)
+        for state in (self.path / "partial").glob(f"{cell.key}.*.safetensors"):  # a calibration's folds have theirs
+            state.unlink()
 
     def keep_failure(self, cell: Cell, error: str) -> None:
         """Write why a run failed."""
