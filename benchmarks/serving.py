@@ -215,14 +215,14 @@ def peft_mixed(arguments: Arguments, model: str, method: str, crops: Tensor) -> 
     import torch
     from peft import LoraConfig, get_peft_model
 
+    from lowshot.adapters import place
     from lowshot.adapters.build import attaching
     from lowshot.adapters.lora_xs import LoraXsConfig, attach_bases
     from lowshot.models import load_backbone, set_precision
-    from lowshot.serving.loading import place_in
 
     recipe = recipe_of(arguments, model).replace(encoder="vision")
     backbone = load_backbone(model, arguments.on)
-    linears = list(place_in(backbone, recipe.method).linears)
+    linears = list(place(recipe.method, backbone).linears)
     config_class = LoraXsConfig if method == "lora-xs" else LoraConfig
     if method == "lora-xs":
         attach_bases(backbone.model, linears, RANK)

@@ -20,6 +20,11 @@ import difflib
 from collections.abc import Iterable
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that says anything; the error's kind where none does."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 class LowshotError(Exception):
     """Everything lowshot raises on purpose."""
 

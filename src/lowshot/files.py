@@ -6,12 +6,15 @@ import contextlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError, OutputError
+
+_FAR_BYTE = 1 << 30  # Windows lets nobody read what is locked, so a byte is locked that is not there
 
 
 def canonical_json(value: Any) -> str:
@@ -85,11 +88,11 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
             yield aside
             for made in (*aside.rglob("*"), aside):
                 made.chmod(0o755 if made.is_dir() else 0o644)  # temporary and safetensors files are made private
-                _sync(made)
+                sync(made)
             if path.exists():
                 path.rmdir()
             aside.rename(path)
-            _sync(path.parent)
+            sync(path.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -128,10 +131,11 @@ def write_bytes(path: Path, content: bytes) -> None:
             except BaseException:
                 aside.unlink(missing_ok=True)
                 raise
-        _sync(path.parent)
+        sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
     if path.is_dir() and os.name == "nt":  # Windows has no handle on a folder that could be synced.
         return
     handle = os.open(path, os.O_RDONLY)
@@ -139,3 +143,28 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def take_lock(handle: int) -> bool:
+    """Take the lock of an open file, which the operating system drops when this process ends, however it ends.
+
+    Returns:
+        False where somebody else has it.
+
+    Raises:
+        OSError: The disk has no locks.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            os.lseek(handle, _FAR_BYTE, os.SEEK_SET)
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+            os.lseek(handle, 0, os.SEEK_SET)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # as Unix and Windows say it
+        return False
+    return True

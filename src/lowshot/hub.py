@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InputError, first_line
 from .records import RECORD_FILE
 
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -40,8 +40,9 @@ def fetched_adapter(repository: str, revision: str | None = None) -> Path | None
     try:
         return Path(snapshot_download(repository, revision=commit, allow_patterns=list(_FILES)))
     except (EntryNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"adapter {repository} cannot be fetched from the Hub: {reason}; try again") from error
+        raise InputError(
+            f"adapter {repository} cannot be fetched from the Hub: {first_line(error)}; try again"
+        ) from error
 
 
 def push_folder(folder: Path, repository: str, *, private: bool) -> str:

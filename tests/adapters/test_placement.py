@@ -7,14 +7,24 @@ from lowshot.config import MethodConfig
 from lowshot.errors import InputError
 
 
+class Twelve:
+    """Two towers of twelve layers each, or of as many as are given."""
+
+    def __init__(self, depths=None):
+        self.depths = depths or {"vision": 12, "text": 12}
+
+    def tower_modules(self, tower):
+        return tower, f"{tower}_projection"
+
+    def layer_name(self, tower, index):
+        return f"{tower}.{index}"
+
+    def module_name(self, tower, index, projection):
+        return f"{tower}.{index}.{projection}"
+
+
 def placed(depths=None, **settings):
-    return place(
-        MethodConfig(**settings),
-        depths=depths or {"vision": 12, "text": 12},
-        modules_of=lambda tower: (tower, f"{tower}_projection"),
-        layer_name=lambda tower, layer: f"{tower}.{layer}",
-        linear_name=lambda tower, layer, projection: f"{tower}.{layer}.{projection}",
-    )
+    return place(MethodConfig(**settings), Twelve(depths))
 
 
 @pytest.mark.parametrize(

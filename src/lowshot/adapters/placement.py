@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
 
 from ..config import POSITIONS, MethodConfig
 from ..errors import InputError
 
 Tower = Literal["vision", "text"]
+
+
+class Structure(Protocol):
+    """What is asked of a backbone to find its layers by."""
+
+    @property
+    def depths(self) -> Mapping[Tower, int]:
+        """Number of layers of each tower."""
+
+    def tower_modules(self, tower: Tower, /) -> Sequence[str]:
+        """Names of the modules that make a tower up."""
+
+    def layer_name(self, tower: Tower, index: int, /) -> str:
+        """Name of a transformer block."""
+
+    def module_name(self, tower: Tower, index: int, projection: str, /) -> str:
+        """Name of a linear layer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,40 +42,32 @@ class Place:
     """The recipe's projections inside those blocks."""
 
 
-def place(
-    method: MethodConfig,
-    *,
-    depths: Mapping[Tower, int],
-    modules_of: Callable[[Tower], Sequence[str]],
-    layer_name: Callable[[Tower, int], str],
-    linear_name: Callable[[Tower, int, str], str],
-) -> Place:
+def place(method: MethodConfig, structure: Structure) -> Place:
     """Where a method works in a backbone.
 
     Args:
         method: Its ``encoder``, ``position`` and ``projections`` count.
-        depths: Number of layers of each tower.
-        modules_of: Tower -> names of the modules that make it up.
-        layer_name: Tower and layer -> name of the transformer block.
-        linear_name: Tower, layer and projection -> name of the linear layer.
+        structure: The backbone, such as ``models.Towers``; with its layers wrapped or not.
 
     Raises:
         InputError: The position names a layer that a tower does not have, or none of a tower.
     """
     both: tuple[Tower, ...] = ("text", "vision")
     towers = tuple(tower for tower in both if method.encoder in ("both", tower))
-    blocks = [(tower, layer) for tower in towers for layer in layers_at(method.position, depths[tower], tower)]
+    blocks = [
+        (tower, layer) for tower in towers for layer in layers_at(method.position, structure.depths[tower], tower)
+    ]
     for tower in towers:
         if all(owner != tower for owner, _ in blocks):
             raise InputError(
-                f"position {method.position} is no layer of the {tower} tower, which has {depths[tower]}; "
+                f"position {method.position} is no layer of the {tower} tower, which has {structure.depths[tower]}; "
                 "expected another position, or encoder without this tower"
             )
     return Place(
         towers=towers,
-        modules=tuple(name for tower in towers for name in modules_of(tower)),
-        layers=tuple(layer_name(*block) for block in blocks),
-        linears=tuple(linear_name(*block, projection) for block in blocks for projection in method.projections),
+        modules=tuple(name for tower in towers for name in structure.tower_modules(tower)),
+        layers=tuple(structure.layer_name(*block) for block in blocks),
+        linears=tuple(structure.module_name(*block, part) for block in blocks for part in method.projections),
     )
 
 

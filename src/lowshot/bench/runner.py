@@ -30,6 +30,7 @@ def run_cells(
     runs: RunsFolder,
     engine: Engine | None = None,
     *,
+    forecast: Forecast | None = None,
     say: Callable[[str], None] = lambda _: None,
     track: Track = silent,
 ) -> Outcome:
@@ -39,6 +40,8 @@ def run_cells(
         cells: The runs.
         runs: Where records go.
         engine: Where the runs are done; one after the other in this process if not given.
+        forecast: What the records of these runs tell of their time, where somebody has read them all; they are read
+            here if not given.
         say: Is told one line for each run.
         track: Shows the progress of each, where it is done in this process.
 
@@ -47,12 +50,8 @@ def run_cells(
         RunError: The engine has lost every place where it did runs.
     """
     runs.tidy()
-    forecast, left, known = Forecast(), [], set[str]()
-    for cell in cells:
-        if (record := runs.record(cell)) is None:
-            left.append(cell)
-        else:
-            forecast.learn(cell, record)
+    forecast = forecast or read_forecast(cells, runs)
+    left, known = [cell for cell in cells if not runs.is_done(cell)], set[str]()
     results: dict[str, Result] = {}
     if left:
         engine = engine or _local()
@@ -73,6 +72,19 @@ def run_cells(
     failed = sum(result.record is None for result in results.values())
     done = sum(runs.is_done(cell) for cell in cells)
     return Outcome(done, failed, len(cells) - done - failed)
+
+
+def read_forecast(cells: Sequence[Cell], runs: RunsFolder) -> Forecast:
+    """What the records of those runs that are done tell of their time.
+
+    Raises:
+        InputError: A record is damaged.
+    """
+    forecast = Forecast()
+    for cell in cells:
+        if (record := runs.record(cell)) is not None:
+            forecast.learn(cell, record)
+    return forecast
 
 
 def _local() -> Engine:

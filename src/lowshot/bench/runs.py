@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..errors import InputError, OutputError
-from ..files import canonical_json, read_json_object, write_text
+from ..files import canonical_json, read_json_object, take_lock, write_text
 from ..records import RunRecord
 from .grid import Cell
 
@@ -180,16 +180,9 @@ class Claims:
 
 def _locked(descriptor: int, path: Path) -> bool:
     try:
-        import fcntl
-    except ImportError:  # Windows: there one process at a time has to do
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return take_lock(descriptor)
     except OSError as error:  # taken for another's lock, it would leave every run to nobody
         raise OutputError(
             f"lock {path} cannot be had: {error.strerror or error}; expected a disk with locks (flock): choose another "
             "--out, or mount this one with them"
         ) from error
-    return True

@@ -11,7 +11,7 @@ from typing import Any
 from ..classifier import FewShotClassifier
 from ..config import parse_bytes
 from ..data import Task, decoded_once
-from ..errors import LowshotError
+from ..errors import LowshotError, first_line
 from ..models import KeptBackbone
 from ..progress import Track, silent
 from .engines import Result
@@ -71,14 +71,10 @@ class Worker:
             classifier.fit(task, checkpoint=checkpoint, track=track).evaluate(task, track=track)
             record = classifier.record_
         except Exception as failure:
-            error, reason = _said(failure), _first_line(failure)
+            error, reason = _said(failure), first_line(failure)
         return Result(cell, record, time.perf_counter() - started, error, reason, tuple(classifier.warnings_))
 
 
 def _said(error: Exception) -> str:
     """A message where the error is one of ours; else where it came from, too."""
     return str(error) if isinstance(error, LowshotError) else "".join(traceback.format_exception(error))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

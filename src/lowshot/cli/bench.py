@@ -17,7 +17,6 @@ from .arguments import parse, print_json
 
 if TYPE_CHECKING:
     from ..bench.engines import Engine
-    from ..bench.forecast import Forecast
     from ..bench.grid import Cell
     from ..bench.runs import RunsFolder
 
@@ -54,6 +53,7 @@ def run(arguments: Sequence[str]) -> int:
     if parsed.address is not None and parsed.engine != "ray":
         raise InputError("address is given, but engine is local; expected --engine ray with it")
     from ..bench.grid import read_grid
+    from ..bench.runner import read_forecast, run_cells
     from ..bench.runs import RunsFolder
 
     cells = chosen(read_grid(parsed.recipe), parsed.only)
@@ -61,13 +61,11 @@ def run(arguments: Sequence[str]) -> int:
         return _dry_run(parsed, cells)
     engine = _engine(parsed)
     runs = RunsFolder(parsed.out)
-    forecast, done, todo = _looked_through(cells, runs)
+    forecast, (done, todo) = read_forecast(cells, runs), _parted(cells, runs)
     chosen_now = [*done, *(forecast.probes(todo) if parsed.probe else todo)[: parsed.limit]]
-    from ..bench.runner import run_cells
-
     say = (lambda _line: None) if parsed.json else (lambda line: print(line, flush=True))
     try:
-        outcome = run_cells(chosen_now, runs, engine, say=say, track=shown)
+        outcome = run_cells(chosen_now, runs, engine, forecast=forecast, say=say, track=shown)
     except KeyboardInterrupt:
         kept = sum(runs.is_done(cell) for cell in cells)
         sys.stderr.write(f"lowshot: {kept} of {len(cells)} runs are done; the same command does what is left\n")
@@ -90,18 +88,11 @@ def _engine(parsed: Arguments) -> Engine | None:
     return RayEngine(parsed.address)
 
 
-def _looked_through(cells: Sequence[Cell], runs: RunsFolder | None) -> tuple[Forecast, list[Cell], list[Cell]]:
-    """What is known of the time that runs take, the runs that are done, and the others."""
-    from ..bench.forecast import Forecast
-
-    forecast, done, todo = Forecast(), [], []
-    for cell in cells:
-        if runs is not None and (record := runs.record(cell)) is not None:
-            done.append(cell)
-            forecast.learn(cell, record)
-        else:
-            todo.append(cell)
-    return forecast, done, todo
+def _parted(cells: Sequence[Cell], runs: RunsFolder | None) -> tuple[list[Cell], list[Cell]]:
+    """The runs that are done, and the others."""
+    done = [cell for cell in cells if runs is not None and runs.is_done(cell)]
+    keys = {cell.key for cell in done}
+    return done, [cell for cell in cells if cell.key not in keys]
 
 
 def chosen(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
@@ -137,10 +128,13 @@ def _has(cell: Cell, name: str, value: str) -> bool:
 
 
 def _dry_run(parsed: Arguments, cells: Sequence[Cell]) -> int:
+    from ..bench.forecast import Forecast
+    from ..bench.runner import read_forecast
     from ..bench.runs import RunsFolder
 
     runs = RunsFolder(parsed.out) if parsed.out.is_dir() else None
-    forecast, done, left = _looked_through(cells, runs)
+    forecast = Forecast() if runs is None else read_forecast(cells, runs)
+    done, left = _parted(cells, runs)
     failed = [cell for cell in left if runs is not None and runs.failure(cell) is not None]
     seconds = [forecast.seconds(cell) for cell in left]
     known = [figure for figure in seconds if figure is not None]
@@ -167,7 +161,7 @@ def _dry_run(parsed: Arguments, cells: Sequence[Cell]) -> int:
 def _state(cell: Cell, runs: RunsFolder | None) -> dict[str, str]:
     if runs is None:
         return {"state": "left"}
-    if runs.record(cell) is not None:
+    if runs.is_done(cell):
         return {"state": "done"}
     failure = runs.failure(cell)
     return {"state": "left"} if failure is None else {"state": "failed", "error": failure.error}

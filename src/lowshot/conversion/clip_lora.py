@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..config import POSITIONS, Projection
-from ..errors import AdapterError
+from ..errors import AdapterError, first_line
 
 NAME = "CLIP-LoRA"
 _MODULES: dict[Projection, str] = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "proj"}
@@ -77,8 +77,7 @@ def _load(path: Path) -> Any:
     except AdapterError:
         raise
     except Exception as error:  # truncated, no pickle at all, forbidden names: each fails in its own way
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise AdapterError(f"file {path} cannot be read as plain tensors: {said[:200]}") from None
+        raise AdapterError(f"file {path} cannot be read as plain tensors: {first_line(error)[:200]}") from None
 
 
 def _unpacked_bytes(path: Path) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..adapters import Adapter
-from ..errors import InputError, RunError
+from ..errors import InputError, RunError, first_line
 from ..models import Backbone
 from ..randomness import seeded
 from .source import Source, as_input, class_embeddings, merge
@@ -97,8 +97,7 @@ def _first_cause(error: BaseException) -> str:
     """One line of what was raised first; torch wraps it in pages of advice."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__
+    return first_line(error)[:200]
 
 
 def _no_graph(why: str) -> InputError:

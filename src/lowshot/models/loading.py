@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from .backbone import Backbone, Identity, Towers, settings_sha256, weights_sha256
 from .families import FAMILIES
 
@@ -185,7 +185,7 @@ def _file(model: str, source: str, name: str) -> Path:
     except Exception as error:  # no such repository, no network, not in the cache while offline, ...
         if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
             raise FileNotFoundError(name) from error
-        raise InputError(f"model {model!r} cannot be had from the Hub: {_first_line(error)}") from error
+        raise InputError(f"model {model!r} cannot be had from the Hub: {first_line(error)}") from error
 
 
 def _refuse_what_is_no_hub_id(model: str) -> None:
@@ -264,12 +264,12 @@ def _failing_in_one_line(model: str) -> Iterator[None]:
         raise
     except ImportError as error:
         if not any(package in str(error).lower() for package in ("sentencepiece", "protobuf")):
-            raise InputError(f"model {model!r} cannot be loaded: {_first_line(error)}") from error
+            raise InputError(f"model {model!r} cannot be loaded: {first_line(error)}") from error
         raise InputError(
             f"the tokenizer of model {model!r} needs two more packages: pip install sentencepiece protobuf"
         ) from error
     except Exception as error:
-        raise InputError(f"model {model!r} cannot be loaded: {_first_line(error)}") from error
+        raise InputError(f"model {model!r} cannot be loaded: {first_line(error)}") from error
 
 
 @contextlib.contextmanager
@@ -284,8 +284,3 @@ def _quietly() -> Iterator[None]:
             yield
     finally:
         logging.set_verbosity(verbosity)
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..records import RunRecord
-from .summary import Row, SeriesKey, group_runs, summarize
+from .summary import Row, SeriesKey, runs_by_row
 
 FEW_SHOT = "few-shot"
 BASE_TO_NEW = "base-to-new"
@@ -56,7 +56,7 @@ def averages_and_gaps(records: Sequence[RunRecord]) -> Averages:
     Raises:
         InputError: Two records tell of the same run.
     """
-    runs = dict(zip(summarize(records), group_runs(records).values(), strict=True))
+    runs = runs_by_row(records)
     found: dict[Row, tuple[Row, ...]] = {}
     left_out: list[str] = []
     for protocol in dict.fromkeys(map(protocol_of, records)):

@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..records import RunRecord
 from .averages import BASE_TO_NEW, FEW_SHOT, Averages, averages_and_gaps, protocol_of, seeds_of_all
 from .published import backbone_of
-from .summary import Row, SeriesKey, group_runs, summarize
+from .summary import Row, SeriesKey, runs_by_row
 
 AVERAGE = "average"
 BASE, NEW, HARMONIC_MEAN = "base", "new", "harmonic mean"
@@ -89,7 +89,7 @@ def _model(record: RunRecord) -> str:
 
 
 def _section(model: str, protocol: str, records: Sequence[RunRecord]) -> Section:
-    runs = dict(zip(summarize(records), group_runs(records).values(), strict=True))
+    runs = runs_by_row(records)
     averages = averages_and_gaps(records)
     entries: dict[tuple[SeriesKey, int], Entry] = {}
     for row, those in runs.items():

@@ -106,7 +106,16 @@ def summarize(records: Sequence[RunRecord]) -> list[Row]:
     Raises:
         InputError: Two records tell of the same seed of the same row.
     """
-    return [_row(cell, runs) for cell, runs in group_runs(records).items()]
+    return list(runs_by_row(records))
+
+
+def runs_by_row(records: Sequence[RunRecord]) -> dict[Row, list[RunRecord]]:
+    """The rows of ``summarize``, each with the records behind it.
+
+    Raises:
+        InputError: Two records tell of the same seed of the same row.
+    """
+    return {_row(cell, runs): runs for cell, runs in group_runs(records).items()}
 
 
 def group_runs(records: Sequence[RunRecord]) -> dict[Cell, list[RunRecord]]:
@@ -115,7 +124,8 @@ def group_runs(records: Sequence[RunRecord]) -> dict[Cell, list[RunRecord]]:
     Raises:
         InputError: Two records tell of the same seed of the same row.
     """
-    differing, usual = _differing_settings(records), usual_settings(records)
+    differing = _differing_settings(records)
+    usual = _usual(records, differing)
     cells: dict[Cell, list[RunRecord]] = {}
     for record in records:
         settings = _telling_settings(record)
@@ -137,8 +147,14 @@ def usual_settings(records: Sequence[RunRecord]) -> dict[tuple[str, str], dict[s
     That is the one of the method's own preset, if more than half of its runs have it or it means that something is off:
     ``lora`` and ``lora, encoder text`` say more than a list of all that could have been otherwise.
     """
+    return _usual(records, _differing_settings(records))
+
+
+def _usual(
+    records: Sequence[RunRecord], differing: Mapping[tuple[str, str], Sequence[str]]
+) -> dict[tuple[str, str], dict[str, str]]:
     found: dict[tuple[str, str], dict[str, str]] = {}
-    for key, names in _differing_settings(records).items():
+    for key, names in differing.items():
         runs = [record for record in records if (record.method, record.quantize) == key]
         held = [_telling_settings(record) for record in runs]
         preset = _preset_settings(runs[0])

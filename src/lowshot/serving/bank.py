@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..adapters import place
 from ..config import ModelConfig, parse_bytes
 from ..data import Images, ImagesOnDemand
 from ..data.crops import central_crops
@@ -27,7 +28,7 @@ from ..records import RunRecord
 from ..saved import check_backbone
 from .bases import Bases
 from .listing import NAME, Entry, adapter_folders, entry_of, is_gone, read_entry, stamp_of
-from .loading import Loader, place_in
+from .loading import Loader
 from .mixing import mixed, wrap_linears
 from .predictions import Description, Prediction
 from .residents import Resident, Residents, Stamp
@@ -426,7 +427,7 @@ class AdapterBank:
     def _linears_of(self, entry: Entry) -> Sequence[str]:
         """The layers that an adapter adds something to."""
         trains = method_spec(entry.method.method).kind == "weights"
-        return place_in(self.backbone, entry.method).linears if trains else ()
+        return place(entry.method, self.backbone).linears if trains else ()
 
     def _ranks(self) -> dict[str, int]:
         """The largest rank that a LoRA-XS adapter has at each layer."""

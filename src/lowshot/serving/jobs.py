@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import OutputError
-from ..files import canonical_json, write_text
+from ..files import canonical_json, sync, take_lock, write_text
 from .limits import Limits
 from .refusals import Busy, Draining, Refusal
 
@@ -93,11 +93,12 @@ class Workshop:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
+            taken = take_lock(self._lock)
         except OSError as error:
             raise OutputError(
                 f"folder {bank} cannot be written: {error.strerror or error}; serve it with --no-teach"
             ) from error
-        if not _locked(self._lock):
+        if not taken:
             os.close(self._lock)
             raise OutputError(
                 f"another lowshot serve teaches in {bank}; stop it, choose another folder, or serve with --no-teach"
@@ -121,7 +122,7 @@ class Workshop:
             if target.exists() or target.is_symlink():
                 raise OutputError(f"adapter {name} already exists in {self.bank}; choose another name")
             made.rename(target)
-            _sync(self.bank)
+            sync(self.bank)
         except OSError as error:
             raise OutputError(f"adapter {name} cannot be written: {error.strerror or error}") from error
 
@@ -370,29 +371,3 @@ def _reason(status: int) -> str:
     if os.name != "nt" and status == -signal.SIGKILL:
         return ": it was killed, as the system does where memory runs out; teach with fewer images or a smaller model"
     return ""
-
-
-def _locked(handle: int) -> bool:
-    """Take a lock that the operating system drops when this process dies; whether nobody else had it."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _sync(folder: Path) -> None:
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

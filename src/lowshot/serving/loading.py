@@ -16,14 +16,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..adapters import Adapter, Place, add_adapter, place, prepare
+from ..adapters import Adapter, add_adapter, place, prepare
 from ..adapters.lora_xs.layer import LoraXsMixin
 from ..config import MethodConfig, Recipe
 from ..data import Prompts, long_prompts_named, recorded_prompts
 from ..errors import OutputError
 from ..files import cache_folder, write_bytes
 from ..methods import method_spec
-from ..models import Backbone, Tower, Towers
+from ..models import Backbone, Tower
 from ..models.classes import encode_classes, tokenized
 from ..records import RunRecord
 from .bases import Bases
@@ -35,21 +35,6 @@ CLASSES_VERSION = 1
 _PROMPTS_AT_ONCE = 64
 _MOST_FORMS = 8
 _PEFT_PREFIX = "base_model.model."
-
-
-def place_in(towers: Towers, method: MethodConfig) -> Place:
-    """Where a method works in this backbone, as it was before its layers were wrapped.
-
-    Raises:
-        InputError: The position names a layer that a tower does not have.
-    """
-    return place(
-        method,
-        depths=towers.depths,
-        modules_of=towers.tower_modules,
-        layer_name=towers.layer_name,
-        linear_name=towers.module_name,
-    )
 
 
 class Loader:
@@ -112,7 +97,7 @@ class Loader:
         """An adapter like those of this method, to be filled from a file: the whole of the adapter, on no weights."""
         form = self._forms.pop(method, None)
         if form is None:
-            model, where = _without_weights(self._backbone.model), place_in(self._backbone, method)
+            model, where = _without_weights(self._backbone.model), place(method, self._backbone)
             if method.method == "lora-xs":
                 self._bases.prepare(dict.fromkeys(where.linears, method.rank))
                 self._bases.lend(model, where.linears, method.rank)

@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-from ..adapters import Adapter, Place, adapter_bytes, add_adapter, place, prepare
+from ..adapters import Adapter, adapter_bytes, add_adapter, place, prepare
 from ..adapters.checkpoint import serialized_size
-from ..config import MethodConfig, Recipe
+from ..config import Recipe
 from ..errors import InputError
 from ..heads import HEADS, blank_tensors, trained_numbers
 from ..methods import method_spec
 from ..models import Towers, load_structure, round_to, set_precision
-
-
-def place_in(towers: Towers, method: MethodConfig) -> Place:
-    """Where a method works in this backbone.
-
-    Raises:
-        InputError: The position names a layer that a tower does not have.
-    """
-    return place(
-        method,
-        depths=towers.depths,
-        modules_of=towers.tower_modules,
-        layer_name=towers.layer_name,
-        linear_name=towers.module_name,
-    )
 
 
 def adapt(towers: Towers, recipe: Recipe, *, rounded: bool = False) -> Adapter:
@@ -41,7 +26,7 @@ def adapt(towers: Towers, recipe: Recipe, *, rounded: bool = False) -> Adapter:
     """
     method, model = recipe.method, recipe.model
     _refuse_full_on_quantised(recipe)
-    where = place_in(towers, method)
+    where = place(method, towers)
     linears = towers.encoder_linears()
     prepare(towers.model, method, where)
     if rounded:

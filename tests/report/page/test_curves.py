@@ -15,13 +15,13 @@ from lowshot.report.page.curves import (
 )
 from lowshot.report.page.tips import Origins
 from lowshot.report.published import PublishedFigure
-from lowshot.report.summary import group_runs
+from lowshot.report.summary import runs_by_row
 
 from ..factory import record, rival, zero_shot
 
 
 def runs_and_look(records):
-    runs = dict(zip(summarize(records), group_runs(records).values(), strict=True))
+    runs = runs_by_row(records)
     return runs, Look(series_numbers(list(runs)), Origins(records))
 
 

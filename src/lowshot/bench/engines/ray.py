@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...config import Recipe
-from ...errors import InputError, MissingExtraError, RunError
+from ...errors import InputError, MissingExtraError, RunError, first_line
 from ...progress import Track
 from ...records import RunRecord, provenance
 from ...threads import cpu_threads
@@ -369,8 +369,7 @@ def _knock(address: str) -> None:
 
 def _no_cluster(address: str | None, error: Exception) -> str:
     where = "on this machine" if address in (None, "auto") else f"at {address}"
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return f"no Ray cluster {where}: {reason}; expected one that this machine is part of (ray start --help)"
+    return f"no Ray cluster {where}: {first_line(error)}; expected one that this machine is part of (ray start --help)"
 
 
 @contextlib.contextmanager

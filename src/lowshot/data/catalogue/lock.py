@@ -6,18 +6,17 @@ import contextlib
 import errno
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ...errors import OutputError
+from ...files import take_lock
 
 FILE = ".preparing"
 """The locked file; who holds the lock is written in it. It is gone when the lock is."""
 SECONDS_BETWEEN_TRIES = 1.0
 _WITHOUT_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
-_FAR_BYTE = 1 << 30  # Windows lets nobody read what is locked, so a byte is locked that is not there
 
 
 @contextlib.contextmanager
@@ -64,19 +63,9 @@ def _acquired(path: Path, say: Callable[[str], None]) -> int:
 
 def _try(handle: int) -> bool:
     try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            os.lseek(handle, _FAR_BYTE, os.SEEK_SET)
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-            os.lseek(handle, 0, os.SEEK_SET)
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return take_lock(handle)
     except OSError as error:
         return error.errno in _WITHOUT_LOCKS
-    return True
 
 
 def _is_still(path: Path, handle: int) -> bool:

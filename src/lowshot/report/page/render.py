@@ -15,7 +15,7 @@ from ...records import RunRecord
 from ..averages import Averages, averages_and_gaps
 from ..caveats import provenance_caveats
 from ..published import PublishedFigure, published_average, published_beside
-from ..summary import Row, group_runs, summarize
+from ..summary import Row, runs_by_row
 from .classes import classes_section
 from .curves import Look, learnt, measured, series_numbers
 from .figures import NOTHING, accuracy_figure, cost_figures, has_many, small_multiples
@@ -84,7 +84,7 @@ def render_page(
         classes_section(story.tasks, story.look, "classes"),
         story.tables(),
         *([showcase_section(showcase)] if showcase else []),
-        provenance_section(records, story.rows, story.look.origins.texts, [*provenance_caveats(records), *caveats]),
+        provenance_section(records, story.runs, story.look.origins.texts, [*provenance_caveats(records), *caveats]),
     ]
     style, script = _packaged("style.css"), _packaged("page.js")
     return string.Template(_packaged("template.html")).substitute(
@@ -102,7 +102,7 @@ class _Story:
 
     def __init__(self, records: Sequence[RunRecord]) -> None:
         self.records = records
-        self.runs: Runs = dict(zip(summarize(records), group_runs(records).values(), strict=True))
+        self.runs: Runs = runs_by_row(records)
         self.rows = list(self.runs)
         self.look = Look(series_numbers(self.rows), Origins(records))
         names = list(dict.fromkeys(row.task for row in self.rows))

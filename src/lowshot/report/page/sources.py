@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ...records import RunRecord
 from ..provenance import evaluation_text, model_text, versions_text
-from ..summary import Row, group_runs, shown_settings
+from ..summary import Row, shown_settings
 from .markup import Markup, element, scrollable
 
 _MOST_COMMANDS = 6
 
 
 def provenance_section(
-    records: Sequence[RunRecord], rows: Sequence[Row], origins: Sequence[str] = (), caveats: Sequence[str] = ()
+    records: Sequence[RunRecord],
+    runs_of: Mapping[Row, Sequence[RunRecord]],
+    origins: Sequence[str] = (),
+    caveats: Sequence[str] = (),
 ) -> Markup:
     """What to beware of, and a closed block with everything needed to judge and repeat the runs.
 
     Args:
         records: All records of the page.
-        rows: ``summarize`` of them.
+        runs_of: They again, by row.
         origins: Where they come from; the points of charts name these by number, from 1 on.
         caveats: What a reader must know before comparing, a sentence each.
     """
@@ -30,7 +33,7 @@ def provenance_section(
         listed.append(element("div", element("dt", "Sources, hardware"), *sources))
     listing = element("dl", *listed, class_="facts")
     summary = element("summary", "Versions, hardware, commands and settings")
-    details = element("details", summary, listing, _settings_table(records, rows))
+    details = element("details", summary, listing, _settings_table(runs_of))
     return element("section", element("h2", "Where this comes from"), _caveats(caveats), details, id="provenance")
 
 
@@ -65,9 +68,9 @@ def _caveats(caveats: Sequence[str]) -> Markup:
     return element("ul", *(element("li", said) for said in caveats), class_="caveats") if caveats else Markup()
 
 
-def _settings_table(records: Sequence[RunRecord], rows: Sequence[Row]) -> Markup:
+def _settings_table(runs_of: Mapping[Row, Sequence[RunRecord]]) -> Markup:
     """A row per setting, a column per method of lowshot; settings that are not the same for all stand out."""
-    settings = _settings_by_label(records, rows)
+    settings = _settings_by_label(runs_of)
     names = list(dict.fromkeys(name for values in settings.values() for name in values))
     if not names:
         return Markup()
@@ -83,10 +86,10 @@ def _setting(name: str, values: Sequence[str]) -> Markup:
     return element("tr", element("th", name.replace("_", " "), scope="row"), *cells)
 
 
-def _settings_by_label(records: Sequence[RunRecord], rows: Sequence[Row]) -> dict[str, dict[str, str]]:
+def _settings_by_label(runs_of: Mapping[Row, Sequence[RunRecord]]) -> dict[str, dict[str, str]]:
     """Each method's settings; where its tasks differ in one, all values."""
     found: dict[str, dict[str, list[str]]] = {}
-    for row, runs in zip(rows, group_runs(records).values(), strict=True):
+    for row, runs in runs_of.items():
         for name, value in (item for run in runs for item in shown_settings(run).items()):
             values = found.setdefault(row.label, {}).setdefault(name, [])
             if value not in values:
