@@ -7,37 +7,30 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import DataConfig, Recipe, default_preset, parse_bytes, preset_recipe
+from .config import DataConfig, Recipe, default_preset, preset_recipe
 from .data import (
     Examples,
     Images,
     ImagesOnDemand,
-    Prompts,
     Task,
     content_hash,
-    decoded_once,
-    draw_from,
     learnt_part,
     load_task,
-    long_prompts_named,
     other_tasks,
-    prompts_for,
     recorded_prompts,
     task_of_arrays,
 )
 from .errors import AdapterError, DataError, InputError, NotFittedError, RunError
 from .evaluation import (
     Calibration,
-    calibrate,
     fold_checkpoints,
-    fold_of_each,
     judges_of,
     measures,
     prediction_sets,
@@ -46,16 +39,16 @@ from .evaluation import (
     with_others,
 )
 from .files import canonical_json, folder_written_aside
+from .fitting import Lesson, LoadBackbone, fit_lesson, lesson_of
 from .hub import fetched_adapter, push_folder
-from .methods import method_spec
-from .models import Backbone, load_backbone, resolve_precision
+from .models import Backbone, load_backbone
 from .progress import UNREPORTED, Report, Reports, Track, silent
-from .records import RECORD_FILE, RunRecord, provenance
+from .records import RECORD_FILE, RunRecord
 from .report.card import model_card
 from .saved import check_backbone, read_record
 from .threads import cpu_threads
 from .tracking import Tracking, refuse_missing_tracker
-from .training import Learner, TrainingOutcome, create_learner
+from .training import Learner, create_learner
 from .training.processes import is_first_process
 
 CARD_FILE = "README.md"
@@ -63,8 +56,6 @@ _WHERE = ("model", "device", "root", "targets")  # settings that a saved adapter
 
 Data: TypeAlias = str | os.PathLike[str] | Task
 """A built-in task's name, a folder of images, or a task."""
-LoadBackbone: TypeAlias = Callable[[str, str], Backbone]
-"""From a model and a device to a backbone that is nobody else's."""
 
 
 class FewShotClassifier:
@@ -198,85 +189,44 @@ class FewShotClassifier:
         recipe = self.recipe if shots is None else self.recipe.replace(shots=shots)
         refuse_missing_tracker(recipe.engine.report_to)
         with cpu_threads(recipe.engine.threads):
-            outcome = self._learn(
+            self._learn(
                 self.task(data, labels), recipe, None if checkpoint is None else Path(checkpoint), track, report
             )
-        if outcome.stopped:
-            raise RunError(outcome.stopped)
+        if self.record_.stopped:
+            raise RunError(self.record_.stopped)
         return self
 
-    def _learn(
-        self, whole: Task, recipe: Recipe, checkpoint: Path | None, track: Track, report: Report
-    ) -> TrainingOutcome:
-        """Draw, train, and keep what came of it."""
-        task, others = learnt_part(whole, recipe.data), self._others(whole, recipe.data)
-        draw = draw_from(task, recipe.data.shots, recipe.training.seed, recipe.data.draw, whole)
-        recipe = recipe.replace(draw=draw.rule)  # a path says nothing on another machine
-        elsewhere = [name for other in others.values() for name in other.class_names]
-        prompts = prompts_for(task.class_names, recipe.data, data=task.name, template=task.template, others=elsewhere)
-        self._warn(draw.warnings(task.class_names))
-        examples = self._kept_decoded(task.train.subset(draw.indices), recipe)
+    def _learn(self, whole: Task, recipe: Recipe, checkpoint: Path | None, track: Track, report: Report) -> None:
+        """Learn, and keep what came of it."""
+        load = self._load_backbone or load_backbone
+        lesson = lesson_of(whole, self._others(whole, recipe.data), recipe, self._warn, load)
         self._fitted = None  # if training fails, nothing half-learnt must answer
-        fresh = functools.partial(_untrained, task.class_names, prompts, recipe, self._load_backbone or load_backbone)
-        learner = fresh()
-        judges_of(learner, task, others, recipe.data)  # what cannot be judged is refused now, not after training
-        recipe, learns = learner.recipe, method_spec(recipe.method.method).learns
-        folds = recipe.training.calibration_folds
-        fold_of = self._folds(task, examples, folds) if folds and learns else None
-        learnt = _content_hashes(examples, track) if folds or learns else ()
-        calibration: Calibration | None = None
-        if folds:
-            del learner  # the folds need its memory
-            calibration = calibrate(fresh, examples, fold_of, track=track, checkpoint=checkpoint, contents=learnt)
-            learner = fresh()
-        with self._tracked(learner, task, examples, draw.shots) as tracking:
-            outcome = learner.fit(examples, draw.shots, track, checkpoint, learnt, Reports(tracking, report))
-        self._warn([*outcome.notes, *([outcome.unwritten] if outcome.unwritten else [])])
-        self.classes_ = np.asarray(task.class_names)
-        self.record_ = _record(
-            task, recipe, prompts, examples.identities, learnt, draw.shots, learner, outcome, calibration
-        )
-        self._fitted = learner.backbone, learner
+        watched = functools.partial(self._watched, report=report)
+        fitted = fit_lesson(lesson, watched=watched, warn=self._warn, track=track, checkpoint=checkpoint)
+        self._warn(fitted.notes)
+        self.classes_ = np.asarray(fitted.record.classes)
+        self.record_ = fitted.record
+        self._fitted = fitted.learner.backbone, fitted.learner
         self._tracking.learnt(self.record_)
         self._warn(self._tracking.warnings)
-        return outcome
 
     @contextlib.contextmanager
-    def _tracked(self, learner: Learner, task: Task, examples: Examples, shots: int) -> Iterator[Tracking]:
+    def _watched(self, learner: Learner, lesson: Lesson, report: Report) -> Iterator[Report]:
         """The training of this learner as a run in the recipe's tracker, which stays open to be judged."""
         self._tracking.close()
-        facts = {"images": len(examples), "classes": len(task.class_names)}
+        facts = {"images": len(lesson.examples), "classes": len(lesson.task.class_names)}
         asked = learner.recipe if is_first_process() else learner.recipe.replace(report_to="none")
-        self._tracking = Tracking.of(asked, task=task.name, shots=shots, **facts)
+        self._tracking = Tracking.of(asked, task=lesson.task.name, shots=lesson.draw.shots, **facts)
         try:
-            yield self._tracking
+            yield Reports(self._tracking, report)
         except BaseException:
             self._tracking.close(failed=True)
             self._warn(self._tracking.warnings)
             raise
 
-    def _folds(self, task: Task, examples: Examples, folds: int) -> NDArray[np.int64]:
-        """The fold in which each image is held out, ``(N,)``; see ``fold_of_each``."""
-        if len(set(examples.identities)) < len(examples):
-            raise DataError(
-                "calibration holds images out in turn, but the draw has some of them several times, which would be "
-                "learnt from and held out at once; ask for fewer shots, or leave calibration-folds out"
-            )
-        fold_of = fold_of_each(examples.labels, folds)
-        lone = [task.class_names[label] for label in examples.labels[fold_of < 0]]
-        if lone:
-            self._warn([f"{len(lone)} class(es) have one image, such as {lone[0]!r}: nothing is calibrated on those"])
-        return fold_of
-
     def training_states(self, checkpoint: Path) -> list[Path]:
         """The files that ``fit`` with this checkpoint keeps states of training in: the folds', then the whole run's."""
         return [*fold_checkpoints(checkpoint, self.recipe.training.calibration_folds), checkpoint]
-
-    @staticmethod
-    def _kept_decoded(examples: Examples, recipe: Recipe) -> Examples:
-        """The same examples, each decoded once: training asks for every image hundreds of times."""
-        memory, disk = (parse_bytes(field, getattr(recipe.engine, field)) for field in ("image_memory", "image_disk"))
-        return dataclasses.replace(examples, images=decoded_once(examples.images, memory, disk))
 
     def task(self, data: Data | Sequence[Any], labels: Sequence[Any] | None = None) -> Task:
         """What ``fit`` makes of its arguments: read a folder once, then fit and evaluate on the task.
@@ -563,61 +513,6 @@ class FewShotClassifier:
         classifier.record_ = record
         classifier._fitted = backbone, learner
         return classifier
-
-
-def _untrained(class_names: Sequence[str], prompts: Prompts, recipe: Recipe, load: LoadBackbone) -> Learner:
-    """The recipe's method on the backbone as it was loaded."""
-    backbone = load(recipe.model.model, recipe.model.device)
-    precision = resolve_precision(recipe.model.quantize, recipe.model.precision, backbone.device)
-    recipe = recipe.replace(precision=precision)  # on another device ``auto`` may mean another type
-    with long_prompts_named(class_names, prompts):
-        return create_learner(backbone, prompts, recipe)
-
-
-def _content_hashes(examples: Examples, track: Track) -> tuple[str, ...]:
-    """What the images show; one that cannot be read is found before training begins, not in the middle of it."""
-    rows = track(range(len(examples)), what="reading images", total=len(examples))
-    return tuple(content_hash(examples.images[row]) for row in rows)
-
-
-def _record(
-    task: Task,
-    recipe: Recipe,
-    prompts: Prompts,
-    draw: tuple[str, ...],
-    learnt: tuple[str, ...],
-    shots: int,
-    learner: Learner,
-    outcome: TrainingOutcome,
-    calibration: Calibration | None,
-) -> RunRecord:
-    backbone, learns = learner.backbone, method_spec(recipe.method.method).learns
-    return RunRecord(
-        task=task.name,
-        method=recipe.method.method,
-        quantize=recipe.model.quantize,
-        shots=shots if learns else 0,
-        seed=recipe.training.seed,
-        recipe=recipe.replace(model=backbone.identity.id).to_dict(),  # a folder's full path, wherever it is loaded
-        classes=task.class_names,
-        model=dataclasses.asdict(backbone.identity),
-        draw=draw if learns else (),
-        learnt=learnt,
-        prompts=prompts,
-        trainable_parameters=learner.trainable_parameters,
-        total_parameters=backbone.parameters,
-        adapter_bytes=learner.adapter_bytes,
-        steps=outcome.steps,
-        train_seconds=outcome.seconds,
-        static_memory_bytes=outcome.static_memory_bytes,
-        peak_memory_bytes=outcome.peak_memory_bytes,
-        reserved_memory_bytes=outcome.reserved_memory_bytes,
-        final_loss=outcome.final_loss,
-        stopped=outcome.stopped,
-        chosen=dict(outcome.chosen),
-        calibration={} if calibration is None else calibration.to_dict(),
-        provenance=provenance(),
-    )
 
 
 def saved_adapter(folder: str | os.PathLike[str], **settings: Any) -> FewShotClassifier:

@@ -1,0 +1,136 @@
+"""From a lesson to what was learnt, and the record of it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import Examples, content_hash
+from ..errors import DataError
+from ..evaluation import Calibration, calibrate, fold_of_each, judges_of
+from ..methods import method_spec
+from ..progress import Report, Track
+from ..records import RunRecord, provenance
+from ..training import Learner, TrainingOutcome
+from .lesson import Lesson
+
+Watched: TypeAlias = Callable[[Learner, Lesson], contextlib.AbstractContextManager[Report]]
+"""Around the training of a learner: what is told of every step."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A learner that has learnt, and what is known of it."""
+
+    learner: Learner
+    record: RunRecord
+    notes: tuple[str, ...]
+    """What a person should know, one line each."""
+
+
+def fit_lesson(
+    lesson: Lesson,
+    *,
+    watched: Watched,
+    warn: Callable[[Sequence[str]], None],
+    track: Track,
+    checkpoint: Path | None = None,
+) -> Fitted:
+    """Calibrate where the recipe asks for it, train, and write the record.
+
+    Args:
+        lesson: What is to be learnt.
+        watched: Around the training; the folds of a calibration are not watched.
+        warn: Is told early of images on which nothing can be calibrated.
+        track: Shows progress.
+        checkpoint: File for the state of training.
+
+    Raises:
+        InputError: The settings do not fit the backbone, or the checkpoint is of another run.
+        DataError: An image cannot be read, or none held out.
+        RunError: The training of a fold diverged.
+    """
+    learner = lesson.untrained()
+    judges_of(learner, lesson.task, lesson.others, lesson.recipe.data)  # refused now, not after training
+    folds, learns = learner.recipe.training.calibration_folds, method_spec(learner.recipe.method.method).learns
+    fold_of = folds_of(lesson, folds, warn) if folds and learns else None
+    contents = content_hashes(lesson.examples, track) if folds or learns else ()
+    calibration: Calibration | None = None
+    if folds:
+        del learner  # the folds need its memory
+        calibration = calibrate(
+            lesson.untrained, lesson.examples, fold_of, track=track, checkpoint=checkpoint, contents=contents
+        )
+        learner = lesson.untrained()
+    with watched(learner, lesson) as report:
+        outcome = learner.fit(lesson.examples, lesson.draw.shots, track, checkpoint, contents, report)
+    notes = (*outcome.notes, *([outcome.unwritten] if outcome.unwritten else []))
+    return Fitted(learner, _record(lesson, learner, outcome, contents, calibration), notes)
+
+
+def folds_of(lesson: Lesson, folds: int, warn: Callable[[Sequence[str]], None]) -> NDArray[np.int64]:
+    """The fold in which each image is held out, ``(N,)``; see ``fold_of_each``.
+
+    Raises:
+        DataError: The draw has images several times, or too few.
+    """
+    examples, task = lesson.examples, lesson.task
+    if len(set(examples.identities)) < len(examples):
+        raise DataError(
+            "calibration holds images out in turn, but the draw has some of them several times, which would be "
+            "learnt from and held out at once; ask for fewer shots, or leave calibration-folds out"
+        )
+    fold_of = fold_of_each(examples.labels, folds)
+    lone = [task.class_names[label] for label in examples.labels[fold_of < 0]]
+    if lone:
+        warn([f"{len(lone)} class(es) have one image, such as {lone[0]!r}: nothing is calibrated on those"])
+    return fold_of
+
+
+def content_hashes(examples: Examples, track: Track) -> tuple[str, ...]:
+    """What the images show; one that cannot be read is found before training begins, not in the middle of it."""
+    rows = track(range(len(examples)), what="reading images", total=len(examples))
+    return tuple(content_hash(examples.images[row]) for row in rows)
+
+
+def _record(
+    lesson: Lesson,
+    learner: Learner,
+    outcome: TrainingOutcome,
+    contents: tuple[str, ...],
+    calibration: Calibration | None,
+) -> RunRecord:
+    task, recipe, backbone = lesson.task, learner.recipe, learner.backbone
+    learns = method_spec(recipe.method.method).learns
+    return RunRecord(
+        task=task.name,
+        method=recipe.method.method,
+        quantize=recipe.model.quantize,
+        shots=lesson.draw.shots if learns else 0,
+        seed=recipe.training.seed,
+        recipe=recipe.replace(model=backbone.identity.id).to_dict(),  # a folder's full path, wherever it is loaded
+        classes=task.class_names,
+        model=dataclasses.asdict(backbone.identity),
+        draw=lesson.examples.identities if learns else (),
+        learnt=contents,
+        prompts=lesson.prompts,
+        trainable_parameters=learner.trainable_parameters,
+        total_parameters=backbone.parameters,
+        adapter_bytes=learner.adapter_bytes,
+        steps=outcome.steps,
+        train_seconds=outcome.seconds,
+        static_memory_bytes=outcome.static_memory_bytes,
+        peak_memory_bytes=outcome.peak_memory_bytes,
+        reserved_memory_bytes=outcome.reserved_memory_bytes,
+        final_loss=outcome.final_loss,
+        stopped=outcome.stopped,
+        chosen=dict(outcome.chosen),
+        calibration={} if calibration is None else calibration.to_dict(),
+        provenance=provenance(),
+    )

@@ -1,0 +1,81 @@
+"""From a task and a recipe to all that is to be learnt; no backbone is loaded for it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+from ..config import Recipe, parse_bytes
+from ..data import Draw, Examples, Prompts, Task, decoded_once, draw_from, learnt_part, long_prompts_named, prompts_for
+from ..models import Backbone, load_backbone, resolve_precision
+from ..training import Learner, create_learner
+
+LoadBackbone: TypeAlias = Callable[[str, str], Backbone]
+"""From a model and a device to a backbone that is nobody else's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+    """What is to be learnt, and by which recipe."""
+
+    task: Task
+    """Those classes of the data that are learnt, under the recipe's protocol."""
+    others: Mapping[str, Task]
+    """What the protocol judges besides, by name."""
+    recipe: Recipe
+    """Its draw is one that says the same on every machine."""
+    draw: Draw
+    prompts: Prompts
+    examples: Examples
+    """The shots, decoded once."""
+    load: LoadBackbone
+
+    def untrained(self) -> Learner:
+        """The recipe's method on the backbone as it was loaded.
+
+        Raises:
+            LongPromptError: A prompt is longer than the text tower takes.
+            InputError: There is no such backbone, or the settings do not fit it.
+        """
+        recipe = self.recipe
+        backbone = self.load(recipe.model.model, recipe.model.device)
+        precision = resolve_precision(recipe.model.quantize, recipe.model.precision, backbone.device)
+        recipe = recipe.replace(precision=precision)  # on another device ``auto`` may mean another type
+        with long_prompts_named(self.task.class_names, self.prompts):
+            return create_learner(backbone, self.prompts, recipe)
+
+
+def lesson_of(
+    whole: Task,
+    others: Mapping[str, Task],
+    recipe: Recipe,
+    warn: Callable[[Sequence[str]], None],
+    load: LoadBackbone = load_backbone,
+) -> Lesson:
+    """Draw the shots and put the classes into words.
+
+    Args:
+        whole: The data, with all of its classes.
+        others: What the protocol judges besides; see ``data.other_tasks``.
+        recipe: All settings.
+        warn: Is told which classes have fewer images than asked for.
+        load: Gives a backbone for a model and a device.
+
+    Raises:
+        DataError: The images cannot be drawn, or the classes not be put into words.
+    """
+    task = learnt_part(whole, recipe.data)
+    draw = draw_from(task, recipe.data.shots, recipe.training.seed, recipe.data.draw, whole)
+    recipe = recipe.replace(draw=draw.rule)  # a path says nothing on another machine
+    elsewhere = [name for other in others.values() for name in other.class_names]
+    prompts = prompts_for(task.class_names, recipe.data, data=task.name, template=task.template, others=elsewhere)
+    warn(draw.warnings(task.class_names))
+    examples = _kept_decoded(task.train.subset(draw.indices), recipe)
+    return Lesson(task, others, recipe, draw, prompts, examples, load)
+
+
+def _kept_decoded(examples: Examples, recipe: Recipe) -> Examples:
+    """The same examples, each decoded once: training asks for every image hundreds of times."""
+    memory, disk = (parse_bytes(field, getattr(recipe.engine, field)) for field in ("image_memory", "image_disk"))
+    return dataclasses.replace(examples, images=decoded_once(examples.images, memory, disk))
