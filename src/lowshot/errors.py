@@ -49,7 +49,9 @@ class UnknownNameError(InputError):
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+        hint = f"known: {', '.join(known)}" if known else "there is none yet"
+        if near:
+            hint = f"did you mean {' or '.join(near)}?"
         super().__init__(f"unknown {what} {name!r}; {hint}")
 
 

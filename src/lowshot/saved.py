@@ -19,10 +19,19 @@ def read_record(folder: Path) -> RunRecord:
     Raises:
         AdapterError: It is missing or damaged, or was written by a newer lowshot.
     """
+    return read_record_and_recipe(folder)[0]
+
+
+def read_record_and_recipe(folder: Path) -> tuple[RunRecord, Recipe]:
+    """As ``read_record``, with the recipe that the record holds.
+
+    Raises:
+        AdapterError: As for ``read_record``.
+    """
     path = folder / RECORD_FILE
     try:
         record = RunRecord.from_dict(read_json_object(path))
-        Recipe.from_dict(record.recipe)
+        recipe = Recipe.from_dict(record.recipe)
         if record.calibration:
             Calibration.from_dict(record.calibration)
     except FileNotFoundError:
@@ -32,7 +41,7 @@ def read_record(folder: Path) -> RunRecord:
     classes = record.classes
     if len(classes) < 2 or len(set(classes)) != len(classes) or not all(classes):
         raise AdapterError(f"adapter file {path} is damaged: its classes are not two or more different names")
-    return record
+    return record, recipe
 
 
 def check_backbone(folder: Path, record: RunRecord, identity: Identity) -> list[str]:

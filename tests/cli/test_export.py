@@ -63,3 +63,12 @@ def test_bad_input_gives_one_clear_line_and_status_2(run, adapter, tmp_path, arg
     assert said in err
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_space_is_a_folder_with_a_page_of_its_own(run, adapter, tmp_path):
+    status, out, err = run("export", adapter, "--format", "space", "--out", tmp_path / "out")
+    assert (status, err) == (0, "")
+    assert out.startswith(
+        f"exported {adapter} to {tmp_path / 'out'}: Dockerfile, README.md, adapters/adapter/README.md"
+    )
+    assert str(tmp_path / "out" / "README.md") in out

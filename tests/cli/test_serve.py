@@ -23,6 +23,8 @@ def error(said):
         ([], "serve needs a folder of adapters, which may be new: lowshot serve DIR; or try --demo"),
         (["DIR", "--host", "0.0.0.0"], "host 0.0.0.0 can be reached from other machines"),
         (["DIR", "--host", "::"], "host :: can be reached from other machines"),
+        (["DIR", "--host", "0.0.0.0", "--public"], "nobody may change anything: say --no-teach"),
+        (["DIR", "--public", "--no-teach", "--token-file", "token"], "and no --token-file"),
         (["DIR", "--host", "no such host"], "host 'no such host' is no address"),
         (["DIR", "--port", "70000"], "port is 70000; expected 0 to 65535"),
         (["DIR", "--memory", "much"], "memory is 'much'; expected an amount such as 2GB"),
@@ -76,6 +78,8 @@ def test_a_host_beyond_this_machine_is_served_with_a_token(tmp_path):
     (tmp_path / "token").write_text(f"{TOKEN}\n", encoding="utf-8")
     assert read_token(tmp_path / "token") == TOKEN
     with listening_socket("0.0.0.0", 0, TOKEN) as listening:
+        assert url_of(listening).startswith("http://localhost:")
+    with listening_socket("0.0.0.0", 0, None, public=True) as listening:
         assert url_of(listening).startswith("http://localhost:")
     with listening_socket("127.0.0.1", 0, None) as listening:
         assert url_of(listening).startswith("http://127.0.0.1:")

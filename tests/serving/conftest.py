@@ -44,6 +44,7 @@ KINDS = {
     "xs-in-words": {"method": "lora-xs", "encoder": "text"},
     "lora2": {"method": "lora", "rank": 2, "noise": 0.1},
     "lora4": {"method": "lora", "projections": ("v", "o", "fc2"), "noise": 0.1},
+    "lora-by-depth": {"method": "lora", "rank_by_depth": "increasing", "noise": 0.1},
     "zero": {"method": "zero-shot"},
     "calibrated": {"method": "lora-xs", "calibration": 2.5, "classes": ("elm", "oak")},
     "two-templates": {"method": "zero-shot", "template": ("a photo of {}.", "{}!")},

@@ -30,9 +30,10 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(folder, *, token=None, teach=True, model=None, demo=False, **limits):
+def running(folder, *, token=None, teach=True, public=False, model=None, demo=False, **limits):
     """A real server on loopback; ``limits`` are fields of ``Limits``."""
-    settings = server.ServerSettings(folder, token, model=model, teach=teach, demo=demo, limits=Limits(**limits))
+    how = {"model": model, "teach": teach, "public": public, "demo": demo}
+    settings = server.ServerSettings(folder, token, **how, limits=Limits(**limits))
     with server.listening_socket("127.0.0.1", 0, token) as listening:
         service, ready = server.load(settings), threading.Event()
         served = server.server_of(listening, settings, service, ready.set)

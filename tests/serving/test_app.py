@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from lowshot import FewShotClassifier
-from lowshot.serving import schema
+from lowshot.serving import listing, schema
 from lowshot.serving.examples import write_examples
 
 from .conftest import CLASSES, pictures, taught
@@ -329,6 +329,26 @@ def test_the_servers_own_page_may_ask_and_no_other_is_told_that_it_may(client):
     assert not [name for name in response.headers if name.startswith("access-control")]
 
 
+def test_what_is_public_may_be_asked_and_shown_by_other_sites_and_changed_by_nobody(folder):
+    headers = {"Origin": "https://huggingface.co", "Sec-Fetch-Site": "cross-site"}
+    with running(folder, teach=False, public=True) as server:
+        page = server.client.get("/")
+        assert "frame-ancestors" not in page.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+        assert "X-Frame-Options" not in page.headers
+        path = "/v1/adapters/xs4/predict"
+        assert server.client.post(path, files=files(png(IMAGES[0])), headers=headers).status_code == 200
+        error_of(server.client.delete("/v1/adapters/xs4", headers=headers), 403, "read_only")
+        error_of(server.client.post("/v1/adapters", data={"name": "a"}, headers=headers), 403, "read_only")
+        error_of(server.client.delete("/v1/jobs/1", headers=headers), 403, "read_only")
+
+
+@pytest.mark.parametrize("how", [{"teach": True}, {"teach": False, "token": TOKEN}], ids=str)
+def test_what_can_be_changed_or_has_a_token_is_never_public(folder, how):
+    with pytest.raises(AssertionError, match="what is public"), running(folder, public=True, **how):
+        pass
+
+
 # -- names, paths, forms -----------------------------------------------------------------------------------------------
 
 
@@ -412,6 +432,30 @@ def test_the_list_has_every_adapter_and_why_others_are_not_served(client):
     assert by_name["calibrated"].calibrated and not by_name["xs4"].calibrated
     [refused] = answer.refused
     assert refused.name == "damaged" and "lowshot.json" in refused.reason
+
+
+def test_a_list_is_made_of_what_was_read_when_the_server_began(folder, monkeypatch):
+    with running(folder, teach=False) as server:
+        alone = [server.client.get(f"/v1/adapters/{name}").json() for name in ("calibrated", "lora4", "xs4", "zero")]
+
+        def read_again(path):
+            raise AssertionError(f"{path} was read again")
+
+        monkeypatch.setattr(listing, "read_record_and_recipe", read_again)
+        lines = server.client.get("/v1/adapters").json()["adapters"]
+    assert lines == [{key: told[key] for key in lines[0]} for told in alone]
+
+
+def test_a_list_has_what_was_added_replaced_and_removed(kinds, copied):
+    folder = copied("xs4", "zero")
+    with running(folder, teach=False) as server:
+        shutil.rmtree(folder / "zero")
+        shutil.rmtree(folder / "xs4")
+        shutil.copytree(kinds / "lora2", folder / "xs4")
+        shutil.copytree(kinds / "calibrated", folder / "new")
+        lines = server.client.get("/v1/adapters").json()["adapters"]
+    found = [(line["name"], line["method"], line["rank"], line["classes"]) for line in lines]
+    assert found == [("new", "lora-xs", 4, 2), ("xs4", "lora", 2, 3)]
 
 
 def test_an_adapter_tells_its_classes_and_pictures(client):

@@ -12,7 +12,7 @@ import torch
 from lowshot.adapters.lora_xs import basis as lora_xs_basis
 from lowshot.errors import AdapterError, DataError, InputError, RunError, UnknownNameError
 from lowshot.models import Backbone
-from lowshot.serving import AdapterBank
+from lowshot.serving import AdapterBank, scoring
 from lowshot.serving import bank as bank_module
 
 from .conftest import CLASSES, KINDS, pictures, taught
@@ -21,6 +21,8 @@ pytestmark = pytest.mark.usefixtures("banks_open_fast")
 
 EXACT = 1e-5
 """Float32 throughout: one pass adds in another order than the classifier does."""
+SAME = 1e-6
+"""As ``EXACT``, of probabilities of a few classes."""
 HALF_CLASSES = 1e-3
 """Class embeddings rounded to float16, at a logit scale of 14."""
 BFLOAT16 = 1e-3
@@ -147,7 +149,7 @@ def test_an_adapter_that_is_replaced_on_disk_is_read_again(kinds, copied, alone)
     after = rows_of(bank.predict(images, "xs4"))
     np.testing.assert_allclose(before, alone(kinds / "xs4", images), atol=EXACT)
     np.testing.assert_allclose(after, alone(kinds / "lora2", images), atol=EXACT)
-    assert bank.describe("xs4").method == "lora"
+    assert bank.describe("xs4").summary.method == "lora"
 
 
 def test_a_running_batch_keeps_the_adapter_that_it_began_with(kinds, copied, alone):
@@ -275,7 +277,7 @@ def test_a_fault_refuses_that_adapter_with_its_reason_until_it_is_mended_and_no_
 
 def test_methods_that_cannot_share_a_pass_are_refused_by_name(tiny_clip, copied):
     folder = copied("zero")
-    for method in ("dora", "layernorm"):
+    for method in ("dora", "layernorm", "clip-svd", "2sfs"):
         taught(tiny_clip, method).save_pretrained(folder / method)
     bank = AdapterBank(folder)
     assert bank.names() == ["zero"]
@@ -298,6 +300,8 @@ def test_a_folder_without_adapters_needs_a_model(tiny_clip, kinds, tmp_path):
         AdapterBank(tmp_path)
     bank = AdapterBank(tmp_path, model=str(tiny_clip))
     assert bank.names() == []
+    with pytest.raises(UnknownNameError, match=r"unknown adapter 'new'; there is none yet$"):
+        bank.predict(pictures(1), "new")
     shutil.copytree(kinds / "xs4", tmp_path / "new")
     assert bank.predict(pictures(1), "new")[0].classes == CLASSES
     with pytest.raises(InputError, match="does not exist"):
@@ -345,9 +349,10 @@ def test_an_adapter_that_is_gone_is_unknown(copied):
 def test_an_adapter_describes_itself(copied):
     bank = AdapterBank(copied("calibrated", "zero"))
     found = bank.describe("calibrated")
-    assert (found.method, found.rank, found.classes, found.temperature) == ("lora-xs", 4, ("elm", "oak"), 2.5)
+    assert (found.summary.method, found.summary.rank, found.summary.classes) == ("lora-xs", 4, 2)
+    assert (found.classes, found.temperature) == (("elm", "oak"), 2.5)
     assert (found.resident_bytes, found.notes, found.record.shots) == (0, (), 1)
-    assert bank.describe("zero").rank is None
+    assert bank.describe("zero").summary.rank is None
     bank.predict(pictures(1), "calibrated")
     # 9 layers of the vision tower with 4 x 4 numbers each, and 2 classes of 16 in float16
     assert bank.describe("calibrated").resident_bytes == bank.used_bytes == 9 * 16 * 4 + 2 * 16 * 2
@@ -390,6 +395,13 @@ def test_an_adapter_that_takes_more_than_all_memory_is_refused_with_its_size(kin
     assert "bytes in memory, classes included; the bank has 200: give it more memory" in str(failed)
     assert zero.classes == CLASSES
     assert bank.used_bytes <= 200
+
+
+@pytest.mark.parametrize("small", [0, 1 << 16])
+def test_tables_of_classes_may_be_asked_together_or_one_by_one(kinds, alone, monkeypatch, small):
+    monkeypatch.setattr(scoring, "_SMALL_TABLE", small)
+    bank, names = AdapterBank(kinds, half_classes=False), mixed_names()
+    assert_each_is_as_alone(bank, kinds, names, pictures(len(names), 3), alone, SAME)
 
 
 def test_long_batches_go_through_in_pieces(kinds, alone, monkeypatch):

@@ -23,7 +23,7 @@ COMMANDS = {
     "predict": "labels and probabilities of images, from a saved adapter",
     "evaluate": "accuracy of a saved adapter",
     "serve": "many adapters at once: a page in the browser and an HTTP interface",
-    "export": "a saved adapter for PEFT, transformers or onnxruntime, without lowshot",
+    "export": "a saved adapter for PEFT, transformers, onnxruntime, or as a Hugging Face Space",
     "import": "an adapter that CLIP-LoRA saved, as an adapter folder",
     "bench": "every run of a grid from one recipe file, one record each; goes on where it ended",
     "report": "tables and a page from the records of a grid, beside published figures",

@@ -14,16 +14,17 @@ from .arguments import parse, print_json, warn
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Write a saved adapter in a form that works without lowshot, and check that it computes the same."""
+    """Write a saved adapter in another form, and check that it computes the same."""
 
     adapter: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
     """Folder written by `lowshot fit`."""
-    format: Literal["peft", "merged", "onnx"]
-    """`peft` (an adapter for PEFT), `merged` (a model for transformers) or `onnx` (an image classifier)."""
+    format: Literal["peft", "merged", "onnx", "space"]
+    """Without lowshot: `peft` (an adapter for PEFT), `merged` (a model for transformers) or `onnx` (an image
+    classifier). With it: `space`, a Hugging Face Space with a page and an API that anybody may ask."""
     out: Path
     """Folder for the export; must not exist yet."""
     model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
-    """Where the adapter's backbone is now, if not where it was: a folder or a Hub id."""
+    """Where the adapter's backbone is now, if not where it was: a folder or a Hub id; for a Space no folder."""
     json: bool = False
     """Print `format`, `out`, `files`, `largest_difference` and `notes` as JSON."""
 
@@ -31,9 +32,12 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     """Export and say how far it is from the classifier."""
     parsed = parse(Arguments, "export", arguments)
-    from ..conversion import export
+    from ..conversion import export, export_space
 
-    made = export(parsed.adapter, parsed.out, format=parsed.format, model=parsed.model)
+    if parsed.format == "space":
+        made = export_space(parsed.adapter, parsed.out, model=parsed.model)
+    else:
+        made = export(parsed.adapter, parsed.out, format=parsed.format, model=parsed.model)
     if parsed.json:
         shown = {"adapter": str(parsed.adapter), "out": str(made.folder), "format": made.format}
         print_json({**shown, "files": made.files, "largest_difference": made.largest_difference, "notes": made.notes})

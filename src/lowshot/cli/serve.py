@@ -34,11 +34,14 @@ class Arguments:
     folder: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")] = None
     """Folder with an adapter in each of its folders, as `lowshot fit` writes them; a new or empty one to teach into."""
     host: str = "127.0.0.1"
-    """Address to serve at. One that other machines can reach needs `--token-file`."""
+    """Address to serve at. One that other machines can reach needs `--token-file`, or `--public`."""
     port: int = 8000
     """Port; 0 for any that is free."""
     token_file: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """File with a secret word that every request must bring."""
+    public: bool = False
+    """Let anybody ask who can reach the address, without a token, and other sites show the page inside theirs; only
+    with `--no-teach`."""
     memory: str = "2GB"
     """Most memory for adapters and class embeddings; those asked for longest ago make room."""
     model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
@@ -61,7 +64,8 @@ def run(arguments: Sequence[str]) -> int:
     from ..serving.server import ServerSettings, listening_socket, read_token, serve, url_of
 
     token = None if parsed.token_file is None else read_token(parsed.token_file)
-    with listening_socket(parsed.host, parsed.port, token) as listening, _folder(parsed) as folder:
+    taken = listening_socket(parsed.host, parsed.port, token, public=parsed.public)
+    with taken as listening, _folder(parsed) as folder:
         if parsed.threads is not None:
             import torch
 
@@ -76,7 +80,7 @@ def run(arguments: Sequence[str]) -> int:
             what = f"{count} adapter{'' if count == 1 else 's'} of {bank.backbone.identity.id}"
             print(f"serving {what} at {url_of(listening)} (Ctrl-C stops)", flush=True)
 
-        kept = ("memory", "model", "device", "teach", "demo")
+        kept = ("memory", "model", "device", "teach", "public", "demo")
         serve(listening, ServerSettings(folder, token, **{name: getattr(parsed, name) for name in kept}), announce)
     return 0
 
@@ -90,6 +94,8 @@ def _check(parsed: Arguments) -> None:
         raise InputError("serve needs a folder of adapters, which may be new: lowshot serve DIR; or try --demo")
     if parsed.demo and parsed.model not in (None, "builtin"):
         raise InputError(f"demo is of the built-in model, but model is {parsed.model}; leave one out")
+    if parsed.public and (parsed.teach or parsed.token_file is not None):
+        raise InputError("public lets anybody ask, so nobody may change anything: say --no-teach, and no --token-file")
     if parsed.threads is not None and parsed.threads < 1:
         raise InputError(f"threads is {parsed.threads}; expected 1 or more")
     parse_bytes("memory", parsed.memory)

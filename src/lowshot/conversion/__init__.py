@@ -1,6 +1,7 @@
-"""Conversion: saved adapters into forms that need no lowshot, and CLIP-LoRA's saved adapters into lowshot's."""
+"""Conversion: saved adapters into other forms, most of which need no lowshot, and CLIP-LoRA's into lowshot's."""
 
 from .export import FORMATS, Export, export
 from .importing import import_clip_lora
+from .space import export_space
 
-__all__ = ["FORMATS", "Export", "export", "import_clip_lora"]
+__all__ = ["FORMATS", "Export", "export", "export_space", "import_clip_lora"]

@@ -9,29 +9,30 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..adapters import place
 from ..config import ModelConfig, parse_bytes
 from ..data import Images, ImagesOnDemand
 from ..data.crops import central_crops
 from ..errors import AdapterError, DataError, InputError, LowshotError, RunError, UnknownNameError
-from ..methods import Quantization, method_spec
-from ..models import Backbone, load_backbone, resolve_precision, set_precision
+from ..methods import Quantization
+from ..models import Backbone, load_backbone, set_precision
 from ..progress import Track, silent
 from ..records import RunRecord
 from ..saved import check_backbone
 from .bases import Bases
+from .judging import Judge, model_of_most
 from .listing import NAME, Entry, adapter_folders, entry_of, is_gone, read_entry, stamp_of
 from .loading import Loader
 from .mixing import mixed, wrap_linears
-from .predictions import Description, Prediction
+from .predictions import Description, Prediction, Summary, summary_of
 from .residents import Resident, Residents, Stamp
+from .scoring import probabilities
 
 BATCH_SIZE = 64
 """Rows of one forward pass at most."""
@@ -94,19 +95,17 @@ class AdapterBank:
         self.folder = Path(folder)
         self._residents = Residents(parse_bytes("memory", memory))
         self._is_full_precision = True
-        paths = list(adapter_folders(self.folder))
+        paths = [path for path, _ in adapter_folders(self.folder)]
         found = [entry_of(path) for path in track(paths, what="reading records", total=len(paths))]
-        usable = [entry for entry in found if not entry.refusal]
-        self._model = model or self._model_of_most(usable, found)
+        self._model = model or model_of_most(self.folder, found)
         self.backbone: Backbone = load_backbone(self._model, device)
         """In the bank's precision. Used directly it computes as if there were no adapters."""
-        self.quantize, self.precision = self._precision_for(usable, quantize, precision)
-        self._any_precision = precision is not None
-        linears = self.backbone.encoder_linears()
-        self._sides = {name: min(self.backbone.model.get_submodule(name).weight.shape) for name in linears}
-        self._entries = {entry.name: self._judged(entry) for entry in found}
+        self._judge = Judge(self.folder, self.backbone, found, quantize=quantize, precision=precision)
+        self.quantize, self.precision = self._judge.quantize, self._judge.precision
+        self._entries = {entry.name: self._judge.judged(entry) for entry in found}
         self._bases = Bases(self.backbone.device, self._full_precision)
-        self._bases.prepare(self._ranks())
+        self._bases.prepare(self._judge.basis_ranks(list(self._entries.values())))
+        linears = self.backbone.encoder_linears()
         self._is_full_precision = False
         set_precision(self.backbone.model, linears, quantize=self.quantize, precision=self.precision)
         self._rows = wrap_linears(self.backbone.model, linears)
@@ -117,6 +116,11 @@ class AdapterBank:
     def names(self) -> list[str]:
         """The adapters that are served, in alphabetical order."""
         return sorted(name for name, entry in list(self._entries.items()) if not entry.refusal)
+
+    def summaries(self) -> list[Summary]:
+        """Those that are served, each in a few words, in alphabetical order; as they were when last looked at."""
+        served = [entry for _, entry in sorted(self._entries.items()) if not entry.refusal]
+        return [entry.summary for entry in served if entry.summary is not None]
 
     def refused(self) -> dict[str, str]:
         """The adapters that are not served: name -> why."""
@@ -141,11 +145,8 @@ class AdapterBank:
         folder = self._folder_of(name)
         self._check(self._entry(name, stamp_of(folder)))
         record, recipe = read_entry(folder)
-        has_rank = "rank" in method_spec(recipe.method.method).settings
         return Description(
-            name=name,
-            method=recipe.method.method,
-            rank=recipe.method.rank if has_rank else None,
+            summary=summary_of(name, record, recipe.method),
             classes=record.classes,
             temperature=float(record.calibration.get("temperature", 1.0)),
             resident_bytes=self._residents.bytes_of(name),
@@ -161,13 +162,13 @@ class AdapterBank:
         Raises:
             InputError: The folder can no longer be read.
         """
-        there = {path.name for path in adapter_folders(self.folder)}
-        for name in list(self._entries.keys() - there):
+        there = dict(adapter_folders(self.folder))
+        for name in self._entries.keys() - {path.name for path in there}:
             self._forget(name)
-        for name in there:
-            known, stamp = self._entries.get(name), stamp_of(self.folder / name)
+        for path, stamp in there.items():
+            known = self._entries.get(path.name)
             if known is None or known.stamp != stamp:
-                self._entries[name] = self._judged(entry_of(self.folder / name))
+                self._entries[path.name] = self._judge.judged(entry_of(path))
 
     def predict(self, images: Sequence[Any] | Images, names: Sequence[str] | str) -> list[Prediction]:
         """What each image's adapter says of it.
@@ -273,20 +274,7 @@ class AdapterBank:
         """Of each row ``(C,)``, by its own adapter's classes."""
         with self._rows.of(mixed([each.updates for each in residents], self._bases.at)):
             embeddings = self.backbone.encode_images(crops)
-        rows_of: dict[int, list[int]] = collections.defaultdict(list)
-        for row, resident in enumerate(residents):
-            rows_of[id(resident.classes)].append(row)
-        parts, order = [], []
-        for rows in rows_of.values():
-            temperatures = torch.tensor([[residents[row].temperature] for row in rows], device=embeddings.device)
-            classes = residents[rows[0]].classes.embeddings.to(embeddings.dtype)
-            scores = self.backbone.logits(embeddings[torch.tensor(rows, device=embeddings.device)], classes)
-            parts.append(torch.softmax(scores.float() / temperatures, dim=-1).flatten())
-            order += rows
-        flat = torch.cat(parts).cpu().numpy()  # one copy: a GPU is waited for once
-        ends = np.cumsum([len(residents[row].classes.names) for row in order])
-        tables = dict(zip(order, np.split(flat, ends[:-1]), strict=True))
-        return [tables[row] for row in range(len(residents))]
+        return probabilities(self.backbone, embeddings, residents)
 
     def _loaded(self, name: str, *, may_wait: bool) -> tuple[Resident, bool]:
         """An adapter as it is on disk now, and whether it was taken into memory; then it is in use.
@@ -345,7 +333,7 @@ class AdapterBank:
             raise self._unknown(name)
         entry = self._entries.get(name)
         if entry is None or entry.stamp != stamp:
-            entry = self._entries[name] = self._judged(entry_of(folder))
+            entry = self._entries[name] = self._judge.judged(entry_of(folder))
         return entry
 
     def _forget(self, name: str) -> None:
@@ -361,82 +349,11 @@ class AdapterBank:
         if entry.refusal:
             raise AdapterError(entry.refusal)
 
-    def _judged(self, entry: Entry) -> Entry:
-        """Refused where this backbone is not the one, or not in the precision, that the adapter was trained on."""
-        if entry.refusal:
-            return entry
-        folder, identity = self.folder / entry.name, self.backbone.identity
-        try:
-            if entry.hashes != (identity.weights_sha256, identity.settings_sha256):
-                check_backbone(folder, read_entry(folder)[0], identity)
-            self._check_rank(entry)
-        except InputError as error:
-            return entry.refused(str(error))
-        if entry.quantize != self.quantize:
-            return entry.refused(
-                f"adapter {folder} was trained on a base with quantize {entry.quantize}, this bank's has "
-                f"{self.quantize}; open another bank with quantize={entry.quantize!r}"
-            )
-        if self._precision_of(entry) != self.precision and not self._any_precision:
-            return entry.refused(
-                f"adapter {folder} was trained in {self._precision_of(entry)}, this bank computes in {self.precision}; "
-                f"open it with precision={self.precision!r} to compute all adapters in that"
-            )
-        return entry
-
-    def _precision_of(self, entry: Entry) -> str:
-        return resolve_precision(entry.quantize, entry.precision, self.backbone.device)
-
     def _notes(self, name: str, record: RunRecord) -> tuple[str, ...]:
         notes = check_backbone(self.folder / name, record, self.backbone.identity)
         if record.stopped:
             notes.append(f"{self.folder / name} has the weights of step {record.steps}: {record.stopped}")
         return tuple(notes)
-
-    def _model_of_most(self, usable: Sequence[Entry], found: Sequence[Entry]) -> str:
-        if not usable:
-            why = found[0].refusal if found else "it holds none"
-            raise InputError(
-                f"folder {self.folder} has no adapter that can be served, so the backbone is not known ({why}); "
-                "put adapters there, or name a model"
-            )
-        most = _most_frequent([entry.hashes for entry in usable], ("", ""))
-        return next(entry.model for entry in usable if entry.hashes == most)
-
-    def _precision_for(
-        self, usable: Sequence[Entry], quantize: Quantization | None, precision: str | None
-    ) -> tuple[Quantization, str]:
-        """What was asked for; what was not is that of most adapters on this backbone."""
-        identity = self.backbone.identity
-        here = [each for each in usable if each.hashes == (identity.weights_sha256, identity.settings_sha256)]
-        chosen = quantize if quantize is not None else _most_frequent([each.quantize for each in here], "none")
-        types = [self._precision_of(each) for each in here if each.quantize == chosen]
-        if precision is None and types:
-            return chosen, _most_frequent(types, "auto")
-        return chosen, resolve_precision(chosen, precision or "auto", self.backbone.device)
-
-    def _check_rank(self, entry: Entry) -> None:
-        """Refuse a rank that no update of one of its layers can have, and layers that are not there."""
-        for name in self._linears_of(entry):
-            if entry.method.rank > self._sides[name]:
-                raise AdapterError(
-                    f"adapter {self.folder / entry.name} has rank {entry.method.rank}, but {name} has a side of "
-                    f"{self._sides[name]}; its record is not that of an adapter"
-                )
-
-    def _linears_of(self, entry: Entry) -> Sequence[str]:
-        """The layers that an adapter adds something to."""
-        trains = method_spec(entry.method.method).kind == "weights"
-        return place(entry.method, self.backbone).linears if trains else ()
-
-    def _ranks(self) -> dict[str, int]:
-        """The largest rank that a LoRA-XS adapter has at each layer."""
-        ranks: dict[str, int] = {}
-        for entry in {each.method: each for each in self._entries.values() if not each.refusal}.values():
-            if entry.method.method == "lora-xs":
-                for name in self._linears_of(entry):
-                    ranks[name] = max(ranks.get(name, 0), entry.method.rank)
-        return ranks
 
     def _full_precision(self) -> nn.Module:
         """The model in float32.
@@ -450,14 +367,6 @@ class AdapterBank:
         if fresh.identity.weights_sha256 != self.backbone.identity.weights_sha256:
             raise InputError(f"the files of model {self._model} have changed since the bank was opened; open it again")
         return cast(nn.Module, fresh.model)
-
-
-_Value = TypeVar("_Value")
-
-
-def _most_frequent(values: Sequence[_Value], otherwise: _Value) -> _Value:
-    """The first of those that there are most of."""
-    return collections.Counter(values).most_common(1)[0][0] if values else otherwise
 
 
 def _named(count: int, names: Sequence[str] | str) -> list[str]:

@@ -44,7 +44,8 @@ class Bases:
 
     def at(self, name: str, rank: int) -> Basis:
         """The leading part of a layer's basis, which must have been prepared, on the backbone's device."""
-        return self._known[name].leading(rank)
+        known = self._known[name]
+        return known if known.rank == rank else known.leading(rank)
 
     def lend(self, model: nn.Module, names: Sequence[str], rank: int) -> None:
         """Leave bases at the linear layers of a model on the CPU, where LoRA-XS looks for them."""

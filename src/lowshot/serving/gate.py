@@ -10,7 +10,7 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -31,18 +31,19 @@ _OPEN = frozenset({"/", "/healthz", "/readyz", "/v1/server", "/openapi.json", "/
 _SMALL_BODY_BYTES = 1 << 16
 _READ_ON_SECONDS = 2.0
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'"
+)
 _HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
+    "Content-Security-Policy": _POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
 }
+_NO_FRAMES = {"Content-Security-Policy": f"{_POLICY}; frame-ancestors 'none'", "X-Frame-Options": "DENY"}
 
 
 class Gate:
@@ -52,9 +53,11 @@ class Gate:
         application: What is guarded.
         limits: Sizes and times.
         metrics: Told of every answer.
-        token: What who asks must know; None where only this machine can ask.
+        token: What who asks must know; None where only this machine can ask, or anybody may.
         hosts: Names under which the server may be addressed; None for any. A page elsewhere that has its own name
             point to this machine (DNS rebinding) is told by it.
+        public: Whether anybody may ask, and nothing can be changed: then pages of other sites may ask too, and show
+            this one inside them.
     """
 
     def __init__(
@@ -65,12 +68,15 @@ class Gate:
         metrics: Metrics,
         token: str | None,
         hosts: frozenset[str] | None,
+        public: bool = False,
     ) -> None:
         self._application = application
         self._limits = limits
         self._metrics = metrics
         self._token = None if token is None else token.encode()
         self._hosts = hosts
+        self._public = public
+        self._headers = _HEADERS if public else _HEADERS | _NO_FRAMES
         self._bytes_in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,7 +86,7 @@ class Gate:
             return
         started = time.perf_counter()
         body = _Body(self, receive, self._largest_body(scope), is_whole=not _has_body(scope))
-        answer = _Answer(scope, send, body)
+        answer = _Answer(scope, send, body, self._headers)
         try:
             self._check(scope)
             body.check_announced(_header(scope, b"content-length"))
@@ -104,7 +110,7 @@ class Gate:
             raise Refusal(
                 400, "unknown_host", f"the request is addressed to host {host!r}; expected one of {sorted(self._hosts)}"
             )
-        if scope["method"] not in _SAFE:
+        if scope["method"] not in _SAFE and not self._public:
             _check_origin(_header(scope, b"origin"), host, _header(scope, b"sec-fetch-site"))
         if self._token is not None and not _is_open(scope["path"]):
             self._check_token(_header(scope, b"authorization"))
@@ -213,9 +219,10 @@ class _Body:
 class _Answer:
     """What is sent back, with the headers that every answer has."""
 
-    def __init__(self, scope: Scope, send: Send, body: _Body) -> None:
+    def __init__(self, scope: Scope, send: Send, body: _Body, headers: Mapping[str, str]) -> None:
         self._send = send
         self._body = body
+        self._headers = headers
         self._is_api = scope["path"].startswith("/v1/")
         self.status = GONE
 
@@ -226,7 +233,7 @@ class _Answer:
             if not self._body.is_whole:
                 await self._body.read_on()
             have = {name.lower() for name, _ in message["headers"]}
-            common = _HEADERS | ({"Cache-Control": "no-store"} if self._is_api else {})
+            common = {**self._headers, **({"Cache-Control": "no-store"} if self._is_api else {})}
             common |= {} if self._body.is_whole else {"Connection": "close"}
             added = [(n.lower().encode(), v.encode()) for n, v in common.items() if n.lower().encode() not in have]
             message = {**message, "headers": [*message["headers"], *added]}

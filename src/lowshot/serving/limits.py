@@ -23,6 +23,8 @@ class Limits:
     """Of the bodies of all requests that are not answered yet; 429 beyond."""
     images_waiting: int = 512
     """Images that are taken in and not predicted yet; 429 beyond."""
+    head_seconds: float = 10.0
+    """In which the head of a request must have come; 408 after that, and the end of the connection."""
     upload_seconds: float = 60.0
     """In which a request's body must have come; 408 after that."""
     batch_images: int = 32

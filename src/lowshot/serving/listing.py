@@ -15,7 +15,8 @@ from ..config import MethodConfig, Recipe
 from ..errors import AdapterError, InputError
 from ..methods import Quantization
 from ..records import RECORD_FILE, RunRecord
-from ..saved import read_record
+from ..saved import read_record_and_recipe
+from .predictions import Summary, summary_of
 from .residents import Stamp
 
 MIXABLE = ("zero-shot", "lora", "lora-xs")
@@ -40,6 +41,8 @@ class Entry:
     precision: str = "auto"
     """As recorded: the type that it was trained in."""
     method: MethodConfig = dataclasses.field(default_factory=MethodConfig)
+    summary: Summary | None = None
+    """For a list; None where the record cannot be used."""
     refusal: str = ""
     """Why it is not served; empty if it is."""
 
@@ -76,6 +79,7 @@ def entry_of(folder: Path) -> Entry:
             quantize=recipe.model.quantize,
             precision=recipe.model.precision,
             method=recipe.method,
+            summary=summary_of(folder.name, record, recipe.method),
             refusal=_unmixable(folder, recipe.method.method),
         )
     except InputError as error:
@@ -89,14 +93,15 @@ def read_entry(folder: Path) -> tuple[RunRecord, Recipe]:
         AdapterError: The record is missing, damaged or cannot be read.
     """
     try:
-        record = read_record(folder)
-        return record, Recipe.from_dict(record.recipe)
+        return read_record_and_recipe(folder)
     except OSError as error:
         raise AdapterError(f"adapter {folder} cannot be read: {error.strerror or error}") from None
 
 
-def adapter_folders(folder: Path) -> Iterator[Path]:
-    """The folders in which there is an adapter or a part of one; hidden ones, such as those being written, are none.
+def adapter_folders(folder: Path) -> Iterator[tuple[Path, Stamp]]:
+    """The folders in which there is an adapter or a part of one, and the state of each.
+
+    Hidden ones, such as those being written, are none.
 
     Raises:
         InputError: The folder is not there, is none, or cannot be read.
@@ -110,8 +115,11 @@ def adapter_folders(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"folder {folder} cannot be read: {error.strerror or error}") from None
     for path in inside:
-        if not path.name.startswith(".") and not is_gone(stamp_of(path)):
-            yield path
+        if path.name.startswith("."):
+            continue
+        stamp = stamp_of(path)
+        if not is_gone(stamp):
+            yield path, stamp
 
 
 def _unmixable(folder: Path, method: str) -> str:

@@ -124,25 +124,29 @@ def _middles(distinct: Sequence[Updates], which: Sequence[int]) -> dict[str, Ten
 
     Smaller ranks are filled up with zeros, and so are the rows of adapters that leave the layer alone.
 
-    The adapters' matrices are copied into one tensor for the batch. For 64 of them that is 2.4 MB on ViT-B/16.
+    The adapters' matrices are copied into one tensor ``(L, N, R, R)`` for the batch, in which those of a layer lie side
+    by side. For 64 rows that is 2.4 MB on ViT-B/16.
     """
     there = [(index, each.layers, each.middles) for index, each in enumerate(distinct) if each.middles is not None]
     if not there:
         return {}
-    layers = tuple(dict.fromkeys(name for _, names, _ in there for name in names))
-    rank, device = max(middles.shape[-1] for _, _, middles in there), there[0][2].device
-    shape = (len(layers), rank, rank)
-    if len(there) == len(distinct) and all(names == layers and m.shape == shape for _, names, m in there):
-        table = torch.stack([middles for _, _, middles in there])
+    _, layers, first = there[0]
+    device = first.device
+    if len(there) == len(distinct) and all(names == layers and m.shape == first.shape for _, names, m in there):
+        table, ranks = torch.stack([middles for _, _, middles in there], dim=1), [first.shape[-1]] * len(layers)
     else:
-        table = torch.zeros(len(distinct), *shape, device=device)
+        layers = tuple(dict.fromkeys(name for _, names, _ in there for name in names))
+        ranks = [max(m.shape[-1] for _, names, m in there if name in names) for name in layers]
+        table = torch.zeros(len(layers), len(distinct), max(ranks), max(ranks), device=device)
         places = {name: place for place, name in enumerate(layers)}
         for index, names, middles in there:
             here = torch.tensor([places[name] for name in names], device=device)
-            table[index, here, : middles.shape[-1], : middles.shape[-1]] = middles
-    table = table[0] if len(distinct) == 1 else table[torch.tensor(which, device=device)]
-    ranks = {name: max(m.shape[-1] for _, names, m in there if name in names) for name in layers}
-    return {name: table[..., place, : ranks[name], : ranks[name]] for place, name in enumerate(layers)}
+            table[here, index, : middles.shape[-1], : middles.shape[-1]] = middles
+    if len(distinct) == 1:
+        table = table[:, 0]
+    elif list(which) != list(range(len(distinct))):
+        table = table.index_select(1, torch.tensor(which, device=device))
+    return {name: table[place, ..., :rank, :rank] for place, (name, rank) in enumerate(zip(layers, ranks, strict=True))}
 
 
 def _by_row(name: str, distinct: Sequence[Updates], which: Sequence[int]) -> _ByRow:

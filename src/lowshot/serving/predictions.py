@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from ..config import MethodConfig
+from ..methods import method_spec
 from ..records import RunRecord
 
 
@@ -27,13 +29,49 @@ class Prediction:
 
 
 @dataclasses.dataclass(frozen=True)
-class Description:
-    """What a bank tells of an adapter."""
+class Summary:
+    """An adapter in a few words: what a list of many shows of it."""
 
     name: str
     method: str
     rank: int | None
     """None for a method without one."""
+    classes: int
+    """Their number."""
+    shots: int
+    """Images per class; 0 where nothing was learnt from images."""
+    adapter_bytes: int
+    """Size of the saved tensors."""
+    trainable_parameters: int
+    created: str | None
+    """When, as the record has it."""
+    is_calibrated: bool
+    accuracy: float | None
+    """Fraction of the test images in [0, 1]; None where there were none."""
+
+
+def summary_of(name: str, record: RunRecord, method: MethodConfig) -> Summary:
+    """An adapter in a few words, of what its record says."""
+    accuracy, created = record.metrics.get("acc1"), record.provenance.get("date")
+    return Summary(
+        name=name,
+        method=method.method,
+        rank=method.rank if "rank" in method_spec(method.method).settings else None,
+        classes=len(record.classes),
+        shots=record.shots,
+        adapter_bytes=record.adapter_bytes,
+        trainable_parameters=record.trainable_parameters,
+        created=created if isinstance(created, str) else None,
+        is_calibrated=bool(record.calibration),
+        accuracy=float(accuracy) if isinstance(accuracy, int | float) else None,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What a bank tells of an adapter."""
+
+    summary: Summary
     classes: tuple[str, ...]
     """Class names in the order of the probabilities."""
     temperature: float

@@ -20,6 +20,7 @@ import uvicorn
 from ..errors import InputError
 from .app import create_app
 from .bank import AdapterBank
+from .connections import connections_of
 from .gate import LOOPBACK, Gate
 from .jobs import Teaching, Workshop
 from .limits import Limits
@@ -46,8 +47,13 @@ class ServerSettings:
     device: str = "auto"
     teach: bool = True
     """Whether adapters can be taught and removed."""
+    public: bool = False
+    """Whether anybody may ask who can reach it: without a token, and only where nothing can be changed."""
     demo: bool = False
     limits: Limits = dataclasses.field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        assert not self.public or (self.token is None and not self.teach), "what is public is asked, and not changed"
 
 
 def read_token(path: Path) -> str:
@@ -69,11 +75,18 @@ def read_token(path: Path) -> str:
     return token
 
 
-def listening_socket(host: str, port: int, token: str | None) -> socket.socket:
+def listening_socket(host: str, port: int, token: str | None, *, public: bool = False) -> socket.socket:
     """Take an address, before anything slow is done; whoever connects waits until the server is ready.
 
+    Args:
+        host: A name or an address of this machine.
+        port: 0 for any that is free.
+        token: What who asks must know.
+        public: Whether anybody may ask without one.
+
     Raises:
-        InputError: It is no address of this machine, is taken, or can be reached from elsewhere and there is no token.
+        InputError: It is no address of this machine or is taken, or it can be reached from elsewhere, there is no
+            token and it is not public.
     """
     if not 0 <= port <= 65535:
         raise InputError(f"port is {port}; expected 0 to 65535, 0 for any that is free")
@@ -81,10 +94,11 @@ def listening_socket(host: str, port: int, token: str | None) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
         raise InputError(f"host {host!r} is no address: {error}") from None
-    if token is None and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
+    is_loopback = ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback
+    if token is None and not public and not is_loopback:
         raise InputError(
             f"host {host} can be reached from other machines, where anybody could ask and teach; say --token-file "
-            "FILE, or leave --host out"
+            "FILE, or --public --no-teach to let anybody ask, or leave --host out"
         )
     taken = socket.socket(family, kind, protocol)
     try:
@@ -156,12 +170,13 @@ def server_of(
         limits=settings.limits,
         metrics=service.metrics,
         token=settings.token,
+        public=settings.public,
         hosts=LOOPBACK | {host} if ipaddress.ip_address(host.partition("%")[0]).is_loopback else None,
     )
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = uvicorn.Config(
         gate,
-        http="h11",
+        http=connections_of(settings.limits.head_seconds),
         ws="none",
         loop="asyncio",
         lifespan="on",

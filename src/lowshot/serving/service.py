@@ -23,7 +23,7 @@ from .limits import Limits
 from .listing import MIXABLE, NAME, is_gone, stamp_of
 from .metrics import Metrics
 from .model import Asked, Found, Model, Neighbours, Plain, nearest
-from .predictions import Description, Prediction
+from .predictions import Prediction, Summary
 from .refusals import Refusal, refusal_of
 
 _DECODING_THREADS = 2
@@ -70,7 +70,6 @@ class Service:
         )
         self._decoding = ThreadPoolExecutor(_DECODING_THREADS, thread_name_prefix="decoding")
         self._neighbours = Neighbours()
-        self._lines: dict[str, tuple[object, dict[str, Any]]] = {}
         self._listing = threading.Lock()
         self._background: set[asyncio.Task[Any]] = set()
         self._warming: dict[str, asyncio.Task[None]] = {}
@@ -130,20 +129,9 @@ class Service:
 
     def adapters(self) -> dict[str, Any]:
         """All adapters, in a few words each. Reads the disk."""
-        with self._listing:  # one at a time: the second has what the first has read
+        with self._listing:  # one at a time: the second finds nothing new
             self.bank.refresh()
-            lines, kept = [], {}
-            for name in self.bank.names():
-                stamp = stamp_of(self.bank.folder / name)
-                known = self._lines.get(name)
-                if known is None or known[0] != stamp:
-                    try:
-                        known = (stamp, line_of(self.bank.describe(name)))
-                    except LowshotError:  # gone or damaged in this very moment
-                        continue
-                kept[name] = known
-                lines.append(known[1])
-            self._lines = kept
+            lines = [line_of(summary) for summary in self.bank.summaries()]
         refused = [{"name": name, "reason": reason} for name, reason in self.bank.refused().items()]
         return {"adapters": lines, "refused": refused}
 
@@ -160,7 +148,7 @@ class Service:
         metrics = {key: value for key, value in record.metrics.items() if isinstance(value, int | float | str)}
         examples = read_examples(self.bank.folder / name)
         return {
-            **line_of(described),
+            **line_of(described.summary),
             "class_names": list(record.classes),
             "prompts": [list(said) for said in record.prompts],
             "temperature": described.temperature,
@@ -304,21 +292,19 @@ class Service:
             self._neighbours.keep(key, np.stack(found))
 
 
-def line_of(described: Description) -> dict[str, Any]:
+def line_of(summary: Summary) -> dict[str, Any]:
     """An adapter in a few words."""
-    record = described.record
-    accuracy = record.metrics.get("acc1")
     return {
-        "name": described.name,
-        "method": described.method,
-        "classes": len(described.classes),
-        "shots": record.shots,
-        "rank": described.rank,
-        "bytes": record.adapter_bytes,
-        "trainable_parameters": record.trainable_parameters,
-        "created": record.provenance.get("date"),
-        "calibrated": bool(record.calibration),
-        "accuracy": float(accuracy) if isinstance(accuracy, int | float) else None,
+        "name": summary.name,
+        "method": summary.method,
+        "classes": summary.classes,
+        "shots": summary.shots,
+        "rank": summary.rank,
+        "bytes": summary.adapter_bytes,
+        "trainable_parameters": summary.trainable_parameters,
+        "created": summary.created,
+        "calibrated": summary.is_calibrated,
+        "accuracy": summary.accuracy,
     }
 
 

@@ -1,0 +1,197 @@
+"""A folder for a Hugging Face Space: lowshot's own server, in a container, with one adapter that anybody may ask.
+
+A Space whose ``sdk`` is ``docker`` is a repository with a Dockerfile and a README.md that says so in its front matter
+(https://huggingface.co/docs/hub/spaces-sdks-docker). The container runs as user 1000, and visitors reach one port of
+it. Nothing is needed that lowshot has not: neither another page nor another library to make one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from ..adapters.adapter import CONFIG_FILE
+from ..adapters.checkpoint import TENSORS_FILE
+from ..adapters.lora_xs import BASIS_FILE
+from ..errors import AdapterError, InputError, RunError
+from ..files import canonical_json, folder_written_aside, refuse_existing
+from ..records import RECORD_FILE, RunRecord
+from ..report import model_card
+from ..report.quantities import images_per_class
+from ..serving import AdapterBank
+from ..serving.listing import entry_of
+from .export import README_FILE, Export
+from .source import Source, open_source
+
+PORT = 7860
+"""Where a Space expects its server."""
+SERVED = "adapters"
+"""The folder that is served."""
+TOLERANCE = 5e-3
+"""Largest accepted difference of a probability from the classifier's: a server keeps class embeddings in float16."""
+_CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
+_PINNED = ("torch", "transformers", "peft")
+_USER = 1000
+_TENSOR_FILES = (CONFIG_FILE, TENSORS_FILE, BASIS_FILE)
+
+
+def export_space(folder: str | os.PathLike[str], out: str | os.PathLike[str], *, model: str | None = None) -> Export:
+    """Write a folder that is a Hugging Face Space once it is pushed: a page and an API that anybody may ask.
+
+    It is read back by what a server reads it with, and compared with the classifier, before it appears. Nothing of the
+    images that the adapter learnt from goes along, their names neither.
+
+    Args:
+        folder: A saved adapter.
+        out: Folder for the Space; must not exist yet. It appears whole and checked, or not at all.
+        model: Where the Space finds the adapter's backbone, if not where it was: ``builtin`` or a Hub id.
+
+    Raises:
+        OutputError: ``out`` exists, or cannot be written.
+        AdapterError: The adapter cannot be loaded, or no server can serve it.
+        InputError: The backbone is a folder on this machine, which no Space can fetch.
+        RunError: What was written does not compute what the adapter does.
+    """
+    refuse_existing(Path(out))
+    source = open_source(Path(folder).resolve(), model)
+    _refuse_unserved(source)
+    with folder_written_aside(Path(out)) as aside:
+        _write(source, aside)
+        difference = _difference(source, aside)
+        files = tuple(sorted(path.relative_to(aside).as_posix() for path in aside.rglob("*") if path.is_file()))
+    return Export(Path(out), "space", files, difference, tuple(_notes(source)))
+
+
+def _refuse_unserved(source: Source) -> None:
+    refusal, model = entry_of(source.folder).refusal, source.recipe.model.model
+    if refusal:
+        raise AdapterError(refusal)
+    if model != "builtin" and Path(model).expanduser().is_dir():
+        raise InputError(
+            f"model {model} is a folder on this machine, which no Space can fetch; push it to the Hub and say where it "
+            "is there: --model OWNER/NAME"
+        )
+
+
+def _write(source: Source, folder: Path) -> None:
+    model, name = source.recipe.model.model, source.folder.name
+    told = dataclasses.replace(source.record, draw=())  # file names of somebody's own images
+    adapter = folder / SERVED / name
+    adapter.mkdir(parents=True)
+    for file in _TENSOR_FILES:
+        if (source.folder / file).exists():
+            (adapter / file).write_bytes((source.folder / file).read_bytes())
+    texts = {
+        adapter / RECORD_FILE: canonical_json(told.to_dict()),
+        adapter / README_FILE: model_card(told),
+        folder / README_FILE: _front_matter(name, model) + _readme(told, name),
+        folder / "Dockerfile": _dockerfile(model),
+        folder / "requirements.txt": _requirements(model, source.quantize),
+    }
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+
+
+def _front_matter(name: str, model: str) -> str:
+    """What the Hub reads. Names of adapters and of models on the Hub mean in JSON what they mean in YAML."""
+    values = {
+        "title": json.dumps(name),
+        "emoji": "🔎",
+        "colorFrom": "gray",
+        "colorTo": "indigo",
+        "sdk": "docker",
+        "app_port": PORT,
+        "tags": json.dumps(["lowshot", "clip", "few-shot"]),
+    }
+    if model != "builtin":
+        values["models"] = json.dumps([model])
+    return "\n".join(["---", *(f"{key}: {value}" for key, value in values.items()), "---", "", ""])
+
+
+def _readme(record: RunRecord, name: str) -> str:
+    learnt = images_per_class(record.shots) if record.shots else "their names"
+    return f"""# {name}
+
+An image classifier for {len(record.classes)} classes, which lowshot made from {learnt}.
+Open the page and give it an image, or ask by HTTP:
+
+    curl -F images=@image.jpg 'https://OWNER-SPACE.hf.space/v1/adapters/{name}/predict?top=3'
+
+Whoever can open this Space may ask, and download the adapter. Nobody can teach, change or remove anything: that is what
+`--no-teach` and `--public` in the Dockerfile say. Images are answered and not kept.
+
+| | |
+|:--|:--|
+| `Dockerfile` | the container and the server's command |
+| `requirements.txt` | lowshot and what it computes with, in the versions that this was checked with |
+| `{SERVED}/{name}` | the adapter; its [card]({SERVED}/{name}/README.md) says how it was made and how well it does |
+
+## Publish
+
+In this folder, after `hf auth login`:
+
+    hf repos create OWNER/SPACE --repo-type space --space-sdk docker
+    hf upload OWNER/SPACE . . --repo-type space
+"""
+
+
+def server_command(model: str) -> list[str]:
+    """What the container runs."""
+    where = ["--host", "0.0.0.0", "--port", str(PORT)]
+    return ["lowshot", "serve", SERVED, "--model", model, *where, "--no-teach", "--public"]
+
+
+def _dockerfile(model: str) -> str:
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return f"""FROM python:{python}-slim
+RUN useradd --create-home --uid {_USER} user
+USER user
+ENV HOME=/home/user PATH=/home/user/.local/bin:$PATH
+WORKDIR /home/user/app
+COPY --chown=user . .
+RUN pip install --no-cache-dir --user -r requirements.txt
+EXPOSE {PORT}
+CMD {json.dumps(server_command(model))}
+"""
+
+
+def _requirements(model: str, quantize: str) -> str:
+    extras = ["serve", *(["quantize"] if quantize != "none" else []), *(["siglip"] if model != "builtin" else [])]
+    packages = [*_PINNED, *(["bitsandbytes"] if quantize != "none" else [])]
+    versions = {name: importlib.metadata.version(name).partition("+")[0] for name in ("lowshot", *packages)}
+    return "\n".join(
+        [
+            "# Without an accelerator; for one remove the next line, which keeps gigabytes of CUDA away.",
+            f"--extra-index-url {_CPU_WHEELS}",
+            f"lowshot[{','.join(extras)}]=={versions.pop('lowshot')}",
+            *(f"{name}=={version}" for name, version in versions.items()),
+            "",
+        ]
+    )
+
+
+def _difference(source: Source, folder: Path) -> float:
+    """Largest difference from the classifier's probabilities; refused where rounding cannot be the reason.
+
+    A base of fewer bits rounds by itself, and differently in every order of its products.
+    """
+    bank = AdapterBank(folder / SERVED, model=source.recipe.model.model, device="cpu")
+    answers = bank.predict(list(source.probes), source.folder.name)
+    found = np.stack([answer.probabilities for answer in answers])
+    apart = float(np.abs(found - source.probabilities).max())
+    if source.is_float32 and not apart <= TOLERANCE:
+        raise RunError(
+            f"the Space of {source.folder} gives probabilities up to {apart:.1g} apart from the adapter's; expected at "
+            f"most {TOLERANCE:g}; nothing was written"
+        )
+    return apart
+
+
+def _notes(source: Source) -> list[str]:
+    return [] if source.is_float32 else ["the classifier rounds its arithmetic: that is the difference"]

@@ -1,0 +1,56 @@
+"""From the image embeddings of a batch to probabilities, each row's over the classes of its own adapter."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..models import Backbone
+from .residents import ClassTable, Resident
+
+_SMALL_TABLE = 1 << 16
+"""Numbers of a table up to which calling takes longer than computing: 128 classes of 512."""
+
+
+@torch.no_grad()
+def probabilities(backbone: Backbone, embeddings: Tensor, residents: Sequence[Resident]) -> list[NDArray[np.float32]]:
+    """Of each row ``(C,)``, at its adapter's temperature; C may differ from row to row.
+
+    Small tables of equal size go through one product together, large ones by themselves.
+
+    Args:
+        backbone: Knows what cosines are multiplied by.
+        embeddings: Unit embeddings ``(N, D)``.
+        residents: The adapter of each row.
+    """
+    rows_of: dict[object, list[int]] = collections.defaultdict(list)
+    for row, resident in enumerate(residents):
+        table = resident.classes
+        rows_of[len(table.names) if table.embeddings.numel() <= _SMALL_TABLE else table].append(row)
+    order = [row for rows in rows_of.values() for row in rows]
+    device = embeddings.device
+    embeddings = embeddings[torch.tensor(order, device=device)]
+    temperatures = torch.tensor([[residents[row].temperature] for row in order], device=device)
+    parts, start = [], 0
+    for rows in rows_of.values():
+        end = start + len(rows)
+        scores = _scores(backbone, embeddings[start:end], [residents[row].classes for row in rows])
+        parts.append(torch.softmax(scores.float() / temperatures[start:end], dim=-1).flatten())
+        start = end
+    flat = torch.cat(parts).cpu().numpy()  # one copy: a GPU is waited for once
+    ends = np.cumsum([len(residents[row].classes.names) for row in order])
+    tables = dict(zip(order, np.split(flat, ends[:-1]), strict=True))
+    return [tables[row] for row in range(len(residents))]
+
+
+def _scores(backbone: Backbone, embeddings: Tensor, tables: Sequence[ClassTable]) -> Tensor:
+    """Class scores ``(n, C)`` of n rows, each by its own table of C classes."""
+    if all(table is tables[0] for table in tables):
+        return backbone.logits(embeddings, tables[0].embeddings.to(embeddings.dtype))
+    together = torch.stack([table.embeddings for table in tables]).to(embeddings.dtype)
+    return backbone.logits(embeddings[:, None], together)[:, 0]

@@ -1,0 +1,181 @@
+"""A folder for a Space: what is in it, and that its own command serves the adapter."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from PIL import Image
+
+import lowshot
+from lowshot import FewShotClassifier
+from lowshot.conversion import export_space, space
+from lowshot.data import builtin_task
+from lowshot.errors import AdapterError, InputError, OutputError, RunError
+
+MODEL = "openai/clip-vit-base-patch16"
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory):
+    """One that knows which files it learnt from."""
+    folder = tmp_path_factory.mktemp("space") / "no"  # a word that is no text in YAML unless it is quoted
+    classifier = FewShotClassifier(method="lora-xs", base_steps=1, steps_per_shot=1).fit("digits", shots=1)
+    assert classifier.record_.draw
+    classifier.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(adapter, tmp_path_factory):
+    return export_space(adapter, tmp_path_factory.mktemp("made") / "space")
+
+
+def front_matter(folder):
+    start, matter, _ = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    assert start == ""
+    return yaml.safe_load(matter)
+
+
+def command_of(folder):
+    [said] = re.findall(r"^CMD (\[.*\])$", (folder / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    return json.loads(said)
+
+
+def requirements_of(folder):
+    lines = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    found = [Requirement(line) for line in lines if not line.startswith(("#", "--"))]
+    return {each.name: each for each in found}
+
+
+def test_the_folder_has_what_a_space_needs_and_nothing_else(made):
+    adapter = ("README.md", "adapter_config.json", "adapter_model.safetensors", "lora_xs_basis.safetensors")
+    assert made.files == (
+        "Dockerfile",
+        "README.md",
+        *(f"adapters/no/{name}" for name in (*adapter, "lowshot.json")),
+        "requirements.txt",
+    )
+    assert made.format == "space"
+    assert 0 <= made.largest_difference < space.TOLERANCE
+
+
+def test_the_front_matter_is_what_the_hub_reads(made):
+    found = front_matter(made.folder)
+    assert found == {
+        "title": "no",
+        "emoji": "🔎",
+        "colorFrom": "gray",
+        "colorTo": "indigo",
+        "sdk": "docker",
+        "app_port": 7860,
+        "tags": ["lowshot", "clip", "few-shot"],
+    }
+
+
+def test_requirements_are_those_that_it_was_checked_with(made):
+    found = requirements_of(made.folder)
+    assert str(found["lowshot"]) == f"lowshot[serve]=={lowshot.__version__}"
+    assert set(found) == {"lowshot", "torch", "transformers", "peft"}
+    assert all(re.fullmatch(r"==[0-9.]+", str(each.specifier)) for each in found.values())
+
+
+def test_a_model_on_the_hub_is_named_wherever_it_is_needed():
+    [line] = [line for line in space._dockerfile(MODEL).splitlines() if line.startswith("CMD ")]
+    assert json.loads(line.removeprefix("CMD "))[:5] == ["lowshot", "serve", "adapters", "--model", MODEL]
+    assert yaml.safe_load(space._front_matter("a", MODEL).split("---\n")[1])["models"] == [MODEL]
+    assert "lowshot[serve,quantize,siglip]==" in space._requirements(MODEL, "nf4")
+
+
+def test_nobody_learns_from_it_which_images_were_learnt_from(made, adapter):
+    told = json.loads((made.folder / "adapters" / "no" / "lowshot.json").read_text(encoding="utf-8"))
+    kept = json.loads((adapter / "lowshot.json").read_text(encoding="utf-8"))
+    assert told == {**kept, "draw": []}
+    assert FewShotClassifier.from_pretrained(made.folder / "adapters" / "no").classes_.tolist() == kept["classes"]
+
+
+def test_its_command_serves_the_adapter(made, adapter, tmp_path):
+    """Its own arguments, in its own folder, but for the address: this machine alone, at a port that is free."""
+    command = command_of(made.folder)
+    assert {"--no-teach", "--public"} <= set(command)
+    at = {"0.0.0.0": "127.0.0.1", "7860": "0"}
+    assert set(at) <= set(command)
+    arguments = [at.get(argument, argument) for argument in command[1:]]
+    image = builtin_task("digits").test.images[0]
+    Image.fromarray(image).save(tmp_path / "image.png")
+    expected = FewShotClassifier.from_pretrained(adapter).predict_proba([image])[0]
+    with serving([sys.executable, "-m", command[0], *arguments], made.folder) as url:
+        assert json.load(urllib.request.urlopen(f"{url}v1/server"))["teach"] is False
+        content = (tmp_path / "image.png").read_bytes()
+        head = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a.png"\r\n\r\n'
+        request = urllib.request.Request(
+            f"{url}v1/adapters/no/predict?top=10",
+            data=head + content + b"\r\n--x--\r\n",
+            headers={"Content-Type": "multipart/form-data; boundary=x"},
+        )
+        [said] = json.load(urllib.request.urlopen(request))["predictions"]
+    found = {chance["name"]: chance["probability"] for chance in said["classes"]}
+    classes = FewShotClassifier.from_pretrained(adapter).classes_
+    assert found == pytest.approx(dict(zip(classes, expected, strict=True)), abs=space.TOLERANCE)
+
+
+@contextlib.contextmanager
+def serving(command, folder):
+    """A server in a process of its own; its address."""
+    pipe = subprocess.PIPE
+    environment = {**os.environ, "LOWSHOT_CACHE": str(folder.parent / "cache")}
+    with subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
+        try:
+            said = process.stdout.readline()
+            assert said.startswith("serving 1 adapter of builtin at "), said or process.stderr.read()
+            yield said.split(" at ")[1].split()[0]
+        finally:
+            process.terminate()
+
+
+def test_the_same_adapter_gives_the_same_bytes(made, adapter, tmp_path):
+    again = export_space(adapter, tmp_path / "again")
+    assert again.files == made.files
+    for file in made.files:
+        assert (made.folder / file).read_bytes() == (again.folder / file).read_bytes(), file
+
+
+def test_a_backbone_that_no_space_can_fetch_is_refused_with_what_to_do(saved, tmp_path):
+    with pytest.raises(InputError, match=r"is a folder on this machine.*push it to the Hub.*--model OWNER/NAME"):
+        export_space(saved("lora-xs")[0], tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_no_server_serves_is_refused(saved, tmp_path):
+    with pytest.raises(AdapterError, match="method dora, which cannot share a pass"):
+        export_space(saved("dora")[0], tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_no_server_serves_is_refused(adapter, tmp_path):
+    shutil.copytree(adapter, tmp_path / "two words")
+    with pytest.raises(AdapterError, match="rename the folder"):
+        export_space(tmp_path / "two words", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_space_that_says_something_else_does_not_appear(adapter, tmp_path, monkeypatch):
+    predict = space.AdapterBank.predict
+    monkeypatch.setattr(space.AdapterBank, "predict", lambda bank, images, name: predict(bank, images, name)[::-1])
+    with pytest.raises(RunError, match=r"gives probabilities up to .* apart"):
+        export_space(adapter, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_left_alone(adapter, tmp_path):
+    (tmp_path / "kept").write_text("x")
+    with pytest.raises(OutputError, match="already exists"):
+        export_space(adapter, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
