@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from .errors import InputError, UnknownNameError
-from .methods import ALIASES, PEFT_PREFIX, MethodSpec, Quantization, method_spec, resolve_alias
+from .methods import ALIASES, AUTO, PEFT_PREFIX, MethodSpec, Quantization, method_spec, resolve_alias
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -107,12 +107,30 @@ class MethodConfig:
     """Which layers of each tower: all, bottom, mid, up (thirds), half-bottom, half-up, top3, or a list: `0,1,11`."""
     rank: int = 2
     """Rank r of the update."""
+    rank_by_depth: Literal["uniform", "increasing", "decreasing"] = "uniform"
+    """Whether all layers of a tower have this rank, or deep ones more (`increasing`) or less (`decreasing`), with this
+    rank as the mean: the number of parameters stays what it is."""
     alpha: float = 1.0
     """Scale of the update before `scaling` divides it."""
     scaling: Literal["sqrt-rank", "rank"] = "sqrt-rank"
     """Update times alpha/sqrt(r) (CLIP-LoRA) or alpha/r (LoRA's own paper)."""
     dropout: float = 0.25
     """Probability of dropping an entry of the adapter's input while training."""
+    shrinkage: float = 0.0
+    """Pulls what was learnt back towards the backbone as it was, the more the fewer the shots: of the update
+    shots/(shots + shrinkage) is kept, as WiSE-FT interpolates weights. 0 keeps all of it."""
+    context: int = 16
+    """Trained tokens before the words of a prompt."""
+    openings: tuple[str, ...] = ()
+    """Words that those tokens start as, cut off after so many tokens; else they start at random. Several make as many
+    prompts of each."""
+    first_stage: float = 0.6
+    """Share of the optimiser steps that `2sfs` spends on layer norms; the classifier has the rest."""
+    vision_prompts: int = 4
+    """Times that the vision tower sees an image, each with two trained tokens of its own."""
+    time_budget: float = 60.0
+    """Seconds that `auto` may take to try methods on the shots and to train the one it chooses. What does not fit in is
+    not tried."""
     peft: tuple[str, ...] = ()
     """Options of a `peft:TYPE` method, each `key=value` with the value as in JSON or a bare word."""
 
@@ -126,9 +144,22 @@ class MethodConfig:
         named = self.position in POSITIONS or re.fullmatch(r"[0-9]{1,4}(,[0-9]{1,4})*", self.position) is not None
         _require(named, "position", self.position, f"one of {', '.join(POSITIONS)}, or layers such as 0,1,11")
         _require(self.rank >= 1, "rank", self.rank, "1 or more")
+        courses = ("uniform", "increasing", "decreasing")
+        _require(self.rank_by_depth in courses, "rank_by_depth", self.rank_by_depth, ", ".join(courses))
+        if self.rank_by_depth != "uniform":
+            _require(self.rank >= 2, "rank", self.rank, f"2 or more with rank-by-depth {self.rank_by_depth}")
+        _require(0 < self.first_stage < 1, "first_stage", self.first_stage, "a share above 0 and below 1")
         _require(math.isfinite(self.alpha) and self.alpha > 0, "alpha", self.alpha, "a number above 0")
         _require(self.scaling in ("sqrt-rank", "rank"), "scaling", self.scaling, "sqrt-rank or rank")
         _require(0 <= self.dropout < 1, "dropout", self.dropout, "a probability below 1")
+        shrinkage = self.shrinkage
+        _require(math.isfinite(shrinkage) and shrinkage >= 0, "shrinkage", shrinkage, "a number of 0 or more")
+        _require(self.context >= 1, "context", self.context, "1 or more")
+        _require(self.vision_prompts >= 1, "vision_prompts", self.vision_prompts, "1 or more")
+        words = all(isinstance(opening, str) and opening.strip() for opening in self.openings)
+        _require(words, "openings", self.openings, "words such as 'a photo of a'")
+        budget = self.time_budget
+        _require(math.isfinite(budget) and budget > 0, "time_budget", budget, "a number of seconds above 0")
         for option in self.peft:
             fits = isinstance(option, str) and re.fullmatch(r"\w+=.*", option) is not None
             _require(fits, "peft", option, "key=value")
@@ -139,6 +170,11 @@ class MethodConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name not in {"method", *spec.settings} and value != field.default:
+                if spec.kind == "choice":
+                    raise InputError(
+                        f"{field.name} is {value!r}, but no method is named that has it; expected one, such as "
+                        "--method lora"
+                    )
                 obeyed = ", ".join(sorted(spec.settings)) or "none"
                 raise InputError(
                     f"{field.name} is {value!r}, but method {self.method} has no {field.name}; leave it out "
@@ -159,14 +195,14 @@ class TrainingConfig:
     the engine's affair."""
     gradient_accumulation_steps: int = 1
     """Batches whose gradients are averaged into one optimiser step."""
-    optimizer: Literal["adamw", "paged-adamw-8bit"] = "adamw"
-    """`adamw` in fp32, or bitsandbytes' `paged-adamw-8bit`, which needs a CUDA device."""
+    optimizer: Literal["adamw", "paged-adamw-8bit", "sgd"] = "adamw"
+    """`adamw` in fp32, bitsandbytes' `paged-adamw-8bit`, which needs a CUDA device, or `sgd` with momentum 0.9."""
     learning_rate: float = 2e-4
-    """AdamW's learning rate at the first step; a cosine brings it down."""
+    """Learning rate at the first step; a cosine brings it down."""
     minimum_learning_rate: float = 1e-6
     """Where the cosine ends."""
     weight_decay: float = 1e-2
-    """AdamW's decoupled weight decay."""
+    """Weight decay: AdamW's is decoupled, that of `sgd` is added to the gradient."""
     crop_minimum: float = 0.08
     """Smallest share of an image's area that a random training crop keeps; 1 trains on whole images."""
     flip: bool = True
@@ -188,8 +224,8 @@ class TrainingConfig:
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
         passes = self.gradient_accumulation_steps
         _require(passes >= 1, "gradient_accumulation_steps", passes, "1 or more")
-        optimizers = ("adamw", "paged-adamw-8bit")
-        _require(self.optimizer in optimizers, "optimizer", self.optimizer, " or ".join(optimizers))
+        optimizers = ("adamw", "paged-adamw-8bit", "sgd")
+        _require(self.optimizer in optimizers, "optimizer", self.optimizer, ", ".join(optimizers))
         for field in ("learning_rate", "minimum_learning_rate", "weight_decay"):
             value = getattr(self, field)
             _require(math.isfinite(value) and value >= 0, field, value, "a number of 0 or more")
@@ -380,7 +416,7 @@ _TEXTS = ("memory_budget", "root", "class_names", "descriptions")  # of the sett
 
 def _coerced(section: object, name: str, value: Any) -> Any:
     """TOML and JSON have lists for tuples and whole numbers for floats; anything else must already fit."""
-    default = next(f.default for f in dataclasses.fields(section) if f.name == name)  # type: ignore[arg-type]
+    default = getattr(type(section), name)  # a field's default, which its class has under the field's name
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if isinstance(default, tuple) and isinstance(value, list):
@@ -433,12 +469,34 @@ _BUILTIN_HEADS: dict[str, dict[str, Any]] = {
     "task-res": {**_UPRIGHT, "learning_rate": 1e-1},
 }
 
+# Prompt learners: CoOp's optimiser, and nothing around a class's name but a full stop and what is trained.
+_PAPER_PROMPTS = {
+    "template": ("{}.",),
+    "optimizer": "sgd",
+    "learning_rate": 2e-3,
+    "minimum_learning_rate": 0.0,
+    "weight_decay": 5e-4,
+}
+# PLOT++: what its code has for data sets of things in general; two stages, each as long as CoOp's training.
+_OPENINGS = ("a photo of a", "this is a photo", "this is picture of", "one picture of a")
+_PAPER_PLOT = {**_PAPER_PROMPTS, "context": 4, "openings": _OPENINGS, "steps_per_shot": 1000}
+# The built-in model has never seen prompts of twenty tokens. Learning rates by tools/choose_preset.py, the table is in
+# docs/concepts/prompt-learners.md.
+_BUILTIN_PROMPTS = {**_PAPER_PROMPTS, **_BUILTIN_TRAINING, "context": 4, "optimizer": "adamw", "learning_rate": 1e-2}
+
 # A tenth of the steps, each ten times as long. Chosen by tools/choose_fast.py; its table is in docs/concepts/fast.md.
 _FAST = {"steps_per_shot": 50, "learning_rate": 2e-3}
+
+# What beats LoRA on validation splits of glyph tasks: tools/choose_best.py; its table is in docs/concepts/best.md.
+BEST = "best"
+BEST_OF = {"paper": BEST, "builtin": "builtin-best"}
+"""Default preset -> the one of the best settings that are known, on top of it."""
+_BEST_LORA = {"shrinkage": 1.0}
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {
         # CLIP-LoRA's fixed hyper-parameters are the dataclasses' defaults.
+        AUTO: {},
         "zero-shot": {},
         "lora": {},
         "dora": {},
@@ -448,10 +506,15 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "layernorm": {},
         "bitfit": {},
         "full": {"learning_rate": 1e-5},
+        "clip-svd": {"projections": PROJECTIONS, "steps_per_shot": 200, "learning_rate": 5e-4},
+        "2sfs": {"steps_per_shot": 300},
+        "coop": _PAPER_PROMPTS,
+        "plot++": _PAPER_PLOT,
         **_PAPER_HEADS,
         PEFT_PREFIX: {},
     },
     "builtin": {
+        AUTO: _BUILTIN_TRAINING,
         "zero-shot": {},
         "lora": _BUILTIN_LORA,
         "dora": _BUILTIN_LORA,
@@ -459,12 +522,24 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "layernorm": {**_BUILTIN_TRAINING, "learning_rate": 3e-2},
         "bitfit": {**_BUILTIN_TRAINING, "learning_rate": 3e-2},
         "full": {**_BUILTIN_TRAINING, "learning_rate": 4e-4},
+        "clip-svd": {**_BUILTIN_TRAINING, "projections": PROJECTIONS, "learning_rate": 3e-2},
+        "2sfs": {**_BUILTIN_TRAINING, "learning_rate": 3e-3},
+        "coop": {**_BUILTIN_PROMPTS, "openings": _OPENINGS[:1]},
+        "plot++": {**_PAPER_PLOT, **_BUILTIN_PROMPTS, "learning_rate": 3e-2},
         **{name: {**settings, **_BUILTIN_HEADS.get(name, {})} for name, settings in _PAPER_HEADS.items()},
         PEFT_PREFIX: {**_BUILTIN_TRAINING, "learning_rate": 2e-3},
     },
     "fast": {
         "zero-shot": {},
         "lora": _FAST,
+    },
+    BEST: {
+        "zero-shot": {},
+        "lora": _BEST_LORA,
+    },
+    BEST_OF["builtin"]: {
+        "zero-shot": {},
+        "lora": {**_BUILTIN_LORA, **_BEST_LORA},
     },
     "lora-xs-official": {
         # The convention of LoRA-XS's own code: alpha/r with alpha 16, and a learning rate from its 1e-3 to 4e-3.
@@ -506,9 +581,20 @@ def changes_of(preset: str, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
     }
 
 
+def default_method(preset: str) -> str:
+    """What ``fit`` does where no method is named: choose one, if the preset is not for certain methods only."""
+    return AUTO if AUTO in PRESETS.get(preset, {}) else Recipe().method.method
+
+
 def default_preset(model: str) -> str:
     """The published settings are for models of CLIP's size; the built-in one, a hundred times smaller, has its own."""
     return "builtin" if model == "builtin" else "paper"
+
+
+def preset_for(model: str, named: str | None) -> str:
+    """The preset that a model has by this name, or by none; ``best`` is on top of its default."""
+    usual = default_preset(model)
+    return (BEST_OF[usual] if named == BEST else named) or usual
 
 
 def read_recipe(path: Path, base: Recipe | None = None) -> Recipe:

@@ -9,7 +9,14 @@ from .errors import InputError, first_line
 from .records import RECORD_FILE
 
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_FILES = ("adapter_config.json", "adapter_model.safetensors", "lora_xs_basis.safetensors", "README.md", RECORD_FILE)
+_FILES = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "lora_xs_basis.safetensors",
+    "clip_svd_basis.safetensors",
+    "README.md",
+    RECORD_FILE,
+)
 
 
 def fetched_adapter(repository: str, revision: str | None = None) -> Path | None:

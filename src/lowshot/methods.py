@@ -8,12 +8,15 @@ from typing import Literal
 
 from .errors import InputError, UnknownNameError
 
-Kind = Literal["weights", "features", "prompts"]
+Kind = Literal["weights", "features", "prompts", "choice"]
 Quantization = Literal["none", "nf4", "int8"]
 
 _LAYERS = frozenset({"encoder", "position"})
 _PLACE = _LAYERS | {"projections"}
+_CONTEXT = frozenset({"context", "openings"})
 _LOW_RANK = _PLACE | {"rank", "alpha", "scaling", "dropout"}
+_LOW_RANK_BY_DEPTH = _LOW_RANK | {"rank_by_depth"}
+_LINEAR = frozenset({"shrinkage"})  # what these add to a weight is linear in their last factor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,13 +25,19 @@ class MethodSpec:
 
     name: str
     kind: Kind
-    """``weights`` trains inside the backbone, ``features`` on its frozen features, ``prompts`` on its text input."""
+    """``weights`` trains inside the backbone, ``features`` on its frozen features, ``prompts`` tokens at its inputs;
+    ``choice`` stands for one of the others until ``fit`` has seen the shots."""
     summary: str
     settings: frozenset[str] = frozenset()
     """Those of the settings in a recipe's ``[method]`` that it obeys. Others are refused rather than ignored."""
     learns: bool = True
     """Whether images change it."""
+    has_classifier: bool = False
+    """Whether a linear classifier is trained on top of the towers, so that prompts do not say all of a class."""
 
+
+AUTO = "auto"
+"""Stands for whichever method ``fit`` chooses by the shots."""
 
 METHODS = {
     spec.name: spec
@@ -36,22 +45,42 @@ METHODS = {
         MethodSpec(
             "zero-shot", "features", "cosine similarity of image and class prompt; nothing is trained", learns=False
         ),
-        MethodSpec("lora", "weights", "CLIP-LoRA: low-rank updates in both towers (arXiv 2405.18541)", _LOW_RANK),
+        MethodSpec(
+            "lora",
+            "weights",
+            "CLIP-LoRA: low-rank updates in both towers (arXiv 2405.18541)",
+            _LOW_RANK_BY_DEPTH | _LINEAR,
+        ),
         MethodSpec(
             "lora-xs",
             "weights",
             "only an r x r matrix per projection, between its singular vectors (2405.17604)",
-            _LOW_RANK,
+            _LOW_RANK | _LINEAR,
         ),
         MethodSpec(
             "dora",
             "weights",
             "LoRA on the direction of each weight, its magnitude trained apart (2402.09353)",
-            _LOW_RANK,
+            _LOW_RANK_BY_DEPTH,
+        ),
+        MethodSpec("clip-svd", "weights", "CLIP-SVD: the singular values of the weights (2509.03740)", _PLACE),
+        MethodSpec(
+            "2sfs",
+            "weights",
+            "layer norms first, then a linear classifier on frozen towers (2503.11609)",
+            _LAYERS | {"first_stage"},
+            has_classifier=True,
         ),
         MethodSpec("layernorm", "weights", "scale and shift of the layer norms, and nothing else", _LAYERS),
         MethodSpec("bitfit", "weights", "every bias, and nothing else (2106.10199)", _LAYERS),
         MethodSpec("full", "weights", "all weights of the towers: full fine-tuning", frozenset({"encoder"})),
+        MethodSpec("coop", "prompts", "CoOp: trained tokens before the class names (2109.01134)", _CONTEXT),
+        MethodSpec(
+            "plot++",
+            "prompts",
+            "trained tokens in both towers, prompts and images compared by optimal transport (2210.01253)",
+            _CONTEXT | {"vision_prompts"},
+        ),
         MethodSpec("nearest-mean", "features", "cosine similarity to the mean of each class's shots (1911.04623)"),
         MethodSpec("tip-adapter", "features", "a cache of the shots beside the class prompts (2207.09519)"),
         MethodSpec("gda", "features", "Gaussians of one covariance beside the class prompts (2402.04087)"),
@@ -61,6 +90,9 @@ METHODS = {
         MethodSpec("tip-adapter-f", "features", "Tip-Adapter with its keys fine-tuned (2207.09519)"),
         MethodSpec("clip-adapter", "features", "a bottleneck after the vision tower (2110.04544)"),
         MethodSpec("task-res", "features", "a residual of each class embedding (2211.10277)"),
+        MethodSpec(
+            AUTO, "choice", "whichever does best on held-out shots within a time budget", frozenset({"time_budget"})
+        ),
     )
 }
 
@@ -92,6 +124,19 @@ def method_spec(name: str) -> MethodSpec:
     if method not in METHODS:
         raise UnknownNameError("method", name, [*METHODS, *ALIASES, f"{PEFT_PREFIX}TYPE"])
     return METHODS[method]
+
+
+def settled_spec(name: str) -> MethodSpec:
+    """The method of this name or alias, if it is one by itself.
+
+    Raises:
+        UnknownNameError: There is none.
+        InputError: It stands for others until ``fit`` has seen the shots.
+    """
+    spec = method_spec(name)
+    if spec.kind == "choice":
+        raise InputError(f"method {name} is one that fit chooses by the shots; expected a method by its own name here")
+    return spec
 
 
 def resolve_alias(method: str, quantize: Quantization | None = None) -> tuple[str, Quantization | None]:

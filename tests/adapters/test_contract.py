@@ -1,5 +1,7 @@
 """What every method that trains weights must do, on a base in full precision and in 4 and 8 bits."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -12,11 +14,14 @@ from lowshot.training import adapt
 
 from .conftest import images, take_steps
 
-WEIGHT_METHODS = [name for name, spec in METHODS.items() if spec.kind == "weights"]
+# What 2sfs adapts it adapts as layernorm; tests/training/test_two_stage.py has its classifier.
+WEIGHT_METHODS = [name for name, spec in METHODS.items() if spec.kind == "weights" and not spec.has_classifier]
+PROMPT_METHODS = [name for name, spec in METHODS.items() if spec.kind == "prompts"]
+"""They start at random, or as words that the prompts do not have, and no weights can hold them."""
 PEFT_METHODS = {"peft:loha": ("r=2",), "peft:oft": ("oft_block_size=4",), "peft:vera": ("r=8",)}
 """Some of PEFT's tuners; ``test_peft_types.py`` tries all of them."""
-EVERY = {**dict.fromkeys(WEIGHT_METHODS, ()), **PEFT_METHODS}
-QUANTIZABLE = [name for name in EVERY if name not in ("full", "peft:loha")]
+EVERY = {**dict.fromkeys([*WEIGHT_METHODS, *PROMPT_METHODS], ()), **PEFT_METHODS}
+QUANTIZABLE = [name for name in EVERY if name not in ("full", "clip-svd", "peft:loha")]
 
 # At the start LoRA's update is zero and parameters are what they were. DoRA divides by a norm it recomputes, VeRA, OFT
 # and R start within rounding or at 1e-5: differences of logits of order 10.
@@ -28,6 +33,11 @@ everything = pytest.mark.parametrize("method", EVERY)
 on_every_base = pytest.mark.parametrize(
     ("method", "quantize"),
     [(method, "none") for method in EVERY] + [(m, q) for q in ("nf4", "int8") for m in QUANTIZABLE],
+)
+
+
+inside_the_towers = pytest.mark.parametrize(
+    ("method", "quantize"), [case for case in on_every_base.args[1] if case[0] not in PROMPT_METHODS]
 )
 
 
@@ -46,7 +56,7 @@ def frozen(learner):
     return {name: t for name, t in learner.adapter.model.state_dict(keep_vars=True).items() if id(t) not in trained}
 
 
-@on_every_base
+@inside_the_towers
 def test_a_new_adapter_changes_nothing(fresh, method, quantize):
     plain = fresh("zero-shot", quantize).logits(images())
     found = fresh(method, quantize).logits(images())
@@ -71,7 +81,7 @@ def test_every_parameter_of_both_towers_gets_a_gradient_and_moves_and_nothing_el
     names = [n for n, p in learner.adapter.model.named_parameters() if any(p is q for q in learner.parameters)]
     assert len(names) == len(learner.parameters)
     assert any("text_model" in name for name in names) or method == "peft:vera"  # VeRA shares its matrices
-    assert any("vision_model" in name for name in names)
+    assert any("vision_model" in name for name in names) or method == "coop"  # which leaves the images alone
 
 
 @everything
@@ -124,11 +134,17 @@ def test_saving_is_the_same_byte_for_byte(fresh, method, tmp_path):
 def test_the_seed_alone_determines_the_start(fresh, method):
     starts = [fresh(method, seed=seed).adapter.tensors() for seed in (1, 1, 2)]
     assert all(torch.equal(starts[0][name], starts[1][name]) for name in starts[0])
-    random = method in ("lora", "dora", "lora-xs", "peft:loha")  # VeRA has a key of its own for its matrices
+    random = method in (
+        "lora",
+        "dora",
+        "lora-xs",
+        "peft:loha",
+        *PROMPT_METHODS,
+    )  # VeRA has a key of its own for its matrices
     assert any(not torch.equal(starts[0][name], starts[2][name]) for name in starts[0]) == random
 
 
-@on_every_base
+@inside_the_towers
 def test_a_merged_model_is_a_plain_one_with_the_same_answers(fresh, method, quantize, tmp_path):
     """On a quantised base: plain layers with the rounded weights, plus the update."""
     learner = fresh(method, quantize)
@@ -187,7 +203,9 @@ def test_merging_adds_the_update_to_the_base_once_however_often_it_is_called(fre
 def test_placement_settings_decide_where_it_sits_or_are_refused(fresh, method, settings):
     name = next(iter(settings))
     if name not in method_spec(method).settings:
-        with pytest.raises(InputError, match=rf"{name} is .*, but method {method} has no {name}; leave it out"):
+        with pytest.raises(
+            InputError, match=rf"{name} is .*, but method {re.escape(method)} has no {name}; leave it out"
+        ):
             fresh(method, **settings)
         return
     model = fresh(method, **settings).adapter.model
@@ -244,9 +262,12 @@ def test_a_position_without_a_layer_in_a_tower_is_refused(fresh, method):
 
 
 @pytest.mark.parametrize("quantize", ["nf4", "int8"])
-def test_full_fine_tuning_of_quantised_weights_is_refused(fresh, quantize):
-    with pytest.raises(InputError, match=f"method full trains the weights themselves; quantize is {quantize}"):
-        fresh("full", quantize)
+@pytest.mark.parametrize(
+    ("method", "why"), [("full", "trains the weights themselves"), ("clip-svd", "keeps all singular vectors of the")]
+)
+def test_what_makes_no_sense_on_quantised_weights_is_refused(fresh, method, why, quantize):
+    with pytest.raises(InputError, match=f"method {method} {why}.*; quantize is {quantize}, expected none"):
+        fresh(method, quantize)
 
 
 def test_full_trains_all_but_the_logit_scale_and_bitfit_all_biases_and_layernorm_all_norms(fresh):

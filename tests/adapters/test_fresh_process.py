@@ -10,7 +10,7 @@ import pytest
 from lowshot import FewShotClassifier
 from lowshot.methods import METHODS, method_spec
 
-CASES = [(name, "none") for name in METHODS] + [
+CASES = [(name, "none") for name, spec in METHODS.items() if spec.kind != "choice"] + [
     ("lora", "nf4"),
     ("lora-xs", "nf4"),
     ("dora", "nf4"),

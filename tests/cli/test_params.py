@@ -50,6 +50,9 @@ def params(capsys, *arguments):
         (["--method", "qlora"], 184_320),
         (["--method", "lora", "--encoder", "vision", "--projections", "q"], 12 * 2 * 2 * 768),
         (["--method", "lora", "--encoder", "text", "--position", "0,11", "--projections", "fc1"], 2 * 2 * (512 + 2048)),
+        (["--method", "lora", "--rank-by-depth", "increasing"], 184_320),
+        (["--method", "clip-svd"], 12 * 6 * (768 + 512)),
+        (["--method", "2sfs", "--classes", "7"], 65_536 + 7 * 512),
         (["--method", "full"], 149_620_736),
         (["--method", "zero-shot"], 0),
     ],
@@ -82,15 +85,19 @@ def test_the_table_has_the_published_rows(folder, capsys):
         ["lora-xs", "32", "73,728", "0.05", "304.8"],
         ["lora-xs", "45", "145,800", "0.10", "593.1"],
     ]
-    assert {row[0] for row in rows} == {"lora", "lora-xs", "dora", "layernorm", "bitfit", "full"}
+    inside = {"lora", "lora-xs", "dora", "clip-svd", "2sfs", "layernorm", "bitfit", "full"}
+    assert {row[0] for row in rows} == inside | {"coop", "plot++"}
+    assert ["coop", "-", "8,192", "0.01", "32.9"] in rows  # 16 tokens of 512 numbers
+    assert ["plot++", "-", "14,336", "0.01", "57.5"] in rows  # 4 times 4 of them, and 4 times 2 of 768
     assert len(params(capsys, "--model", folder, "--table")) == len(rows)
 
 
-def test_the_size_is_that_of_the_file(capsys, tmp_path):
+@pytest.mark.parametrize("method", ["lora-xs", "clip-svd", "2sfs", "coop"])
+def test_the_size_is_that_of_the_file(capsys, tmp_path, method):
     from lowshot import FewShotClassifier
 
-    counted = params(capsys, "--method", "lora-xs")
-    classifier = FewShotClassifier(method="lora-xs", base_steps=1, steps_per_shot=0).fit("digits", shots=1)
+    counted = params(capsys, "--method", method, "--classes", "10")
+    classifier = FewShotClassifier(method=method, base_steps=1, steps_per_shot=0).fit("digits", shots=1)
     classifier.save_pretrained(tmp_path / "adapter")
     size = (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size
     assert counted["adapter_bytes"] == size

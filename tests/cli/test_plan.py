@@ -34,6 +34,14 @@ def test_what_cannot_be_planned_is_refused_in_one_line(capsys, tiny_clip, argume
     assert error.count("\n") == 1
 
 
+def test_a_prompt_learner_is_planned_like_any_other(capsys, tiny_clip):
+    arguments = ["--method", "plot++", "--context", "3", "--classes", "7", "--shots", "4", "--json"]
+    assert main(["plan", "--model", str(tiny_clip), *arguments]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert (made["prompts"], made["steps"]) == (7 * 4, 4000)
+    assert made["step_seconds"] > 0
+
+
 def test_the_trainings_of_a_calibration_are_counted(capsys, tiny_clip):
     recipe = ["--model", str(tiny_clip), "--classes", "7", "--shots", "4", "--calibration-folds", "2"]
     assert main(["plan", *recipe, "--json"]) == 0

@@ -21,8 +21,9 @@ from lowshot.methods import METHODS
 
 from .conftest import CLASSES, PEFT_OPTIONS, pictures
 
-WEIGHT_METHODS = [*(name for name, spec in METHODS.items() if spec.kind == "weights"), *PEFT_OPTIONS]
-NOT_ON_NF4 = ("full", "peft:oft")  # one trains the weights themselves, for the other PEFT has no 4-bit layer
+OF_WEIGHTS = [name for name, spec in METHODS.items() if spec.kind == "weights" and not spec.has_classifier]
+WEIGHT_METHODS = [*OF_WEIGHTS, *PEFT_OPTIONS]
+NOT_ON_NF4 = ("full", "clip-svd", "peft:oft")  # they need the weights themselves; of the last PEFT has no 4-bit layer
 ON_BASES = [(m, "none") for m in WEIGHT_METHODS] + [(m, "nf4") for m in WEIGHT_METHODS if m not in NOT_ON_NF4]
 TOLERANCE = 1e-4
 
@@ -122,10 +123,19 @@ def test_files_that_are_pefts_already_are_left_as_they_are(saved, exported, meth
         assert (made.folder / file).read_bytes() == (adapter / file).read_bytes()
 
 
-@pytest.mark.parametrize("method", ["layernorm", "bitfit", "full", "zero-shot"])
+@pytest.mark.parametrize("method", ["layernorm", "bitfit", "full", "clip-svd", "zero-shot"])
 def test_methods_without_a_peft_adapter_are_sent_to_merged(saved, tmp_path, method):
     with pytest.raises(InputError, match=f"method {method} cannot be had in format peft: .*use --format merged"):
         export(saved(method)[0], tmp_path / "out", format="peft")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["peft", "merged", "onnx"])
+def test_a_classifier_on_top_of_the_towers_cannot_be_had_without_them(saved, tmp_path, name):
+    with pytest.raises(
+        InputError, match="method 2sfs classifies by more than the backbone's weights and class prompts"
+    ):
+        export(saved("2sfs")[0], tmp_path / "out", format=name)
     assert list(tmp_path.iterdir()) == []
 
 

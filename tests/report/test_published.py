@@ -129,6 +129,15 @@ def test_clip_lora_is_lora_as_published_and_nothing_else():
     assert not same_method(figure("CoOp", kind="readme"), row_of())
 
 
+def test_clip_svd_is_the_method_of_that_name_as_published():
+    published = figure("CLIP-SVD", kind="readme")
+    assert same_method(published, row_of("clip-svd"))
+    assert not same_method(published, row_of("clip-svd", steps_per_shot=500))
+    assert not same_method(published, row_of("clip-svd", projections=("q", "k", "v")))
+    assert not same_method(published, row_of("lora"))
+    assert not same_method(figure(), row_of("lora", rank_by_depth="increasing"))
+
+
 def test_what_does_not_change_the_method_does_not_part_it_from_the_published_one():
     assert same_method(figure(), row_of(seed=7, template=("a {}.",), images_per_pass=4, calibration_folds=2))
 

@@ -67,6 +67,8 @@ def assert_equal(found, expected):
         ("lora-xs", {}),
         ("dora", {}),
         ("full", {}),
+        ("clip-svd", {}),
+        ("lora", {"rank_by_depth": "increasing"}),
         ("peft:loha", {"peft": ("module_dropout=0.5",)}),  # draws from torch's own generator
         ("lora", {"views": 2, "encoder": "text"}),
         ("lora", {"precision": "fp16"}),

@@ -71,10 +71,10 @@ def test_needs_follow_the_model_and_the_recipe(tiny_clip):
     assert measured(tiny_clip, encoder="text").image < full.image / 2
 
 
-@pytest.mark.parametrize("method", ["lora", "lora-xs", "dora", "full"])
+@pytest.mark.parametrize("method", ["lora", "lora-xs", "dora", "clip-svd", "full"])
 @pytest.mark.parametrize("shared_prefix", [True, False])
 def test_what_prompts_keep_together_is_foretold_from_one_and_two(tiny_clip, method, shared_prefix):
-    learner = learner_on(tiny_clip, method=method, **({} if method == "full" else {"dropout": 0.0}))
+    learner = learner_on(tiny_clip, method=method, **({} if method in ("clip-svd", "full") else {"dropout": 0.0}))
     needs = needs_of(learner, shared_prefix=shared_prefix)
     prompts = ClassPrompts(learner.backbone, learner._tokens, shared_prefix=shared_prefix)
     with learner.backbone.training():

@@ -59,7 +59,20 @@ def a_free_port():
 
 def test_two_processes_over_gloo_learn_the_same_adapter_from_the_same_batches(tiny_clip, photos, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    settings = ["--model", tiny_clip, "--rank", 4, "--batch-size", 5, "--steps-per-shot", 0, "--base-steps", 12]
+    settings = [
+        "--model",
+        tiny_clip,
+        "--method",
+        "lora",
+        "--rank",
+        4,
+        "--batch-size",
+        5,
+        "--steps-per-shot",
+        0,
+        "--base-steps",
+        12,
+    ]
     settings += ["--learning-rate", 1e-3, "--images-per-pass", 2, "--prompts-per-pass", 1, "--shots", 6]
     arguments = [str(x) for x in ("fit", photos, *settings)]
     how = "--cpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port"

@@ -14,7 +14,7 @@ from .steps import CUTS, LABELS, PROMPTS, ROWS, WHOLE, assert_same, crops, gradi
 IN_COMMON = len("<aphotoof")  # the tokenizer spells, and a start token comes first
 PLAIN = {"shared_prefix": False, "partway": False}
 DEPTHS = {"text": 2, "vision": 3}
-METHODS = ("lora", "lora-xs", "dora", "layernorm", "bitfit", "full", "qlora")
+METHODS = ("lora", "lora-xs", "dora", "clip-svd", "layernorm", "bitfit", "full", "qlora")
 
 
 def without_dropout(method):

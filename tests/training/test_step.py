@@ -9,7 +9,7 @@ from lowshot.training.step import Passes
 from .steps import CUTS, LABELS, ROWS, WHOLE, assert_same, crops, gradients, learner_on
 
 
-@pytest.mark.parametrize("method", ["lora", "lora-xs", "dora", "layernorm", "full"])
+@pytest.mark.parametrize("method", ["lora", "lora-xs", "dora", "clip-svd", "layernorm", "full"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_every_cut_has_the_gradient_of_the_whole_dropout_included(tiny_clip, method, dtype, tolerance):
     learner = learner_on(tiny_clip, method, dtype)

@@ -80,10 +80,15 @@ def test_the_same_seed_gives_the_same_classifier_bit_for_bit(tiny_clip, examples
         {"method": "layernorm"},
         {"method": "bitfit"},
         {"method": "full"},
+        {"method": "clip-svd"},
+        {"method": "2sfs"},
+        {"rank_by_depth": "increasing"},
+        {"rank_by_depth": "decreasing"},
         {"quantize": "int8"},
         {"precision": "bf16"},
         {"precision": "fp16"},
         {"views": 2},
+        {"optimizer": "sgd"},
         {"position": "0"},
         {"projections": ("fc1", "fc2")},
     ],
@@ -91,6 +96,11 @@ def test_the_same_seed_gives_the_same_classifier_bit_for_bit(tiny_clip, examples
 )
 def test_every_setting_changes_the_result(tiny_clip, examples, changed):
     assert not torch.equal(scores(fitted(tiny_clip, examples)[0]), scores(fitted(tiny_clip, examples, **changed)[0]))
+
+
+def test_the_split_of_the_steps_changes_the_result(tiny_clip, examples):
+    one, two = (fitted(tiny_clip, examples, "2sfs", first_stage=share)[0] for share in (0.3, 0.7))
+    assert not torch.equal(scores(one), scores(two))
 
 
 def test_options_of_peft_change_the_result(tiny_clip, examples):
@@ -199,7 +209,7 @@ def test_the_last_good_weights_are_those_of_the_run_that_ended_before(tiny_clip,
     learner, outcome = fitted(tiny_clip, examples)
     assert outcome.steps == 8
     monkeypatch.setattr(ExactStep, "accumulate", accumulate)
-    monkeypatch.setattr("lowshot.training.loop.learning_rate", lambda step, *_: rates(step) if step < 8 else 0.0)
+    monkeypatch.setattr("lowshot.training.weights.learning_rate", lambda step, *_: rates(step) if step < 8 else 0.0)
     rates = functools.partial(learning_rate, steps=24, config=learner.recipe.training)
     shorter, _ = fitted(tiny_clip, examples, weight_decay=learner.recipe.training.weight_decay)
     assert torch.equal(scores(learner), scores(shorter))

@@ -1,7 +1,8 @@
 """Adapters: where they work, how they are built, how they are saved, loaded and merged."""
 
-from .adapter import Adapter, adapter_bytes
+from .adapter import Adapter, adapter_bytes, keep_share
 from .build import add_adapter, prepare
+from .context import ContextAdapter
 from .dropout import MaskKeys, key_dropout
 from .peft_types import tuners
 from .placement import Place, layers_at, place
@@ -9,10 +10,12 @@ from .rows import rows_are_alike
 
 __all__ = [
     "Adapter",
+    "ContextAdapter",
     "MaskKeys",
     "Place",
     "adapter_bytes",
     "add_adapter",
+    "keep_share",
     "key_dropout",
     "layers_at",
     "place",

@@ -76,6 +76,18 @@ def adapter_bytes(adapter: Adapter) -> int:
     return serialized_size(adapter.tensors())
 
 
+@torch.no_grad()
+def keep_share(adapter: Adapter, share: float) -> None:
+    """Keep this share of what LoRA or LoRA-XS adds to each weight.
+
+    That is WiSE-FT's interpolation in weight space, (1 - share) W0 + share (W0 + dW) (arXiv 2109.01903, equation 1),
+    done once and for all on the update's own last factor: B, or R.
+    """
+    for name, parameter in adapter.model.named_parameters():
+        if parameter.requires_grad and ".lora_B." in name:
+            parameter.mul_(share)
+
+
 class PeftAdapter:
     """A PEFT model's one adapter, in PEFT's two files."""
 

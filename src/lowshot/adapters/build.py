@@ -15,58 +15,62 @@ from ..config import MethodConfig
 from ..errors import InputError
 from ..methods import PEFT_PREFIX
 from ..randomness import seeded
-from . import parameters
+from . import context, parameters
 from .adapter import Adapter, ParameterAdapter, PeftAdapter
+from .clip_svd import add_singular_values, attach_all_triplets
 from .lean import LeanMixin, modules_with
 from .lora_xs import LoraXsConfig, attach_bases
 from .peft_types import KNOW_QUANTISED_WEIGHTS, tuner_config
 from .placement import Place
+from .ranks import layer_ranks
 
 
-def _common(method: MethodConfig, targets: Sequence[str]) -> dict[str, Any]:
+def _common(method: MethodConfig, place: Place) -> dict[str, Any]:
+    ranks = {} if method.rank_by_depth == "uniform" else layer_ranks(method, place)
     return {
         "r": method.rank,
+        "rank_pattern": ranks,  # alpha is the same in all layers: each has the scaling of its own rank
         "lora_alpha": method.alpha,
         "use_rslora": method.scaling == "sqrt-rank",
         "lora_dropout": method.dropout,
-        "target_modules": list(targets),
+        "target_modules": list(place.linears),
         "bias": "none",
     }
 
 
-def _lora(method: MethodConfig, targets: Sequence[str]) -> PeftConfig:
+def _lora(method: MethodConfig, place: Place) -> PeftConfig:
     """LoRA: h = W x + scaling * B A x; A Kaiming uniform, B zero (arXiv 2106.09685, section 4.1)."""
-    config = LoraConfig(**_common(method, targets))
+    config = LoraConfig(**_common(method, place))
     config._register_custom_module(modules_with(LeanMixin))
     return config
 
 
-def _dora(method: MethodConfig, targets: Sequence[str]) -> PeftConfig:
+def _dora(method: MethodConfig, place: Place) -> PeftConfig:
     """DoRA: W' = m (W + scaling * B A) / ||W + scaling * B A||, norms per output row (arXiv 2402.09353, equation 5)."""
-    return LoraConfig(**_common(method, targets), use_dora=True)
+    return LoraConfig(**_common(method, place), use_dora=True)
 
 
-def _lora_xs(method: MethodConfig, targets: Sequence[str]) -> PeftConfig:
+def _lora_xs(method: MethodConfig, place: Place) -> PeftConfig:
     """LoRA-XS: h = W x + scaling * U R diag(S) V^T x (arXiv 2405.17604, equation 2)."""
-    return LoraXsConfig(**_common(method, targets))
+    return LoraXsConfig(**_common(method, place))
 
 
-_BUILDERS: dict[str, Callable[[MethodConfig, Sequence[str]], PeftConfig]] = {
+_BUILDERS: dict[str, Callable[[MethodConfig, Place], PeftConfig]] = {
     "lora": _lora,
     "dora": _dora,
     "lora-xs": _lora_xs,
 }
 
 
-def _peft_config(method: MethodConfig, targets: Sequence[str]) -> PeftConfig:
+def _peft_config(method: MethodConfig, place: Place) -> PeftConfig:
     """PEFT's configuration of a method.
 
     Raises:
         InputError: PEFT has no such tuner, or refuses its options.
     """
     if method.method.startswith(PEFT_PREFIX):
-        return tuner_config(method.method, method.peft, targets)
-    return _BUILDERS[method.method](method, targets)
+        return tuner_config(method.method, method.peft, place.linears)
+    return _BUILDERS[method.method](method, place)
 
 
 def prepare(model: nn.Module, method: MethodConfig, place: Place) -> None:
@@ -75,16 +79,16 @@ def prepare(model: nn.Module, method: MethodConfig, place: Place) -> None:
     Raises:
         InputError: The rank exceeds a weight's smaller side.
     """
+    if method.method == "clip-svd":
+        attach_all_triplets(model, place.linears)
     if method.method not in _BUILDERS:
         return
-    for name in place.linears:
+    for name, rank in layer_ranks(method, place).items():
         weight = model.get_submodule(name).weight
         assert isinstance(weight, torch.Tensor)
         shape = tuple(weight.shape)
-        if method.rank > min(shape):
-            raise InputError(
-                f"rank is {method.rank}, but {name} is {shape[0]} x {shape[1]}; expected at most {min(shape)}"
-            )
+        if rank > min(shape):
+            raise InputError(f"rank is {rank}, but {name} is {shape[0]} x {shape[1]}; expected at most {min(shape)}")
     if method.method == "lora-xs":
         attach_bases(model, place.linears, method.rank)
 
@@ -105,7 +109,11 @@ def add_adapter(model: nn.Module, method: MethodConfig, place: Place, *, seed: i
         model.requires_grad_(False)
         names = parameters.chosen_parameters(model, method, place)
         return ParameterAdapter(model, parameters.unfreeze(model, names))
-    config = _peft_config(method, place.linears)
+    if method.method == "clip-svd":
+        return add_singular_values(model, place.linears)
+    if method.method in context.METHODS:
+        return context.add_context(model, method, seed=seed)
+    config = _peft_config(method, place)
     is_foreign = method.method.startswith(PEFT_PREFIX)
     before = _weights(model, place.linears) if is_foreign else []
     if method.method not in KNOW_QUANTISED_WEIGHTS and not all(weight.is_floating_point() for weight in before):

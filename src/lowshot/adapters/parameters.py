@@ -1,4 +1,7 @@
-"""Methods that train parameters the model already has: ``layernorm``, ``bitfit``, ``full``. Points of reference."""
+"""Methods that train parameters the model already has.
+
+``layernorm``, ``bitfit`` and ``full`` are points of reference; ``2sfs`` trains layer norms in its first stage.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from torch.nn.utils import parametrize
 from ..config import MethodConfig
 from .placement import Place
 
-METHODS = ("layernorm", "bitfit", "full")
+METHODS = ("layernorm", "bitfit", "full", "2sfs")
 
 
 class _Held(nn.Module):
@@ -28,8 +31,8 @@ class _Held(nn.Module):
 def chosen_parameters(model: nn.Module, method: MethodConfig, place: Place) -> list[str]:
     """Dotted names of the parameters that a method trains.
 
-    ``full`` takes everything in the towers. ``layernorm`` and ``bitfit`` take the blocks at the position; with
-    position ``all`` also what lies before and after the blocks.
+    ``full`` takes everything in the towers. The others take the blocks at the position; with position ``all``
+    also what lies before and after the blocks.
     """
     within = place.modules if method.method == "full" or method.position == "all" else place.layers
     norms = {
@@ -43,7 +46,7 @@ def chosen_parameters(model: nn.Module, method: MethodConfig, place: Place) -> l
         for name, _ in model.named_parameters()
         if any(name == part or name.startswith(f"{part}.") for part in within)
     ]
-    if method.method == "layernorm":
+    if method.method in ("layernorm", "2sfs"):
         return [name for name in inside if name in norms]
     return [name for name in inside if method.method == "full" or name.endswith("bias")]
 

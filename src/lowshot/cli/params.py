@@ -63,7 +63,9 @@ def _table(model: str) -> Iterator[Recipe]:
     """CLIP-LoRA-XS's table 1 has LoRA at rank 2 and itself at ranks 32 and 45; then the other methods."""
     published = [("lora", {"rank": 2}), ("lora-xs", {"rank": 32}), ("lora-xs", {"rank": 45})]
     others: list[tuple[str, dict[str, Any]]] = [
-        (name, {}) for name, spec in METHODS.items() if spec.kind == "weights" and name not in ("lora", "lora-xs")
+        (name, {})
+        for name, spec in METHODS.items()
+        if spec.kind in ("weights", "prompts") and name not in ("lora", "lora-xs")
     ]
     for method, settings in [*published, *others]:
         yield preset_recipe("paper", method).replace(model=model, **settings)

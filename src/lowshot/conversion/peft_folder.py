@@ -29,6 +29,7 @@ _NOT_IN_PEFT = {
     "layernorm": "it trains parameters the model has, and PEFT adds none for them",
     "bitfit": "it trains parameters the model has, and PEFT adds none for them",
     "full": "it trains all weights of the model",
+    "clip-svd": "it changes all singular values, which as LoRA would be factors larger than the weights",
 }
 
 
@@ -38,7 +39,7 @@ def write(source: Source, backbone: Backbone, adapter: Adapter | None, folder: P
     Raises:
         InputError: PEFT has no adapter for this method; ``merged`` can have it.
     """
-    method = source.record.method
+    method = source.record.method_used
     if adapter is None or method in _NOT_IN_PEFT:
         why = _NOT_IN_PEFT.get(method, "it has no adapter")
         raise InputError(f"method {method} cannot be had in format peft: {why}; use --format merged")

@@ -147,7 +147,7 @@ _CLASSES = "`classes.json` has the class names in the order of the probabilities
 def _making(record: RunRecord, name: str) -> str:
     facts = {
         "command": f"lowshot export ADAPTER --format {name}",
-        "method": display_name(record.method, record.quantize),
+        "method": display_name(record.method_used, record.quantize),
         "backbone": record.model.get("id"),
         "revision": record.model.get("revision"),
         "weights sha256": record.model.get("weights_sha256"),

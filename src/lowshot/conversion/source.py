@@ -87,7 +87,8 @@ def open_source(folder: str | os.PathLike[str], model: str | None = None) -> Sou
 
 
 def _refuse_other_kinds(method: str) -> None:
-    if method_spec(method).kind != "weights" and method != "zero-shot":
+    spec = method_spec(method)
+    if (spec.kind != "weights" or spec.has_classifier) and method != "zero-shot":
         raise InputError(
             f"method {method} classifies by more than the backbone's weights and class prompts; expected a method "
             "that trains weights, or zero-shot (lowshot methods lists them)"

@@ -116,6 +116,13 @@ class Towers:
         self.model.requires_grad_(False).eval()
         self.parameters = sum(p.numel() for p in self.model.parameters())
         """Parameters of the model as it was loaded, before any adapter or quantisation."""
+        self.openings: tuple[tuple[int, ...], ...] = ()
+        """Ids that stand before the words of every prompt: an adapter's trained tokens. Each prompt is put into words
+        once with each of the openings, which are equally long."""
+        self.image_prompts: int | None = None
+        """M where an adapter has every image seen M times, once with each of M prompts of trained tokens."""
+        self.image_prompt_tokens = 0
+        """Tokens of each of those prompts."""
 
     @property
     def family(self) -> Family:
@@ -143,8 +150,8 @@ class Towers:
 
     @property
     def image_tokens(self) -> int:
-        """Tokens the vision tower makes of one image."""
-        return len(self.model.vision_model.embeddings.position_embedding.weight)
+        """Tokens that the vision tower has of one image at once, those of a prompt included."""
+        return len(self.model.vision_model.embeddings.position_embedding.weight) + self.image_prompt_tokens
 
     @property
     def embedding_size(self) -> int:
@@ -251,16 +258,38 @@ class Backbone(Towers):
         influence. SigLIP's are padded to its full context (L = 64): attention goes both ways, padding included, and
         the embedding is read at the last place.
 
+        Where there are ``openings``, O of them, every prompt becomes as many, one after the other: ``(P * O, L)``.
+
         Raises:
             LongPromptError: A prompt is longer than the text tower takes; the message quotes it.
         """
-        limit = self.context_length
-        lengths = [len(ids) for ids in self.tokenizer(list(prompts), verbose=False)["input_ids"]]
+        limit, opening = self.context_length, len(self.openings[0]) if self.openings else 0
+        said = [f" {prompt}" if opening else prompt for prompt in prompts]  # Gemma's tokens tell where a word begins
+        lengths = [opening + len(ids) for ids in self.tokenizer(said, verbose=False)["input_ids"]]
         if max(lengths) > limit:
             worst = lengths.index(max(lengths))
             raise LongPromptError(prompts[worst], lengths[worst], limit)
-        tokens = self.tokenizer(list(prompts), return_tensors="pt", **self.padding)
-        return {name: tokens[name].to(self.device) for name in ("input_ids", "attention_mask") if name in tokens}
+        tokens = self.tokenizer(said, return_tensors="pt", **self.padding)
+        found = {name: tokens[name].to(self.device) for name in ("input_ids", "attention_mask") if name in tokens}
+        return self._opened(found, max(lengths)) if opening else found
+
+    def first_tokens(self, words: str, count: int) -> list[int]:
+        """The ids of words, without what the tokenizer puts around them: ``count`` of them, or fewer."""
+        ids: list[int] = self.tokenizer(words, add_special_tokens=False)["input_ids"]
+        return ids[:count]
+
+    def _opened(self, tokens: dict[str, Tensor], length: int) -> dict[str, Tensor]:
+        """Every prompt with each of the openings between its start and its words."""
+        openings = torch.tensor(self.openings, device=self.device)
+        places = length if self.family.causal_text else self.context_length  # what is cut off there is padding
+        put = {"input_ids": openings, "attention_mask": torch.ones_like(openings)}
+        start = self.family.text_start
+        opened = {}
+        for name, ids in tokens.items():
+            rows = ids.repeat_interleave(len(openings), dim=0)
+            parts = [rows[:, :start], put[name].repeat(len(ids), 1), rows[:, start:]]
+            opened[name] = torch.cat(parts, dim=1)[:, :places]
+        return opened
 
     def encode_prompts(self, tokens: dict[str, Tensor]) -> Tensor:
         """Unit embeddings ``(P, D)`` of tokenised prompts, in float32 at least."""
@@ -275,9 +304,11 @@ class Backbone(Towers):
     def encode_images(self, images: Tensor) -> Tensor:
         """Unit embeddings ``(B, D)``, in float32 at least, of images ``(B, 3, S, S)`` with values in [0, 1].
 
-        S is ``image_size``. Pixels are normalised in float32 at least, then cast to the model's floating type.
+        S is ``image_size``. Pixels are normalised in float32 at least, then cast to the model's floating type. Where
+        there are ``image_prompts``, M of them, the embeddings are ``(B, M, D)``.
         """
-        return self.finish(self.embed_images(images))
+        embeddings = self.finish(self.embed_images(images))
+        return embeddings if self.image_prompts is None else embeddings.view(len(images), self.image_prompts, -1)
 
     def embed_prompts(self, tokens: dict[str, Tensor], shared: int = 0) -> Partway:
         """What enters the first block of the text tower.
@@ -307,8 +338,9 @@ class Backbone(Towers):
             self._pixel_statistics = self._pixel_statistics.to(device)
         mean, std = self._pixel_statistics.to(exact)
         pixels = ((images.to(device, exact) - mean) / std).to(self.dtype)
-        token = None if family.image_token is None else torch.full((len(pixels),), family.image_token, device=device)
-        return Partway("vision", 0, family.embed_images(self.model, pixels), token)
+        hidden = family.embed_images(self.model, pixels)
+        token = None if family.image_token is None else torch.full((len(hidden),), family.image_token, device=device)
+        return Partway("vision", 0, hidden, token)
 
     def finish(self, partway: Partway) -> Tensor:
         """Unit embeddings ``(N, D)``, in float32 at least."""
@@ -375,18 +407,18 @@ class Backbone(Towers):
         return math.exp(self._log_scale)
 
     def logits(self, images: Tensor, classes: Tensor) -> Tensor:
-        """Cosine similarities times the model's logit scale (100 in OpenAI's CLIP), ``(B, C)``, of the inputs' type.
+        """Cosine similarities times the model's logit scale (100 in OpenAI's CLIP), ``(..., B, C)``, of their type.
 
         SigLIP adds its bias, so that these are the logits it was trained with. Here a softmax over the classes is
         what is trained and predicted, for every model; in it the bias, the same for all classes, cancels.
 
         Args:
-            images: Unit embeddings ``(B, D)``.
-            classes: Unit embeddings ``(C, D)``.
+            images: Unit embeddings ``(..., B, D)``.
+            classes: Unit embeddings ``(..., C, D)``.
         """
         scale = torch.full((), self._log_scale, dtype=images.dtype, device=images.device).exp()
         with _without_autocast(images.device):
-            return scale * images @ classes.T + self._bias
+            return scale * images @ classes.mT + self._bias
 
 
 def _is_in(parameter: str, module: str) -> bool:

@@ -41,7 +41,8 @@ def tokenized(backbone: Backbone, prompts: Sequence[str | Sequence[str]]) -> tup
 
     Args:
         backbone: Whose tokenizer it is.
-        prompts: For each of C classes its prompt, or its prompts: one or more. P of them together.
+        prompts: For each of C classes its prompt, or its prompts: one or more. P of them together, as many times as
+            the backbone has ``openings``.
 
     Returns:
         Token ids and mask, ``(P, L)`` each, class after class; and the class of each prompt.
@@ -51,7 +52,8 @@ def tokenized(backbone: Backbone, prompts: Sequence[str | Sequence[str]]) -> tup
     """
     of_class = [[said] if isinstance(said, str) else list(said) for said in prompts]
     assert all(of_class), "a class without a prompt"
-    owners = [index for index, said in enumerate(of_class) for _ in said]
+    each = max(1, len(backbone.openings))
+    owners = [index for index, said in enumerate(of_class) for _ in range(each * len(said))]
     tokens = backbone.tokenize([prompt for said in of_class for prompt in said])
     return tokens, Owners(torch.tensor(owners, device=backbone.device), len(of_class))
 
@@ -65,6 +67,11 @@ def encode_classes(backbone: Backbone, tokens: Mapping[str, Tensor], owners: Own
         owners: The class of each prompt.
         at_once: Prompts in one pass.
     """
-    starts = range(0, len(owners.index), at_once)
+    return owners.averaged(encode_each(backbone, tokens, at_once))
+
+
+def encode_each(backbone: Backbone, tokens: Mapping[str, Tensor], at_once: int) -> Tensor:
+    """Unit embeddings ``(P, D)`` of tokenised prompts, so many in one pass."""
+    starts = range(0, len(tokens["input_ids"]), at_once)
     chunks = [{name: ids[start : start + at_once] for name, ids in tokens.items()} for start in starts]
-    return owners.averaged(torch.cat([backbone.encode_prompts(chunk) for chunk in chunks]))
+    return torch.cat([backbone.encode_prompts(chunk) for chunk in chunks])

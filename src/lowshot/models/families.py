@@ -28,6 +28,7 @@ class Family:
         embed_text: (model, token ids ``(P, L)``) to ``(P, L, D)``.
         finish_text: (model, the token the embedding is read at ``(P, 1, D)``) to embeddings ``(P, E)``.
         text_token: (model, token ids ``(P, L)``) to the place of that token, ``(P,)``.
+        text_start: How many tokens every prompt begins with, before its words.
     """
 
     model_class: str
@@ -39,6 +40,7 @@ class Family:
     embed_text: Callable[[Any, Tensor], Tensor]
     finish_text: Callable[[Any, Tensor], Tensor]
     text_token: Callable[[Any, Tensor], Tensor]
+    text_start: int
 
 
 def _embed_text(model: Any, ids: Tensor) -> Tensor:
@@ -120,6 +122,7 @@ _SIGLIP = Family(
     embed_text=_embed_text,
     finish_text=_siglip_finish_text,
     text_token=_last_token,
+    text_start=0,
 )
 
 FAMILIES = {
@@ -133,6 +136,7 @@ FAMILIES = {
         embed_text=_embed_text,
         finish_text=_clip_finish_text,
         text_token=_clip_text_token,
+        text_start=1,
     ),
     "siglip": _SIGLIP,
     "siglip2": dataclasses.replace(

@@ -166,6 +166,9 @@ _OURS = {
     "CLIP-LoRA, rank 2": _Method("lora"),
     "CLIP-LoRA, rank 8": _Method("lora", settings={"rank": "8"}),
     "LoRA in CLIP-QLoRA's code, batch 8x4, text not trained": _Method("lora", settings=_IMAGE_TOWER),
+    "CLIP-SVD": _Method(
+        "clip-svd", settings={"projections": "q k v o fc1 fc2", "steps_per_shot": "200", "learning_rate": "0.0005"}
+    ),
     "CLIP-QLoRA": _Method("lora", "nf4", _QLORA),
     "CLIP-QLoRA, claim of July 2025": _Method("lora", "nf4", _QLORA),
     "CLIP-QLoRA, batch 32, text not trained": _Method("lora", "nf4", _IMAGE_TOWER),

@@ -1,7 +1,7 @@
 """What every method offers once it is bound to a backbone and a list of classes.
 
-Three kinds of method stand behind this one door: those that train weights inside the backbone (``weights.py``), those
-that work on its frozen features (``features.py``), and those that train its text input.
+Three kinds of method stand behind this one door: those that train weights inside the backbone and those that train
+tokens at its inputs (both ``weights.py``), and those that work on its frozen features (``features.py``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..config import Recipe
 from ..data.task import Examples
-from ..methods import method_spec
+from ..methods import settled_spec
 from ..models import Backbone
 from ..progress import UNREPORTED, Report, Track
 
@@ -134,13 +134,19 @@ def create_learner(backbone: Backbone, prompts: Sequence[str | Sequence[str]], r
         LongPromptError: A prompt is longer than the text tower takes.
         InputError: The settings do not fit this backbone.
     """
-    spec = method_spec(recipe.method.method)
-    if spec.kind == "weights":
-        from .weights import WeightsLearner
-
-        return WeightsLearner(backbone, prompts, recipe)
+    spec = settled_spec(recipe.method.method)
     if spec.kind == "features":
         from .features import FeaturesLearner
 
         return FeaturesLearner(backbone, prompts, recipe)
-    raise NotImplementedError(f"method {spec.name} is listed but has no learner")
+    if spec.has_classifier:
+        from .two_stage import TwoStageLearner
+
+        return TwoStageLearner(backbone, prompts, recipe)
+    if spec.name == "plot++":
+        from .plot import PlotLearner
+
+        return PlotLearner(backbone, prompts, recipe)
+    from .weights import WeightsLearner
+
+    return WeightsLearner(backbone, prompts, recipe)

@@ -14,7 +14,10 @@ from ..errors import InputError, MissingExtraError
 def create_optimizer(
     parameters: Sequence[nn.Parameter], config: TrainingConfig, device: torch.device
 ) -> torch.optim.Optimizer:
-    """AdamW with betas (0.9, 0.999) and decoupled weight decay (arXiv 1711.05101), in the form the recipe names.
+    """The optimiser that the recipe names.
+
+    ``adamw`` has betas (0.9, 0.999) and decoupled weight decay (arXiv 1711.05101). ``sgd`` has momentum 0.9, and adds
+    its weight decay to the gradient.
 
     ``paged-adamw-8bit`` keeps its moments in 8 bits, in memory that moves to the host when the device is full
     (arXiv 2110.02861, 2305.14314); bitsandbytes keeps them in float32 for parameters of fewer than 4,096 numbers.
@@ -25,6 +28,8 @@ def create_optimizer(
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay)
     if device.type != "cuda":
         raise InputError(
             f"optimizer paged-adamw-8bit needs a CUDA device, but the model is on {device.type}; use optimizer adamw"

@@ -83,6 +83,7 @@ def measure_needs(
     shared_prefix: bool = True,
     partway: bool = True,
     views_bytes: int = 0,
+    scores_bytes: int = 0,
 ) -> Needs:
     """Put an image, a prompt and two prompts through the towers and see what autograd keeps.
 
@@ -96,23 +97,24 @@ def measure_needs(
         shared_prefix: As the step will have it; see ``ExactStep``.
         partway: As the step will have it.
         views_bytes: What will be kept of views of images.
+        scores_bytes: What the class scores of an image take.
     """
     prompts = ClassPrompts(backbone, tokens, shared_prefix=shared_prefix, partway=partway)
     image = _kept_of(backbone, keys, 1, lambda: backbone.encode_images(_black(backbone.image_size)))
     prompt, once = _kept_of_prompts(backbone, keys, prompts) if text_is_trained else (0, 0)
     vision, text = (getattr(backbone.model.config, f"{tower}_config") for tower in ("vision", "text"))
     places, size = tokens["input_ids"].shape[1], backbone.dtype.itemsize
-    own = places - prompts.shared
+    own, rows = places - prompts.shared, backbone.image_prompts or 1
     if checkpointing:
         blocks = {tower: depth - backbone.first_trained_stage(tower) for tower, depth in backbone.depths.items()}
-        image = _checkpointed(image, blocks["vision"], backbone.image_tokens * vision.hidden_size * size)
+        image = _checkpointed(image, blocks["vision"], rows * backbone.image_tokens * vision.hidden_size * size)
         prompt = _checkpointed(prompt, blocks["text"], own * text.hidden_size * size)
         once = _checkpointed(once, blocks["text"], prompts.shared * text.hidden_size * size)
     return Needs(
         resident=resident_bytes(backbone.device),
-        image=image,
+        image=image + scores_bytes,
         prompt=prompt,
-        workspace=_workspace(vision, backbone.image_tokens, backbone.image_tokens, size),
+        workspace=rows * _workspace(vision, backbone.image_tokens, backbone.image_tokens, size),
         prompt_workspace=_workspace(text, own, places, size),
         adapter=4 * 4 * trained,
         overhead=OVERHEAD.get(backbone.device.type, 1.0),

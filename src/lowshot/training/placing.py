@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 
-from ..adapters import Adapter, adapter_bytes, add_adapter, place, prepare
+import torch
+
+from ..adapters import Adapter, ContextAdapter, adapter_bytes, add_adapter, place, prepare
 from ..adapters.checkpoint import serialized_size
-from ..config import Recipe
+from ..config import MethodConfig, Recipe
 from ..errors import InputError
 from ..heads import HEADS, blank_tensors, trained_numbers
-from ..methods import method_spec
-from ..models import Towers, load_structure, round_to, set_precision
+from ..methods import settled_spec
+from ..models import Backbone, Towers, load_structure, round_to, set_precision
+
+CLASSIFIER = "classifier"
+"""Name of a classifier's rows ``(C, D)`` in an adapter's file, for methods that have one on top of the towers."""
 
 
 def adapt(towers: Towers, recipe: Recipe, *, rounded: bool = False) -> Adapter:
@@ -25,7 +30,7 @@ def adapt(towers: Towers, recipe: Recipe, *, rounded: bool = False) -> Adapter:
         InputError: The settings do not fit this backbone, or each other.
     """
     method, model = recipe.method, recipe.model
-    _refuse_full_on_quantised(recipe)
+    _refuse_quantised(recipe)
     where = place(method, towers)
     linears = towers.encoder_linears()
     prepare(towers.model, method, where)
@@ -33,13 +38,31 @@ def adapt(towers: Towers, recipe: Recipe, *, rounded: bool = False) -> Adapter:
         round_to(towers.model, linears, model.quantize)
     else:
         set_precision(towers.model, linears, quantize=model.quantize, precision=model.precision)
-    return add_adapter(towers.model, method, where, seed=recipe.training.seed)
+    adapter = add_adapter(towers.model, method, where, seed=recipe.training.seed)
+    if isinstance(adapter, ContextAdapter):
+        _tell_of_tokens(towers, adapter, method)
+    return adapter
 
 
-def _refuse_full_on_quantised(recipe: Recipe) -> None:
-    quantize = recipe.model.quantize
-    if recipe.method.method == "full" and quantize != "none":
-        raise InputError(f"method full trains the weights themselves; quantize is {quantize}, expected none")
+def _tell_of_tokens(towers: Towers, adapter: ContextAdapter, method: MethodConfig) -> None:
+    """Let the towers know of tokens that an adapter has at their inputs, and let those start as words."""
+    towers.openings = adapter.text.openings
+    if adapter.vision is not None:
+        towers.image_prompts, towers.image_prompt_tokens = adapter.vision.vectors.shape[:2]
+    if isinstance(towers, Backbone) and method.openings:
+        adapter.text.begin_with([towers.first_tokens(words, method.context) for words in method.openings])
+
+
+_NOT_ON_QUANTISED = {
+    "full": "trains the weights themselves",
+    "clip-svd": "keeps all singular vectors of the weights, which take more memory than fewer bits save",
+}
+
+
+def _refuse_quantised(recipe: Recipe) -> None:
+    method, quantize = recipe.method.method, recipe.model.quantize
+    if method in _NOT_ON_QUANTISED and quantize != "none":
+        raise InputError(f"method {method} {_NOT_ON_QUANTISED[method]}; quantize is {quantize}, expected none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,14 +87,19 @@ def count_parameters(recipe: Recipe, classes: int = 100) -> ParameterCount:
     Raises:
         InputError: There is no such model, or the settings do not fit it.
     """
+    spec = settled_spec(recipe.method.method)
     towers = load_structure(recipe.model.model)
     total = towers.parameters
-    if method_spec(recipe.method.method).kind != "weights":
+    if spec.kind == "features":
         return _count_head(recipe, towers, classes)
-    _refuse_full_on_quantised(recipe)
+    _refuse_quantised(recipe)
     # How the frozen weights are stored changes nothing that is counted here, and the meta device cannot quantise.
     adapter = adapt(towers, recipe.replace(quantize="none", precision="fp32"))
-    return ParameterCount(sum(p.numel() for p in adapter.parameters()), total, adapter_bytes(adapter))
+    trained = sum(p.numel() for p in adapter.parameters())
+    if not spec.has_classifier:
+        return ParameterCount(trained, total, adapter_bytes(adapter))
+    rows = torch.empty(classes, towers.embedding_size, device="meta")
+    return ParameterCount(trained + rows.numel(), total, serialized_size({**adapter.tensors(), CLASSIFIER: rows}))
 
 
 def _count_head(recipe: Recipe, towers: Towers, classes: int) -> ParameterCount:

@@ -12,8 +12,9 @@ from torch import Tensor
 from ..config import DataConfig, Recipe
 from ..data.prompts import Prompts, prompts_for, read_words
 from ..errors import InputError
-from ..methods import method_spec
+from ..methods import settled_spec
 from ..models import load_backbone
+from .learner import create_learner
 from .memory import resident_bytes
 from .step import Passes
 from .weights import WeightsLearner
@@ -58,14 +59,15 @@ def plan(recipe: Recipe, *, classes: int, shots: int) -> Plan:
         InputError: The recipe trains nothing, does not fit the model, or not into its memory budget, or its files name
             more classes.
     """
-    spec = method_spec(recipe.method.method)
-    if spec.kind != "weights":
+    spec = settled_spec(recipe.method.method)
+    if spec.kind == "features":
         why = "encodes the shots once and takes seconds after that" if spec.learns else "trains nothing"
         raise InputError(f"method {spec.name} {why}: there is nothing to plan")
     of_class = _prompts(recipe.data, classes)
     backbone = load_backbone(recipe.model.model, recipe.model.device)
-    prompts = sum(map(len, of_class))
-    learner = WeightsLearner(backbone, of_class, recipe)
+    learner = create_learner(backbone, of_class, recipe)
+    assert isinstance(learner, WeightsLearner)
+    prompts = learner.prompts
     before = resident_bytes(backbone.device)
     batch = min(recipe.training.batch_size * recipe.training.gradient_accumulation_steps, classes * shots)
     needs, passes = learner.cuts(batch, classes * shots)

@@ -3,7 +3,7 @@
 The loss is a mean over images, and each image meets all classes. So the class embeddings are computed once per step
 and taken out of the graph; each chunk of images is put through its tower, its share of the loss is propagated back into
 its own graph and into those embeddings, and its graph is gone before the next chunk comes. At the end what has gathered
-on the embeddings goes back through the average over a class's prompts and is propagated into the text tower: all at
+on the embeddings goes back through what is made of a class's prompts and is propagated into the text tower: all at
 once, or, where its graph would be too large, prompt chunk by prompt chunk, each computed a second time. Sums of
 gradients do not depend on the cuts but for rounding.
 """
@@ -23,7 +23,8 @@ from ..adapters import MaskKeys
 from ..models import Backbone, Partway
 from ..randomness import seeded
 from .processes import Processes
-from .prompts import ClassPrompts, Owners
+from .prompts import ClassPrompts
+from .scoring import CosineScoring, Scoring
 
 _DRAWS = 3  # keeps this stream of a seed apart from those of crops and of the order
 
@@ -58,7 +59,7 @@ class ExactStep:
         partway: Compute what enters the first trained block of the text tower in the first step, and keep it.
         processes: Those that share the batch and the prompts between them.
         loss_scale: What the loss is multiplied by before it is propagated back, and with it every gradient.
-        owners: Which class each prompt belongs to; None where each class has one.
+        scoring: Compares images with classes; None for cosine similarity, where each class has one prompt.
     """
 
     backbone: Backbone
@@ -70,9 +71,10 @@ class ExactStep:
     partway: bool = True
     processes: Processes = dataclasses.field(default_factory=Processes)
     loss_scale: float = 1.0
-    owners: Owners | None = None
+    scoring: Scoring | None = None
 
     def __post_init__(self) -> None:
+        self._scoring = CosineScoring(self.backbone) if self.scoring is None else self.scoring
         self._prompts = ClassPrompts(self.backbone, self.tokens, shared_prefix=self.shared_prefix, partway=self.partway)
 
     def accumulate(
@@ -95,19 +97,19 @@ class ExactStep:
             The loss.
         """
         if not self.text_is_trained:
-            classes = self._averaged(self._frozen(number))
+            classes = self._scoring.classes(self._frozen(number))
             return self._through_images(number, rows, labels, images_of, classes).item()
         own = self.processes.share(len(self._prompts))
         whole = len(own) <= self.passes.prompts
         with torch.set_grad_enabled(whole):
             encoded = [self._encode(number, chunk) for chunk in self._chunks(own)]
         prompts = self._gathered(encoded, own).requires_grad_()
-        averaged = self._averaged(prompts)
-        classes = averaged.detach().requires_grad_()
+        compared = self._scoring.classes(prompts)
+        classes = compared.detach().requires_grad_()
         loss = self._through_images(number, rows, labels, images_of, classes)
         gathered = torch.zeros_like(classes) if classes.grad is None else classes.grad
         self.processes.add_up(gathered)
-        (gradient,) = torch.autograd.grad(averaged, prompts, gathered)
+        (gradient,) = torch.autograd.grad(compared, prompts, gathered)
         for chunk, part in zip(self._chunks(own), encoded, strict=True):
             with self.keys.of(number, self._samples(chunk)):
                 again = part if whole else self._encode(number, chunk)
@@ -117,9 +119,6 @@ class ExactStep:
     def _frozen(self, number: int) -> Tensor:
         with torch.no_grad():
             return torch.cat([self._encode(number, chunk) for chunk in self._chunks(range(len(self._prompts)))])
-
-    def _averaged(self, prompts: Tensor) -> Tensor:
-        return prompts if self.owners is None else self.owners.averaged(prompts)
 
     def _gathered(self, encoded: Sequence[Tensor], own: range) -> Tensor:
         """The embeddings of all prompts ``(P, D)``, outside the graph: this process's and the others'."""
@@ -148,7 +147,7 @@ class ExactStep:
         for start in range(own.start, own.stop, self.passes.images):
             part = rows[start : min(start + self.passes.images, own.stop)]
             with self._drawing(number, [2 * row for row in part]):
-                scores = self.backbone.logits(self._encode_images(images_of(part)), classes)
+                scores = self._scoring.scores(self._encode_images(images_of(part)), classes)
                 chosen = labels[start : start + len(part)]
                 loss = functional.cross_entropy(scores, chosen, reduction="sum") / len(rows)
                 (loss * self.loss_scale).backward()  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
-"""Methods that train weights inside the backbone: CLIP-LoRA's procedure (arXiv 2405.18541, section 4), any adapter.
+"""Methods that train weights inside the backbone, or tokens at its inputs: any adapter, by CLIP-LoRA's procedure.
 
-Cross-entropy over cosine similarities times the logit scale, AdamW, a cosine down to ``minimum_learning_rate``, the
-last iterate is kept and no validation set is looked at.
+Cross-entropy over cosine similarities times the logit scale, AdamW or what else the recipe names, a cosine down to
+``minimum_learning_rate``, the last iterate is kept and no validation set is looked at (arXiv 2405.18541, section 4).
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..adapters import adapter_bytes, key_dropout
+from ..adapters import adapter_bytes, keep_share, key_dropout
 from ..config import SETTINGS, Recipe
 from ..data.crops import batches, random_crops
 from ..data.task import Examples
 from ..errors import RunError
-from ..models import Backbone, Partway
+from ..models import Backbone, Partway, Tower
 from ..progress import UNREPORTED, Report, Track
 from ..randomness import seeded
 from .checkpoints import CheckpointFile
 from .gradients import FIRST_LOSS_SCALE, StepGradients
 from .learner import TrainingOutcome
-from .loop import TrainingLoop
+from .loop import TrainingLoop, learning_rate
 from .memory import memory_use
 from .optimizers import create_optimizer
 from .passes import Needs, choose_passes, measure_needs
 from .placing import adapt
 from .processes import Processes, join_processes
-from .prompts import encode_classes, tokenized
+from .prompts import Owners, encode_each, tokenized
+from .scoring import CosineScoring, Scoring
 from .state import TrainingState
 from .step import ExactStep, Passes
 from .views import Views, views_bytes
@@ -53,12 +54,20 @@ class WeightsLearner:
         self.adapter = adapt(backbone, recipe)
         self.backbone = backbone
         self.recipe = recipe
-        self._prompts = tuple(prompts)
-        self._tokens, self._owners = tokenized(backbone, prompts)
-        self._text_is_trained = recipe.method.encoder != "vision"
+        self._put_into_words(prompts)
+        self._text_is_trained = self._trains("text")
         self._keys = key_dropout(backbone.model, recipe.training.seed)
         self._processes = Processes()
+
+    def _put_into_words(self, prompts: Sequence[str | Sequence[str]]) -> None:
+        self._prompts = tuple(prompts)
+        self._tokens, owners = tokenized(self.backbone, prompts)
+        self.scoring = self._scoring_of(owners)
+        """Compares images with these classes."""
         self._classes: Tensor | None = None
+
+    def _scoring_of(self, owners: Owners) -> Scoring:
+        return CosineScoring(self.backbone, owners)
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
@@ -69,6 +78,11 @@ class WeightsLearner:
     def trainable_parameters(self) -> int:
         """Numbers that training changes."""
         return sum(p.numel() for p in self.parameters)
+
+    @property
+    def prompts(self) -> int:
+        """Prompts of all classes together, as often as they go through the text tower."""
+        return len(self._tokens["input_ids"])
 
     def fit(
         self,
@@ -96,6 +110,8 @@ class WeightsLearner:
             seeded(self.recipe.training.seed),
         ):
             stopped = loop.run(self._order(examples, loop.steps), track, what, report)
+        if self.recipe.method.shrinkage:
+            keep_share(self.adapter, shots / (shots + self.recipe.method.shrinkage))
         self._classes = None
         return TrainingOutcome(
             steps=state.step,
@@ -126,7 +142,17 @@ class WeightsLearner:
             self._processes.refuse_different_steps(state.step, device)
         labels = torch.from_numpy(examples.labels).to(device)
         gradients = StepGradients(state, self.exact_step(passes), self._images_of(examples), labels)
-        return TrainingLoop(state, config, steps, gradients, self._is_sound, file if self._processes.is_first else None)
+        kept = file if self._processes.is_first else None
+        taken = self._gradients(gradients, steps)
+        return TrainingLoop(state, config, steps, taken, self._is_sound, kept, self._rate)
+
+    def _gradients(self, gradients: StepGradients, steps: int) -> Callable[[int, Sequence[int]], float]:  # noqa: ARG002
+        """What computes each of a run's steps."""
+        return gradients
+
+    def _rate(self, step: int, steps: int) -> float:
+        """The learning rate of one of a run's steps."""
+        return learning_rate(step, steps, self.recipe.training)
 
     def cuts(self, batch_size: int, images: int = 0) -> tuple[Needs, Passes]:
         """What a step needs on this model, and how a batch is cut up for it.
@@ -148,6 +174,7 @@ class WeightsLearner:
                 text_is_trained=self._text_is_trained,
                 checkpointing=engine.gradient_checkpointing,
                 views_bytes=views_bytes(self.backbone, images, views) if views else 0,
+                scores_bytes=self.scoring.image_bytes,
             )
         share = self._processes.largest_share
         return needs, choose_passes(needs, engine, share(batch_size), share(prompts))
@@ -161,7 +188,7 @@ class WeightsLearner:
             passes,
             self._text_is_trained,
             processes=self._processes,
-            owners=self._owners,
+            scoring=self.scoring,
         )
 
     @property
@@ -220,20 +247,22 @@ class WeightsLearner:
         return bool(scores.isfinite().all())
 
     def _encode_classes(self) -> Tensor:
-        """All classes' unit embeddings ``(C, D)``, some at a time: all at once may be more than training ever needs."""
-        return encode_classes(self.backbone, self._tokens, self._owners, _PROMPTS_AT_ONCE)
+        """What images are compared with, some prompts at a time: all at once may be more than training ever needs."""
+        return self.scoring.classes(encode_each(self.backbone, self._tokens, _PROMPTS_AT_ONCE))
 
     @property
     def frozen_images(self) -> bool:
         """Whether the vision tower is as it was loaded."""
-        return self.recipe.method.encoder == "text"
+        return not self._trains("vision")
+
+    def _trains(self, tower: Tower) -> bool:
+        """Whether anything is trained in a tower, or at its input."""
+        return self.backbone.first_trained_stage(tower) <= self.backbone.depths[tower]
 
     def with_prompts(self, prompts: Sequence[str | Sequence[str]]) -> WeightsLearner:
         """The same trained towers, judging other classes."""
         other = copy.copy(self)
-        other._prompts = tuple(prompts)
-        other._tokens, other._owners = tokenized(self.backbone, prompts)
-        other._classes = None
+        other._put_into_words(prompts)
         return other
 
     def judging(self) -> contextlib.AbstractContextManager[None]:
@@ -242,14 +271,14 @@ class WeightsLearner:
 
     @torch.no_grad()
     def logits_of(self, embeddings: Tensor) -> Tensor:
-        """Scaled cosine similarities ``(B, C)``."""
+        """Class scores ``(B, C)``; but for PLOT++ scaled cosine similarities."""
         if self._classes is None:
             self._classes = self._encode_classes()
-        return self.backbone.logits(embeddings.to(self._classes.device), self._classes)
+        return self.scoring.scores(embeddings.to(self._classes.device), self._classes)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
-        """Scaled cosine similarities ``(B, C)``."""
+        """Class scores ``(B, C)``."""
         return self.logits_of(self.backbone.encode_images(images))
 
     @property

@@ -39,10 +39,11 @@ def probes(basis: Basis) -> Tensor:
     outputs, inputs = basis.left.shape[1], basis.right.shape[1]
     values = basis.singular_values[: basis.rank].clamp_min(torch.finfo(torch.float64).tiny)
     right = basis.right.cpu().double() / values[:, None]
-    return (basis.left.cpu().double() @ _waves(outputs, 1.0) + right @ _waves(inputs, 2.0)).float()
+    return (basis.left.cpu().double() @ waves(outputs, 1.0) + right @ waves(inputs, 2.0)).float()
 
 
-def _waves(count: int, phase: float) -> Tensor:
+def waves(count: int, phase: float) -> Tensor:
+    """``(count,)`` numbers in [-1, 1], float64, that are the same on every machine and fall in with nothing."""
     return torch.cos(phase * (1.0 + torch.arange(count, dtype=torch.float64) * 2.399963))  # the golden angle
 
 

@@ -1,0 +1,59 @@
+"""Trained tokens as an adapter like any other."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import nn
+
+from ...config import MethodConfig
+from ...errors import InputError
+from ...randomness import seeded
+from ..adapter import ParameterAdapter
+from .tokens import TextContext, VisionContext
+
+VISION_TOKENS = 2
+"""Tokens of a prompt of the vision tower: PLOT++'s (CHENGY12/PLOT, plot-pp/scripts)."""
+
+
+class ContextAdapter(ParameterAdapter):
+    """The tokens that a prompt learner trains at the inputs of the towers.
+
+    Args:
+        model: The model, with the tokens in it.
+        text: Those before the words.
+        vision: Those behind the patches, if there are any.
+    """
+
+    def __init__(self, model: nn.Module, text: TextContext, vision: VisionContext | None = None) -> None:
+        trained = {"text": text.vectors} | ({} if vision is None else {"vision": vision.vectors})
+        super().__init__(model, trained)
+        self.text = text
+        self.vision = vision
+
+    def merge(self) -> nn.Module:
+        raise InputError("trained tokens are inputs of the towers: no weights can hold them, so they cannot be merged")
+
+
+def add_context(model: nn.Module, method: MethodConfig, *, seed: int) -> ContextAdapter:
+    """Put fresh trained tokens into a model, in place; only they are trainable.
+
+    Args:
+        model: The backbone's model.
+        method: Its ``context``, ``openings`` and ``vision_prompts`` count.
+        seed: Determines the initial values.
+    """
+    model.requires_grad_(False)
+    embeddings = cast(Any, model.get_submodule("text_model.embeddings"))
+    with seeded(seed):
+        text = TextContext(embeddings.token_embedding, max(1, len(method.openings)), method.context)
+        vision = _before_images(cast(Any, model), method.vision_prompts) if method.method == "plot++" else None
+    embeddings.token_embedding = text
+    return ContextAdapter(model, text, vision)
+
+
+def _before_images(model: Any, prompts: int) -> VisionContext:
+    patches, width = model.vision_model.embeddings, model.config.vision_config.hidden_size
+    context = VisionContext(patches, prompts, VISION_TOKENS, width)
+    patches.context = context
+    return context
