@@ -29,9 +29,10 @@ MAY_IMPORT = {
     "saved": LEAVES | {"models", "evaluation"},
     "serving": LEAVES | {"data", "models", "adapters", "saved"},
     "fitting": LEAVES | {"data", "models", "training", "evaluation"},
-    "classifier": LEAVES | {"data", "models", "training", "evaluation", "fitting", "report", "saved", "hub", "tracking"},
+    "classifier": LEAVES
+    | {"data", "models", "training", "evaluation", "fitting", "report", "saved", "hub", "tracking"},
     "teaching": {"errors", "progress", "serving", "classifier"},
-    "conversion": LEAVES | {"data", "models", "adapters", "training", "report", "classifier"},
+    "conversion": LEAVES | {"data", "models", "adapters", "training", "report", "classifier", "serving"},
     "bench": LEAVES | {"data", "models", "training", "evaluation", "classifier", "report"},
     "cli": LEAVES
     | {"adapters", "bench", "classifier", "conversion", "data", "models", "report", "serving", "training", "__init__"},

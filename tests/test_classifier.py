@@ -56,7 +56,7 @@ def saved(fitted, tmp_path_factory):
 
 
 def test_it_learns_from_lists_of_images(quick):
-    classifier = FewShotClassifier(**quick).fit(*pictures())
+    classifier = FewShotClassifier(method="lora", **quick).fit(*pictures())
     assert classifier.classes_.tolist() == list(COLOURS)
     images, labels = pictures(30, seed=1)
     assert classifier.score(images, labels) >= 0.9
@@ -74,7 +74,7 @@ def test_paths_pil_images_and_arrays_are_one(fitted, tmp_path):
 
 
 def test_a_folder_with_shots_is_judged_on_what_was_not_drawn(quick, folder):
-    classifier = FewShotClassifier(**quick).fit(folder, shots=2)
+    classifier = FewShotClassifier(method="lora", **quick).fit(folder, shots=2)
     assert len(classifier.record_.draw) == 6
     metrics = classifier.evaluate(folder)
     assert (metrics["images"], metrics["split"]) == (12, "unseen")
@@ -82,7 +82,7 @@ def test_a_folder_with_shots_is_judged_on_what_was_not_drawn(quick, folder):
 
 
 def test_a_folder_learnt_whole_cannot_judge(quick, folder):
-    classifier = FewShotClassifier(**quick).fit(folder)
+    classifier = FewShotClassifier(method="lora", **quick).fit(folder)
     assert classifier.record_.shots == 6
     with pytest.raises(DataError, match="every image was learnt from"):
         classifier.evaluate(folder)
@@ -90,7 +90,7 @@ def test_a_folder_learnt_whole_cannot_judge(quick, folder):
 
 def test_too_few_images_are_used_and_said(quick, folder):
     (folder / "red" / "2.png").unlink()
-    classifier = FewShotClassifier(**quick).fit(folder, shots=6)
+    classifier = FewShotClassifier(method="lora", **quick).fit(folder, shots=6)
     assert classifier.warnings_ == ["class 'red' has 5 of the 6 shots asked for; all of it is used"]
 
 
@@ -103,8 +103,8 @@ def test_other_classes_than_those_taught_are_refused(fitted, folder):
 def test_a_bad_image_is_named(quick, folder):
     (folder / "red" / "bad.png").write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"bad\.png is not an image"):
-        FewShotClassifier(**quick).fit(folder)
-    classifier = FewShotClassifier(**quick, on_bad_image="skip").fit(folder)
+        FewShotClassifier(method="lora", **quick).fit(folder)
+    classifier = FewShotClassifier(method="lora", **quick, on_bad_image="skip").fit(folder)
     assert any("left out" in line and "bad.png" in line for line in classifier.warnings_)
 
 
@@ -119,7 +119,7 @@ def test_after_an_interrupted_fit_nothing_half_learnt_answers(quick):
         yield next(iter(items))
         raise KeyboardInterrupt
 
-    classifier = FewShotClassifier(**quick).fit(*pictures())
+    classifier = FewShotClassifier(method="lora", **quick).fit(*pictures())
     with pytest.raises(KeyboardInterrupt):
         classifier.fit(*pictures(), track=interrupted)
     with pytest.raises(NotFittedError):
@@ -127,7 +127,7 @@ def test_after_an_interrupted_fit_nothing_half_learnt_answers(quick):
 
 
 def test_after_a_fit_that_diverged_the_last_good_weights_answer_and_the_record_says_so(quick):
-    classifier = FewShotClassifier(**quick)
+    classifier = FewShotClassifier(method="lora", **quick)
     with pytest.raises(RunError, match="try a lower learning rate"):
         classifier.set_params(learning_rate=1e30).fit(*pictures())
     assert np.isfinite(classifier.predict_proba(pictures()[0])).all()
@@ -147,14 +147,14 @@ def test_images_without_labels_are_refused(fitted):
 
 def test_images_that_were_learnt_from_are_never_unseen_whatever_they_are_called(quick, folder):
     files = [path for label in COLOURS for path in sorted((folder / label).glob("*.png"))[:4]]
-    classifier = FewShotClassifier(**quick).fit(files, [path.parent.name for path in files])
+    classifier = FewShotClassifier(method="lora", **quick).fit(files, [path.parent.name for path in files])
     for path in files:
         path.rename(path.with_name(f"renamed-{path.name}"))
     assert classifier.evaluate(folder)["images"] == 6
 
 
 def test_other_images_of_the_same_name_are_unseen(quick, folder, tmp_path):
-    classifier = FewShotClassifier(**quick).fit(folder)
+    classifier = FewShotClassifier(method="lora", **quick).fit(folder)
     for index, (image, label) in enumerate(zip(*pictures(18, seed=9), strict=True)):
         path = tmp_path / "others" / label / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +163,7 @@ def test_other_images_of_the_same_name_are_unseen(quick, folder, tmp_path):
 
 
 def test_shots_of_one_fit_do_not_stay(quick, folder):
-    classifier = FewShotClassifier(**quick).fit(folder, shots=1)
+    classifier = FewShotClassifier(method="lora", **quick).fit(folder, shots=1)
     assert classifier.record_.shots == 1
     assert classifier.fit(folder).record_.shots == 6
 
@@ -229,7 +229,8 @@ def test_unknown_settings_are_named():
 
 
 @pytest.mark.parametrize(
-    "method", ["zero-shot", "lora", "lora-xs", "dora", "qlora", "layernorm", "bitfit", "full", "peft:loha"]
+    "method",
+    ["zero-shot", "lora", "lora-xs", "dora", "qlora", "clip-svd", "2sfs", "layernorm", "bitfit", "full", "peft:loha"],
 )
 def test_saved_and_loaded_it_is_the_same(quick, method, tmp_path):
     settings = {**quick, "preset": "paper"}
@@ -411,7 +412,7 @@ def test_pushing_goes_through_the_hub_client_and_failures_are_one_line(fitted, m
 
 
 def test_each_fit_starts_from_the_backbone_anew(quick):
-    classifier = FewShotClassifier(**quick).fit(*pictures())
+    classifier = FewShotClassifier(method="lora", **quick).fit(*pictures())
     images, _ = pictures(6, seed=3)
     first = classifier.predict_proba(images)
     np.testing.assert_array_equal(classifier.fit(*pictures()).predict_proba(images), first)
@@ -455,30 +456,33 @@ def test_training_and_prediction_use_the_threads_asked_for_and_give_them_back(qu
         return logits(self, images)
 
     monkeypatch.setattr(WeightsLearner, "logits", counted)
-    classifier = FewShotClassifier(**quick, threads=3).fit(*pictures())
+    classifier = FewShotClassifier(method="lora", **quick, threads=3).fit(*pictures())
     classifier.predict(pictures()[0])
     assert set(seen) == {3}
     assert torch.get_num_threads() == before
 
 
 def test_a_draw_as_in_other_code_is_in_the_record(quick, folder):
-    ours, theirs = (FewShotClassifier(**quick, shots=2, draw=rule).fit(folder).record_ for rule in ("lowshot", "coop"))
+    ours, theirs = (
+        FewShotClassifier(method="lora", **quick, shots=2, draw=rule).fit(folder).record_
+        for rule in ("lowshot", "coop")
+    )
     assert (theirs.recipe["data"]["draw"], len(theirs.draw)) == ("coop", 6)
     assert theirs.draw != ours.draw
 
 
 def test_the_images_of_a_saved_adapter_make_it_again(quick, folder, tmp_path):
-    first = FewShotClassifier(**quick, shots=2, draw="coop").fit(folder)
+    first = FewShotClassifier(method="lora", **quick, shots=2, draw="coop").fit(folder)
     first.save_pretrained(tmp_path / "adapter")
-    again = FewShotClassifier(**quick, draw=tmp_path / "adapter").fit(folder)
+    again = FewShotClassifier(method="lora", **quick, draw=tmp_path / "adapter").fit(folder)
     assert (again.record_.draw, again.record_.shots) == (first.record_.draw, 2)
     images = pictures(6, seed=5)[0]
     assert np.array_equal(again.predict_proba(images), first.predict_proba(images))
 
 
 def test_a_record_of_listed_images_names_them_by_hash_and_says_where_to_find_them(quick, folder, tmp_path):
-    FewShotClassifier(**quick, shots=1).fit(folder).save_pretrained(tmp_path / "adapter")
-    record = FewShotClassifier(**quick, draw=str(tmp_path / "adapter")).fit(folder).record_
+    FewShotClassifier(method="lora", **quick, shots=1).fit(folder).save_pretrained(tmp_path / "adapter")
+    record = FewShotClassifier(method="lora", **quick, draw=str(tmp_path / "adapter")).fit(folder).record_
     assert record.recipe["data"]["draw"].startswith("sha256:")
     assert str(tmp_path / "adapter") not in json.dumps(dict(record.recipe))
     with pytest.raises(DataError, match=r"is known by its hash alone; give the folder of the adapter"):
@@ -486,6 +490,6 @@ def test_a_record_of_listed_images_names_them_by_hash_and_says_where_to_find_the
 
 
 def test_images_that_are_drawn_several_times_cannot_be_held_out(quick, folder):
-    classifier = FewShotClassifier(**quick, shots=7, draw="coop", calibration_folds=2)
+    classifier = FewShotClassifier(method="lora", **quick, shots=7, draw="coop", calibration_folds=2)
     with pytest.raises(DataError, match="the draw has some of them several times"):
         classifier.fit(folder)

@@ -26,7 +26,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def fitted(tiny_clip, images):
-    classifier = FewShotClassifier(str(tiny_clip), rank=2, steps_per_shot=2, learning_rate=1e-2)
+    classifier = FewShotClassifier(str(tiny_clip), method="lora", rank=2, steps_per_shot=2, learning_rate=1e-2)
     return classifier.fit(images, ["day", "night", "day", "night"])
 
 

@@ -141,7 +141,7 @@ def ensemble(tmp_path_factory):
     """An adapter of the built-in model with several prompts a class, and an image for it."""
     folder = tmp_path_factory.mktemp("ensemble")
     (folder / "names.json").write_text(json.dumps({"digit one": ["digit one", "one"]}))
-    classifier = FewShotClassifier(template=TEMPLATES, class_names=folder / "names.json", base_steps=5)
+    classifier = FewShotClassifier(method="lora", template=TEMPLATES, class_names=folder / "names.json", base_steps=5)
     classifier.fit("digits", shots=1).save_pretrained(folder / "adapter")
     picture = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
     Image.fromarray(picture).save(folder / "image.png")

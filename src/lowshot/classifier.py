@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import DataConfig, Recipe, default_preset, preset_recipe
+from .config import DataConfig, Recipe, default_method, preset_for, preset_recipe
 from .data import (
     Examples,
     Images,
@@ -39,8 +39,9 @@ from .evaluation import (
     with_others,
 )
 from .files import canonical_json, folder_written_aside
-from .fitting import Lesson, LoadBackbone, fit_lesson, lesson_of
+from .fitting import Lesson, LoadBackbone, choice_file, fit_lesson, lesson_of
 from .hub import fetched_adapter, push_folder
+from .methods import AUTO
 from .models import Backbone, load_backbone
 from .progress import UNREPORTED, Report, Reports, Track, silent
 from .records import RECORD_FILE, RunRecord
@@ -70,7 +71,7 @@ class FewShotClassifier:
 
     Args:
         model: ``builtin``, a Hub id, or a folder in transformers format.
-        method: A name from ``lowshot methods``.
+        method: A name from ``lowshot methods``; ``auto`` chooses one by the shots, unless the preset is for others.
         preset: Where unnamed settings come from: ``builtin`` for the built-in model, else ``paper``.
         **settings: Any setting of ``lowshot.Recipe`` by name, such as ``rank``, ``shots`` or ``learning_rate``.
 
@@ -87,7 +88,7 @@ class FewShotClassifier:
     record_: RunRecord
 
     def __init__(
-        self, model: str = "builtin", *, method: str = "lora", preset: str | None = None, **settings: Any
+        self, model: str = "builtin", *, method: str | None = None, preset: str | None = None, **settings: Any
     ) -> None:
         self._given = {"model": model, "method": method, "preset": preset, **settings}
         self._configure()
@@ -99,7 +100,8 @@ class FewShotClassifier:
     def _configure(self) -> None:
         """Preset first, then what was given by name: so a change of method brings that method's own settings."""
         given = dict(self._given)
-        preset = given.pop("preset") or default_preset(given["model"])
+        preset = preset_for(given["model"], given.pop("preset"))
+        given["method"] = given["method"] or default_method(preset)
         self.recipe = preset_recipe(preset, given["method"]).replace(**given)
         self.preset = preset
 
@@ -225,8 +227,9 @@ class FewShotClassifier:
             raise
 
     def training_states(self, checkpoint: Path) -> list[Path]:
-        """The files that ``fit`` with this checkpoint keeps states of training in: the folds', then the whole run's."""
-        return [*fold_checkpoints(checkpoint, self.recipe.training.calibration_folds), checkpoint]
+        """The files that ``fit`` with this checkpoint keeps a choice and states in: the folds', then the run's."""
+        choices = [choice_file(checkpoint)] if self.recipe.method.method == AUTO else []
+        return [*choices, *fold_checkpoints(checkpoint, self.recipe.training.calibration_folds), checkpoint]
 
     def task(self, data: Data | Sequence[Any], labels: Sequence[Any] | None = None) -> Task:
         """What ``fit`` makes of its arguments: read a folder once, then fit and evaluate on the task.

@@ -32,7 +32,7 @@ class RunRecord:
     task: str
     """Name of the data."""
     method: str
-    """Method, or the name of a rival outside lowshot."""
+    """Method that was asked for, or the name of a rival outside lowshot."""
     quantize: str
     """Precision of the frozen weights."""
     shots: int
@@ -67,6 +67,9 @@ class RunRecord:
     """What the CUDA allocator held of the device at most; 0 on a CPU."""
     stopped: str = ""
     """Why training ended before its last step; empty where it did not."""
+    choice: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """For ``auto``: the ``method`` it chose, which ``recipe`` is of, ``why``, the ``folds`` that shots were held out
+    in, and every method that was ``tried`` with its figures; else empty."""
     chosen: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Hyper-parameters that no setting decided, but the shots or their number; see ``docs/concepts/rivals.md``."""
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -79,6 +82,11 @@ class RunRecord:
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """When, where and with what: ``provenance()``."""
     format: int = RECORD_FORMAT
+
+    @property
+    def method_used(self) -> str:
+        """The method that learnt: for ``auto`` the one it chose."""
+        return str(self.choice.get("method", self.method))
 
     @property
     def training_memory_bytes(self) -> int:
@@ -108,7 +116,7 @@ class RunRecord:
         for name, items in lists.items():
             if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
                 raise InputError(f"record's {name} is not a list of texts")
-        for name in ("recipe", "model", "chosen", "metrics", "calibration", "provenance"):
+        for name in ("recipe", "model", "choice", "chosen", "metrics", "calibration", "provenance"):
             if not isinstance(values.get(name, {}), Mapping):
                 raise InputError(f"record's {name} is {values[name]!r}; expected an object")
         prompts = _prompts(values.get("prompts", ()), len(lists["classes"]))

@@ -36,7 +36,8 @@ def fit(run, tiny_clip, photos, tmp_path):
 
     def fit(*arguments, out=tmp_path / "adapter"):
         fast = ("--steps-per-shot", "5", "--learning-rate", "1e-2")
-        return run("fit", photos, "--out", out, "--model", tiny_clip, *fast, *arguments)
+        named = () if {"--method", "--recipe", "--preset"} & set(arguments) else ("--method", "lora")
+        return run("fit", photos, "--out", out, "--model", tiny_clip, *fast, *named, *arguments)
 
     return fit
 
@@ -173,7 +174,7 @@ def test_methods_lists_names_kinds_and_aliases(run):
     _, out, _ = run("methods", "--json")
     listed = {row["name"]: row for row in json.loads(out)}
     assert {"zero-shot", "lora", "lora-xs", "dora"} <= set(listed)
-    assert {row["kind"] for row in listed.values()} <= {"weights", "features", "prompts"}
+    assert {row["kind"] for row in listed.values()} <= {"weights", "features", "prompts", "choice"}
     assert listed["lora"]["aliases"] == {"qlora": "nf4"}
     assert listed["layernorm"]["settings"] == ["encoder", "position"]
     assert {"qlora", "peft:TYPE"} <= set(run("methods")[1].split())
@@ -219,7 +220,7 @@ def test_doctor_survives_what_it_looks_for(run, monkeypatch):
         (["fit", "{tmp}/none", "--out", "{tmp}/x"], "none does not exist"),
         (["fit", "digits", "--out", "{tmp}/x", "--shots", "0"], "shots is 0; expected 1 or more"),
         (["fit", "digits", "--out", "{tmp}/x", "--shots", "two"], "--shots"),
-        (["fit", "digits", "--out", "{tmp}/x", "--rank", "500"], "rank is 500, but text_model"),
+        (["fit", "digits", "--out", "{tmp}/x", "--method", "lora", "--rank", "500"], "rank is 500, but text_model"),
         (["fit", "digits", "--out", "{tmp}/x", "--rnk", "5"], "Perhaps you meant: --rank"),
         (["fit", "digits", "--out", "{tmp}/x", "--quantize", "int3"], "invalid choice 'int3'"),
         (["fit", "digits", "--out", "{tmp}/x", "--preset", "papr"], "unknown preset 'papr'; did you mean paper"),

@@ -26,7 +26,7 @@ def photos(tmp_path_factory):
 @pytest.fixture
 def fit(run, tiny_clip, photos, tmp_path):
     def fit(*arguments):
-        fast = ("--base-steps", "8", "--steps-per-shot", "0", "--learning-rate", "1e-2")
+        fast = ("--method", "lora", "--base-steps", "8", "--steps-per-shot", "0", "--learning-rate", "1e-2")
         return run("fit", photos, "--out", tmp_path / "adapter", "--model", tiny_clip, *fast, *arguments)
 
     return fit

@@ -230,7 +230,7 @@ def test_help_lists_the_actions(capsys, arguments):
 def test_fit_and_evaluate_find_a_data_set_below_the_root_they_are_given(capsys, tmp_path, monkeypatch, tiny_clip):
     layouts.install("dtd", tmp_path / "here", monkeypatch)
     adapter = tmp_path / "adapter"
-    settings = ["--model", str(tiny_clip), "--steps-per-shot", "1", "--rank", "2", "--shots", "1"]
+    settings = ["--model", str(tiny_clip), "--method", "lora", "--steps-per-shot", "1", "--rank", "2", "--shots", "1"]
     assert main(["fit", "dtd", "--root", str(tmp_path / "here"), "--out", str(adapter), *settings]) == 0
     (tmp_path / "here").rename(tmp_path / "moved")
     assert main(["evaluate", str(adapter), "dtd"]) == 2

@@ -76,7 +76,7 @@ def test_all_of_it_as_json(run, photos):
 
 def test_a_written_draw_is_fitted_and_so_is_the_adapters(run, photos, tmp_path, tiny_clip):
     """List, replay the list, replay the adapter: the same images in the same order each time."""
-    path, fast = tmp_path / "draw.jsonl", ("--model", tiny_clip, "--steps-per-shot", 2)
+    path, fast = tmp_path / "draw.jsonl", ("--model", tiny_clip, "--method", "lora", "--steps-per-shot", 2)
     status, out, _ = run("data", "draw", photos, "--shots", 2, "--draw", "clip-lora", "--seed", 0, "--out", path)
     assert status == 2  # without a validation split each class needs images for one
     status, out, _ = run("data", "draw", photos, "--shots", 2, "--draw", "coop", "--seed", 7, "--out", path)

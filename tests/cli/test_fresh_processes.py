@@ -64,7 +64,8 @@ def until(condition):
 
 
 def test_a_run_that_is_terminated_and_then_killed_ends_in_the_very_same_adapter(photos, tmp_path):
-    settings = ("--steps-per-shot", "0", "--base-steps", "150", "--checkpoint-seconds", "0", "--device", "cpu")
+    settings = ("--method", "lora", "--steps-per-shot", "0", "--base-steps", "150")
+    settings += ("--checkpoint-seconds", "0", "--device", "cpu")
     whole, other = tmp_path / "whole", tmp_path / "other"
     state = tmp_path / "other.training.safetensors"
 
@@ -106,7 +107,7 @@ def test_a_run_that_is_terminated_and_then_killed_ends_in_the_very_same_adapter(
 
 def test_a_run_that_diverges_saves_its_last_good_weights_and_fails(photos, tmp_path, capsys):
     out = tmp_path / "adapter"
-    assert main(["fit", str(photos), "--out", str(out), "--learning-rate", "1e30"]) == 1
+    assert main(["fit", str(photos), "--out", str(out), "--method", "lora", "--learning-rate", "1e30"]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
     record = json.loads((out / "lowshot.json").read_text())
     assert record["stopped"].startswith("training diverged at step")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-FAST = ("--base-steps", "2", "--steps-per-shot", "0", "--shots", "1")
+FAST = ("--method", "lora", "--base-steps", "2", "--steps-per-shot", "0", "--shots", "1")
 
 
 @pytest.fixture(scope="module")

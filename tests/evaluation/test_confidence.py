@@ -32,12 +32,12 @@ def quick(tiny_clip):
 
 @pytest.fixture(scope="module")
 def plain(quick):
-    return FewShotClassifier(**quick).fit(*pictures(18))
+    return FewShotClassifier(method="lora", **quick).fit(*pictures(18))
 
 
 @pytest.fixture(scope="module")
 def calibrated(quick):
-    return FewShotClassifier(**quick, calibration_folds=3).fit(*pictures(18))
+    return FewShotClassifier(method="lora", **quick, calibration_folds=3).fit(*pictures(18))
 
 
 @pytest.fixture
@@ -135,15 +135,15 @@ def test_more_coverage_than_the_shots_allow_is_refused_before_anything_is_comput
 
 def test_one_shot_cannot_be_held_out_and_learnt_from(quick):
     with pytest.raises(DataError, match="no class has more than one; learn from 2 shots or more"):
-        FewShotClassifier(**quick, calibration_folds=2).fit(*pictures(18), shots=1)
+        FewShotClassifier(method="lora", **quick, calibration_folds=2).fit(*pictures(18), shots=1)
     with pytest.raises(InputError, match="calibration-folds is 1; expected 0 for none, or 2 or more"):
-        FewShotClassifier(**quick, calibration_folds=1)
+        FewShotClassifier(method="lora", **quick, calibration_folds=1)
 
 
 def test_a_class_with_one_image_is_named_and_learnt_from(quick):
     images, labels = pictures(18)
     few = [i for i in range(18) if labels[i] != "red"] + [2]
-    classifier = FewShotClassifier(**quick, calibration_folds=2)
+    classifier = FewShotClassifier(method="lora", **quick, calibration_folds=2)
     classifier.fit([images[i] for i in few], [labels[i] for i in few])
     assert classifier.warnings_ == [
         "1 class(es) have one image, such as 'red': nothing is calibrated on those",
@@ -177,7 +177,7 @@ def test_no_test_image_is_looked_at(quick):
     train = Examples(images, numbers, tuple(map(str, range(12))))
     hidden = Examples(Untouchable(), np.arange(3), tuple("abc"))
     task = Task("colours", COLOURS, train=train, validation=hidden, test=hidden)
-    assert FewShotClassifier(**quick, calibration_folds=2).fit(task).calibration.temperature > 0
+    assert FewShotClassifier(method="lora", **quick, calibration_folds=2).fit(task).calibration.temperature > 0
 
 
 def test_there_is_one_model_in_memory_at_a_time(quick, monkeypatch):
@@ -191,7 +191,7 @@ def test_there_is_one_model_in_memory_at_a_time(quick, monkeypatch):
 
     gc.collect()
     monkeypatch.setattr(lowshot.classifier, "load_backbone", counted)
-    FewShotClassifier(**quick, calibration_folds=2).fit(*pictures(12))
+    FewShotClassifier(method="lora", **quick, calibration_folds=2).fit(*pictures(12))
     assert len(models) == 4  # to look whether the settings fit, two folds, and the classifier
 
 
@@ -210,7 +210,7 @@ def test_interrupted_in_a_fold_it_goes_on_to_the_very_same(quick, calibrated, tm
         seen.append((what, total))
         yield from items
 
-    classifier = FewShotClassifier(**quick, calibration_folds=3)
+    classifier = FewShotClassifier(method="lora", **quick, calibration_folds=3)
     with pytest.raises(KeyboardInterrupt):
         classifier.fit(*pictures(18), checkpoint=file, track=interrupted)
     assert not classifier.is_fitted
@@ -230,7 +230,7 @@ def test_interrupted_in_a_fold_it_goes_on_to_the_very_same(quick, calibrated, tm
 
 
 def test_where_a_fold_diverges_there_is_no_classifier(quick):
-    classifier = FewShotClassifier(**{**quick, "learning_rate": 1e30}, calibration_folds=2)
+    classifier = FewShotClassifier(method="lora", **{**quick, "learning_rate": 1e30}, calibration_folds=2)
     with pytest.raises(RunError, match=r"fold 1 of 2 of the calibration: training diverged .* lower learning rate"):
         classifier.fit(*pictures(12))
     assert not classifier.is_fitted
@@ -244,7 +244,7 @@ def test_a_fold_takes_the_steps_of_the_shots_it_learns_from(quick):
         yield from items
 
     settings = {**quick, "base_steps": 1, "steps_per_shot": 2}
-    FewShotClassifier(**settings, calibration_folds=2).fit(*pictures(18), shots=4, track=counted)
+    FewShotClassifier(method="lora", **settings, calibration_folds=2).fit(*pictures(18), shots=4, track=counted)
     steps = [total for what, total in seen if "training" in what]
     assert steps == [1 + 2 * 2, 1 + 2 * 2, 1 + 2 * 4]
 

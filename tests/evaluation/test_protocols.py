@@ -236,7 +236,7 @@ def test_an_empty_test_split_of_the_base_classes_is_refused_in_words(fit):
 
 def test_what_learnt_letters_is_judged_on_digits_and_greek_in_their_own_classes(tmp_path):
     settings = {**FEW_STEPS, "shots": 1, "protocol": "cross-dataset", "targets": ("digits", "greek")}
-    classifier = FewShotClassifier("builtin", **settings).fit("letters")
+    classifier = FewShotClassifier("builtin", method="lora", **settings).fit("letters")
     metrics = classifier.evaluate("letters")
     others = metrics["others"]
     assert [(name, other["classes"], other["images"]) for name, other in others.items()] == [
@@ -320,7 +320,7 @@ def test_other_targets_do_not_make_a_checkpoint_another_run(fit, tiny_clip, tmp_
     settings = {**FEW_STEPS, "shots": 2, "protocol": "cross-dataset"}
     state = tmp_path / "state.safetensors"
     for targets in (other, ("digits", "greek")):
-        classifier = FewShotClassifier(str(tiny_clip), **settings, targets=targets)
+        classifier = FewShotClassifier(str(tiny_clip), method="lora", **settings, targets=targets)
         classifier.fit(task, checkpoint=state)
     assert state.exists()
 

@@ -94,7 +94,7 @@ def test_the_curve_is_the_same_wherever_the_run_was_interrupted(losses, every, d
 
 
 def test_a_fit_tells_settings_course_costs_and_measures(told, quick):
-    classifier = FewShotClassifier(**quick).fit(*pictures(), shots=2)
+    classifier = FewShotClassifier(method="lora", **quick).fit(*pictures(), shots=2)
     assert told.closed == []  # it is still to be judged
     images, labels = pictures(30)
     classifier.evaluate(classifier_module.task_of_arrays(images, labels))
@@ -116,23 +116,25 @@ def test_a_fit_tells_settings_course_costs_and_measures(told, quick):
 
 
 def test_how_often_is_a_setting(told, quick):
-    FewShotClassifier(**quick, logging_steps=7).fit(*pictures())
+    FewShotClassifier(method="lora", **quick, logging_steps=7).fit(*pictures())
     assert [step for step, _ in told.curve("train/loss")] == [7, 14, 21, STEPS]
 
 
 def test_nothing_is_told_where_nobody_asked(told, quick):
-    FewShotClassifier(**{**quick, "report_to": "none"}).fit(*pictures())
+    FewShotClassifier(method="lora", **{**quick, "report_to": "none"}).fit(*pictures())
     assert told.opened == []
 
 
 def test_a_run_that_goes_on_is_the_same_run_with_the_same_curve(told, quick, tmp_path):
-    FewShotClassifier(**quick).fit(*pictures(), checkpoint=tmp_path / "whole")
+    FewShotClassifier(method="lora", **quick).fit(*pictures(), checkpoint=tmp_path / "whole")
     whole, told.logged[:] = dict(told.curve("train/loss")), []
     with pytest.raises(KeyboardInterrupt):
-        FewShotClassifier(**quick).fit(*pictures(), checkpoint=tmp_path / "state", track=interrupted_before(13))
+        FewShotClassifier(method="lora", **quick).fit(
+            *pictures(), checkpoint=tmp_path / "state", track=interrupted_before(13)
+        )
     assert told.closed[-1] is True
     assert dict(told.curve("train/loss")) == {10: whole[10]}
-    FewShotClassifier(**quick).fit(*pictures(), checkpoint=tmp_path / "state")
+    FewShotClassifier(method="lora", **quick).fit(*pictures(), checkpoint=tmp_path / "state")
     before, after = told.opened[-2:]
     assert (before.id, before.step, after.id, after.step) == (before.id, 0, before.id, 13)
     assert told.opened[0].id != before.id
@@ -141,7 +143,7 @@ def test_a_run_that_goes_on_is_the_same_run_with_the_same_curve(told, quick, tmp
 
 
 def test_the_folds_of_a_calibration_are_no_part_of_the_curve(told, quick):
-    FewShotClassifier(**quick, calibration_folds=2).fit(*pictures())
+    FewShotClassifier(method="lora", **quick, calibration_folds=2).fit(*pictures())
     assert len(told.opened) == 1
     assert [step for step, _ in told.curve("train/loss")] == [10, 20, STEPS]
 
@@ -154,7 +156,7 @@ def test_a_method_that_takes_no_steps_has_measures_all_the_same(told, tiny_clip)
 
 
 def test_an_early_end_is_told_to_its_last_step(told, quick):
-    classifier = FewShotClassifier(**{**quick, "learning_rate": 1e30})
+    classifier = FewShotClassifier(method="lora", **{**quick, "learning_rate": 1e30})
     with pytest.raises(RunError, match="diverged"):
         classifier.fit(*pictures())
     assert told.curve("train/loss")
@@ -166,19 +168,19 @@ def test_an_early_end_is_told_to_its_last_step(told, quick):
 
 def test_of_several_processes_only_the_first_tells(told, quick, monkeypatch):
     monkeypatch.setattr(classifier_module, "is_first_process", lambda: False)
-    FewShotClassifier(**quick).fit(*pictures())
+    FewShotClassifier(method="lora", **quick).fit(*pictures())
     assert told.opened == []
 
 
 def test_a_run_that_is_never_judged_ends_with_its_classifier(told, quick):
-    classifier = FewShotClassifier(**quick).fit(*pictures())
+    classifier = FewShotClassifier(method="lora", **quick).fit(*pictures())
     del classifier
     gc.collect()
     assert told.closed == [False]
 
 
 def test_learning_anew_ends_the_run_before(told, quick):
-    classifier = FewShotClassifier(**quick)
+    classifier = FewShotClassifier(method="lora", **quick)
     classifier.fit(*pictures()).fit(*pictures())
     assert len({run.id for run in told.opened}) == 2
     assert told.closed == [False]
@@ -190,7 +192,7 @@ def test_learning_anew_ends_the_run_before(told, quick):
 @pytest.mark.parametrize("where", ["open", "log", "close"])
 def test_a_tracker_that_fails_is_one_warning_and_changes_nothing(told, quick, where):
     told.fails_in = where
-    classifier = FewShotClassifier(**quick).fit(*pictures())
+    classifier = FewShotClassifier(method="lora", **quick).fit(*pictures())
     unseen = classifier_module.task_of_arrays(*pictures(30))
     assert classifier.evaluate(unseen)["acc1"] > 0.5
     step = {"open": 0, "log": 10, "close": STEPS}[where]
@@ -198,14 +200,14 @@ def test_a_tracker_that_fails_is_one_warning_and_changes_nothing(told, quick, wh
         f"tensorboard failed at step {step} and was told nothing more; the run went on without it: "
         "No space left on device"
     ]
-    plain = FewShotClassifier(**{**quick, "report_to": "none"}).fit(*pictures())
+    plain = FewShotClassifier(method="lora", **{**quick, "report_to": "none"}).fit(*pictures())
     images = pictures(6)[0]
     assert np.array_equal(classifier.predict_proba(images), plain.predict_proba(images))
 
 
 def test_a_package_that_cannot_be_imported_is_a_warning(quick, monkeypatch):
     monkeypatch.setitem(sys.modules, "lowshot.tracking.tensorboard", None)
-    classifier = FewShotClassifier(**quick).fit(*pictures())
+    classifier = FewShotClassifier(method="lora", **quick).fit(*pictures())
     assert len(classifier.warnings_) == 1
     assert classifier.warnings_[0].startswith("tensorboard failed at step 0")
 
@@ -214,7 +216,7 @@ def test_a_missing_package_is_said_before_anything_is_read(monkeypatch, quick, t
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     said = r"report-to wandb needs the package wandb: pip install 'lowshot\[wandb\]'"
     with pytest.raises(MissingExtraError, match=said):
-        FewShotClassifier(**{**quick, "report_to": "wandb"}).fit(tmp_path / "nowhere")
+        FewShotClassifier(method="lora", **{**quick, "report_to": "wandb"}).fit(tmp_path / "nowhere")
 
 
 def test_the_folder_that_a_tracker_writes_is_not_its_package(monkeypatch, tmp_path):

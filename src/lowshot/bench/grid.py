@@ -31,7 +31,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import SETTINGS, MethodConfig, Recipe, default_preset, preset_recipe, read_toml
+from ..config import SETTINGS, MethodConfig, Recipe, preset_for, preset_recipe, read_toml
 from ..errors import InputError, UnknownNameError
 from ..files import canonical_json
 from ..methods import ALIASES, display_name, method_spec, resolve_alias
@@ -157,7 +157,7 @@ def _cell(data: str, preset: str | None, settings: Mapping[str, Any]) -> tuple[C
         method, chosen["quantize"] = resolve_alias(method, chosen.get("quantize"))
     spec = method_spec(method)
     used = {name: value for name, value in chosen.items() if name not in _METHOD_SETTINGS - spec.settings}
-    recipe = preset_recipe(preset or default_preset(used.get("model", Recipe().model.model)), method).replace(**used)
+    recipe = preset_recipe(preset_for(used.get("model", Recipe().model.model), preset), method).replace(**used)
     return Cell(data, _without_what_zero_shot_ignores(recipe)), {"method", *used}
 
 

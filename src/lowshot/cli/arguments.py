@@ -9,13 +9,13 @@ import io
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
 import tyro
 
-from ..config import PRESETS, Recipe, default_preset, preset_recipe, read_recipe
+from ..config import PRESETS, Recipe, default_method, preset_for, preset_recipe, read_recipe, read_toml
 from ..errors import InputError
 from ..methods import resolve_alias
 
@@ -56,7 +56,9 @@ def parse(
         raise InputError(f"{_plain(said.getvalue())} (lowshot {command} --help lists the arguments)") from None
 
 
-def parse_with_recipe(kind: type[_Arguments], command: str, arguments: Sequence[str]) -> _Arguments:
+def parse_with_recipe(
+    kind: type[_Arguments], command: str, arguments: Sequence[str], *, chooses: bool = False
+) -> _Arguments:
     """Parse arguments that include a recipe's: preset first, then recipe file, then flags.
 
     Preset and file become the defaults of the flags, so that ``--help`` shows what would really be used and every
@@ -66,14 +68,15 @@ def parse_with_recipe(kind: type[_Arguments], command: str, arguments: Sequence[
         kind: A dataclass with a field ``settings`` for the recipe.
         command: The command's name.
         arguments: What the user typed.
+        chooses: Whether the command chooses a method where none is named and no recipe given.
     """
-    recipe = _recipe_before_flags(arguments)
+    recipe = _recipe_before_flags(arguments, chooses)
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     required = {f.name: tyro.MISSING for f in fields if f.default is f.default_factory is dataclasses.MISSING}
     return parse(kind, command, arguments, default=kind(**{**required, "settings": recipe}))
 
 
-def _recipe_before_flags(arguments: Sequence[str]) -> Recipe:
+def _recipe_before_flags(arguments: Sequence[str], chooses: bool) -> Recipe:
     """The recipe that the chosen model, method, preset and file give."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for flag in ("--model", "--method", "--quantize", "--preset", "--recipe"):
@@ -86,11 +89,20 @@ def _recipe_before_flags(arguments: Sequence[str]) -> Recipe:
     if chosen.method is not None:
         resolve_alias(chosen.method, chosen.quantize)  # refuses a contradiction while both can still be seen
     file = Path(chosen.recipe) if chosen.recipe else None
-    written = read_recipe(file) if file else Recipe()
-    model = chosen.model or written.model.model
-    preset = chosen.preset or default_preset(model)
-    below = preset_recipe(preset, chosen.method or written.method.method).replace(model=model)
+    written = read_toml(file) if file else {}
+    model = chosen.model or _written(written, "model") or Recipe().model.model
+    preset = preset_for(model, chosen.preset)
+    unnamed = default_method(preset) if chooses and not file else Recipe().method.method
+    method = chosen.method or _written(written, "method") or unnamed
+    below = preset_recipe(preset, method).replace(model=model)
     return read_recipe(file, below) if file else below
+
+
+def _written(sections: Mapping[str, Any], name: str) -> str | None:
+    """What a recipe file says of the setting that is called as its section is; whether it fits is looked at later."""
+    section = sections.get(name)
+    value = section.get(name) if isinstance(section, Mapping) else None
+    return value if isinstance(value, str) else None
 
 
 def print_json(value: Any) -> None:

@@ -41,7 +41,7 @@ class Arguments:
 
 def run(arguments: Sequence[str]) -> int:
     """Fit, evaluate on what was held back, save, say."""
-    parsed = parse_with_recipe(Arguments, "fit", arguments)
+    parsed = parse_with_recipe(Arguments, "fit", arguments, chooses=True)
     refuse_existing(parsed.out)
     from ..classifier import FewShotClassifier
     from ..training.processes import is_first_process
@@ -112,10 +112,10 @@ def _said(record: dict[str, Any], out: Path) -> str:
     from ..report.protocols import protocol_table
     from ..report.quantities import accuracy_line
 
-    name = display_name(record["method"], record["quantize"])
+    name = display_name(record["recipe"]["method"]["method"], record["quantize"])
     learnt = f"{len(record['draw'])} images of {len(record['classes'])} classes"
     cost = f"{record['trainable_parameters']:,} parameters, {record['steps']} steps, {record['train_seconds']:.1f} s"
-    lines = [f"{name} learnt {learnt} from {record['task']}: {cost}"]
+    lines = [*_choice_lines(record["choice"]), f"{name} learnt {learnt} from {record['task']}: {cost}"]
     metrics, calibration = record["metrics"], record["calibration"]
     if metrics.get("others"):
         lines.append(protocol_table(record["task"], metrics))
@@ -129,3 +129,18 @@ def _said(record: dict[str, Any], out: Path) -> str:
         f"saved to {out} ({record['adapter_bytes'] / 1000:.1f} KB of adapter); next: lowshot predict {out} IMAGE..."
     )
     return "\n".join(lines)
+
+
+def _choice_lines(choice: dict[str, Any]) -> list[str]:
+    """What was tried and why one was chosen; nothing where a method was named."""
+    if not choice:
+        return []
+    lines = []
+    if tried := choice["tried"]:
+        judged = f"shots held out in {choice['folds']} folds" if choice["folds"] else "other crops of the shots"
+        lines.append(f"auto tried, on {tried[0]['images']} {judged}:")
+    for trial in tried:
+        accuracy = "-" if trial["acc1"] is None else f"{trial['acc1']:.1%}"
+        said = f"  {trial['said']}" if trial["said"] else ""
+        lines.append(f"  {trial['method']:<12} {accuracy:>6}  {trial['seconds']:>6.1f} s{said}")
+    return [*lines, f"it took {choice['method']}: {choice['why']}"]

@@ -1,6 +1,6 @@
 """Evaluation: predictions in batches, metrics, calibration, sets of classes."""
 
-from .calibration import Calibration, calibrate, fold_checkpoints, fold_of_each
+from .calibration import Calibration, calibrate, fold_checkpoints, fold_of_each, held_out_scores
 from .conformal import prediction_sets, set_measures
 from .metrics import confusion, measures
 from .predict import log_probabilities, probabilities
@@ -12,6 +12,7 @@ __all__ = [
     "confusion",
     "fold_checkpoints",
     "fold_of_each",
+    "held_out_scores",
     "judges_of",
     "log_probabilities",
     "measures",

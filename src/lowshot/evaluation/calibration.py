@@ -142,6 +142,7 @@ def held_out_scores(
     examples: Examples,
     fold_of: NDArray[np.int64] | None,
     *,
+    first: int | None = None,
     track: Track,
     checkpoint: Path | None = None,
     contents: Sequence[str] = (),
@@ -154,6 +155,7 @@ def held_out_scores(
         fresh: Makes an untrained learner; there is one at a time.
         examples: The shots.
         fold_of: What ``fold_of_each`` gave; None for a method that learns nothing, which scores all shots at once.
+        first: Only so many of the folds are held out.
         track: Shows the progress of each.
         checkpoint: File for the whole run's state of training; each fold has its own beside it.
         contents: Hashes of what the images show, one for each.
@@ -166,7 +168,7 @@ def held_out_scores(
     folds = int(fold_of.max()) + 1
     files = [None] * folds if checkpoint is None else fold_checkpoints(checkpoint, folds)
     found = []
-    for fold, file in enumerate(files):
+    for fold, file in enumerate(files[:first]):
         said = f"fold {fold + 1} of {folds}"
         rest, held = np.flatnonzero(fold_of != fold).tolist(), np.flatnonzero(fold_of == fold)
         learner, learnt, named = fresh(), examples.subset(rest), _named(track, said)

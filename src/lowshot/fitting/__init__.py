@@ -1,6 +1,7 @@
 """What ``fit`` does: draw the shots, put the classes into words, train, and take down what it took."""
 
+from .choice import choice_file
 from .fit import Fitted, fit_lesson
 from .lesson import Lesson, LoadBackbone, lesson_of
 
-__all__ = ["Fitted", "Lesson", "LoadBackbone", "fit_lesson", "lesson_of"]
+__all__ = ["Fitted", "Lesson", "LoadBackbone", "choice_file", "fit_lesson", "lesson_of"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from ..data import Examples, content_hash
 from ..errors import DataError
 from ..evaluation import Calibration, calibrate, fold_of_each, judges_of
-from ..methods import method_spec
+from ..methods import AUTO, method_spec
 from ..progress import Report, Track
 from ..records import RunRecord, provenance
 from ..training import Learner, TrainingOutcome
+from .choice import choice_file, choose
 from .lesson import Lesson
 
 Watched: TypeAlias = Callable[[Learner, Lesson], contextlib.AbstractContextManager[Report]]
@@ -42,7 +43,7 @@ def fit_lesson(
     track: Track,
     checkpoint: Path | None = None,
 ) -> Fitted:
-    """Calibrate where the recipe asks for it, train, and write the record.
+    """Choose where the recipe leaves that open, calibrate where it asks for it, train, and write the record.
 
     Args:
         lesson: What is to be learnt.
@@ -56,6 +57,11 @@ def fit_lesson(
         DataError: An image cannot be read, or none held out.
         RunError: The training of a fold diverged.
     """
+    choice: Mapping[str, Any] = {}
+    if lesson.recipe.method.method == AUTO:
+        shown = content_hashes(lesson.examples, track)
+        file = None if checkpoint is None else choice_file(checkpoint)
+        lesson, choice = choose(lesson, track=track, contents=shown, file=file)
     learner = lesson.untrained()
     judges_of(learner, lesson.task, lesson.others, lesson.recipe.data)  # refused now, not after training
     folds, learns = learner.recipe.training.calibration_folds, method_spec(learner.recipe.method.method).learns
@@ -71,7 +77,10 @@ def fit_lesson(
     with watched(learner, lesson) as report:
         outcome = learner.fit(lesson.examples, lesson.draw.shots, track, checkpoint, contents, report)
     notes = (*outcome.notes, *([outcome.unwritten] if outcome.unwritten else []))
-    return Fitted(learner, _record(lesson, learner, outcome, contents, calibration), notes)
+    record = _record(lesson, learner, outcome, contents, calibration)
+    if choice:
+        record = dataclasses.replace(record, method=AUTO, choice=choice)
+    return Fitted(learner, record, notes)
 
 
 def folds_of(lesson: Lesson, folds: int, warn: Callable[[Sequence[str]], None]) -> NDArray[np.int64]:

@@ -28,7 +28,7 @@ def model_card(record: RunRecord) -> str:
 
 
 def _front_matter(record: RunRecord) -> str:
-    tags = dict.fromkeys(("clip", "lora", "few-shot", "lowshot", record.method))
+    tags = dict.fromkeys(("clip", "lora", "few-shot", "lowshot", record.method_used))
     lines = ["---", "library_name: lowshot", "pipeline_tag: zero-shot-image-classification"]
     if _HUB_ID.fullmatch(_backbone(record)):
         lines.append(f"base_model: {_yaml_string(_backbone(record))}")
@@ -36,11 +36,11 @@ def _front_matter(record: RunRecord) -> str:
 
 
 def _title(record: RunRecord) -> str:
-    name = display_name(record.method, record.quantize)
+    name = display_name(record.method_used, record.quantize)
     first = ", ".join(map(_code, record.classes[:_MOST_CLASSES]))
     more = len(record.classes) - _MOST_CLASSES
     ending = f", and {more} more" if more > 0 else ""
-    spec = METHODS.get(record.method)
+    spec = METHODS.get(record.method_used)
     return _lines(
         [
             f"# {_plain(record.task)}: {_plain(name)} adapter for CLIP",
@@ -48,10 +48,20 @@ def _title(record: RunRecord) -> str:
             f"A [CLIP](https://arxiv.org/abs/2103.00020) image classifier for {len(record.classes)} classes, made by",
             f"lowshot from {images_per_class(record.shots) if record.shots else 'class names alone'}.",
             *([f"Method: {spec.summary}."] if spec else []),
+            *_chosen_by_auto(record),
             "",
             f"Classes ({len(record.classes)}): {first}{ending}.",
         ]
     )
+
+
+def _chosen_by_auto(record: RunRecord) -> list[str]:
+    """Why it is this method; nothing where somebody named it."""
+    if not record.choice:
+        return []
+    tried = [f"{one['method']} {percent(one['acc1'])}" for one in record.choice["tried"] if one["acc1"] is not None]
+    judged = f" Accuracy on held-out shots: {', '.join(tried)}." if tried and record.choice["folds"] else ""
+    return [f"lowshot's `auto` chose {record.method_used}: {record.choice['why']}.{judged}"]
 
 
 def _use() -> str:
@@ -76,7 +86,7 @@ def _use() -> str:
 def _making(record: RunRecord) -> str:
     settings = shown_settings(record)
     facts = {
-        "method": display_name(record.method, record.quantize),
+        "method": display_name(record.method_used, record.quantize),
         "images per class": str(record.shots),
         "seed": str(record.seed),
         "optimiser steps": f"{record.steps:,}" + (f"; {record.stopped}" if record.stopped else ""),
@@ -85,6 +95,7 @@ def _making(record: RunRecord) -> str:
         "trainable parameters": f"{record.trainable_parameters:,} of {record.total_parameters:,} "
         f"({share(record.trainable_parameters, record.total_parameters)} %)",
         "adapter size": size(record.adapter_bytes),
+        **{f"{name.replace('_', ' ')}, chosen on the shots": f"{value:g}" for name, value in record.chosen.items()},
         **_ensemble(record),
         **{name.replace("_", " "): value for name, value in settings.items()},
     }

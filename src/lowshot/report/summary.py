@@ -19,6 +19,7 @@ _RIVAL_LABELS = {PIXEL_REGRESSION: "pixels + logistic regression"}
 # These settings tell runs of one method apart without making it another method.
 _NO_VARIANT = {"method", "quantize", "seed", "shots", "device"}
 _OF_THE_MACHINE = {"root"}
+_SAID_OF_AUTO = ("model", "data")  # the rest is what it chose
 _WEIGHTS = "weights"
 _OFF = "False"
 
@@ -204,7 +205,8 @@ def _shown(value: object) -> str:
 
 def _telling_settings(record: RunRecord) -> dict[str, str]:
     """What may tell runs apart: the settings, and the weights, which may differ under one name of a model."""
-    settings = {name: value for name, value in shown_settings(record).items() if name not in _OF_THE_MACHINE}
+    told = {part: record.recipe[part] for part in _SAID_OF_AUTO} if record.choice else record.recipe
+    settings = {name: value for name, value in settings_as_text(told).items() if name not in _OF_THE_MACHINE}
     model = {"model": record.model.get("id"), _WEIGHTS: str(record.model.get("weights_sha256") or "")[:8]}
     return {**{name: value for name, value in model.items() if value}, **settings}
 

@@ -1,0 +1,174 @@
+"""``--method auto``: which method, decided by the shots alone and by the time there is.
+
+The shots are held out in turn; every candidate learns from the others and judges those held out. No other image is
+looked at. What is cheap is tried first, what does not fit into the time is not tried. Of candidates that the held-out
+images do not tell apart the first of ``CANDIDATES`` is taken, and zero-shot where that one is no better.
+
+Where no class has two images there is nothing to hold out. Zero-shot is taken if it recognises all of the shots, since
+they have nothing to teach then; else candidates are judged on other crops of the images that they learnt from, which
+tells less, and the record says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import BEST_OF, PRESETS, SETTINGS, Recipe, default_preset, preset_recipe
+from ..errors import InputError, OutputError
+from ..files import canonical_json, read_json_object, write_text
+from ..methods import AUTO, method_spec
+from ..progress import Track
+from ..training.processes import launched_together
+from .lesson import Lesson
+from .trials import ZERO_SHOT, Trial, Trials
+
+CANDIDATES = ("lora", "task-res", "proker", "gda")
+"""Methods that are tried beside zero-shot; of equals the first. docs/concepts/auto.md says where the order is from."""
+OBEYED = frozenset({"seed", "calibration_folds", "flip"})
+"""Training settings that are handed on to whatever is chosen; the others are those of its preset."""
+
+
+def choose(
+    lesson: Lesson, *, track: Track, contents: Sequence[str] = (), file: Path | None = None
+) -> tuple[Lesson, dict[str, Any]]:
+    """Try the candidates on a lesson's shots, and settle on one.
+
+    Args:
+        lesson: With a recipe of method ``auto``.
+        track: Shows progress.
+        contents: Hashes of what the shots show, by which a kept choice is known again.
+        file: Where the choice is kept while the run that follows may be interrupted; what is there already is taken.
+
+    Returns:
+        The lesson with the recipe of the chosen method; and for the record the ``method``, ``why``, the ``folds`` that
+        the shots were held out in and all that was ``tried``.
+
+    Raises:
+        InputError: The recipe has training settings that ``auto`` does not obey, or there are several processes.
+    """
+    if launched_together():
+        raise InputError("method auto cannot choose in several processes, which time would part; name a method")
+    asked = lesson.recipe
+    preset = preset_of(asked)
+    key = hashlib.sha256(canonical_json([asked.to_dict(), lesson.prompts, contents]).encode()).hexdigest()
+    choice = _kept(file, key)
+    if choice is None:
+        choice = _made(Trials(lesson, lambda name: concrete(asked, preset, name), asked.method.time_budget, track))
+        _keep(file, key, choice)
+    return dataclasses.replace(lesson, recipe=concrete(asked, preset, choice["method"])), choice
+
+
+def choice_file(checkpoint: Path) -> Path:
+    """Where a choice is kept, beside the state of the training that follows it."""
+    return checkpoint.with_name(f"{checkpoint.stem}.choice.json")
+
+
+def preset_of(asked: Recipe) -> str:
+    """The preset that a recipe of method ``auto`` is of; what is chosen has its settings from there.
+
+    Raises:
+        InputError: A training setting is none of any preset's; the message names it.
+    """
+    usual = default_preset(asked.model.model)
+    fits = [name for name in (usual, *PRESETS) if AUTO in PRESETS[name] and not _unlike(asked, name)]
+    if fits:
+        return fits[0]
+    name = _unlike(asked, usual)[0]
+    raise InputError(
+        f"{name.replace('_', '-')} is {asked.settings()[name]!r}, but method auto trains by the preset of whatever it "
+        "chooses; leave it out, or name a method"
+    )
+
+
+def _unlike(asked: Recipe, preset: str) -> list[str]:
+    """Training settings that are not the preset's and not handed on."""
+    here, there = asked.settings(), preset_recipe(preset, AUTO).settings()
+    return [n for n, section in SETTINGS.items() if section == "training" and n not in OBEYED and here[n] != there[n]]
+
+
+def concrete(asked: Recipe, preset: str, method: str) -> Recipe:
+    """A method's recipe in place of ``auto``: what was asked of model, data and engine, the rest of its best preset."""
+    handed_on, best = {"model", "data", "engine"}, BEST_OF.get(preset, preset)
+    settings = {n: v for n, v in asked.settings().items() if SETTINGS[n] in handed_on or n in OBEYED}
+    return preset_recipe(best if method in PRESETS[best] else preset, method).replace(**settings)
+
+
+def _made(trials: Trials) -> dict[str, Any]:
+    if not trials.folds and trials.recognises_every_shot():
+        return _settled(trials, ZERO_SHOT, "it recognises every shot, and no class has one to hold out", [])
+    zero = trials.zero_shot()
+    cheapest_first = sorted(CANDIDATES, key=lambda method: method_spec(method).kind == "weights")
+    found = {method: trials.of(method) for method in cheapest_first}
+    method, why = decided([found[method] for method in CANDIDATES], zero)
+    return _settled(trials, method, why, [zero, *found.values()])
+
+
+def decided(trials: Sequence[Trial], zero: Trial) -> tuple[str, str]:
+    """The method to take, and why.
+
+    Args:
+        trials: Of the candidates, of equals the first.
+        zero: That of zero-shot.
+    """
+    tried = [trial for trial in trials if trial.right]
+    if not tried:
+        return ZERO_SHOT, "nothing else could be tried"
+    best = tried[0]
+    for trial in tried[1:]:
+        gain, error = gain_of(trial, best)
+        if gain > error:
+            best = trial
+    gain, _ = gain_of(best, zero)
+    if gain <= 0:
+        return ZERO_SHOT, f"nothing was better: {best.method} by {100 * gain:+.1f} points"
+    return best.method, f"{100 * gain:+.1f} points against zero-shot{_as_good(best, tried)}"
+
+
+def _as_good(best: Trial, tried: Sequence[Trial]) -> str:
+    """The others that are less than a standard error away, in words."""
+    apart = {trial.method: gain_of(trial, best) for trial in tried if trial is not best}
+    equals = [method for method, (gain, error) in apart.items() if abs(gain) <= error]
+    return f", no further from {' and '.join(equals)} than chance may be" if equals else ""
+
+
+def gain_of(one: Trial, other: Trial) -> tuple[float, float]:
+    """Mean difference of their recognition on the images that both have judged, and its standard error."""
+    rows = sorted(one.right.keys() & other.right.keys())
+    if not rows:
+        return 0.0, math.inf
+    apart = np.array([float(one.right[row]) - float(other.right[row]) for row in rows])
+    return float(apart.mean()), float(apart.std(ddof=1) / math.sqrt(len(rows))) if len(rows) > 1 else math.inf
+
+
+def _settled(trials: Trials, method: str, why: str, tried: Sequence[Trial]) -> dict[str, Any]:
+    return {"method": method, "why": why, "folds": trials.folds, "tried": [trial.to_dict() for trial in tried]}
+
+
+def _kept(file: Path | None, key: str) -> dict[str, Any] | None:
+    """The choice that a run before this one made of the same; None where there is none, or of something else."""
+    if file is None or not file.exists():
+        return None
+    try:
+        values = read_json_object(file)
+    except InputError:
+        return None
+    choice = values.get("choice")
+    sound = values.get("of") == key and isinstance(choice, dict) and choice.get("method") in (*CANDIDATES, ZERO_SHOT)
+    return choice if sound else None
+
+
+def _keep(file: Path | None, key: str, choice: dict[str, Any]) -> None:
+    """A choice that cannot be kept is made once more; nothing else is lost."""
+    if file is None:
+        return
+    try:
+        write_text(file, canonical_json({"of": key, "choice": choice}))
+    except OutputError:
+        return

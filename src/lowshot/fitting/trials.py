@@ -1,0 +1,180 @@
+"""How candidates for ``--method auto`` do on the shots, as far as the time allows to find out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import Recipe
+from ..data import Examples, Images, MemoryImages
+from ..data.crops import random_crops
+from ..errors import InputError, RunError, first_line
+from ..evaluation import fold_of_each, held_out_scores, log_probabilities
+from ..methods import method_spec
+from ..models import KeptBackbone, load_backbone
+from ..progress import Track
+from ..training import Learner
+from .lesson import Lesson
+
+ZERO_SHOT = "zero-shot"
+MOST_FOLDS = 4
+"""Parts that the shots are held out in."""
+CROPS = 4
+"""Of each shot, where none can be held out."""
+PROBED_STEPS = 3
+"""Steps that tell how long a training will take."""
+_A_STEP = 3.0
+"""Passes through the vision tower that a training step takes for each image at least: forward, and twice backward."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """How a candidate did."""
+
+    method: str
+    right: Mapping[int, bool] = dataclasses.field(default_factory=dict)
+    """Image that was judged -> whether its class was recognised; empty where the candidate was not tried."""
+    seconds: float = 0.0
+    said: str = ""
+    """Why it was not tried, or on some of the images only."""
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of the judged images that were recognised."""
+        return float(np.mean(list(self.right.values()))) if self.right else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a record."""
+        figures = {"images": len(self.right), "acc1": self.accuracy, "seconds": round(self.seconds, 2)}
+        return {"method": self.method, **figures, "said": self.said}
+
+
+class Trials:
+    """Tries candidates on one lesson's shots.
+
+    Args:
+        lesson: What is to be learnt.
+        recipe_of: The recipe of a candidate.
+        seconds: For all trials and the training that follows them.
+        track: Shows progress.
+    """
+
+    def __init__(self, lesson: Lesson, recipe_of: Callable[[str], Recipe], seconds: float, track: Track) -> None:
+        load = KeptBackbone().load if lesson.load is load_backbone else lesson.load  # there will be many learners
+        self._lesson = dataclasses.replace(lesson, load=load)
+        self._recipe_of = recipe_of
+        self._ends = time.monotonic() + seconds
+        self._track = track
+        self._fold_of = _fold_of(lesson.examples)
+        self._judged = lesson.examples if self.folds else _crops_of(lesson)
+        self._seconds_per_image = 0.0  # through the vision tower, once it is known
+
+    @property
+    def folds(self) -> int:
+        """Parts that the shots are held out in; 0 where no class has two, so that crops of them are judged."""
+        return 0 if self._fold_of is None else int(self._fold_of.max()) + 1
+
+    def zero_shot(self) -> Trial:
+        """What learns nothing: whatever is to be judged was held out from it. It tells how fast images are encoded."""
+        started = time.monotonic()
+        learner = self._untrained(ZERO_SHOT)
+        ready = time.monotonic()
+        right = self._right(learner, self._judged, range(len(self._judged)))
+        self._seconds_per_image = (time.monotonic() - ready) / len(self._judged)
+        return Trial(ZERO_SHOT, right, time.monotonic() - started)
+
+    def recognises_every_shot(self) -> bool:
+        """Whether zero-shot, which has learnt from none of them, takes every shot for what it is."""
+        examples = self._lesson.examples
+        return all(self._right(self._untrained(ZERO_SHOT), examples, range(len(examples))).values())
+
+    def of(self, method: str) -> Trial:
+        """A method that learns; not tried where the time does not allow it, or the method does not take these shots."""
+        started = time.monotonic()
+        try:
+            right, said = self._tried(method)
+        except (InputError, RunError) as error:
+            right, said = {}, first_line(error)
+        return Trial(method, right, time.monotonic() - started, said)
+
+    def _tried(self, method: str) -> tuple[dict[int, bool], str]:
+        shots = int(np.bincount(self._lesson.examples.labels).max())
+        held = shots // self.folds if self.folds else 0
+        training, fold = self._seconds(method, shots), self._seconds(method, shots - held)
+        left = self._ends - time.monotonic()
+        affordable = math.floor((left - training) / fold) if fold else MOST_FOLDS
+        if affordable < 1 or left < training:
+            return {}, f"not tried: it would take {training + fold:,.0f} s or more, and {max(left, 0):,.0f} s are left"
+        if self._fold_of is None:
+            learner = self._untrained(method)
+            learner.fit(self._lesson.examples, shots, self._track)
+            return self._right(learner, self._judged, range(len(self._judged))), ""
+        folds = min(self.folds, affordable)
+        said = "" if folds == self.folds else f"{folds} of {self.folds} folds, as many as there is time for"
+        return self._held_out(method, self._fold_of, folds), said
+
+    def _held_out(self, method: str, fold_of: NDArray[np.int64], folds: int) -> dict[int, bool]:
+        lesson = self._of(method)
+        scores, labels = held_out_scores(lesson.untrained, lesson.examples, fold_of, first=folds, track=self._track)
+        rows = np.concatenate([np.flatnonzero(fold_of == fold) for fold in range(folds)])
+        return dict(zip(rows.tolist(), (scores.argmax(1) == labels).tolist(), strict=True))
+
+    def _seconds(self, method: str, shots: int) -> float:
+        """Of one training with so many shots: a guess from below where that is too long already."""
+        recipe, images = self._recipe_of(method), len(self._lesson.examples)
+        if method_spec(method).kind == "features":
+            return self._seconds_per_image * images * (recipe.training.views or 0)  # else they are encoded already
+        steps, batch = recipe.steps(shots), min(recipe.training.batch_size, images)
+        least = self._seconds_per_image * _A_STEP * batch * steps
+        if least > self._ends - time.monotonic():
+            return least
+        return max(least, self._seconds_per_step(method) * steps)
+
+    def _seconds_per_step(self, method: str) -> float:
+        lesson = self._of(method)
+        recipe = lesson.recipe.replace(base_steps=PROBED_STEPS, steps_per_shot=0)
+        outcome = dataclasses.replace(lesson, recipe=recipe).untrained().fit(lesson.examples, 1, self._track)
+        return outcome.seconds / max(outcome.steps, 1)
+
+    def _of(self, method: str) -> Lesson:
+        return dataclasses.replace(self._lesson, recipe=self._recipe_of(method))
+
+    def _untrained(self, method: str) -> Learner:
+        return self._of(method).untrained()
+
+    def _right(self, learner: Learner, examples: Examples, rows: range) -> dict[int, bool]:
+        table = log_probabilities(learner, examples.images, learner.backbone.image_size, track=self._track)
+        return dict(zip(rows, (table.argmax(1) == examples.labels).tolist(), strict=True))
+
+
+def _fold_of(examples: Examples) -> NDArray[np.int64] | None:
+    """The fold of each shot; None where no class has two images, or some image is there twice."""
+    most = int(np.bincount(examples.labels).max())
+    if most < 2 or len(set(examples.identities)) < len(examples):
+        return None
+    return fold_of_each(examples.labels, min(MOST_FOLDS, most))
+
+
+def _crops_of(lesson: Lesson) -> Examples:
+    """Random crops of every shot, ``CROPS`` of each, drawn by the recipe's seed."""
+    examples, training = lesson.examples, lesson.recipe.training
+    drawn = [(view, row) for view in range(CROPS) for row in range(len(examples))]
+    pixels = [_crop(examples.images, row, (training.seed, view, row), training.flip) for view, row in drawn]
+    names = tuple(f"{name} {view}" for view in range(CROPS) for name in examples.identities)
+    return Examples(MemoryImages(pixels), np.tile(examples.labels, CROPS), names)
+
+
+_SIDE, _LEAST = 224, 0.5
+
+
+def _crop(images: Images, row: int, key: tuple[int, int, int], flip: bool) -> NDArray[np.uint8]:
+    """``(S, S, 3)``: half of the image's area or more."""
+    crop = random_crops([images[row]], _SIDE, crop_minimum=_LEAST, flip=flip, keys=[key])[0]
+    found: NDArray[np.uint8] = (crop.permute(1, 2, 0) * 255).round().byte().numpy()
+    return found

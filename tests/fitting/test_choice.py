@@ -1,0 +1,264 @@
+"""``--method auto``: chosen by the shots, within the time, and by nothing else."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lowshot import FewShotClassifier
+from lowshot.cli import main
+from lowshot.config import Recipe, preset_recipe
+from lowshot.data import Examples, MemoryImages, Task
+from lowshot.errors import InputError
+from lowshot.fitting import choice, trials
+from lowshot.fitting.choice import CANDIDATES, concrete, decided, gain_of, preset_of
+from lowshot.fitting.trials import Trial, Trials
+from lowshot.records import RunRecord
+
+COLOURS = ("blue", "green", "red")
+
+
+def pictures(of_each, seed=0):
+    """Plain colours with noise, ``of_each`` of every class."""
+    generator = np.random.default_rng(seed)
+    labels = np.tile(np.arange(3), of_each)
+    pixels = generator.integers(0, 60, (len(labels), 20, 20, 3), dtype=np.uint8)
+    for row, label in enumerate(labels):
+        pixels[row, ..., 2 - label] += 180
+    return Examples(MemoryImages(pixels), labels, tuple(f"{seed} {row}" for row in range(len(labels))))
+
+
+class Untouchable:
+    """Images that nobody may look at."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        raise AssertionError("a test image was looked at")
+
+
+def task(of_each):
+    hidden = Examples(Untouchable(), np.arange(3), tuple("abc"))
+    return Task("colours", COLOURS, train=pictures(of_each), validation=hidden, test=hidden)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The built-in model without its longest candidate, unless a test asks for it."""
+    monkeypatch.setattr(choice, "CANDIDATES", ("task-res", "proker", "gda"))
+
+
+def tried(classifier):
+    return {trial["method"]: trial for trial in classifier.record_.choice["tried"]}
+
+
+# -- the rule ----------------------------------------------------------------------------------------------------------
+
+
+def trial(method, right):
+    return Trial(method, dict(enumerate(right)))
+
+
+ANSWERS = st.lists(st.booleans(), min_size=8, max_size=8)
+
+
+@given(st.lists(ANSWERS, min_size=1, max_size=4), ANSWERS)
+def test_what_is_taken_is_better_than_zero_shot_on_the_held_out_images(answers, of_zero):
+    found = [trial(name, right) for name, right in zip(CANDIDATES, answers, strict=False)]
+    zero = trial("zero-shot", of_zero)
+    method, why = decided(found, zero)
+    taken = {one.method: one for one in (*found, zero)}[method]
+    assert method == "zero-shot" or gain_of(taken, zero)[0] > 0
+    assert why
+
+
+@given(ANSWERS, ANSWERS)
+def test_the_first_is_taken_unless_the_second_is_better_by_more_than_a_standard_error(first, second):
+    one, other = trial("lora", first), trial("proker", second)
+    nothing = trial("zero-shot", [False] * 8)
+    apart = np.array(second, float) - np.array(first, float)
+    better = apart.mean() > apart.std(ddof=1) / np.sqrt(8)
+    best = other if better else one
+    expected = best.method if any(best.right.values()) else "zero-shot"
+    assert decided([one, other], nothing)[0] == expected
+
+
+def test_candidates_are_compared_on_the_images_that_both_have_judged():
+    half = Trial("lora", {0: True, 1: True})
+    whole = trial("proker", [True, True, False, False])
+    assert gain_of(half, whole) == (0.0, 0.0)
+    assert decided([half, whole], trial("zero-shot", [False] * 4))[0] == "lora"
+
+
+def test_where_nothing_could_be_tried_zero_shot_is_taken():
+    assert decided([Trial("lora", said="not tried")], trial("zero-shot", [True]))[0] == "zero-shot"
+
+
+def test_equals_are_named_in_the_reason():
+    one, other = trial("lora", [True, True, False]), trial("proker", [True, True, True])
+    _, why = decided([one, other], trial("zero-shot", [False, True, False]))
+    assert why == "+33.3 points against zero-shot, no further from proker than chance may be"
+
+
+# -- what is handed on -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", ["paper", "builtin"])
+def test_what_was_asked_of_model_data_and_engine_is_kept_and_the_rest_is_the_presets(preset):
+    asked = preset_recipe(preset, "auto").replace(template="a {}.", threads=1, seed=5, quantize="nf4", shots=3)
+    made = concrete(asked, preset, "proker")
+    assert made == preset_recipe(preset, "proker").replace(
+        template="a {}.", threads=1, seed=5, quantize="nf4", shots=3, flip=asked.training.flip
+    )
+    assert (
+        preset_of(asked.replace(model="builtin" if preset == "builtin" else "openai/clip-vit-base-patch16")) == preset
+    )
+
+
+@pytest.mark.parametrize(
+    "setting", [{"learning_rate": 0.5}, {"steps_per_shot": 7}, {"views": 3}, {"crop_minimum": 0.9}]
+)
+def test_training_settings_that_would_do_nothing_are_refused(setting):
+    [name] = setting
+    with pytest.raises(InputError, match=f"{name.replace('_', '-')} is .*, but method auto trains by the preset"):
+        FewShotClassifier(method="auto", **setting).fit(task(1))
+
+
+def test_a_setting_of_another_method_asks_for_a_method():
+    with pytest.raises(
+        InputError, match="rank is 4, but no method is named that has it; expected one, such as --method"
+    ):
+        FewShotClassifier(rank=4)
+
+
+@pytest.mark.parametrize("command", ["params", "plan"])
+def test_what_counts_before_there_are_shots_wants_a_method(command, capsys):
+    assert main([command, "--method", "auto"]) == 2
+    assert (
+        "method auto is one that fit chooses by the shots; expected a method by its own name" in capsys.readouterr().err
+    )
+
+
+def test_several_processes_do_not_choose_each_for_itself(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(InputError, match="method auto cannot choose in several processes"):
+        FewShotClassifier(method="auto").fit(task(2))
+
+
+# -- trials ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_default_tries_holds_out_and_never_looks_at_a_test_image(quick):
+    classifier = FewShotClassifier().fit(task(4))
+    made = classifier.record_.choice
+    assert made["folds"] == 4
+    assert [(one["method"], one["images"]) for one in made["tried"]] == [
+        (name, 12) for name in ("zero-shot", "task-res", "proker", "gda")
+    ]
+    assert made["method"] == classifier.record_.recipe["method"]["method"]
+    assert classifier.record_.method == "auto"
+
+
+def test_what_is_saved_predicts_the_same_and_knows_why(quick, tmp_path):
+    classifier = FewShotClassifier().fit(task(2))
+    classifier.save_pretrained(tmp_path / "adapter")
+    loaded = FewShotClassifier.from_pretrained(tmp_path / "adapter")
+    images = list(pictures(3, seed=1).images)
+    assert np.array_equal(classifier.predict_proba(images), loaded.predict_proba(images))
+    assert loaded.record_.choice == json.loads(json.dumps(classifier.record_.choice))
+    assert "auto` chose " in (tmp_path / "adapter" / "README.md").read_text(encoding="utf-8")
+
+
+def test_what_is_chosen_is_what_its_own_recipe_would_have_learnt(quick):
+    chosen = FewShotClassifier().fit(task(3))
+    named = FewShotClassifier.from_recipe(Recipe.from_dict(chosen.record_.recipe)).fit(task(3))
+    images = list(pictures(3, seed=1).images)
+    assert np.array_equal(chosen.predict_proba(images), named.predict_proba(images))
+
+
+def test_without_time_only_zero_shot_is_tried():
+    classifier = FewShotClassifier(time_budget=1e-9).fit(task(2))
+    assert classifier.record_.choice["method"] == "zero-shot"
+    said = {name: trial["said"] for name, trial in tried(classifier).items() if name != "zero-shot"}
+    assert set(said) == set(CANDIDATES)
+    assert all(text.startswith("not tried: it would take") for text in said.values())
+
+
+def test_as_many_folds_are_held_out_as_there_is_time_for(monkeypatch, quick):
+    """The training that follows comes first: of 10 seconds 4 are for it, and 4 for one fold."""
+    monkeypatch.setattr(Trials, "_seconds", lambda self, method, shots: 4.0)
+    monkeypatch.setattr(trials.time, "monotonic", lambda: 0.0)
+    classifier = FewShotClassifier(time_budget=10.0).fit(task(4))
+    found = tried(classifier)
+    assert {one["images"] for name, one in found.items() if name != "zero-shot"} == {3}
+    assert found["proker"]["said"] == "1 of 4 folds, as many as there is time for"
+
+
+def test_a_candidate_that_fails_leaves_the_others(monkeypatch, quick):
+    held_out = Trials._held_out
+
+    def failing(self, method, *arguments):
+        if method == "proker":
+            raise InputError("proker cannot take so many shots\nand more")
+        return held_out(self, method, *arguments)
+
+    monkeypatch.setattr(Trials, "_held_out", failing)
+    found = tried(FewShotClassifier().fit(task(2)))
+    assert found["proker"]["acc1"] is None
+    assert found["proker"]["said"] == "proker cannot take so many shots"
+    assert found["gda"]["acc1"] is not None
+
+
+def test_of_one_shot_each_crops_are_judged_and_the_record_says_so(quick):
+    classifier = FewShotClassifier().fit(task(1))
+    made = classifier.record_.choice
+    if made["tried"]:
+        assert {one["images"] for one in made["tried"]} == {3 * trials.CROPS}
+    else:
+        assert made["why"] == "it recognises every shot, and no class has one to hold out"
+    assert made["folds"] == 0
+
+
+def test_where_zero_shot_knows_all_single_shots_nothing_is_tried(monkeypatch):
+    monkeypatch.setattr(Trials, "recognises_every_shot", lambda self: True)
+    made = FewShotClassifier().fit(task(1)).record_.choice
+    assert (made["method"], made["tried"]) == ("zero-shot", [])
+
+
+# -- interruption ------------------------------------------------------------------------------------------------------
+
+
+def test_a_choice_is_kept_beside_the_state_and_taken_up_again(monkeypatch, quick, tmp_path):
+    state = tmp_path / "run.training.safetensors"
+    first = FewShotClassifier().fit(task(2), checkpoint=state)
+    assert choice.choice_file(state) in first.training_states(state)
+    monkeypatch.setattr(Trials, "of", lambda self, method: pytest.fail("tried again"))
+    again = FewShotClassifier().fit(task(2), checkpoint=state)
+    assert again.record_.choice == first.record_.choice
+    with pytest.raises(pytest.fail.Exception, match="tried again"):
+        FewShotClassifier(seed=2).fit(task(2), checkpoint=state)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"of": 3}', '{"of": "x", "choice": {"method": "rm -rf"}}'])
+def test_a_damaged_choice_is_made_anew(quick, tmp_path, content):
+    state = tmp_path / "run.training.safetensors"
+    choice.choice_file(state).write_text(content)
+    assert FewShotClassifier().fit(task(2), checkpoint=state).record_.choice["tried"]
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_says_what_it_tried_and_why(quick, tmp_path, capsys):
+    assert main(["fit", "digits", "--shots", "2", "--out", str(tmp_path / "adapter")]) == 0
+    said = capsys.readouterr().out
+    assert "auto tried, on 20 shots held out in 2 folds:" in said
+    assert "\n  zero-shot " in said
+    assert "\nit took " in said
+    record = RunRecord.from_dict(json.loads((tmp_path / "adapter" / "lowshot.json").read_text()))
+    assert record.choice["method"] in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter"]
