@@ -487,11 +487,12 @@ _BUILTIN_PROMPTS = {**_PAPER_PROMPTS, **_BUILTIN_TRAINING, "context": 4, "optimi
 # A tenth of the steps, each ten times as long. Chosen by tools/choose_fast.py; its table is in docs/concepts/fast.md.
 _FAST = {"steps_per_shot": 50, "learning_rate": 2e-3}
 
-# What beats LoRA on validation splits of glyph tasks: tools/choose_best.py; its table is in docs/concepts/best.md.
+# What beats LoRA with three quarters of its numbers, on validation splits of glyph tasks and with the built-in model:
+# tools/compare_on_validation.py, docs/concepts/best.md. On other models it was not measured.
 BEST = "best"
 BEST_OF = {"paper": BEST, "builtin": "builtin-best"}
 """Default preset -> the one of the best settings that are known, on top of it."""
-_BEST_LORA = {"shrinkage": 1.0}
+_BEST_LORA = {"projections": PROJECTIONS, "rank": 2, "shrinkage": 1.0}
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {

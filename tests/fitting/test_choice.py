@@ -149,6 +149,12 @@ def test_several_processes_do_not_choose_each_for_itself(monkeypatch):
         FewShotClassifier(method="auto").fit(task(2))
 
 
+def test_lora_is_the_best_one_that_was_measured_on_this_model():
+    of_builtin, of_others = (concrete(preset_recipe(name, "auto"), name, "lora") for name in ("builtin", "paper"))
+    assert of_builtin.method == preset_recipe("builtin-best", "lora").method
+    assert of_others.method == preset_recipe("paper", "lora").method
+
+
 # -- trials ------------------------------------------------------------------------------------------------------------
 
 

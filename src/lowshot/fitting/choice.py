@@ -94,8 +94,9 @@ def _unlike(asked: Recipe, preset: str) -> list[str]:
 
 
 def concrete(asked: Recipe, preset: str, method: str) -> Recipe:
-    """A method's recipe in place of ``auto``: what was asked of model, data and engine, the rest of its best preset."""
-    handed_on, best = {"model", "data", "engine"}, BEST_OF.get(preset, preset)
+    """A method's recipe in place of ``auto``: what was asked of model, data and engine, the rest of the preset."""
+    handed_on = {"model", "data", "engine"}
+    best = BEST_OF["builtin"] if preset == "builtin" else preset  # on other models nobody has measured it
     settings = {n: v for n, v in asked.settings().items() if SETTINGS[n] in handed_on or n in OBEYED}
     return preset_recipe(best if method in PRESETS[best] else preset, method).replace(**settings)
 
