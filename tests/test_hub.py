@@ -52,6 +52,11 @@ def run(hub, fitted, images, tmp_path_factory):
     return run
 
 
+EXPORT = """
+from lowshot.conversion import export
+made = export("me/days", "exported", format="peft")
+print(sorted(made.files))
+"""
 PUSH = """
 from lowshot import FewShotClassifier
 from lowshot.errors import LowshotError
@@ -85,6 +90,8 @@ def test_what_is_pushed_is_fetched_and_predicts_the_same_offline_too(run, hub, f
     status, said, err = run(ASK)
     assert status == 0, err
     assert json.loads(said) == expected
+    status, said, err = run(EXPORT)
+    assert (status, "adapter_model.safetensors" in said) == (0, True), err
     before = len(hub.requests)
     status, said, err = run(ASK, HF_HUB_OFFLINE="1")
     assert json.loads(said) == expected

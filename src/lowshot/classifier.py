@@ -525,6 +525,16 @@ def saved_adapter(folder: str | os.PathLike[str], **settings: Any) -> FewShotCla
         AdapterError: There is no adapter in this folder or repository, or it cannot be loaded.
         InputError: It cannot be fetched.
     """
+    return FewShotClassifier._load(adapter_folder(folder), **settings)
+
+
+def adapter_folder(folder: str | os.PathLike[str]) -> Path:
+    """Where an adapter's files are: in the folder itself, or in this machine's copy of a repository on the Hub.
+
+    Raises:
+        AdapterError: There is no adapter in this folder or repository.
+        InputError: It cannot be fetched.
+    """
     path = Path(folder) if Path(folder).exists() else fetched_adapter(str(folder)) or Path(folder)
     if not path.is_dir():
         raise AdapterError(
@@ -532,4 +542,4 @@ def saved_adapter(folder: str | os.PathLike[str], **settings: Any) -> FewShotCla
         )
     if not (path / RECORD_FILE).exists() and not (path / "adapter_config.json").exists():
         raise AdapterError(f"adapter {path} holds no adapter: {RECORD_FILE} is missing")
-    return FewShotClassifier._load(path, **settings)
+    return path

@@ -17,6 +17,7 @@ from lowshot.bench.runs import RunsFolder
 from lowshot.cli import main
 from lowshot.errors import InputError, OutputError
 from lowshot.evaluation import predict
+from lowshot.fitting import choice_file
 from lowshot.models import kept
 
 GRID = (
@@ -264,6 +265,7 @@ def test_what_a_process_left_that_was_killed_after_its_last_word_is_removed(tmp_
     for cell in (done, under_way):
         runs.checkpoint(cell).write_text("")
     (runs.path / "partial" / f"{done.key}.training.fold-1.safetensors").write_text("")
+    choice_file(runs.checkpoint(done)).write_text("{}")
     runs.tidy()
     assert [path.name for path in (runs.path / "partial").iterdir()] == [runs.checkpoint(under_way).name]
 

@@ -16,6 +16,9 @@ from ..files import canonical_json, read_json_object, take_lock, write_text
 from ..records import RunRecord
 from .grid import Cell
 
+_STATES = (".safetensors", ".choice.json")
+"""Endings of what ``fit`` keeps beside a checkpoint, and of the checkpoint."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
@@ -102,7 +105,7 @@ class RunsFolder:
         self._remove_states("*")
 
     def _remove_states(self, pattern: str) -> None:
-        for state in (self.path / "partial").glob(f"{pattern}.safetensors"):
+        for state in (path for end in _STATES for path in (self.path / "partial").glob(pattern + end)):
             if (self.path / "done" / f"{state.name.partition('.')[0]}.json").exists():
                 state.unlink(missing_ok=True)
 

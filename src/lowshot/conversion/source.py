@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..adapters import Adapter
-from ..classifier import saved_adapter
+from ..classifier import adapter_folder, saved_adapter
 from ..config import Recipe
 from ..data import Prompts, recorded_prompts
 from ..errors import InputError
@@ -33,6 +33,8 @@ class Source:
     """A saved adapter, and what its classifier says of the probes."""
 
     folder: Path
+    name: str
+    """The folder's, or the repository's without its owner."""
     record: RunRecord
     recipe: Recipe
     """The record's, but for where the backbone is now; on the CPU."""
@@ -67,18 +69,20 @@ def open_source(folder: str | os.PathLike[str], model: str | None = None) -> Sou
     """Load an adapter as strictly as for prediction, and let it say what it thinks of the probes.
 
     Args:
-        folder: What ``save_pretrained`` wrote.
+        folder: What ``save_pretrained`` wrote, or a repository that ``push_to_hub`` wrote.
         model: Where its backbone is now, if not where it was.
 
     Raises:
         AdapterError: The folder is incomplete, damaged, or belongs to another backbone.
         InputError: The method changes no weights of the backbone, so that there is nothing to export.
     """
-    classifier = saved_adapter(folder, model=model, device="cpu")
+    path = adapter_folder(folder)
+    classifier = saved_adapter(path, model=model, device="cpu")
     _refuse_other_kinds(classifier.recipe.method.method)
     probes = probe_images(load_structure(classifier.recipe.model.model).image_size)
     return Source(
-        folder=Path(folder),
+        folder=path,
+        name=Path(folder).resolve().name,
         record=classifier.record_,
         recipe=classifier.recipe,
         probes=probes,

@@ -59,7 +59,7 @@ def export_space(folder: str | os.PathLike[str], out: str | os.PathLike[str], *,
         RunError: What was written does not compute what the adapter does.
     """
     refuse_existing(Path(out))
-    source = open_source(Path(folder).resolve(), model)
+    source = open_source(folder, model)
     _refuse_unserved(source)
     with folder_written_aside(Path(out)) as aside:
         _write(source, aside)
@@ -80,7 +80,7 @@ def _refuse_unserved(source: Source) -> None:
 
 
 def _write(source: Source, folder: Path) -> None:
-    model, name = source.recipe.model.model, source.folder.name
+    model, name = source.recipe.model.model, source.name
     told = dataclasses.replace(source.record, draw=())  # file names of somebody's own images
     adapter = folder / SERVED / name
     adapter.mkdir(parents=True)
@@ -182,7 +182,7 @@ def _difference(source: Source, folder: Path) -> float:
     A base of fewer bits rounds by itself, and differently in every order of its products.
     """
     bank = AdapterBank(folder / SERVED, model=source.recipe.model.model, device="cpu")
-    answers = bank.predict(list(source.probes), source.folder.name)
+    answers = bank.predict(list(source.probes), source.name)
     found = np.stack([answer.probabilities for answer in answers])
     apart = float(np.abs(found - source.probabilities).max())
     if source.is_float32 and not apart <= TOLERANCE:
