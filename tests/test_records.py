@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from lowshot.errors import InputError
 from lowshot.records import RunRecord, provenance
+from lowshot.report.card import model_card
 
 FIELDS = {
     "task": "digits",
@@ -52,6 +53,20 @@ def test_the_accuracy_of_an_older_record_is_read_as_acc1():
 def test_records_of_another_shape_are_refused(change, said):
     with pytest.raises(InputError, match=said):
         RunRecord.from_dict({**RunRecord(**FIELDS).to_dict(), **change})
+
+
+TRIAL = {"method": "gda", "images": 8, "acc1": 0.5, "seconds": 1.5, "said": ""}
+CHOICE = {"method": "gda", "why": "+1.0 points", "folds": 2, "tried": [TRIAL, {**TRIAL, "images": 0, "acc1": None}]}
+
+
+@pytest.mark.parametrize(
+    "damage", [{"tried": None}, {"tried": [{}]}, {"why": 3}, {"folds": "2"}, {"tried": [{**TRIAL, "acc1": "high"}]}]
+)
+def test_a_choice_that_lacks_what_a_card_says_of_it_is_refused(damage):
+    read = RunRecord.from_dict({**RunRecord(**FIELDS).to_dict(), "method": "auto", "choice": CHOICE})
+    assert "Accuracy on held-out shots: gda " in model_card(read)
+    with pytest.raises(InputError, match="record's choice is not one of method auto"):
+        RunRecord.from_dict({**RunRecord(**FIELDS).to_dict(), "choice": {**CHOICE, **damage}})
 
 
 @pytest.mark.parametrize("field", FIELDS)

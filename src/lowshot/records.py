@@ -21,6 +21,14 @@ RECORD_FILE = "lowshot.json"
 """The record in an adapter's folder."""
 RECORD_FORMAT = 1
 """Changes when a field changes its meaning."""
+_OF_A_CHOICE: Mapping[str, Any] = {"method": str, "why": str, "folds": int, "tried": list}
+_OF_A_TRIAL: Mapping[str, Any] = {
+    "method": str,
+    "images": int,
+    "acc1": float | int | None,
+    "seconds": float | int,
+    "said": str,
+}
 _ROOT = Path(__file__).resolve().parents[2]  # of the source tree, where lowshot runs from one
 _PACKAGES = ("lowshot", "torch", "transformers", "peft", "bitsandbytes", "onnx", "numpy", "pillow", "scikit-learn")
 
@@ -119,9 +127,22 @@ class RunRecord:
         for name in ("recipe", "model", "choice", "chosen", "metrics", "calibration", "provenance"):
             if not isinstance(values.get(name, {}), Mapping):
                 raise InputError(f"record's {name} is {values[name]!r}; expected an object")
+        if values.get("choice") and not is_choice(values["choice"]):
+            raise InputError(
+                "record's choice is not one of method auto; expected method, why, folds and what was tried"
+            )
         prompts = _prompts(values.get("prompts", ()), len(lists["classes"]))
         read = {"prompts": prompts, "metrics": _metrics(values.get("metrics", {}))}
         return cls(**{**values, **{name: tuple(items) for name, items in lists.items()}, **read})
+
+
+def is_choice(value: Any) -> bool:
+    """Whether a value has all that a model card and the command line tell of what ``auto`` chose."""
+    return _has(value, _OF_A_CHOICE) and all(_has(trial, _OF_A_TRIAL) for trial in value["tried"])
+
+
+def _has(value: Any, fields: Mapping[str, Any]) -> bool:
+    return isinstance(value, Mapping) and all(n in value and isinstance(value[n], kind) for n, kind in fields.items())
 
 
 def _metrics(values: Mapping[str, Any]) -> dict[str, Any]:

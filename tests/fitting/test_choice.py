@@ -1,6 +1,7 @@
 """``--method auto``: chosen by the shots, within the time, and by nothing else."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from lowshot import FewShotClassifier
 from lowshot.cli import main
 from lowshot.config import Recipe, preset_recipe
 from lowshot.data import Examples, MemoryImages, Task
-from lowshot.errors import InputError
-from lowshot.fitting import choice, trials
+from lowshot.errors import DataError, InputError
+from lowshot.fitting import choice, lesson_of, trials
 from lowshot.fitting.choice import CANDIDATES, concrete, decided, gain_of, preset_of
 from lowshot.fitting.trials import Trial, Trials
+from lowshot.models import Backbone
+from lowshot.progress import silent
 from lowshot.records import RunRecord
 
 COLOURS = ("blue", "green", "red")
@@ -163,7 +166,8 @@ def test_the_default_tries_holds_out_and_never_looks_at_a_test_image(quick):
     made = classifier.record_.choice
     assert made["folds"] == 4
     assert [(one["method"], one["images"]) for one in made["tried"]] == [
-        (name, 12) for name in ("zero-shot", "task-res", "proker", "gda")
+        (name, 12)
+        for name in ("zero-shot", "gda", "proker", "task-res")  # the cheapest first
     ]
     assert made["method"] == classifier.record_.recipe["method"]["method"]
     assert classifier.record_.method == "auto"
@@ -204,6 +208,38 @@ def test_as_many_folds_are_held_out_as_there_is_time_for(monkeypatch, quick):
     assert found["proker"]["said"] == "1 of 4 folds, as many as there is time for"
 
 
+def test_the_folds_of_a_calibration_are_counted_as_the_training_that_they_are_part_of(monkeypatch, quick):
+    """Of 25 seconds 20 are for four folds of a calibration and the training, and 4 for one fold."""
+    monkeypatch.setattr(Trials, "_seconds", lambda self, method, shots: 4.0)
+    monkeypatch.setattr(trials.time, "monotonic", lambda: 0.0)
+    classifier = FewShotClassifier(time_budget=25.0, calibration_folds=4).fit(task(4))
+    assert tried(classifier)["proker"]["said"] == "1 of 4 folds, as many as there is time for"
+
+
+def test_shots_that_nothing_can_be_calibrated_on_are_refused_before_anything_is_tried(monkeypatch):
+    monkeypatch.setattr(Trials, "__init__", lambda *_: pytest.fail("tried"))
+    with pytest.raises(DataError, match="no class has more than one; learn from 2 shots or more, or leave calib"):
+        FewShotClassifier(calibration_folds=4).fit(task(1))
+
+
+def test_what_the_first_pass_takes_longer_is_not_taken_for_the_time_of_an_image(monkeypatch):
+    """A GPU's first pass takes seconds: of a few images each would seem to take so long that nothing were tried."""
+    encode, slept = Backbone.encode_images, []
+
+    def encoding(self, images):
+        if not slept:
+            slept.append(time.sleep(1.0))
+        return encode(self, images)
+
+    monkeypatch.setattr(Backbone, "encode_images", encoding)
+    recipe = preset_recipe("builtin", "auto").replace(shots=2)
+    lesson = lesson_of(task(2), {}, recipe, lambda _: None)
+    found = Trials(lesson, lambda method: concrete(recipe, "builtin", method), 60.0, silent)
+    found.zero_shot()
+    assert slept
+    assert 0 < found._seconds_per_image < 1.0 / len(lesson.examples) / 2
+
+
 def test_a_candidate_that_fails_leaves_the_others(monkeypatch, quick):
     held_out = Trials._held_out
 
@@ -223,14 +259,15 @@ def test_of_one_shot_each_crops_are_judged_and_the_record_says_so(quick):
     classifier = FewShotClassifier().fit(task(1))
     made = classifier.record_.choice
     if made["tried"]:
-        assert {one["images"] for one in made["tried"]} == {3 * trials.CROPS}
+        assert {one["images"] for one in made["tried"]} == {3}
     else:
-        assert made["why"] == "it recognises every shot, and no class has one to hold out"
+        assert made["why"] == "it recognises every shot, and none can be held out"
     assert made["folds"] == 0
 
 
 def test_where_zero_shot_knows_all_single_shots_nothing_is_tried(monkeypatch):
     monkeypatch.setattr(Trials, "recognises_every_shot", lambda self: True)
+    monkeypatch.setattr(trials, "random_crops", lambda *_, **__: pytest.fail("a crop was made for nothing"))
     made = FewShotClassifier().fit(task(1)).record_.choice
     assert (made["method"], made["tried"]) == ("zero-shot", [])
 
@@ -247,6 +284,15 @@ def test_a_choice_is_kept_beside_the_state_and_taken_up_again(monkeypatch, quick
     assert again.record_.choice == first.record_.choice
     with pytest.raises(pytest.fail.Exception, match="tried again"):
         FewShotClassifier(seed=2).fit(task(2), checkpoint=state)
+
+
+def test_a_kept_choice_that_lacks_what_is_told_of_it_is_made_anew(quick, tmp_path):
+    state = tmp_path / "run.training.safetensors"
+    FewShotClassifier().fit(task(2), checkpoint=state)
+    kept = json.loads(choice.choice_file(state).read_text())
+    del kept["choice"]["tried"]
+    choice.choice_file(state).write_text(json.dumps(kept))
+    assert FewShotClassifier().fit(task(2), checkpoint=state).record_.choice["tried"]
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"of": 3}', '{"of": "x", "choice": {"method": "rm -rf"}}'])

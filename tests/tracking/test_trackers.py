@@ -62,20 +62,14 @@ def test_tensorboard(event_files):
     assert settings["flip"].bool_value is False
 
 
+TOLD = ("--method", "lora", "--rank", 2, "--steps-per-shot", 12, "--report-to", "tensorboard")
+
+
 def test_the_command_reports_to_tensorboard(event_files, tiny_clip, tmp_path, capsys):
-    arguments = [
-        "--method",
-        "lora",
-        "--model",
-        tiny_clip,
-        "--rank",
-        2,
-        "--steps-per-shot",
-        12,
-        "--report-to",
-        "tensorboard",
-    ]
-    assert main(["fit", "digits", *map(str, ["--out", tmp_path / "adapter", "--shots", 2, *arguments])]) == 0
+    assert (
+        main(["fit", "digits", *map(str, ["--out", tmp_path / "adapter", "--model", tiny_clip, "--shots", 2, *TOLD])])
+        == 0
+    )
     name, curves, settings = event_files()
     assert name.startswith("lora-on-digits-2-shots-seed-1-")
     assert [step for step, _ in curves["train/loss"]] == [10, 20, 24]
@@ -87,19 +81,10 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tiny_clip, tmp_path, monke
     pytest.importorskip("tensorboard")
     (tmp_path / "file").touch()
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "file"))
-    arguments = [
-        "--method",
-        "lora",
-        "--model",
-        tiny_clip,
-        "--rank",
-        2,
-        "--steps-per-shot",
-        12,
-        "--report-to",
-        "tensorboard",
-    ]
-    assert main(["fit", "digits", *map(str, ["--out", tmp_path / "adapter", "--shots", 1, *arguments])]) == 0
+    assert (
+        main(["fit", "digits", *map(str, ["--out", tmp_path / "adapter", "--model", tiny_clip, "--shots", 1, *TOLD])])
+        == 0
+    )
     said = capsys.readouterr().err
     assert said.count("tensorboard failed at step 0 and was told nothing more; the run went on without it: ") == 1
     assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()

@@ -137,7 +137,7 @@ def _choice_lines(choice: dict[str, Any]) -> list[str]:
         return []
     lines = []
     if tried := choice["tried"]:
-        judged = f"shots held out in {choice['folds']} folds" if choice["folds"] else "other crops of the shots"
+        judged = f"shots held out in {choice['folds']} folds" if choice["folds"] else "shots, by other crops of them"
         lines.append(f"auto tried, on {tried[0]['images']} {judged}:")
     for trial in tried:
         accuracy = "-" if trial["acc1"] is None else f"{trial['acc1']:.1%}"

@@ -45,7 +45,7 @@ def export_space(folder: str | os.PathLike[str], out: str | os.PathLike[str], *,
     """Write a folder that is a Hugging Face Space once it is pushed: a page and an API that anybody may ask.
 
     It is read back by what a server reads it with, and compared with the classifier, before it appears. Nothing of the
-    images that the adapter learnt from goes along, their names neither.
+    images that the adapter learnt from goes along, neither their names nor hashes of what they show.
 
     Args:
         folder: A saved adapter.
@@ -81,7 +81,7 @@ def _refuse_unserved(source: Source) -> None:
 
 def _write(source: Source, folder: Path) -> None:
     model, name = source.recipe.model.model, source.name
-    told = dataclasses.replace(source.record, draw=())  # file names of somebody's own images
+    told = dataclasses.replace(source.record, draw=(), learnt=())  # names and hashes of somebody's own images
     adapter = folder / SERVED / name
     adapter.mkdir(parents=True)
     for file in _TENSOR_FILES:

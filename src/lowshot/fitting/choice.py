@@ -4,9 +4,9 @@ The shots are held out in turn; every candidate learns from the others and judge
 looked at. What is cheap is tried first, what does not fit into the time is not tried. Of candidates that the held-out
 images do not tell apart the first of ``CANDIDATES`` is taken, and zero-shot where that one is no better.
 
-Where no class has two images there is nothing to hold out. Zero-shot is taken if it recognises all of the shots, since
-they have nothing to teach then; else candidates are judged on other crops of the images that they learnt from, which
-tells less, and the record says so.
+Where no class has two images, or the draw has some twice, there is nothing to hold out. Zero-shot is taken if it
+recognises all of the shots, since they have nothing to teach then; else candidates are judged on other crops of the
+images that they learnt from, which tells less, and the record says so.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ import numpy as np
 from ..config import BEST_OF, PRESETS, SETTINGS, Recipe, default_preset, preset_recipe
 from ..errors import InputError, OutputError
 from ..files import canonical_json, read_json_object, write_text
-from ..methods import AUTO, method_spec
+from ..methods import AUTO
 from ..progress import Track
+from ..records import is_choice
 from ..training.processes import launched_together
 from .lesson import Lesson
 from .trials import ZERO_SHOT, Trial, Trials
 
 CANDIDATES = ("lora", "task-res", "proker", "gda")
-"""Methods that are tried beside zero-shot; of equals the first. docs/concepts/auto.md says where the order is from."""
+"""Methods that are tried beside zero-shot; of equals the first, and the cheapest last. docs/concepts/auto.md says where
+the order is from."""
 OBEYED = frozenset({"seed", "calibration_folds", "flip"})
 """Training settings that are handed on to whatever is chosen; the others are those of its preset."""
 
@@ -103,10 +105,9 @@ def concrete(asked: Recipe, preset: str, method: str) -> Recipe:
 
 def _made(trials: Trials) -> dict[str, Any]:
     if not trials.folds and trials.recognises_every_shot():
-        return _settled(trials, ZERO_SHOT, "it recognises every shot, and no class has one to hold out", [])
+        return _settled(trials, ZERO_SHOT, "it recognises every shot, and none can be held out", [])
     zero = trials.zero_shot()
-    cheapest_first = sorted(CANDIDATES, key=lambda method: method_spec(method).kind == "weights")
-    found = {method: trials.of(method) for method in cheapest_first}
+    found = {method: trials.of(method) for method in reversed(CANDIDATES)}  # the cheapest first
     method, why = decided([found[method] for method in CANDIDATES], zero)
     return _settled(trials, method, why, [zero, *found.values()])
 
@@ -144,7 +145,7 @@ def gain_of(one: Trial, other: Trial) -> tuple[float, float]:
     rows = sorted(one.right.keys() & other.right.keys())
     if not rows:
         return 0.0, math.inf
-    apart = np.array([float(one.right[row]) - float(other.right[row]) for row in rows])
+    apart = np.array([one.right[row] - other.right[row] for row in rows])
     return float(apart.mean()), float(apart.std(ddof=1) / math.sqrt(len(rows))) if len(rows) > 1 else math.inf
 
 
@@ -161,8 +162,9 @@ def _kept(file: Path | None, key: str) -> dict[str, Any] | None:
     except InputError:
         return None
     choice = values.get("choice")
-    sound = values.get("of") == key and isinstance(choice, dict) and choice.get("method") in (*CANDIDATES, ZERO_SHOT)
-    return choice if sound else None
+    if values.get("of") != key or not isinstance(choice, dict) or not is_choice(choice):
+        return None
+    return choice if choice["method"] in (*CANDIDATES, ZERO_SHOT) else None
 
 
 def _keep(file: Path | None, key: str, choice: dict[str, Any]) -> None:

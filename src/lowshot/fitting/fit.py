@@ -59,6 +59,8 @@ def fit_lesson(
     """
     choice: Mapping[str, Any] = {}
     if lesson.recipe.method.method == AUTO:
+        if lesson.recipe.training.calibration_folds:
+            folds_of(lesson, lesson.recipe.training.calibration_folds, _unheard)  # refused now, not after a choice
         shown = content_hashes(lesson.examples, track)
         file = None if checkpoint is None else choice_file(checkpoint)
         lesson, choice = choose(lesson, track=track, contents=shown, file=file)
@@ -81,6 +83,10 @@ def fit_lesson(
     if choice:
         record = dataclasses.replace(record, method=AUTO, choice=choice)
     return Fitted(learner, record, notes)
+
+
+def _unheard(_: Sequence[str]) -> None:
+    """Warnings that will come once more."""
 
 
 def folds_of(lesson: Lesson, folds: int, warn: Callable[[Sequence[str]], None]) -> NDArray[np.int64]:

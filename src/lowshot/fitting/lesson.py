@@ -71,11 +71,11 @@ def lesson_of(
     elsewhere = [name for other in others.values() for name in other.class_names]
     prompts = prompts_for(task.class_names, recipe.data, data=task.name, template=task.template, others=elsewhere)
     warn(draw.warnings(task.class_names))
-    examples = _kept_decoded(task.train.subset(draw.indices), recipe)
+    examples = kept_decoded(task.train.subset(draw.indices), recipe)
     return Lesson(task, others, recipe, draw, prompts, examples, load)
 
 
-def _kept_decoded(examples: Examples, recipe: Recipe) -> Examples:
+def kept_decoded(examples: Examples, recipe: Recipe) -> Examples:
     """The same examples, each decoded once: training asks for every image hundreds of times."""
     memory, disk = (parse_bytes(field, getattr(recipe.engine, field)) for field in ("image_memory", "image_disk"))
     return dataclasses.replace(examples, images=decoded_once(examples.images, memory, disk))

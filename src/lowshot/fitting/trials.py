@@ -9,18 +9,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..config import Recipe
-from ..data import Examples, Images, MemoryImages
+from ..data import Examples, Images
 from ..data.crops import random_crops
 from ..errors import InputError, RunError, first_line
 from ..evaluation import fold_of_each, held_out_scores, log_probabilities
 from ..methods import method_spec
-from ..models import KeptBackbone, load_backbone
+from ..models import Backbone, KeptBackbone, load_backbone
 from ..progress import Track
 from ..training import Learner
-from .lesson import Lesson
+from .lesson import Lesson, kept_decoded
 
 ZERO_SHOT = "zero-shot"
 MOST_FOLDS = 4
@@ -29,6 +30,7 @@ CROPS = 4
 """Of each shot, where none can be held out."""
 PROBED_STEPS = 3
 """Steps that tell how long a training will take."""
+_TIMED_IMAGES = 8
 _A_STEP = 3.0
 """Passes through the vision tower that a training step takes for each image at least: forward, and twice backward."""
 
@@ -38,15 +40,16 @@ class Trial:
     """How a candidate did."""
 
     method: str
-    right: Mapping[int, bool] = dataclasses.field(default_factory=dict)
-    """Image that was judged -> whether its class was recognised; empty where the candidate was not tried."""
+    right: Mapping[int, float] = dataclasses.field(default_factory=dict)
+    """Shot that was judged -> 1 if its class was recognised, else 0, or the share of its crops; empty where the
+    candidate was not tried."""
     seconds: float = 0.0
     said: str = ""
     """Why it was not tried, or on some of the images only."""
 
     @property
     def accuracy(self) -> float | None:
-        """Share of the judged images that were recognised."""
+        """Share of the judged shots that were recognised."""
         return float(np.mean(list(self.right.values()))) if self.right else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,25 +77,25 @@ class Trials:
         self._fold_of = _fold_of(lesson.examples)
         self._judged = lesson.examples if self.folds else _crops_of(lesson)
         self._seconds_per_image = 0.0  # through the vision tower, once it is known
+        self._step_seconds: dict[str, float] = {}
 
     @property
     def folds(self) -> int:
-        """Parts that the shots are held out in; 0 where no class has two, so that crops of them are judged."""
+        """Parts that the shots are held out in; 0 where none can be held out, so that crops of them are judged."""
         return 0 if self._fold_of is None else int(self._fold_of.max()) + 1
 
     def zero_shot(self) -> Trial:
         """What learns nothing: whatever is to be judged was held out from it. It tells how fast images are encoded."""
         started = time.monotonic()
         learner = self._untrained(ZERO_SHOT)
-        ready = time.monotonic()
-        right = self._right(learner, self._judged, range(len(self._judged)))
-        self._seconds_per_image = (time.monotonic() - ready) / len(self._judged)
+        right = self._right(learner, self._judged)
+        self._seconds_per_image = _seconds_per_image(learner.backbone)
         return Trial(ZERO_SHOT, right, time.monotonic() - started)
 
     def recognises_every_shot(self) -> bool:
         """Whether zero-shot, which has learnt from none of them, takes every shot for what it is."""
         examples = self._lesson.examples
-        return all(self._right(self._untrained(ZERO_SHOT), examples, range(len(examples))).values())
+        return all(self._right(self._untrained(ZERO_SHOT), examples).values())
 
     def of(self, method: str) -> Trial:
         """A method that learns; not tried where the time does not allow it, or the method does not take these shots."""
@@ -103,10 +106,10 @@ class Trials:
             right, said = {}, first_line(error)
         return Trial(method, right, time.monotonic() - started, said)
 
-    def _tried(self, method: str) -> tuple[dict[int, bool], str]:
+    def _tried(self, method: str) -> tuple[dict[int, float], str]:
         shots = int(np.bincount(self._lesson.examples.labels).max())
         held = shots // self.folds if self.folds else 0
-        training, fold = self._seconds(method, shots), self._seconds(method, shots - held)
+        training, fold = self._seconds_of_all(method, shots), self._seconds(method, shots - held)
         left = self._ends - time.monotonic()
         affordable = math.floor((left - training) / fold) if fold else MOST_FOLDS
         if affordable < 1 or left < training:
@@ -114,16 +117,22 @@ class Trials:
         if self._fold_of is None:
             learner = self._untrained(method)
             learner.fit(self._lesson.examples, shots, self._track)
-            return self._right(learner, self._judged, range(len(self._judged))), ""
+            return self._right(learner, self._judged), ""
         folds = min(self.folds, affordable)
         said = "" if folds == self.folds else f"{folds} of {self.folds} folds, as many as there is time for"
         return self._held_out(method, self._fold_of, folds), said
 
-    def _held_out(self, method: str, fold_of: NDArray[np.int64], folds: int) -> dict[int, bool]:
+    def _held_out(self, method: str, fold_of: NDArray[np.int64], folds: int) -> dict[int, float]:
         lesson = self._of(method)
         scores, labels = held_out_scores(lesson.untrained, lesson.examples, fold_of, first=folds, track=self._track)
         rows = np.concatenate([np.flatnonzero(fold_of == fold) for fold in range(folds)])
-        return dict(zip(rows.tolist(), (scores.argmax(1) == labels).tolist(), strict=True))
+        return dict(zip(rows.tolist(), (scores.argmax(1) == labels).astype(float).tolist(), strict=True))
+
+    def _seconds_of_all(self, method: str, shots: int) -> float:
+        """Of what follows the choice: the training, and those of a calibration's folds."""
+        folds = self._recipe_of(method).training.calibration_folds
+        of_folds = folds * self._seconds(method, shots - shots // folds) if folds else 0.0
+        return self._seconds(method, shots) + of_folds
 
     def _seconds(self, method: str, shots: int) -> float:
         """Of one training with so many shots: a guess from below where that is too long already."""
@@ -137,10 +146,12 @@ class Trials:
         return max(least, self._seconds_per_step(method) * steps)
 
     def _seconds_per_step(self, method: str) -> float:
-        lesson = self._of(method)
-        recipe = lesson.recipe.replace(base_steps=PROBED_STEPS, steps_per_shot=0)
-        outcome = dataclasses.replace(lesson, recipe=recipe).untrained().fit(lesson.examples, 1, self._track)
-        return outcome.seconds / max(outcome.steps, 1)
+        if method not in self._step_seconds:
+            lesson = self._of(method)
+            recipe = lesson.recipe.replace(base_steps=PROBED_STEPS, steps_per_shot=0)
+            outcome = dataclasses.replace(lesson, recipe=recipe).untrained().fit(lesson.examples, 1, self._track)
+            self._step_seconds[method] = outcome.seconds / max(outcome.steps, 1)
+        return self._step_seconds[method]
 
     def _of(self, method: str) -> Lesson:
         return dataclasses.replace(self._lesson, recipe=self._recipe_of(method))
@@ -148,9 +159,22 @@ class Trials:
     def _untrained(self, method: str) -> Learner:
         return self._of(method).untrained()
 
-    def _right(self, learner: Learner, examples: Examples, rows: range) -> dict[int, bool]:
+    def _right(self, learner: Learner, examples: Examples) -> dict[int, float]:
+        """Of each shot; crops of one shot are no independent witnesses."""
         table = log_probabilities(learner, examples.images, learner.backbone.image_size, track=self._track)
-        return dict(zip(rows, (table.argmax(1) == examples.labels).tolist(), strict=True))
+        right = (table.argmax(1) == examples.labels).reshape(-1, len(self._lesson.examples)).mean(0)
+        return dict(enumerate(right.tolist()))
+
+
+@torch.no_grad()
+def _seconds_per_image(backbone: Backbone) -> float:
+    """Through the vision tower. The first pass of a process takes longer, and what is kept of the shots takes none."""
+    side, found = backbone.image_size, []
+    for _ in range(2):
+        started = time.monotonic()
+        backbone.encode_images(torch.zeros(_TIMED_IMAGES, 3, side, side)).cpu()  # a GPU is waited for
+        found.append(time.monotonic() - started)
+    return min(found) / _TIMED_IMAGES
 
 
 def _fold_of(examples: Examples) -> NDArray[np.int64] | None:
@@ -162,19 +186,30 @@ def _fold_of(examples: Examples) -> NDArray[np.int64] | None:
 
 
 def _crops_of(lesson: Lesson) -> Examples:
-    """Random crops of every shot, ``CROPS`` of each, drawn by the recipe's seed."""
+    """Random crops of every shot, ``CROPS`` of each, drawn by the recipe's seed; kept as the shots themselves are."""
     examples, training = lesson.examples, lesson.recipe.training
-    drawn = [(view, row) for view in range(CROPS) for row in range(len(examples))]
-    pixels = [_crop(examples.images, row, (training.seed, view, row), training.flip) for view, row in drawn]
     names = tuple(f"{name} {view}" for view in range(CROPS) for name in examples.identities)
-    return Examples(MemoryImages(pixels), np.tile(examples.labels, CROPS), names)
+    crops = _Crops(examples.images, training.seed, training.flip)
+    return kept_decoded(Examples(crops, np.tile(examples.labels, CROPS), names), lesson.recipe)
 
 
 _SIDE, _LEAST = 224, 0.5
 
 
-def _crop(images: Images, row: int, key: tuple[int, int, int], flip: bool) -> NDArray[np.uint8]:
-    """``(S, S, 3)``: half of the image's area or more."""
-    crop = random_crops([images[row]], _SIDE, crop_minimum=_LEAST, flip=flip, keys=[key])[0]
-    found: NDArray[np.uint8] = (crop.permute(1, 2, 0) * 255).round().byte().numpy()
-    return found
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Crops:
+    """Crops of half of an image's area or more, made when asked for: one of each image, then another of each."""
+
+    images: Images
+    seed: int
+    flip: bool
+
+    def __len__(self) -> int:
+        return CROPS * len(self.images)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        view, row = divmod(index, len(self.images))
+        key = (self.seed, view, row)
+        crop = random_crops([self.images[row]], _SIDE, crop_minimum=_LEAST, flip=self.flip, keys=[key])[0]
+        found: NDArray[np.uint8] = (crop.permute(1, 2, 0) * 255).round().byte().numpy()
+        return found
