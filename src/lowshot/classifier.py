@@ -149,7 +149,7 @@ class FewShotClassifier:
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn passes it
         """All settings by name, as scikit-learn has it."""
-        return {"preset": self.preset, **self.recipe.settings()}
+        return {"preset": self._given["preset"], **self.recipe.settings()}
 
     def set_params(self, **settings: Any) -> FewShotClassifier:
         """Change settings by name; they take effect at the next ``fit``."""

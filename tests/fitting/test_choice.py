@@ -268,8 +268,9 @@ def test_of_one_shot_each_crops_are_judged_and_the_record_says_so(quick):
 def test_where_zero_shot_knows_all_single_shots_nothing_is_tried(monkeypatch):
     monkeypatch.setattr(Trials, "recognises_every_shot", lambda self: True)
     monkeypatch.setattr(trials, "random_crops", lambda *_, **__: pytest.fail("a crop was made for nothing"))
-    made = FewShotClassifier().fit(task(1)).record_.choice
-    assert (made["method"], made["tried"]) == ("zero-shot", [])
+    record = FewShotClassifier().fit(task(1)).record_
+    assert (record.choice["method"], record.choice["tried"]) == ("zero-shot", [])
+    assert (record.shots, len(record.draw), len(record.learnt)) == (1, 3, 3)  # they decided, so they are not unseen
 
 
 # -- interruption ------------------------------------------------------------------------------------------------------

@@ -58,17 +58,19 @@ def fit_lesson(
         RunError: The training of a fold diverged.
     """
     choice: Mapping[str, Any] = {}
+    contents: tuple[str, ...] = ()
     if lesson.recipe.method.method == AUTO:
         if lesson.recipe.training.calibration_folds:
             folds_of(lesson, lesson.recipe.training.calibration_folds, _unheard)  # refused now, not after a choice
-        shown = content_hashes(lesson.examples, track)
+        contents = content_hashes(lesson.examples, track)
         file = None if checkpoint is None else choice_file(checkpoint)
-        lesson, choice = choose(lesson, track=track, contents=shown, file=file)
+        lesson, choice = choose(lesson, track=track, contents=contents, file=file)
     learner = lesson.untrained()
     judges_of(learner, lesson.task, lesson.others, lesson.recipe.data)  # refused now, not after training
     folds, learns = learner.recipe.training.calibration_folds, method_spec(learner.recipe.method.method).learns
     fold_of = folds_of(lesson, folds, warn) if folds and learns else None
-    contents = content_hashes(lesson.examples, track) if folds or learns else ()
+    if (folds or learns) and not contents:
+        contents = content_hashes(lesson.examples, track)
     calibration: Calibration | None = None
     if folds:
         del learner  # the folds need its memory
@@ -79,10 +81,7 @@ def fit_lesson(
     with watched(learner, lesson) as report:
         outcome = learner.fit(lesson.examples, lesson.draw.shots, track, checkpoint, contents, report)
     notes = (*outcome.notes, *([outcome.unwritten] if outcome.unwritten else []))
-    record = _record(lesson, learner, outcome, contents, calibration)
-    if choice:
-        record = dataclasses.replace(record, method=AUTO, choice=choice)
-    return Fitted(learner, record, notes)
+    return Fitted(learner, _record(lesson, learner, outcome, contents, calibration, choice), notes)
 
 
 def _unheard(_: Sequence[str]) -> None:
@@ -120,19 +119,20 @@ def _record(
     outcome: TrainingOutcome,
     contents: tuple[str, ...],
     calibration: Calibration | None,
+    choice: Mapping[str, Any],
 ) -> RunRecord:
     task, recipe, backbone = lesson.task, learner.recipe, learner.backbone
-    learns = method_spec(recipe.method.method).learns
+    decided_by_images = method_spec(recipe.method.method).learns or bool(choice)
     return RunRecord(
         task=task.name,
-        method=recipe.method.method,
+        method=AUTO if choice else recipe.method.method,
         quantize=recipe.model.quantize,
-        shots=lesson.draw.shots if learns else 0,
+        shots=lesson.draw.shots if decided_by_images else 0,
         seed=recipe.training.seed,
         recipe=recipe.replace(model=backbone.identity.id).to_dict(),  # a folder's full path, wherever it is loaded
         classes=task.class_names,
         model=dataclasses.asdict(backbone.identity),
-        draw=lesson.examples.identities if learns else (),
+        draw=lesson.examples.identities if decided_by_images else (),
         learnt=contents,
         prompts=lesson.prompts,
         trainable_parameters=learner.trainable_parameters,
@@ -145,6 +145,7 @@ def _record(
         reserved_memory_bytes=outcome.reserved_memory_bytes,
         final_loss=outcome.final_loss,
         stopped=outcome.stopped,
+        choice=choice,
         chosen=dict(outcome.chosen),
         calibration={} if calibration is None else calibration.to_dict(),
         provenance=provenance(),
