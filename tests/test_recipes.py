@@ -19,6 +19,7 @@ RUNS = {
     "builtin-ranks": 3 * (1 + 2 * 5 * (3 + 4)),
     "builtin-methods": 4 * (1 + 17 * 5 * 5),
     "builtin-best": 4 * 5 * 5,
+    "rivals": 11 * (1 + 14 * 5 * 3),
     "builtin-scaling": 2 * 5 * (3 * 2 + 3 * 2 + 2),
     "builtin-transfer": 1 + 2 * 5,
     "clip-lora": 11 * 3 * 5 * 3,

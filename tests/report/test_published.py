@@ -171,3 +171,24 @@ def test_settings_are_compared_as_the_rows_have_them():
         == settings_as_text({"a": {"projections": ("q", "k", "v")}})["projections"]
     )
     assert isinstance(figure(), PublishedFigure)
+
+
+@pytest.mark.parametrize(
+    ("published", "method"),
+    [
+        ("GDA", "gda"),
+        ("ProKeR", "proker"),
+        ("LP++", "lp++"),
+        ("Tip-Adapter", "tip-adapter"),
+        ("Tip-Adapter-F", "tip-adapter-f"),
+        ("CLIP-Adapter", "clip-adapter"),
+        ("TaskRes", "task-res"),
+        ("linear probe", "linear-probe"),
+        ("CLIP-SVD", "clip-svd"),
+    ],
+)
+def test_published_rivals_stand_beside_ours_of_the_same_name_and_settings(published, method):
+    (found, *_) = [one for one in published_figures() if one.method == published]
+    assert same_method(found, row_of(method))
+    assert not same_method(found, row_of("lora"))
+    assert not same_method(found, row_of(method, crop_minimum=0.31))

@@ -138,7 +138,7 @@ def same_method(figure: PublishedFigure, row: Row) -> bool:
     ours = dict(row.settings)
     if row.is_zero_shot:
         return ours.get("descriptions", "None") == "None"
-    expected = {**_published_settings(), **known.settings}
+    expected = {**_published_settings(known.method), **known.settings}
     return all(ours[name] in _choices(value) for name, value in expected.items() if name in ours)
 
 
@@ -148,7 +148,7 @@ class _Method(NamedTuple):
     method: str
     quantize: str = "none"
     settings: Mapping[str, str | tuple[str, ...]] = MappingProxyType({})
-    """Where they differ from CLIP-LoRA's; several where any of them will do."""
+    """Where they differ from the preset ``paper``; several where any of them will do."""
 
 
 # The code of CLIP-QLoRA never trains the text tower, whatever its authors wrote: its logs are runs of the image tower.
@@ -166,9 +166,15 @@ _OURS = {
     "CLIP-LoRA, rank 2": _Method("lora"),
     "CLIP-LoRA, rank 8": _Method("lora", settings={"rank": "8"}),
     "LoRA in CLIP-QLoRA's code, batch 8x4, text not trained": _Method("lora", settings=_IMAGE_TOWER),
-    "CLIP-SVD": _Method(
-        "clip-svd", settings={"projections": "q k v o fc1 fc2", "steps_per_shot": "200", "learning_rate": "0.0005"}
-    ),
+    "CLIP-SVD": _Method("clip-svd"),
+    "Tip-Adapter": _Method("tip-adapter"),
+    "Tip-Adapter-F": _Method("tip-adapter-f"),
+    "GDA": _Method("gda"),
+    "ProKeR": _Method("proker"),
+    "LP++": _Method("lp++"),
+    "CLIP-Adapter": _Method("clip-adapter"),
+    "TaskRes": _Method("task-res"),
+    "linear probe": _Method("linear-probe"),
     "CLIP-QLoRA": _Method("lora", "nf4", _QLORA),
     "CLIP-QLoRA, claim of July 2025": _Method("lora", "nf4", _QLORA),
     "CLIP-QLoRA, batch 32, text not trained": _Method("lora", "nf4", _IMAGE_TOWER),
@@ -179,9 +185,9 @@ _CHANGES_NOTHING = {"seed", "calibration_folds"}  # not the method, but one run 
 
 
 @functools.cache
-def _published_settings() -> dict[str, str]:
-    """CLIP-LoRA's settings as text, from the preset that has them."""
-    recipe = preset_recipe("paper", "lora").to_dict()
+def _published_settings(method: str) -> dict[str, str]:
+    """A method's published settings as text, from the preset that has them."""
+    recipe = preset_recipe("paper", method).to_dict()
     sections = {section: recipe[section] for section in ("method", "training")}
     return {name: value for name, value in settings_as_text(sections).items() if name not in _CHANGES_NOTHING}
 
