@@ -2,11 +2,12 @@
 
 The shots are held out in turn; every candidate learns from the others and judges those held out. No other image is
 looked at. What is cheap is tried first, what does not fit into the time is not tried. Of candidates that the held-out
-images do not tell apart the first of ``CANDIDATES`` is taken, and zero-shot where that one is no better.
+images do not tell apart the first of ``CANDIDATES`` is taken. Zero-shot is taken in its place where that one is no
+better than it on ``FEW`` images or more, or worse by more than a standard error on fewer.
 
 Where no class has two images, or the draw has some twice, there is nothing to hold out. Zero-shot is taken if it
-recognises all of the shots, since they have nothing to teach then; else candidates are judged on other crops of the
-images that they learnt from, which tells less, and the record says so.
+recognises all of ``FEW`` shots or more, since they have nothing to teach then; else candidates are judged on other
+crops of the images that they learnt from, which tells less, and the record says so.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ CANDIDATES = ("lora", "proker", "gda", "task-res")
 """Methods that are tried beside zero-shot; of equals the first. docs/concepts/auto.md says where the order is from."""
 CHEAPEST_FIRST = ("gda", "proker", "task-res", "lora")
 """They again, in the order in which they are tried."""
+FEW = 100
+"""Judged images below which to be no better than zero-shot is no reason to learn nothing. They tell too little: who is
+wrong on one image of four still has all of ten right in one draw of eighteen."""
 OBEYED = frozenset({"seed", "calibration_folds", "flip"})
 """Training settings that are handed on to whatever is chosen; the others are those of its preset."""
 
@@ -105,7 +109,7 @@ def concrete(asked: Recipe, preset: str, method: str) -> Recipe:
 
 
 def _made(trials: Trials) -> dict[str, Any]:
-    if not trials.folds and trials.recognises_every_shot():
+    if not trials.folds and trials.images >= FEW and trials.recognises_every_shot():
         return _settled(trials, ZERO_SHOT, "it recognises every shot, and none can be held out", [])
     zero = trials.zero_shot()
     found = {method: trials.of(method) for method in sorted(CANDIDATES, key=CHEAPEST_FIRST.index)}
@@ -128,8 +132,8 @@ def decided(trials: Sequence[Trial], zero: Trial) -> tuple[str, str]:
         gain, error = gain_of(trial, best)
         if gain > error:
             best = trial
-    gain, _ = gain_of(best, zero)
-    if gain <= 0:
+    gain, error = gain_of(best, zero)
+    if gain < -error or (gain <= 0 and len(best.right) >= FEW):
         return ZERO_SHOT, f"nothing was better: {best.method} by {100 * gain:+.1f} points"
     return best.method, f"{100 * gain:+.1f} points against zero-shot{_as_good(best, tried)}"
 

@@ -80,6 +80,11 @@ class Trials:
         self._step_seconds: dict[str, float] = {}
 
     @property
+    def images(self) -> int:
+        """How many shots there are."""
+        return len(self._lesson.examples)
+
+    @property
     def folds(self) -> int:
         """Parts that the shots are held out in; 0 where none can be held out, so that crops of them are judged."""
         return 0 if self._fold_of is None else int(self._fold_of.max()) + 1
