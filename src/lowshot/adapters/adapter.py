@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
@@ -21,6 +21,7 @@ from .checkpoint import TENSORS_FILE, read_tensors, serialized, serialized_size
 from .lora_xs import BASIS_FILE, LoraXsConfig, basis_facts, restore_basis
 
 CONFIG_FILE = "adapter_config.json"
+_Layer = TypeVar("_Layer", bound=nn.Module)
 
 
 class Adapter(Protocol):
@@ -127,14 +128,8 @@ class PeftAdapter:
 
     @contextlib.contextmanager
     def merged(self) -> Iterator[None]:
-        plain = _plain_layers(self.model)
-        for layer, linear in plain:
-            layer.forward = linear.forward
-        try:
+        with computing_as(_plain_layers(self.model)):
             yield
-        finally:
-            for layer, _ in plain:
-                vars(layer).pop("forward", None)
 
     @property
     def _config(self) -> Any:
@@ -195,6 +190,28 @@ class ParameterAdapter:
         return contextlib.nullcontext()
 
 
+def to_be_merged(layers: Iterable[_Layer], base_of: Callable[[_Layer], nn.Linear]) -> list[_Layer]:
+    """Those that ``Adapter.merged`` may replace for a while; none where a frozen weight has fewer bits than float32.
+
+    One whose forward pass is replaced already is left to whoever did that: it may be this, in another thread.
+    """
+    free = [layer for layer in layers if "forward" not in vars(layer)]
+    exact = all(base_of(layer).weight.dtype in (torch.float32, torch.float64) for layer in free)
+    return free if exact else []
+
+
+@contextlib.contextmanager
+def computing_as(plain: Sequence[tuple[nn.Module, nn.Linear]]) -> Iterator[None]:
+    """For the length of a block each layer's forward pass is that of the plain one beside it."""
+    for layer, linear in plain:
+        vars(layer)["forward"] = linear.forward
+    try:
+        yield
+    finally:
+        for layer, _ in plain:
+            vars(layer).pop("forward", None)
+
+
 _WHERE_IT_WAS_MADE = {"auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision"}
 
 
@@ -202,12 +219,8 @@ _WHERE_IT_WAS_MADE = {"auto_mapping", "base_model_name_or_path", "inference_mode
 def _plain_layers(model: nn.Module) -> list[tuple[Any, nn.Linear]]:
     """Each adapted layer beside a plain one of the same function, or none at all; see ``Adapter.merged``."""
     adapted = [cast(Any, module) for module in model.modules() if isinstance(module, BaseTunerLayer)]
-    # One whose forward pass is replaced already is left to whoever did that: it may be this, in another thread.
-    layers = [layer for layer in adapted if "forward" not in vars(layer)]
-    if any(layer.get_base_layer().weight.dtype not in (torch.float32, torch.float64) for layer in layers):
-        return []
     try:
-        return [(layer, _merged_copy(layer)) for layer in layers]
+        return [(layer, _merged_copy(layer)) for layer in to_be_merged(adapted, lambda layer: layer.get_base_layer())]
     except (RuntimeError, ValueError):  # what a tuner says that cannot be merged, or not with its options
         return []
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import AdapterError
-from .adapter import ParameterAdapter
+from .adapter import ParameterAdapter, computing_as, to_be_merged
 from .checkpoint import read_file
 from .lora_xs.basis import ATTRIBUTE, BASIS_VERSION, Basis, attach_bases
 from .lora_xs.portable import waves
@@ -183,18 +183,9 @@ class SingularValueAdapter(ParameterAdapter):
 
     @contextlib.contextmanager
     def merged(self) -> Iterator[None]:
-        # One whose forward pass is replaced already is left to whoever did that: it may be this, in another thread.
-        layers = [layer for layer in self._layers.values() if "forward" not in vars(layer)]
-        if any(layer.base_layer.weight.dtype not in (torch.float32, torch.float64) for layer in layers):
-            layers = []
-        plain = [(layer, layer.merged()) for layer in layers]
-        for layer, linear in plain:
-            vars(layer)["forward"] = linear.forward
-        try:
+        layers = to_be_merged(self._layers.values(), lambda layer: layer.base_layer)
+        with computing_as([(layer, layer.merged()) for layer in layers]):
             yield
-        finally:
-            for layer, _ in plain:
-                vars(layer).pop("forward", None)
 
     def _facts(self) -> bytes:
         layers = list(self._layers.values())

@@ -26,8 +26,8 @@ class TrainingLoop:
         gradients: (number of the step, its batch) to the loss, with the gradients left on the parameters.
         is_sound: Whether the trained model gives numbers; asked at the end, since no loss is computed after the last
             update.
+        rate: (number of the step, steps of the run) to its learning rate.
         checkpoint: Where the state is kept; None for nowhere.
-        rate: (number of the step, steps of the run) to its learning rate, where that is not one cosine over all.
     """
 
     state: TrainingState
@@ -35,8 +35,8 @@ class TrainingLoop:
     steps: int
     gradients: Callable[[int, Sequence[int]], float]
     is_sound: Callable[[], bool]
+    rate: Callable[[int, int], float]
     checkpoint: CheckpointFile | None = None
-    rate: Callable[[int, int], float] | None = None
     unwritten: str = ""
     """Why a checkpoint could not be written, if one could not."""
     _updating: bool = dataclasses.field(default=False, init=False)
@@ -61,7 +61,7 @@ class TrainingLoop:
         try:
             for rows in track(left, what=what, total=self.steps - self.state.step):
                 number, before = self.state.step + 1, self.state.seconds
-                rate = self._learning_rate()
+                rate = self.rate(self.state.step, self.steps)
                 if not self._take(rows, rate):
                     return self._diverged(f"step {number} of {self.steps}")
                 images += len(rows)
@@ -95,11 +95,6 @@ class TrainingLoop:
         state.seconds += time.perf_counter() - started
         self._updating = False
         return True
-
-    def _learning_rate(self) -> float:
-        if self.rate is not None:
-            return self.rate(self.state.step, self.steps)
-        return learning_rate(self.state.step, self.steps, self.config)
 
     def _keep(self) -> None:
         """Write the state; where that fails training goes on, since what it learns may still be saved elsewhere."""

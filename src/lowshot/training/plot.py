@@ -25,7 +25,6 @@ from ..adapters import ContextAdapter
 from ..errors import InputError
 from ..models import Backbone
 from .gradients import StepGradients
-from .loop import learning_rate
 from .prompts import Owners
 from .scoring import Scoring
 from .sinkhorn import transport_plan
@@ -87,12 +86,8 @@ class PlotLearner(WeightsLearner):
     def _scoring_of(self, owners: Owners) -> Scoring:
         return TransportScoring(self.backbone, owners)
 
-    def _rate(self, step: int, steps: int) -> float:
-        """A cosine for each stage."""
-        first, config = first_stage_steps(steps), self.recipe.training
-        if step < first:
-            return learning_rate(step, first, config)
-        return learning_rate(step - first, steps - first, config)
+    def _first_stage(self, steps: int) -> int:
+        return first_stage_steps(steps)
 
     def _gradients(self, gradients: StepGradients, steps: int) -> Callable[[int, Sequence[int]], float]:
         first = self.first_step(gradients.state.passes)

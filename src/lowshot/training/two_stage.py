@@ -30,7 +30,6 @@ from ..models import Backbone, Partway
 from ..progress import UNREPORTED, Report, Track
 from .gradients import StepGradients
 from .learner import TrainingOutcome
-from .loop import learning_rate
 from .placing import CLASSIFIER
 from .weights import WeightsLearner
 
@@ -77,12 +76,8 @@ class TwoStageLearner(WeightsLearner):
         self._classes = None
         return outcome
 
-    def _rate(self, step: int, steps: int) -> float:
-        """A cosine for each stage."""
-        first, config = first_stage_steps(self.recipe, steps), self.recipe.training
-        if step < first:
-            return learning_rate(step, first, config)
-        return learning_rate(step - first, steps - first, config)
+    def _first_stage(self, steps: int) -> int:
+        return first_stage_steps(self.recipe, steps)
 
     def _gradients(self, gradients: StepGradients, steps: int) -> Callable[[int, Sequence[int]], float]:
         return TwoStageGradients(

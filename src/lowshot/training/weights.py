@@ -144,15 +144,22 @@ class WeightsLearner:
         gradients = StepGradients(state, self.exact_step(passes), self._images_of(examples), labels)
         kept = file if self._processes.is_first else None
         taken = self._gradients(gradients, steps)
-        return TrainingLoop(state, config, steps, taken, self._is_sound, kept, self._rate)
+        return TrainingLoop(state, config, steps, taken, self._is_sound, self._rate, kept)
 
     def _gradients(self, gradients: StepGradients, steps: int) -> Callable[[int, Sequence[int]], float]:  # noqa: ARG002
         """What computes each of a run's steps."""
         return gradients
 
     def _rate(self, step: int, steps: int) -> float:
-        """The learning rate of one of a run's steps."""
-        return learning_rate(step, steps, self.recipe.training)
+        """The learning rate of one of a run's steps: a cosine, or one for each stage."""
+        first, config = self._first_stage(steps), self.recipe.training
+        if step < first:
+            return learning_rate(step, first, config)
+        return learning_rate(step - first, steps - first, config)
+
+    def _first_stage(self, steps: int) -> int:  # noqa: ARG002
+        """How many of a run's steps are a stage of their own; 0 where all are one."""
+        return 0
 
     def cuts(self, batch_size: int, images: int = 0) -> tuple[Needs, Passes]:
         """What a step needs on this model, and how a batch is cut up for it.
