@@ -10,6 +10,7 @@ interval of a paired t test over the cells.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 import tyro
+from ideas import IDEAS
 
 from lowshot import FewShotClassifier
 from lowshot.config import preset_recipe
@@ -42,7 +44,23 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "increasing ranks": {"rank_by_depth": "increasing"},
     "decreasing ranks": {"rank_by_depth": "decreasing"},
     "best": {"preset": "builtin-best"},
+    "averaged iterates": {"idea": "averaged iterates"},
+    "distillation": {"idea": "distillation"},
+    "distillation 1/k": {"idea": "distillation by shots"},
+    "text tower frozen after 60 %": {"idea": "text frozen"},
+    "layer norms beside": {"idea": "layer norms"},
+    "layer norms beside, a tenth of the rate": {"idea": "layer norms, a tenth"},
+    "best, distillation 1/k": {"preset": "builtin-best", "idea": "distillation by shots"},
+    "best, averaged iterates": {"preset": "builtin-best", "idea": "averaged iterates"},
+    "best, text tower frozen after 60 %": {"preset": "builtin-best", "idea": "text frozen"},
+    "best, layer norms beside, a tenth of the rate": {"preset": "builtin-best", "idea": "layer norms, a tenth"},
     "lora-xs": {"method": "lora-xs"},
+    "lora-xs, shrinkage 1": {"method": "lora-xs", "shrinkage": 1.0},
+    "lora-xs, flat basis": {"method": "lora-xs", "idea": "flat basis"},
+    "lora-xs, root basis": {"method": "lora-xs", "idea": "root basis"},
+    "lora-xs, even layers": {"method": "lora-xs", "idea": "even layers"},
+    "lora-xs, layer norms beside": {"method": "lora-xs", "idea": "layer norms"},
+    "lora-xs, layer norms beside, a tenth of the rate": {"method": "lora-xs", "idea": "layer norms, a tenth"},
     "zero-shot": {"method": "zero-shot"},
     "task-res": {"method": "task-res"},
     "proker": {"method": "proker"},
@@ -53,7 +71,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "2sfs": {"method": "2sfs"},
     "coop": {"method": "coop"},
 }
-"""Name -> settings that differ from LoRA's in the preset ``builtin``."""
+"""Name -> settings that differ from LoRA's in the preset ``builtin``, and an ``idea`` of tools/ideas.py."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +94,10 @@ def accuracy(task: Task, shots: int, seed: int, settings: Mapping[str, Any], kep
     """Of one classifier on its task's validation split."""
     assert task.validation is not None
     named = {"preset": "builtin", "method": "lora", **settings}
+    idea = IDEAS[named.pop("idea")] if "idea" in named else contextlib.nullcontext
     recipe = preset_recipe(named.pop("preset"), named["method"]).replace(**named, shots=shots, seed=seed, threads=1)
-    classifier = FewShotClassifier.from_recipe(recipe, kept.load).fit(task)
+    with idea():
+        classifier = FewShotClassifier.from_recipe(recipe, kept.load).fit(task)
     predicted = classifier.predict_proba(task.validation.images).argmax(1)
     return float((predicted == task.validation.labels).mean())
 
