@@ -157,14 +157,13 @@ def filled(bank: AdapterBank, count: int) -> AdapterBank:
     import torch
 
     from lowshot.serving.mixing import Updates
-    from lowshot.serving.residents import ClassTable
 
     first, _ = bank._loaded(bank.names()[0], may_wait=True)
     assert first.updates.middles is not None
     generator, shape = torch.Generator().manual_seed(1), first.updates.middles.shape
     for name in bank.names()[:count]:
         middles = (NOISE * torch.randn(shape, generator=generator)).to(first.updates.middles.device)
-        classes = ClassTable(first.classes.names, first.classes.embeddings.clone())
+        classes = dataclasses.replace(first.classes, embeddings=first.classes.embeddings.clone())
         updates = Updates(first.updates.layers, middles)
         other = dataclasses.replace(first, name=name, classes=classes, updates=updates)
         bank._residents.admit(other, may_wait=False)

@@ -18,6 +18,7 @@ RUNS = {
     "builtin-quantized": 3 * (1 + 5 * (2 + 2 + 1)),
     "builtin-ranks": 3 * (1 + 2 * 5 * (3 + 4)),
     "builtin-methods": 4 * (1 + 17 * 5 * 5),
+    "builtin-auto": 3 * (1 + 5 * 3 * 5),
     "builtin-best": 4 * 5 * 5,
     "rivals": 11 * (1 + 14 * 5 * 3),
     "builtin-scaling": 2 * 5 * (3 * 2 + 3 * 2 + 2),

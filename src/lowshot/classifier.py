@@ -16,31 +16,31 @@ from numpy.typing import NDArray
 
 from .config import DataConfig, Recipe, default_method, preset_for, preset_recipe
 from .data import (
-    Examples,
     Images,
     ImagesOnDemand,
     Task,
-    content_hash,
     learnt_part,
     load_task,
     other_tasks,
     recorded_prompts,
     task_of_arrays,
 )
-from .errors import AdapterError, DataError, InputError, NotFittedError, RunError
+from .errors import DataError, InputError, NotFittedError, RunError
 from .evaluation import (
     Calibration,
     fold_checkpoints,
     judges_of,
+    left_to_judge,
     measures,
     prediction_sets,
     probabilities,
+    refuse_other_classes,
     set_measures,
     with_others,
 )
 from .files import canonical_json, folder_written_aside
 from .fitting import Lesson, LoadBackbone, choice_file, fit_lesson, lesson_of
-from .hub import fetched_adapter, push_folder
+from .hub import adapter_folder, here, is_adapter, push_folder
 from .methods import AUTO
 from .models import Backbone, load_backbone
 from .progress import UNREPORTED, Report, Reports, Track, silent
@@ -136,8 +136,8 @@ class FewShotClassifier:
             AdapterError: The folder is incomplete, damaged, or belongs to another backbone.
             InputError: An adapter cannot be fetched, or there is none of this revision.
         """
-        folder = Path(source) if Path(source).exists() else fetched_adapter(str(source), revision) or Path(source)
-        if (folder / RECORD_FILE).exists() or (folder / "adapter_config.json").exists():
+        folder = here(source, revision)
+        if is_adapter(folder):
             return cls._load(folder, **settings)
         if str(source).startswith((".", "/", "~")) and not folder.expanduser().exists():
             raise InputError(f"{source} is neither an adapter nor a model: there is no such folder")
@@ -340,39 +340,6 @@ class FewShotClassifier:
             for row, inside in zip(order, members, strict=True)
         ]
 
-    def _left_to_judge(self, task: Task) -> tuple[str, Examples]:
-        """Which images of a task there are to judge: ``test`` its test split, else ``unseen``, those not learnt from.
-
-        Raises:
-            DataError: Nothing is left.
-        """
-        if task.test is not None:
-            if not len(task.test):
-                raise DataError(f"{task.name} has no images to judge: its test split is empty")
-            return "test", task.test
-        if "imported" in self.record_.provenance:
-            raise DataError(f"{task.name} has no test split, and which images the imported adapter learnt is not known")
-        learnt = set(self.record_.learnt)
-        unseen = [i for i in range(len(task.train)) if content_hash(task.train.images[i]) not in learnt]
-        if not unseen:
-            raise DataError(
-                f"{task.name}: every image was learnt from, and an accuracy on them would say nothing; "
-                "add a test folder, or fit with fewer shots"
-            )
-        return "unseen", task.train.subset(unseen)
-
-    def _check_classes(self, task: Task) -> None:
-        expected, found = self.classes_.tolist(), list(task.class_names)
-        if found != expected:
-            differ = sorted(set(found) ^ set(expected))
-            what = (
-                f"other classes than this adapter, such as {differ[0]!r}" if differ else "its classes in another order"
-            )
-            raise DataError(
-                f"{task.name} has {what}; expected the {len(expected)} classes it was taught, or --new-classes "
-                "(new_classes=True from Python), which judges it in its own"
-            )
-
     def evaluate(
         self, data: Data, *, new_classes: bool = False, coverage: float | None = None, track: Track = silent
     ) -> dict[str, Any]:
@@ -405,7 +372,7 @@ class FewShotClassifier:
             [judge] = judges_of(learner, whole, {whole.name: whole}, config).values()
             return self._judged(judge, whole, track)
         task, others = learnt_part(whole, config), self._others(whole, config)
-        self._check_classes(task)
+        refuse_other_classes(task, self.classes_.tolist())
         judges = judges_of(learner, task, others, config)
         started = time.perf_counter()
         try:
@@ -436,7 +403,7 @@ class FewShotClassifier:
 
     def _judged(self, judge: Learner, task: Task, track: Track, coverage: float | None = None) -> dict[str, Any]:
         """Measures of a learner in the label space of a task: whatever is judged is judged here."""
-        split, examples = self._left_to_judge(task)
+        split, examples = left_to_judge(task, self.record_)
         table = self._probabilities(examples.images, track, judge)
         counts = {"images": len(examples), "classes": len(task.class_names)}
         metrics = {**measures(table, examples.labels), **counts, "split": split}
@@ -526,20 +493,3 @@ def saved_adapter(folder: str | os.PathLike[str], **settings: Any) -> FewShotCla
         InputError: It cannot be fetched.
     """
     return FewShotClassifier._load(adapter_folder(folder), **settings)
-
-
-def adapter_folder(folder: str | os.PathLike[str]) -> Path:
-    """Where an adapter's files are: in the folder itself, or in this machine's copy of a repository on the Hub.
-
-    Raises:
-        AdapterError: There is no adapter in this folder or repository.
-        InputError: It cannot be fetched.
-    """
-    path = Path(folder) if Path(folder).exists() else fetched_adapter(str(folder)) or Path(folder)
-    if not path.is_dir():
-        raise AdapterError(
-            f"adapter {path} does not exist" if not path.exists() else f"adapter {path} is a file; expected a folder"
-        )
-    if not (path / RECORD_FILE).exists() and not (path / "adapter_config.json").exists():
-        raise AdapterError(f"adapter {path} holds no adapter: {RECORD_FILE} is missing")
-    return path

@@ -402,6 +402,23 @@ class Recipe:
             settings.update(values)
         return (base or cls()).replace(**settings)
 
+    def refuse_idle_training(self) -> None:
+        """For whoever trains: a setting that the method has no use for would look as if it did something.
+
+        Raises:
+            InputError: Some setting in ``[training]`` is not the default, and the method does not obey it.
+        """
+        obeyed = method_spec(self.method.method).training
+        if obeyed is None or self.method.method == AUTO:  # which knows the preset it is of
+            return
+        for field in dataclasses.fields(self.training):
+            value = getattr(self.training, field.name)
+            if field.name not in obeyed and value != field.default:
+                raise InputError(
+                    f"{field.name.replace('_', '-')} is {value!r}, but method {self.method.method} has no use for it; "
+                    f"leave it out (training settings of {self.method.method}: {', '.join(sorted(obeyed))})"
+                )
+
     def steps(self, shots: int) -> int:
         """Optimiser steps for this many shots."""
         return self.training.base_steps + self.training.steps_per_shot * shots

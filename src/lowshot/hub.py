@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
-from .errors import InputError, first_line
+from .errors import AdapterError, InputError, first_line
 from .records import RECORD_FILE
 
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -50,6 +51,37 @@ def fetched_adapter(repository: str, revision: str | None = None) -> Path | None
         raise InputError(
             f"adapter {repository} cannot be fetched from the Hub: {first_line(error)}; try again"
         ) from error
+
+
+def here(source: str | os.PathLike[str], revision: str | None = None) -> Path:
+    """A folder on this machine, this machine's copy of a repository's adapter, or else the path as it was given.
+
+    Raises:
+        InputError: There is such a repository, and it cannot be fetched.
+    """
+    return Path(source) if Path(source).exists() else fetched_adapter(str(source), revision) or Path(source)
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder has the record of an adapter, or PEFT's configuration of one."""
+    return (folder / RECORD_FILE).exists() or (folder / "adapter_config.json").exists()
+
+
+def adapter_folder(source: str | os.PathLike[str]) -> Path:
+    """Where an adapter's files are: in the folder itself, or in this machine's copy of a repository on the Hub.
+
+    Raises:
+        AdapterError: There is no adapter in this folder or repository.
+        InputError: It cannot be fetched.
+    """
+    path = here(source)
+    if not path.is_dir():
+        raise AdapterError(
+            f"adapter {path} does not exist" if not path.exists() else f"adapter {path} is a file; expected a folder"
+        )
+    if not is_adapter(path):
+        raise AdapterError(f"adapter {path} holds no adapter: {RECORD_FILE} is missing")
+    return path
 
 
 def push_folder(folder: Path, repository: str, *, private: bool) -> str:

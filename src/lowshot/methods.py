@@ -17,6 +17,9 @@ _CONTEXT = frozenset({"context", "openings"})
 _LOW_RANK = _PLACE | {"rank", "alpha", "scaling", "dropout"}
 _LOW_RANK_BY_DEPTH = _LOW_RANK | {"rank_by_depth"}
 _LINEAR = frozenset({"shrinkage"})  # what these add to a weight is linear in their last factor
+_JUDGED = frozenset({"seed", "calibration_folds"})
+_SHOWN = _JUDGED | {"views", "crop_minimum", "flip"}
+_DESCENDED = _SHOWN | {"learning_rate", "minimum_learning_rate", "weight_decay", "batch_size"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +33,8 @@ class MethodSpec:
     summary: str
     settings: frozenset[str] = frozenset()
     """Those of the settings in a recipe's ``[method]`` that it obeys. Others are refused rather than ignored."""
+    training: frozenset[str] | None = None
+    """The same of ``[training]``; None for all of them."""
     learns: bool = True
     """Whether images change it."""
     has_classifier: bool = False
@@ -43,7 +48,11 @@ METHODS = {
     spec.name: spec
     for spec in (
         MethodSpec(
-            "zero-shot", "features", "cosine similarity of image and class prompt; nothing is trained", learns=False
+            "zero-shot",
+            "features",
+            "cosine similarity of image and class prompt; nothing is trained",
+            training=_JUDGED,
+            learns=False,
         ),
         MethodSpec(
             "lora",
@@ -81,17 +90,36 @@ METHODS = {
             "trained tokens in both towers, prompts and images compared by optimal transport (2210.01253)",
             _CONTEXT | {"vision_prompts"},
         ),
-        MethodSpec("nearest-mean", "features", "cosine similarity to the mean of each class's shots (1911.04623)"),
-        MethodSpec("tip-adapter", "features", "a cache of the shots beside the class prompts (2207.09519)"),
-        MethodSpec("gda", "features", "Gaussians of one covariance beside the class prompts (2402.04087)"),
-        MethodSpec("proker", "features", "kernel ridge regression on what the prompts leave over (2501.11175)"),
-        MethodSpec("linear-probe", "features", "logistic regression on the embeddings (2103.00020)"),
-        MethodSpec("lp++", "features", "a linear probe that blends images and prompts by class (2404.02285)"),
-        MethodSpec("tip-adapter-f", "features", "Tip-Adapter with its keys fine-tuned (2207.09519)"),
-        MethodSpec("clip-adapter", "features", "a bottleneck after the vision tower (2110.04544)"),
-        MethodSpec("task-res", "features", "a residual of each class embedding (2211.10277)"),
         MethodSpec(
-            AUTO, "choice", "whichever does best on held-out shots within a time budget", frozenset({"time_budget"})
+            "nearest-mean",
+            "features",
+            "cosine similarity to the mean of each class's shots (1911.04623)",
+            training=_SHOWN,
+        ),
+        MethodSpec(
+            "tip-adapter", "features", "a cache of the shots beside the class prompts (2207.09519)", training=_SHOWN
+        ),
+        MethodSpec(
+            "gda", "features", "Gaussians of one covariance beside the class prompts (2402.04087)", training=_SHOWN
+        ),
+        MethodSpec(
+            "proker", "features", "kernel ridge regression on what the prompts leave over (2501.11175)", training=_SHOWN
+        ),
+        MethodSpec("linear-probe", "features", "logistic regression on the embeddings (2103.00020)", training=_SHOWN),
+        MethodSpec(
+            "lp++", "features", "a linear probe that blends images and prompts by class (2404.02285)", training=_SHOWN
+        ),
+        MethodSpec(
+            "tip-adapter-f", "features", "Tip-Adapter with its keys fine-tuned (2207.09519)", training=_DESCENDED
+        ),
+        MethodSpec("clip-adapter", "features", "a bottleneck after the vision tower (2110.04544)", training=_DESCENDED),
+        MethodSpec("task-res", "features", "a residual of each class embedding (2211.10277)", training=_DESCENDED),
+        MethodSpec(
+            AUTO,
+            "choice",
+            "whichever does best on held-out shots within a time budget",
+            frozenset({"time_budget"}),
+            training=_JUDGED | {"flip"},  # what means the same to all that it may choose
         ),
     )
 }

@@ -97,6 +97,11 @@ class RunRecord:
         return str(self.choice.get("method", self.method))
 
     @property
+    def learning_seconds(self) -> float:
+        """Of training, and of all that ``auto`` tried before it."""
+        return self.train_seconds + sum(trial["seconds"] for trial in self.choice.get("tried", ()))
+
+    @property
     def training_memory_bytes(self) -> int:
         """What training took at its height on top of what was there: weights, libraries."""
         return max(0, self.peak_memory_bytes - self.static_memory_bytes)

@@ -309,12 +309,15 @@ def test_the_time_left_is_that_of_runs_of_the_same_kind():
     )[:3]
 
     class Done:
-        steps, train_seconds, evaluation_seconds = 10, 5.0, 1.0
+        steps, train_seconds, learning_seconds, evaluation_seconds = 10, 5.0, 5.0, 1.0
 
     forecast = Forecast()
     assert forecast.seconds(four) is None
     forecast.learn(one, Done)
     assert forecast.seconds(one) == pytest.approx(1 + 10 * 0.5)
+    forecast = Forecast()
+    forecast.learn(one, type("Chosen", (Done,), {"learning_seconds": 9.0}))
+    assert forecast.seconds(one) == pytest.approx(5 + 10 * 0.5)  # choosing does not grow with the steps
     forecast = Forecast()
     forecast.learn(one, Done, seconds=7.0)
     assert forecast.seconds(four) == pytest.approx(2 + 40 * 0.5)

@@ -63,9 +63,8 @@ def four():
 @pytest.fixture
 def classifier(tiny_clip):
     def build(method, **settings):
-        return FewShotClassifier(
-            str(tiny_clip), method=method, **{**FAST.get(method, {}), "crop_minimum": 0.5, **settings}
-        )
+        crops = {} if method == "zero-shot" else {"crop_minimum": 0.5}
+        return FewShotClassifier(str(tiny_clip), method=method, **{**FAST.get(method, {}), **crops, **settings})
 
     return build
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lowshot.config import preset_recipe
 from lowshot.errors import InputError
 from lowshot.report import format_table, summarize
 from lowshot.report.summary import usual_settings
@@ -55,6 +56,15 @@ def test_time_is_the_mean_and_memory_the_maximum_over_seeds():
     )
 
     assert (row.train_seconds, row.training_memory_bytes) == (15.0, 500)
+
+
+def test_the_time_of_auto_has_all_that_it_tried():
+    tried = [{"method": name, "images": 8, "acc1": 0.5, "seconds": 3.0, "said": ""} for name in ("gda", "lora")]
+    choice = {"method": "lora", "why": "it is better", "folds": 4, "tried": tried}
+
+    (row,) = summarize([record(train_seconds=1.0, choice=choice, recipe=preset_recipe("builtin", "lora").to_dict())])
+
+    assert row.train_seconds == 7.0
 
 
 def test_one_seed_has_no_deviation():

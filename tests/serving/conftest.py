@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from lowshot import FewShotClassifier
+from lowshot.heads import HEADS
+from lowshot.methods import method_spec
 from lowshot.models.kept import KeptBackbone
 from lowshot.serving import bank
 
@@ -22,7 +24,7 @@ def pictures(count, seed=1, size=(20, 24)):
 
 def taught(model, method, *, seed=1, noise=0.3, classes=CLASSES, calibration=None, **settings):
     """A classifier whose trained numbers are random, and so large that they matter."""
-    steps = {} if method == "zero-shot" else {"base_steps": 1, "steps_per_shot": 0}
+    steps = {"base_steps": 1, "steps_per_shot": 0} if method_spec(method).kind == "weights" else {}
     if method in ("lora", "lora-xs"):
         steps |= {"rank": 4, "dropout": 0.0}
     classifier = FewShotClassifier(str(model), method=method, **{**steps, **settings})
@@ -48,6 +50,8 @@ KINDS = {
     "zero": {"method": "zero-shot"},
     "calibrated": {"method": "lora-xs", "calibration": 2.5, "classes": ("elm", "oak")},
     "two-templates": {"method": "zero-shot", "template": ("a photo of {}.", "{}!")},
+    **{f"head-{method.replace('+', 'p')}": {"method": method} for method in HEADS},
+    "head-two-templates": {"method": "task-res", "template": ("a photo of {}.", "{}!"), "calibration": 2.5},
 }
 
 

@@ -354,8 +354,25 @@ def test_an_adapter_describes_itself(copied):
     assert (found.resident_bytes, found.notes, found.record.shots) == (0, (), 1)
     assert bank.describe("zero").summary.rank is None
     bank.predict(pictures(1), "calibrated")
-    # 9 layers of the vision tower with 4 x 4 numbers each, and 2 classes of 16 in float16
-    assert bank.describe("calibrated").resident_bytes == bank.used_bytes == 9 * 16 * 4 + 2 * 16 * 2
+    # 9 layers of the vision tower with 4 x 4 numbers each, and 2 classes of 16 in float16, with their lengths
+    assert bank.describe("calibrated").resident_bytes == bank.used_bytes == 9 * 16 * 4 + 2 * 16 * 2 + 2 * 4
+
+
+@pytest.mark.parametrize(("name", "tensors"), [("head-task-res", (3, 16)), ("head-linear-probe", (3, 17))])
+def test_a_head_counts_for_the_memory_it_takes(copied, name, tensors):
+    bank = AdapterBank(copied(name))
+    bank.predict(pictures(1), name)
+    assert bank.used_bytes == tensors[0] * tensors[1] * 4 + 3 * 16 * 2 + 3 * 4
+
+
+def test_a_damaged_head_is_refused_by_name_and_keeps_nobody_from_an_answer(copied):
+    folder = copied("head-proker", "zero")
+    path = folder / "head-proker" / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    broken, whole = AdapterBank(folder).answers(pictures(2), ["head-proker", "zero"])
+    assert isinstance(broken, AdapterError)
+    assert "head-proker" in str(broken)
+    assert whole.classes == CLASSES
 
 
 # Memory

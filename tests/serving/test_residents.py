@@ -12,13 +12,13 @@ from lowshot.serving.mixing import Updates
 from lowshot.serving.residents import ClassTable, Resident, Residents
 
 BUDGET = 100
-TABLES = [ClassTable(("a", "b"), torch.zeros(size, dtype=torch.uint8)) for size in (10, 20, 30)]
+TABLES = [ClassTable(("a", "b"), torch.zeros(size, dtype=torch.uint8), torch.zeros(0)) for size in (10, 20, 30)]
 
 
 def adapter(name, size=10, table=None, state=0):
     """An adapter of so many bytes, beside those of its classes."""
     middles = torch.zeros(1, 1, size, dtype=torch.uint8)
-    classes = ClassTable(("a",), torch.zeros(0)) if table is None else table
+    classes = ClassTable(("a",), torch.zeros(0), torch.zeros(0)) if table is None else table
     return Resident(name, ((state, 0),), classes, 1.0, Updates(("layer",), middles))
 
 

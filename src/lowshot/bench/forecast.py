@@ -29,9 +29,9 @@ class Forecast:
         Args:
             cell: The run.
             record: Has its steps and the seconds of training.
-            seconds: All of the run's; if not known, those of training and evaluation.
+            seconds: All of the run's; if not known, those of training and evaluation, and of what ``auto`` tried.
         """
-        whole = record.train_seconds + record.evaluation_seconds if seconds is None else seconds
+        whole = record.learning_seconds + record.evaluation_seconds if seconds is None else seconds
         for kind in _kinds(cell):
             self._seen.setdefault(kind, []).append((record.steps, record.train_seconds, whole))
 

@@ -31,13 +31,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import SETTINGS, MethodConfig, Recipe, preset_for, preset_recipe, read_toml
+from ..config import SETTINGS, MethodConfig, Recipe, TrainingConfig, preset_for, preset_recipe, read_toml
 from ..errors import InputError, UnknownNameError
 from ..files import canonical_json
 from ..methods import ALIASES, display_name, method_spec, resolve_alias
 
 _OWN_KEYS = ("data", "preset", "variants")
 _METHOD_SETTINGS = {field.name for field in dataclasses.fields(MethodConfig)} - {"method"}
+_TRAINING_SETTINGS = {field.name for field in dataclasses.fields(TrainingConfig)}
 _OF_THE_MACHINE = ("root", "report_to", "logging_steps")
 """Settings that say where things are on this machine, and who is told: a run is the same run whatever they are."""
 
@@ -156,7 +157,10 @@ def _cell(data: str, preset: str | None, settings: Mapping[str, Any]) -> tuple[C
     if method in ALIASES:
         method, chosen["quantize"] = resolve_alias(method, chosen.get("quantize"))
     spec = method_spec(method)
-    used = {name: value for name, value in chosen.items() if name not in _METHOD_SETTINGS - spec.settings}
+    idle = _METHOD_SETTINGS - spec.settings
+    if spec.training is not None:
+        idle |= _TRAINING_SETTINGS - spec.training
+    used = {name: value for name, value in chosen.items() if name not in idle}
     recipe = preset_recipe(preset_for(used.get("model", Recipe().model.model), preset), method).replace(**used)
     return Cell(data, _without_what_zero_shot_ignores(recipe)), {"method", *used}
 

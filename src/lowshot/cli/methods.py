@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..config import TrainingConfig
 from ..methods import ALIASES, METHODS, PEFT_PREFIX, MethodSpec
 from .arguments import parse, print_json
 
@@ -15,7 +16,7 @@ class Arguments:
     """The methods there are."""
 
     json: bool = False
-    """Print a list of `{name, kind, summary, settings, learns, aliases}`."""
+    """Print a list of `{name, kind, summary, settings, training, learns, aliases}`."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -36,4 +37,6 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _row(spec: MethodSpec, aliases: Mapping[str, str]) -> dict[str, Any]:
-    return {**dataclasses.asdict(spec), "settings": sorted(spec.settings), "aliases": aliases}
+    every = [field.name for field in dataclasses.fields(TrainingConfig)]
+    obeyed = {"settings": sorted(spec.settings), "training": sorted(every if spec.training is None else spec.training)}
+    return {**dataclasses.asdict(spec), **obeyed, "aliases": aliases}

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..adapters import Adapter
-from ..classifier import adapter_folder, saved_adapter
+from ..classifier import saved_adapter
 from ..config import Recipe
 from ..data import Prompts, recorded_prompts
 from ..errors import InputError
+from ..hub import adapter_folder
 from ..methods import method_spec
 from ..models import Backbone, load_backbone, load_structure, resolve_precision, round_to
 from ..records import RunRecord

@@ -48,6 +48,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def has_repeats(self) -> bool:
+        """Whether some image is there twice, so that none can be held out."""
+        return len(set(self.identities)) < len(self.identities)
+
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> Examples:
         """The examples at these indices, in their order."""
         chosen = [int(i) for i in indices]

@@ -5,6 +5,7 @@ from .conformal import prediction_sets, set_measures
 from .metrics import confusion, measures
 from .predict import log_probabilities, probabilities
 from .protocols import judges_of, with_others
+from .unseen import left_to_judge, refuse_other_classes
 
 __all__ = [
     "Calibration",
@@ -14,10 +15,12 @@ __all__ = [
     "fold_of_each",
     "held_out_scores",
     "judges_of",
+    "left_to_judge",
     "log_probabilities",
     "measures",
     "prediction_sets",
     "probabilities",
+    "refuse_other_classes",
     "set_measures",
     "with_others",
 ]

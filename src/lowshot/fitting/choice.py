@@ -24,7 +24,7 @@ import numpy as np
 from ..config import BEST_OF, PRESETS, SETTINGS, Recipe, default_preset, preset_recipe
 from ..errors import InputError, OutputError
 from ..files import canonical_json, read_json_object, write_text
-from ..methods import AUTO
+from ..methods import AUTO, METHODS, method_spec
 from ..progress import Track
 from ..records import is_choice
 from ..training.processes import launched_together
@@ -35,11 +35,11 @@ CANDIDATES = ("lora", "proker", "gda", "task-res")
 """Methods that are tried beside zero-shot; of equals the first. docs/concepts/auto.md says where the order is from."""
 CHEAPEST_FIRST = ("gda", "proker", "task-res", "lora")
 """They again, in the order in which they are tried."""
+HANDED_ON = METHODS[AUTO].training or frozenset()
+"""Training settings that whatever is chosen gets; the others are those of its preset."""
 FEW = 100
 """Judged images below which to be no better than zero-shot is no reason to learn nothing. They tell too little: who is
 wrong on one image of four still has all of ten right in one draw of eighteen."""
-OBEYED = frozenset({"seed", "calibration_folds", "flip"})
-"""Training settings that are handed on to whatever is chosen; the others are those of its preset."""
 
 
 def choose(
@@ -97,14 +97,17 @@ def preset_of(asked: Recipe) -> str:
 def _unlike(asked: Recipe, preset: str) -> list[str]:
     """Training settings that are not the preset's and not handed on."""
     here, there = asked.settings(), preset_recipe(preset, AUTO).settings()
-    return [n for n, section in SETTINGS.items() if section == "training" and n not in OBEYED and here[n] != there[n]]
+    return [
+        n for n, section in SETTINGS.items() if section == "training" and n not in HANDED_ON and here[n] != there[n]
+    ]
 
 
 def concrete(asked: Recipe, preset: str, method: str) -> Recipe:
     """A method's recipe in place of ``auto``: what was asked of model, data and engine, the rest of the preset."""
-    handed_on = {"model", "data", "engine"}
+    sections, obeyed = {"model", "data", "engine"}, method_spec(method).training
     best = BEST_OF["builtin"] if preset == "builtin" else preset  # on other models nobody has measured it
-    settings = {n: v for n, v in asked.settings().items() if SETTINGS[n] in handed_on or n in OBEYED}
+    training = HANDED_ON if obeyed is None else HANDED_ON & obeyed
+    settings = {n: v for n, v in asked.settings().items() if SETTINGS[n] in sections or n in training}
     return preset_recipe(best if method in PRESETS[best] else preset, method).replace(**settings)
 
 

@@ -95,7 +95,7 @@ def folds_of(lesson: Lesson, folds: int, warn: Callable[[Sequence[str]], None]) 
         DataError: The draw has images several times, or too few.
     """
     examples, task = lesson.examples, lesson.task
-    if len(set(examples.identities)) < len(examples):
+    if examples.has_repeats:
         raise DataError(
             "calibration holds images out in turn, but the draw has some of them several times, which would be "
             "learnt from and held out at once; ask for fewer shots, or leave calibration-folds out"

@@ -63,8 +63,10 @@ def lesson_of(
         load: Gives a backbone for a model and a device.
 
     Raises:
+        InputError: A training setting is one that the method has no use for.
         DataError: The images cannot be drawn, or the classes not be put into words.
     """
+    recipe.refuse_idle_training()
     task = learnt_part(whole, recipe.data)
     draw = draw_from(task, recipe.data.shots, recipe.training.seed, recipe.data.draw, whole)
     recipe = recipe.replace(draw=draw.rule)  # a path says nothing on another machine

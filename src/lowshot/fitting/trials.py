@@ -185,7 +185,7 @@ def _seconds_per_image(backbone: Backbone) -> float:
 def _fold_of(examples: Examples) -> NDArray[np.int64] | None:
     """The fold of each shot; None where no class has two images, or some image is there twice."""
     most = int(np.bincount(examples.labels).max())
-    if most < 2 or len(set(examples.identities)) < len(examples):
+    if most < 2 or examples.has_repeats:
         return None
     return fold_of_each(examples.labels, min(MOST_FOLDS, most))
 

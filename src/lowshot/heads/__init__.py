@@ -7,6 +7,7 @@ from .linear_probe import LinearProbe
 from .lp_plus_plus import LinearProbePlusPlus
 from .nearest_mean import NearestMean
 from .proker import ProKeR
+from .saved import read_head, write_head
 from .shots import Shots, Text
 from .task_res import TaskRes
 from .tip_adapter import TipAdapter, TipAdapterF
@@ -24,4 +25,16 @@ HEADS: dict[str, type[Head]] = {
 }
 """Method -> head. Its other entry is in ``methods.METHODS``."""
 
-__all__ = ["HEADS", "Fit", "Head", "Schedule", "Shots", "Text", "blank_tensors", "tensors_of", "trained_numbers"]
+__all__ = [
+    "HEADS",
+    "Fit",
+    "Head",
+    "Schedule",
+    "Shots",
+    "Text",
+    "blank_tensors",
+    "read_head",
+    "tensors_of",
+    "trained_numbers",
+    "write_head",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -72,6 +72,19 @@ def encode_classes(backbone: Backbone, tokens: Mapping[str, Tensor], owners: Own
 
 def encode_each(backbone: Backbone, tokens: Mapping[str, Tensor], at_once: int) -> Tensor:
     """Unit embeddings ``(P, D)`` of tokenised prompts, so many in one pass."""
-    starts = range(0, len(tokens["input_ids"]), at_once)
-    chunks = [{name: ids[start : start + at_once] for name, ids in tokens.items()} for start in starts]
-    return torch.cat([backbone.encode_prompts(chunk) for chunk in chunks])
+    return torch.cat([backbone.encode_prompts(chunk) for chunk in _chunks(tokens, at_once)])
+
+
+def encode_with_lengths(
+    backbone: Backbone, tokens: Mapping[str, Tensor], owners: Owners, at_once: int
+) -> tuple[Tensor, Tensor]:
+    """As ``encode_classes``, with the lengths ``(C,)`` that the tower's own embeddings have: the mean over a class."""
+    raw = torch.cat([backbone.raw_prompts(chunk) for chunk in _chunks(tokens, at_once)])
+    classes = owners.averaged(functional.normalize(raw, dim=-1))
+    sums = classes.new_zeros(owners.classes).index_add(0, owners.index, raw.norm(dim=-1))
+    return classes, sums / torch.bincount(owners.index, minlength=owners.classes)
+
+
+def _chunks(tokens: Mapping[str, Tensor], at_once: int) -> Iterator[dict[str, Tensor]]:
+    for start in range(0, len(tokens["input_ids"]), at_once):
+        yield {name: ids[start : start + at_once] for name, ids in tokens.items()}

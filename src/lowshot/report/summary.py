@@ -57,7 +57,7 @@ class Row:
     total_parameters: int
     adapter_bytes: int
     train_seconds: float
-    """Mean over the seeds."""
+    """Mean over the seeds; of ``auto`` with what it tried."""
     training_memory_bytes: int
     """On top of what was in use before training; maximum over the seeds."""
     variant: str = ""
@@ -262,7 +262,7 @@ def _row(cell: Cell, runs: Sequence[RunRecord]) -> Row:
         trainable_parameters=runs[0].trainable_parameters,
         total_parameters=runs[0].total_parameters,
         adapter_bytes=runs[0].adapter_bytes,
-        train_seconds=statistics.fmean(run.train_seconds for run in runs),
+        train_seconds=statistics.fmean(run.learning_seconds for run in runs),
         training_memory_bytes=max(run.training_memory_bytes for run in runs),
         settings=shared,
         evaluation_seconds=statistics.fmean(run.evaluation_seconds for run in runs),

@@ -13,13 +13,14 @@ from ..adapters.checkpoint import TENSORS_FILE
 from ..adapters.lora_xs import BASIS_FILE
 from ..config import MethodConfig, Recipe
 from ..errors import AdapterError, InputError
+from ..heads import HEADS
 from ..methods import Quantization
 from ..records import RECORD_FILE, RunRecord
 from ..saved import read_record_and_recipe
 from .predictions import Summary, summary_of
 from .residents import Stamp
 
-MIXABLE = ("zero-shot", "lora", "lora-xs")
+MIXABLE = ("zero-shot", "lora", "lora-xs", *HEADS)
 """Methods whose adapters share one pass through the backbone."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """What an adapter of a bank may be called: names come from outside, and no path may be made of them."""

@@ -22,18 +22,20 @@ from ..config import MethodConfig, Recipe
 from ..data import Prompts, long_prompts_named, recorded_prompts
 from ..errors import OutputError
 from ..files import cache_folder, write_bytes
+from ..heads import HEADS, read_head
 from ..methods import method_spec
 from ..models import Backbone, Tower
-from ..models.classes import encode_classes, tokenized
+from ..models.classes import encode_with_lengths, tokenized
 from ..records import RunRecord
 from .bases import Bases
 from .mixing import OwnFactors, Rows, Updates, mixed
-from .residents import ClassTable, Resident, Stamp
+from .residents import ClassTable, OwnHead, Resident, Stamp
 
-CLASSES_VERSION = 1
+CLASSES_VERSION = 2
 """Changes when the same adapter would get other class embeddings."""
 _PROMPTS_AT_ONCE = 64
 _MOST_FORMS = 8
+_IN_CACHE = ("classes", "lengths")
 _PEFT_PREFIX = "base_model.model."
 
 
@@ -74,13 +76,22 @@ class Loader:
             InputError: The settings do not fit this backbone.
         """
         text, vision = self._updates(folder, recipe.method)
+        classes = self._classes(record.classes, recorded_prompts(record, recipe.data), text)
         return Resident(
             name=folder.name,
             stamp=stamp,
-            classes=self._classes(record.classes, recorded_prompts(record, recipe.data), text),
+            classes=classes,
             temperature=float(record.calibration.get("temperature", 1.0)),
             updates=vision,
+            head=self._head(folder, recipe.method.method, classes),
         )
+
+    def _head(self, folder: Path, method: str, classes: ClassTable) -> OwnHead | None:
+        """What judges in the place of the class embeddings alone; None for methods that have no such thing."""
+        if method not in HEADS:
+            return None
+        (count, width), device = classes.embeddings.shape, self._backbone.device
+        return OwnHead(read_head(folder, HEADS[method], classes=count, width=width, device=device))
 
     def _updates(self, folder: Path, method: MethodConfig) -> tuple[Updates, Updates]:
         """What an adapter adds in the text tower and in the vision tower."""
@@ -116,7 +127,7 @@ class Loader:
         return Updates(tuple(middles), stacked, own).to(self._backbone.device)
 
     def _classes(self, names: tuple[str, ...], prompts: Prompts, text: Updates) -> ClassTable:
-        """The class embeddings: those in memory, those that were computed once on this machine, or new ones."""
+        """What the text tower says: what is in memory, what was computed once on this machine, or anew."""
         identity = self._backbone.identity
         model = (identity.weights_sha256, identity.settings_sha256, *self._computed_in)
         key = _digest([CLASSES_VERSION, names, prompts, model, _content(text)])
@@ -124,22 +135,23 @@ class Loader:
         if known is not None:
             return known
         path = cache_folder() / "classes" / key[:2] / f"{key}.safetensors"
-        embeddings = _read_classes(path, len(names), self._dtype)
-        if embeddings is None:
-            embeddings = self._encoded(names, prompts, text)
-            _write_classes(path, embeddings)
-        made = self._tables[key] = ClassTable(names, embeddings.to(self._backbone.device))
+        found = _read_classes(path, len(names), self._dtype)
+        if found is None:
+            found = self._encoded(names, prompts, text)
+            _write_classes(path, found)
+        embeddings, lengths = (tensor.to(self._backbone.device) for tensor in found)
+        made = self._tables[key] = ClassTable(names, embeddings, lengths)
         return made
 
     @torch.no_grad()
-    def _encoded(self, names: tuple[str, ...], prompts: Prompts, text: Updates) -> Tensor:
-        """Class embeddings ``(C, D)`` by the text tower with an adapter, on the CPU."""
+    def _encoded(self, names: tuple[str, ...], prompts: Prompts, text: Updates) -> tuple[Tensor, Tensor]:
+        """Class embeddings ``(C, D)`` by the text tower with an adapter, and their lengths ``(C,)``, on the CPU."""
         with long_prompts_named(names, prompts):
             tokens, owners = tokenized(self._backbone, prompts)
         alone = mixed([text], self._bases.at)
         with self._rows.of(alone):
-            found = encode_classes(self._backbone, tokens, owners, _PROMPTS_AT_ONCE)
-        return found.to(_CPU, self._dtype)
+            embeddings, lengths = encode_with_lengths(self._backbone, tokens, owners, _PROMPTS_AT_ONCE)
+        return embeddings.to(_CPU, self._dtype), lengths.to(_CPU)
 
 
 _CPU = torch.device("cpu")
@@ -193,22 +205,27 @@ def _bytes(tensor: Tensor) -> bytes:
     return f"{tuple(tensor.shape)}".encode() + tensor.cpu().contiguous().numpy().tobytes()
 
 
-def _write_classes(path: Path, embeddings: Tensor) -> None:
+def _write_classes(path: Path, found: tuple[Tensor, Tensor]) -> None:
     """A cache that cannot be written costs time, nothing else."""
-    content = save({"classes": embeddings}, metadata={"sha256": hashlib.sha256(_bytes(embeddings)).hexdigest()})
+    content = save(dict(zip(_IN_CACHE, found, strict=True)), metadata={"sha256": _digest_of(found)})
     try:
         write_bytes(path, bytes(content))
     except OutputError:
         return
 
 
-def _read_classes(path: Path, classes: int, dtype: torch.dtype) -> Tensor | None:
+def _read_classes(path: Path, classes: int, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
     """What ``_write_classes`` wrote, to the last bit; None where there is nothing, or anything else."""
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
-            embeddings: Tensor = file.get_tensor("classes")
+            embeddings, lengths = (file.get_tensor(name) for name in _IN_CACHE)
             written = (file.metadata() or {}).get("sha256")
     except (OSError, SafetensorError):
         return None
     fits = embeddings.ndim == 2 and len(embeddings) == classes and embeddings.dtype == dtype
-    return embeddings if fits and hashlib.sha256(_bytes(embeddings)).hexdigest() == written else None
+    fits &= lengths.shape == (classes,) and lengths.dtype == torch.float32
+    return (embeddings, lengths) if fits and _digest_of((embeddings, lengths)) == written else None
+
+
+def _digest_of(found: tuple[Tensor, Tensor]) -> str:
+    return hashlib.sha256(b"".join(map(_bytes, found))).hexdigest()

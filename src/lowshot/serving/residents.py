@@ -11,6 +11,7 @@ from typing import TypeAlias
 from torch import Tensor
 
 from ..errors import AdapterError
+from ..heads import Head, tensors_of
 from .mixing import Updates
 
 Stamp: TypeAlias = tuple[tuple[int, ...] | None, ...]
@@ -25,11 +26,25 @@ class ClassTable:
     """C class names in label order."""
     embeddings: Tensor
     """Unit embeddings ``(C, D)``, in half precision unless the bank was asked for full."""
+    lengths: Tensor
+    """What the text tower's own embeddings measured, ``(C,)``, float32; some heads ask."""
 
     @property
     def nbytes(self) -> int:
-        """Of the embeddings."""
-        return self.embeddings.nbytes
+        """Of both."""
+        return self.embeddings.nbytes + self.lengths.nbytes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OwnHead:
+    """What an adapter has learnt on frozen embeddings: it judges them beside the class table, or without it."""
+
+    head: Head
+
+    @property
+    def nbytes(self) -> int:
+        """Of its tensors."""
+        return sum(tensor.nbytes for tensor in tensors_of(self.head).values())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,11 +58,18 @@ class Resident:
     """What class scores are divided by before the softmax."""
     updates: Updates
     """What it adds to the vision tower."""
+    head: OwnHead | None = None
+    """What it has learnt on the embeddings of a frozen tower; None where cosines with the class table judge."""
 
     @property
     def nbytes(self) -> int:
         """Of all tensors, those included that others share."""
-        return self.classes.nbytes + self.updates.nbytes
+        return sum(part.nbytes for part in self.parts)
+
+    @property
+    def parts(self) -> tuple[ClassTable | Updates | OwnHead, ...]:
+        """What takes memory."""
+        return (self.classes, self.updates) if self.head is None else (self.classes, self.updates, self.head)
 
 
 class Residents:
@@ -155,7 +177,7 @@ class Residents:
         return self._fits(resident)
 
     def _fits(self, resident: Resident) -> bool:
-        new = sum(part.nbytes for part in (resident.classes, resident.updates) if not self._holders[id(part)])
+        new = sum(part.nbytes for part in resident.parts if not self._holders[id(part)])
         return self._used_bytes + new <= self.budget_bytes
 
     def _use(self, resident: Resident) -> None:
@@ -164,13 +186,13 @@ class Residents:
 
     def _hold(self, resident: Resident) -> None:
         """Count what it takes, for as long as anyone holds it. A table counts once for all adapters that share it."""
-        for part in (resident.classes, resident.updates):
+        for part in resident.parts:
             if not self._holders[id(part)]:
                 self._used_bytes += part.nbytes
             self._holders[id(part)] += 1
 
     def _let_go(self, resident: Resident) -> None:
-        for part in (resident.classes, resident.updates):
+        for part in resident.parts:
             self._holders[id(part)] -= 1
             if not self._holders[id(part)]:
                 del self._holders[id(part)]

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..heads import Text
 from ..models import Backbone
-from .residents import ClassTable, Resident
+from .residents import Resident
 
 _SMALL_TABLE = 1 << 16
 """Numbers of a table up to which calling takes longer than computing: 128 classes of 512."""
@@ -21,7 +22,7 @@ _SMALL_TABLE = 1 << 16
 def probabilities(backbone: Backbone, embeddings: Tensor, residents: Sequence[Resident]) -> list[NDArray[np.float32]]:
     """Of each row ``(C,)``, at its adapter's temperature; C may differ from row to row.
 
-    Small tables of equal size go through one product together, large ones by themselves.
+    Small tables of equal size go through one product together, large ones by themselves; so does every head.
 
     Args:
         backbone: Knows what cosines are multiplied by.
@@ -31,7 +32,8 @@ def probabilities(backbone: Backbone, embeddings: Tensor, residents: Sequence[Re
     rows_of: dict[object, list[int]] = collections.defaultdict(list)
     for row, resident in enumerate(residents):
         table = resident.classes
-        rows_of[len(table.names) if table.embeddings.numel() <= _SMALL_TABLE else table].append(row)
+        is_small = table.embeddings.numel() <= _SMALL_TABLE
+        rows_of[resident.head or (len(table.names) if is_small else table)].append(row)
     order = [row for rows in rows_of.values() for row in rows]
     device = embeddings.device
     embeddings = embeddings[torch.tensor(order, device=device)]
@@ -39,7 +41,7 @@ def probabilities(backbone: Backbone, embeddings: Tensor, residents: Sequence[Re
     parts, start = [], 0
     for rows in rows_of.values():
         end = start + len(rows)
-        scores = _scores(backbone, embeddings[start:end], [residents[row].classes for row in rows])
+        scores = _scores(backbone, embeddings[start:end], [residents[row] for row in rows])
         parts.append(torch.softmax(scores.float() / temperatures[start:end], dim=-1).flatten())
         start = end
     flat = torch.cat(parts).cpu().numpy()  # one copy: a GPU is waited for once
@@ -48,8 +50,12 @@ def probabilities(backbone: Backbone, embeddings: Tensor, residents: Sequence[Re
     return [tables[row] for row in range(len(residents))]
 
 
-def _scores(backbone: Backbone, embeddings: Tensor, tables: Sequence[ClassTable]) -> Tensor:
-    """Class scores ``(n, C)`` of n rows, each by its own table of C classes."""
+def _scores(backbone: Backbone, embeddings: Tensor, residents: Sequence[Resident]) -> Tensor:
+    """Class scores ``(n, C)`` of n rows: all by one head, or each by its own table of C classes."""
+    tables, own = [resident.classes for resident in residents], residents[0].head
+    if own is not None:
+        text = Text(tables[0].embeddings.to(embeddings.dtype), backbone.logit_scale, tables[0].lengths)
+        return own.head.scores(embeddings, text)
     if all(table is tables[0] for table in tables):
         return backbone.logits(embeddings, tables[0].embeddings.to(embeddings.dtype))
     together = torch.stack([table.embeddings for table in tables]).to(embeddings.dtype)

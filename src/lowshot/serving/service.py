@@ -20,7 +20,7 @@ from .batcher import Batcher
 from .examples import Example, read_examples
 from .jobs import Teaching
 from .limits import Limits
-from .listing import MIXABLE, NAME, is_gone, stamp_of
+from .listing import NAME, is_gone, stamp_of
 from .metrics import Metrics
 from .model import Asked, Found, Model, Neighbours, Plain, nearest
 from .predictions import Prediction, Summary
@@ -76,8 +76,8 @@ class Service:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Those that can be taught here: what the bank can serve."""
-        return tuple(name for name in ("lora-xs", "lora", "zero-shot") if name in MIXABLE)
+        """Those that can be taught here: some of what the bank can serve."""
+        return ("lora-xs", "lora", "zero-shot")
 
     async def predict(self, name: str, contents: Sequence[bytes | Refusal], options: Options) -> dict[str, Any]:
         """What an adapter says of images.

@@ -11,21 +11,20 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from ..adapters.checkpoint import TENSORS_FILE, read_tensors, rows_of, serialized, serialized_size
+from ..adapters.checkpoint import serialized_size
 from ..config import Recipe
 from ..data.crops import central_crops, random_crops
 from ..data.store import DecodedOnce
 from ..data.task import Examples, Images, ImageSubset
-from ..errors import AdapterError, InputError
-from ..heads import HEADS, Head, Schedule, Shots, Text, blank_tensors, tensors_of, trained_numbers
+from ..errors import InputError
+from ..heads import HEADS, Head, Schedule, Shots, Text, read_head, tensors_of, trained_numbers, write_head
 from ..models import Backbone, set_precision
 from ..progress import UNREPORTED, Report, Track
 from .embeddings import KeptEmbeddings, Made, tower_key
 from .learner import TrainingOutcome
 from .memory import memory_use
-from .prompts import tokenized
+from .prompts import encode_with_lengths, tokenized
 
 IMAGES_AT_ONCE = 256
 """Views in one pass through the vision tower. The last bits of an embedding depend on it."""
@@ -60,13 +59,8 @@ class FeaturesLearner:
     @torch.no_grad()
     def _put_into_words(self, prompts: Sequence[str | Sequence[str]]) -> None:
         tokens, owners = tokenized(self.backbone, prompts)
-        starts = range(0, len(owners.index), owners.classes)
-        chunks = [{name: ids[start : start + owners.classes] for name, ids in tokens.items()} for start in starts]
-        raw = torch.cat([self.backbone.raw_prompts(chunk) for chunk in chunks])
-        self.classes = owners.averaged(functional.normalize(raw, dim=-1))
-        """Class embeddings ``(C, D)``."""
-        sums = self.classes.new_zeros(owners.classes).index_add(0, owners.index, raw.norm(dim=-1))
-        self._lengths = sums / torch.bincount(owners.index, minlength=owners.classes)
+        self.classes, self._lengths = encode_with_lengths(self.backbone, tokens, owners, owners.classes)
+        """Class embeddings ``(C, D)``, and what they measured before they were brought to length 1."""
 
     @property
     def text(self) -> Text:
@@ -210,18 +204,13 @@ class FeaturesLearner:
     def save(self, folder: Path) -> None:
         """Write the head's tensors; of zero-shot there is nothing to write: the prompts in the record say it all."""
         if self.head is not None:
-            (folder / TENSORS_FILE).write_bytes(serialized(tensors_of(self.head)))
+            write_head(folder, self.head)
 
     def load(self, folder: Path) -> None:
         """Read them back, strictly."""
-        if self._kind is None:
-            return
-        path, (classes, width) = folder / TENSORS_FILE, self.classes.shape
-        kept = next((rows_of(path, name) for name, axes in self._kind.AXES.items() if axes[:1] in ("N", "V")), 0)
-        tensors = read_tensors(path, blank_tensors(self._kind, classes=classes, width=width, images=kept))
-        if "labels" in tensors and not bool(torch.isin(tensors["labels"], torch.arange(classes)).all()):
-            raise AdapterError(f"adapter file {path}: labels has numbers of no class; expected 0 to {classes - 1}")
-        self.head = self._kind(**{name: tensor.to(self.classes.device) for name, tensor in tensors.items()})
+        if self._kind is not None:
+            (classes, width), device = self.classes.shape, self.classes.device
+            self.head = read_head(folder, self._kind, classes=classes, width=width, device=device)
 
 
 def _rows_of(images: Images) -> tuple[Images, tuple[int, ...]]:

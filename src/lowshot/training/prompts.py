@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ..adapters import rows_are_alike
 from ..models import Backbone, Partway
-from ..models.classes import Owners, encode_classes, encode_each, tokenized
+from ..models.classes import Owners, encode_classes, encode_each, encode_with_lengths, tokenized
 
-__all__ = ["ClassPrompts", "Owners", "encode_classes", "encode_each", "tokenized"]
+__all__ = ["ClassPrompts", "Owners", "encode_classes", "encode_each", "encode_with_lengths", "tokenized"]
 
 _AT_ONCE = 64  # prompts that go through frozen blocks in one pass, of which nothing is kept
 
