@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import statistics
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from lowshot.config import preset_recipe
 from lowshot.errors import InputError
 from lowshot.report import format_table, summarize
+from lowshot.report.averages import averages
 from lowshot.report.summary import usual_settings
 
 from .factory import record, rival, zero_shot
@@ -65,6 +67,18 @@ def test_the_time_of_auto_has_all_that_it_tried():
     (row,) = summarize([record(train_seconds=1.0, choice=choice, recipe=preset_recipe("builtin", "lora").to_dict())])
 
     assert row.train_seconds == 7.0
+
+
+def test_runs_of_auto_are_one_series_whatever_it_chose():
+    def chose(method, task):
+        choice = {"method": method, "why": "it is better", "folds": 4, "tried": []}
+        recipe = preset_recipe("builtin", method).to_dict()
+        return dataclasses.replace(record(task=task, choice=choice, recipe=recipe), method="auto")
+
+    rows = summarize([chose("gda", "a"), chose("lora", "b")])
+
+    assert len({row.series for row in rows}) == len({row.settings for row in rows}) == 1
+    assert [row.task for row in averages([chose("gda", "a"), chose("lora", "b")])] == ["average of 2 data sets"]
 
 
 def test_one_seed_has_no_deviation():

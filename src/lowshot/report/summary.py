@@ -203,10 +203,15 @@ def _shown(value: object) -> str:
     return str(value[0]) if len(value) == 1 else shlex.join(map(str, value))
 
 
+def _asked_settings(record: RunRecord) -> dict[str, str]:
+    """Settings as text, by name, without those that ``auto`` chose."""
+    asked = {part: record.recipe[part] for part in _SAID_OF_AUTO} if record.choice else record.recipe
+    return settings_as_text(asked)
+
+
 def _telling_settings(record: RunRecord) -> dict[str, str]:
     """What may tell runs apart: the settings, and the weights, which may differ under one name of a model."""
-    told = {part: record.recipe[part] for part in _SAID_OF_AUTO} if record.choice else record.recipe
-    settings = {name: value for name, value in settings_as_text(told).items() if name not in _OF_THE_MACHINE}
+    settings = {name: value for name, value in _asked_settings(record).items() if name not in _OF_THE_MACHINE}
     model = {"model": record.model.get("id"), _WEIGHTS: str(record.model.get("weights_sha256") or "")[:8]}
     return {**{name: value for name, value in model.items() if value}, **settings}
 
@@ -252,7 +257,7 @@ def _in_order(cells: dict[Cell, list[RunRecord]]) -> list[Cell]:
 
 def _row(cell: Cell, runs: Sequence[RunRecord]) -> Row:
     mean, deviation = _accuracy(runs)
-    settings = [shown_settings(run) for run in runs]
+    settings = [_asked_settings(run) for run in runs]
     shared = tuple((name, value) for name, value in settings[0].items() if all(s.get(name) == value for s in settings))
     return Row(
         **cell._asdict(),

@@ -38,7 +38,7 @@ def said(table):
 
 
 def test_several_data_sets_stand_side_by_side_with_a_block_for_each_number_of_shots():
-    table, _ = comparison_tables(
+    table, _, _ = comparison_tables(
         [zero_shot(0.7, task="a"), zero_shot(0.8, task="b"), *grid("ab", {"lora": 0.5}, (1, 4))]
     )
 
@@ -46,6 +46,19 @@ def test_several_data_sets_stand_side_by_side_with_a_block_for_each_number_of_sh
     assert lines(table)["0 shots", "zero-shot"] == ["70.0", "80.0", "75.0"]
     assert lines(table)["1 shot", "lora"] == lines(table)["4 shots", "lora"]
     assert lines(table)["4 shots", "lora"] == ["52.0 ± 1.0", "55.0 ± 1.0", "53.5 ± 1.0"]
+
+
+def test_all_methods_stand_in_one_table_by_shots_with_what_they_cost_at_the_most():
+    records = [zero_shot(0.7, task="a"), zero_shot(0.8, task="b"), *grid("ab", {"lora": 0.5, "dora": 0.6}, (1, 4))]
+    records += grid("ab", {"gda": 0.4}, (1,), train_seconds=2.0, trainable_parameters=0, adapter_bytes=0)
+
+    _, glance, _ = comparison_tables(records)
+
+    assert glance.columns == ("0 shots", "1 shot", "4 shots", "trainable", "adapter KB", "training s")
+    assert lines(glance)["", "zero-shot"] == ["75.0", "", "", "0", "-", "0.0"]
+    assert lines(glance)["", "lora"] == ["", "53.5 ± 1.0", "53.5 ± 1.0", "3,072", "13", "14"]
+    assert lines(glance)["", "gda"] == ["", "43.4 ± 1.0", "", "0", "-", "2.0"]
+    assert "at the largest number of shots" in said(glance)
 
 
 def test_one_data_set_has_the_shots_side_by_side():

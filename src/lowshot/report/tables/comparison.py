@@ -16,11 +16,12 @@ from ..samples import Column, Entry, Section
 from ..summary import Row, SeriesKey
 from .beside import others_table, published_lines
 from .notes import accuracy_notes
+from .overview import overview
 from .table import Block, Cell, Line, Table, mean_and_deviation
 
 
 def comparison_tables(records: Sequence[RunRecord]) -> list[Table]:
-    """Accuracies, figures published by others and costs, for each backbone and protocol.
+    """Accuracies, all methods at a glance, figures published by others and costs, for each backbone and protocol.
 
     Raises:
         InputError: Two records tell of the same run.
@@ -28,6 +29,8 @@ def comparison_tables(records: Sequence[RunRecord]) -> list[Table]:
     tables = []
     for comparative in comparatives(records):
         tables.append(_accuracies(comparative))
+        if (glance := overview(comparative.section)) is not None:
+            tables.append(glance)
         if (others := others_table(comparative)) is not None:
             tables.append(others)
         tables.append(_costs(comparative.section))
