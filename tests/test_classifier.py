@@ -9,8 +9,8 @@ from sklearn.base import clone
 
 from lowshot import FewShotClassifier, Recipe
 from lowshot.classifier import saved_adapter
+from lowshot.config import obeyed
 from lowshot.errors import AdapterError, DataError, InputError, NotFittedError, OutputError, RunError, UnknownNameError
-from lowshot.methods import method_spec
 from lowshot.models import load_backbone
 
 COLOURS = ("blue", "green", "red")
@@ -233,10 +233,7 @@ def test_unknown_settings_are_named():
     ["zero-shot", "lora", "lora-xs", "dora", "qlora", "clip-svd", "2sfs", "layernorm", "bitfit", "full", "peft:loha"],
 )
 def test_saved_and_loaded_it_is_the_same(quick, method, tmp_path):
-    settings = {**quick, "preset": "paper"}
-    if "rank" not in method_spec(method).settings:
-        del settings["rank"]
-    classifier = FewShotClassifier(method=method, **settings).fit(*pictures())
+    classifier = FewShotClassifier(method=method, preset="paper", **obeyed(method, quick)).fit(*pictures())
     classifier.save_pretrained(tmp_path / "adapter")
     loaded = FewShotClassifier.from_pretrained(tmp_path / "adapter")
     resolved = {"preset": "", "precision": "bf16" if method == "qlora" else "fp32"}  # what it was trained in, anywhere

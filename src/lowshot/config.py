@@ -583,6 +583,22 @@ def preset_recipe(preset: str, method: str) -> Recipe:
     return Recipe().replace(method=method).replace(**settings)
 
 
+def obeyed(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """These settings without those in ``[method]`` and ``[training]`` that a method (or alias) has no use for.
+
+    Raises:
+        UnknownNameError: No such method.
+    """
+    spec = method_spec(method)
+    uses = {"method": spec.settings, "training": spec.training}
+
+    def is_obeyed(name: str) -> bool:
+        used = uses.get(SETTINGS.get(name, ""))
+        return name == "method" or used is None or name in used
+
+    return {name: value for name, value in settings.items() if is_obeyed(name)}
+
+
 def changes_of(preset: str, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
     """What a recipe made from this preset has other than its method has in ``paper``, of what the preset decides.
 

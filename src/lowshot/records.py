@@ -99,7 +99,8 @@ class RunRecord:
     @property
     def learning_seconds(self) -> float:
         """Of training, and of all that ``auto`` tried before it."""
-        return self.train_seconds + sum(trial["seconds"] for trial in self.choice.get("tried", ()))
+        tried = (float(trial["seconds"]) for trial in self.choice.get("tried", ()))
+        return self.train_seconds + sum(tried)
 
     @property
     def training_memory_bytes(self) -> int:

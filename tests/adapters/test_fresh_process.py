@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from lowshot import FewShotClassifier
-from lowshot.methods import METHODS, method_spec
+from lowshot.config import obeyed
+from lowshot.methods import METHODS
 
 CASES = [(name, "none") for name, spec in METHODS.items() if spec.kind != "choice"] + [
     ("lora", "nf4"),
@@ -40,16 +41,8 @@ def tables(tiny_clip, tmp_path_factory):
     np.save(folder / "images.npy", images)
     here = {}
     for method, quantize in CASES:
-        settings = {"rank": 4} if "rank" in method_spec(method).settings else {}
-        classifier = FewShotClassifier(
-            str(tiny_clip),
-            method=method,
-            quantize=quantize,
-            base_steps=3,
-            steps_per_shot=0,
-            learning_rate=1e-2,
-            **settings,
-        )
+        settings = obeyed(method, {"rank": 4, "base_steps": 3, "steps_per_shot": 0, "learning_rate": 1e-2})
+        classifier = FewShotClassifier(str(tiny_clip), method=method, quantize=quantize, **settings)
         classifier.fit(list(images), [name for name in "abc" for _ in range(2)])
         name = f"adapter-{method}-{quantize}".replace(":", "-")
         classifier.save_pretrained(folder / name)

@@ -29,6 +29,6 @@ def test_every_way_to_serve_is_measured_and_the_ratios_are_of_these_rows(program
     for name, (above, below) in RATIOS.items():
         assert result[name] == pytest.approx(rows[above] / rows[below])
     assert 0 < result["load_again_seconds"] <= result["load_again_most_seconds"]
-    # The built-in model: 4 layers of the vision tower, q, k and v, 16 x 16 numbers; 3 classes in float16
+    # The built-in model: 4 layers of the vision tower, q, k and v, 16 x 16 numbers; 3 classes in float16, and lengths
     assert result["adapter_bytes"] == 4 * 3 * 16 * 16 * 4
-    assert result["class_bytes"] == 3 * 128 * 2
+    assert result["class_bytes"] == 3 * 128 * 2 + 3 * 4

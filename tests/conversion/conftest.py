@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from lowshot import FewShotClassifier
+from lowshot.config import obeyed
 from lowshot.conversion import export
-from lowshot.methods import method_spec
 
 CLASSES = ("grey cat", "small_dog", "owl")
 PEFT_OPTIONS = {"peft:oft": ("oft_block_size=4",)}
@@ -24,8 +24,8 @@ def saved(tmp_path_factory, tiny_clip):
     def save(method="lora", quantize="none", model=tiny_clip, **settings):
         key = (method, quantize, str(model), *settings.items())
         if key not in known:
-            small = {"rank": 4, "dropout": 0.0} if "rank" in method_spec(method).settings else {}
-            given = {"learning_rate": 2e-2, "steps_per_shot": 6, "precision": "fp32", **small, **settings}
+            quick = {"rank": 4, "dropout": 0.0, "learning_rate": 2e-2, "steps_per_shot": 6, "precision": "fp32"}
+            given = {**obeyed(method, quick), **settings}
             if method in PEFT_OPTIONS:
                 given["peft"] = PEFT_OPTIONS[method]
             classifier = FewShotClassifier(str(model), method=method, quantize=quantize, preset="paper", **given)

@@ -433,9 +433,10 @@ def test_equal_classes_are_kept_once(copied, kinds):
     bank = AdapterBank(folder)
     bank.predict(pictures(3), ["zero", "again", "xs-in-images"])
     images_side = (2 * 2) * 16 * 4  # q and fc1 of two layers
-    assert bank.used_bytes == 3 * 16 * 2 + images_side
+    table = 3 * 16 * 2 + 3 * 4
+    assert bank.used_bytes == table + images_side
     bank.predict(pictures(1), "two-templates")
-    assert bank.used_bytes == 2 * 3 * 16 * 2 + images_side
+    assert bank.used_bytes == 2 * table + images_side
 
 
 def test_class_embeddings_are_computed_once_on_a_machine(copied, monkeypatch, tmp_path):
@@ -447,7 +448,7 @@ def test_class_embeddings_are_computed_once_on_a_machine(copied, monkeypatch, tm
     def no_prompts(*_):
         raise AssertionError("prompts were encoded")
 
-    monkeypatch.setattr(Backbone, "encode_prompts", no_prompts)
+    monkeypatch.setattr(Backbone, "raw_prompts", no_prompts)
     after = rows_of(AdapterBank(folder).predict(images, names))
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
     with pytest.raises(AssertionError, match="prompts were encoded"):

@@ -31,14 +31,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import SETTINGS, MethodConfig, Recipe, TrainingConfig, preset_for, preset_recipe, read_toml
+from ..config import SETTINGS, Recipe, obeyed, preset_for, preset_recipe, read_toml
 from ..errors import InputError, UnknownNameError
 from ..files import canonical_json
 from ..methods import ALIASES, display_name, method_spec, resolve_alias
 
 _OWN_KEYS = ("data", "preset", "variants")
-_METHOD_SETTINGS = {field.name for field in dataclasses.fields(MethodConfig)} - {"method"}
-_TRAINING_SETTINGS = {field.name for field in dataclasses.fields(TrainingConfig)}
 _OF_THE_MACHINE = ("root", "report_to", "logging_steps")
 """Settings that say where things are on this machine, and who is told: a run is the same run whatever they are."""
 
@@ -102,16 +100,16 @@ def expand(grid: Mapping[str, Any], sections: Mapping[str, Any]) -> tuple[Cell, 
     everywhere = Recipe.from_dict(sections).settings()  # refuses what does not fit, before anything is combined
     common = {name: everywhere[name] for values in sections.values() for name in values}
     cells: dict[str, Cell] = {}
-    obeyed: set[str] = set()
+    in_use: set[str] = set()
     for name, variant in itertools.product(data, variants):
         overlap = sorted(set(axes) & set(variant))
         if overlap:
             raise InputError(f"{overlap[0]} is set in [grid] and in one of its variants; expected it in one of them")
         for settings in _combinations({**axes, **variant}):
             cell, used = _cell(name, preset, {**common, **settings})
-            obeyed |= used
+            in_use |= used
             cells.setdefault(cell.key, cell)
-    idle = sorted({*common, *axes, *itertools.chain(*variants)} - obeyed)
+    idle = sorted({*common, *axes, *itertools.chain(*variants)} - in_use)
     if idle:
         raise InputError(f"{idle[0].replace('_', '-')} is set, but none of the methods of this grid has it")
     return tuple(cells.values())
@@ -156,11 +154,7 @@ def _cell(data: str, preset: str | None, settings: Mapping[str, Any]) -> tuple[C
     method = chosen.pop("method", Recipe().method.method)
     if method in ALIASES:
         method, chosen["quantize"] = resolve_alias(method, chosen.get("quantize"))
-    spec = method_spec(method)
-    idle = _METHOD_SETTINGS - spec.settings
-    if spec.training is not None:
-        idle |= _TRAINING_SETTINGS - spec.training
-    used = {name: value for name, value in chosen.items() if name not in idle}
+    used = obeyed(method, chosen)
     recipe = preset_recipe(preset_for(used.get("model", Recipe().model.model), preset), method).replace(**used)
     return Cell(data, _without_what_zero_shot_ignores(recipe)), {"method", *used}
 
