@@ -16,8 +16,8 @@ from typing import Any
 import tyro
 
 from lowshot import FewShotClassifier
+from lowshot.config import obeyed
 from lowshot.data import builtin_task
-from lowshot.methods import method_spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,18 +41,19 @@ def validation_accuracy(task_name: str, shots: int, method: str, settings: Mappi
     """Accuracy of one classifier on the task's validation split; nothing is mirrored unless ``settings`` say so."""
     task = builtin_task(task_name)
     assert task.validation is not None
-    classifier = FewShotClassifier(method=method, **{"flip": False, **settings}).fit(task, shots=shots)
+    given = {**obeyed(method, {"flip": False}), **settings}
+    classifier = FewShotClassifier(method=method, **given).fit(task, shots=shots)
     predicted = classifier.predict_proba(task.validation.images).argmax(1)
     return float((predicted == task.validation.labels).mean())
 
 
 def main(arguments: Arguments) -> None:
     """Try everything, print as it goes, then the table."""
-    names = ["learning_rate", "base_steps", "steps_per_shot", "batch_size", "crop_minimum"]
-    names += [name for name in ("rank", "dropout") if name in method_spec(arguments.method).settings]
+    names = ("learning_rate", "base_steps", "steps_per_shot", "batch_size", "crop_minimum", "rank", "dropout")
+    tried = obeyed(arguments.method, {name: getattr(arguments, name) for name in names})
     table = []
-    for values in itertools.product(*(getattr(arguments, name) for name in names)):
-        settings = dict(zip(names, values, strict=True)) | {"seed": arguments.seed}
+    for values in itertools.product(*tried.values()):
+        settings = dict(zip(tried, values, strict=True)) | {"seed": arguments.seed}
         cells = list(itertools.product(arguments.tasks, arguments.shots))
         accuracies = [validation_accuracy(task, k, arguments.method, settings) for task, k in cells]
         table.append((statistics.mean(accuracies), settings))

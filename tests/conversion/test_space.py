@@ -55,6 +55,14 @@ def requirements_of(folder):
     return {each.name: each for each in found}
 
 
+def test_a_head_on_frozen_features_goes_into_a_space_too(tmp_path):
+    FewShotClassifier(method="proker").fit("digits", shots=1).save_pretrained(tmp_path / "head")
+    made = export_space(tmp_path / "head", tmp_path / "space")
+    inside = [file for file in made.files if file.startswith("adapters/")]
+    assert inside == [f"adapters/head/{name}" for name in ("README.md", "adapter_model.safetensors", "lowshot.json")]
+    assert made.largest_difference < 1e-3
+
+
 def test_the_folder_has_what_a_space_needs_and_nothing_else(made):
     adapter = ("README.md", "adapter_config.json", "adapter_model.safetensors", "lora_xs_basis.safetensors")
     assert made.files == (

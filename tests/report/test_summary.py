@@ -76,6 +76,8 @@ def test_runs_of_auto_are_one_series_whatever_it_chose():
         return dataclasses.replace(record(task=task, choice=choice, recipe=recipe), method="auto")
 
     rows = summarize([chose("gda", "a"), chose("lora", "b")])
+    (both,) = summarize([chose("gda", "a"), dataclasses.replace(chose("lora", "a"), seed=2, trainable_parameters=72)])
+    assert both.trainable_parameters == (3072 + 72) / 2
 
     assert len({row.series for row in rows}) == len({row.settings for row in rows}) == 1
     assert [row.task for row in averages([chose("gda", "a"), chose("lora", "b")])] == ["average of 2 data sets"]

@@ -17,7 +17,7 @@ from ..files import canonical_json, folder_written_aside, refuse_existing
 from ..models import Backbone
 from . import merged, onnx_graph, peft_folder
 from .readme import readme
-from .source import Source, as_input, class_probabilities, open_source, trained_model
+from .source import Source, as_input, class_probabilities, open_source, refuse_other_kinds, trained_model
 
 CLASSES_FILE = "classes.json"
 README_FILE = "README.md"
@@ -94,6 +94,7 @@ def export(
     _refuse_missing_packages(format)
     refuse_existing(Path(out))
     source = open_source(folder, model)
+    refuse_other_kinds(source.recipe.method.method)
     with folder_written_aside(Path(out)) as aside:
         expected = _write(source, format, aside)
         found = FORMATS[format].read_back(source, aside)

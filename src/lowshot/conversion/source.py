@@ -75,11 +75,9 @@ def open_source(folder: str | os.PathLike[str], model: str | None = None) -> Sou
 
     Raises:
         AdapterError: The folder is incomplete, damaged, or belongs to another backbone.
-        InputError: The method changes no weights of the backbone, so that there is nothing to export.
     """
     path = adapter_folder(folder)
     classifier = saved_adapter(path, model=model, device="cpu")
-    _refuse_other_kinds(classifier.recipe.method.method)
     probes = probe_images(load_structure(classifier.recipe.model.model).image_size)
     return Source(
         folder=path,
@@ -91,7 +89,12 @@ def open_source(folder: str | os.PathLike[str], model: str | None = None) -> Sou
     )
 
 
-def _refuse_other_kinds(method: str) -> None:
+def refuse_other_kinds(method: str) -> None:
+    """Refuse what no model of plain layers and class prompts can say.
+
+    Raises:
+        InputError: The method changes no weights of the backbone, or classifies by more than those.
+    """
     spec = method_spec(method)
     if (spec.kind != "weights" or spec.has_classifier) and method != "zero-shot":
         raise InputError(

@@ -90,7 +90,7 @@ def _making(record: RunRecord) -> str:
         "images per class": str(record.shots),
         "seed": str(record.seed),
         "optimiser steps": f"{record.steps:,}" + (f"; {record.stopped}" if record.stopped else ""),
-        "training time": duration(record.train_seconds),
+        "training time": duration(record.learning_seconds),
         "peak memory": f"{size(record.peak_memory_bytes)}, of which {size(record.static_memory_bytes)} before training",
         "trainable parameters": f"{record.trainable_parameters:,} of {record.total_parameters:,} "
         f"({share(record.trainable_parameters, record.total_parameters)} %)",

@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from ..config import default_preset, preset_recipe
@@ -264,14 +264,19 @@ def _row(cell: Cell, runs: Sequence[RunRecord]) -> Row:
         seeds=len(runs),
         accuracy_mean=mean,
         accuracy_std=deviation,
-        trainable_parameters=runs[0].trainable_parameters,
-        total_parameters=runs[0].total_parameters,
-        adapter_bytes=runs[0].adapter_bytes,
+        trainable_parameters=_mean(run.trainable_parameters for run in runs),
+        total_parameters=_mean(run.total_parameters for run in runs),
+        adapter_bytes=_mean(run.adapter_bytes for run in runs),
         train_seconds=statistics.fmean(run.learning_seconds for run in runs),
         training_memory_bytes=max(run.training_memory_bytes for run in runs),
         settings=shared,
         evaluation_seconds=statistics.fmean(run.evaluation_seconds for run in runs),
     )
+
+
+def _mean(counts: Iterable[int]) -> int:
+    """Equal but for ``auto``, which may choose otherwise with every seed."""
+    return round(statistics.fmean(counts))
 
 
 def _accuracy(runs: Sequence[RunRecord]) -> tuple[float | None, float]:

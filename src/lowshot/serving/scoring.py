@@ -44,7 +44,7 @@ def probabilities(backbone: Backbone, embeddings: Tensor, residents: Sequence[Re
         scores = _scores(backbone, embeddings[start:end], [residents[row] for row in rows])
         parts.append(torch.softmax(scores.float() / temperatures[start:end], dim=-1).flatten())
         start = end
-    flat = torch.cat(parts).cpu().numpy()  # one copy: a GPU is waited for once
+    flat = torch.cat(parts).cpu().numpy()  # one copy for all rows
     ends = np.cumsum([len(residents[row].classes.names) for row in order])
     tables = dict(zip(order, np.split(flat, ends[:-1]), strict=True))
     return [tables[row] for row in range(len(residents))]

@@ -16,6 +16,7 @@ from starlette.requests import Request
 
 from ..config import Recipe, default_preset, preset_recipe
 from ..errors import InputError
+from ..methods import method_spec
 from .jobs import Job
 from .limits import Limits
 from .refusals import Refusal
@@ -145,19 +146,26 @@ def checked_settings(
     settings = {"method": methods[0], **given}
     if settings["method"] not in methods:
         raise _unusable(f"method is {reprlib.repr(settings['method'])}; expected one of {', '.join(methods)}")
-    settings |= _steps(settings.pop("steps", None))
+    settings |= _steps(settings.pop("steps", None), settings["method"])
     try:
         recipe = preset_recipe(default_preset(model), settings["method"]).replace(**settings)
+        recipe.refuse_idle_training()
     except (InputError, TypeError, ValueError, OverflowError) as error:
         raise _unusable(" ".join(str(error).split())[:400]) from None
     _check_cost(recipe, max(Counter(labels).values()), limits)
     return settings
 
 
-def _steps(given: object) -> dict[str, int]:
+def _takes_steps(method: str) -> bool:
+    return method_spec(method).training is None  # it obeys all that decides how many
+
+
+def _steps(given: object, method: str) -> dict[str, int]:
     """Optimiser steps of the whole training, as a recipe has them."""
     if given is None:
         return {}
+    if not _takes_steps(method):
+        raise _unusable(f"steps is {reprlib.repr(given)}, but method {method} takes none; leave it out")
     if type(given) is not int or given < 1:
         raise _unusable(f"steps is {reprlib.repr(given)}; expected a whole number of 1 or more")
     return {"base_steps": given, "steps_per_shot": 0}
@@ -173,7 +181,8 @@ def _check_cost(recipe: Recipe, shots: int, limits: Limits) -> None:
     templates = len(recipe.data.template)
     if templates > _MOST_TEMPLATES:
         raise _unusable(f"template has {templates} texts; expected at most {_MOST_TEMPLATES}")
-    steps = (1 + recipe.training.calibration_folds) * recipe.steps(shots)
+    trainings = 1 + recipe.training.calibration_folds if _takes_steps(recipe.method.method) else 0
+    steps = trainings * recipe.steps(shots)
     if steps > limits.teaching_steps:
         raise _unusable(f"training would take {steps:,} steps; expected at most {limits.teaching_steps:,}: set steps")
 

@@ -26,15 +26,20 @@ def overview(section: Section) -> Table | None:
     )
     notes = (
         f"Averages over the {len(section.tasks)} data sets, as above. Costs are means over them, at the largest number "
-        "of shots.",
+        "of shots that the method has an average of; training s of auto has what it tried.",
     )
     headings = (*map(shots_text, section.shots), *_COSTS)
     return Table(f"All methods, average accuracy in percent{about(section)}", headings, (Block("", lines),), notes)
 
 
 def _accuracies(section: Section, by_shots: dict[int, Entry]) -> list[Cell]:
-    samples = [by_shots[shots].samples.get(Column(AVERAGE)) if shots in by_shots else None for shots in section.shots]
-    return [Cell(mean_and_deviation(list(sample.values())) if sample else "") for sample in samples]
+    found = [by_shots.get(shots) for shots in section.shots]
+    return [Cell("" if entry is None else _average(entry)) for entry in found]
+
+
+def _average(entry: Entry) -> str:
+    sample = entry.samples.get(Column(AVERAGE))
+    return mean_and_deviation(list(sample.values())) if sample else "-"
 
 
 def _costs(row: Row | None) -> tuple[Cell, ...]:
