@@ -130,11 +130,7 @@ def test_names_that_no_folder_should_have_are_refused(idle, name):
         ({"learning_rate": float("inf")}, 422, "learning-rate"),
         ({"steps": 0}, 422, "steps is 0"),
         ({"method": "zero-shot"}, 422, "method zero-shot takes none"),
-        (
-            {"method": "zero-shot", "flip": True, "learning_rate": 0.1},
-            422,
-            "learning-rate is 0.1, but method zero-shot",
-        ),
+        ({"method": "zero-shot", "steps": None}, 422, "batch-size is 4, but method zero-shot"),
         ({"steps": 10**9}, 422, "at most 20,000"),
         ({"steps": 9000, "calibration_folds": 5}, 422, "54,000 steps"),
         ({"method": "full"}, 422, "method is 'full'"),
