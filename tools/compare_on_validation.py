@@ -50,6 +50,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "text tower frozen after 60 %": {"idea": "text frozen"},
     "layer norms beside": {"idea": "layer norms"},
     "layer norms beside, a tenth of the rate": {"idea": "layer norms, a tenth"},
+    "share chosen on the shots": {"idea": "chosen share"},
     "best, distillation 1/k": {"preset": "builtin-best", "idea": "distillation by shots"},
     "best, averaged iterates": {"preset": "builtin-best", "idea": "averaged iterates"},
     "best, text tower frozen after 60 %": {"preset": "builtin-best", "idea": "text frozen"},

@@ -15,12 +15,17 @@ from contextlib import AbstractContextManager
 from typing import Any, cast
 from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lowshot.adapters import keep_share
 from lowshot.adapters.lora_xs.portable import layers_of
+from lowshot.data import Examples
+from lowshot.evaluation import fold_of_each, log_probabilities
 from lowshot.models import Backbone, Partway
+from lowshot.progress import Track
 from lowshot.training.gradients import StepGradients
 from lowshot.training.loop import TrainingLoop
 from lowshot.training.passes import Passes
@@ -220,6 +225,47 @@ def scaled_basis(power: float, *, by_layer: bool) -> Iterator[None]:
         yield
 
 
+# -- how much of the update is kept ------------------------------------------------------------------------------------
+
+_SHARES = (1.0, 0.75, 0.5, 0.25)
+_FOLDS = 4
+
+
+@contextlib.contextmanager
+def chosen_share() -> Iterator[None]:
+    """WiSE-FT's blend with the weights as they were, its share chosen by the likelihood of held-out shots.
+
+    That takes a training for each fold. With one image of each class nothing can be held out, and all is kept.
+    """
+
+    def fitting(fit: Callable[..., Any]) -> Callable[..., Any]:
+        def fitted(learner: WeightsLearner, examples: Examples, shots: int, track: Track, *rest: Any) -> Any:
+            initial = [parameter.detach().clone() for parameter in learner.parameters]
+            found = dict.fromkeys(_SHARES, 0.0)
+            folds = min(_FOLDS, shots)
+            fold_of = fold_of_each(examples.labels, folds) if folds > 1 else np.empty(0)
+            for fold in range(folds if folds > 1 else 0):
+                fit(learner, examples.subset(np.flatnonzero(fold_of != fold)), shots - shots // folds, track)
+                held, before = examples.subset(np.flatnonzero(fold_of == fold)), 1.0
+                for share in _SHARES:
+                    keep_share(learner.adapter, share / before)
+                    before, learner._classes = share, None
+                    table = log_probabilities(learner, held.images, learner.backbone.image_size)
+                    found[share] += float(table[np.arange(len(held)), held.labels].sum())
+                with torch.no_grad():
+                    for parameter, value in zip(learner.parameters, initial, strict=True):
+                        parameter.copy_(value)
+            outcome = fit(learner, examples, shots, track, *rest)
+            keep_share(learner.adapter, max(_SHARES, key=found.__getitem__))
+            learner._classes = None
+            return outcome
+
+        return fitted
+
+    with _changed(WeightsLearner, "fit", fitting):
+        yield
+
+
 IDEAS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     "averaged iterates": averaged_iterates,
     "distillation": lambda: distilled(1.0),
@@ -227,6 +273,7 @@ IDEAS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     "text frozen": lambda: text_frozen_after(0.6),
     "layer norms": lambda: layer_norms_beside(1.0),
     "layer norms, a tenth": lambda: layer_norms_beside(0.1),
+    "chosen share": chosen_share,
     "flat basis": lambda: scaled_basis(0.0, by_layer=False),
     "root basis": lambda: scaled_basis(0.5, by_layer=False),
     "even layers": lambda: scaled_basis(1.0, by_layer=True),
