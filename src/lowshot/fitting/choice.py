@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from ..config import BEST_OF, PRESETS, SETTINGS, Recipe, default_preset, preset_recipe
+from ..config import BEST_OF, PRESETS, SETTINGS, Recipe, default_preset, obeyed, preset_recipe
 from ..errors import InputError, OutputError
 from ..files import canonical_json, read_json_object, write_text
-from ..methods import AUTO, METHODS, method_spec
+from ..methods import AUTO, METHODS
 from ..progress import Track
 from ..records import is_choice
 from ..training.processes import launched_together
@@ -104,11 +104,10 @@ def _unlike(asked: Recipe, preset: str) -> list[str]:
 
 def concrete(asked: Recipe, preset: str, method: str) -> Recipe:
     """A method's recipe in place of ``auto``: what was asked of model, data and engine, the rest of the preset."""
-    sections, obeyed = {"model", "data", "engine"}, method_spec(method).training
+    sections = {"model", "data", "engine"}
     best = BEST_OF["builtin"] if preset == "builtin" else preset  # on other models nobody has measured it
-    training = HANDED_ON if obeyed is None else HANDED_ON & obeyed
-    settings = {n: v for n, v in asked.settings().items() if SETTINGS[n] in sections or n in training}
-    return preset_recipe(best if method in PRESETS[best] else preset, method).replace(**settings)
+    settings = {n: v for n, v in asked.settings().items() if SETTINGS[n] in sections or n in HANDED_ON}
+    return preset_recipe(best if method in PRESETS[best] else preset, method).replace(**obeyed(method, settings))
 
 
 def _made(trials: Trials) -> dict[str, Any]:

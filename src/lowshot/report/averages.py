@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ..records import RunRecord
-from .summary import Row, SeriesKey, runs_by_row
+from .summary import Row, SeriesKey, rounded_mean, runs_by_row
 
 FEW_SHOT = "few-shot"
 BASE_TO_NEW = "base-to-new"
@@ -138,15 +138,11 @@ def _average(cells: Sequence[Row], runs: Mapping[Row, Sequence[RunRecord]], titl
         seeds=len(seeds),
         accuracy_mean=statistics.fmean(means),
         accuracy_std=statistics.stdev(means) if len(means) > 1 else 0.0,
-        trainable_parameters=_mean(row.trainable_parameters for row in cells),
-        total_parameters=_mean(row.total_parameters for row in cells),
-        adapter_bytes=_mean(row.adapter_bytes for row in cells),
+        trainable_parameters=rounded_mean(row.trainable_parameters for row in cells),
+        total_parameters=rounded_mean(row.total_parameters for row in cells),
+        adapter_bytes=rounded_mean(row.adapter_bytes for row in cells),
         train_seconds=statistics.fmean(row.train_seconds for row in cells),
-        training_memory_bytes=_mean(row.training_memory_bytes for row in cells),
+        training_memory_bytes=rounded_mean(row.training_memory_bytes for row in cells),
         settings=tuple(item for item in first.settings if item in shared),
         evaluation_seconds=statistics.fmean(row.evaluation_seconds for row in cells),
     )
-
-
-def _mean(values: Iterable[int]) -> int:
-    return round(statistics.fmean(values))

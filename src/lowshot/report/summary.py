@@ -264,9 +264,9 @@ def _row(cell: Cell, runs: Sequence[RunRecord]) -> Row:
         seeds=len(runs),
         accuracy_mean=mean,
         accuracy_std=deviation,
-        trainable_parameters=_mean(run.trainable_parameters for run in runs),
-        total_parameters=_mean(run.total_parameters for run in runs),
-        adapter_bytes=_mean(run.adapter_bytes for run in runs),
+        trainable_parameters=rounded_mean(run.trainable_parameters for run in runs),
+        total_parameters=rounded_mean(run.total_parameters for run in runs),
+        adapter_bytes=rounded_mean(run.adapter_bytes for run in runs),
         train_seconds=statistics.fmean(run.learning_seconds for run in runs),
         training_memory_bytes=max(run.training_memory_bytes for run in runs),
         settings=shared,
@@ -274,8 +274,8 @@ def _row(cell: Cell, runs: Sequence[RunRecord]) -> Row:
     )
 
 
-def _mean(counts: Iterable[int]) -> int:
-    """Equal but for ``auto``, which may choose otherwise with every seed."""
+def rounded_mean(counts: Iterable[int]) -> int:
+    """Of counts and sizes. Those of one method's seeds are equal, but for ``auto``, which may choose otherwise."""
     return round(statistics.fmean(counts))
 
 
@@ -299,7 +299,8 @@ def _share_text(row: Row) -> str:
     return share(row.trainable_parameters, row.total_parameters)
 
 
-def _adapter_text(row: Row) -> str:
+def adapter_text(row: Row) -> str:
+    """Size of the saved tensors in KB; ``-`` where none are saved."""
     return short(row.adapter_bytes / 1000) if row.adapter_bytes else "-"
 
 
@@ -321,7 +322,7 @@ _COLUMNS = (
     Column("shots", lambda row: str(row.shots), lambda row: row.shots),
     Column("trainable", lambda row: f"{row.trainable_parameters:,}", lambda row: row.trainable_parameters),
     Column("% of total", _share_text, lambda row: row.trainable_parameters / max(row.total_parameters, 1)),
-    Column("adapter KB", _adapter_text, lambda row: row.adapter_bytes),
+    Column("adapter KB", adapter_text, lambda row: row.adapter_bytes),
     Column("accuracy %", accuracy_text, lambda row: row.accuracy_mean),
     Column("seconds", lambda row: short(row.train_seconds), lambda row: row.train_seconds),
     Column(

@@ -13,7 +13,7 @@ from ..comparisons import winner
 from ..layouts import Place, about, layout_of
 from ..quantities import share, short
 from ..samples import Column, Entry, Section
-from ..summary import Row, SeriesKey
+from ..summary import Row, SeriesKey, adapter_text
 from .beside import others_table, published_lines
 from .notes import accuracy_notes
 from .overview import overview
@@ -108,7 +108,7 @@ def _cost_cells(row: Row) -> tuple[Cell, ...]:
         str(row.shots),
         f"{row.trainable_parameters:,}",
         share(row.trainable_parameters, row.total_parameters),
-        short(row.adapter_bytes / 1000) if row.adapter_bytes else "-",
+        adapter_text(row),
         short(row.train_seconds),
         short(row.training_memory_bytes / 1_000_000),
         short(row.evaluation_seconds) if row.evaluation_seconds else "-",

@@ -6,7 +6,7 @@ from ..averages import FEW_SHOT
 from ..layouts import about, shots_text
 from ..quantities import short
 from ..samples import AVERAGE, Column, Entry, Section
-from ..summary import Row, SeriesKey
+from ..summary import Row, SeriesKey, adapter_text
 from .table import Block, Cell, Line, Table, mean_and_deviation
 
 _COSTS = ("trainable", "adapter KB", "training s")
@@ -45,5 +45,4 @@ def _average(entry: Entry) -> str:
 def _costs(row: Row | None) -> tuple[Cell, ...]:
     if row is None:
         return (Cell(""),) * len(_COSTS)
-    size = short(row.adapter_bytes / 1000) if row.adapter_bytes else "-"
-    return Cell(f"{row.trainable_parameters:,}"), Cell(size), Cell(short(row.train_seconds))
+    return Cell(f"{row.trainable_parameters:,}"), Cell(adapter_text(row)), Cell(short(row.train_seconds))
