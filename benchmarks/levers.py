@@ -21,7 +21,7 @@ from measuring import Output, finish
 from shapes import SHAPES
 from torch import Tensor
 
-from lowshot.adapters.dropout import _hashed, _levels
+from lowshot.adapters.dropout import MaskKeys, _hashed, _levels
 from lowshot.models.blocks import _mix_by_products, _mix_fused, run_block
 from lowshot.randomness import seeded
 from lowshot.training.prompts import ClassPrompts
@@ -95,7 +95,7 @@ def attention(mix: Callable[..., Tensor], dtype: torch.dtype, repeats: int) -> d
 def masks(repeats: int) -> dict[str, dict[str, float]]:
     """A dropout mask of one image's tokens, by torch and by ``SampleDropout``'s two generators, all on the CPU."""
     count = TOKENS * HEADS * WIDTH
-    generator, row = torch.Generator(), torch.empty(count)
+    generator, row, keys = torch.Generator(), torch.empty(count), MaskKeys(1, layers=5)
 
     def by_torch() -> None:
         generator.manual_seed(5)
@@ -105,7 +105,8 @@ def masks(repeats: int) -> dict[str, dict[str, float]]:
         torch.from_numpy((_levels(count, 1, 2, 3, 4) >= 16384).view(np.uint8))
 
     def by_hash() -> None:
-        _hashed(count, 16384, [3], (1, 2, 4), torch.device("cpu"))
+        with keys.of(2, [3]):
+            _hashed(count, 16384, [4], keys, torch.device("cpu"))
 
     ways = {"torch": by_torch, "sfc64": by_levels, "hash": by_hash}
     return {way: milliseconds(work, repeats) for way, work in ways.items()}

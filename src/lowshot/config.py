@@ -82,8 +82,11 @@ class ModelConfig:
     quantize: Quantization = "none"
     """Frozen weights in fewer bits: `none`, `nf4` (4 bits with double quantisation, as QLoRA) or `int8`."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Type of all that is frozen and computed; adapters are always fp32. `auto`: on a CPU fp32, or bf16 where
-    quantised; on CUDA bf16, or fp16 where the device has no bf16."""
+    """Type of all that is frozen and computed; an adapter's numbers are always fp32. `auto`: on a CPU fp32, or bf16
+    where quantised; on CUDA bf16, or fp16 where the device has no bf16."""
+    adapter_precision: Literal["auto", "fp32", "base"] = "auto"
+    """Type of an adapter's own products while it is trained: `fp32`, or that of the `base`. `auto`: on a CPU fp32, on
+    CUDA that of the base, as the published code has it."""
     device: str = "auto"
     """`auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:N`."""
 
@@ -91,6 +94,8 @@ class ModelConfig:
         _require(self.quantize in ("none", "nf4", "int8"), "quantize", self.quantize, "none, nf4 or int8")
         types = ("auto", "fp32", "bf16", "fp16")
         _require(self.precision in types, "precision", self.precision, "auto, fp32, bf16 or fp16")
+        products = ("auto", "fp32", "base")
+        _require(self.adapter_precision in products, "adapter_precision", self.adapter_precision, "auto, fp32 or base")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,6 +255,9 @@ class EngineConfig:
     """Most memory that training may take, such as `2GB`: the whole process on a CPU, what is allocated on CUDA."""
     gradient_checkpointing: bool = False
     """Compute each block's activations again in the backward pass instead of keeping them: less memory, more time."""
+    cuda_graph: bool = True
+    """On CUDA, record a training step once and replay it, so that the device never waits for the processor; where that
+    cannot be done it is said, and each step is launched by itself, as it is with `--no-cuda-graph`."""
     image_memory: str = "1GB"
     """Most memory for decoded training images; those beyond it are kept on disk."""
     image_disk: str = "20GB"

@@ -20,7 +20,7 @@ SHARES = [0.1, 0.25, 0.9]
 def generator(request, monkeypatch):
     """Masks of inputs on the CPU come from its own generator, or from that of all other devices."""
     if request.param == "hashed":
-        monkeypatch.setattr(dropout, "_drawn", lambda *arguments: dropout._hashed(*arguments, CPU))
+        monkeypatch.setattr(dropout, "_drawn", dropout._hashed)
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=30)
@@ -69,11 +69,11 @@ def test_of_all_levels_exactly_the_share_is_kept(monkeypatch, p):
     size = 1 << 16
     drawn = np.arange(size, dtype=np.uint16)
     monkeypatch.setattr(dropout, "_levels", lambda count, *key: drawn)
-    monkeypatch.setattr(dropout, "_hashed_levels", lambda *_: torch.from_numpy(drawn.view(np.int16))[None])
+    monkeypatch.setattr(dropout, "_hashed_levels", lambda *_: torch.from_numpy(drawn.view(np.int16))[None, None])
     layer = SampleDropout(p, 0, MaskKeys(seed=1, samples=[0]))
     kept = layer.kept(torch.ones(1, size))
     assert kept.sum() == size * layer.share_kept > 0
-    assert dropout._hashed(size, layer._threshold, [0], (1, 0, 0), CPU).sum() == kept.sum()
+    assert dropout._hashed(size, layer.threshold, [0], layer.keys, CPU).sum() == kept.sum()
 
 
 def test_a_probability_that_rounds_to_none_keeps_everything(generator):
@@ -94,62 +94,89 @@ def test_a_hash_is_the_same_on_every_device():
     samples = [0, 3, 1 << 40]
     layer = SampleDropout(0.25, 3, MaskKeys(seed=1, step=2, samples=samples))
     kept = layer.kept(torch.empty(3, 197, 769, device="cuda"))
-    expected = dropout._hashed(197 * 769, 1 << 14, samples, (1, 2, 3), CPU)
-    assert torch.equal(kept.cpu().flatten(1), expected)
+    expected = dropout._hashed(197 * 769, 1 << 14, [3], layer.keys, CPU)
+    assert torch.equal(kept.cpu().flatten(1), expected[0])
+
+
+def words_of(samples, seed, step, layers):
+    """``(2, layers, N)``: those of the first layers of a model."""
+    return dropout._sample_words(samples, step, dropout._layer_bases(seed, layers, CPU))
 
 
 def test_levels_are_those_of_the_formula_in_whole_numbers():
-    samples, count = [0, 1, 2**40], 23
-    words = dropout._sample_words(samples, (2**31 - 1, 500, 71))
-    assert (words[1] % 2 == 1).all()
-    levels = dropout._hashed_levels(count, words, CPU)
-    for row, (first, step) in zip(levels.tolist(), words.T.tolist(), strict=True):
-        assert row == [level_of(first, step, entry) for entry in range(count)]
+    samples, count, layers = [0, 1, 2**40], 23, 3
+    words = words_of(samples, 2**31 - 1, 500, layers)
+    levels = dropout._hashed_levels(count, words[..., None], torch.arange((count + 3) // 4))
+    assert levels.shape == (layers, len(samples), count)
+    for layer, base in enumerate(dropout._layer_bases(2**31 - 1, layers, CPU).tolist()):
+        key = scrambled(base + 500 * INCREMENT)
+        for row, sample in enumerate(samples):
+            first = scrambled(key + sample * INCREMENT)
+            step = scrambled(first + INCREMENT) | 1
+            assert [word % 2**64 for word in words[:, layer, row].tolist()] == [first, step]
+            assert levels[layer, row].tolist() == [level_of(first, step, entry) for entry in range(count)]
 
 
-def level_of(first, step, entry):
-    word = (first + step * (entry // 4)) % 2**64
+INCREMENT = 0x9E3779B97F4A7C15
+
+
+def scrambled(word):
+    word %= 2**64
     word ^= word >> 32
     for multiplier in (0xBF58476D1CE4E5B9, 0x94D049BB133111EB):
         word = word * multiplier % 2**64
         word ^= word >> 32
+    return word
+
+
+def level_of(first, step, entry):
+    word = scrambled(first + step * (entry // 4))
     unsigned = word >> 16 * (entry % 4) & 0xFFFF
     return unsigned - 2**16 if unsigned >= 2**15 else unsigned
 
 
-def test_keys_are_mixed_as_published():
-    """The first outputs of SplitMix64 with seed 1234567."""
-    counter = np.uint64(1234567) + dropout._INCREMENT * np.arange(1, 6, dtype=np.uint64)
-    assert dropout._mixed(counter).tolist() == [
-        6457827717110365317,
-        3203168211198807973,
-        9817491932198370423,
-        4593380528125082431,
-        16408922859458223821,
-    ]
+def test_masks_by_numbers_that_live_in_tensors_are_the_same(monkeypatch):
+    monkeypatch.setattr(dropout, "_drawn", dropout._hashed)
+    keys = MaskKeys(seed=1, layers=3)
+    layer = SampleDropout(0.25, 2, keys)
+    with keys.of(7, [5, 9, 2]):
+        plain = layer.kept(torch.ones(3, 40))
+    with keys.of(torch.tensor(7), torch.tensor([5, 9, 2])):
+        assert torch.equal(layer.kept(torch.ones(3, 40)), plain)
+
+
+def test_layers_that_see_the_same_input_get_the_masks_that_each_has_alone(generator):
+    keys = MaskKeys(seed=1)
+    layers = [SampleDropout(0.25, number, keys) for number in (4, 5, 6)]
+    like = torch.ones(2, 3, 5)
+    with keys.of(2, [8, 1]):
+        together = dropout.kept_by(layers, like)
+        assert torch.equal(together, torch.stack([layer.kept(like) for layer in layers]))
 
 
 def test_keys_that_differ_have_words_that_differ():
     """Keys that differ by one, that trade places, and that have the same sum are among these."""
     few = [0, 1, 2, 3, 12, 23, 2**31 - 1]
-    words = [dropout._sample_words(range(200), key) for key in itertools.product(few, repeat=3)]
-    for row in np.concatenate(words, axis=1):
-        assert len(np.unique(row)) == 200 * len(few) ** 3
+    words = [words_of(range(200), seed, step, 24) for seed, step in itertools.product(few, repeat=2)]
+    for row in torch.stack(words, dim=1).flatten(1):
+        assert len(row.unique()) == 200 * 24 * len(few) ** 2
 
 
 # Keys are fixed, so what follows passes always or never. Bounds are in standard deviations of what independent entries
 # would give; the worst of some hundred figures is expected at about 3.
 BOUND = 5
 ENTRIES = 4 * 1536
-KEYS = list(itertools.product([1, 2], [0, 1, 2], [0, 1, 2]))  # seed, step, layer
+KEYS = list(itertools.product([1, 2], [0, 1, 2]))  # seed, step
+LAYERS = 3
 SAMPLES = range(8)
 
 
 @pytest.fixture(scope="module")
 def levels():
     """``(144, 6144)``: seeds, steps, layers and samples that differ by one."""
-    rows = [dropout._hashed_levels(ENTRIES, dropout._sample_words(SAMPLES, key), CPU) for key in KEYS]
-    return torch.cat(rows)
+    places = torch.arange(ENTRIES // 4)
+    rows = [dropout._hashed_levels(ENTRIES, words_of(SAMPLES, *key, LAYERS)[..., None], places) for key in KEYS]
+    return torch.cat(rows).flatten(0, 1)
 
 
 def standardised(levels, p):

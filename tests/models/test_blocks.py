@@ -6,7 +6,8 @@ from torch.nn import functional
 from transformers.activations import QuickGELUActivation
 
 from lowshot.models import blocks, load_backbone
-from lowshot.models.blocks import Packing, _mix_by_products, _mix_fused, _QuickGelu, run_blocks
+from lowshot.models.blocks import Packing, _mix_by_products, _mix_fused, run_blocks
+from lowshot.models.quick_gelu import QuickGelu
 
 
 def heads(seed, tokens=7):
@@ -29,8 +30,8 @@ def test_attention_written_out_is_the_fused_one(causal, with_mask):
 
 def test_quick_gelu_has_the_gradient_of_the_plain_one():
     x = torch.linspace(-6, 6, 101, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(_QuickGelu.apply, x)
-    torch.testing.assert_close(_QuickGelu.apply(x), QuickGELUActivation()(x), atol=1e-12, rtol=0)
+    assert torch.autograd.gradcheck(QuickGelu.apply, x)
+    torch.testing.assert_close(QuickGelu.apply(x), QuickGELUActivation()(x), atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("tower", ["vision", "text"])

@@ -14,8 +14,7 @@ from lowshot.errors import InputError
 from lowshot.models import load_backbone
 from lowshot.training import create_learner
 from lowshot.training.passes import Needs, choose_passes, kept_bytes, measure_needs
-from lowshot.training.prompts import ClassPrompts
-from lowshot.training.step import Passes
+from lowshot.training.step import Batch, Passes
 
 PROMPTS = [f"a photo of {name}." for name in ("cats", "dogs", "long names", "x", "horse")]
 NEEDS = Needs(resident=1000, image=100, prompt=10, workspace=50, prompt_workspace=5, adapter=7)
@@ -76,9 +75,12 @@ def test_needs_follow_the_model_and_the_recipe(tiny_clip):
 def test_what_prompts_keep_together_is_foretold_from_one_and_two(tiny_clip, method, shared_prefix):
     learner = learner_on(tiny_clip, method=method, **({} if method in ("clip-svd", "full") else {"dropout": 0.0}))
     needs = needs_of(learner, shared_prefix=shared_prefix)
-    prompts = ClassPrompts(learner.backbone, learner._tokens, shared_prefix=shared_prefix)
+    exact = replace(learner.exact_step(Passes(1, 5)), shared_prefix=shared_prefix)
+    exact._updates.begin()
+    step = Batch(0, torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), lambda at: torch.empty(0))
     with learner.backbone.training():
-        kept = kept_bytes(learner.backbone.model, lambda: learner.backbone.finish(prompts.of(range(5))))
+        frozen = exact._updates.frozen_factors
+        kept = kept_bytes(learner.backbone.model, lambda: exact._encode(step, range(5)), frozen)
     assert kept == pytest.approx(needs.prompts_once + 5 * needs.prompt, rel=0.01)
 
 

@@ -7,9 +7,10 @@ or a block computed twice by gradient checkpointing, and every mask is what it w
 There are two generators. On the CPU masks are drawn by NumPy's SFC64, sample by sample: 0.09 ms for an image's mask
 at one layer of ViT-B/16 on one thread of an AMD EPYC, 0.1 s for a step of 32 images with 36 such layers. A GPU would
 have to wait for that, and for the copies. For it a mask is a hash of its keys and of the entry's number, computed where
-the input is, for all samples at once, in eight operations; the CPU spends 0.02 ms a layer on two words for each sample.
-On the CPU the hash would be the slower one: 0.3 ms for an image's mask. Both keep the same share of entries, but not
-the same entries: a seed stands for one run on CPUs and for another on GPUs.
+the input is, in seven operations for all samples and for all layers that see the same input. Step and samples may be
+tensors that live there: then no number comes from the processor, and a CUDA graph of a step can be replayed for
+another one. On the CPU the hash would be the slower one: 0.3 ms for an image's mask. Both keep the same share of
+entries, but not the same entries: a seed stands for one run on CPUs and for another on GPUs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -27,27 +28,60 @@ from torch import Tensor, nn
 
 _STREAM = 3  # keeps the masks of a seed apart from its crops and its order
 _LEVELS = 1 << 16
-_INCREMENT = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's (Steele, Lea and Flood 2014, doi 10.1145/2660193.2660195)
-_MULTIPLIERS = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+# SplitMix64's (Steele, Lea and Flood 2014, doi 10.1145/2660193.2660195), as signed numbers: torch has no others.
+_INCREMENT = 0x9E3779B97F4A7C15 - (1 << 64)
+_MULTIPLIERS = 0xBF58476D1CE4E5B9 - (1 << 64), 0x94D049BB133111EB - (1 << 64)
 
 
 @dataclasses.dataclass
 class MaskKeys:
-    """Which masks are drawn now: set by the training step, read by every ``SampleDropout`` of the model."""
+    """Which masks are drawn now: set by the training step, read by every ``SampleDropout`` of the model.
+
+    Args:
+        seed: Of the run.
+        layers: How many layers of the model have masks.
+        step: Number of the step, or a tensor that holds it.
+        samples: Numbers of the rows of what passes through the model, or a tensor of them, ``(N,)``.
+    """
 
     seed: int
-    step: int = 0
-    samples: Sequence[int] = ()
+    layers: int = 1
+    step: int | Tensor = 0
+    samples: Sequence[int] | Tensor = ()
+
+    def __post_init__(self) -> None:
+        self._words: Tensor | None = None
+        self._constants: dict[tuple[object, ...], Tensor] = {}
 
     @contextlib.contextmanager
-    def of(self, step: int, samples: Sequence[int]) -> Iterator[None]:
+    def of(self, step: int | Tensor, samples: Sequence[int] | Tensor) -> Iterator[None]:
         """For the length of a block the rows of what passes through the model are these samples of this step."""
-        before = self.step, self.samples
-        self.step, self.samples = step, samples
+        before = self.step, self.samples, self._words
+        self.step, self.samples, self._words = step, samples, None
         try:
             yield
         finally:
-            self.step, self.samples = before
+            self.step, self.samples, self._words = before
+
+    def words(self, device: torch.device) -> Tensor:
+        """Two words for each layer and sample, ``(2, layers, N, 1)``, int64: see ``_hashed_levels``.
+
+        They are computed once for all layers, the first time one of them asks.
+        """
+        if self._words is None or self._words.device != device:
+            bases = self._constant(("bases", self.layers, device), lambda: _layer_bases(self.seed, self.layers, device))
+            self._words = _sample_words(self.samples, self.step, bases)[..., None]
+        return self._words
+
+    def places(self, count: int, device: torch.device) -> Tensor:
+        """0 to ``count`` - 1, int64; made once."""
+        return self._constant((count, device), lambda: torch.arange(count, device=device))
+
+    def _constant(self, name: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
+        key = (self.seed, *name)
+        if key not in self._constants:
+            self._constants[key] = make()
+        return self._constants[key]
 
 
 class SampleDropout(nn.Dropout):
@@ -63,6 +97,7 @@ class SampleDropout(nn.Dropout):
         super().__init__(p)
         self.layer = layer
         self.keys = keys
+        keys.layers = max(keys.layers, layer + 1)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Dropout's own name
         """``(N, ..., D)`` to the same shape; N is the number of samples whose keys are set.
@@ -79,26 +114,40 @@ class SampleDropout(nn.Dropout):
         Raises:
             RuntimeError: The keys are those of another number of samples.
         """
-        if not self.training or self._threshold == 0:
-            return None
-        if len(like) != len(self.keys.samples):
-            raise RuntimeError(f"dropout has keys of {len(self.keys.samples)} samples for {len(like)} rows")
-        key = self.keys.seed, self.keys.step, self.layer
-        if like.device.type == "cpu":
-            kept = _drawn(like[0].numel(), self._threshold, self.keys.samples, key)
-        else:
-            kept = _hashed(like[0].numel(), self._threshold, self.keys.samples, key, like.device)
-        return kept.view(like.shape)
+        masks = kept_by([self], like)
+        return None if masks is None else masks[0]
 
     @property
     def share_kept(self) -> float:
         """Probability that an entry is kept: 1 - p, to 16 bits."""
-        return 1 - self._threshold / _LEVELS
+        return 1 - self.threshold / _LEVELS
 
     @property
-    def _threshold(self) -> int:
-        """Levels below it are dropped. The highest never is: what is kept is divided by its share."""
+    def threshold(self) -> int:
+        """Of 65,536 levels those below it are dropped. The highest never is: what is kept is divided by its share."""
         return min(round(self.p * _LEVELS), _LEVELS - 1)
+
+
+def kept_by(layers: Sequence[SampleDropout], like: Tensor) -> Tensor | None:
+    """The masks of layers that see the same input, J of them, ``(J, N, ..., D)``; see ``SampleDropout.kept``.
+
+    Args:
+        layers: With the same probability, numbered one after the other.
+        like: The input, ``(N, ..., D)``.
+
+    Raises:
+        RuntimeError: The keys are those of another number of samples.
+    """
+    first = layers[0]
+    keys, threshold = first.keys, first.threshold
+    if not first.training or threshold == 0:
+        return None
+    if len(like) != len(keys.samples):
+        raise RuntimeError(f"dropout has keys of {len(keys.samples)} samples for {len(like)} rows")
+    numbers = range(first.layer, first.layer + len(layers))
+    assert [layer.layer for layer in layers] == list(numbers), "masks of layers that do not lie together"
+    make = _drawn if like.device.type == "cpu" else _hashed
+    return make(like[0].numel(), threshold, numbers, keys, like.device).view(len(layers), *like.shape)
 
 
 def key_dropout(model: nn.Module, seed: int) -> MaskKeys:
@@ -106,8 +155,8 @@ def key_dropout(model: nn.Module, seed: int) -> MaskKeys:
 
     Other tuners of PEFT drop weights or ranks instead of inputs, which have no rows to go by; theirs stays as it is.
     """
-    keys = MaskKeys(seed)
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    keys = MaskKeys(seed, layers=max(1, len(layers)))
     for number, layer in enumerate(layers):
         for name, dropout in layer.lora_dropout.items():
             if isinstance(dropout, nn.Dropout):
@@ -115,12 +164,13 @@ def key_dropout(model: nn.Module, seed: int) -> MaskKeys:
     return keys
 
 
-def _drawn(count: int, threshold: int, samples: Sequence[int], key: tuple[int, int, int]) -> Tensor:
-    """Masks ``(N, count)`` by SFC64; the key is (seed, step, layer)."""
-    seed, step, layer = key
-    kept = np.empty((len(samples), count), np.bool_)
-    for row, sample in zip(kept, samples, strict=True):  # one by one: a sample's levels fit into the cache
-        np.greater_equal(_levels(count, seed, step, sample, layer), threshold, out=row)
+def _drawn(count: int, threshold: int, layers: Sequence[int], keys: MaskKeys, device: torch.device) -> Tensor:  # noqa: ARG001
+    """Masks ``(J, N, count)`` of some layers by SFC64, on the CPU."""
+    step, samples = int(keys.step), [int(sample) for sample in keys.samples]
+    kept = np.empty((len(layers), len(samples), count), np.bool_)
+    for rows, layer in zip(kept, layers, strict=True):
+        for row, sample in zip(rows, samples, strict=True):  # one by one: a sample's levels fit into the cache
+            np.greater_equal(_levels(count, keys.seed, step, sample, layer), threshold, out=row)
     return torch.from_numpy(kept.view(np.uint8))
 
 
@@ -130,52 +180,64 @@ def _levels(count: int, *key: int) -> NDArray[np.uint16]:
     return raw.view(np.uint16)[:count]
 
 
-def _hashed(
-    count: int, threshold: int, samples: Sequence[int], key: tuple[int, int, int], device: torch.device
-) -> Tensor:
-    """Masks ``(N, count)`` by a hash, the same on every device; the key is (seed, step, layer).
+def _hashed(count: int, threshold: int, layers: Sequence[int], keys: MaskKeys, device: torch.device) -> Tensor:
+    """Masks ``(J, N, count)`` of some layers by a hash, the same on every device.
 
-    Beside the mask it takes two bytes an entry while it is made.
+    Beside the masks it takes two bytes an entry while they are made.
     """
-    levels = _hashed_levels(count, _sample_words(samples, key), device)
+    words = keys.words(device)[:, layers[0] : layers[-1] + 1]
+    levels = _hashed_levels(count, words, keys.places((count + 3) // 4, device))
     return (levels > threshold - 1 - _LEVELS // 2).view(torch.uint8)
 
 
-def _hashed_levels(count: int, words: NDArray[np.uint64], device: torch.device) -> Tensor:
-    """Uniform whole numbers from -2^15 to 2^15 - 1, ``(N, count)``, int16: four of each 64-bit word.
+def _hashed_levels(count: int, words: Tensor, places: Tensor) -> Tensor:
+    """Uniform whole numbers from -2^15 to 2^15 - 1, ``(..., count)``, int16: four of each 64-bit word.
 
-    A sample's words are a counter from its first word on in steps of its second, put through SplitMix64's multipliers.
-    Each operation maps 64-bit words one to one: over all first words every level is exactly as frequent as any other.
+    A sample's words are a counter from its first word on in steps of its second, which is odd, scrambled. Each
+    operation maps 64-bit words one to one: over all first words every level is exactly as frequent as any other.
 
     Args:
         count: Levels of each sample.
-        words: Those of ``_sample_words``, ``(2, N)``.
-        device: Where the levels are made.
+        words: Those of ``_sample_words``, ``(2, ..., 1)``.
+        places: 0, 1, 2 and so on, one for every four levels.
     """
-    # Staged by the driver before the call returns: the processor need not wait for the device.
-    first, step = torch.from_numpy(words.view(np.int64)[..., None]).to(device, non_blocking=True)
-    mixed = torch.addcmul(first, step, torch.arange((count + 3) // 4, device=device))
-    # torch shifts signed words arithmetically; the high half of a word, seen as a word of 32 bits, needs no shift.
-    halves = mixed.view(torch.int32)
-    low, high = halves[:, 0::2], halves[:, 1::2]
+    first, step = words
+    return _scramble(torch.addcmul(first, step, places)).view(torch.int16)[..., :count]
+
+
+def _sample_words(samples: Sequence[int] | Tensor, step: int | Tensor, bases: Tensor) -> Tensor:
+    """Two words for each layer and sample, ``(2, layers, N)``, int64, the second one odd.
+
+    Args:
+        samples: Their numbers.
+        step: Number of the step.
+        bases: A word for each layer, ``(layers,)``.
+    """
+    samples, step = (
+        numbers if isinstance(numbers, Tensor) else torch.as_tensor(numbers, device=bases.device)
+        for numbers in (samples if isinstance(samples, Tensor) else list(samples), step)
+    )
+    key = _scramble(bases + step * _INCREMENT)
+    first = _scramble(torch.add(key[:, None], samples, alpha=_INCREMENT))
+    return torch.stack([first, _scramble(first + _INCREMENT) | 1])
+
+
+def _layer_bases(seed: int, layers: int, device: torch.device) -> Tensor:
+    """A word for each layer of a model, ``(layers,)``, int64."""
+    texts = (f"{_STREAM} {seed} {layer}".encode() for layer in range(layers))
+    words = [int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True) for text in texts]
+    return torch.tensor(words, device=device)
+
+
+def _scramble(words: Tensor) -> Tensor:
+    """Mix the bits of 64-bit words, one to one and in place: SplitMix64's multipliers between shifts by half a word.
+
+    torch shifts signed words arithmetically; the high half of a word, seen as a word of 32 bits, needs no shift.
+    """
+    halves = words.view(torch.int32)
+    low, high = halves[..., 0::2], halves[..., 1::2]
     low.bitwise_xor_(high)
     for multiplier in _MULTIPLIERS:
-        mixed.mul_(multiplier - (1 << 64))  # the same multiplier as a signed number
+        words.mul_(multiplier)
         low.bitwise_xor_(high)
-    return mixed.view(torch.int16)[:, :count]
-
-
-def _sample_words(samples: Sequence[int], key: tuple[int, int, int]) -> NDArray[np.uint64]:
-    """Two words for each sample, ``(2, N)``, the second one odd; the key is (seed, step, layer)."""
-    seed, step, layer = key
-    text = f"{_STREAM} {seed} {step} {layer}"
-    base = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
-    first = _mixed(np.asarray(samples, np.uint64) * _INCREMENT + np.uint64(base))
-    return np.stack([first, _mixed(first + _INCREMENT) | np.uint64(1)])
-
-
-def _mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64's mix of 64 bits."""
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(_MULTIPLIERS[0])
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(_MULTIPLIERS[1])
-    return words ^ (words >> np.uint64(31))
+    return words

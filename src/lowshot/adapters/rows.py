@@ -7,6 +7,22 @@ from peft.tuners.lora.variants import DoraLinearVariant
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
+from .dropout import SampleDropout
+
+
+def draws_from_torch(model: nn.Module) -> bool:
+    """Whether something in a model draws from torch's generator in training: one of PEFT's tuners may.
+
+    LoRA's dropout, keyed by sample, does not.
+    """
+    return any(_may_draw(module) for module in model.modules())
+
+
+def _may_draw(module: nn.Module) -> bool:
+    if isinstance(module, BaseTunerLayer):
+        return not isinstance(module, LoraLayer)
+    return isinstance(module, nn.Dropout) and not isinstance(module, SampleDropout) and module.p > 0
+
 
 def rows_are_alike(blocks: nn.Module) -> bool:
     """Whether training makes the same of the same input in every row, so that equal rows need computing once.

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from ..config import Recipe, parse_bytes
 from ..data import Draw, Examples, Prompts, Task, decoded_once, draw_from, learnt_part, long_prompts_named, prompts_for
-from ..models import Backbone, load_backbone, resolve_precision
+from ..models import Backbone, load_backbone, resolve_adapter_precision, resolve_precision
 from ..training import Learner, create_learner
 
 LoadBackbone: TypeAlias = Callable[[str, str], Backbone]
@@ -40,8 +40,10 @@ class Lesson:
         """
         recipe = self.recipe
         backbone = self.load(recipe.model.model, recipe.model.device)
+        # On another device ``auto`` may mean another type.
         precision = resolve_precision(recipe.model.quantize, recipe.model.precision, backbone.device)
-        recipe = recipe.replace(precision=precision)  # on another device ``auto`` may mean another type
+        products = resolve_adapter_precision(recipe.model.adapter_precision, backbone.device)
+        recipe = recipe.replace(precision=precision, adapter_precision=products)
         with long_prompts_named(self.task.class_names, self.prompts):
             return create_learner(backbone, self.prompts, recipe)
 

@@ -1,20 +1,23 @@
 """Backbones: loading, the two towers, the precision of their frozen weights."""
 
 from .backbone import Backbone, Identity, Towers
+from .frozen import Products
 from .kept import KeptBackbone
 from .loading import load_backbone, load_structure
 from .partway import Partway, Tower
-from .precision import resolve_precision, round_to, set_precision
+from .precision import resolve_adapter_precision, resolve_precision, round_to, set_precision
 
 __all__ = [
     "Backbone",
     "Identity",
     "KeptBackbone",
     "Partway",
+    "Products",
     "Tower",
     "Towers",
     "load_backbone",
     "load_structure",
+    "resolve_adapter_precision",
     "resolve_precision",
     "round_to",
     "set_precision",

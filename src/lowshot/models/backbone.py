@@ -17,6 +17,7 @@ from torch.nn import functional
 from ..errors import LongPromptError
 from .blocks import Packing, run_blocks
 from .families import FAMILIES, Family
+from .frozen import Products
 from .partway import Partway, Tower, shared_tokens
 
 if TYPE_CHECKING:
@@ -232,6 +233,7 @@ class Backbone(Towers):
         self._log_scale = self.model.logit_scale.item()
         self._bias = 0.0 if bias is None else bias.item()
         self._checkpointing = False
+        self._products: Products | None = None
         self._pixel_statistics = torch.tensor([self.mean, self.std], dtype=torch.float64).view(2, 3, 1, 1)
 
     @contextlib.contextmanager
@@ -249,6 +251,15 @@ class Backbone(Towers):
         finally:
             self._checkpointing = False
             self.model.eval()
+
+    @contextlib.contextmanager
+    def computed_by(self, products: Products) -> Iterator[None]:
+        """For the length of a block the linear layers of both towers' blocks are computed by ``products``."""
+        before, self._products = self._products, products
+        try:
+            yield
+        finally:
+            self._products = before
 
     def tokenize(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Token ids ``(P, L)``, and their mask where the text tower takes one.
@@ -316,13 +327,12 @@ class Backbone(Towers):
         Args:
             tokens: Tokenised prompts.
             shared: So many tokens that they all begin with are put through the tower once for all; at most
-                ``shared_tokens``.
+                ``shared_tokens``, which is not asked here: a device would wait for the answer.
         """
         family, ids = self.family, tokens["input_ids"]
         embedded, token = family.embed_text(self.model, ids), family.text_token(self.model, ids)
         if shared == 0:
             return Partway("text", 0, embedded, token)
-        assert shared <= self.shared_tokens(tokens), shared
         return Partway("text", 0, embedded[:, shared:], token - shared, embedded[:1, :shared])
 
     def shared_tokens(self, tokens: dict[str, Tensor]) -> int:
@@ -376,6 +386,7 @@ class Backbone(Towers):
             token=partway.token if is_last else None,
             checkpointing=self._checkpointing,
             packing=packing,
+            products=self._products,
         )
         if is_last:
             return Partway(partway.tower, stage, hidden, None)

@@ -3,7 +3,7 @@
 transformers runs the same layers; this runs fewer of them. The embedding of CLIP is read at one token, so in the last
 block only that token needs a query, an output projection and an MLP. A causal mask needs no padding mask beside it.
 What sequences of a causal tower have in common at their beginning is computed once for all. The activation keeps one
-tensor for the backward pass instead of two.
+tensor for the backward pass instead of two. While something is trained, layers that see the same input are one product.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
-from transformers.activations import QuickGELUActivation
+
+from .frozen import Products, activation_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,7 @@ def run_blocks(
     token: Tensor | None,
     checkpointing: bool = False,
     packing: Packing | None = None,
+    products: Products | None = None,
 ) -> Tensor:
     """What leaves a tower's blocks.
 
@@ -62,6 +64,7 @@ def run_blocks(
             are packed, its place among each one's own tokens.
         checkpointing: Keep only what enters each block, and compute the rest again in the backward pass.
         packing: How the sequences are packed, if they are; they are causal then.
+        products: Computes the linear layers; None for each by itself.
 
     Returns:
         The shape of ``hidden``, or ``(N, 1, D)`` if one token is of interest.
@@ -69,38 +72,60 @@ def run_blocks(
     for index, layer in enumerate(layers):
         wanted = token if index == len(layers) - 1 else None
         if checkpointing and torch.is_grad_enabled():
-            hidden = checkpoint(run_block, layer, hidden, causal, wanted, packing, use_reentrant=False)
+            hidden = checkpoint(run_block, layer, hidden, causal, wanted, packing, products, use_reentrant=False)
         else:
-            hidden = run_block(layer, hidden, causal, wanted, packing)
+            hidden = run_block(layer, hidden, causal, wanted, packing, products)
     return hidden
 
 
-def run_block(layer: Any, hidden: Tensor, causal: bool, token: Tensor | None, packing: Packing | None = None) -> Tensor:
+def run_block(
+    layer: Any,
+    hidden: Tensor,
+    causal: bool,
+    token: Tensor | None,
+    packing: Packing | None = None,
+    products: Products | None = None,
+) -> Tensor:
     """One pre-norm transformer block: x + attention(norm(x)), then y + MLP(norm(y)); shapes as ``run_blocks``."""
     attended, kept = layer.layer_norm1(hidden), hidden
     asking = attended
     if token is not None:
         asking, kept = _at(attended, token, packing), _at(hidden, token, packing)
-    hidden = kept + _attention(layer.self_attn, asking, attended, causal, token, packing)
-    return hidden + _mlp(layer.mlp, layer.layer_norm2(hidden))
+    hidden = kept + _attention(layer.self_attn, asking, attended, causal, token, packing, products)
+    normed = layer.layer_norm2(hidden)
+    return hidden + (_mlp(layer.mlp, normed) if products is None else products.mlp(layer.mlp, normed))
 
 
 def _at(hidden: Tensor, token: Tensor, packing: Packing | None) -> Tensor:
     own = hidden if packing is None else packing.split(hidden)[1]
-    return own[torch.arange(len(own), device=own.device), token][:, None]
+    return own.gather(1, token[:, None, None].expand(-1, 1, own.shape[-1]))
 
 
 def _attention(
-    attention: Any, asking: Tensor, attended: Tensor, causal: bool, token: Tensor | None, packing: Packing | None
+    attention: Any,
+    asking: Tensor,
+    attended: Tensor,
+    causal: bool,
+    token: Tensor | None,
+    packing: Packing | None,
+    products: Products | None,
 ) -> Tensor:
-    query, key, value = attention.q_proj(asking), attention.k_proj(attended), attention.v_proj(attended)
+    each = _each if products is None else products
+    if asking is attended:  # in the order in which the model holds them, which is that of their masks
+        key, value, query = each([attention.k_proj, attention.v_proj, attention.q_proj], attended)
+    else:
+        key, value = each([attention.k_proj, attention.v_proj], attended)
+        (query,) = each([attention.q_proj], asking)
     heads = attention.head_dim, attention.scale
     if packing is None:
         mixed = _mixed(query, key, value, *heads, causal=causal, token=token)
     else:
         mixed = _mixed_packed(query, key, value, *heads, token=token, packing=packing)
-    projected: Tensor = attention.out_proj(mixed)
-    return projected
+    return each([attention.out_proj], mixed)[0]
+
+
+def _each(modules: Sequence[nn.Module], inputs: Tensor) -> tuple[Tensor, ...]:
+    return tuple(module(inputs) for module in modules)
 
 
 def _mixed_packed(
@@ -146,6 +171,9 @@ def _visible(queries: int, keys: int, token: Tensor | None, device: torch.device
 
 
 def _mix_fused(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, causal: bool, scale: float) -> Tensor:
+    if query.is_meta and visible is None:  # torch writes it out there; what is counted there is what CUDA would run
+        flash = torch.ops.aten._scaled_dot_product_flash_attention
+        return flash(query, key, value, 0.0, causal, scale=scale)[0]  # type: ignore[no-any-return]
     return functional.scaled_dot_product_attention(query, key, value, attn_mask=visible, is_causal=causal, scale=scale)
 
 
@@ -166,23 +194,5 @@ def _heads(projected: Tensor, width: int) -> Tensor:
 
 
 def _mlp(mlp: Any, inputs: Tensor) -> Tensor:
-    activation = _QuickGelu.apply if isinstance(mlp.activation_fn, QuickGELUActivation) else mlp.activation_fn
-    projected: Tensor = mlp.fc2(activation(mlp.fc1(inputs)))
+    projected: Tensor = mlp.fc2(activation_of(mlp)(mlp.fc1(inputs)))
     return projected
-
-
-class _QuickGelu(torch.autograd.Function):
-    """x sigmoid(1.702 x), OpenAI's activation; the sigmoid is computed again instead of kept."""
-
-    @staticmethod
-    def forward(ctx: Any, inputs: Tensor) -> Tensor:
-        ctx.save_for_backward(inputs)
-        return torch.sigmoid_(1.702 * inputs).mul_(inputs)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (inputs,) = ctx.saved_tensors
-        gate = torch.sigmoid_(1.702 * inputs)
-        # d/dx = s + 1.702 x s (1 - s) = s (1 + 1.702 x (1 - s))
-        slope = (1 - gate).mul_(inputs).mul_(1.702).add_(1).mul_(gate)
-        return slope.mul_(gradient)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import MissingExtraError
 from ..methods import Quantization
+from .frozen import FrozenLinears
 
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -36,6 +37,18 @@ def resolve_precision(quantize: Quantization, precision: str, device: torch.devi
     if device.type != "cuda":
         return "fp32" if quantize == "none" else "bf16"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def resolve_adapter_precision(precision: str, device: torch.device) -> str:
+    """What ``auto`` means here for an adapter's products: ``base`` on CUDA, where float32 has no fast ones.
+
+    Args:
+        precision: ``auto``, or ``fp32`` or ``base``, which mean themselves.
+        device: Where it will be computed.
+    """
+    if precision != "auto":
+        return precision
+    return "base" if device.type == "cuda" else "fp32"
 
 
 def set_precision(
@@ -125,14 +138,13 @@ def _in_four_bits(linear: nn.Linear, dtype: torch.dtype) -> nn.Module:
 
 
 def _in_eight_bits(linear: nn.Linear, dtype: torch.dtype) -> nn.Module:  # noqa: ARG001 - it computes in its input's type
-    """LLM.int8(): rows in 8 bits, columns with outliers over 6 in 16 (arXiv 2208.07339)."""
+    """Rows of the weight in 8 bits, each with a scale (LLM.int8()'s weights, arXiv 2208.07339)."""
     bnb = _bitsandbytes().nn
     made = _linear_8bit()(
         linear.in_features,
         linear.out_features,
         bias=linear.bias is not None,
         has_fp16_weights=False,
-        threshold=6.0,
         device="meta",
     )
     # It is quantised on its way from the CPU to wherever it goes, and only then.
@@ -145,11 +157,12 @@ def _in_eight_bits(linear: nn.Linear, dtype: torch.dtype) -> nn.Module:  # noqa:
 
 @functools.cache
 def _linear_8bit() -> Any:
-    """The layer of bitsandbytes without two of its traps.
+    """The layer of bitsandbytes without three of its traps.
 
-    On a CPU its evaluation mode rounds activations to 8 bits too, which training mode does not: what is evaluated
-    would not be what was trained. And a weight that was moved after it was quantised, as PEFT does to dequantise it
-    for DoRA, has lost its scales: those that the layer already holds must stay.
+    On a CPU its evaluation mode rounds activations to 8 bits too, which training mode does not; on CUDA both do, and
+    columns of activations that stand out are looked for by the processor. Here weights alone have 8 bits, on every
+    device: what is evaluated is what was trained. And a weight that was moved after it was quantised, as PEFT does to
+    dequantise it for DoRA, has lost its scales: those that the layer already holds must stay.
     """
 
     class Linear8bit(_bitsandbytes().nn.Linear8bitLt):  # type: ignore[misc]
@@ -158,15 +171,15 @@ def _linear_8bit() -> Any:
                 super().init_8bit_state()
             self.weight.CB = None
 
+        def row_scales(self) -> Tensor:
+            """What a row's whole numbers are multiplied by, ``(O,)``."""
+            scales: Tensor = self.state.SCB
+            return scales * (1 / 127)  # as bitsandbytes rounds it
+
         def forward(self, inputs: Tensor) -> Tensor:
-            if inputs.device.type != "cpu":
-                return super().forward(inputs)  # type: ignore[no-any-return]
-            mode = self.training
-            self.train()
-            try:
-                return super().forward(inputs)  # type: ignore[no-any-return]
-            finally:
-                self.train(mode)
+            bias = None if self.bias is None else self.bias.to(inputs.dtype)
+            flat = FrozenLinears([self], "int8").with_bias(inputs.flatten(0, -2), bias)
+            return flat.view(*inputs.shape[:-1], -1)
 
     return Linear8bit
 

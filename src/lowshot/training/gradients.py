@@ -70,7 +70,8 @@ class StepGradients:
         for parameter in self.state.parameters:
             parameter.grad = None
         self.exact.passes, self.exact.loss_scale = self.state.passes, self.state.loss_scale
-        loss = self.exact.accumulate(number, rows, self.labels[rows], functools.partial(self.images_of, number))
+        labels = self.labels[torch.as_tensor(list(rows), device=self.labels.device)]
+        loss = self.exact.accumulate(number, rows, labels, functools.partial(self.images_of, number))
         self.exact.processes.add_up_gradients(self.state.parameters)
         return loss
 

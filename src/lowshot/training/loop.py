@@ -7,12 +7,14 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from ..config import TrainingConfig
 from ..errors import OutputError
 from ..progress import UNREPORTED, Report, StepTaken, Track
 from .checkpoints import CheckpointFile
 from .state import TrainingState
+from .steps import Steps
 
 
 @dataclasses.dataclass
@@ -23,7 +25,7 @@ class TrainingLoop:
         state: Where it stands; changed in place.
         config: Learning rates and seed.
         steps: Of the whole run.
-        gradients: (number of the step, its batch) to the loss, with the gradients left on the parameters.
+        taking: Takes them.
         is_sound: Whether the trained model gives numbers; asked at the end, since no loss is computed after the last
             update.
         rate: (number of the step, steps of the run) to its learning rate.
@@ -33,13 +35,12 @@ class TrainingLoop:
     state: TrainingState
     config: TrainingConfig
     steps: int
-    gradients: Callable[[int, Sequence[int]], float]
+    taking: Steps
     is_sound: Callable[[], bool]
     rate: Callable[[int, int], float]
     checkpoint: CheckpointFile | None = None
     unwritten: str = ""
     """Why a checkpoint could not be written, if one could not."""
-    _updating: bool = dataclasses.field(default=False, init=False)
 
     def run(self, order: Iterable[Sequence[int]], track: Track, what: str, report: Report = UNREPORTED) -> str:
         """Take the steps that are left.
@@ -58,15 +59,19 @@ class TrainingLoop:
         """
         left = iter(order)
         images = sum(map(len, itertools.islice(left, self.state.step)))
+        begun, started = list[Begun](), 0.0
         try:
             for rows in track(left, what=what, total=self.steps - self.state.step):
-                number, before = self.state.step + 1, self.state.seconds
-                rate = self.rate(self.state.step, self.steps)
-                if not self._take(rows, rate):
-                    return self._diverged(f"step {number} of {self.steps}")
-                images += len(rows)
-                seconds = self.state.seconds - before
-                report.step(StepTaken(number, self.steps, self.state.losses[-1], rate, images, seconds))
+                started = started if begun else time.perf_counter()
+                number, images = self.state.step + len(begun), images + len(rows)
+                rate = self.rate(number, self.steps)
+                self.taking.take(rows, rate)
+                begun.append(Begun(number + 1, rate, images))
+                is_due = self.checkpoint is not None and self.checkpoint.is_due()
+                if len(begun) < self.taking.ahead and number + 1 < self.steps and not is_due:
+                    continue
+                if not self._settle(begun, started, report):
+                    return self._diverged(f"step {self.state.stopped_at} of {self.steps}")
                 if self.checkpoint is not None and self.checkpoint.is_due():
                     self._keep()
             self._keep()
@@ -75,26 +80,21 @@ class TrainingLoop:
             self.state.bring_back()
             return self._diverged("the last step")
         except BaseException:
-            if not self._updating:
+            if self.taking.is_whole and self._settle(begun, started, UNREPORTED):
                 self._keep()
             raise
 
-    def _take(self, rows: Sequence[int], rate: float) -> bool:
-        """One step at this learning rate; False where its loss is no number."""
-        state, started = self.state, time.perf_counter()
-        loss = self.gradients(state.step, rows)
-        if not math.isfinite(loss):
-            state.bring_back()
-            return False
-        state.keep()
-        self._updating = True
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        state.optimizer.step()
-        state.losses.append(loss)
-        state.seconds += time.perf_counter() - started
-        self._updating = False
-        return True
+    def _settle(self, begun: list[Begun], started: float, report: Report) -> bool:
+        """Wait for steps that were begun, count their time, and tell of those whose loss was a number."""
+        is_sound, count = self.taking.settle(), len(begun)
+        seconds = (time.perf_counter() - started) / max(1, count)
+        sound = [step for step in begun if step.number <= self.state.step]
+        begun.clear()
+        self.state.seconds += seconds * len(sound)
+        for step in sound:
+            loss = self.state.losses[step.number - 1]
+            report.step(StepTaken(step.number, self.steps, loss, step.rate, step.images, seconds))
+        return is_sound
 
     def _keep(self) -> None:
         """Write the state; where that fails training goes on, since what it learns may still be saved elsewhere."""
@@ -107,6 +107,16 @@ class TrainingLoop:
 
     def _diverged(self, where: str) -> str:
         return f"training diverged at {where}; try a lower learning rate than {self.config.learning_rate:g}"
+
+
+class Begun(NamedTuple):
+    """A step that was begun."""
+
+    number: int
+    """From 1."""
+    rate: float
+    images: int
+    """Learnt from up to and with this step."""
 
 
 def learning_rate(step: int, steps: int, config: TrainingConfig) -> float:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..adapters import MaskKeys
+from ..adapters import JointUpdates, MaskKeys
 from ..config import EngineConfig, parse_bytes
 from ..errors import InputError
-from ..models import Backbone
+from ..models import Backbone, Products
 from .memory import resident_bytes
 from .prompts import ClassPrompts
 from .step import Passes
@@ -84,8 +84,9 @@ def measure_needs(
     partway: bool = True,
     views_bytes: int = 0,
     scores_bytes: int = 0,
+    products_in: torch.dtype | None = None,
 ) -> Needs:
-    """Put an image, a prompt and two prompts through the towers and see what autograd keeps.
+    """Put an image, a prompt and two prompts through the towers as a step does, and see what autograd keeps.
 
     Args:
         backbone: With its adapter.
@@ -98,10 +99,25 @@ def measure_needs(
         partway: As the step will have it.
         views_bytes: What will be kept of views of images.
         scores_bytes: What the class scores of an image take.
+        products_in: Type of the adapters' own products; see ``ExactStep``.
     """
     prompts = ClassPrompts(backbone, tokens, shared_prefix=shared_prefix, partway=partway)
-    image = _kept_of(backbone, keys, 1, lambda: backbone.encode_images(_black(backbone.image_size)))
-    prompt, once = _kept_of_prompts(backbone, keys, prompts) if text_is_trained else (0, 0)
+    updates = JointUpdates(backbone.model, products_in)
+    products = Products(updates)
+
+    def kept(count: int, forward: Callable[[], Tensor]) -> int:
+        updates.begin()
+        with backbone.training(), backbone.computed_by(products), keys.of(0, range(count)), updates.passing():
+            return kept_bytes(backbone.model, forward, updates.frozen_factors)
+
+    def kept_of_prompts(count: int) -> int:
+        return kept(count, lambda: backbone.finish(prompts.begin(range(count))))
+
+    image = kept(1, lambda: backbone.encode_images(_black(backbone.image_size)))
+    prompt = once = 0
+    if text_is_trained:  # one prompt and two tell what is kept of each from what is kept once for all
+        one, two = kept_of_prompts(1), kept_of_prompts(min(2, len(prompts)))
+        prompt, once = two - one, max(0, 2 * one - two)
     vision, text = (getattr(backbone.model.config, f"{tower}_config") for tower in ("vision", "text"))
     places, size = tokens["input_ids"].shape[1], backbone.dtype.itemsize
     own, rows = places - prompts.shared, backbone.image_prompts or 1
@@ -129,24 +145,8 @@ def _black(side: int) -> Tensor:
     return torch.zeros(1, 3, side, side)
 
 
-def _kept_of_prompts(backbone: Backbone, keys: MaskKeys, prompts: ClassPrompts) -> tuple[int, int]:
-    """What is kept of each prompt, and what once for all: one prompt and two tell them apart."""
-
-    def kept(count: int) -> int:
-        return _kept_of(backbone, keys, count, lambda: backbone.finish(prompts.begin(range(count))))
-
-    one, two = kept(1), kept(min(2, len(prompts)))
-    return two - one, max(0, 2 * one - two)
-
-
-def _kept_of(backbone: Backbone, keys: MaskKeys, count: int, forward: Callable[[], Tensor]) -> int:
-    with backbone.training(), keys.of(0, range(count)):
-        return kept_bytes(backbone.model, forward)
-
-
-def kept_bytes(model: nn.Module, forward: Callable[[], Tensor]) -> int:
-    """What autograd keeps of a forward pass besides the model itself, each storage once."""
-    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+def kept_bytes(model: nn.Module, forward: Callable[[], Tensor], frozen: Sequence[Tensor] = ()) -> int:
+    """What autograd keeps of a forward pass besides the model itself and what is frozen, each storage once."""
     alive: weakref.WeakSet[_Saved] = weakref.WeakSet()
 
     def note(tensor: Tensor) -> _Saved:
@@ -156,6 +156,8 @@ def kept_bytes(model: nn.Module, forward: Callable[[], Tensor]) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved.tensor):
         output = forward()
+    # Asked for last: the first forward pass lays frozen weights side by side.
+    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers(), *frozen)}
     # A part of the graph that is detached and dropped on the way, as DoRA's norms are, is not kept.
     storages = {s.data_ptr(): s.nbytes() for s in (saved.tensor.untyped_storage() for saved in alive)}
     del output

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .step import Passes
 
@@ -38,12 +38,15 @@ class TrainingState:
     """The step before which the scale was last changed."""
     seconds: float = 0.0
     """Spent on the steps so far."""
+    stopped_at: int = 0
+    """Number, from 1, of the step whose loss was no number; 0 where there was none."""
     run: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
     """Identifies the run to whoever is told how it goes. It decides nothing."""
 
     def __post_init__(self) -> None:
-        self._values = [parameter.detach() for parameter in self.parameters]
-        self.good = [value.clone() for value in self._values]
+        self._values = lay_together(self.parameters)
+        self._good = [values.clone() for values in self._values]
+        self.good = parts_of(self._good, self.parameters)
         """The trained values as they were when the loss was last a number."""
 
     @property
@@ -59,11 +62,17 @@ class TrainingState:
 
     def keep(self) -> None:
         """The values there are now gave a loss that is a number."""
-        torch._foreach_copy_(self.good, self._values)
+        torch._foreach_copy_(self._good, self._values)
+
+    def keep_where(self, sound: Tensor) -> None:
+        """The same where a flag on the device says so; nothing waits for it."""
+        for good, values in zip(self._good, self._values, strict=True):
+            torch.where(sound, values, good, out=good)
 
     def bring_back(self) -> None:
         """Put the last good values in the place of those there are; the update that came between is undone."""
-        torch._foreach_copy_(self._values, self.good)
+        torch._foreach_copy_(self._values, self._good)
+        self.stopped_at = len(self.losses) + 1
         self.losses = self.losses[:-1]
 
     def facts(self) -> dict[str, Any]:
@@ -78,3 +87,28 @@ class TrainingState:
         self.loss_scale, self.scaled_at = float(facts["loss_scale"]), int(facts["scaled_at"])
         self.seconds, self.losses = float(facts["seconds"]), losses
         self.run = str(facts.get("run", self.run))
+
+
+@torch.no_grad()
+def lay_together(parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """Move the parameters of each type into one tensor, ``(n,)``, which they are views of from now on.
+
+    What is done to all of them is then one operation, whatever their number.
+    """
+    together = []
+    for dtype in dict.fromkeys(parameter.dtype for parameter in parameters):
+        alike = [parameter for parameter in parameters if parameter.dtype == dtype]
+        together.append(torch.cat([parameter.detach().flatten() for parameter in alike]))
+        for parameter, part in zip(alike, parts_of(together[-1:], alike), strict=True):
+            parameter.data = part
+    return together
+
+
+def parts_of(values: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """Parts of tensors as ``lay_together`` gives them, in the shapes and the order of the parameters."""
+    by_type = {each.dtype: each for each in values}
+    ends, parts = dict.fromkeys(by_type, 0), []
+    for parameter in parameters:
+        start, ends[parameter.dtype] = ends[parameter.dtype], ends[parameter.dtype] + parameter.numel()
+        parts.append(by_type[parameter.dtype][start : ends[parameter.dtype]].view_as(parameter))
+    return parts

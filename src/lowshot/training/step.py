@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..adapters import MaskKeys
-from ..models import Backbone, Partway
+from ..adapters import JointUpdates, MaskKeys, draws_from_torch
+from ..models import Backbone, Partway, Products
 from ..randomness import seeded
 from .processes import Processes
 from .prompts import ClassPrompts
@@ -45,6 +45,32 @@ class Passes:
         return Passes(max(1, self.images // 2), max(1, self.prompts // 2))
 
 
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """What one step learns from. Where its numbers are tensors, all of it lies on the model's device.
+
+    Args:
+        number: Of the step, from 0: with the rows it decides the dropout's masks.
+        rows: Which examples, ``(B,)``, int64.
+        labels: Their classes, ``(B,)``; ``IGNORED`` for a row that only fills the batch up.
+        images: Some places of the batch to their images ``(N, 3, S, S)``, or to these part of the way through the
+            vision tower.
+        count: How many rows are not ignored; B if not given.
+        first_rows: The number of the row at a place, for what draws from torch's generator; None if nothing does.
+    """
+
+    number: int | Tensor
+    rows: Tensor
+    labels: Tensor
+    images: Callable[[range], Tensor | Partway]
+    count: Tensor | None = None
+    first_rows: Sequence[int] | None = None
+
+
+IGNORED = -100
+"""A label that cross-entropy leaves out."""
+
+
 @dataclasses.dataclass
 class ExactStep:
     """Computes the gradients of a backbone's adapters.
@@ -60,6 +86,8 @@ class ExactStep:
         processes: Those that share the batch and the prompts between them.
         loss_scale: What the loss is multiplied by before it is propagated back, and with it every gradient.
         scoring: Compares images with classes; None for cosine similarity, where each class has one prompt.
+        products_in: Type of the adapters' own products; that of their parameters if not given.
+        joint: Compute layers that see the same input together.
     """
 
     backbone: Backbone
@@ -70,12 +98,19 @@ class ExactStep:
     shared_prefix: bool = True
     partway: bool = True
     processes: Processes = dataclasses.field(default_factory=Processes)
-    loss_scale: float = 1.0
+    loss_scale: float | Tensor = 1.0
     scoring: Scoring | None = None
+    products_in: torch.dtype | None = None
+    joint: bool = True
 
     def __post_init__(self) -> None:
         self._scoring = CosineScoring(self.backbone) if self.scoring is None else self.scoring
         self._prompts = ClassPrompts(self.backbone, self.tokens, shared_prefix=self.shared_prefix, partway=self.partway)
+        self._updates = JointUpdates(self.backbone.model, self.products_in)
+        self._products = Products(self._updates)
+        self._prompt_numbers = 2 * torch.arange(len(self._prompts), device=self.backbone.device) + 1
+        self.draws = draws_from_torch(self.backbone.model)
+        """Whether a pass draws from torch's generator, which is then seeded for it."""
 
     def accumulate(
         self,
@@ -96,89 +131,108 @@ class ExactStep:
         Returns:
             The loss.
         """
+        numbers = torch.as_tensor(list(rows), device=self.backbone.device)
+        batch = Batch(number, numbers, labels, lambda at: images_of(rows[at.start : at.stop]), first_rows=rows)
+        return self.gradients(batch).item()
+
+    def gradients(self, batch: Batch) -> Tensor:
+        """As ``accumulate``; the loss, float64, stays on the device, and nothing here waits for one."""
+        self._updates.begin()
+        loss = self._gradients(batch)
+        self._updates.finish()
+        return loss
+
+    def _gradients(self, batch: Batch) -> Tensor:
         if not self.text_is_trained:
-            classes = self._scoring.classes(self._frozen(number))
-            return self._through_images(number, rows, labels, images_of, classes).item()
+            return self._through_images(batch, self._scoring.classes(self._frozen(batch)))
         own = self.processes.share(len(self._prompts))
         whole = len(own) <= self.passes.prompts
         with torch.set_grad_enabled(whole):
-            encoded = [self._encode(number, chunk) for chunk in self._chunks(own)]
-        prompts = self._gathered(encoded, own).requires_grad_()
+            encoded = [self._encode(batch, chunk) for chunk in self._chunks(own)]
+        prompts = self._gathered(batch, encoded, own).requires_grad_()
         compared = self._scoring.classes(prompts)
         classes = compared.detach().requires_grad_()
-        loss = self._through_images(number, rows, labels, images_of, classes)
+        loss = self._through_images(batch, classes)
         gathered = torch.zeros_like(classes) if classes.grad is None else classes.grad
         self.processes.add_up(gathered)
         (gradient,) = torch.autograd.grad(compared, prompts, gathered)
         for chunk, part in zip(self._chunks(own), encoded, strict=True):
-            with self.keys.of(number, self._samples(chunk)):
-                again = part if whole else self._encode(number, chunk)
-                again.backward(gradient[chunk.start : chunk.stop])  # type: ignore[no-untyped-call]
-        return loss.item()  # asked for last: a device has work until then
+            if whole:
+                with self._pass(batch.number, self._prompt_numbers[chunk.start : chunk.stop]):
+                    part.backward(gradient[chunk.start : chunk.stop])  # type: ignore[no-untyped-call]
+            else:
+                with self._prompt_pass(batch, chunk):
+                    again = self.backbone.finish(self._prompts.of(chunk))
+                    again.backward(gradient[chunk.start : chunk.stop])  # type: ignore[no-untyped-call]
+        return loss
 
-    def _frozen(self, number: int) -> Tensor:
+    def _frozen(self, batch: Batch) -> Tensor:
         with torch.no_grad():
-            return torch.cat([self._encode(number, chunk) for chunk in self._chunks(range(len(self._prompts)))])
+            return torch.cat([self._encode(batch, chunk) for chunk in self._chunks(range(len(self._prompts)))])
 
-    def _gathered(self, encoded: Sequence[Tensor], own: range) -> Tensor:
+    def _gathered(self, batch: Batch, encoded: Sequence[Tensor], own: range) -> Tensor:
         """The embeddings of all prompts ``(P, D)``, outside the graph: this process's and the others'."""
         mine = torch.cat([part.detach() for part in encoded]) if encoded else None
         if self.processes.count == 1:
             assert mine is not None
             return mine
         with torch.no_grad():  # where there are fewer prompts than processes some have none
-            like = self._encode(0, range(1)) if mine is None else mine
+            like = self._encode(batch, range(1)) if mine is None else mine
         prompts = torch.zeros(len(self._prompts), like.shape[1], dtype=like.dtype, device=like.device)
         if mine is not None:
             prompts[own.start : own.stop] = mine
         self.processes.add_up(prompts)
         return prompts
 
-    def _through_images(
-        self,
-        number: int,
-        rows: Sequence[int],
-        labels: Tensor,
-        images_of: Callable[[Sequence[int]], Tensor | Partway],
-        classes: Tensor,
-    ) -> Tensor:
-        own = self.processes.share(len(rows))
+    def _through_images(self, batch: Batch, classes: Tensor) -> Tensor:
+        own, numbers = self.processes.share(len(batch.rows)), 2 * batch.rows  # prompts have odd numbers
+        count = len(batch.rows) if batch.count is None else batch.count
         total = torch.zeros((), dtype=torch.float64, device=classes.device)
         for start in range(own.start, own.stop, self.passes.images):
-            part = rows[start : min(start + self.passes.images, own.stop)]
-            with self._drawing(number, [2 * row for row in part]):
-                scores = self._scoring.scores(self._encode_images(images_of(part)), classes)
-                chosen = labels[start : start + len(part)]
-                loss = functional.cross_entropy(scores, chosen, reduction="sum") / len(rows)
+            part = range(start, min(start + self.passes.images, own.stop))
+            first = None if batch.first_rows is None else 2 * batch.first_rows[start]
+            images = batch.images(part)
+            with self._pass(batch.number, numbers[part.start : part.stop], first):
+                if isinstance(images, Partway):
+                    encoded = self.backbone.finish(images)
+                else:
+                    encoded = self.backbone.encode_images(images)
+                scores = self._scoring.scores(encoded, classes)
+                chosen = batch.labels[part.start : part.stop]
+                loss = functional.cross_entropy(scores, chosen, reduction="sum", ignore_index=IGNORED) / count
                 (loss * self.loss_scale).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         self.processes.add_up(total)
         return total
 
-    def _encode_images(self, images: Tensor | Partway) -> Tensor:
-        if isinstance(images, Partway):
-            return self.backbone.finish(images)
-        return self.backbone.encode_images(images)
-
     def _chunks(self, prompts: range) -> Iterator[range]:
         for start in range(prompts.start, prompts.stop, self.passes.prompts):
             yield range(start, min(start + self.passes.prompts, prompts.stop))
 
-    def _encode(self, number: int, chunk: range) -> Tensor:
-        with self._drawing(number, self._samples(chunk)):
+    def _encode(self, batch: Batch, chunk: range) -> Tensor:
+        with self._prompt_pass(batch, chunk):
             return self.backbone.finish(self._prompts.of(chunk))
 
+    def _prompt_pass(self, batch: Batch, chunk: range) -> contextlib.AbstractContextManager[None]:
+        return self._pass(batch.number, self._prompt_numbers[chunk.start : chunk.stop], 2 * chunk.start + 1)
+
     @contextlib.contextmanager
-    def _drawing(self, number: int, samples: Sequence[int]) -> Iterator[None]:
+    def _pass(self, number: int | Tensor, samples: Tensor, first: int | None = None) -> Iterator[None]:
         """What is drawn in a pass depends on the seed, the step and the samples: a pass taken again draws the same.
 
         The masks of our own dropout do not even depend on the cut. Some of PEFT's tuners draw from torch's generator.
-        """
-        draws = np.random.SeedSequence([self.keys.seed, number, samples[0], _DRAWS])
-        with seeded(int(draws.generate_state(1, np.uint64)[0])), self.keys.of(number, samples):
-            yield
 
-    @staticmethod
-    def _samples(prompts: range) -> list[int]:
-        """Images have even numbers, prompts odd ones."""
-        return [2 * index + 1 for index in prompts]
+        Args:
+            number: Of the step.
+            samples: Numbers of the rows, ``(N,)``.
+            first: That of the first row, where torch's generator is to be seeded.
+        """
+        with contextlib.ExitStack() as stack:
+            if self.draws and first is not None:
+                draws = np.random.SeedSequence([self.keys.seed, int(number), first, _DRAWS])
+                stack.enter_context(seeded(int(draws.generate_state(1, np.uint64)[0])))
+            stack.enter_context(self.keys.of(number, samples))
+            stack.enter_context(self._updates.passing())
+            if self.joint:
+                stack.enter_context(self.backbone.computed_by(self._products))
+            yield

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from ..config import SETTINGS, Recipe
 from ..data.crops import batches, random_crops
 from ..data.task import Examples
 from ..errors import RunError
-from ..models import Backbone, Partway, Tower
+from ..models import Backbone, Partway, Tower, resolve_adapter_precision
 from ..progress import UNREPORTED, Report, Track
 from ..randomness import seeded
 from .checkpoints import CheckpointFile
@@ -35,10 +35,15 @@ from .passes import Needs, choose_passes, measure_needs
 from .placing import adapt
 from .processes import Processes, join_processes
 from .prompts import Owners, encode_each, tokenized
+from .recorded import RecordedSteps, recorder_on
 from .scoring import CosineScoring, Scoring
 from .state import TrainingState
 from .step import ExactStep, Passes
+from .steps import LaunchedSteps, Steps
 from .views import Views, views_bytes
+
+ImagesOf: TypeAlias = Callable[[int, Sequence[int]], Tensor | Partway]
+"""(number of a step, some of its rows) to what goes into the vision tower for them."""
 
 
 class WeightsLearner:
@@ -123,6 +128,7 @@ class WeightsLearner:
             begun_at_step=begun,
             stopped=stopped,
             unwritten=loop.unwritten,
+            notes=(loop.taking.note,) if loop.taking.note else (),
         )
 
     def _loop(self, examples: Examples, shots: int, checkpoint: Path | None, contents: Sequence[str]) -> TrainingLoop:
@@ -141,13 +147,36 @@ class WeightsLearner:
             file.read_into(state)
             self._processes.refuse_different_steps(state.step, device)
         labels = torch.from_numpy(examples.labels).to(device)
-        gradients = StepGradients(state, self.exact_step(passes), self._images_of(examples), labels)
         kept = file if self._processes.is_first else None
-        taken = self._gradients(gradients, steps)
-        return TrainingLoop(state, config, steps, taken, self._is_sound, self._rate, kept)
+        size = min(self._batch_size, len(examples))
+        taking = self._taking(state, self.exact_step(state.passes), self._images_of(examples), labels, size, steps)
+        return TrainingLoop(state, config, steps, taking, self._is_sound, self._rate, kept)
+
+    def _taking(
+        self, state: TrainingState, exact: ExactStep, images_of: ImagesOf, labels: Tensor, size: int, steps: int
+    ) -> Steps:
+        """What takes the steps: on CUDA a recorded one is replayed, if it can be recorded."""
+        recorder = recorder_on(self.backbone.device) if self.recipe.engine.cuda_graph else None
+        if recorder is not None and self._cannot_record(exact) is None:
+            return RecordedSteps(state, exact, images_of, labels, size, recorder)
+        gradients = StepGradients(state, exact, images_of, labels)
+        note = f"each step was launched by itself: {self._cannot_record(exact)}" if recorder is not None else ""
+        return LaunchedSteps(state, self._gradients(gradients, steps), note)
+
+    def _cannot_record(self, exact: ExactStep) -> str | None:
+        """Why a step of this run must be launched by itself, if it must."""
+        if self._processes.count > 1:
+            return "several processes train together"
+        if self._first_stage(2):
+            return f"method {self.recipe.method.method} trains in two stages"
+        if self.recipe.training.optimizer != "adamw":
+            return f"optimizer {self.recipe.training.optimizer} cannot be recorded"
+        if exact.draws:
+            return f"method {self.recipe.method.method} may draw from torch's generator"
+        return None
 
     def _gradients(self, gradients: StepGradients, steps: int) -> Callable[[int, Sequence[int]], float]:  # noqa: ARG002
-        """What computes each of a run's steps."""
+        """What computes each of a run's steps that are launched by themselves."""
         return gradients
 
     def _rate(self, step: int, steps: int) -> float:
@@ -182,6 +211,7 @@ class WeightsLearner:
                 checkpointing=engine.gradient_checkpointing,
                 views_bytes=views_bytes(self.backbone, images, views) if views else 0,
                 scores_bytes=self.scoring.image_bytes,
+                products_in=self._products_in,
             )
         share = self._processes.largest_share
         return needs, choose_passes(needs, engine, share(batch_size), share(prompts))
@@ -196,7 +226,13 @@ class WeightsLearner:
             self._text_is_trained,
             processes=self._processes,
             scoring=self.scoring,
+            products_in=self._products_in,
         )
+
+    @property
+    def _products_in(self) -> torch.dtype | None:
+        precision = resolve_adapter_precision(self.recipe.model.adapter_precision, self.backbone.device)
+        return self.backbone.dtype if precision == "base" else None
 
     @property
     def _batch_size(self) -> int:
@@ -207,7 +243,7 @@ class WeightsLearner:
         for rows in batches(len(examples), self._batch_size, steps, self.recipe.training.seed):
             yield rows.tolist()
 
-    def _images_of(self, examples: Examples) -> Callable[[int, Sequence[int]], Tensor | Partway]:
+    def _images_of(self, examples: Examples) -> ImagesOf:
         """(number of a step, some of its rows) to what goes into the vision tower for them."""
         config = self.recipe.training
 

@@ -1,0 +1,259 @@
+"""The updates of all LoRA layers of a model, taken together for a training step.
+
+Layer by layer each factor would be cast, scaled and given a gradient by itself: a dozen operations for each of 72
+layers, on a GPU more than the products they prepare. Here all factors of a tower are one tensor in a step, outside
+autograd's graph: cast and scaled at once, cut into the factors of layers that see the same input, and their gradients
+gather on it. At the end of the step each parameter gets its part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from .dropout import SampleDropout, kept_by
+from .lean import LeanMixin, low_rank
+
+
+class JointUpdates:
+    """What LoRA and LoRA-XS layers add to frozen products.
+
+    Args:
+        model: With its adapter. Layers that are no plain LoRA are left to themselves.
+        dtype: Type of the adapters' products; that of their parameters if not given.
+    """
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype | None = None) -> None:
+        self._towers = _towers(model, dtype)
+        self._places = {
+            id(layer): (stack, place)
+            for tower in self._towers
+            for stack in tower.stacks
+            for place, layer in enumerate(stack.layers)
+        }
+
+    @property
+    def frozen_factors(self) -> list[Tensor]:
+        """Copies of what LoRA-XS has on both sides of R, in the type of the products."""
+        stacks = (stack for tower in self._towers for stack in tower.stacks)
+        return [factor for stack in stacks for factor in stack.frozen]
+
+    def begin(self) -> None:
+        """Take the parameters' values for the steps' passes; no gradients have gathered."""
+        for tower in self._towers:
+            tower.begin()
+
+    @contextlib.contextmanager
+    def passing(self) -> Iterator[None]:
+        """Around one pass through a tower: factors are handed out that have a graph of their own."""
+        for tower in self._towers:
+            tower.hand_out_anew()
+        yield
+
+    def finish(self) -> None:
+        """Add the gradients that have gathered to the parameters'."""
+        for tower in self._towers:
+            tower.finish()
+
+    def to(
+        self, modules: Sequence[nn.Module]
+    ) -> tuple[Sequence[nn.Module], Callable[[Tensor, Tensor], Tensor] | None] | None:
+        """The frozen layers of modules that see the same input, and what is added to their outputs; see ``models``.
+
+        Returns:
+            None where a module is something else than a linear layer or a plain LoRA layer, or is kept by itself.
+        """
+        adapted = [(at, *self._places[id(m)]) for at, m in enumerate(modules) if id(m) in self._places]
+        if any(isinstance(m, LeanMixin) and id(m) not in self._places for m in modules):
+            return None
+        bases = [cast(Any, m).get_base_layer() if id(m) in self._places else m for m in modules]
+        if not adapted:
+            return bases, None
+        stacks, places = {id(stack) for _, stack, _ in adapted}, [place for _, _, place in adapted]
+        first = places[0]
+        if len(stacks) > 1 or places != list(range(first, first + len(places))):
+            return None
+        if len({base.out_features for base in bases}) > 1:
+            return None
+        return bases, _Addition(adapted[0][1], first, [at for at, _, _ in adapted])
+
+
+class _Addition:
+    """Adds the updates of some layers of a stack that see the same input."""
+
+    def __init__(self, stack: _Stack, first: int, places: Sequence[int]) -> None:
+        self._stack, self._first, self._places = stack, first, places
+
+    def __call__(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+        layers = range(self._first, self._first + len(self._places))
+        masks = self._stack.masks(layers, inputs)
+        return low_rank(inputs, masks, *self._stack.factors(layers), self._places, outputs)
+
+
+class _Stack:
+    """LoRA layers of one tower with factors of the same shapes, n of them in the order in which the model holds them.
+
+    Args:
+        tower: Their tower.
+        layers: The layers.
+    """
+
+    def __init__(self, tower: _Tower, layers: Sequence[LeanMixin], dtype: torch.dtype | None) -> None:
+        self.layers = list(layers)
+        self._tower = tower
+        names = [cast(str, layer.lean_adapter()) for layer in layers]
+        self._dropouts = [layer.lora_dropout[name] for layer, name in zip(layers, names, strict=True)]
+        scales = [layer.training_scale(name) for layer, name in zip(layers, names, strict=True)]
+        firsts = [layer.lora_A[name] for layer, name in zip(layers, names, strict=True)]
+        lasts = [layer.lora_B[name] for layer, name in zip(layers, names, strict=True)]
+        trained = lasts[0].R if hasattr(lasts[0], "R") else lasts[0].weight
+        self._outer: Tensor | None = None
+        self._inner: Tensor | None = None
+        like = {"dtype": trained.dtype, "device": trained.device}
+        if hasattr(lasts[0], "R"):  # LoRA-XS: both factors are frozen, with R between them
+            kept = dtype or trained.dtype
+            self._inner = torch.stack([first.weight for first in firsts]).to(kept)
+            self._outer = torch.stack([last.u for last in lasts]).to(kept)
+            self.parameters = [last.R for last in lasts]
+            self.scales = torch.tensor(scales, **like).repeat_interleave(trained.numel())
+        else:
+            self.parameters = [*(first.weight for first in firsts), *(last.weight for last in lasts)]
+            ones = torch.ones(sum(first.weight.numel() for first in firsts), **like)
+            self.scales = torch.cat([ones, torch.tensor(scales, **like).repeat_interleave(trained.numel())])
+        self._cuts = {0, len(layers)}
+        self._whole: tuple[Tensor, Tensor] | None = None
+        self._parts: list[tuple[Tensor, ...]] | None = None
+
+    @property
+    def frozen(self) -> list[Tensor]:
+        """The factors that are not trained."""
+        return [factor for factor in (self._inner, self._outer) if factor is not None]
+
+    def masks(self, layers: range, inputs: Tensor) -> Tensor | None:
+        """Those of some layers for an input ``(T, I)``."""
+        dropouts = [self._dropouts[layer] for layer in layers]
+        if not isinstance(dropouts[0], SampleDropout):
+            return None
+        samples = len(dropouts[0].keys.samples)
+        return kept_by(dropouts, inputs.view(samples, -1, inputs.shape[-1]))
+
+    def factors(self, layers: range) -> tuple[Tensor, Tensor]:
+        """A ``(J, R, I)`` and B ``(J, O, R)`` of some layers, scaled, in the type of the products."""
+        if self._whole is None:
+            self._whole, self._parts = self._made(self._tower.values(self)), None
+        if not {layers.start, layers.stop} <= self._cuts:
+            self._cuts, self._parts = self._cuts | {layers.start, layers.stop}, None
+        cuts = sorted(self._cuts)
+        if self._parts is None:  # a part's gradient is joined to the others' once; a slice's would be padded with zeros
+            sizes = [stop - start for start, stop in itertools.pairwise(cuts)]
+            self._parts = [torch.split(each, sizes) for each in self._whole]
+        first, last = cuts.index(layers.start), cuts.index(layers.stop)
+        a, b = (torch.cat(parts[first:last]) if last - first > 1 else parts[first] for parts in self._parts)
+        return a, b
+
+    def hand_out_anew(self) -> None:
+        """Forget the factors of the pass before."""
+        self._whole = self._parts = None
+
+    def _made(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """A ``(n, R, I)`` and B ``(n, O, R)`` of all layers, from the scaled values."""
+        count = len(self.layers)
+        if self._inner is not None and self._outer is not None:
+            rank = self._inner.shape[1]
+            b: Tensor = _FrozenTimes.apply(self._outer, values.view(count, rank, rank))  # type: ignore[no-untyped-call]
+            return self._inner, b
+        shapes = self.parameters[0].shape, self.parameters[-1].shape
+        first, last = torch.split(values, [count * shape.numel() for shape in shapes])
+        return first.view(count, *shapes[0]), last.view(count, *shapes[1])
+
+
+class _Tower:
+    """All stacks of one tower: their parameters' values in one tensor, on which gradients gather."""
+
+    def __init__(self, layers: Sequence[Sequence[LeanMixin]], dtype: torch.dtype | None) -> None:
+        self.stacks = [_Stack(self, each, dtype) for each in layers]
+        self._parameters = [parameter for stack in self.stacks for parameter in stack.parameters]
+        self._scales = torch.cat([stack.scales for stack in self.stacks])
+        self._dtype = dtype or self._parameters[0].dtype
+        self._leaf: Tensor | None = None
+        self._values: dict[int, Tensor] | None = None
+
+    def begin(self) -> None:
+        """Take the parameters' values."""
+        self._leaf = torch.cat([parameter.detach().flatten() for parameter in self._parameters]).requires_grad_()
+        self.hand_out_anew()
+
+    def hand_out_anew(self) -> None:
+        """Forget what was handed out in the pass before."""
+        self._values = None
+        for stack in self.stacks:
+            stack.hand_out_anew()
+
+    def values(self, stack: _Stack) -> Tensor:
+        """A stack's part, scaled and in the type of the products."""
+        if self._values is None:
+            assert self._leaf is not None, "no step has begun"
+            scaled: Tensor = _Scaled.apply(self._leaf, self._scales, self._dtype)  # type: ignore[no-untyped-call]
+            parts = torch.split(scaled, [len(each.scales) for each in self.stacks])
+            self._values = {id(each): part for each, part in zip(self.stacks, parts, strict=True)}
+        return self._values[id(stack)]
+
+    def finish(self) -> None:
+        """Give each parameter its part of what has gathered."""
+        leaf, self._leaf = self._leaf, None
+        self.hand_out_anew()
+        if leaf is None or leaf.grad is None:
+            return
+        parts = torch.split(leaf.grad, [parameter.numel() for parameter in self._parameters])
+        for parameter, part in zip(self._parameters, parts, strict=True):
+            gradient = part.view_as(parameter)
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+
+# Nothing is saved for these two: factors may be handed out within a block that is computed again in the backward pass,
+# where they are there already, and a block must save the same both times.
+class _Scaled(torch.autograd.Function):
+    """Values times their scales, in another type."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
+        ctx.scales = scales
+        return (values * scales).to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return gradient * ctx.scales, None, None
+
+
+class _FrozenTimes(torch.autograd.Function):
+    """A product with a frozen matrix on the left, which gets no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, frozen: Tensor, values: Tensor) -> Tensor:
+        ctx.frozen = frozen
+        return frozen @ values
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return None, ctx.frozen.mT @ gradient
+
+
+def _towers(model: nn.Module, dtype: torch.dtype | None) -> list[_Tower]:
+    """The plain LoRA layers of a model by tower, and there by the shapes of their factors and their dropout."""
+    towers: dict[str, dict[tuple[object, ...], list[LeanMixin]]] = {}
+    for name, layer in model.named_modules():
+        if isinstance(layer, LeanMixin) and layer.lean_adapter() is not None:
+            stacks = towers.setdefault(name.partition(".layers.")[0], {})
+            stacks.setdefault(_shape(layer), []).append(layer)
+    return [_Tower(list(stacks.values()), dtype) for stacks in towers.values()]
+
+
+def _shape(layer: LeanMixin) -> tuple[object, ...]:
+    name = cast(str, layer.lean_adapter())
+    dropout = layer.lora_dropout[name]
+    return layer.in_features, layer.out_features, layer.r[name], getattr(dropout, "threshold", 0)

@@ -1,0 +1,281 @@
+"""Steps of which a device knows all that it needs: recorded once, as a CUDA graph, and replayed.
+
+A step launches more than a thousand kernels. Launched from Python each waits longer for the processor than it computes.
+Here everything that differs from step to step lies in buffers on the device: the batch's pixels, rows and labels, the
+number of the step and its learning rate. One step, from both towers forward to the optimiser's update, is recorded over
+these buffers and replayed as a whole. A batch that is smaller than the others is filled up with rows that the loss
+leaves out.
+
+The loss is read every few steps. A step whose loss, or in float16 whose gradients, are no numbers changes nothing, nor
+does any after it: the device sees to that itself, and the run is found as it was before that step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..models import Partway
+from .gradients import FIRST_LOSS_SCALE, STEPS_TO_DOUBLE
+from .state import TrainingState
+from .step import IGNORED, Batch, ExactStep
+
+AHEAD = 16
+"""Steps that are begun before their losses are read."""
+LAUNCHED_FIRST = 2
+"""Steps that are launched before one is recorded: the first makes what all others use again, such as the optimiser's
+moments and the libraries' workspaces."""
+
+
+class Recorder(Protocol):
+    """Records work on a device."""
+
+    def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
+        """What does the same work again when it is called; the work itself is recorded, and may not be done yet."""
+
+    def working(self) -> AbstractContextManager[None]:
+        """Around whatever is launched: all of it happens in the order in which it was launched."""
+
+
+class CudaRecorder:
+    """Records CUDA graphs, on a stream of their own."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may take pinned memory meanwhile.
+        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+            work()
+        return graph.replay
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Launch on the stream that records; what was launched before, elsewhere, is done first, and so is this."""
+        current = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            yield
+        current.wait_stream(self._stream)
+
+
+def recorder_on(device: torch.device) -> Recorder | None:
+    """What records steps on a device; None where nothing has to."""
+    return CudaRecorder(device) if device.type == "cuda" else None
+
+
+class PlainRecorder:
+    """Does the work again each time, as it did it first: what a graph is compared with."""
+
+    def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
+        return work
+
+    def working(self) -> nullcontext[None]:
+        """Nothing is to be done."""
+        return nullcontext()
+
+
+@dataclasses.dataclass
+class Buffers:
+    """What a step reads and writes, on the device.
+
+    Args:
+        device: Where they lie.
+        rows: B, of a full batch.
+        ahead: Losses that there is room for.
+    """
+
+    device: torch.device
+    size: int
+    ahead: int
+
+    def __post_init__(self) -> None:
+        def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.zeros(shape, dtype=dtype, device=self.device)
+
+        self.number, self.place = zeros(dtype=torch.int64), zeros(1, dtype=torch.int64)
+        self.rows, self.labels = (zeros(self.size, dtype=torch.int64) for _ in range(2))
+        self.count, self.rate, self.scale = zeros(), zeros(), zeros()
+        self.losses = zeros(self.ahead, dtype=torch.float64)
+        self.taken = zeros(dtype=torch.int64)
+        """Steps that were sound since the losses were last read."""
+        self.stopped = zeros()
+        """1 from the first step on that was not."""
+        self.images: Tensor | Partway | None = None
+
+    def begin(self, number: int, scale: float) -> None:
+        """Go on from a step, with no loss in the buffer."""
+        self.number.fill_(number)
+        self.scale.fill_(scale)
+        for tensor in (self.place, self.taken, self.stopped, self.losses):
+            tensor.zero_()
+
+    def fill(self, rows: Sequence[int], labels: Tensor, images: Tensor | Partway, rate: float) -> None:
+        """Put a batch in."""
+        count = len(rows)
+        put = torch.tensor(list(rows), dtype=torch.int64)
+        put = put.pin_memory() if self.device.type == "cuda" else put
+        self.rows[:count].copy_(put, non_blocking=True)
+        self.labels.fill_(IGNORED)
+        self.labels[:count] = labels[self.rows[:count]]
+        self.count.fill_(count)
+        self.rate.fill_(rate)
+        pixels = images.hidden if isinstance(images, Partway) else images
+        if self.images is None:
+            room = torch.zeros(self.size, *pixels.shape[1:], dtype=pixels.dtype, device=self.device)
+            self.images = room
+            if isinstance(images, Partway):
+                token = None if images.token is None else images.token[:1].expand(self.size).clone()
+                self.images = dataclasses.replace(images, hidden=room, token=token)
+        room = self.images.hidden if isinstance(self.images, Partway) else self.images
+        room[:count].copy_(pixels, non_blocking=True)
+
+    def some_images(self, places: range) -> Tensor | Partway:
+        """The images at some places of the batch."""
+        assert self.images is not None
+        if isinstance(self.images, Partway):
+            return self.images.rows(places.start, places.stop)
+        return self.images[places.start : places.stop]
+
+
+class RecordedSteps:
+    """Takes steps by replaying one.
+
+    Args:
+        state: Of the run; changed in place.
+        exact: Computes the gradients.
+        images_of: (number of the step, rows) to their images.
+        labels: Of all examples, ``(N,)``, on the model's device.
+        size: Rows of a full batch.
+        recorder: Records a step.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        exact: ExactStep,
+        images_of: Callable[[int, Sequence[int]], Tensor | Partway],
+        labels: Tensor,
+        size: int,
+        recorder: Recorder,
+    ) -> None:
+        self.ahead, self.note, self.is_whole = AHEAD, "", True
+        self._state, self._exact, self._images_of, self._labels = state, exact, images_of, labels
+        self._record = recorder
+        self._is_float16 = exact.backbone.dtype == torch.float16
+        self._begun: list[tuple[Sequence[int], float]] = []
+        self._launched = 0
+        self._replay: Callable[[], None] | None = None
+        with recorder.working():
+            self._buffers = Buffers(exact.backbone.device, size, AHEAD)
+            self._buffers.begin(state.step, state.loss_scale)
+            for group in state.optimizer.param_groups:
+                group["lr"], group["capturable"] = self._buffers.rate, self._buffers.device.type == "cuda"
+        state.optimizer.found_inf = self._buffers.stopped  # type: ignore[attr-defined]
+        exact.loss_scale = self._buffers.scale if self._is_float16 else 1.0
+
+    def take(self, rows: Sequence[int], rate: float) -> None:
+        """Begin the next step; see ``Steps``."""
+        number = self._state.step + len(self._begun)
+        if self._may_grow(number) and self.settle():
+            self._state.loss_scale, self._state.scaled_at = 2 * self._state.loss_scale, number
+            self._buffers.begin(number, self._state.loss_scale)
+        images = self._images_of(number, rows)
+        with self._record.working():
+            self._buffers.fill(rows, self._labels, images, rate)
+            self._begun.append((rows, rate))
+            self._once()
+
+    def settle(self) -> bool:
+        """Read the losses of all steps that were begun; see ``Steps``."""
+        while self._begun:
+            state, begun = self._state, self._begun
+            with self._record.working():
+                told = torch.cat([self._buffers.losses, torch.stack([self._buffers.taken, self._buffers.place[0]])])
+                *losses, taken, places = told.tolist()  # waits
+            self._begun = []
+            state.losses += losses[: int(taken)]
+            is_sound = taken == places
+            if not is_sound and not self._is_out_of_range(losses[int(taken)]):
+                state.bring_back()
+                return False
+            if not is_sound:
+                state.loss_scale, state.scaled_at = state.loss_scale / 2, state.step
+            with self._record.working():
+                self._buffers.begin(state.step, state.loss_scale)
+            for rows, rate in [] if is_sound else begun[int(taken) :]:
+                self.take(rows, rate)
+        return True
+
+    def _may_grow(self, number: int) -> bool:
+        is_small = self._is_float16 and self._state.loss_scale < FIRST_LOSS_SCALE
+        return is_small and number - self._state.scaled_at >= STEPS_TO_DOUBLE
+
+    def _is_out_of_range(self, loss: float) -> bool:
+        """Whether a step that was not sound is taken again with a smaller scale: float16 was too narrow for it."""
+        return self._is_float16 and math.isfinite(loss) and self._state.loss_scale > 1
+
+    def _once(self) -> None:
+        """Do one step's work with what is in the buffers, with as much at once as there is memory for."""
+        while True:
+            try:
+                self._launch_or_replay()
+                return
+            except torch.OutOfMemoryError:
+                smaller = self._state.passes.halved()
+                if smaller is None:
+                    raise
+            self._state.passes, self._replay = smaller, None  # outside: what is caught holds on to the whole graph
+            gc.collect()
+            torch.cuda.empty_cache()
+
+    def _launch_or_replay(self) -> None:
+        self._exact.passes = self._state.passes
+        if self._replay is None and self._launched >= LAUNCHED_FIRST:
+            self._replay = self._recorded()
+        if self._replay is not None:
+            self._replay()
+            return
+        self.is_whole = False
+        self._work()
+        self._launched += 1
+        self.is_whole = True
+
+    def _recorded(self) -> Callable[[], None]:
+        try:
+            return self._record(self._work)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            self.note = f"each step was launched by itself: it cannot be recorded as a CUDA graph here ({reason[0]})"
+            return self._work
+
+    def _work(self) -> None:
+        """One step, all of it on the device."""
+        buffers, state, parameters = self._buffers, self._state, self._state.parameters
+        for parameter in parameters:
+            parameter.grad = None
+        batch = Batch(buffers.number, buffers.rows, buffers.labels, buffers.some_images, buffers.count)
+        loss = self._exact.gradients(batch)
+        sound = loss.isfinite()
+        if self._is_float16:
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            torch._foreach_div_(gradients, buffers.scale)
+            sound &= torch.stack(torch._foreach_norm(gradients)).isfinite().all()
+        sound &= buffers.stopped == 0
+        state.keep_where(sound)
+        buffers.stopped.copy_(sound.logical_not())
+        buffers.losses.index_copy_(0, buffers.place, loss[None])
+        buffers.taken += sound
+        buffers.place += 1
+        buffers.number += 1
+        state.optimizer.step()

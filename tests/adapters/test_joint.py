@@ -1,0 +1,137 @@
+"""Layers that see the same input are computed together in a step; each by itself gives the same gradients."""
+
+import pytest
+import torch
+
+from lowshot.adapters import JointUpdates
+from lowshot.adapters.lean import LeanMixin
+from lowshot.config import preset_recipe
+from lowshot.models import load_backbone
+from lowshot.models.frozen import side_by_side
+from lowshot.training import create_learner
+from lowshot.training.step import ExactStep, Passes
+
+PROMPTS = [f"a photo of {name}." for name in ("cats", "dogs", "long names")]
+ROWS, LABELS = [4, 0, 7, 2], torch.tensor([0, 1, 2, 1])
+
+
+def learner_on(model, method="lora", dtype=torch.float64, **chosen):
+    low_rank = {"rank": 3, "dropout": 0.25} if method in ("lora", "lora-xs", "dora") else {}
+    recipe = preset_recipe("paper", method).replace(model=str(model), **{**low_rank, "precision": "fp32", **chosen})
+    learner = create_learner(load_backbone(str(model)), PROMPTS, recipe)
+    for index, parameter in enumerate(learner.parameters):
+        generator = torch.Generator().manual_seed(index)
+        parameter.data = parameter.data + 0.1 * torch.randn(parameter.shape, generator=generator)
+    if dtype != torch.float32:
+        learner.backbone.model.to(dtype)
+    return learner
+
+
+WHOLE = Passes(images=4, prompts=3)
+
+
+def gradients(learner, passes=WHOLE, checkpointing=False, **how):
+    exact = ExactStep(learner.backbone, learner._tokens, learner._keys, passes, learner._text_is_trained, **how)
+    for parameter in learner.parameters:
+        parameter.grad = None
+    pixels = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    with learner.backbone.training(checkpointing=checkpointing):
+        loss = exact.accumulate(5, ROWS, LABELS, lambda rows: pixels[list(rows)])
+    return torch.tensor(loss), *(p.grad for p in learner.parameters)
+
+
+def assert_same(found, expected, tolerance):
+    scale = max(float(g.abs().max()) for g in expected)
+    for one, other in zip(found, expected, strict=True):
+        assert other.abs().max() > 0
+        assert (one - other).abs().max() <= tolerance * scale
+
+
+@pytest.mark.parametrize("method", ["lora", "lora-xs"])
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {},
+        {"dropout": 0.0},
+        {"projections": ("q",)},
+        {"projections": ("q", "k")},  # next to each other among what is adapted, and not in memory
+        {"projections": ("q", "k", "v", "o")},
+        {"projections": ("fc1", "fc2")},
+        {"projections": ("v", "o", "fc2")},
+        {"position": "0"},
+    ],
+    ids=lambda c: "-".join(map(str, c.values())) or "qkv",
+)
+def test_together_is_each_by_itself(tiny_clip, method, chosen):
+    learner = learner_on(tiny_clip, method, **chosen)
+    assert_same(gradients(learner), gradients(learner, joint=False), 1e-10)
+    assert_same(gradients(learner, Passes(2, 1)), gradients(learner, joint=False), 1e-10)
+
+
+def test_it_is_so_for_ranks_that_differ_from_layer_to_layer(tiny_clip):
+    learner = learner_on(tiny_clip, rank_by_depth="increasing")
+    assert_same(gradients(learner), gradients(learner, joint=False), 1e-10)
+
+
+@pytest.mark.parametrize("method", ["dora", "layernorm", "full", "bitfit", "clip-svd", "2sfs"])
+def test_it_is_so_for_methods_without_plain_lora_layers(tiny_clip, method):
+    learner = learner_on(tiny_clip, method)
+    if method == "2sfs":
+        learner.parameters[-1].requires_grad_(False)
+    trained = [index for index, p in enumerate(learner.parameters) if p.requires_grad]
+    together, alone = gradients(learner), gradients(learner, joint=False)
+    for index in trained:
+        torch.testing.assert_close(together[1 + index], alone[1 + index], atol=1e-10, rtol=1e-9)
+
+
+@pytest.mark.parametrize("quantize", ["nf4", "int8"])
+@pytest.mark.parametrize("method", ["lora", "lora-xs", "layernorm"])
+def test_it_is_so_on_weights_in_fewer_bits(tiny_model, quantize, method):
+    learner = learner_on(tiny_model, method, torch.float32, quantize=quantize)
+    assert_same(gradients(learner), gradients(learner, joint=False), 2e-5)
+
+
+@pytest.mark.parametrize("method", ["lora", "lora-xs"])
+def test_a_block_that_is_computed_again_finds_the_factors_it_had(tiny_clip, method):
+    learner = learner_on(tiny_clip, method)
+    plain = gradients(learner, joint=False)
+    assert_same(gradients(learner, checkpointing=True), plain, 1e-10)
+    assert_same(gradients(learner, Passes(2, 1), checkpointing=True), plain, 1e-10)
+
+
+@pytest.mark.parametrize("method", ["lora", "lora-xs"])
+def test_products_in_the_type_of_the_base_are_those_of_float32_but_for_its_rounding(tiny_clip, method):
+    learner = learner_on(tiny_clip, method, torch.float32, precision="bf16", dropout=0.0)
+    exact = gradients(learner_on(tiny_clip, method, torch.float32, dropout=0.0))
+    in_float32, in_base = gradients(learner), gradients(learner, products_in=torch.bfloat16)
+    assert not torch.equal(in_base[1], in_float32[1])
+    assert {gradient.dtype for gradient in in_base[1:]} == {torch.float32}
+    away = [
+        sum((g - e).double().square().sum() for g, e in zip(found, exact, strict=True))
+        for found in (in_base, in_float32)
+    ]
+    assert away[0] < 2 * away[1]  # what the base rounds outweighs it
+
+
+def test_weights_that_lie_side_by_side_stay_parameters_of_their_own(tiny_clip):
+    learner = learner_on(tiny_clip)
+    attention = learner.backbone.model.vision_model.encoder.layers[0].self_attn
+    bases = [layer.get_base_layer() for layer in (attention.k_proj, attention.v_proj, attention.q_proj)]
+    before = [base.weight.clone() for base in bases]
+    gradients(learner)
+    joined = side_by_side([base.weight for base in bases])
+    assert torch.equal(joined, torch.cat(before))
+    assert all(torch.equal(base.weight, weight) for base, weight in zip(bases, before, strict=True))
+    assert joined.data_ptr() == bases[0].weight.data_ptr()
+    assert side_by_side([base.weight for base in bases[:2]]).data_ptr() == joined.data_ptr()
+    bases[1].weight.data = bases[1].weight.data.clone()  # moved away, as a copy of the model is
+    assert torch.equal(side_by_side([base.weight for base in bases]), torch.cat(before))
+
+
+def test_every_plain_layer_is_in_it_and_no_other(tiny_clip):
+    for method, there in (("lora", True), ("lora-xs", True), ("dora", False), ("full", False)):
+        model = learner_on(tiny_clip, method).backbone.model
+        layers = [module for module in model.modules() if isinstance(module, LeanMixin)]
+        known = JointUpdates(model)
+        assert bool(layers) == there
+        assert all(known.to([layer]) is not None for layer in layers)
