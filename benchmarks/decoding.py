@@ -26,7 +26,7 @@ from measuring import OnDevice, finish
 from evaluation import PHOTO_SIZE, write_photographs
 from lowshot.data import FileImages, Pixels
 from lowshot.data.ahead import decoded_ahead
-from lowshot.data.crops import _cuts, _resize_alone, _resize_together
+from lowshot.data.crops import _cuts, _laid_out, _resize_alone, _resize_together
 from lowshot.data.store import DecodedOnce
 
 IMAGES = 32
@@ -72,7 +72,7 @@ def ways_to_crop(height: int, width: int, size: int, crop_minimum: float, device
         wait()
 
     def together() -> None:
-        _resize_together(cuts, size, device)
+        _resize_together(_laid_out(cuts, size, pinned=False), size, device)
         wait()
 
     def wait() -> None:

@@ -78,8 +78,8 @@ class Operations(TorchDispatchMode):
 
 
 def _is_indexed_by_a_mask(name: str, args: Any) -> bool:
-    masks = (t for t in pytree.tree_leaves(args[1:]) if isinstance(t, torch.Tensor) and t.dtype == torch.bool)
-    return name.startswith("index") and any(masks)
+    tensors = (t for t in pytree.tree_leaves(args[1:]) if isinstance(t, torch.Tensor))
+    return name.startswith("index") and any(tensor.dtype == torch.bool for tensor in tensors)
 
 
 @functools.cache

@@ -64,12 +64,17 @@ def test_rows_without_keys_are_an_error_and_not_another_mask(generator):
     assert torch.equal(layer.eval()(torch.ones(3, 4)), torch.ones(3, 4))
 
 
-@pytest.mark.parametrize("p", [*SHARES, 1e-4, 1 - 1e-5, 1 - 1e-9])
+def levels_of_all(dtype):
+    """Every level, as often as any other, 2^16 in all."""
+    return torch.arange(1 << 16).to(torch.int32).to(dtype)
+
+
+@pytest.mark.parametrize("p", [*SHARES, 0.5, 1 / 256, 1e-4, 1 - 1e-5, 1 - 1e-9])
 def test_of_all_levels_exactly_the_share_is_kept(monkeypatch, p):
     size = 1 << 16
     drawn = np.arange(size, dtype=np.uint16)
     monkeypatch.setattr(dropout, "_levels", lambda count, *key: drawn)
-    monkeypatch.setattr(dropout, "_hashed_levels", lambda *_: torch.from_numpy(drawn.view(np.int16))[None, None])
+    monkeypatch.setattr(dropout, "_hashed_levels", lambda *a: levels_of_all(a[-1])[None, None])
     layer = SampleDropout(p, 0, MaskKeys(seed=1, samples=[0]))
     kept = layer.kept(torch.ones(1, size))
     assert kept.sum() == size * layer.share_kept > 0
@@ -107,6 +112,9 @@ def test_levels_are_those_of_the_formula_in_whole_numbers():
     samples, count, layers = [0, 1, 2**40], 23, 3
     words = words_of(samples, 2**31 - 1, 500, layers)
     levels = dropout._hashed_levels(count, words[..., None], torch.arange((count + 3) // 4))
+    halves = dropout._hashed_levels(2 * count, words[..., None], torch.arange((count + 3) // 4), torch.int8)
+    assert torch.equal(halves[..., ::2], (levels & 255).to(torch.int8))
+    assert torch.equal(halves[..., 1::2], (levels >> 8).to(torch.int8))
     assert levels.shape == (layers, len(samples), count)
     for layer, base in enumerate(dropout._layer_bases(2**31 - 1, layers, CPU).tolist()):
         key = scrambled(base + 500 * INCREMENT)
@@ -171,17 +179,22 @@ LAYERS = 3
 SAMPLES = range(8)
 
 
-@pytest.fixture(scope="module")
-def levels():
-    """``(144, 6144)``: seeds, steps, layers and samples that differ by one."""
-    places = torch.arange(ENTRIES // 4)
-    rows = [dropout._hashed_levels(ENTRIES, words_of(SAMPLES, *key, LAYERS)[..., None], places) for key in KEYS]
-    return torch.cat(rows).flatten(0, 1)
+@pytest.fixture(scope="module", params=[torch.int16, torch.int8], ids=str)
+def levels(request):
+    """``(144, 6144)``: seeds, steps, layers and samples that differ by one. Levels of one byte as if they had two."""
+    places, one_byte = torch.arange(ENTRIES // 4), request.param == torch.int8
+    words = [words_of(SAMPLES, *key, LAYERS)[..., None] for key in KEYS]
+    rows = torch.cat([dropout._hashed_levels(ENTRIES, each, places, request.param) for each in words]).flatten(0, 1)
+    return rows.short() * 256 + 128 if one_byte else rows
+
+
+def have_one_byte(levels):
+    return bool((levels & 255 == 128).all())
 
 
 def standardised(levels, p):
     """Whether each entry is kept, with mean 0 and variance 1."""
-    threshold = round(p * 65536)
+    threshold = 256 * round(p * 256) if have_one_byte(levels) else round(p * 65536)
     kept = (levels > threshold - 32769).double()
     share = 1 - threshold / 65536
     return (kept - share) / math.sqrt(share * (1 - share))
@@ -209,7 +222,7 @@ def test_every_sample_entry_lane_layer_step_and_seed_is_dropped_as_often_as_aske
 
 
 def test_every_level_is_as_frequent_as_any_other(levels):
-    for shift in (0, 4, 8):
+    for shift in (8,) if have_one_byte(levels) else (0, 4, 8):
         counts = torch.bincount((levels.long() >> shift & 255).flatten(), minlength=256)
         expected = levels.numel() / 256
         assert_standard_normal((counts - expected) / math.sqrt(expected * 255 / 256))

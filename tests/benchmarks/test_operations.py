@@ -44,11 +44,13 @@ def test_what_a_graph_cannot_hold_is_seen(operations):
         on_device.copy_(torch.ones(4))
         with pytest.raises(RuntimeError):
             on_device.sum().item()
-        with pytest.raises(NotImplementedError):
+        with pytest.raises(RuntimeError):
+            on_device.nonzero()
+        with pytest.raises(RuntimeError):
             on_device[on_device > 0]
         on_device.view(2, 2)[0].add_(1)
     assert seen.from_host.total() == 1
-    assert seen.read_back.total() == 2
+    assert seen.read_back.total() >= 3
     assert seen.kernels["add_"] == 1
 
 

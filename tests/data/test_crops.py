@@ -195,7 +195,8 @@ def one_by_one(images, size, mirrored):
 
 
 def together(images, size, mirrored):
-    return module._resize_together([module._Cut(*cut) for cut in zip(images, mirrored, strict=True)], size, CPU)
+    cuts = [module._Cut(*cut) for cut in zip(images, mirrored, strict=True)]
+    return module._resize_together(module._laid_out(cuts, size, pinned=False), size, CPU)
 
 
 def edges(height, width, seed):
@@ -268,7 +269,7 @@ def test_on_another_device_the_same_crops_are_resized_together(monkeypatch):
     resize, sent = module._resize_together, []
 
     def here(portion, size, device):
-        sent.append((len(portion), device.type))
+        sent.append((len(portion.padded), device.type))
         return resize(portion, size, CPU)
 
     monkeypatch.setattr(module, "_resize_together", here)

@@ -136,6 +136,25 @@ def test_without_a_budget_a_small_model_takes_all_at_once_and_a_large_one_is_cut
     assert choose_passes(large, EngineConfig(), 32, 96) == Passes(images=2, prompts=12)
 
 
+def test_on_a_device_a_pass_is_the_whole_batch_or_what_fits_into_free_memory():
+    large = Needs(resident=10**9, image=8 * 10**7, prompt=10**7, workspace=0, prompt_workspace=0, adapter=0)
+    device = replace(large, at_once=math.inf, free=10**11, overhead=1.0)
+    assert choose_passes(device, EngineConfig(), 32, 100) == Passes(32, 100)
+    full = replace(device, free=3 * 10**9)
+    passes = choose_passes(full, EngineConfig(), 32, 100)
+    assert passes.images < 32
+    assert full.peak(passes, 100) <= full.resident + full.free
+    assert choose_passes(replace(device, free=10**6), EngineConfig(), 32, 100) == Passes(1, 1)  # tried all the same
+    assert choose_passes(replace(device, free=10**6), EngineConfig(memory_budget="9GB"), 32, 100) == Passes(32, 100)
+    with pytest.raises(InputError, match="memory-budget 1GB is too small"):
+        choose_passes(device, EngineConfig(memory_budget="1GB"), 32, 100)
+
+
+def test_buffers_and_libraries_count_whatever_the_cuts():
+    with_buffers = replace(NEEDS, fixed=500)
+    assert with_buffers.peak(Passes(1, 1), 5) == NEEDS.peak(Passes(1, 1), 5) + 500
+
+
 def test_passes_are_as_even_as_their_number_allows():
     large = Needs(resident=0, image=22 << 20, prompt=3 << 20, workspace=0, prompt_workspace=0, adapter=0)
     assert choose_passes(large, EngineConfig(), 32, 100) == Passes(

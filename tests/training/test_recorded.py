@@ -262,3 +262,16 @@ def test_losses_are_read_every_few_steps(tiny_clip, examples, recording, monkeyp
     monkeypatch.setattr(RecordedSteps, "settle", lambda self: (settled.append(len(self._begun)), settle(self))[1])
     fitted(tiny_clip, examples, base_steps=40)
     assert [count for count in settled if count] == [16, 16, 8]
+
+
+def test_a_plan_measures_the_step_that_is_replayed_and_learns_nothing(tiny_clip, recording):
+    from lowshot.training.step import Passes
+
+    learner = learner_on(tiny_clip)
+    before = values(learner)
+    with learner.backbone.training():
+        assert learner.step_seconds(Passes(4, 5), 4) > 0
+    assert recording.recorded == 1
+    assert all(torch.equal(one, other) for one, other in zip(values(learner), before, strict=True))
+    with learner.backbone.training():
+        assert learner_on(tiny_clip, cuda_graph=False).step_seconds(Passes(4, 5), 4) is None

@@ -183,15 +183,19 @@ def _levels(count: int, *key: int) -> NDArray[np.uint16]:
 def _hashed(count: int, threshold: int, layers: Sequence[int], keys: MaskKeys, device: torch.device) -> Tensor:
     """Masks ``(J, N, count)`` of some layers by a hash, the same on every device.
 
-    Beside the masks it takes two bytes an entry while they are made.
+    Beside the masks it takes as many bytes while they are made, or twice as many where a share of entries, unlike the
+    published quarter, is no multiple of 1/256: a level then has two bytes instead of one.
     """
     words = keys.words(device)[:, layers[0] : layers[-1] + 1]
-    levels = _hashed_levels(count, words, keys.places((count + 3) // 4, device))
-    return (levels > threshold - 1 - _LEVELS // 2).view(torch.uint8)
+    dtype = torch.int8 if threshold % 256 == 0 else torch.int16
+    each = 8 // dtype.itemsize
+    levels = _hashed_levels(count, words, keys.places(-(-count // each), device), dtype)
+    lowest = torch.iinfo(dtype).min
+    return (levels > threshold // (_LEVELS // (-2 * lowest)) - 1 + lowest).view(torch.uint8)
 
 
-def _hashed_levels(count: int, words: Tensor, places: Tensor) -> Tensor:
-    """Uniform whole numbers from -2^15 to 2^15 - 1, ``(..., count)``, int16: four of each 64-bit word.
+def _hashed_levels(count: int, words: Tensor, places: Tensor, dtype: torch.dtype = torch.int16) -> Tensor:
+    """Uniform whole numbers of a type of one or two bytes, ``(..., count)``: eight or four of each 64-bit word.
 
     A sample's words are a counter from its first word on in steps of its second, which is odd, scrambled. Each
     operation maps 64-bit words one to one: over all first words every level is exactly as frequent as any other.
@@ -199,10 +203,11 @@ def _hashed_levels(count: int, words: Tensor, places: Tensor) -> Tensor:
     Args:
         count: Levels of each sample.
         words: Those of ``_sample_words``, ``(2, ..., 1)``.
-        places: 0, 1, 2 and so on, one for every four levels.
+        places: 0, 1, 2 and so on, one for every word.
+        dtype: int16 or int8.
     """
     first, step = words
-    return _scramble(torch.addcmul(first, step, places)).view(torch.int16)[..., :count]
+    return _scramble(torch.addcmul(first, step, places)).view(dtype)[..., :count]
 
 
 def _sample_words(samples: Sequence[int] | Tensor, step: int | Tensor, bases: Tensor) -> Tensor:

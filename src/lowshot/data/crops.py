@@ -17,7 +17,7 @@ from .task import Pixels
 
 _RATIOS = (3 / 4, 4 / 3)  # width over height of a random crop, as RandomResizedCrop draws it
 _ATTEMPTS = 10
-_PADDED_PIXELS = 1 << 24  # resized at once on a device: 50 MB of bytes, there 200 MB of floats
+_PADDED_PIXELS = 1 << 22  # resized at once on a device: 12 MB of bytes, there 50 MB of floats
 _CROPS, _ORDER = 1, 2  # keep the streams of one seed apart; NumPy takes [7] and [7, 0] for the same seed
 
 
@@ -71,10 +71,41 @@ def random_crops(
     Raises:
         ValueError: There are more or fewer images than keys.
     """
-    cuts = _cuts(images, crop_minimum, flip, keys)
     if device is None or device.type == "cpu":
-        return torch.cat([_resize_alone(cut, size) for cut in cuts])
-    return torch.cat([_resize_together(portion, size, device) for portion in _portions(cuts)])
+        return torch.cat([_resize_alone(cut, size) for cut in _cuts(images, crop_minimum, flip, keys)])
+    return prepare_crops(images, size, crop_minimum=crop_minimum, flip=flip, keys=keys, device=device).resized(device)
+
+
+class PreparedCrops(NamedTuple):
+    """Crops as far as the processor prepares them for a device."""
+
+    portions: Sequence[Portion]
+    """Resized one after the other."""
+    size: int
+    """Side of the crops in pixels."""
+
+    def resized(self, device: torch.device) -> Tensor:
+        """What ``random_crops`` returns, on the device; the processor does not wait for it."""
+        return torch.cat([_resize_together(portion, self.size, device) for portion in self.portions])
+
+
+def prepare_crops(
+    images: Iterable[Pixels],
+    size: int,
+    *,
+    crop_minimum: float,
+    flip: bool,
+    keys: Sequence[Sequence[int]],
+    device: torch.device,
+) -> PreparedCrops:
+    """Draw and cut out what ``random_crops`` resizes on a device; any thread may do so ahead of time.
+
+    Raises:
+        ValueError: There are more or fewer images than keys.
+    """
+    cuts = _cuts(images, crop_minimum, flip, keys)
+    pinned = device.type == "cuda"
+    return PreparedCrops([_laid_out(portion, size, pinned=pinned) for portion in _portions(cuts)], size)
 
 
 def crop_box(height: int, width: int, crop_minimum: float, generator: np.random.Generator) -> tuple[int, int, int, int]:
@@ -150,22 +181,43 @@ def _portions(cuts: Iterable[_Cut]) -> Iterator[list[_Cut]]:
         yield portion
 
 
-def _resize_together(cuts: Sequence[_Cut], size: int, device: torch.device) -> Tensor:
+class Portion(NamedTuple):
+    """Cuts that are resized together, on the host, in memory that a device can copy from by itself."""
+
+    padded: Tensor
+    """``(B, H, W, 3)``, bytes; the rest beyond a cut is whatever was there."""
+    vertical: Tensor
+    """See ``_lines``, of the columns."""
+    horizontal: Tensor
+    """The same of the rows."""
+
+
+def _laid_out(cuts: Sequence[_Cut], size: int, *, pinned: bool) -> Portion:
+    heights, widths = (np.array([cut.pixels.shape[axis] for cut in cuts]) for axis in (0, 1))
+    # The rest beyond a crop is left as it is: bytes are finite, and their weights are zero.
+    shape = len(cuts), int(heights.max()), int(widths.max()), 3
+    padded = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+    for place, cut in zip(padded.numpy(), cuts, strict=True):
+        place[: cut.pixels.shape[0], : cut.pixels.shape[1]] = cut.pixels
+    lines = (
+        _lines(heights, size, np.zeros(len(cuts), dtype=bool)),
+        _lines(widths, size, np.array([cut.mirrored for cut in cuts])),
+    )
+    vertical, horizontal = (each.pin_memory() if pinned else each for each in lines)
+    return Portion(padded, vertical, horizontal)
+
+
+def _resize_together(portion: Portion, size: int, device: torch.device) -> Tensor:
     """What ``_resize_alone`` makes of each, as two matrix products on a device, ``(B, 3, size, size)``.
 
     Resizing is linear and its two directions are independent: a crop ``X`` becomes ``V X H^T``, where the rows of V and
     H are the weights of the pixels above and beside each other (see ``_bicubic_weights``).
     """
-    heights, widths = (np.array([cut.pixels.shape[axis] for cut in cuts]) for axis in (0, 1))
-    height, width = int(heights.max()), int(widths.max())
-    # The rest beyond a crop is left as it is: bytes are finite, and their weights are zero.
-    padded = torch.empty((len(cuts), height, width, 3), dtype=torch.uint8, pin_memory=device.type == "cuda")
-    for place, cut in zip(padded.numpy(), cuts, strict=True):
-        place[: cut.pixels.shape[0], : cut.pixels.shape[1]] = cut.pixels
-    vertical = _bicubic_weights(heights, size, np.zeros(len(cuts), dtype=bool), device)
-    horizontal = _bicubic_weights(widths, size, np.array([cut.mirrored for cut in cuts]), device)
+    _, height, width, _ = portion.padded.shape
+    vertical = _bicubic_weights(portion.vertical.to(device, non_blocking=True), height)
+    horizontal = _bicubic_weights(portion.horizontal.to(device, non_blocking=True), width)
     with _in_full_precision(device):
-        rows = vertical @ padded.to(device, non_blocking=True).flatten(2).float()
+        rows = vertical @ portion.padded.to(device, non_blocking=True).flatten(2).float()
         rows = rows.view(-1, size, width, 3).permute(0, 3, 1, 2).reshape(-1, 3 * size, width)
         resized = (rows @ horizontal.transpose(1, 2)).view(-1, 3, size, size)
     return (resized / 255.0).clamp(0.0, 1.0)
@@ -178,32 +230,42 @@ def _in_full_precision(device: torch.device) -> contextlib.AbstractContextManage
     return contextlib.nullcontext()
 
 
-def _bicubic_weights(
-    lengths: NDArray[np.int64], size: int, mirrored: NDArray[np.bool_], device: torch.device
-) -> Tensor:
-    """What each pixel of B lines counts for in each pixel of the same lines resized, ``(B, size, longest)``.
+def _lines(lengths: NDArray[np.int64], size: int, mirrored: NDArray[np.bool_]) -> Tensor:
+    """What is known of B lines that are resized, ``(B, size + 2)``, float32: for each its centres, factor and length.
 
-    As ``interpolate`` computes them: Keys' cubic kernel with a = -1/2, widened by the scale where a line shrinks, and
-    normalised. A pixel centre far from 0 is known to few digits in float32, which shows in the fifth digit of a
-    weight; so centres are rounded here where torch rounds them.
+    A centre is where a pixel of the resized line lies among the line's own. It is far from 0 and so known to few digits
+    in float32, which shows in the fifth digit of a weight: centres are rounded here where torch rounds them. Distances
+    are multiplied by the factor where a line shrinks.
 
     Args:
-        lengths: Pixels of each line, ``(B,)``; the lines are padded to the longest.
+        lengths: Pixels of each line, ``(B,)``.
         size: Pixels of a resized line.
         mirrored: Which lines come out the other way round, ``(B,)``.
-        device: Where the weights are computed and returned.
     """
     scales = lengths.astype(np.float32) / np.float32(size)
     centres = (scales[:, None].astype(np.float64) * (np.arange(size) + 0.5)).astype(np.float32)
     centres[mirrored] = centres[mirrored, ::-1]
-    pixels = torch.arange(int(lengths.max()), device=device)
-    distances = pixels - torch.from_numpy(centres).to(device)[:, :, None] + 0.5
-    distances = (distances * torch.from_numpy(np.minimum(1 / scales, 1)).to(device)[:, None, None]).abs()
+    each = [centres, np.minimum(1 / scales, 1)[:, None], lengths[:, None].astype(np.float32)]
+    return torch.from_numpy(np.concatenate(each, axis=1))
+
+
+def _bicubic_weights(lines: Tensor, longest: int) -> Tensor:
+    """What each pixel of B lines counts for in each pixel of the same lines resized, ``(B, size, longest)``.
+
+    As ``interpolate`` computes them: Keys' cubic kernel with a = -1/2, widened by the scale where a line shrinks, and
+    normalised.
+
+    Args:
+        lines: Those of ``_lines``, on the device where the weights are computed.
+        longest: Pixels that the lines are padded to.
+    """
+    centres, factors, lengths = lines[:, :-2, None], lines[:, -2, None, None], lines[:, -1, None, None]
+    pixels = torch.arange(longest, device=lines.device)
+    distances = ((pixels - centres + 0.5) * factors).abs()
     near = (1.5 * distances - 2.5) * distances**2 + 1
     far = ((2.5 - 0.5 * distances) * distances - 4) * distances + 2
     weights = torch.where(distances < 1, near, far)
-    outside = pixels >= torch.from_numpy(lengths).to(device)[:, None, None]
-    weights = weights.masked_fill((distances >= 2) | outside, 0.0)
+    weights = weights.masked_fill((distances >= 2) | (pixels >= lengths), 0.0)
     return weights / weights.sum(-1, keepdim=True)
 
 

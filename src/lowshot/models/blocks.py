@@ -9,6 +9,7 @@ tensor for the backward pass instead of two. While something is trained, layers 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,10 +73,18 @@ def run_blocks(
     for index, layer in enumerate(layers):
         wanted = token if index == len(layers) - 1 else None
         if checkpointing and torch.is_grad_enabled():
-            hidden = checkpoint(run_block, layer, hidden, causal, wanted, packing, products, use_reentrant=False)
+            block = functools.partial(
+                checkpoint, run_block, use_reentrant=False, preserve_rng_state=not _is_recorded(hidden)
+            )
+            hidden = block(layer, hidden, causal, wanted, packing, products)
         else:
             hidden = run_block(layer, hidden, causal, wanted, packing, products)
     return hidden
+
+
+def _is_recorded(hidden: Tensor) -> bool:
+    """Whether a CUDA graph is recorded: then nothing draws from torch's generator, and its state cannot be had."""
+    return hidden.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def run_block(

@@ -51,6 +51,14 @@ def resident_bytes(device: torch.device) -> int:
     return _kernel_says("VmRSS") or 0
 
 
+def free_bytes(device: torch.device) -> int | None:
+    """What a CUDA device has left, with what torch holds of it without need; None on a CPU, which others use too."""
+    if device.type != "cuda":
+        return None
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + held
+
+
 def _give_back_what_is_free() -> None:
     """What earlier work freed would else count as there before, and what the block takes of it not at all."""
     with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such function

@@ -15,13 +15,18 @@ from ..adapters import JointUpdates, MaskKeys
 from ..config import EngineConfig, parse_bytes
 from ..errors import InputError
 from ..models import Backbone, Products
-from .memory import resident_bytes
+from .memory import free_bytes, resident_bytes
 from .prompts import ClassPrompts
 from .step import Passes
 
-KEPT_AT_ONCE = 1 << 28
+KEPT_AT_ONCE = {"cpu": 1 << 28}
 """Bytes that a pass takes at most where no budget is set and nothing is said: larger passes are no faster on a CPU, and
-touch fresh memory."""
+touch fresh memory. A GPU is the faster the more it is given at once."""
+SHARE_OF_FREE = 0.9
+"""Of the memory that is free on a device so much is planned with."""
+FIXED = {"cuda": 96 * 10**6}
+"""What libraries keep besides: cuBLAS has a workspace of 48 MB for each stream that multiplies (seen on an H200), and
+steps and crops have streams of their own."""
 OVERHEAD = {"cuda": 1.04, "cpu": 1.8}
 """What an allocator takes for what is asked of it. CUDA's rounds up. glibc's, on a CPU, leaves gaps between tensors
 that live long and those that do not: 1.55 to 1.8 times as much was resident here (ViT-B/16). With every tensor mapped
@@ -60,6 +65,12 @@ class Needs:
     """Kept for the backward pass of prompts besides, however many: of what they begin with, and of weights."""
     begun: int = 0
     """Kept from step to step: what enters the first trained blocks. It lies in large pieces, without overhead."""
+    fixed: int = 0
+    """Of buffers and libraries, whatever the cuts."""
+    at_once: float = KEPT_AT_ONCE["cpu"]
+    """See ``KEPT_AT_ONCE``."""
+    free: int | None = None
+    """Of the device's memory, on top of what is resident; None where nothing is known of it."""
 
     def peak(self, passes: Passes, prompts: int) -> int:
         """The height of a step with these cuts."""
@@ -69,7 +80,7 @@ class Needs:
         chunk = self.prompts_once + passes.prompts * (self.prompt + self.prompt_workspace)
         gaps = 0.0 if whole else self.gaps * min(images, chunk)
         working = self.overhead * (max(texts + images, chunk) + gaps)
-        return int(self.resident + self.begun + self.adapter + working + min(self.scratch, working))
+        return int(self.resident + self.begun + self.fixed + self.adapter + working + min(self.scratch, working))
 
 
 def measure_needs(
@@ -84,6 +95,7 @@ def measure_needs(
     partway: bool = True,
     views_bytes: int = 0,
     scores_bytes: int = 0,
+    buffers_bytes: int = 0,
     products_in: torch.dtype | None = None,
 ) -> Needs:
     """Put an image, a prompt and two prompts through the towers as a step does, and see what autograd keeps.
@@ -99,6 +111,7 @@ def measure_needs(
         partway: As the step will have it.
         views_bytes: What will be kept of views of images.
         scores_bytes: What the class scores of an image take.
+        buffers_bytes: What is kept of a batch's pixels.
         products_in: Type of the adapters' own products; see ``ExactStep``.
     """
     prompts = ClassPrompts(backbone, tokens, shared_prefix=shared_prefix, partway=partway)
@@ -138,6 +151,9 @@ def measure_needs(
         gaps=GAPS.get(backbone.device.type, 0.0),
         prompts_once=once,
         begun=prompts.kept_bytes + views_bytes,
+        fixed=buffers_bytes + FIXED.get(backbone.device.type, 0),
+        at_once=KEPT_AT_ONCE.get(backbone.device.type, math.inf),
+        free=free_bytes(backbone.device),
     )
 
 
@@ -183,16 +199,16 @@ def _workspace(config: Any, places: int, seen: int, size: int) -> int:
 
 
 def choose_passes(needs: Needs, engine: EngineConfig, batch_size: int, prompts: int) -> Passes:
-    """The largest cuts that fit the budget; what the recipe says itself is not changed.
+    """The largest cuts that fit the budget, or else what is free; what the recipe says itself is not changed.
 
     Raises:
         InputError: One image and one prompt at a time do not fit; the message says what would.
     """
-    budget = math.inf if engine.memory_budget is None else parse_bytes("memory_budget", engine.memory_budget)
-    images = engine.images_per_pass or min(batch_size, max(1, KEPT_AT_ONCE // max(1, needs.image + needs.workspace)))
-    chunk = engine.prompts_per_pass or min(
-        prompts, max(1, KEPT_AT_ONCE // max(1, needs.prompt + needs.prompt_workspace))
-    )
+    budget = math.inf if needs.free is None else needs.resident + SHARE_OF_FREE * needs.free
+    if engine.memory_budget is not None:
+        budget = parse_bytes("memory_budget", engine.memory_budget)
+    images = engine.images_per_pass or _at_once(needs.at_once, needs.image + needs.workspace, batch_size)
+    chunk = engine.prompts_per_pass or _at_once(needs.at_once, needs.prompt + needs.prompt_workspace, prompts)
     candidates = [
         Passes(i, p) for p in _halves(chunk, engine.prompts_per_pass) for i in _halves(images, engine.images_per_pass)
     ]
@@ -202,11 +218,18 @@ def choose_passes(needs: Needs, engine: EngineConfig, batch_size: int, prompts: 
                 passes.images if engine.images_per_pass else _evened(batch_size, passes.images),
                 passes.prompts if engine.prompts_per_pass else _evened(prompts, passes.prompts),
             )
+    if engine.memory_budget is None:  # it is tried: what is free is no promise, neither way
+        return candidates[-1]
     smallest = min(needs.peak(passes, prompts) for passes in candidates)
     raise InputError(
         f"memory-budget {engine.memory_budget} is too small: this recipe needs {smallest / 1e9:.2f} GB at least"
         + ("" if engine.gradient_checkpointing else "; try gradient-checkpointing")
     )
+
+
+def _at_once(most: float, each: int, count: int) -> int:
+    """How many of ``count`` things of ``each`` bytes there may be in ``most`` bytes; one at least."""
+    return count if most == math.inf else min(count, max(1, int(most) // max(1, each)))
 
 
 def _evened(total: int, most: int) -> int:

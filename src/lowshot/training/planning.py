@@ -82,9 +82,11 @@ def plan(recipe: Recipe, *, classes: int, shots: int) -> Plan:
         return lambda: step.accumulate(0, rows, torch.zeros(images, dtype=torch.int64).to(backbone.device), images_of)
 
     with backbone.training(checkpointing=recipe.engine.gradient_checkpointing):
-        one, more = (_seconds(pass_of(images), backbone.device) for images in (1, passes.images + 1))
-    image_seconds = max(0.0, (more - one) / passes.images)
-    seconds = max(0.0, one - image_seconds) + batch * image_seconds
+        seconds = learner.step_seconds(passes, batch)
+        if seconds is None:
+            one, more = (_seconds(pass_of(images), backbone.device) for images in (1, passes.images + 1))
+            image_seconds = max(0.0, (more - one) / passes.images)
+            seconds = max(0.0, one - image_seconds) + batch * image_seconds
     return Plan(
         passes,
         prompts,

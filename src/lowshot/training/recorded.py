@@ -179,7 +179,8 @@ class RecordedSteps:
             self._buffers.begin(state.step, state.loss_scale)
             for group in state.optimizer.param_groups:
                 group["lr"], group["capturable"] = self._buffers.rate, self._buffers.device.type == "cuda"
-        state.optimizer.found_inf = self._buffers.stopped  # type: ignore[attr-defined]
+        # AdamW changes nothing where this is 1. That steps are launched before one is recorded is no mistake.
+        vars(state.optimizer).update(found_inf=self._buffers.stopped, _warned_capturable_if_run_uncaptured=True)
         exact.loss_scale = self._buffers.scale if self._is_float16 else 1.0
 
     def take(self, rows: Sequence[int], rate: float) -> None:
@@ -188,9 +189,8 @@ class RecordedSteps:
         if self._may_grow(number) and self.settle():
             self._state.loss_scale, self._state.scaled_at = 2 * self._state.loss_scale, number
             self._buffers.begin(number, self._state.loss_scale)
-        images = self._images_of(number, rows)
         with self._record.working():
-            self._buffers.fill(rows, self._labels, images, rate)
+            self._buffers.fill(rows, self._labels, self._images_of(number, rows), rate)
             self._begun.append((rows, rate))
             self._once()
 

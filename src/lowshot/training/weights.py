@@ -10,21 +10,23 @@ import contextlib
 import copy
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 from ..adapters import adapter_bytes, keep_share, key_dropout
 from ..config import SETTINGS, Recipe
-from ..data.crops import batches, random_crops
+from ..data.crops import batches, prepare_crops, random_crops
 from ..data.task import Examples
 from ..errors import RunError
 from ..models import Backbone, Partway, Tower, resolve_adapter_precision
 from ..progress import UNREPORTED, Report, Track
 from ..randomness import seeded
+from .ahead import CROPS_BYTES, ImagesAhead
 from .checkpoints import CheckpointFile
 from .gradients import FIRST_LOSS_SCALE, StepGradients
 from .learner import TrainingOutcome
@@ -42,6 +44,7 @@ from .step import ExactStep, Passes
 from .steps import LaunchedSteps, Steps
 from .views import Views, views_bytes
 
+_Crops = TypeVar("_Crops")
 ImagesOf: TypeAlias = Callable[[int, Sequence[int]], Tensor | Partway]
 """(number of a step, some of its rows) to what goes into the vision tower for them."""
 
@@ -105,7 +108,8 @@ class WeightsLearner:
         """
         device, what = self.backbone.device, f"training {self.recipe.method.method}"
         with _memory_named():
-            loop = self._loop(examples, shots, checkpoint, contents)
+            loop, images = self._loop(examples, shots, checkpoint, contents)
+        order: Iterable[Sequence[int]] = self._order(examples, loop.steps)
         state, begun = loop.state, loop.state.step
         report.begin(state.run, state.losses)  # what it loads is not what training takes
         with (
@@ -113,8 +117,12 @@ class WeightsLearner:
             memory_use(device) as memory,
             self.backbone.training(checkpointing=self.recipe.engine.gradient_checkpointing),
             seeded(self.recipe.training.seed),
+            images if isinstance(images, ImagesAhead) else contextlib.nullcontext(),
         ):
-            stopped = loop.run(self._order(examples, loop.steps), track, what, report)
+            order = images.watching(order, begun) if isinstance(images, ImagesAhead) else order
+            stopped = loop.run(order, track, what, report)
+        for parameter in self.parameters:
+            parameter.grad = None  # what a recorded step has of the device goes with them
         if self.recipe.method.shrinkage:
             keep_share(self.adapter, shots / (shots + self.recipe.method.shrinkage))
         self._classes = None
@@ -131,8 +139,10 @@ class WeightsLearner:
             notes=(loop.taking.note,) if loop.taking.note else (),
         )
 
-    def _loop(self, examples: Examples, shots: int, checkpoint: Path | None, contents: Sequence[str]) -> TrainingLoop:
-        """A fresh run, or the one that the checkpoint is of, as far as it came."""
+    def _loop(
+        self, examples: Examples, shots: int, checkpoint: Path | None, contents: Sequence[str]
+    ) -> tuple[TrainingLoop, ImagesOf]:
+        """A fresh run, or the one that the checkpoint is of, as far as it came; and what gives it images."""
         config, steps, device = self.recipe.training, self.recipe.steps(shots), self.backbone.device
         self._processes = join_processes(device)
         passes = self.cuts(min(self._batch_size, len(examples)), len(examples))[1]
@@ -148,9 +158,9 @@ class WeightsLearner:
             self._processes.refuse_different_steps(state.step, device)
         labels = torch.from_numpy(examples.labels).to(device)
         kept = file if self._processes.is_first else None
-        size = min(self._batch_size, len(examples))
-        taking = self._taking(state, self.exact_step(state.passes), self._images_of(examples), labels, size, steps)
-        return TrainingLoop(state, config, steps, taking, self._is_sound, self._rate, kept)
+        size, images = min(self._batch_size, len(examples)), self._images_of(examples)
+        taking = self._taking(state, self.exact_step(state.passes), images, labels, size, steps)
+        return TrainingLoop(state, config, steps, taking, self._is_sound, self._rate, kept), images
 
     def _taking(
         self, state: TrainingState, exact: ExactStep, images_of: ImagesOf, labels: Tensor, size: int, steps: int
@@ -162,6 +172,26 @@ class WeightsLearner:
         gradients = StepGradients(state, exact, images_of, labels)
         note = f"each step was launched by itself: {self._cannot_record(exact)}" if recorder is not None else ""
         return LaunchedSteps(state, self._gradients(gradients, steps), note)
+
+    def step_seconds(self, passes: Passes, size: int) -> float | None:
+        """Seconds of a step that is replayed, measured on black images; None where steps are launched by themselves.
+
+        Nothing is learnt: the learning rate is zero.
+        """
+        device, side = self.backbone.device, self.backbone.image_size
+        optimizer = create_optimizer(self.parameters, self.recipe.training, device)
+        state = TrainingState(self.parameters, optimizer, passes)
+        black = torch.zeros(size, 3, side, side, device=device)
+        labels = torch.zeros(size, dtype=torch.int64, device=device)
+        taking = self._taking(state, self.exact_step(passes), lambda _, rows: black[: len(rows)], labels, size, 2)
+        if not isinstance(taking, RecordedSteps):
+            return None
+        for _ in range(2):  # what comes first in a run is no measure of the rest
+            started = time.perf_counter()
+            for _ in range(taking.ahead):
+                taking.take(range(size), 0.0)
+            taking.settle()
+        return (time.perf_counter() - started) / taking.ahead
 
     def _cannot_record(self, exact: ExactStep) -> str | None:
         """Why a step of this run must be launched by itself, if it must."""
@@ -211,10 +241,17 @@ class WeightsLearner:
                 checkpointing=engine.gradient_checkpointing,
                 views_bytes=views_bytes(self.backbone, images, views) if views else 0,
                 scores_bytes=self.scoring.image_bytes,
+                buffers_bytes=self._buffers_bytes(batch_size),
                 products_in=self._products_in,
             )
         share = self._processes.largest_share
         return needs, choose_passes(needs, engine, share(batch_size), share(prompts))
+
+    def _buffers_bytes(self, batch_size: int) -> int:
+        """Of a batch's pixels on a device: those that a step reads, those that come next, and what they come from."""
+        if self.backbone.device.type == "cpu":
+            return 0
+        return 3 * batch_size * 3 * self.backbone.image_size**2 * 4 + CROPS_BYTES
 
     def exact_step(self, passes: Passes) -> ExactStep:
         """What computes a step's gradients with these cuts."""
@@ -245,21 +282,18 @@ class WeightsLearner:
 
     def _images_of(self, examples: Examples) -> ImagesOf:
         """(number of a step, some of its rows) to what goes into the vision tower for them."""
-        config = self.recipe.training
+        config, device, size = self.recipe.training, self.backbone.device, self.backbone.image_size
 
-        def crops_of(views: Sequence[tuple[int, int]]) -> Tensor:
-            return random_crops(
-                (examples.images[row] for row, _ in views),
-                self.backbone.image_size,
-                crop_minimum=config.crop_minimum,
-                flip=config.flip,
-                keys=[(config.seed, view, row) for row, view in views],
-                device=self.backbone.device,
-            )
+        def cropped(views: Sequence[tuple[int, int]], crop: Callable[..., _Crops]) -> _Crops:
+            keys = [(config.seed, view, row) for row, view in views]
+            images = (examples.images[row] for row, _ in views)
+            return crop(images, size, crop_minimum=config.crop_minimum, flip=config.flip, keys=keys, device=device)
 
         if config.views is not None:
-            return Views(self.backbone, crops_of, config.views, config.seed)
-        return lambda step, rows: crops_of([(row, step) for row in rows])  # each step is a view of its own
+            return Views(self.backbone, lambda views: cropped(views, random_crops), config.views, config.seed)
+        if device.type == "cpu":  # each step is a view of its own
+            return lambda step, rows: cropped([(row, step) for row in rows], random_crops)
+        return ImagesAhead(lambda step, rows: cropped([(row, step) for row in rows], prepare_crops), device)
 
     def _run_facts(self, examples: Examples, contents: Sequence[str], steps: int) -> dict[str, Any]:
         """All that decides what a run computes, by name."""
