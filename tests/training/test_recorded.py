@@ -97,6 +97,7 @@ def values(learner):
         ("full", {"learning_rate": 1e-4}),
         ("clip-svd", {}),
         ("coop", {"optimizer": "adamw", "learning_rate": 1e-3}),
+        ("coop", {}),
     ],
     ids=str,
 )
@@ -244,7 +245,7 @@ def test_what_cannot_be_recorded_is_launched_and_said(tiny_clip, examples, monke
 @pytest.mark.parametrize(
     ("method", "chosen", "why"),
     [
-        ("lora", {"optimizer": "sgd"}, "optimizer sgd"),
+        ("lora", {"optimizer": "sgd", "precision": "fp16"}, "optimizer sgd cannot be recorded in float16"),
         ("2sfs", {}, "two stages"),
         ("plot++", {"template": ("{}.",)}, "two stages"),
         ("peft:loha", {}, "may draw from torch's generator"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
@@ -68,15 +69,20 @@ def weights_sha256(model: nn.Module) -> tuple[str, dict[str, str]]:
     Returns:
         The hash of the float32 values, and by name of the type those of the values rounded to it.
     """
-    exact, rounded = hashlib.sha256(), {name: hashlib.sha256() for name in _SHARED_IN}
-    for name, parameter in sorted(model.named_parameters()):
-        values = parameter.detach().to("cpu", torch.float32).contiguous()
-        for digest in (exact, *rounded.values()):
-            digest.update(f"{name} {tuple(parameter.shape)}\n".encode())
-        exact.update(values.numpy().data)
-        for type_name, dtype in _SHARED_IN.items():
-            rounded[type_name].update(values.to(dtype).view(torch.int16).numpy().data)
-    return exact.hexdigest(), {name: digest.hexdigest() for name, digest in rounded.items()}
+    parameters = sorted(model.named_parameters())
+
+    def digest(dtype: torch.dtype | None) -> str:
+        sha256 = hashlib.sha256()
+        for name, parameter in parameters:
+            sha256.update(f"{name} {tuple(parameter.shape)}\n".encode())
+            values = parameter.detach().to("cpu", torch.float32).contiguous()
+            sha256.update(values.numpy().data if dtype is None else values.to(dtype).view(torch.int16).numpy().data)
+        return sha256.hexdigest()
+
+    # Side by side: hashing lets other threads run, and takes as long as reading the file does.
+    with concurrent.futures.ThreadPoolExecutor(1 + len(_SHARED_IN)) as threads:
+        exact, *rounded = threads.map(digest, [None, *_SHARED_IN.values()])
+    return exact, dict(zip(_SHARED_IN, rounded, strict=True))
 
 
 def settings_sha256(towers: Towers, tokenizer: PreTrainedTokenizerBase, pixels: Sequence[float]) -> str:

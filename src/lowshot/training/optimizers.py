@@ -29,7 +29,7 @@ def create_optimizer(
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay)
+        return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay, fused=True)
     if device.type != "cuda":
         raise InputError(
             f"optimizer paged-adamw-8bit needs a CUDA device, but the model is on {device.type}; use optimizer adamw"

@@ -178,8 +178,10 @@ class RecordedSteps:
             self._buffers = Buffers(exact.backbone.device, size, AHEAD)
             self._buffers.begin(state.step, state.loss_scale)
             for group in state.optimizer.param_groups:
-                group["lr"], group["capturable"] = self._buffers.rate, self._buffers.device.type == "cuda"
-        # AdamW changes nothing where this is 1. That steps are launched before one is recorded is no mistake.
+                group["lr"] = self._buffers.rate
+                if "capturable" in group:  # what AdamW asks for before it is recorded
+                    group["capturable"] = self._buffers.device.type == "cuda"
+        # The optimiser changes nothing where this is 1. That steps are launched before one is recorded is no mistake.
         vars(state.optimizer).update(found_inf=self._buffers.stopped, _warned_capturable_if_run_uncaptured=True)
         exact.loss_scale = self._buffers.scale if self._is_float16 else 1.0
 

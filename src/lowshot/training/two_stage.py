@@ -165,7 +165,8 @@ class TwoStageGradients:
             part = rows[start : min(start + at_once, own.stop)]
             classes = functional.normalize(self.classifier, dim=-1)
             scores = exact.backbone.logits(self._embeddings(number, part), classes)
-            loss = functional.cross_entropy(scores, self.first.labels[part], reduction="sum") / len(rows)
+            labels = self.first.labels[torch.as_tensor(list(part), device=self.first.labels.device)]
+            loss = functional.cross_entropy(scores, labels, reduction="sum") / len(rows)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         exact.processes.add_up(total)

@@ -199,8 +199,10 @@ class WeightsLearner:
             return "several processes train together"
         if self._first_stage(2):
             return f"method {self.recipe.method.method} trains in two stages"
-        if self.recipe.training.optimizer != "adamw":
-            return f"optimizer {self.recipe.training.optimizer} cannot be recorded"
+        optimizer, is_float16 = self.recipe.training.optimizer, self.backbone.dtype == torch.float16
+        # SGD's first step leaves no momentum where it must be taken again with a smaller scale.
+        if optimizer not in ("adamw", "sgd") or (optimizer == "sgd" and is_float16):
+            return f"optimizer {optimizer} cannot be recorded{' in float16' if is_float16 else ''}"
         if exact.draws:
             return f"method {self.recipe.method.method} may draw from torch's generator"
         return None
