@@ -23,6 +23,7 @@ from unittest import mock
 import torch
 import tyro
 from shapes import BEFORE, SHAPES, PromptTokens, Shape
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -77,6 +78,24 @@ class Operations(TorchDispatchMode):
         return {name: getattr(self, name).total() for name in ("kernels", "from_host", "read_back")}
 
 
+class HostTensors(TorchFunctionMode):
+    """Counts copies that the dispatcher is not told of: tensors that are made on a device of Python's numbers."""
+
+    def __init__(self, operations: Operations) -> None:
+        super().__init__()
+        self.operations = operations
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func in (torch.tensor, torch.as_tensor):
+            self.operations.from_host[func.__name__] += out.device.type == self.operations.device
+        elif func in (torch.Tensor.__getitem__, torch.Tensor.__setitem__):
+            parts = args[1] if isinstance(args[1], tuple) else (args[1],)
+            lists = sum(isinstance(part, list) for part in parts)
+            self.operations.from_host["list"] += lists * (args[0].device.type == self.operations.device)
+        return out
+
+
 def _is_indexed_by_a_mask(name: str, args: Any) -> bool:
     tensors = (t for t in pytree.tree_leaves(args[1:]) if isinstance(t, torch.Tensor))
     return name.startswith("index") and any(tensor.dtype == torch.bool for tensor in tensors)
@@ -121,7 +140,7 @@ def counted(settings: Mapping[str, Any], shape: str = "vit-b16", images: int = 3
         with learner.backbone.training():
             steps._work()  # makes what all others use again
             operations = Operations()
-            with operations:
+            with operations, HostTensors(operations):
                 steps._work()
     return operations
 

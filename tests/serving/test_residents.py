@@ -19,7 +19,7 @@ def adapter(name, size=10, table=None, state=0):
     """An adapter of so many bytes, beside those of its classes."""
     middles = torch.zeros(1, 1, size, dtype=torch.uint8)
     classes = ClassTable(("a",), torch.zeros(0), torch.zeros(0)) if table is None else table
-    return Resident(name, ((state, 0),), classes, 1.0, Updates(("layer",), middles))
+    return Resident(name, ((state, 0),), classes, torch.ones(()), Updates(("layer",), middles))
 
 
 STEPS = st.lists(

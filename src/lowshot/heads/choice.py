@@ -36,13 +36,14 @@ def choose(
     Returns:
         The candidate, and whether it was chosen: where every class has one image it is the default.
     """
-    right = [0] * len(candidates)
+    right = torch.zeros(len(candidates), dtype=torch.int64, device=shots.labels.device)
     for held in held_out(shots.labels):
         images, labels = shots.subset(held).every_view()
         for index, head in enumerate(heads_of(shots.subset(~held))):
             judged = [head.scores(some, shots.text).argmax(1) for some in torch.split(images, JUDGED_AT_ONCE)]
-            right[index] += int((torch.cat(judged) == labels).sum())
-    return candidates[right.index(max(right))], int(shots.counts.max()) > 1
+            right[index] += (torch.cat(judged) == labels).sum()
+    counts = right.tolist()  # read once: a device would be waited for at every candidate
+    return candidates[counts.index(max(counts))], int(shots.counts.max()) > 1
 
 
 def held_out(labels: Tensor) -> Iterator[Tensor]:

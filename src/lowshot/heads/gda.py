@@ -76,4 +76,4 @@ class GaussianDiscriminant:
     def scores(self, images: Tensor, text: Text) -> Tensor:
         """Class scores ``(B, C)``."""
         gaussians = images @ self.weights.to(images).T + self.biases.to(images)
-        return text.logits(images) + float(self.alpha) * gaussians
+        return text.logits(images) + self.alpha.to(images) * gaussians

@@ -54,7 +54,10 @@ class Head(Protocol):
         """
 
     def scores(self, images: Tensor, text: Text) -> Tensor:
-        """Class scores ``(B, C)`` of unit embeddings ``(B, D)``; their softmax are the probabilities."""
+        """Class scores ``(B, C)`` of unit embeddings ``(B, D)``; their softmax are the probabilities.
+
+        Nothing is read back: single numbers stay tensors too, so that no batch waits for the device.
+        """
 
 
 @dataclasses.dataclass(frozen=True)

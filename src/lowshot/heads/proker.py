@@ -99,5 +99,5 @@ class ProKeR:
 
     def scores(self, images: Tensor, text: Text) -> Tensor:
         """Class scores ``(B, C)``."""
-        similarities = torch.exp(-float(self.beta) * (1 - images @ self.keys.to(images).T))
+        similarities = torch.exp(self.beta.to(images) * (images @ self.keys.to(images).T - 1))
         return text.scale * (text.cosines(images) + similarities @ self.coefficients.to(images))

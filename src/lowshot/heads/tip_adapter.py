@@ -68,10 +68,9 @@ class TipAdapter:
 
     def scores(self, images: Tensor, text: Text) -> Tensor:
         """Class scores ``(B, C)``."""
-        alpha, beta = float(self.alpha), float(self.beta)
-        affinities = torch.exp(-beta * (1 - images @ self.keys.to(images).T))
+        affinities = torch.exp(self.beta.to(images) * (images @ self.keys.to(images).T - 1))
         cached = by_class(affinities, self.labels.to(images.device), len(text.embeddings))
-        return text.logits(images) + alpha * cached
+        return text.logits(images) + self.alpha.to(images) * cached
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import collections
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -204,7 +204,7 @@ class AdapterBank:
                 return error
 
         with ThreadPoolExecutor(_DECODING_THREADS, thread_name_prefix="decoding") as pool:
-            return self._answers(wanted, lambda rows: list(pool.map(crop, rows)))
+            return self._answers(wanted, lambda rows: pool.map(crop, rows))
 
     def answers_to_crops(self, crops: Tensor, names: Sequence[str] | str) -> list[Answer]:
         """As ``answers``, of images that are decoded and cropped: ``(N, 3, image_size, image_size)`` in [0, 1]."""
@@ -216,9 +216,14 @@ class AdapterBank:
         return self._answers(_named(len(crops), names), lambda rows: [crops[row] for row in rows])
 
     def _answers(
-        self, names: Sequence[str], crops_of: Callable[[Sequence[int]], list[Tensor | LowshotError]]
+        self, names: Sequence[str], crops_of: Callable[[Sequence[int]], Iterable[Tensor | LowshotError]]
     ) -> list[Answer]:
-        """Rows by rows of those adapters that fit into memory together: all of them, as a rule."""
+        """Rows by rows of those adapters that fit into memory together: all of them, as a rule.
+
+        Args:
+            names: The adapter of each row.
+            crops_of: Begins to decode the images of some rows, and gives them in order.
+        """
         found: dict[int, Answer] = {}
         rows_of = collections.defaultdict(list)
         for row, name in enumerate(names):
@@ -227,9 +232,9 @@ class AdapterBank:
             for part, failed in parts:
                 found |= {row: error for name, error in failed.items() for row in rows_of[name]}
                 rows = sorted(row for name in part for row in rows_of[name])
-                for start in range(0, len(rows), BATCH_SIZE):
-                    batch = rows[start : start + BATCH_SIZE]
-                    found |= self._batch(batch, [part[names[row]] for row in batch], crops_of(batch))
+                batches = [rows[start : start + BATCH_SIZE] for start in range(0, len(rows), BATCH_SIZE)]
+                for batch, crops in _begun_early(batches, crops_of):
+                    found |= self._batch(batch, [part[names[row]] for row in batch], list(crops))
         return [found[row] for row in range(len(names))]
 
     def _parts(
@@ -263,17 +268,18 @@ class AdapterBank:
         }
         there = [index for index, row in enumerate(rows) if row not in found]
         if there:
-            pixels = torch.stack([crop for crop in crops if isinstance(crop, Tensor)])
+            pixels = [crop for crop in crops if isinstance(crop, Tensor)]
             asked = [residents[index] for index in there]
             for index, resident, table in zip(there, asked, self._probabilities(pixels, asked), strict=True):
                 found[rows[index]] = _answer(resident, table)
         return found
 
     @torch.no_grad()
-    def _probabilities(self, crops: Tensor, residents: Sequence[Resident]) -> list[NDArray[np.float32]]:
-        """Of each row ``(C,)``, by its own adapter's classes."""
+    def _probabilities(self, crops: Sequence[Tensor], residents: Sequence[Resident]) -> list[NDArray[np.float32]]:
+        """Of each row ``(C,)``, by its own adapter's classes. The device is waited for once: where they are read."""
+        pixels = batch_on(self.backbone.device, crops)
         with self._rows.of(mixed([each.updates for each in residents], self._bases.at)):
-            embeddings = self.backbone.encode_images(crops)
+            embeddings = self.backbone.encode_images(pixels)
         return probabilities(self.backbone, embeddings, residents)
 
     def _loaded(self, name: str, *, may_wait: bool) -> tuple[Resident, bool]:
@@ -367,6 +373,31 @@ class AdapterBank:
         if fresh.identity.weights_sha256 != self.backbone.identity.weights_sha256:
             raise InputError(f"the files of model {self._model} have changed since the bank was opened; open it again")
         return cast(nn.Module, fresh.model)
+
+
+def batch_on(device: torch.device, crops: Sequence[Tensor]) -> Tensor:
+    """Crops ``(3, S, S)`` side by side on a device, ``(n, 3, S, S)``: one copy, which nobody waits for.
+
+    On the host they are put into memory that a CUDA device copies from by itself.
+    """
+    first = crops[0]
+    pinned = device.type == "cuda" and first.device.type == "cpu"
+    batch = torch.empty(len(crops), *first.shape, dtype=first.dtype, device=first.device, pin_memory=pinned)
+    return torch.stack(tuple(crops), out=batch).to(device, non_blocking=True)
+
+
+def _begun_early(
+    batches: Sequence[Sequence[int]], crops_of: Callable[[Sequence[int]], Iterable[Tensor | LowshotError]]
+) -> Iterator[tuple[Sequence[int], Iterable[Tensor | LowshotError]]]:
+    """Each batch of rows with its crops; those of the next one are begun before it is computed."""
+    coming: tuple[Sequence[int], Iterable[Tensor | LowshotError]] | None = None
+    for batch in batches:
+        begun = batch, crops_of(batch)
+        if coming is not None:
+            yield coming
+        coming = begun
+    if coming is not None:
+        yield coming
 
 
 def _named(count: int, names: Sequence[str] | str) -> list[str]:

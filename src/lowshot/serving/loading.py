@@ -81,7 +81,9 @@ class Loader:
             name=folder.name,
             stamp=stamp,
             classes=classes,
-            temperature=float(record.calibration.get("temperature", 1.0)),
+            temperature=torch.tensor(
+                float(record.calibration.get("temperature", 1.0)), dtype=torch.float32, device=self._backbone.device
+            ),
             updates=vision,
             head=self._head(folder, recipe.method.method, classes),
         )

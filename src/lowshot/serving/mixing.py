@@ -4,20 +4,28 @@ LoRA-XS adapters of one layer share U and diag(S) V^T, so row n of a batch diffe
 alone: h_n = W x_n + U (g R_n) diag(S) V^T x_n. Two products are the same for all rows, the one between them is batched.
 An adapter without a layer has zero there, which adds exactly nothing. LoRA's factors are each adapter's own: they are
 gathered row by row, and multiplied in batches too.
+
+What is gathered is told by row numbers. All those of a batch are brought to the device together: one copy, however many
+rows, layers and adapters there are.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
+import functools
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..adapters.lora_xs import Basis
+
+_Numbers: TypeAlias = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,6 +36,11 @@ class OwnFactors:
     """``(R, I)``."""
     b: Tensor
     """g B, ``(O, R)``."""
+
+    @functools.cached_property
+    def rank(self) -> int:
+        """R; asked in every batch, so a tensor is asked but once."""
+        return len(self.a)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,10 +55,15 @@ class Updates:
     """Layer -> factors of the adapter's own: LoRA's, and LoRA-XS's where the weight does not determine a basis."""
 
     @property
+    def tensors(self) -> list[Tensor]:
+        """All there are."""
+        own = [factor for each in self.own.values() for factor in (each.a, each.b)]
+        return own if self.middles is None else [self.middles, *own]
+
+    @property
     def nbytes(self) -> int:
         """Of all tensors."""
-        own = sum(factors.a.nbytes + factors.b.nbytes for factors in self.own.values())
-        return own + (0 if self.middles is None else self.middles.nbytes)
+        return sum(tensor.nbytes for tensor in self.tensors)
 
     def to(self, device: torch.device) -> Updates:
         """The same on another device."""
@@ -76,19 +94,19 @@ class _ByRow:
 
     factors: tuple[OwnFactors, ...]
     """Of each adapter, ``(R, I)`` and ``(O, R)``; the ranks may differ."""
-    which: Tensor
-    """``(n,)``, the adapter of each of these rows."""
+    places: Tensor | None
+    """``(n, R)``, where each of these rows has its R pairs of factors among those of all adapters; see ``_Owners``.
+    None where all have the same adapter."""
     rows: Tensor | None
     """``(n,)``, their places in the batch; None for all of them, in order."""
 
     def added(self, result: Tensor, inputs: Tensor) -> Tensor:
-        own = (inputs if self.rows is None else inputs[self.rows]).to(self.factors[0].a.dtype)
-        if len(self.factors) == 1:
+        own = (inputs if self.rows is None else inputs.index_select(0, self.rows)).to(self.factors[0].a.dtype)
+        if self.places is None:
             a, b = self.factors[0].a.T, self.factors[0].b.T
         else:
-            rank = max(len(each.a) for each in self.factors)
-            a = torch.stack([_padded(each.a.T, rank, dim=1) for each in self.factors])[self.which]
-            b = torch.stack([_padded(each.b.T, rank, dim=0) for each in self.factors])[self.which]
+            a = _picked([each.a for each in self.factors], self.places).mT
+            b = _picked([each.b.T for each in self.factors], self.places)
         if self.rows is None and b.ndim == 2:
             return _plus_product(result, own @ a, b)
         update = (own @ a @ b).to(result.dtype)
@@ -109,56 +127,157 @@ def mixed(updates: Sequence[Updates], basis_at: Callable[[str, int], Basis]) -> 
     distinct = list({id(each): each for each in updates}.values())
     number = {id(each): index for index, each in enumerate(distinct)}
     which = [number[id(each)] for each in updates]
-    found: dict[str, list[_InBasis | _ByRow]] = {}
-    for name, middles in _middles(distinct, which).items():
-        rank = middles.shape[-1]
-        basis = basis_at(name, rank)
-        found.setdefault(name, []).append(_InBasis(basis.right, middles, basis.left))
-    for name in dict.fromkeys(name for each in distinct for name in each.own):
-        found.setdefault(name, []).append(_by_row(name, distinct, which))
-    return found
+    shared = _Shared(distinct, which)
+    names = dict.fromkeys(name for each in distinct for name in each.own)
+    own = {name: {index: each.own[name] for index, each in enumerate(distinct) if name in each.own} for name in names}
+    ranks = {name: tuple((index, each.rank) for index, each in factors.items()) for name, factors in own.items()}
+    owners = {each: _Owners(each, which) for each in dict.fromkeys(ranks.values())}  # most layers have the same
+    device = next((tensor.device for each in distinct for tensor in each.tensors), torch.device("cpu"))
+    at = _on_device([*shared.numbers, *(each for owner in owners.values() for each in owner.numbers)], device)
+    by_layer: dict[str, list[_InBasis | _ByRow]] = collections.defaultdict(list)
+    for name, middles in shared.middles(at).items():
+        basis = basis_at(name, middles.shape[-1])
+        by_layer[name].append(_InBasis(basis.right, middles, basis.left))
+    for name, factors in own.items():
+        by_layer[name].append(owners[ranks[name]].by_row(tuple(factors.values()), at))
+    return dict(by_layer)
 
 
-def _middles(distinct: Sequence[Updates], which: Sequence[int]) -> dict[str, Tensor]:
-    """Layer -> each row's matrix ``(N, R, R)``, or the one of all ``(R, R)``; R is the largest rank at that layer.
-
-    Smaller ranks are filled up with zeros, and so are the rows of adapters that leave the layer alone.
-
-    The adapters' matrices are copied into one tensor ``(L, N, R, R)`` for the batch, in which those of a layer lie side
-    by side. For 64 rows that is 2.4 MB on ViT-B/16.
-    """
-    there = [(index, each.layers, each.middles) for index, each in enumerate(distinct) if each.middles is not None]
-    if not there:
+def _on_device(lists: Iterable[_Numbers], device: torch.device) -> dict[_Numbers, Tensor]:
+    """Each of these lists as a tensor ``(n,)``: one copy brings them all, and nobody waits for it."""
+    distinct = list(dict.fromkeys(lists))
+    if not distinct:
         return {}
-    _, layers, first = there[0]
-    device = first.device
-    if len(there) == len(distinct) and all(names == layers and m.shape == first.shape for _, names, m in there):
-        table, ranks = torch.stack([middles for _, _, middles in there], dim=1), [first.shape[-1]] * len(layers)
-    else:
-        layers = tuple(dict.fromkeys(name for _, names, _ in there for name in names))
-        ranks = [max(m.shape[-1] for _, names, m in there if name in names) for name in layers]
-        table = torch.zeros(len(layers), len(distinct), max(ranks), max(ranks), device=device)
-        places = {name: place for place, name in enumerate(layers)}
-        for index, names, middles in there:
-            here = torch.tensor([places[name] for name in names], device=device)
-            table[here, index, : middles.shape[-1], : middles.shape[-1]] = middles
-    if len(distinct) == 1:
-        table = table[:, 0]
-    elif list(which) != list(range(len(distinct))):
-        table = table.index_select(1, torch.tensor(which, device=device))
-    return {name: table[place, ..., :rank, :rank] for place, (name, rank) in enumerate(zip(layers, ranks, strict=True))}
+    together = [number for numbers in distinct for number in numbers]
+    here = torch.tensor(together, dtype=torch.int64, pin_memory=device.type == "cuda")
+    parts = torch.split(here.to(device, non_blocking=True), [len(numbers) for numbers in distinct])
+    return dict(zip(distinct, parts, strict=True))
 
 
-def _by_row(name: str, distinct: Sequence[Updates], which: Sequence[int]) -> _ByRow:
-    having = [index for index, each in enumerate(distinct) if name in each.own]
-    factors = tuple(distinct[index].own[name] for index in having)
-    place, device = {index: place for place, index in enumerate(having)}, factors[0].a.device
-    rows = [row for row, index in enumerate(which) if index in place]
-    return _ByRow(
-        factors,
-        torch.tensor([place[which[row]] for row in rows], device=device),
-        None if len(rows) == len(which) else torch.tensor(rows, device=device),
-    )
+class _Shared:
+    """The matrices that the rows of a batch have in the shared bases.
+
+    Smaller ranks are filled up with zeros, and so are the rows of adapters that leave a layer alone.
+
+    The adapters' matrices are copied into one tensor ``(L, D, R, R)`` for the batch, in which those of a layer lie side
+    by side, and so do adapters that are alike: with one rank, at the same layers. They are copied together. For 64
+    adapters that is 2.4 MB on ViT-B/16.
+
+    Args:
+        distinct: The adapters.
+        which: The adapter of each row.
+    """
+
+    def __init__(self, distinct: Sequence[Updates], which: Sequence[int]) -> None:
+        alike: dict[tuple[tuple[str, ...], int], list[Tensor]] = collections.defaultdict(list)
+        key_of = [None if each.middles is None else (each.layers, each.middles.shape[-1]) for each in distinct]
+        for each, key in zip(distinct, key_of, strict=True):
+            if key is not None and each.middles is not None:
+                alike[key].append(each.middles)
+        self._alike = alike
+        self._layers = tuple(dict.fromkeys(name for names, _ in alike for name in names))
+        self._columns = len(distinct)
+        order = [index for key in (*alike, None) for index, each in enumerate(key_of) if each == key]
+        column = {index: place for place, index in enumerate(order)}
+        self._which = tuple(column[index] for index in which)
+
+    @property
+    def numbers(self) -> list[_Numbers]:
+        """What has to be on the device."""
+        if not self._alike:
+            return []
+        places = [self._places(names) for names, _ in self._alike if names != self._layers]
+        return places if self._is_plain else [*places, self._which]
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether the columns of the table are the rows of the batch, or there is one for all of them."""
+        return self._columns == 1 or self._which == tuple(range(self._columns))
+
+    def _places(self, names: Sequence[str]) -> _Numbers:
+        place = {name: number for number, name in enumerate(self._layers)}
+        return tuple(place[name] for name in names)
+
+    def middles(self, at: Mapping[_Numbers, Tensor]) -> dict[str, Tensor]:
+        """Layer -> each row's matrix ``(N, R, R)``, or the one of all ``(R, R)``; R is the largest rank there.
+
+        Args:
+            at: What ``numbers`` asked for.
+        """
+        if not self._alike:
+            return {}
+        table = self._table(at)
+        if self._columns == 1:
+            table = table[:, 0]
+        elif not self._is_plain:
+            table = table.index_select(1, at[self._which])
+        ranks: dict[str, int] = {}
+        for names, rank in self._alike:
+            ranks |= {name: max(rank, ranks.get(name, 0)) for name in names}
+        return {name: table[place, ..., : ranks[name], : ranks[name]] for place, name in enumerate(self._layers)}
+
+    def _table(self, at: Mapping[_Numbers, Tensor]) -> Tensor:
+        """``(L, D, R, R)``, those without any matrix last."""
+        stacked = {key: torch.stack(middles, dim=1) for key, middles in self._alike.items()}
+        first = next(iter(stacked.values()))
+        if len(stacked) == 1 and first.shape[1] == self._columns:
+            return first
+        rank = max(rank for _, rank in stacked)
+        table, start = first.new_zeros(len(self._layers), self._columns, rank, rank), 0
+        for (names, rank), middles in stacked.items():
+            end = start + middles.shape[1]
+            part = table[:, start:end, :rank, :rank]
+            if names == self._layers:
+                part.copy_(middles)
+            else:
+                part.index_copy_(0, at[self._places(names)], middles)
+            start = end
+        return table
+
+
+class _Owners:
+    """The rows of a batch whose adapters have factors of their own at a layer.
+
+    The pairs of factors of all these adapters are counted through; behind them there is a pair of zeros where the
+    ranks differ, which fills up the smaller ones.
+
+    Args:
+        ranks: The adapters that have some there, by their numbers, and the rank of each.
+        which: The adapter of each row of the batch.
+    """
+
+    def __init__(self, ranks: Sequence[tuple[int, int]], which: Sequence[int]) -> None:
+        self._rank, total = max(rank for _, rank in ranks), sum(rank for _, rank in ranks)
+        pairs: dict[int, _Numbers] = {}
+        start = 0
+        for index, rank in ranks:
+            pairs[index] = (*range(start, start + rank), *[total] * (self._rank - rank))
+            start += rank
+        rows = tuple(row for row, index in enumerate(which) if index in pairs)
+        self._rows = None if len(rows) == len(which) else rows
+        self._places = None if len(ranks) == 1 else tuple(pair for row in rows for pair in pairs[which[row]])
+
+    @property
+    def numbers(self) -> list[_Numbers]:
+        """What has to be on the device."""
+        return [numbers for numbers in (self._places, self._rows) if numbers is not None]
+
+    def by_row(self, factors: tuple[OwnFactors, ...], at: Mapping[_Numbers, Tensor]) -> _ByRow:
+        """Their updates of one layer.
+
+        Args:
+            factors: Those that the adapters have there.
+            at: What ``numbers`` asked for.
+        """
+        places = None if self._places is None else at[self._places].view(-1, self._rank)
+        return _ByRow(factors, places, None if self._rows is None else at[self._rows])
+
+
+def _picked(factors: Sequence[Tensor], places: Tensor) -> Tensor:
+    """Each row's factors ``(n, R, K)`` of all adapters' ``(R, K)``; see ``_Owners``."""
+    if len({len(each) for each in factors}) > 1:
+        factors = [*factors, factors[0].new_zeros(1, factors[0].shape[1])]
+    return torch.cat(list(factors))[places]
 
 
 class Rows(threading.local):
@@ -216,10 +335,3 @@ def _plus_product(result: Tensor, inner: Tensor, left: Tensor) -> Tensor:
     result = result.contiguous()
     result.view(-1, result.shape[-1]).addmm_(inner.reshape(-1, inner.shape[-1]), left)
     return result
-
-
-def _padded(tensor: Tensor, rank: int, *, dim: int) -> Tensor:
-    missing = rank - tensor.shape[dim]
-    if not missing:
-        return tensor
-    return functional.pad(tensor, (0, missing) if dim == 1 else (0, 0, 0, missing))

@@ -18,7 +18,7 @@ from ..data.crops import central_crops
 from ..data.images import decode_image
 from ..errors import LowshotError
 from ..models.classes import encode_classes, tokenized
-from .bank import AdapterBank, Answer
+from .bank import AdapterBank, Answer, batch_on
 from .predictions import Prediction
 
 _PROMPTS_AT_ONCE = 64
@@ -73,27 +73,31 @@ class Model:
         for plainly in (False, True):
             rows = [row for row, each in enumerate(asked) if each.plainly == plainly]
             if rows:
-                pixels = torch.stack([crops[row] for row in rows])
-                names = [asked[row].adapter for row in rows]
-                answer = self._plain_answers if plainly else self.bank.answers_to_crops
-                found.update(zip(rows, answer(pixels, names), strict=True))
+                pixels, names = [crops[row] for row in rows], [asked[row].adapter for row in rows]
+                answers: Sequence[Found]
+                if plainly:
+                    answers = self._plain_answers(pixels, names)
+                else:
+                    answers = self.bank.answers_to_crops(torch.stack(pixels), names)
+                found.update(zip(rows, answers, strict=True))
         return [found[row] for row in range(len(asked))]
 
     @torch.no_grad()
-    def _plain_answers(self, pixels: Tensor, names: Sequence[str]) -> list[Plain | LowshotError]:
-        backbone, tables = self.bank.backbone, {name: self._class_table(name) for name in dict.fromkeys(names)}
-        embeddings = backbone.encode_images(pixels)
-        found: list[Plain | LowshotError] = []
-        for name, embedding in zip(names, embeddings, strict=True):
-            table = tables[name]
-            if isinstance(table, LowshotError):
-                found.append(table)
-                continue
-            classes, vectors = table
-            scores = torch.softmax(backbone.logits(embedding[None], vectors).float(), dim=-1)[0]
-            said = Prediction(name, classes, scores.cpu().numpy())
-            found.append(Plain(embedding.float().cpu().numpy(), said))
-        return found
+    def _plain_answers(self, crops: Sequence[Tensor], names: Sequence[str]) -> list[Plain | LowshotError]:
+        backbone, by_name = self.bank.backbone, {name: self._class_table(name) for name in dict.fromkeys(names)}
+        tables = [by_name[name] for name in names]
+        embeddings = backbone.encode_images(batch_on(backbone.device, crops))
+        scores = [
+            torch.softmax(backbone.logits(embedding[None], table[1]).float(), dim=-1)[0]
+            for embedding, table in zip(embeddings, tables, strict=True)
+            if not isinstance(table, LowshotError)
+        ]
+        read = _read_together([*embeddings.float(), *scores])
+        vectors, probabilities = read[: len(names)], iter(read[len(names) :])
+        return [
+            table if isinstance(table, LowshotError) else Plain(vector, Prediction(name, table[0], next(probabilities)))
+            for name, table, vector in zip(names, tables, vectors, strict=True)
+        ]
 
     def _class_table(self, name: str) -> tuple[tuple[str, ...], Tensor] | LowshotError:
         """Class names and their unit embeddings ``(C, D)`` by the text tower as it is."""
@@ -109,6 +113,12 @@ class Model:
     def _encoded(self, prompts: Sequence[str | Sequence[str]]) -> Tensor:
         tokens, owners = tokenized(self.bank.backbone, prompts)
         return encode_classes(self.bank.backbone, tokens, owners, _PROMPTS_AT_ONCE)
+
+
+def _read_together(tensors: Sequence[Tensor]) -> list[NDArray[np.float32]]:
+    """Numbers ``(n,)`` of each, of any n; the device is waited for once."""
+    ends = np.cumsum([len(tensor) for tensor in tensors])
+    return np.split(torch.cat(list(tensors)).cpu().numpy(), ends[:-1])
 
 
 def _kept(

@@ -54,8 +54,8 @@ class Resident:
     name: str
     stamp: Stamp
     classes: ClassTable
-    temperature: float
-    """What class scores are divided by before the softmax."""
+    temperature: Tensor
+    """What class scores are divided by before the softmax: one number ``()``, where the backbone computes."""
     updates: Updates
     """What it adds to the vision tower."""
     head: OwnHead | None = None
@@ -63,7 +63,7 @@ class Resident:
 
     @property
     def nbytes(self) -> int:
-        """Of all tensors, those included that others share."""
+        """Of all ``parts``, those included that others share."""
         return sum(part.nbytes for part in self.parts)
 
     @property

@@ -22,7 +22,8 @@ _SMALL_TABLE = 1 << 16
 def probabilities(backbone: Backbone, embeddings: Tensor, residents: Sequence[Resident]) -> list[NDArray[np.float32]]:
     """Of each row ``(C,)``, at its adapter's temperature; C may differ from row to row.
 
-    Small tables of equal size go through one product together, large ones by themselves; so does every head.
+    Small tables of equal size go through one product together, large ones by themselves; so does every head. Nothing is
+    copied to the device, and it is waited for once, when the answer of all rows is read.
 
     Args:
         backbone: Knows what cosines are multiplied by.
@@ -35,9 +36,10 @@ def probabilities(backbone: Backbone, embeddings: Tensor, residents: Sequence[Re
         is_small = table.embeddings.numel() <= _SMALL_TABLE
         rows_of[resident.head or (len(table.names) if is_small else table)].append(row)
     order = [row for rows in rows_of.values() for row in rows]
-    device = embeddings.device
-    embeddings = embeddings[torch.tensor(order, device=device)]
-    temperatures = torch.tensor([[residents[row].temperature] for row in order], device=device)
+    # Put together from views and from what is on the device: an index or a list of numbers would be a copy to it.
+    each = embeddings.unbind()
+    embeddings = torch.stack([each[row] for row in order])
+    temperatures = torch.stack([residents[row].temperature for row in order])[:, None]
     parts, start = [], 0
     for rows in rows_of.values():
         end = start + len(rows)
