@@ -1,6 +1,6 @@
-"""The published training steps as their authors run them: what lowshot's engine is measured against.
+"""The published training steps as their authors run them, and PEFT's plain one: what lowshot is measured against.
 
-Nothing of lowshot is used here. Both procedures are given what costs them time in their own programs, such as decoded,
+Nothing of lowshot is used here. All procedures are given what costs them time in their own programs, such as decoded,
 cropped and normalised images and tokenised prompts. The model is transformers' CLIP, whose blocks compute what
 OpenAI's do.
 """
@@ -183,6 +183,44 @@ class PublishedQLoRA:
     @staticmethod
     def _autocast(device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+class PlainPeft:
+    """The same step as anybody writes it with transformers and PEFT, without tricks that cost precision.
+
+    The frozen weights have 16 bits and the adapter's numbers 32, attention is torch's fused one, prompts are as long as
+    they are, and the whole batch goes through the towers at once.
+
+    Args:
+        model: A CLIP in float32, on its device; adapters are put in place.
+        tokens: Prompts ``(C, L)``.
+        precision: ``bf16``, or ``fp16`` with a scaled loss.
+        method: ``lora`` or ``dora``.
+    """
+
+    def __init__(self, model: CLIPModel, tokens: Tensor, precision: str, method: str) -> None:
+        config = LoraConfig(
+            r=RANK,
+            lora_alpha=ALPHA,
+            use_rslora=True,
+            use_dora=method == "dora",
+            lora_dropout=DROPOUT,
+            target_modules=r".*\.self_attn\.(q|k|v)_proj",
+            bias="none",
+        )
+        self.type = TYPES[precision]
+        with _renamed_by_transformers():
+            self.model: Any = get_peft_model(model.to(self.type), config).train()
+        self.clip, self.tokens = model, tokens.to(model.device)
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=2e-4, weight_decay=1e-2, betas=(0.9, 0.999))
+        self.scaler = torch.amp.GradScaler(model.device.type, enabled=precision == "fp16")
+
+    def step(self, pixels: Tensor, labels: Tensor) -> float:
+        """One optimiser step on normalised pixels ``(B, 3, S, S)`` and labels ``(B,)``; returns the loss."""
+        texts = _unit(self.clip.get_text_features(input_ids=self.tokens).pooler_output.float())
+        images = _unit(self.clip.get_image_features(pixel_values=pixels.to(self.type)).pooler_output.float())
+        return _updated(self.optimizer, self.scaler, functional.cross_entropy(100 * images @ texts.t(), labels))
 
 
 @contextlib.contextmanager

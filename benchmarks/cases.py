@@ -9,7 +9,9 @@ has a peak of its own.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import math
 import statistics
 import sys
 import time
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 _Item = TypeVar("_Item")
 
 
-Way = Literal["lowshot", "published", "published-fused", "published-qlora"]
+Way = Literal["lowshot", "published", "published-fused", "published-qlora", "peft"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,16 +52,25 @@ class Case:
     whole_run: bool = False
     """Measure a training run of ``steps`` from its first step to its last, with one decoded photo of each class,
     without waiting for the device in between."""
+    waits: bool = True
+    """Wait for the device after each step and take its time; else that of all measured steps together."""
     device: str = "cpu"
     threads: int | None = None
     """Of torch; as it comes if not given."""
 
 
-def measure(case: Case) -> dict[str, Any]:
+def measure(case: Case, ends: float = math.inf) -> dict[str, Any]:
     """Run a case in this process.
 
+    Args:
+        case: What to measure.
+        ends: When to stop taking steps, as ``time.monotonic`` counts.
+
     Returns:
-        Its row; all memory in bytes.
+        Its row; all memory in bytes. It has ``stopped`` where there was no time for all steps.
+
+    Raises:
+        TimeoutError: There was no time for any step after those to warm up.
     """
     import torch
 
@@ -67,24 +78,25 @@ def measure(case: Case) -> dict[str, Any]:
     from lowshot.threads import cpu_threads
 
     shape, device = SHAPES[case.shape](), torch.device(case.device)
-    clock = Clock(device, each=not case.whole_run)
+    clock = Clock(device, each=case.waits and not case.whole_run, warm_up=case.warm_up, ends=ends)
     with seeded(0), cpu_threads(case.threads):
         threads = torch.get_num_threads()
         ran = _lowshot(case, shape, clock) if case.way == "lowshot" else _published(case, shape, device, clock)
         rate = matrix_rate(ran.dtype, device, 256 if case.shape == "smoke" else None)
-    seconds = [clock.total / case.steps] if case.whole_run else clock.seconds[case.warm_up :]
-    median = statistics.median(seconds)
+    each = clock.seconds[case.warm_up :] if clock.each else [clock.measured / clock.steps]
+    median = statistics.median(each)
     text_is_trained = case.way != "published-qlora" and case.settings.get("encoder") != "vision"
     arithmetic = shape.arithmetic(
         case.classes if text_is_trained else 0,
         case.batch_size,
-        as_published=case.way != "lowshot",
+        as_published=case.way.startswith("published"),
         weights_trained=case.settings.get("method") == "full",
     )
     return {
-        **{name: getattr(case, name) for name in ("variant", "way", "steps", "device", "classes", "batch_size")},
+        **{name: getattr(case, name) for name in ("variant", "way", "device", "classes", "batch_size")},
+        "steps": clock.steps,
         "settings": dict(case.settings),
-        "seconds": seconds,
+        "seconds": each,
         "median_seconds": median,
         "train_seconds": clock.total,
         "static_bytes": ran.static,
@@ -98,6 +110,8 @@ def measure(case: Case) -> dict[str, Any]:
         "share_of_matrix_rate": arithmetic / median / rate,
         "threads": threads,
         "predicted": ran.predicted,
+        "notes": list(ran.notes),
+        **({"stopped": f"after {clock.steps} of {case.steps} steps, at its limit"} if clock.is_over else {}),
     }
 
 
@@ -106,27 +120,49 @@ class Clock:
 
     Args:
         device: Waited for, since CUDA runs behind.
-        each: Wait after every item; otherwise at the beginning and the end alone.
+        each: Wait after every item; otherwise before the first one, before the first one that counts, and at the end.
+        warm_up: Items before those that count.
+        ends: When no more items follow, as ``time.monotonic`` counts.
     """
 
-    def __init__(self, device: torch.device, *, each: bool) -> None:
+    def __init__(self, device: torch.device, *, each: bool, warm_up: int = 0, ends: float = math.inf) -> None:
         self.device = device
         self.each = each
+        self.warm_up = warm_up
+        self.ends = ends
         self.seconds: list[float] = []
         """Of each item; where the device is not waited for, of what the processor had to do with it."""
         self.total = 0.0
+        self.measured = 0.0
+        """Of all items that count, together."""
+        self.is_over = False
+        """Whether the end came before the last item."""
+
+    @property
+    def steps(self) -> int:
+        """Items that count."""
+        return len(self.seconds) - self.warm_up
 
     def __call__(self, items: Iterable[_Item], /, *, what: str = "", total: int = 0) -> Iterator[_Item]:  # noqa: ARG002
         self._wait()
-        began = time.perf_counter()
-        for item in items:
+        began = counted = time.perf_counter()
+        for number, item in enumerate(items):
+            if time.monotonic() > self.ends:
+                self.is_over = True
+                break
+            if number == self.warm_up:
+                self._wait()
+                counted = time.perf_counter()
             started = time.perf_counter()
             yield item
             if self.each:
                 self._wait()
             self.seconds.append(time.perf_counter() - started)
         self._wait()
-        self.total = time.perf_counter() - began
+        ended = time.perf_counter()
+        self.total, self.measured = ended - began, ended - counted
+        if self.is_over and self.steps < 1:
+            raise TimeoutError(f"no time left after {len(self.seconds)} steps, none of which counts")
 
     def _wait(self) -> None:
         import torch
@@ -135,8 +171,9 @@ class Clock:
             torch.cuda.synchronize(self.device)
 
 
+@functools.cache
 def matrix_rate(dtype: torch.dtype, device: torch.device, side: int | None = None) -> float:
-    """Operations per second of large matrix products on this machine, best of five after one.
+    """Operations per second of large matrix products on this machine, best of five after one; measured once.
 
     Args:
         dtype: What is multiplied.
@@ -167,6 +204,8 @@ class _Ran:
     dtype: torch.dtype
     """Of its matrix products."""
     predicted: dict[str, int] | None = None
+    notes: tuple[str, ...] = ()
+    """What training had to say, and how the batch was cut up, if it was."""
 
 
 def _published(case: Case, shape: Shape, device: torch.device, clock: Clock) -> _Ran:
@@ -175,16 +214,16 @@ def _published(case: Case, shape: Shape, device: torch.device, clock: Clock) -> 
 
     from lowshot.training.memory import memory_use
 
-    procedure: as_published.PublishedProcedure | as_published.PublishedFused | as_published.PublishedQLoRA
-    if case.way in ("published", "published-fused"):
-        model = shape.random_model().to(device)
-        how = as_published.PublishedProcedure if case.way == "published" else as_published.PublishedFused
-        procedure = how(model, shape.prompts(case.classes), **case.settings)
-        dtype = as_published.TYPES[case.settings["precision"]]
-    else:
-        tokens = PromptTokens(shape, case.classes).ids  # its authors pad to the longest prompt
+    procedure: Any
+    tokens = PromptTokens(shape, case.classes).ids
+    if case.way == "published-qlora":  # its authors pad to the longest prompt
         procedure = as_published.PublishedQLoRA(shape.random_model(), tokens, device, **case.settings)
-        dtype = torch.bfloat16
+    elif case.way == "peft":
+        procedure = as_published.PlainPeft(shape.random_model().to(device), tokens, **case.settings)
+    else:
+        how = as_published.PublishedProcedure if case.way == "published" else as_published.PublishedFused
+        procedure = how(shape.random_model().to(device), shape.prompts(case.classes), **case.settings)
+    dtype = as_published.TYPES[case.settings.get("precision", "bf16")]
     pixels = torch.randn(case.batch_size, 3, shape.image_size, shape.image_size).to(device)
     labels = (torch.arange(case.batch_size) % case.classes).to(device)
     with memory_use(device) as memory:
@@ -205,7 +244,11 @@ def _lowshot(case: Case, shape: Shape, clock: Clock) -> _Ran:
         "peak_bytes": needs.peak(passes, case.classes),
         **dataclasses.asdict(passes),
     }
-    model = learner.backbone.model
+    model, notes = learner.backbone.model, outcome.notes
+    if passes.images < case.batch_size or passes.prompts < learner.prompts:
+        notes += (
+            f"{passes.images} of {case.batch_size} images, {passes.prompts} of {learner.prompts} prompts at once",
+        )
     return _Ran(
         outcome.static_memory_bytes,
         outcome.peak_memory_bytes,
@@ -214,6 +257,7 @@ def _lowshot(case: Case, shape: Shape, clock: Clock) -> _Ran:
         learner.trainable_parameters,
         learner.backbone.dtype,
         predicted,
+        notes,
     )
 
 

@@ -228,25 +228,20 @@ def origin(command: str, result: Mapping[str, Any]) -> str:
     return f"`{command}`, {provenance['date'][:10]}, {machine(provenance)}, random weights"
 
 
-def gpu_lines(result: Mapping[str, Any] | None) -> list[str]:
-    """What ``benchmarks/gpu.py`` found, or that nothing was measured on a GPU."""
-    if result is None:
-        return ["Not measured: any GPU.", ""]
-    parts = result["parts"]
-    training = rows_of(parts.get("training"))
-    lines = [f"On {machine(result['provenance'])}:", ""]
-    if "time_ratio" in parts.get("step", {}):
-        lines += [*step_lines(parts["step"]), ""]
-    if "lowshot-bf16" in training:
-        ours = training["lowshot-bf16"]
-        line = f"A run of {ours['steps']} steps takes {ours['train_seconds']:.1f} s"
-        if "time_ratio" in parts["training"]:
-            line += f", {parts['training']['time_ratio']:.1f} times as fast as the published one in fp16"
-        lines += [f"{line}, at {ours['share_of_matrix_rate']:.0%} of the matrix rate.", ""]
-    for part, written_as in (("quantized", quantized_lines), ("memory", memory_lines)):
-        if rows_of(parts.get(part)):
-            lines += written_as(parts[part])
-    return [*lines, f"{origin('python benchmarks/gpu.py', result)}.", ""]
+def gpu_lines(result: Mapping[str, Any]) -> list[str]:
+    """What ``benchmarks/gpu.py`` measured: the steps, and each figure beside what is aimed at."""
+    rows = [row for row in result["parts"].get("step", {}).get("rows", ()) if "median_seconds" in row]
+    lines = [
+        "| one step on a GPU, ViT-B/16, 32 images, 100 classes | seconds | peak memory GB | share of matrix rate |"
+    ]
+    lines += ["|:--|--:|--:|--:|"]
+    for row in rows:
+        seconds, peak = f"{row['median_seconds']:.3g}", f"{row['peak_bytes'] / 1e9:.3g}"
+        lines.append(f"| {row['variant']} | {seconds} | {peak} | {row['share_of_matrix_rate']:.0%} |")
+    lines += ["", "| figure | aimed at | measured |", "|:--|--:|--:|"]
+    for name, aim in result["targets"].items():
+        lines.append(f"| {name.replace('_', ' ')} | {aim['aim']} | {aim['measured']:.3g} |")
+    return [*lines, "", f"{origin('python benchmarks/gpu.py', result)}.", ""]
 
 
 def table() -> str:
@@ -254,8 +249,9 @@ def table() -> str:
     step, many, memory, quantized = map(newest, ("step", "step-1000-classes", "memory", "quantized"))
     if step is None:
         raise SystemExit("there is no result of benchmarks/step.py to write; run make bench")
-    count = len(step["rows"][0]["seconds"])
-    lines = [*step_lines(step), *([many_classes_line(many)] if many else [])]
+    count, gpu = len(step["rows"][0]["seconds"]), newest("gpu", on_cuda=True)
+    lines = [] if gpu is None else gpu_lines(gpu)
+    lines += [*step_lines(step), *([many_classes_line(many)] if many else [])]
     lines += [f"{origin('python benchmarks/step.py', step)}, {count} steps each.", ""]
     if memory:
         lines += [*memory_lines(memory), f"{origin('python benchmarks/memory.py', memory)}.", ""]
@@ -263,7 +259,7 @@ def table() -> str:
         lines += [*quantized_lines(quantized), f"{origin('python benchmarks/quantized.py', quantized)}.", ""]
     serving = [newest("serving"), newest("serving-vit-b16")]
     lines += [*serving_lines([result for result in serving if result]), *load_lines(newest("load"))]
-    return "\n".join([*lines, *gpu_lines(newest("gpu", on_cuda=True))])
+    return "\n".join([*lines, *(["Not measured: any GPU.", ""] if gpu is None else [])])
 
 
 def written(readme: str) -> str:

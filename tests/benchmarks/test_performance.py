@@ -81,17 +81,18 @@ def test_memory_and_quantised_rows_come_when_there_are_results(tool, put):
     assert "int8" not in table  # it failed
 
 
-def test_a_gpus_result_has_tables_of_its_own(tool, put):
+def test_a_gpus_result_comes_first(tool, put):
     put("step", **step())
-    training = {"time_ratio": 12.3, "rows": [row("lowshot-bf16", steps=500, train_seconds=5.5)]}
-    parts = {"step": step(seconds=0.0123, narrow="fp16"), "training": training, "memory": {"failed": "no time left"}}
-    put("gpu", GPU, device="cuda", parts=parts)
+    rows = [row("published", 0.0916), row("lowshot", 0.00912), {"variant": "dora", "failed": "no time left"}]
+    targets = {"step_time_ratio_published_fp16": {"aim": "at least 10", "measured": 10.04, "met": True}}
+    put("gpu", GPU, device="cuda", parts={"step": {"rows": rows}, "memory": {"failed": "no"}}, targets=targets)
     table = tool.table()
     assert "Not measured" not in table
-    assert "On one NVIDIA H200:" in table
-    assert "| lowshot, bf16 | 0.0123 (0.0123 to 0.512) | 1.23 | 50% |" in table
-    assert "3.0 times as fast as it in fp16" in table
-    assert "A run of 500 steps takes 5.5 s, 12.3 times as fast as the published one in fp16, at 50% of" in table
+    assert "| lowshot | 0.00912 | 1.23 | 50% |" in table
+    assert "| step time ratio published fp16 | at least 10 | 10 |" in table
+    assert "`python benchmarks/gpu.py`, 2026-11-21, one NVIDIA H200" in table
+    assert "dora" not in table
+    assert table.index("one NVIDIA H200") < table.index("| as published, bf16 |")
 
 
 def test_the_newest_result_counts_and_a_gpus_not_as_a_cpus(tool, put):
