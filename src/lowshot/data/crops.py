@@ -17,7 +17,7 @@ from .task import Pixels
 
 _RATIOS = (3 / 4, 4 / 3)  # width over height of a random crop, as RandomResizedCrop draws it
 _ATTEMPTS = 10
-_PADDED_PIXELS = 1 << 22  # resized at once on a device: 12 MB of bytes, there 50 MB of floats
+_PADDED_PIXELS = 1 << 20  # resized at once on a device: 3 MB of bytes, there 13 MB of floats
 _CROPS, _ORDER = 1, 2  # keep the streams of one seed apart; NumPy takes [7] and [7, 0] for the same seed
 
 

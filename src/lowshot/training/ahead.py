@@ -18,7 +18,7 @@ _BATCHES = 4
 _THREADS = 4
 """A batch of 32 photographs takes one of them about 10 ms."""
 
-CROPS_BYTES = 150 * 10**6
+CROPS_BYTES = 60 * 10**6
 """What a device takes while it makes a batch of crops, at most: the photographs' pixels as floats, and resized one way.
 By their shapes; it was not measured."""
 
