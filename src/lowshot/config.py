@@ -85,7 +85,7 @@ class ModelConfig:
     """Type of all that is frozen and computed; an adapter's numbers are always fp32. `auto`: on a CPU fp32, or bf16
     where quantised; on CUDA bf16, or fp16 where the device has no bf16."""
     adapter_precision: Literal["auto", "fp32", "base"] = "auto"
-    """Type of an adapter's own products while it is trained: `fp32`, or that of the `base`. `auto`: on a CPU fp32, on
+    """Type of LoRA's and LoRA-XS's own products in training: `fp32`, or that of the `base`. `auto`: on a CPU fp32, on
     CUDA that of the base, as the published code has it."""
     device: str = "auto"
     """`auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:N`."""

@@ -115,3 +115,11 @@ def test_the_key_is_the_same_everywhere_and_says_nothing_of_the_machine():
 def test_there_are_as_many_runs_as_combinations(shots, seeds):
     cells = expand({"data": ["a", "b"], "shots": shots, "seed": seeds}, {})
     assert len(cells) == 2 * len(set(shots)) * len(set(seeds)) == len({c.key for c in cells})
+
+
+def test_a_run_of_before_there_were_these_settings_is_the_same_run():
+    recipe = preset_recipe("builtin", "lora")
+    key = "74906c47ddc6e88e"  # at commit 1dd6396
+    assert Cell("digits", recipe).key == key
+    assert Cell("digits", recipe.replace(cuda_graph=False)).key == key
+    assert Cell("digits", recipe.replace(adapter_precision="base")).key != key

@@ -36,11 +36,13 @@ class Preparing:
         return how(images, 12, crop_minimum=0.3, flip=True, keys=keys, device=CPU)
 
 
-def test_images_are_those_of_the_step_and_come_from_other_threads(photographs):
+@pytest.mark.parametrize("beside", [True, False])
+def test_images_are_those_of_the_step_and_come_from_other_threads(photographs, beside):
     preparing = Preparing(photographs)
-    with ImagesAhead(preparing, CPU) as ahead:
+    with ImagesAhead(preparing, CPU, beside=beside) as ahead:
         for step, rows in enumerate(ahead.watching(ORDER, 0)):
             assert rows == ORDER[step]
+            assert beside or not ahead._finished
             torch.testing.assert_close(ahead(step, rows), preparing.crop(random_crops, step, rows), atol=2e-6, rtol=0)
     assert sorted(preparing.steps) == list(range(len(ORDER)))
     assert threading.get_ident() not in preparing.threads

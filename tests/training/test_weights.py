@@ -103,6 +103,11 @@ def test_the_split_of_the_steps_changes_the_result(tiny_clip, examples):
     assert not torch.equal(scores(one), scores(two))
 
 
+def test_the_type_of_an_adapters_products_changes_the_result(tiny_clip, examples):
+    one, two = (fitted(tiny_clip, examples, precision="bf16", adapter_precision=each)[0] for each in ("fp32", "base"))
+    assert not torch.equal(scores(one), scores(two))
+
+
 def test_options_of_peft_change_the_result(tiny_clip, examples):
     one, two = (fitted(tiny_clip, examples, "peft:loha", peft=(f"r={r}",))[0] for r in (2, 4))
     assert not torch.equal(scores(one), scores(two))

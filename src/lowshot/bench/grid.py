@@ -37,8 +37,15 @@ from ..files import canonical_json
 from ..methods import ALIASES, display_name, method_spec, resolve_alias
 
 _OWN_KEYS = ("data", "preset", "variants")
-_OF_THE_MACHINE = ("root", "report_to", "logging_steps")
-"""Settings that say where things are on this machine, and who is told: a run is the same run whatever they are."""
+_OF_THE_MACHINE = ("root", "report_to", "logging_steps", "cuda_graph")
+"""Settings that say where things are on this machine, how it launches steps, and who is told: a run is the same run
+whatever they are."""
+_CAME_LATER = {"adapter_precision": "auto"}
+"""Settings that older runs do not have, and what these did: a grid that was begun before goes on."""
+
+
+def _tells_runs_apart(name: str, value: object) -> bool:
+    return name not in _OF_THE_MACHINE and not (name in _CAME_LATER and value == _CAME_LATER[name])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +60,7 @@ class Cell:
     def key(self) -> str:
         """Name of the run: a hash of its data and its resolved recipe, the same on every machine."""
         sections = {
-            section: {name: value for name, value in values.items() if name not in _OF_THE_MACHINE}
+            section: {name: value for name, value in values.items() if _tells_runs_apart(name, value)}
             for section, values in self.recipe.to_dict().items()
         }
         return hashlib.sha256(canonical_json({"data": self.data, "recipe": sections}).encode()).hexdigest()[:16]

@@ -22,6 +22,7 @@ _OF_THE_COMPUTATION = {
     "image_disk",
     "threads",
     "checkpoint_seconds",
+    "cuda_graph",
 }
 
 

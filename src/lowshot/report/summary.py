@@ -18,7 +18,7 @@ from .quantities import share, short
 _RIVAL_LABELS = {PIXEL_REGRESSION: "pixels + logistic regression"}
 # These settings tell runs of one method apart without making it another method.
 _NO_VARIANT = {"method", "quantize", "seed", "shots", "device"}
-_OF_THE_MACHINE = {"root"}
+_OF_THE_MACHINE = {"root", "cuda_graph"}
 _SAID_OF_AUTO = ("model", "data")  # the rest is what it chose
 _WEIGHTS = "weights"
 _OFF = "False"

@@ -39,15 +39,19 @@ class ImagesAhead:
     Args:
         prepare: (number of a step, rows) to what a thread can do of their images. It depends on nothing else.
         device: Where the images are needed.
+        beside: Finish the next batch beside the step, on a stream of its own, which takes memory for both.
     """
 
-    def __init__(self, prepare: Callable[[int, Sequence[int]], Prepared], device: torch.device) -> None:
-        self._prepare, self._device = prepare, device
+    def __init__(
+        self, prepare: Callable[[int, Sequence[int]], Prepared], device: torch.device, *, beside: bool = True
+    ) -> None:
+        self._prepare, self._device, self._beside = prepare, device, beside
         threads = max(1, min(_THREADS, (os.cpu_count() or 2) - 1))
         self._threads = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="crops")
         self._coming: dict[int, tuple[Sequence[int], concurrent.futures.Future[Prepared]]] = {}
         self._finished: dict[int, Tensor] = {}
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        has_stream = beside and device.type == "cuda"
+        self._stream = torch.cuda.Stream(device) if has_stream else None  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> ImagesAhead:
         return self
@@ -80,7 +84,7 @@ class ImagesAhead:
             current = torch.cuda.current_stream(self._device)
             current.wait_stream(self._stream)
             images.record_stream(current)
-        following = self._coming[number + 1][1] if number + 1 in self._coming else None
+        following = self._coming[number + 1][1] if self._beside and number + 1 in self._coming else None
         # An image that cannot be read is an error of its own step.
         is_ready = following is not None and following.done() and following.exception() is None
         if following is not None and is_ready and number + 1 not in self._finished:

@@ -24,9 +24,8 @@ KEPT_AT_ONCE = {"cpu": 1 << 28}
 touch fresh memory. A GPU is the faster the more it is given at once."""
 SHARE_OF_FREE = 0.9
 """Of the memory that is free on a device so much is planned with."""
-FIXED = {"cuda": 96 * 10**6}
-"""What libraries keep besides: cuBLAS has a workspace of 48 MB for each stream that multiplies (seen on an H200), and
-steps and crops have streams of their own."""
+WORKSPACE = {"cuda": 48 * 10**6}
+"""What cuBLAS keeps for each stream that multiplies, seen on an H200: steps have one of their own."""
 OVERHEAD = {"cuda": 1.04, "cpu": 1.8}
 """What an allocator takes for what is asked of it. CUDA's rounds up. glibc's, on a CPU, leaves gaps between tensors
 that live long and those that do not: 1.55 to 1.8 times as much was resident here (ViT-B/16). With every tensor mapped
@@ -111,7 +110,7 @@ def measure_needs(
         partway: As the step will have it.
         views_bytes: What will be kept of views of images.
         scores_bytes: What the class scores of an image take.
-        buffers_bytes: What is kept of a batch's pixels.
+        buffers_bytes: What a batch's pixels take, and making them.
         products_in: Type of the adapters' own products; see ``ExactStep``.
     """
     prompts = ClassPrompts(backbone, tokens, shared_prefix=shared_prefix, partway=partway)
@@ -151,7 +150,7 @@ def measure_needs(
         gaps=GAPS.get(backbone.device.type, 0.0),
         prompts_once=once,
         begun=prompts.kept_bytes + views_bytes,
-        fixed=buffers_bytes + FIXED.get(backbone.device.type, 0),
+        fixed=buffers_bytes + WORKSPACE.get(backbone.device.type, 0),
         at_once=KEPT_AT_ONCE.get(backbone.device.type, math.inf),
         free=free_bytes(backbone.device),
     )

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..adapters import adapter_bytes, keep_share, key_dropout
 from ..config import SETTINGS, Recipe
-from ..data.crops import batches, prepare_crops, random_crops
+from ..data.crops import PreparedCrops, batches, prepare_crops, random_crops
 from ..data.task import Examples
 from ..errors import RunError
 from ..models import Backbone, Partway, Tower, resolve_adapter_precision
@@ -33,7 +33,7 @@ from .learner import TrainingOutcome
 from .loop import TrainingLoop, learning_rate
 from .memory import memory_use
 from .optimizers import create_optimizer
-from .passes import Needs, choose_passes, measure_needs
+from .passes import WORKSPACE, Needs, choose_passes, measure_needs
 from .placing import adapt
 from .processes import Processes, join_processes
 from .prompts import Owners, encode_each, tokenized
@@ -250,10 +250,17 @@ class WeightsLearner:
         return needs, choose_passes(needs, engine, share(batch_size), share(prompts))
 
     def _buffers_bytes(self, batch_size: int) -> int:
-        """Of a batch's pixels on a device: those that a step reads, those that come next, and what they come from."""
-        if self.backbone.device.type == "cpu":
+        """Of a batch's pixels on a device: those that a step reads, those that come, and what these are made from."""
+        device, side = self.backbone.device.type, self.backbone.image_size
+        if device == "cpu":
             return 0
-        return 3 * batch_size * 3 * self.backbone.image_size**2 * 4 + CROPS_BYTES
+        batches, workspace = (3, WORKSPACE.get(device, 0)) if self._crops_beside else (2, 0)
+        return batches * batch_size * 3 * side**2 * 4 + workspace + CROPS_BYTES
+
+    @property
+    def _crops_beside(self) -> bool:
+        """Whether a device makes a batch's crops while it computes the one before: not where memory is counted."""
+        return self.recipe.engine.memory_budget is None
 
     def exact_step(self, passes: Passes) -> ExactStep:
         """What computes a step's gradients with these cuts."""
@@ -295,7 +302,11 @@ class WeightsLearner:
             return Views(self.backbone, lambda views: cropped(views, random_crops), config.views, config.seed)
         if device.type == "cpu":  # each step is a view of its own
             return lambda step, rows: cropped([(row, step) for row in rows], random_crops)
-        return ImagesAhead(lambda step, rows: cropped([(row, step) for row in rows], prepare_crops), device)
+
+        def prepared(step: int, rows: Sequence[int]) -> PreparedCrops:
+            return cropped([(row, step) for row in rows], prepare_crops)
+
+        return ImagesAhead(prepared, device, beside=self._crops_beside)
 
     def _run_facts(self, examples: Examples, contents: Sequence[str], steps: int) -> dict[str, Any]:
         """All that decides what a run computes, by name."""
