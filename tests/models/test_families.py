@@ -240,3 +240,13 @@ def test_checkpointing_gives_the_same_gradients(tiny_model):
     for plain, again in zip(*found, strict=True):
         assert plain.abs().max() > 0
         torch.testing.assert_close(plain, again)
+
+
+def test_what_comes_before_the_blocks_reads_nothing_back_from_a_device(tiny_model):
+    backbone = load_backbone(str(tiny_model))
+    backbone.model.to("meta")
+    side = backbone.image_size
+    with torch.no_grad():
+        entering = backbone.embed_images(torch.empty(2, 3, side, side, device="meta"))
+    assert entering.hidden.is_meta
+    assert len(entering.hidden) == 2

@@ -1,5 +1,6 @@
 """How much goes through a tower at once, and what it is predicted to take."""
 
+import gc
 import math
 from dataclasses import replace
 from unittest.mock import ANY
@@ -26,6 +27,19 @@ def test_what_autograd_keeps_is_counted_once_and_without_the_model():
     x = torch.ones(4, 8, requires_grad=True)
     assert kept_bytes(layer, lambda: (layer(x) * layer(x)).sum()) == x.nbytes + 2 * x.nbytes
     assert kept_bytes(layer, lambda: layer(x.detach())) == x.nbytes
+
+
+def test_measuring_keeps_no_graph_alive(tiny_clip):
+    """A node that saves its own output would hold on to itself; for CUDA it would be one of another stream."""
+
+    def alive():
+        gc.collect()
+        return sum(type(each).__name__ == "_Saved" for each in gc.get_objects())
+
+    before = alive()
+    for method in ("layernorm", "lora"):
+        learner_on(tiny_clip, method=method).cuts(4)
+    assert alive() == before
 
 
 def test_what_a_graph_let_go_of_on_the_way_is_not_counted():

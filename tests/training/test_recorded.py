@@ -273,6 +273,53 @@ def test_a_plan_measures_the_step_that_is_replayed_and_learns_nothing(tiny_clip,
     with learner.backbone.training():
         assert learner.step_seconds(Passes(4, 5), 4) > 0
     assert recording.recorded == 1
+    assert all(parameter.grad is None for parameter in learner.parameters)
     assert all(torch.equal(one, other) for one, other in zip(values(learner), before, strict=True))
     with learner.backbone.training():
         assert learner_on(tiny_clip, cuda_graph=False).step_seconds(Passes(4, 5), 4) is None
+
+
+def test_an_interrupt_in_the_middle_of_an_update_leaves_the_state_that_was_written_before(
+    tiny_clip, examples, recording, tmp_path, monkeypatch
+):
+    whole, losses = fitted(tiny_clip, examples)
+    step, calls = torch.optim.AdamW.step, []
+
+    def interrupted(self, *arguments):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return step(self, *arguments)
+
+    path = tmp_path / "state"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fitted(tiny_clip, examples, checkpoint=path, checkpoint_seconds=0.0)
+    again, rest = fitted(tiny_clip, examples, checkpoint=path)
+    assert again.outcome.begun_at_step == 4
+    assert rest == losses
+    assert all(torch.equal(one, other) for one, other in zip(values(again), values(whole), strict=True))
+
+
+def test_a_run_that_is_over_when_its_scale_would_grow_stays_where_it_was(tiny_clip, examples, monkeypatch):
+    monkeypatch.setattr(recorded, "STEPS_TO_DOUBLE", 4)
+    learner = learner_on(tiny_clip, precision="fp16", dropout=0.0)
+    state, steps = steps_of(learner, examples, 4, 2.0**8)
+    give = steps._images_of
+    steps._images_of = lambda number, rows: give(number, rows) * (float("nan") if number == 2 else 1.0)
+    with learner.backbone.training():
+        for _ in range(6):
+            steps.take([0, 1, 2, 3], 1e-3)
+        assert not steps.settle()
+        assert not steps.settle()
+    assert (len(state.losses), state.stopped_at) == (1, 3)
+
+
+def test_nothing_of_a_step_is_held_on_to_afterwards(tiny_clip, examples, recording):
+    learner, _ = fitted(tiny_clip, examples)
+    assert all(parameter.grad is None for parameter in learner.parameters)
+    other = learner_on(tiny_clip)
+    with pytest.raises(KeyboardInterrupt):
+        other.fit(examples, 1, stopping_before(3))
+    assert all(parameter.grad is None for parameter in other.parameters)

@@ -101,6 +101,7 @@ class _Stack:
     Args:
         tower: Their tower.
         layers: The layers.
+        dtype: Type of their products; that of their parameters if not given.
     """
 
     def __init__(self, tower: _Tower, layers: Sequence[LeanMixin], dtype: torch.dtype | None) -> None:

@@ -103,7 +103,7 @@ def _naflex_embed_images(model: Any, pixels: Tensor) -> Tensor:
     side, patch = math.isqrt(vision.num_patches), vision.patch_size
     cut = pixels.reshape(len(pixels), -1, side, patch, side, patch)  # (B, 3, rows, p, columns, p)
     patches = cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
-    shapes = torch.full((len(pixels), 2), side, device=pixels.device)
+    shapes = torch.full((len(pixels), 2), side)  # on the CPU: transformers reads them, and a device would be waited for
     embedded: Tensor = model.vision_model.embeddings(patches, shapes)
     return embedded
 

@@ -42,7 +42,7 @@ class Products:
 
     def __init__(self, additions: Additions) -> None:
         self._additions = additions
-        self._known: dict[tuple[int, ...], tuple[FrozenLinears, Addition | None] | None] = {}
+        self._products: dict[tuple[int, ...], tuple[FrozenLinears, Addition | None] | None] = {}
 
     def __call__(self, modules: Sequence[nn.Module], inputs: Tensor) -> tuple[Tensor, ...]:
         """Outputs ``(..., O)`` of each module.
@@ -76,11 +76,11 @@ class Products:
 
     def _product(self, modules: Sequence[nn.Module]) -> tuple[FrozenLinears, Addition | None] | None:
         key = tuple(map(id, modules))
-        if key not in self._known:
-            found = self._additions.to(modules)
-            known = found is not None and can_be_joined(found[0])
-            self._known[key] = (FrozenLinears(found[0]), found[1]) if known and found is not None else None
-        return self._known[key]
+        if key not in self._products:
+            joint = self._additions.to(modules)
+            fits = joint is not None and can_be_joined(joint[0])
+            self._products[key] = (FrozenLinears(joint[0]), joint[1]) if fits and joint is not None else None
+        return self._products[key]
 
 
 def activation_of(mlp: Any) -> Callable[[Tensor], Tensor]:
@@ -126,7 +126,7 @@ class FrozenLinears:
         return self.with_bias(inputs, self.bias)
 
     def with_bias(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
-        """The product of weights in fewer bits, and a bias ``(O,)`` that may be trained."""
+        """Multiply by weights in fewer bits and add a bias ``(O,)``, which may be trained."""
         outputs: Tensor = _QuantisedProduct.apply(inputs, self, bias)  # type: ignore[no-untyped-call]
         return outputs
 
@@ -137,9 +137,9 @@ class FrozenLinears:
         return None if biases[0] is None else side_by_side(biases)
 
     def gated_bias(self) -> Tensor | None:
-        """The bias times QuickGELU's factor, made once."""
-        bias, known = self.bias, self._scaled_bias
-        if bias is not None and (known is None or (known.dtype, known.device) != (bias.dtype, bias.device)):
+        """The bias times QuickGELU's factor; it is made once."""
+        bias, scaled = self.bias, self._scaled_bias
+        if bias is not None and (scaled is None or (scaled.dtype, scaled.device) != (bias.dtype, bias.device)):
             self._scaled_bias = GATE * bias
         return self._scaled_bias
 
@@ -242,10 +242,10 @@ class _FrozenMlp(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, first: FrozenLinears, second: FrozenLinears) -> Tensor:
-        gated = _product(inputs, first.weight(inputs.dtype), first.gated_bias(), GATE)
+        gated = _scaled_product(inputs, first.weight(inputs.dtype), first.gated_bias(), GATE)
         ctx.save_for_backward(gated)
         ctx.layers = first, second
-        return _product(functional.silu(gated), second.weight(inputs.dtype), second.bias, 1 / GATE)
+        return _scaled_product(functional.silu(gated), second.weight(inputs.dtype), second.bias, 1 / GATE)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
@@ -256,6 +256,6 @@ class _FrozenMlp(torch.autograd.Function):
         return inner @ first.weight(gradient.dtype), None, None
 
 
-def _product(inputs: Tensor, weight: Tensor, bias: Tensor | None, factor: float) -> Tensor:
+def _scaled_product(inputs: Tensor, weight: Tensor, bias: Tensor | None, factor: float) -> Tensor:
     """The product x W^T times a factor, plus b. On CUDA the bias is added within the product."""
     return (inputs @ weight.T).mul_(factor) if bias is None else torch.addmm(bias, inputs, weight.T, alpha=factor)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import functools
 import itertools
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Protocol
@@ -21,6 +23,12 @@ _THREADS = 4
 CROPS_BYTES = 60 * 10**6
 """What a device takes while it makes a batch of crops, at most: the photographs' pixels as floats, and resized one way.
 By their shapes; it was not measured."""
+
+
+@functools.cache
+def _stream(device: torch.device, thread: int) -> torch.cuda.Stream:  # noqa: ARG001
+    """One for all fits of a thread: cuBLAS keeps a workspace for every stream it has seen."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 class Prepared(Protocol):
@@ -50,8 +58,7 @@ class ImagesAhead:
         self._threads = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="crops")
         self._coming: dict[int, tuple[Sequence[int], concurrent.futures.Future[Prepared]]] = {}
         self._finished: dict[int, Tensor] = {}
-        has_stream = beside and device.type == "cuda"
-        self._stream = torch.cuda.Stream(device) if has_stream else None  # type: ignore[no-untyped-call]
+        self._stream = _stream(device, threading.get_ident()) if beside and device.type == "cuda" else None
 
     def __enter__(self) -> ImagesAhead:
         return self
@@ -81,9 +88,7 @@ class ImagesAhead:
             images = self._finish(self._prepared(number, rows))
         self._coming.pop(number, None)
         if self._stream is not None:
-            current = torch.cuda.current_stream(self._device)
-            current.wait_stream(self._stream)
-            images.record_stream(current)
+            torch.cuda.current_stream(self._device).wait_stream(self._stream)
         following = self._coming[number + 1][1] if self._beside and number + 1 in self._coming else None
         # An image that cannot be read is an error of its own step.
         is_ready = following is not None and following.done() and following.exception() is None
@@ -102,5 +107,7 @@ class ImagesAhead:
     def _finish(self, prepared: Prepared) -> Tensor:
         if self._stream is None:
             return prepared.resized(self._device)
+        # Behind the step before: what that step copied from may be written over, and no more than one batch waits.
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             return prepared.resized(self._device)

@@ -165,7 +165,7 @@ def kept_bytes(model: nn.Module, forward: Callable[[], Tensor], frozen: Sequence
     alive: weakref.WeakSet[_Saved] = weakref.WeakSet()
 
     def note(tensor: Tensor) -> _Saved:
-        saved = _Saved(tensor)
+        saved = _Saved(tensor.detach())  # else a node that saves its own output would keep itself alive
         alive.add(saved)
         return saved
 

@@ -48,7 +48,7 @@ class Plan:
 
 
 def plan(recipe: Recipe, *, classes: int, shots: int) -> Plan:
-    """Load the model, choose the cuts as training would, and time one pass of each tower.
+    """Load the model, choose the cuts as training would, and time a step that is replayed, or a pass of each tower.
 
     Args:
         recipe: Its model, method, precision, batch, engine and prompts count.

@@ -13,8 +13,10 @@ does any after it: the device sees to that itself, and the run is found as it wa
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
@@ -38,7 +40,7 @@ class Recorder(Protocol):
     """Records work on a device."""
 
     def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
-        """What does the same work again when it is called; the work itself is recorded, and may not be done yet."""
+        """A function that does this work. Recording it need not do it: it is done when the function is called."""
 
     def working(self) -> AbstractContextManager[None]:
         """Around whatever is launched: all of it happens in the order in which it was launched."""
@@ -49,12 +51,28 @@ class CudaRecorder:
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._failed: RuntimeError | None = None
 
     def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
+        """See ``Recorder``.
+
+        Raises:
+            OutOfMemoryError: There is not as much memory as the work needs.
+            RuntimeError: The work cannot be recorded. Nothing else is tried then: torch's allocator stays in the middle
+                of a recording that failed.
+        """
+        if self._failed is not None:
+            raise self._failed
         graph = torch.cuda.CUDAGraph()
-        # Other threads may take pinned memory meanwhile.
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            work()
+        try:
+            # Other threads may take pinned memory meanwhile.
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                work()
+        except RuntimeError as error:
+            first = _first_of(error)
+            if not isinstance(first, torch.OutOfMemoryError):
+                self._failed = first
+            raise first from error
         return graph.replay
 
     @contextmanager
@@ -67,9 +85,23 @@ class CudaRecorder:
         current.wait_stream(self._stream)
 
 
+def _first_of(error: RuntimeError) -> RuntimeError:
+    """What went wrong first: where recording fails, ending it fails as well and hides the reason."""
+    first: BaseException = error
+    while first.__context__ is not None and not isinstance(first, torch.OutOfMemoryError):
+        first = first.__context__
+    return first if isinstance(first, RuntimeError) else error
+
+
 def recorder_on(device: torch.device) -> Recorder | None:
     """What records steps on a device; None where nothing has to."""
-    return CudaRecorder(device) if device.type == "cuda" else None
+    return _cuda_recorder(device, threading.get_ident()) if device.type == "cuda" else None
+
+
+@functools.cache
+def _cuda_recorder(device: torch.device, thread: int) -> CudaRecorder:  # noqa: ARG001
+    """One for all fits of a thread: cuBLAS keeps a workspace for every stream it has seen."""
+    return CudaRecorder(device)
 
 
 class PlainRecorder:
@@ -89,7 +121,7 @@ class Buffers:
 
     Args:
         device: Where they lie.
-        rows: B, of a full batch.
+        size: B, rows of a full batch.
         ahead: Losses that there is room for.
     """
 
@@ -101,42 +133,51 @@ class Buffers:
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(shape, dtype=dtype, device=self.device)
 
-        self.number, self.place = zeros(dtype=torch.int64), zeros(1, dtype=torch.int64)
+        self.number = zeros(dtype=torch.int64)
+        """Of the step, from 0."""
         self.rows, self.labels = (zeros(self.size, dtype=torch.int64) for _ in range(2))
+        """Of the batch; ``IGNORED`` is the label of what only fills it up."""
         self.count, self.rate, self.scale = zeros(), zeros(), zeros()
+        """Rows that are not ignored, learning rate, and what the loss is multiplied by."""
         self.losses = zeros(self.ahead, dtype=torch.float64)
-        self.taken = zeros(dtype=torch.int64)
-        """Steps that were sound since the losses were last read."""
+        """Of the steps since they were last read."""
+        self.place = zeros(1, dtype=torch.int64)
+        """Where among them the next one goes: how many steps there were."""
+        self.sound = zeros(dtype=torch.int64)
+        """How many of those were sound."""
         self.stopped = zeros()
         """1 from the first step on that was not."""
         self.images: Tensor | Partway | None = None
+        """Of the batch; made with the first one, whose shape tells theirs."""
 
     def begin(self, number: int, scale: float) -> None:
         """Go on from a step, with no loss in the buffer."""
         self.number.fill_(number)
         self.scale.fill_(scale)
-        for tensor in (self.place, self.taken, self.stopped, self.losses):
+        for tensor in (self.place, self.sound, self.stopped, self.losses):
             tensor.zero_()
 
     def fill(self, rows: Sequence[int], labels: Tensor, images: Tensor | Partway, rate: float) -> None:
-        """Put a batch in."""
+        """Put a batch in, in the order of the stream that steps are taken on; nothing waits for it."""
         count = len(rows)
-        put = torch.tensor(list(rows), dtype=torch.int64)
-        put = put.pin_memory() if self.device.type == "cuda" else put
-        self.rows[:count].copy_(put, non_blocking=True)
+        on_host = torch.tensor(list(rows), dtype=torch.int64)
+        on_host = on_host.pin_memory() if self.device.type == "cuda" else on_host
+        self.rows[:count].copy_(on_host, non_blocking=True)
         self.labels.fill_(IGNORED)
         self.labels[:count] = labels[self.rows[:count]]
         self.count.fill_(count)
         self.rate.fill_(rate)
-        pixels = images.hidden if isinstance(images, Partway) else images
         if self.images is None:
-            room = torch.zeros(self.size, *pixels.shape[1:], dtype=pixels.dtype, device=self.device)
-            self.images = room
-            if isinstance(images, Partway):
-                token = None if images.token is None else images.token[:1].expand(self.size).clone()
-                self.images = dataclasses.replace(images, hidden=room, token=token)
-        room = self.images.hidden if isinstance(self.images, Partway) else self.images
-        room[:count].copy_(pixels, non_blocking=True)
+            self.images = self._room_for(images)
+        here, new = (each.hidden if isinstance(each, Partway) else each for each in (self.images, images))
+        here[:count].copy_(new, non_blocking=True)
+
+    def _room_for(self, images: Tensor | Partway) -> Tensor | Partway:
+        if not isinstance(images, Partway):
+            return images.new_zeros(self.size, *images.shape[1:])
+        token = None if images.token is None else images.token[:1].expand(self.size).clone()
+        hidden = images.hidden.new_zeros(self.size, *images.hidden.shape[1:])
+        return dataclasses.replace(images, hidden=hidden, token=token)
 
     def some_images(self, places: range) -> Tensor | Partway:
         """The images at some places of the batch."""
@@ -172,7 +213,7 @@ class RecordedSteps:
         self._record = recorder
         self._is_float16 = exact.backbone.dtype == torch.float16
         self._begun: list[tuple[Sequence[int], float]] = []
-        self._launched = 0
+        self._launched, self._is_over = 0, False
         self._replay: Callable[[], None] | None = None
         with recorder.working():
             self._buffers = Buffers(exact.backbone.device, size, AHEAD)
@@ -187,10 +228,12 @@ class RecordedSteps:
 
     def take(self, rows: Sequence[int], rate: float) -> None:
         """Begin the next step; see ``Steps``."""
+        if self._may_grow() and self.settle() and self._may_grow():  # which may have halved it
+            self._state.loss_scale, self._state.scaled_at = 2 * self._state.loss_scale, self._state.step
+            self._buffers.begin(self._state.step, self._state.loss_scale)
+        if self._is_over:
+            return
         number = self._state.step + len(self._begun)
-        if self._may_grow(number) and self.settle():
-            self._state.loss_scale, self._state.scaled_at = 2 * self._state.loss_scale, number
-            self._buffers.begin(number, self._state.loss_scale)
         with self._record.working():
             self._buffers.fill(rows, self._labels, self._images_of(number, rows), rate)
             self._begun.append((rows, rate))
@@ -198,26 +241,33 @@ class RecordedSteps:
 
     def settle(self) -> bool:
         """Read the losses of all steps that were begun; see ``Steps``."""
-        while self._begun:
-            state, begun = self._state, self._begun
-            with self._record.working():
-                told = torch.cat([self._buffers.losses, torch.stack([self._buffers.taken, self._buffers.place[0]])])
-                *losses, taken, places = told.tolist()  # waits
-            self._begun = []
-            state.losses += losses[: int(taken)]
-            is_sound = taken == places
-            if not is_sound and not self._is_out_of_range(losses[int(taken)]):
-                state.bring_back()
-                return False
-            if not is_sound:
-                state.loss_scale, state.scaled_at = state.loss_scale / 2, state.step
-            with self._record.working():
-                self._buffers.begin(state.step, state.loss_scale)
-            for rows, rate in [] if is_sound else begun[int(taken) :]:
+        while self._begun and not self._is_over:
+            for rows, rate in self._settled():
                 self.take(rows, rate)
-        return True
+        return not self._is_over
 
-    def _may_grow(self, number: int) -> bool:
+    def _settled(self) -> Sequence[tuple[Sequence[int], float]]:
+        """Bring the state to where the device is; steps that must be taken again, with a smaller scale, are returned."""
+        state, buffers = self._state, self._buffers
+        with self._record.working():
+            counters = torch.stack([buffers.sound, buffers.place[0]])
+            *losses, sound, steps = torch.cat([buffers.losses, counters]).tolist()  # waits
+        self.is_whole = False
+        again, self._begun = self._begun[int(sound) :], []
+        state.losses += losses[: int(sound)]
+        if sound < steps:
+            if not self._is_out_of_range(losses[int(sound)]):
+                self._is_over = True
+                state.bring_back()
+            else:
+                state.loss_scale, state.scaled_at = state.loss_scale / 2, state.step
+        with self._record.working():
+            buffers.begin(state.step, state.loss_scale)
+        self.is_whole = True
+        return again
+
+    def _may_grow(self) -> bool:
+        number = self._state.step + len(self._begun)
         is_small = self._is_float16 and self._state.loss_scale < FIRST_LOSS_SCALE
         return is_small and number - self._state.scaled_at >= STEPS_TO_DOUBLE
 
@@ -243,13 +293,8 @@ class RecordedSteps:
         self._exact.passes = self._state.passes
         if self._replay is None and self._launched >= LAUNCHED_FIRST:
             self._replay = self._recorded()
-        if self._replay is not None:
-            self._replay()
-            return
-        self.is_whole = False
-        self._work()
+        (self._replay or self._work)()
         self._launched += 1
-        self.is_whole = True
 
     def _recorded(self) -> Callable[[], None]:
         try:
@@ -260,6 +305,8 @@ class RecordedSteps:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             self.note = f"each step was launched by itself: it cannot be recorded as a CUDA graph here ({reason[0]})"
             return self._work
+        finally:
+            self.is_whole = True  # what is recorded has not happened
 
     def _work(self) -> None:
         """One step, all of it on the device."""
@@ -274,10 +321,12 @@ class RecordedSteps:
             torch._foreach_div_(gradients, buffers.scale)
             sound &= torch.stack(torch._foreach_norm(gradients)).isfinite().all()
         sound &= buffers.stopped == 0
+        self.is_whole = False
         state.keep_where(sound)
         buffers.stopped.copy_(sound.logical_not())
         buffers.losses.index_copy_(0, buffers.place, loss[None])
-        buffers.taken += sound
+        buffers.sound += sound
         buffers.place += 1
         buffers.number += 1
         state.optimizer.step()
+        self.is_whole = True

@@ -120,9 +120,10 @@ class WeightsLearner:
             images if isinstance(images, ImagesAhead) else contextlib.nullcontext(),
         ):
             order = images.watching(order, begun) if isinstance(images, ImagesAhead) else order
-            stopped = loop.run(order, track, what, report)
-        for parameter in self.parameters:
-            parameter.grad = None  # what a recorded step has of the device goes with them
+            try:
+                stopped = loop.run(order, track, what, report)
+            finally:
+                self._drop_gradients()
         if self.recipe.method.shrinkage:
             keep_share(self.adapter, shots / (shots + self.recipe.method.shrinkage))
         self._classes = None
@@ -191,7 +192,13 @@ class WeightsLearner:
             for _ in range(taking.ahead):
                 taking.take(range(size), 0.0)
             taking.settle()
+        self._drop_gradients()
         return (time.perf_counter() - started) / taking.ahead
+
+    def _drop_gradients(self) -> None:
+        """Those of a recorded step hold on to all memory that it takes."""
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def _cannot_record(self, exact: ExactStep) -> str | None:
         """Why a step of this run must be launched by itself, if it must."""
@@ -200,7 +207,7 @@ class WeightsLearner:
         if self._first_stage(2):
             return f"method {self.recipe.method.method} trains in two stages"
         optimizer, is_float16 = self.recipe.training.optimizer, self.backbone.dtype == torch.float16
-        # SGD's first step leaves no momentum where it must be taken again with a smaller scale.
+        # Where SGD's first step is to be taken again with a smaller scale, its momentum has not been written.
         if optimizer not in ("adamw", "sgd") or (optimizer == "sgd" and is_float16):
             return f"optimizer {optimizer} cannot be recorded{' in float16' if is_float16 else ''}"
         if exact.draws:
