@@ -247,7 +247,7 @@ class RecordedSteps:
         return not self._is_over
 
     def _settled(self) -> Sequence[tuple[Sequence[int], float]]:
-        """Bring the state to where the device is; steps that must be taken again, with a smaller scale, are returned."""
+        """Bring the state to where the device is; steps to be taken again, with a smaller scale, are returned."""
         state, buffers = self._state, self._buffers
         with self._record.working():
             counters = torch.stack([buffers.sound, buffers.place[0]])
