@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lowshot.errors import OutputError
-from lowshot.files import canonical_json, folder_written_aside, refuse_existing, write_text
+from lowshot.files import canonical_json, folder_written_aside, refuse_existing, remove, write_text
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
@@ -98,3 +98,12 @@ def test_canonical_json_is_the_same_for_equal_values():
     assert json.loads(canonical_json({"a": "é"})) == {"a": "é"}
     with pytest.raises(ValueError, match="JSON compliant"):
         canonical_json({"a": float("nan")})
+
+
+def test_a_file_is_removed_with_what_a_killed_process_left_of_it(tmp_path):
+    state, other = tmp_path / "a.training.safetensors", tmp_path / ".ab.training.safetensors.x1"
+    for path in (state, other, tmp_path / ".a.training.safetensors.k3j"):
+        path.write_bytes(b"x")
+    remove(state)
+    assert list(tmp_path.iterdir()) == [other]
+    remove(state)

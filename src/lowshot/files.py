@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -132,6 +133,12 @@ def write_bytes(path: Path, content: bytes) -> None:
                 aside.unlink(missing_ok=True)
                 raise
         sync(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there, and what processes that were killed in the middle of a write left beside it."""
+    for each in (path, *path.parent.glob(f".{glob.escape(path.name)}.*")):
+        each.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -153,15 +153,17 @@ def test_a_row_that_fails_or_cannot_be_says_why_and_costs_no_other(gpu, run):
 
 
 def test_no_row_outlasts_its_limit_nor_its_part_nor_the_call(run):
-    ends = []
-    now = time.monotonic()
-    for part, row in ((100.0, 5.0), (4.0, 50.0)):
+    def left(part, row, call=1000.0):
+        """Seconds that a row is given; a slow machine makes them a few more."""
+        ends, now = [], time.monotonic()
+        run.ends = now + call
         run.begin("step", part)
         run.attempt("row", row, lambda until: ends.append(until - now) or [])
-    run.ends = now + 3.0
-    run.begin("training", 100.0)
-    run.attempt("row", 50.0, lambda until: ends.append(until - now) or [])
-    assert ends == pytest.approx([5.0, 4.0, 3.0], abs=1.0)
+        return ends[0]
+
+    assert 50.0 <= left(500.0, 50.0) < 100.0
+    assert 50.0 <= left(50.0, 500.0) < 100.0
+    assert 50.0 <= left(500.0, 500.0, 50.0) < 100.0
 
 
 def test_a_row_that_is_over_its_limit_stops_and_says_so(program, monkeypatch):

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..errors import InputError, OutputError
-from ..files import canonical_json, read_json_object, take_lock, write_text
+from ..files import canonical_json, read_json_object, remove, take_lock, write_text
 from ..records import RunRecord
 from .grid import Cell
 
@@ -107,7 +107,7 @@ class RunsFolder:
     def _remove_states(self, pattern: str) -> None:
         for state in (path for end in _STATES for path in (self.path / "partial").glob(pattern + end)):
             if (self.path / "done" / f"{state.name.partition('.')[0]}.json").exists():
-                state.unlink(missing_ok=True)
+                remove(state)
 
     def keep_failure(self, cell: Cell, error: str) -> None:
         """Write why a run failed."""

@@ -12,7 +12,7 @@ import tyro
 
 from ..config import Recipe, changes_of
 from ..errors import DataError, RunError
-from ..files import refuse_existing
+from ..files import refuse_existing, remove
 from ..methods import display_name
 from ..progress import shown, silent
 from .arguments import PresetName, parse_with_recipe, print_json, warn
@@ -64,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
         finally:  # whatever happens while measuring, what was learnt is kept
             classifier.save_pretrained(parsed.out)
             for state in states:
-                state.unlink(missing_ok=True)
+                remove(state)
     finally:  # where it failed, what was left out may be the reason
         warn(classifier.warnings_)
     record = classifier.record_.to_dict()

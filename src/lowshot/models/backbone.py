@@ -327,18 +327,20 @@ class Backbone(Towers):
         embeddings = self.finish(self.embed_images(images))
         return embeddings if self.image_prompts is None else embeddings.view(len(images), self.image_prompts, -1)
 
-    def embed_prompts(self, tokens: dict[str, Tensor], shared: int = 0) -> Partway:
+    def embed_prompts(self, tokens: dict[str, Tensor], shared: int = 0, *, checked: bool = False) -> Partway:
         """What enters the first block of the text tower.
 
         Args:
             tokens: Tokenised prompts.
             shared: So many tokens that they all begin with are put through the tower once for all; at most
-                ``shared_tokens``, which is not asked here: a device would wait for the answer.
+                ``shared_tokens``.
+            checked: That has been asked already; the processor would wait for the answer.
         """
         family, ids = self.family, tokens["input_ids"]
         embedded, token = family.embed_text(self.model, ids), family.text_token(self.model, ids)
         if shared == 0:
             return Partway("text", 0, embedded, token)
+        assert checked or shared <= self.shared_tokens(tokens), shared
         return Partway("text", 0, embedded[:, shared:], token - shared, embedded[:1, :shared])
 
     def shared_tokens(self, tokens: dict[str, Tensor]) -> int:

@@ -63,6 +63,6 @@ class ClassPrompts:
         """Some of the prompts at ``stage``, computed anew."""
         tokens = {name: ids[chunk.start : chunk.stop] for name, ids in self._tokens.items()}
         if self.stage == 0:
-            return self._backbone.embed_prompts(tokens, self.shared)
+            return self._backbone.embed_prompts(tokens, self.shared, checked=True)
         with torch.no_grad():
-            return self._backbone.advance(self._backbone.embed_prompts(tokens, self.shared), self.stage)
+            return self._backbone.advance(self._backbone.embed_prompts(tokens, self.shared, checked=True), self.stage)

@@ -123,7 +123,8 @@ class WeightsLearner:
             try:
                 stopped = loop.run(order, track, what, report)
             finally:
-                self._drop_gradients()
+                if isinstance(loop.taking, RecordedSteps):
+                    self._drop_gradients()
         if self.recipe.method.shrinkage:
             keep_share(self.adapter, shots / (shots + self.recipe.method.shrinkage))
         self._classes = None
