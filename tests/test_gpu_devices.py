@@ -22,6 +22,8 @@ from lowshot.serving.batcher import Batcher
 from lowshot.training import create_learner, weights
 from lowshot.training.recorded import PlainRecorder
 
+from .training.steps import Losses
+
 NAMES = ("cat", "cow", "dog")
 STEPS = 7
 TOLERANCE = {"fp32": 5e-3, "bf16": 5e-2, "fp16": 2e-2}
@@ -95,19 +97,6 @@ def learner_on(model, device, method, quantize="none", **chosen):
     recipe = preset_recipe("paper", method).replace(model=str(model), device=device, **settings)
     prompts = [f"a photo of {name}." for name in ("cats", "dogs", "long names", "x", "horse")]
     return create_learner(load_backbone(str(model), device), prompts, recipe)
-
-
-class Losses:
-    """Those of a run that goes on from where another stopped too."""
-
-    def __init__(self):
-        self.all = []
-
-    def begin(self, run, losses):
-        self.all = list(losses)
-
-    def step(self, taken):
-        self.all.append(taken.loss)
 
 
 def fitted(learner, examples, checkpoint=None, track=silent):

@@ -5,46 +5,23 @@ import torch
 
 from lowshot.adapters import JointUpdates
 from lowshot.adapters.lean import LeanMixin
-from lowshot.config import preset_recipe
-from lowshot.models import load_backbone
 from lowshot.models.frozen import side_by_side
-from lowshot.training import create_learner
-from lowshot.training.step import ExactStep, Passes
+from lowshot.training.step import Passes
 
-PROMPTS = [f"a photo of {name}." for name in ("cats", "dogs", "long names")]
-ROWS, LABELS = [4, 0, 7, 2], torch.tensor([0, 1, 2, 1])
+from ..training import steps
+from ..training.steps import WHOLE, learner_on
 
-
-def learner_on(model, method="lora", dtype=torch.float64, **chosen):
-    low_rank = {"rank": 3, "dropout": 0.25} if method in ("lora", "lora-xs", "dora") else {}
-    recipe = preset_recipe("paper", method).replace(model=str(model), **{**low_rank, "precision": "fp32", **chosen})
-    learner = create_learner(load_backbone(str(model)), PROMPTS, recipe)
-    for index, parameter in enumerate(learner.parameters):
-        generator = torch.Generator().manual_seed(index)
-        parameter.data = parameter.data + 0.1 * torch.randn(parameter.shape, generator=generator)
-    if dtype != torch.float32:
-        learner.backbone.model.to(dtype)
-    return learner
-
-
-WHOLE = Passes(images=4, prompts=3)
+CUT = Passes(2, 1)
 
 
 def gradients(learner, passes=WHOLE, checkpointing=False, **how):
-    exact = ExactStep(learner.backbone, learner._tokens, learner._keys, passes, learner._text_is_trained, **how)
-    for parameter in learner.parameters:
-        parameter.grad = None
-    pixels = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    with learner.backbone.training(checkpointing=checkpointing):
-        loss = exact.accumulate(5, ROWS, LABELS, lambda rows: pixels[list(rows)])
-    return torch.tensor(loss), *(p.grad for p in learner.parameters)
+    loss, each = steps.gradients(learner, passes, checkpointing=checkpointing, step=5, **how)
+    return torch.tensor(loss), *each
 
 
 def assert_same(found, expected, tolerance):
-    scale = max(float(g.abs().max()) for g in expected)
-    for one, other in zip(found, expected, strict=True):
-        assert other.abs().max() > 0
-        assert (one - other).abs().max() <= tolerance * scale
+    assert all(gradient.abs().max() > 0 for gradient in expected)
+    steps.assert_same((found[0].item(), found[1:]), (expected[0].item(), expected[1:]), tolerance)
 
 
 @pytest.mark.parametrize("method", ["lora", "lora-xs"])
@@ -65,7 +42,7 @@ def assert_same(found, expected, tolerance):
 def test_together_is_each_by_itself(tiny_clip, method, chosen):
     learner = learner_on(tiny_clip, method, **chosen)
     assert_same(gradients(learner), gradients(learner, joint=False), 1e-10)
-    assert_same(gradients(learner, Passes(2, 1)), gradients(learner, joint=False), 1e-10)
+    assert_same(gradients(learner, CUT), gradients(learner, joint=False), 1e-10)
 
 
 def test_it_is_so_for_ranks_that_differ_from_layer_to_layer(tiny_clip):
@@ -96,7 +73,7 @@ def test_a_block_that_is_computed_again_finds_the_factors_it_had(tiny_clip, meth
     learner = learner_on(tiny_clip, method)
     plain = gradients(learner, joint=False)
     assert_same(gradients(learner, checkpointing=True), plain, 1e-10)
-    assert_same(gradients(learner, Passes(2, 1), checkpointing=True), plain, 1e-10)
+    assert_same(gradients(learner, CUT, checkpointing=True), plain, 1e-10)
 
 
 @pytest.mark.parametrize("method", ["lora", "lora-xs"])

@@ -49,3 +49,17 @@ def assert_same(found, expected, tolerance):
 
 WHOLE = Passes(images=len(ROWS), prompts=len(PROMPTS))
 CUTS = [Passes(1, 5), Passes(3, 5), Passes(7, 2), Passes(2, 1), Passes(100, 100)]
+
+
+class Losses:
+    """A report that notes the loss of every step, of those before an interruption too."""
+
+    def __init__(self):
+        self.all = []
+
+    def begin(self, run, losses):
+        self.all = list(losses)
+
+    def step(self, taken):
+        assert taken.step == len(self.all) + 1
+        self.all.append(taken.loss)

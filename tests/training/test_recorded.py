@@ -14,7 +14,7 @@ from lowshot.progress import silent
 from lowshot.training import create_learner, recorded, weights
 from lowshot.training.recorded import PlainRecorder, RecordedSteps
 
-from .steps import crops
+from .steps import Losses, crops
 
 PROMPTS = [f"a photo of {name}." for name in ("cats", "dogs", "long names", "x", "horse")]
 STEPS = 7
@@ -61,18 +61,6 @@ def fitted(model, examples, method="lora", checkpoint=None, track=silent, **chos
     losses = Losses()
     learner.outcome = learner.fit(examples, 1, track, checkpoint, report=losses)
     return learner, losses.all
-
-
-class Losses:
-    def __init__(self):
-        self.all = []
-
-    def begin(self, run, losses):
-        self.all = list(losses)
-
-    def step(self, taken):
-        assert taken.step == len(self.all) + 1
-        self.all.append(taken.loss)
 
 
 def values(learner):

@@ -156,7 +156,7 @@ def key_dropout(model: nn.Module, seed: int) -> MaskKeys:
     Other tuners of PEFT drop weights or ranks instead of inputs, which have no rows to go by; theirs stays as it is.
     """
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
-    keys = MaskKeys(seed, layers=max(1, len(layers)))
+    keys = MaskKeys(seed)
     for number, layer in enumerate(layers):
         for name, dropout in layer.lora_dropout.items():
             if isinstance(dropout, nn.Dropout):
