@@ -268,9 +268,9 @@ def lowshot_learner(case: Case, shape: Shape) -> tuple[WeightsLearner, Examples]
     """
     import numpy as np
 
-    from lowshot.config import preset_recipe
     from lowshot.data import task_of_arrays
     from lowshot.models import Backbone, Identity
+    from lowshot.settings import preset_recipe
     from lowshot.training.weights import WeightsLearner
 
     tokenizer: Any = PromptTokens(shape, case.classes)

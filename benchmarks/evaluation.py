@@ -79,9 +79,9 @@ def learner_of(arguments: Arguments, method: str, precision: str) -> Learner:
     """A learner on random weights, always the same ones."""
     import torch
 
-    from lowshot.config import preset_recipe
     from lowshot.models import Backbone, Identity
     from lowshot.randomness import seeded
+    from lowshot.settings import preset_recipe
     from lowshot.training import create_learner
 
     shape = SHAPES["smoke" if arguments.smoke else "vit-b16"]()

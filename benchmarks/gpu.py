@@ -313,7 +313,7 @@ def keep_bases(shape: str) -> None:
     from shapes import SHAPES
 
     from lowshot.adapters.lora_xs.cache import cached_basis
-    from lowshot.config import preset_recipe
+    from lowshot.settings import preset_recipe
     from lowshot.threads import cpu_threads
 
     rank = preset_recipe("paper", "lora-xs").method.rank

@@ -25,7 +25,7 @@ from measuring import (
     result_of,
 )
 
-from lowshot.config import parse_bytes
+from lowshot.settings import parse_bytes
 
 METHODS: dict[str, dict[str, Any]] = {
     "lora-fp32": {"precision": "fp32"},

@@ -27,8 +27,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lowshot.config import preset_recipe
 from lowshot.models import Backbone, Identity, frozen
+from lowshot.settings import preset_recipe
 from lowshot.training.optimizers import create_optimizer
 from lowshot.training.recorded import PlainRecorder, RecordedSteps
 from lowshot.training.state import TrainingState

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from lowshot.config import Recipe
     from lowshot.serving import AdapterBank
+    from lowshot.settings import Recipe
     from lowshot.training import Learner
     from lowshot.training.weights import WeightsLearner
 
@@ -94,7 +94,7 @@ def write_vit_b16(folder: Path) -> None:
 
 def recipe_of(arguments: Arguments, model: str) -> Recipe:
     """LoRA-XS of rank 16 everywhere."""
-    from lowshot.config import preset_recipe
+    from lowshot.settings import preset_recipe
 
     settings = {"model": model, "rank": RANK, "dropout": 0.0, "precision": arguments.precision}
     return preset_recipe("paper", "lora-xs").replace(device=arguments.on, **settings)

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "lowshot"
 
-LEAVES = {"errors", "files", "methods", "progress", "randomness", "threads", "records", "config"}
+LEAVES = {"errors", "files", "methods", "progress", "randomness", "threads", "records", "settings"}
 MAY_IMPORT = {
     "errors": set(),
     "methods": {"errors"},
@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "randomness": set(),
     "threads": set(),
     "records": {"errors"},
-    "config": {"errors", "methods"},
+    "settings": {"errors", "methods"},
     "data": LEAVES,
     "models": LEAVES,
     "adapters": LEAVES,
@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "cli": LEAVES
     | {"adapters", "bench", "classifier", "conversion", "data", "models", "report", "serving", "training", "__init__"},
     "__main__": {"cli"},
-    "__init__": {"classifier", "config", "data", "errors"},
+    "__init__": {"classifier", "settings", "data", "errors"},
 }
 TRACKERS = {"accelerate", "tensorboard", "wandb", "mlflow", "trackio"}
 HEAVY = {"torch", "transformers", "peft", "sklearn", "matplotlib", "bitsandbytes", "ray", *TRACKERS}
@@ -104,7 +104,7 @@ def test_the_rules_have_no_circle():
         "randomness",
         "threads",
         "records",
-        "config",
+        "settings",
         "report",
         "tracking",
         "cli",

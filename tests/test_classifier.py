@@ -9,9 +9,9 @@ from sklearn.base import clone
 
 from lowshot import FewShotClassifier, Recipe
 from lowshot.classifier import saved_adapter
-from lowshot.config import obeyed
 from lowshot.errors import AdapterError, DataError, InputError, NotFittedError, OutputError, RunError, UnknownNameError
 from lowshot.models import load_backbone
+from lowshot.settings import obeyed
 
 COLOURS = ("blue", "green", "red")
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from lowshot import FewShotClassifier
-from lowshot.config import preset_recipe
 from lowshot.data import task_of_arrays
 from lowshot.data.crops import random_crops
 from lowshot.models import load_backbone
 from lowshot.progress import silent
 from lowshot.serving import AdapterBank
 from lowshot.serving.batcher import Batcher
+from lowshot.settings import preset_recipe
 from lowshot.training import create_learner, weights
 from lowshot.training.recorded import PlainRecorder
 

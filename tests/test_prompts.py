@@ -212,7 +212,7 @@ def test_bad_words_give_one_line_and_status_2(tmp_path, capsys, arguments, said)
 
 
 def test_a_recipe_file_has_one_template_or_a_list(tmp_path):
-    from lowshot.config import read_recipe
+    from lowshot.settings import read_recipe
 
     for written, read in (('"{}"', ("{}",)), ('["{}", "clip-7"]', ("{}", "clip-7"))):
         (tmp_path / "recipe.toml").write_text(f"[data]\ntemplate = {written}\n")

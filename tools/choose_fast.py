@@ -4,7 +4,7 @@
 
 Every recipe learns the same shots of the same glyph tasks with the same seeds, on the built-in model, and is judged on
 validation splits alone. Prints a table: mean accuracy, its difference from ``paper`` with the standard error over
-the cells, and steps; zero-shot tells how much there is to lose. This is how the preset ``fast`` in ``config.py`` was
+the cells, and steps; zero-shot tells how much there is to lose. This is how the preset ``fast`` in ``settings`` was
 chosen; docs/concepts/fast.md has the table.
 """
 

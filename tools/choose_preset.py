@@ -2,7 +2,7 @@
 
     .venv/bin/python tools/choose_preset.py --method lora-xs
 
-This is how the preset ``builtin`` in ``config.py`` was chosen. It never looks at ``digits`` or at a test split.
+This is how the preset ``builtin`` in ``settings`` was chosen. It never looks at ``digits`` or at a test split.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 import tyro
 
 from lowshot import FewShotClassifier
-from lowshot.config import obeyed
 from lowshot.data import builtin_task
+from lowshot.settings import obeyed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,9 +25,9 @@ import tyro
 from ideas import IDEAS
 
 from lowshot import FewShotClassifier
-from lowshot.config import preset_recipe
 from lowshot.data import Task, builtin_task
 from lowshot.models import KeptBackbone
+from lowshot.settings import preset_recipe
 
 SIX = ("q", "k", "v", "o", "fc1", "fc2")
 VARIANTS: Mapping[str, Mapping[str, Any]] = {

@@ -13,7 +13,7 @@ import inspect
 import itertools
 from pathlib import Path
 
-from lowshot import config
+from lowshot.settings import PRESETS, Recipe
 from lowshot.data.catalogue import CATALOGUE, Download
 from lowshot.methods import ALIASES, METHODS
 
@@ -43,12 +43,12 @@ def page() -> str:
     lines = [
         "# Settings",
         "",
-        "Written by `make docs` from `src/lowshot/config.py`; do not edit.",
+        "Written by `make docs` from `src/lowshot/settings/sections.py`; do not edit.",
         "",
         "Each is a flag (`--learning-rate 1e-3`), a key of a recipe file's section (`learning_rate = 1e-3`) and an",
         "argument of `FewShotClassifier` (`learning_rate=1e-3`). Defaults are those of the preset `paper`.",
     ]
-    for name, section in vars(config.Recipe()).items():
+    for name, section in vars(Recipe()).items():
         docs = field_docs(type(section))
         lines += ["", f"## [{name}]", "", str(inspect.getdoc(type(section))).splitlines()[0], ""]
         lines += ["| setting | default | |", "|:--|:--|:--|"]
@@ -64,7 +64,7 @@ def page() -> str:
     ]
     lines += ["", "## Presets", "", "What a preset sets other than the defaults above.", ""]
     lines += ["| preset | method | settings |", "|:--|:--|:--|"]
-    for preset, methods in config.PRESETS.items():
+    for preset, methods in PRESETS.items():
         for method, settings in methods.items():
             said = ", ".join(f"`{key} = {shown(value)}`" for key, value in settings.items()) or "the defaults"
             lines.append(f"| `{preset}` | `{method}` | {said} |")

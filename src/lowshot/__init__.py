@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from . import errors
-from .config import Recipe
 from .errors import LowshotError
+from .settings import Recipe
 
 if TYPE_CHECKING:
     from .classifier import FewShotClassifier

@@ -14,7 +14,6 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import DataConfig, Recipe, default_method, preset_for, preset_recipe
 from .data import (
     Images,
     ImagesOnDemand,
@@ -47,6 +46,7 @@ from .progress import UNREPORTED, Report, Reports, Track, silent
 from .records import RECORD_FILE, RunRecord
 from .report.card import model_card
 from .saved import check_backbone, read_record
+from .settings import DataConfig, Recipe, default_method, preset_for, preset_recipe
 from .threads import cpu_threads
 from .tracking import Tracking, refuse_missing_tracker
 from .training import Learner, create_learner

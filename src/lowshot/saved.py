@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from .config import Recipe
 from .errors import AdapterError
 from .evaluation import Calibration
 from .files import read_json_object
 from .models import Identity
 from .records import RECORD_FILE, RunRecord
+from .settings import Recipe
 
 
 def read_record(folder: Path) -> RunRecord:

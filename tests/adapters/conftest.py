@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lowshot.config import preset_recipe
 from lowshot.methods import method_spec
 from lowshot.models import load_backbone
+from lowshot.settings import preset_recipe
 from lowshot.training import create_learner
 
 PROMPTS = ("a photo of a cat.", "a photo of a dog.", "a photo of a very long name.")

@@ -5,9 +5,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lowshot.config import preset_recipe
 from lowshot.errors import AdapterError
 from lowshot.models import load_backbone
+from lowshot.settings import preset_recipe
 from lowshot.training import create_learner
 
 TENSORS = "adapter_model.safetensors"

@@ -5,9 +5,9 @@ import torch
 from torch.nn import functional
 
 from lowshot.adapters import ContextAdapter
-from lowshot.config import preset_recipe
 from lowshot.errors import InputError, LongPromptError
 from lowshot.models import load_backbone
+from lowshot.settings import preset_recipe
 from lowshot.training import create_learner
 from lowshot.training.step import ExactStep, Passes
 

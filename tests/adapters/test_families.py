@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lowshot.config import preset_recipe
 from lowshot.models import load_backbone
+from lowshot.settings import preset_recipe
 from lowshot.training import count_parameters, create_learner
 
 from .conftest import PROMPTS, images, take_steps

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lowshot import FewShotClassifier
-from lowshot.config import obeyed
 from lowshot.methods import METHODS
+from lowshot.settings import obeyed
 
 CASES = [(name, "none") for name, spec in METHODS.items() if spec.kind != "choice"] + [
     ("lora", "nf4"),

@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowshot.adapters import layers_at, place
-from lowshot.config import MethodConfig
 from lowshot.errors import InputError
+from lowshot.settings import MethodConfig
 
 
 class Twelve:

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowshot.bench.grid import Cell, expand, read_grid
-from lowshot.config import Recipe, preset_recipe
 from lowshot.errors import InputError, UnknownNameError
+from lowshot.settings import Recipe, preset_recipe
 
 
 def test_every_combination_is_a_run_once_and_the_last_axis_changes_fastest():

@@ -59,8 +59,8 @@ def test_lowshot_and_the_published_procedure_take_the_same_steps(
     as_published, program, model, shape, pixels, procedure
 ):
     """In float32 without dropout, from the same initial adapter, on the same pixels, for three updates."""
-    from lowshot.config import preset_recipe
     from lowshot.models import Backbone, Identity
+    from lowshot.settings import preset_recipe
     from lowshot.training.optimizers import create_optimizer
     from lowshot.training.weights import WeightsLearner
 

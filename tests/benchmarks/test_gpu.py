@@ -250,8 +250,8 @@ def test_bases_of_the_weights_are_there_before_lora_xs_asks_for_them(gpu, progra
 
 
 def test_the_smallest_budget_is_that_which_is_accepted_where_one_less_is_not(gpu, program, monkeypatch):
-    from lowshot.config import parse_bytes, preset_recipe
     from lowshot.errors import InputError
+    from lowshot.settings import parse_bytes, preset_recipe
 
     class Learner:
         recipe = preset_recipe("paper", "qlora")

@@ -11,7 +11,7 @@ from PIL import Image
 from lowshot import __version__
 from lowshot.cli import COMMANDS, main
 from lowshot.cli.arguments import parse_with_recipe
-from lowshot.config import preset_recipe
+from lowshot.settings import preset_recipe
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_help_of_every_command_says_what_it_does(command, capsys):
 
 
 def test_help_of_fit_has_every_setting(capsys):
-    from lowshot.config import SETTINGS
+    from lowshot.settings import SETTINGS
 
     with pytest.raises(SystemExit):
         main(["fit", "--help"])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from lowshot import FewShotClassifier
-from lowshot.config import obeyed
 from lowshot.conversion import export
+from lowshot.settings import obeyed
 
 CLASSES = ("grey cat", "small_dog", "owl")
 PEFT_OPTIONS = {"peft:oft": ("oft_block_size=4",)}

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data import layouts
-from lowshot.config import TEMPLATE_SETS, DataConfig
 from lowshot.data import (
     CATALOGUE,
     class_prompts,
@@ -18,6 +17,7 @@ from lowshot.data import (
 )
 from lowshot.errors import DataError, LongPromptError
 from lowshot.records import RunRecord
+from lowshot.settings import TEMPLATE_SETS, DataConfig
 
 ANIMALS = ("polar_bear", "cat")
 

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data import layouts
-from lowshot.config import DataConfig
 from lowshot.data import Examples, Task, builtin_task, load_task
 from lowshot.data.protocols import base_and_new, default_targets, learnt_part, other_tasks
 from lowshot.errors import DataError, InputError
+from lowshot.settings import DataConfig
 
 BASE_TO_NEW = DataConfig(protocol="base-to-new")
 

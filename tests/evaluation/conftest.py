@@ -6,9 +6,9 @@ import weakref
 import numpy as np
 import pytest
 
-from lowshot.config import preset_recipe
 from lowshot.methods import method_spec
 from lowshot.models import load_backbone
+from lowshot.settings import preset_recipe
 from lowshot.training import create_learner
 
 PROMPTS = ("a photo of a cat.", "a photo of a dog.", "a photo of a very long name.")

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from lowshot import FewShotClassifier
 from lowshot.cli import main
-from lowshot.config import Recipe, preset_recipe
 from lowshot.data import Examples, MemoryImages, Task
 from lowshot.errors import DataError, InputError
 from lowshot.fitting import choice, lesson_of, trials
@@ -19,6 +18,7 @@ from lowshot.fitting.trials import Trial, Trials
 from lowshot.models import Backbone
 from lowshot.progress import silent
 from lowshot.records import RunRecord
+from lowshot.settings import Recipe, preset_recipe
 
 COLOURS = ("blue", "green", "red")
 

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 
 from lowshot.bench.grid import expand
-from lowshot.config import Recipe, TrainingConfig, preset_recipe
 from lowshot.data import builtin_task
 from lowshot.errors import InputError
 from lowshot.fitting import lesson_of
 from lowshot.fitting.choice import concrete
 from lowshot.methods import AUTO, METHODS
+from lowshot.settings import Recipe, TrainingConfig, preset_recipe
 
 OTHER = {
     "steps_per_shot": 7,

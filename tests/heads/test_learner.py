@@ -9,12 +9,12 @@ from safetensors.torch import load_file, save_file
 
 from lowshot import FewShotClassifier
 from lowshot.classifier import saved_adapter
-from lowshot.config import preset_recipe
 from lowshot.conversion import export
 from lowshot.data import Examples, Task
 from lowshot.errors import AdapterError, DataError, InputError
 from lowshot.heads import HEADS
 from lowshot.models import Backbone, load_backbone
+from lowshot.settings import preset_recipe
 from lowshot.training import count_parameters, create_learner
 from lowshot.training.planning import plan
 

@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 
-from lowshot.config import preset_recipe
 from lowshot.report.published import (
     AVERAGES,
     ELEVEN,
@@ -17,6 +16,7 @@ from lowshot.report.published import (
     same_method,
 )
 from lowshot.report.summary import settings_as_text, summarize
+from lowshot.settings import preset_recipe
 
 from .factory import record, rival, zero_shot
 

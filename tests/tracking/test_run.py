@@ -13,9 +13,9 @@ from lowshot import FewShotClassifier, Recipe
 from lowshot import classifier as classifier_module
 from lowshot.bench.grid import Cell
 from lowshot.cli import main
-from lowshot.config import SETTINGS
 from lowshot.errors import DataError, InputError, MissingExtraError, RunError, UnknownNameError
 from lowshot.progress import StepTaken
+from lowshot.settings import SETTINGS
 from lowshot.tracking import Tracking, refuse_missing_tracker
 from lowshot.tracking.figures import measures_of, settings_of
 from lowshot.tracking.tracker import TrackedRun, as_key

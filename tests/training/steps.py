@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from lowshot.config import preset_recipe
 from lowshot.methods import method_spec
 from lowshot.models import load_backbone
+from lowshot.settings import preset_recipe
 from lowshot.training import create_learner
 from lowshot.training.step import ExactStep, Passes
 

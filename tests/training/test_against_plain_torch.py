@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 
-from lowshot.config import preset_recipe
 from lowshot.data import task_of_arrays
 from lowshot.data.crops import batches, random_crops
 from lowshot.models import load_backbone
 from lowshot.progress import silent
+from lowshot.settings import preset_recipe
 from lowshot.training import create_learner
 
 from . import plain_reference as plain

@@ -7,12 +7,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from lowshot.config import preset_recipe
 from lowshot.data import task_of_arrays
 from lowshot.errors import DataError, InputError, OutputError
 from lowshot.methods import method_spec
 from lowshot.models import load_backbone
 from lowshot.progress import silent
+from lowshot.settings import preset_recipe
 from lowshot.training import checkpoints, create_learner
 from lowshot.training.state import TrainingState
 from lowshot.training.step import ExactStep, Passes

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lowshot.config import preset_recipe
 from lowshot.data import task_of_arrays
 from lowshot.errors import InputError, LongPromptError
 from lowshot.models import load_backbone
 from lowshot.progress import silent
+from lowshot.settings import preset_recipe
 from lowshot.training import create_learner
 from lowshot.training.passes import Needs
 from lowshot.training.planning import plan

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowshot.config import EngineConfig, preset_recipe
 from lowshot.errors import InputError
 from lowshot.models import load_backbone
+from lowshot.settings import EngineConfig, preset_recipe
 from lowshot.training import create_learner
 from lowshot.training.passes import Needs, choose_passes, kept_bytes, measure_needs
 from lowshot.training.step import Batch, Passes

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from lowshot.config import preset_recipe
 from lowshot.data import task_of_arrays
 from lowshot.errors import InputError
 from lowshot.models import load_backbone
 from lowshot.progress import silent
+from lowshot.settings import preset_recipe
 from lowshot.training import create_learner, weights
 from lowshot.training.optimizers import create_optimizer
 from lowshot.training.passes import kept_bytes

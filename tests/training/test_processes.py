@@ -14,9 +14,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lowshot.cli import main
-from lowshot.config import preset_recipe
 from lowshot.errors import InputError
 from lowshot.models import load_backbone
+from lowshot.settings import preset_recipe
 from lowshot.training import create_learner
 from lowshot.training.processes import Processes, is_first_process
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from lowshot.config import preset_recipe
 from lowshot.data import task_of_arrays
 from lowshot.models import load_backbone
 from lowshot.progress import silent
+from lowshot.settings import preset_recipe
 from lowshot.training import create_learner, recorded, weights
 from lowshot.training.recorded import PlainRecorder, RecordedSteps
 

@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from lowshot.config import preset_recipe
 from lowshot.data import task_of_arrays
 from lowshot.data.crops import batches, random_crops
 from lowshot.errors import AdapterError, InputError
 from lowshot.models import load_backbone
 from lowshot.progress import silent
+from lowshot.settings import preset_recipe
 from lowshot.training import create_learner
 from lowshot.training.loop import learning_rate
 from lowshot.training.two_stage import first_stage_steps

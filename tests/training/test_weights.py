@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from lowshot.config import preset_recipe
 from lowshot.data import task_of_arrays
 from lowshot.errors import InputError
 from lowshot.methods import method_spec
 from lowshot.models import blocks, load_backbone
 from lowshot.progress import silent
+from lowshot.settings import preset_recipe
 from lowshot.training import create_learner, weights
 from lowshot.training.loop import learning_rate
 from lowshot.training.step import ExactStep

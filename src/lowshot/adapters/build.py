@@ -11,10 +11,10 @@ import torch
 from peft import LoraConfig, PeftConfig, get_peft_model
 from torch import nn
 
-from ..config import MethodConfig
 from ..errors import InputError
 from ..methods import PEFT_PREFIX
 from ..randomness import seeded
+from ..settings import MethodConfig
 from . import context, parameters
 from .adapter import Adapter, ParameterAdapter, PeftAdapter
 from .clip_svd import add_singular_values, attach_all_triplets

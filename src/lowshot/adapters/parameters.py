@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ..config import MethodConfig
+from ..settings import MethodConfig
 from .placement import Place
 
 METHODS = ("layernorm", "bitfit", "full", "2sfs")

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
-from ..config import POSITIONS, MethodConfig
 from ..errors import InputError
+from ..settings import POSITIONS, MethodConfig
 
 Tower = Literal["vision", "text"]
 

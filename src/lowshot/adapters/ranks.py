@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config import MethodConfig
+from ..settings import MethodConfig
 from .placement import Place
 
 

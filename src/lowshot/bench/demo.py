@@ -11,13 +11,13 @@ import numpy as np
 from PIL import Image
 
 from ..classifier import FewShotClassifier
-from ..config import Recipe, default_preset, preset_recipe
 from ..data import Task
 from ..evaluation import confusion
 from ..methods import PIXEL_REGRESSION, display_name, method_spec
 from ..progress import Track, silent
 from ..records import RunRecord
 from ..report import Prediction, Showcase
+from ..settings import Recipe, default_preset, preset_recipe
 from .rivals import pixel_regression
 
 _SHOWN_IMAGES = 24

@@ -31,10 +31,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import SETTINGS, Recipe, obeyed, preset_for, preset_recipe, read_toml
 from ..errors import InputError, UnknownNameError
 from ..files import canonical_json
 from ..methods import ALIASES, display_name, method_spec, resolve_alias
+from ..settings import SETTINGS, Recipe, obeyed, preset_for, preset_recipe, read_toml
 
 _OWN_KEYS = ("data", "preset", "variants")
 _OF_THE_MACHINE = ("root", "report_to", "logging_steps", "cuda_graph")

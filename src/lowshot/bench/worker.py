@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..classifier import FewShotClassifier
-from ..config import parse_bytes
 from ..data import Task, decoded_once
 from ..errors import LowshotError, first_line
 from ..models import KeptBackbone
 from ..progress import Track, silent
+from ..settings import parse_bytes
 from .engines import Result
 from .grid import Cell
 

@@ -15,9 +15,9 @@ from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
 import tyro
 
-from ..config import PRESETS, Recipe, default_method, preset_for, preset_recipe, read_recipe, read_toml
 from ..errors import InputError
 from ..methods import resolve_alias
+from ..settings import PRESETS, Recipe, default_method, preset_for, preset_recipe, read_recipe, read_toml
 
 _Arguments = TypeVar("_Arguments")
 

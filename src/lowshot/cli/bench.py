@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from ..config import SETTINGS
 from ..errors import InputError, UnknownNameError
 from ..progress import shown
+from ..settings import SETTINGS
 from .arguments import parse, print_json
 
 if TYPE_CHECKING:

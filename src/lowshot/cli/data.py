@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ..config import DataConfig, Recipe, TrainingConfig
 from ..errors import InputError, LowshotError, RunError, UnknownNameError
 from ..progress import shown
+from ..settings import DataConfig, Recipe, TrainingConfig
 from .arguments import parse, print_json, warn
 
 if TYPE_CHECKING:

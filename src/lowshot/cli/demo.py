@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config import default_preset
 from ..errors import InputError
 from ..files import canonical_json, refuse_existing, write_text
 from ..methods import PIXEL_REGRESSION, display_name, method_spec
 from ..progress import shown
 from ..records import RunRecord
+from ..settings import default_preset
 from .arguments import parse, print_json, warn
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ..config import Recipe, changes_of
 from ..errors import DataError, RunError
 from ..files import refuse_existing, remove
 from ..methods import display_name
 from ..progress import shown, silent
+from ..settings import Recipe, changes_of
 from .arguments import PresetName, parse_with_recipe, print_json, warn
 
 if TYPE_CHECKING:

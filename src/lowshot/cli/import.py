@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from ..config import DataConfig
+from ..settings import DataConfig
 from .arguments import parse, print_json, warn
 
 

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..config import TrainingConfig
 from ..methods import ALIASES, METHODS, PEFT_PREFIX, MethodSpec
+from ..settings import TrainingConfig
 from .arguments import parse, print_json
 
 

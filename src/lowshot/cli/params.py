@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ..config import Recipe, default_preset, preset_recipe
 from ..errors import InputError
 from ..methods import METHODS, display_name, method_spec
+from ..settings import Recipe, default_preset, preset_recipe
 from .arguments import PresetName, parse_with_recipe, print_json
 
 if TYPE_CHECKING:

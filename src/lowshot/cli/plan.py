@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ..config import Recipe
 from ..errors import InputError
+from ..settings import Recipe
 from ..threads import cpu_threads
 from .arguments import PresetName, parse_with_recipe, print_json
 

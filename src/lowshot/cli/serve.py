@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ..config import parse_bytes
 from ..errors import InputError, MissingExtraError, OutputError
 from ..progress import shown
+from ..settings import parse_bytes
 from .arguments import parse
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..config import POSITIONS, Projection
 from ..errors import AdapterError, first_line
+from ..settings import POSITIONS, Projection
 
 NAME = "CLIP-LoRA"
 _MODULES: dict[Projection, str] = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "proj"}

@@ -16,13 +16,13 @@ from torch import Tensor
 from ..adapters import Adapter, adapter_bytes, layers_at
 from ..adapters.checkpoint import TENSORS_FILE, serialized
 from ..classifier import CARD_FILE
-from ..config import DataConfig, Recipe
 from ..data import Examples, Prompts, Task, long_prompts_named, prompts_for
 from ..errors import AdapterError, DataError
 from ..files import canonical_json, folder_written_aside, refuse_existing
 from ..models import Backbone, Tower, load_backbone
 from ..records import RECORD_FILE, RunRecord, provenance
 from ..report.card import model_card
+from ..settings import DataConfig, Recipe
 from ..training.placing import adapt
 from .clip_lora import NAME, ClipLora, read_clip_lora
 from .source import as_input, class_probabilities, probe_images

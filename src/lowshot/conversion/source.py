@@ -15,13 +15,13 @@ from torch import Tensor
 
 from ..adapters import Adapter
 from ..classifier import saved_adapter
-from ..config import Recipe
 from ..data import Prompts, recorded_prompts
 from ..errors import InputError
 from ..hub import adapter_folder
 from ..methods import method_spec
 from ..models import Backbone, load_backbone, load_structure, resolve_precision, round_to
 from ..records import RunRecord
+from ..settings import Recipe
 from ..training.placing import adapt
 from ..training.prompts import encode_classes, tokenized
 

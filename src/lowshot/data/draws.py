@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import DRAWS
 from ..errors import DataError, UnknownNameError
 from ..files import read_json_object, refuse_existing, write_text
 from ..records import RECORD_FILE, RunRecord
+from ..settings import DRAWS
 from .shots import Draw, as_draw, draw_like_clip_lora, draw_like_coop, draw_shots
 from .tables import FILE, LABEL, READERS
 from .task import Task

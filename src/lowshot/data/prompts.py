@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ..config import COOP, TEMPLATE_SETS, DataConfig
 from ..errors import DataError, LongPromptError
 from ..records import RunRecord
+from ..settings import COOP, TEMPLATE_SETS, DataConfig
 from .task import as_read, is_text
 
 Prompts: TypeAlias = tuple[tuple[str, ...], ...]

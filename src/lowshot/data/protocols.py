@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..config import DataConfig
 from ..errors import DataError, InputError
+from ..settings import DataConfig
 from .catalogue import CATALOGUE
 from .sources import load_task
 from .task import Examples, Task

@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from ..config import DataConfig
 from ..data import Task, long_prompts_named, prompts_for
+from ..settings import DataConfig
 from ..training.learner import Learner
 
 

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from ..config import Recipe, parse_bytes
 from ..data import Draw, Examples, Prompts, Task, decoded_once, draw_from, learnt_part, long_prompts_named, prompts_for
 from ..models import Backbone, load_backbone, resolve_adapter_precision, resolve_precision
+from ..settings import Recipe, parse_bytes
 from ..training import Learner, create_learner
 
 LoadBackbone: TypeAlias = Callable[[str, str], Backbone]

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..config import Recipe
 from ..data import Examples, Images
 from ..data.crops import random_crops
 from ..errors import InputError, RunError, first_line
@@ -20,6 +19,7 @@ from ..evaluation import fold_of_each, held_out_scores, log_probabilities
 from ..methods import method_spec
 from ..models import Backbone, KeptBackbone, load_backbone
 from ..progress import Track
+from ..settings import Recipe
 from ..training import Learner
 from .lesson import Lesson, kept_decoded
 

@@ -15,8 +15,8 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ..config import preset_recipe
 from ..records import RunRecord
+from ..settings import preset_recipe
 from .summary import Row, settings_as_text
 
 KINDS = {

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from ..config import default_preset, preset_recipe
 from ..errors import InputError
 from ..methods import METHODS, PIXEL_REGRESSION, display_name
 from ..records import RunRecord
+from ..settings import default_preset, preset_recipe
 from .quantities import share, short
 
 _RIVAL_LABELS = {PIXEL_REGRESSION: "pixels + logistic regression"}

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..config import ModelConfig, parse_bytes
 from ..data import Images, ImagesOnDemand
 from ..data.crops import central_crops
 from ..errors import AdapterError, DataError, InputError, LowshotError, RunError, UnknownNameError
@@ -25,6 +24,7 @@ from ..models import Backbone, load_backbone, set_precision
 from ..progress import Track, silent
 from ..records import RunRecord
 from ..saved import check_backbone
+from ..settings import ModelConfig, parse_bytes
 from .bases import Bases
 from .judging import Judge, model_of_most
 from .listing import NAME, Entry, adapter_folders, entry_of, is_gone, read_entry, stamp_of

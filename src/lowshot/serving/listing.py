@@ -11,12 +11,12 @@ from pathlib import Path
 from ..adapters.adapter import CONFIG_FILE
 from ..adapters.checkpoint import TENSORS_FILE
 from ..adapters.lora_xs import BASIS_FILE
-from ..config import MethodConfig, Recipe
 from ..errors import AdapterError, InputError
 from ..heads import HEADS
 from ..methods import Quantization
 from ..records import RECORD_FILE, RunRecord
 from ..saved import read_record_and_recipe
+from ..settings import MethodConfig, Recipe
 from .predictions import Summary, summary_of
 from .residents import Stamp
 

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from ..adapters import Adapter, add_adapter, place, prepare
 from ..adapters.lora_xs.layer import LoraXsMixin
-from ..config import MethodConfig, Recipe
 from ..data import Prompts, long_prompts_named, recorded_prompts
 from ..errors import OutputError
 from ..files import cache_folder, write_bytes
@@ -27,6 +26,7 @@ from ..methods import method_spec
 from ..models import Backbone, Tower
 from ..models.classes import encode_with_lengths, tokenized
 from ..records import RunRecord
+from ..settings import MethodConfig, Recipe
 from .bases import Bases
 from .mixing import OwnFactors, Rows, Updates, mixed
 from .residents import ClassTable, OwnHead, Resident, Stamp

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..config import Recipe
 from ..data import long_prompts_named, recorded_prompts
 from ..data.crops import central_crops
 from ..data.images import decode_image
 from ..errors import LowshotError
 from ..models.classes import encode_classes, tokenized
+from ..settings import Recipe
 from .bank import AdapterBank, Answer, batch_on
 from .predictions import Prediction
 

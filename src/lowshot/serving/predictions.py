@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import MethodConfig
 from ..methods import method_spec
 from ..records import RunRecord
+from ..settings import MethodConfig
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -14,9 +14,9 @@ from typing import Any
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from ..config import Recipe, default_preset, preset_recipe
 from ..errors import InputError
 from ..methods import method_spec
+from ..settings import Recipe, default_preset, preset_recipe
 from .jobs import Job
 from .limits import Limits
 from .refusals import Refusal

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..config import Recipe
 from ..records import RunRecord
+from ..settings import Recipe
 from .tracker import Plain, as_key
 
 _COSTS = (

@@ -12,11 +12,11 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from ..config import Recipe
 from ..errors import MissingExtraError
 from ..methods import display_name
 from ..progress import StepTaken
 from ..records import RunRecord
+from ..settings import Recipe
 from .figures import costs_of, measures_of, settings_of
 from .tracker import Plain, TrackedRun, Tracker
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ..adapters.checkpoint import serialized_size
-from ..config import Recipe
 from ..data.crops import central_crops, random_crops
 from ..data.store import DecodedOnce
 from ..data.task import Examples, Images, ImageSubset
@@ -21,6 +20,7 @@ from ..errors import InputError
 from ..heads import HEADS, Head, Schedule, Shots, Text, read_head, tensors_of, trained_numbers, write_head
 from ..models import Backbone, set_precision
 from ..progress import UNREPORTED, Report, Track
+from ..settings import Recipe
 from .embeddings import KeptEmbeddings, Made, tower_key
 from .learner import TrainingOutcome
 from .memory import memory_use

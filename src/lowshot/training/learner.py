@@ -14,11 +14,11 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ..config import Recipe
 from ..data.task import Examples
 from ..methods import settled_spec
 from ..models import Backbone
 from ..progress import UNREPORTED, Report, Track
+from ..settings import Recipe
 
 
 @dataclasses.dataclass(frozen=True)

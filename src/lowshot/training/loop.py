@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from ..config import TrainingConfig
 from ..errors import OutputError
 from ..progress import UNREPORTED, Report, StepTaken, Track
+from ..settings import TrainingConfig
 from .checkpoints import CheckpointFile
 from .state import TrainingState
 from .steps import Steps

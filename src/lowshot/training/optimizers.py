@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ..config import TrainingConfig
 from ..errors import InputError, MissingExtraError
+from ..settings import TrainingConfig
 
 
 def create_optimizer(

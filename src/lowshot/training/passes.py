@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ..adapters import JointUpdates, MaskKeys
-from ..config import EngineConfig, parse_bytes
 from ..errors import InputError
 from ..models import Backbone, Products
+from ..settings import EngineConfig, parse_bytes
 from .memory import free_bytes, resident_bytes
 from .prompts import ClassPrompts
 from .step import Passes

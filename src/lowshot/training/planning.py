@@ -9,11 +9,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..config import DataConfig, Recipe
 from ..data.prompts import Prompts, prompts_for, read_words
 from ..errors import InputError
 from ..methods import settled_spec
 from ..models import load_backbone
+from ..settings import DataConfig, Recipe
 from .learner import create_learner
 from .memory import resident_bytes
 from .step import Passes

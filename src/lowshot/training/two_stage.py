@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..adapters.checkpoint import TENSORS_FILE, read_tensors, serialized, serialized_size
-from ..config import Recipe
 from ..data.task import Examples
 from ..models import Backbone, Partway
 from ..progress import UNREPORTED, Report, Track
+from ..settings import Recipe
 from .gradients import StepGradients
 from .learner import TrainingOutcome
 from .placing import CLASSIFIER

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from ..adapters import adapter_bytes, keep_share, key_dropout
-from ..config import SETTINGS, Recipe
 from ..data.crops import PreparedCrops, batches, prepare_crops, random_crops
 from ..data.task import Examples
 from ..errors import RunError
 from ..models import Backbone, Partway, Tower, resolve_adapter_precision
 from ..progress import UNREPORTED, Report, Track
 from ..randomness import seeded
+from ..settings import SETTINGS, Recipe
 from .ahead import CROPS_BYTES, ImagesAhead
 from .checkpoints import CheckpointFile
 from .gradients import FIRST_LOSS_SCALE, StepGradients

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 from torch import nn
 
-from ...config import MethodConfig
 from ...errors import InputError
 from ...randomness import seeded
+from ...settings import MethodConfig
 from ..adapter import ParameterAdapter
 from .tokens import TextContext, VisionContext
 

@@ -26,10 +26,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ...config import Recipe
 from ...errors import InputError, MissingExtraError, RunError, first_line
 from ...progress import Track
 from ...records import RunRecord, provenance
+from ...settings import Recipe
 from ...threads import cpu_threads
 from ..grid import Cell
 from ..runs import Claim

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from .errors import InputError, UnknownNameError
-from .methods import ALIASES, AUTO, PEFT_PREFIX, MethodSpec, Quantization, method_spec, resolve_alias
+from ..errors import InputError, UnknownNameError
+from ..methods import ALIASES, AUTO, PEFT_PREFIX, MethodSpec, Quantization, method_spec, resolve_alias
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowshot.config import (
+from lowshot.errors import InputError, UnknownNameError
+from lowshot.methods import METHODS
+from lowshot.settings import (
     PRESETS,
     SETTINGS,
     EngineConfig,
@@ -16,8 +18,6 @@ from lowshot.config import (
     preset_recipe,
     read_recipe,
 )
-from lowshot.errors import InputError, UnknownNameError
-from lowshot.methods import METHODS
 
 
 def test_defaults_are_clip_lora_to_the_letter():

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from typing import Literal
 
-from .errors import InputError, UnknownNameError
+from ..errors import InputError, UnknownNameError
 
 Kind = Literal["weights", "features", "prompts", "choice"]
 Quantization = Literal["none", "nf4", "int8"]
