@@ -13,9 +13,9 @@ import inspect
 import itertools
 from pathlib import Path
 
-from lowshot.settings import PRESETS, Recipe
 from lowshot.data.catalogue import CATALOGUE, Download
 from lowshot.methods import ALIASES, METHODS
+from lowshot.settings import PRESETS, SETTINGS, Decides, Recipe
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
 DATASETS_PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "datasets.md"
@@ -47,13 +47,17 @@ def page() -> str:
         "",
         "Each is a flag (`--learning-rate 1e-3`), a key of a recipe file's section (`learning_rate = 1e-3`) and an",
         "argument of `FewShotClassifier` (`learning_rate=1e-3`). Defaults are those of the preset `paper`.",
+        "",
+        "Runs of a grid, rows of a report and averages are told apart by what decides",
+        f"{', '.join(kind.value for kind in Decides if kind.is_answer)}; by cost, machine and telling only where one grid",
+        "has several values of them.",
     ]
     for name, section in vars(Recipe()).items():
         docs = field_docs(type(section))
         lines += ["", f"## [{name}]", "", str(inspect.getdoc(type(section))).splitlines()[0], ""]
-        lines += ["| setting | default | |", "|:--|:--|:--|"]
+        lines += ["| setting | default | decides | |", "|:--|:--|:--|:--|"]
         lines += [
-            f"| `{f.name}` | `{shown(getattr(section, f.name))}` | {docs[f.name]} |"
+            f"| `{f.name}` | `{shown(getattr(section, f.name))}` | {SETTINGS[f.name].decides.value} | {docs[f.name]} |"
             for f in dataclasses.fields(section)
         ]
     lines += ["", "## Methods", "", "| method | kind | |", "|:--|:--|:--|"]

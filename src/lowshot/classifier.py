@@ -46,14 +46,14 @@ from .progress import UNREPORTED, Report, Reports, Track, silent
 from .records import RECORD_FILE, RunRecord
 from .report.card import model_card
 from .saved import check_backbone, read_record
-from .settings import DataConfig, Recipe, default_method, preset_for, preset_recipe
+from .settings import SETTINGS, DataConfig, Recipe, default_method, preset_for, preset_recipe
 from .threads import cpu_threads
 from .tracking import Tracking, refuse_missing_tracker
 from .training import Learner, create_learner
 from .training.processes import is_first_process
 
 CARD_FILE = "README.md"
-_WHERE = ("model", "device", "root", "targets")  # settings that a saved adapter may have otherwise
+_MOVABLE = tuple(name for name, row in SETTINGS.items() if row.movable)
 
 Data: TypeAlias = str | os.PathLike[str] | Task
 """A built-in task's name, a folder of images, or a task."""
@@ -466,9 +466,9 @@ class FewShotClassifier:
 
     @classmethod
     def _load(cls, folder: Path, **where: Any) -> FewShotClassifier:
-        unknown = sorted(set(where) - set(_WHERE))
+        unknown = sorted(set(where) - set(_MOVABLE))
         if unknown:
-            raise InputError(f"{unknown[0]} cannot be changed in a saved adapter; expected only {', '.join(_WHERE)}")
+            raise InputError(f"{unknown[0]} cannot be changed in a saved adapter; expected only {', '.join(_MOVABLE)}")
         record = read_record(folder)
         recipe = Recipe.from_dict(record.recipe)
         classifier = cls.from_recipe(recipe.replace(**{k: v for k, v in where.items() if v is not None}))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..records import RunRecord
+from ..settings import SETTINGS
 from .grid import Cell
-
-_CHANGES_NO_SPEED = {"seed", "shots", "steps_per_shot", "base_steps", "learning_rate", "minimum_learning_rate"}
 
 
 class Forecast:
@@ -76,6 +74,6 @@ def _steps(cell: Cell) -> int:
 
 def _kinds(cell: Cell) -> list[tuple[Any, ...]]:
     """Runs like this one: first those on the same data, then those on any."""
-    settings = {name: value for name, value in cell.recipe.settings().items() if name not in _CHANGES_NO_SPEED}
-    alike = tuple(itertools.chain.from_iterable(sorted(settings.items())))
+    settings = sorted(cell.recipe.settings().items())
+    alike = tuple((name, value) for name, value in settings if not SETTINGS[name].same_pace)
     return [(cell.data, *alike), ("", *alike)]

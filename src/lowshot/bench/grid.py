@@ -27,7 +27,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +37,6 @@ from ..methods import ALIASES, display_name, method_spec, resolve_alias
 from ..settings import SETTINGS, Recipe, obeyed, preset_for, preset_recipe, read_toml
 
 _OWN_KEYS = ("data", "preset", "variants")
-_OF_THE_MACHINE = ("root", "report_to", "logging_steps", "cuda_graph")
-"""Settings that say where things are on this machine, how it launches steps, and who is told: a run is the same run
-whatever they are."""
-_CAME_LATER = {"adapter_precision": "auto"}
-"""Settings that older runs do not have, and what these did: a grid that was begun before goes on."""
-
-
-def _tells_runs_apart(name: str, value: object) -> bool:
-    return name not in _OF_THE_MACHINE and not (name in _CAME_LATER and value == _CAME_LATER[name])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +46,20 @@ class Cell:
     data: str
     """What to learn, as in ``lowshot fit DATA``."""
     recipe: Recipe
+    compared: frozenset[str] = frozenset()
+    """Settings that decide no answer, of which the grid has several values: they tell its runs apart all the same."""
 
     @property
     def key(self) -> str:
-        """Name of the run: a hash of its data and its resolved recipe, the same on every machine."""
+        """Name of the run: a hash of its data and of all that decides its answers, the same on every machine.
+
+        What decides none stands in it as it is by default, so that a grid goes on with other memory or threads.
+        """
+        values = self.recipe.settings().items()
+        told_apart = {n: value for n, value in values if SETTINGS[n].decides.is_answer or n in self.compared}
         sections = {
-            section: {name: value for name, value in values.items() if _tells_runs_apart(name, value)}
-            for section, values in self.recipe.to_dict().items()
+            section: {n: value for n, value in values.items() if not SETTINGS[n].is_older_default(value)}
+            for section, values in Recipe().replace(**told_apart).to_dict().items()
         }
         return hashlib.sha256(canonical_json({"data": self.data, "recipe": sections}).encode()).hexdigest()[:16]
 
@@ -106,20 +104,32 @@ def expand(grid: Mapping[str, Any], sections: Mapping[str, Any]) -> tuple[Cell, 
     axes = {name: value for name, value in grid.items() if name not in _OWN_KEYS}
     everywhere = Recipe.from_dict(sections).settings()  # refuses what does not fit, before anything is combined
     common = {name: everywhere[name] for values in sections.values() for name in values}
-    cells: dict[str, Cell] = {}
+    runs: list[tuple[str, Recipe]] = []
     in_use: set[str] = set()
     for name, variant in itertools.product(data, variants):
         overlap = sorted(set(axes) & set(variant))
         if overlap:
             raise InputError(f"{overlap[0]} is set in [grid] and in one of its variants; expected it in one of them")
         for settings in _combinations({**axes, **variant}):
-            cell, used = _cell(name, preset, {**common, **settings})
+            recipe, used = _recipe(preset, {**common, **settings})
             in_use |= used
-            cells.setdefault(cell.key, cell)
+            runs.append((name, recipe))
     idle = sorted({*common, *axes, *itertools.chain(*variants)} - in_use)
     if idle:
         raise InputError(f"{idle[0].replace('_', '-')} is set, but none of the methods of this grid has it")
+    compared = _compared([recipe for _, recipe in runs])
+    cells: dict[str, Cell] = {}
+    for name, recipe in runs:
+        cell = Cell(name, recipe, compared)
+        cells.setdefault(cell.key, cell)
     return tuple(cells.values())
+
+
+def _compared(recipes: Sequence[Recipe]) -> frozenset[str]:
+    """Settings that decide no answer and have several values in these recipes."""
+    values = [recipe.settings() for recipe in recipes]
+    names = [name for name, row in SETTINGS.items() if not row.decides.is_answer]
+    return frozenset(name for name in names if len({settings[name] for settings in values}) > 1)
 
 
 def _own(grid: Mapping[str, Any]) -> tuple[list[str], str | None, list[Mapping[str, Any]]]:
@@ -151,19 +161,18 @@ def _choices(name: str, value: Any) -> list[Any]:
         return [value]
     if not value:
         raise InputError(f"{name.replace('_', '-')} of [grid] is an empty list; expected at least one value")
-    is_list = isinstance(getattr(getattr(Recipe(), SETTINGS[name]), name), tuple)
-    return [value] if is_list and not isinstance(value[0], list) else value
+    return [value] if tuple in SETTINGS[name].types and not isinstance(value[0], list) else value
 
 
-def _cell(data: str, preset: str | None, settings: Mapping[str, Any]) -> tuple[Cell, set[str]]:
-    """A run, and which of the settings it obeys: a method goes without those that it does not have."""
+def _recipe(preset: str | None, settings: Mapping[str, Any]) -> tuple[Recipe, set[str]]:
+    """A run's recipe, and which of the settings it obeys: a method goes without those that it does not have."""
     chosen = dict(settings)
     method = chosen.pop("method", Recipe().method.method)
     if method in ALIASES:
         method, chosen["quantize"] = resolve_alias(method, chosen.get("quantize"))
     used = obeyed(method, chosen)
     recipe = preset_recipe(preset_for(used.get("model", Recipe().model.model), preset), method).replace(**used)
-    return Cell(data, _without_what_zero_shot_ignores(recipe)), {"method", *used}
+    return _without_what_zero_shot_ignores(recipe), {"method", *used}
 
 
 def _without_what_zero_shot_ignores(recipe: Recipe) -> Recipe:

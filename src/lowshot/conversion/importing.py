@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -63,27 +63,22 @@ def import_clip_lora(
     recipe = Recipe().replace(model=model, template=template, device="cpu")
     prompts = prompts_for(names, recipe.data, data=f"classes file {classes}")
     backbone = load_backbone(model)
-    recipe, adapter, tensors = _adapter(file, saved, recipe, backbone)
+    layers = _layers(file, saved, backbone)
+    settings = _settings(saved, layers, backbone)
+    recipe = recipe.replace(**settings, model=backbone.identity.id)
+    adapter = adapt(backbone, recipe)
+    tensors = _tensors(file, saved, layers, backbone, adapter)
     with folder_written_aside(out) as aside:
         adapter.save(aside, backbone.identity.id)
         (aside / TENSORS_FILE).write_bytes(serialized(tensors))
         adapter.load(aside)
         with long_prompts_named(names, prompts):
             _refuse_overflow(file, backbone, prompts)
-        record = _record(file, names, prompts, recipe, backbone, adapter)
+        known = {"model", "quantize", "template", *settings}
+        record = _record(file, names, prompts, _only(known, recipe), backbone, adapter)
         (aside / RECORD_FILE).write_text(canonical_json(record.to_dict()), encoding="utf-8")
         (aside / CARD_FILE).write_text(model_card(record), encoding="utf-8")
     return record
-
-
-def _adapter(
-    file: Path, saved: ClipLora, recipe: Recipe, backbone: Backbone
-) -> tuple[Recipe, Adapter, dict[str, Tensor]]:
-    """The recipe completed, an adapter of that recipe in the backbone, and the tensors it shall hold."""
-    layers = _layers(file, saved, backbone)
-    recipe = recipe.replace(**_settings(saved, layers, backbone))
-    adapter = adapt(backbone, recipe)
-    return recipe, adapter, _tensors(file, saved, layers, backbone, adapter)
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
@@ -197,7 +192,12 @@ def _refuse_overflow(file: Path, backbone: Backbone, prompts: Prompts) -> None:
 
 
 def _record(
-    file: Path, names: tuple[str, ...], prompts: Prompts, recipe: Recipe, backbone: Backbone, adapter: Adapter
+    file: Path,
+    names: tuple[str, ...],
+    prompts: Prompts,
+    recipe: dict[str, dict[str, object]],
+    backbone: Backbone,
+    adapter: Adapter,
 ) -> RunRecord:
     origin = {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "format": NAME}
     return RunRecord(
@@ -206,7 +206,7 @@ def _record(
         quantize="none",
         shots=0,
         seed=0,
-        recipe=_known(recipe, backbone.identity.id),
+        recipe=recipe,
         classes=names,
         model=dataclasses.asdict(backbone.identity),
         draw=(),
@@ -221,12 +221,10 @@ def _record(
     )
 
 
-def _known(recipe: Recipe, model: str) -> dict[str, dict[str, object]]:
-    """The settings that the file or the user gave; what is left out is unknown, and training is left out whole."""
-    known = {
-        "model": {"model": model, "quantize": "none"},
-        "method": ("method", "encoder", "projections", "position", "rank", "alpha", "scaling"),
-        "data": ("template",),
+def _only(known: Collection[str], recipe: Recipe) -> dict[str, dict[str, object]]:
+    """The settings that the file or the user gave: what is left out is unknown, and with it all of training."""
+    sections = {
+        section: {name: value for name, value in values.items() if name in known}
+        for section, values in recipe.to_dict().items()
     }
-    whole = recipe.to_dict()
-    return {s: dict(keys) if isinstance(keys, dict) else {k: whole[s][k] for k in keys} for s, keys in known.items()}
+    return {section: values for section, values in sections.items() if values}

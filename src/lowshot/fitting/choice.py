@@ -98,7 +98,7 @@ def _unlike(asked: Recipe, preset: str) -> list[str]:
     """Training settings that are not the preset's and not handed on."""
     here, there = asked.settings(), preset_recipe(preset, AUTO).settings()
     return [
-        n for n, section in SETTINGS.items() if section == "training" and n not in HANDED_ON and here[n] != there[n]
+        n for n, row in SETTINGS.items() if row.section == "training" and n not in HANDED_ON and here[n] != there[n]
     ]
 
 
@@ -106,7 +106,7 @@ def concrete(asked: Recipe, preset: str, method: str) -> Recipe:
     """A method's recipe in place of ``auto``: what was asked of model, data and engine, the rest of the preset."""
     sections = {"model", "data", "engine"}
     best = BEST_OF["builtin"] if preset == "builtin" else preset  # on other models nobody has measured it
-    settings = {n: v for n, v in asked.settings().items() if SETTINGS[n] in sections or n in HANDED_ON}
+    settings = {n: v for n, v in asked.settings().items() if SETTINGS[n].section in sections or n in HANDED_ON}
     return preset_recipe(best if method in PRESETS[best] else preset, method).replace(**obeyed(method, settings))
 
 

@@ -7,23 +7,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from ..records import RunRecord
+from ..settings import SETTINGS
 from .summary import Row, SeriesKey, rounded_mean, runs_by_row
 
 FEW_SHOT = "few-shot"
 BASE_TO_NEW = "base-to-new"
-# These belong to the data, or say where and how a run is computed: runs that differ in them are still one method.
-_OF_THE_DATA = {"template", "class_names", "descriptions", "targets", "root", "on_bad_image"}
-_OF_THE_COMPUTATION = {
-    "images_per_pass",
-    "prompts_per_pass",
-    "memory_budget",
-    "gradient_checkpointing",
-    "image_memory",
-    "image_disk",
-    "threads",
-    "checkpoint_seconds",
-    "cuda_graph",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,10 +104,10 @@ def _missing(cells: Sequence[Row], tasks: Sequence[str], runs: Mapping[Row, Sequ
 
 
 def _differing(cells: Sequence[Row]) -> str:
-    """A setting that these rows do not share, although it is none of the data's; empty if there is none."""
+    """A setting that these rows do not share, although it is none of the data's and decides answers; empty if none."""
     settings = [dict(row.settings) for row in cells]
-    skipped = _OF_THE_DATA | _OF_THE_COMPUTATION
-    names = [name for name in dict.fromkeys(n for values in settings for n in values) if name not in skipped]
+    rows = [SETTINGS[name] for name in dict.fromkeys(name for values in settings for name in values)]
+    names = [row.name for row in rows if row.decides.is_answer and not row.of_data]
     return next((name for name in names if len({values.get(name) for values in settings}) > 1), "")
 
 

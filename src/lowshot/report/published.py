@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from ..records import RunRecord
-from ..settings import preset_recipe
+from ..settings import SETTINGS, Decides, preset_recipe
 from .summary import Row, settings_as_text
 
 KINDS = {
@@ -181,15 +181,14 @@ _OURS = {
     "CLIP-QLoRA, batch 8x4, text not trained": _Method("lora", "nf4", _IMAGE_TOWER),
     "QLoRA in CLIP-QLoRA's code, batch 8x4, text not trained": _Method("lora", "nf4", _IMAGE_TOWER),
 }
-_CHANGES_NOTHING = {"seed", "calibration_folds"}  # not the method, but one run of it or what is known of it
 
 
 @functools.cache
 def _published_settings(method: str) -> dict[str, str]:
     """A method's published settings as text, from the preset that has them."""
     recipe = preset_recipe("paper", method).to_dict()
-    sections = {section: recipe[section] for section in ("method", "training")}
-    return {name: value for name, value in settings_as_text(sections).items() if name not in _CHANGES_NOTHING}
+    settings = settings_as_text({section: recipe[section] for section in ("method", "training")})
+    return {name: value for name, value in settings.items() if SETTINGS[name].decides is Decides.RESULT}
 
 
 def _choices(value: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -12,13 +12,12 @@ from typing import Any, Literal, NamedTuple
 from ..errors import InputError
 from ..methods import METHODS, PIXEL_REGRESSION, display_name
 from ..records import RunRecord
-from ..settings import default_preset, preset_recipe
+from ..settings import SETTINGS, default_preset, preset_recipe
 from .quantities import share, short
 
 _RIVAL_LABELS = {PIXEL_REGRESSION: "pixels + logistic regression"}
-# These settings tell runs of one method apart without making it another method.
-_NO_VARIANT = {"method", "quantize", "seed", "shots", "device"}
-_OF_THE_MACHINE = {"root", "cuda_graph"}
+_COLUMNS_OF_ROWS = ("method", "quantize", "shots", "seed")
+"""Settings that rows have columns of, or are the mean over."""
 _SAID_OF_AUTO = ("model", "data")  # the rest is what it chose
 _WEIGHTS = "weights"
 _OFF = "False"
@@ -182,7 +181,7 @@ def _preset_settings(record: RunRecord) -> dict[str, str]:
     if record.method not in METHODS:
         return {}
     recipe = preset_recipe(default_preset(str(record.model.get("id"))), record.method)
-    return {name: value for name, value in settings_as_text(recipe.to_dict()).items() if name not in _OF_THE_MACHINE}
+    return settings_as_text(recipe.to_dict())
 
 
 def shown_settings(record: RunRecord) -> dict[str, str]:
@@ -192,8 +191,8 @@ def shown_settings(record: RunRecord) -> dict[str, str]:
 
 def settings_as_text(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Settings of a recipe's sections as text, by name; without those that every run of a grid has for itself."""
-    settings = {n: value for section in sections.values() for n, value in section.items() if n not in _NO_VARIANT}
-    return {name: _shown(value) for name, value in settings.items()}
+    settings = {name: value for section in sections.values() for name, value in section.items()}
+    return {name: _shown(value) for name, value in settings.items() if name not in _COLUMNS_OF_ROWS}
 
 
 def _shown(value: object) -> str:
@@ -211,16 +210,17 @@ def _asked_settings(record: RunRecord) -> dict[str, str]:
 
 def _telling_settings(record: RunRecord) -> dict[str, str]:
     """What may tell runs apart: the settings, and the weights, which may differ under one name of a model."""
-    settings = {name: value for name, value in _asked_settings(record).items() if name not in _OF_THE_MACHINE}
     model = {"model": record.model.get("id"), _WEIGHTS: str(record.model.get("weights_sha256") or "")[:8]}
-    return {**{name: value for name, value in model.items() if value}, **settings}
+    return {**{name: value for name, value in model.items() if value}, **_asked_settings(record)}
 
 
 def _differing_settings(records: Sequence[RunRecord]) -> dict[tuple[str, str], list[str]]:
     """By method: the settings in which its runs on one task differ, on whichever; they are named on all of them.
 
-    Of several models each run names its own: no method may stand for one of them without saying so.
+    Of several models each run names its own: no method may stand for one of them without saying so. Settings that
+    decide no answer are named only where a seed was run with several of their values.
     """
+    compared = _compared(records)
     seen: dict[tuple[str, str], dict[str, dict[str, set[str]]]] = {}
     weights: dict[str, set[str]] = {}
     for record in records:
@@ -235,10 +235,31 @@ def _differing_settings(records: Sequence[RunRecord]) -> dict[tuple[str, str], l
         key: [
             name
             for name, by_task in settings.items()
-            if differs.get(name, any(len(values) > 1 for values in by_task.values()))
+            if (_decides_answers(name) or name in compared[key])
+            and differs.get(name, any(len(values) > 1 for values in by_task.values()))
         ]
         for key, settings in seen.items()
     }
+
+
+def _decides_answers(name: str) -> bool:
+    """Whether runs that differ in it are different runs; what is no setting, such as the weights, tells them apart."""
+    return name not in SETTINGS or SETTINGS[name].decides.is_answer
+
+
+def _compared(records: Sequence[RunRecord]) -> dict[tuple[str, str], set[str]]:
+    """By method: settings that decide no answer, of which one run, down to its seed, was done with several values."""
+    runs: dict[tuple[object, ...], list[dict[str, str]]] = {}
+    for record in records:
+        settings = _telling_settings(record)
+        answers = tuple((name, value) for name, value in settings.items() if _decides_answers(name))
+        run = (record.method, record.quantize, record.task, record.shots, record.seed, answers)
+        runs.setdefault(run, []).append(settings)
+    compared: dict[tuple[str, str], set[str]] = {(record.method, record.quantize): set() for record in records}
+    for (method, quantize, *_), alike in runs.items():
+        values = {name: {settings.get(name) for settings in alike} for name in alike[0] if not _decides_answers(name)}
+        compared[str(method), str(quantize)] |= {name for name, several in values.items() if len(several) > 1}
+    return compared
 
 
 def _refuse_repeated_seeds(cell: Cell, runs: Sequence[RunRecord]) -> None:

@@ -139,7 +139,7 @@ def _add_states(app: FastAPI, service: Service) -> None:
                 "version": VERSION,
                 "model": service.bank.backbone.identity.id,
                 "methods": list(service.methods),
-                "settings": list(teach_requests.SETTINGS),
+                "settings": list(teach_requests.TEACHABLE),
                 "limits": {name: getattr(limits, name) for name in told},
                 "teach": service.teaching is not None,
                 "token_required": app.state.token_required,

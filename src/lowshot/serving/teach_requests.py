@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from ..errors import InputError
 from ..methods import method_spec
-from ..settings import Recipe, default_preset, preset_recipe
+from ..settings import SETTINGS, Recipe, default_preset, preset_recipe
 from .jobs import Job
 from .limits import Limits
 from .refusals import Refusal
@@ -25,24 +25,7 @@ from .uploads import check_names, files_of, form_of, json_object, text_of, too_l
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """What an adapter that is taught here may be called."""
-SETTINGS = (
-    "method",
-    "rank",
-    "alpha",
-    "dropout",
-    "encoder",
-    "position",
-    "projections",
-    "scaling",
-    "learning_rate",
-    "batch_size",
-    "crop_minimum",
-    "flip",
-    "seed",
-    "template",
-    "calibration_folds",
-    "steps",
-)
+TEACHABLE = (*(name for name, row in SETTINGS.items() if row.teachable), "steps")
 """What a client may set: names as in a recipe, and ``steps`` for the optimiser steps of the whole training."""
 _SPECIAL = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))})
 _MOST_CLASS_CHARACTERS = 100
@@ -140,9 +123,9 @@ def checked_settings(
     Raises:
         Refusal: One is unknown, out of range, or would take too long.
     """
-    unknown = sorted(set(given) - set(SETTINGS))
+    unknown = sorted(set(given) - set(TEACHABLE))
     if unknown:
-        raise _unusable(f"setting {reprlib.repr(unknown[0])} cannot be set here; expected {', '.join(SETTINGS)}")
+        raise _unusable(f"setting {reprlib.repr(unknown[0])} cannot be set here; expected {', '.join(TEACHABLE)}")
     settings = {"method": methods[0], **given}
     if settings["method"] not in methods:
         raise _unusable(f"method is {reprlib.repr(settings['method'])}; expected one of {', '.join(methods)}")

@@ -25,7 +25,7 @@ from ..errors import RunError
 from ..models import Backbone, Partway, Tower, resolve_adapter_precision
 from ..progress import UNREPORTED, Report, Track
 from ..randomness import seeded
-from ..settings import SETTINGS, Recipe
+from ..settings import SETTINGS, Decides, Recipe
 from .ahead import CROPS_BYTES, ImagesAhead
 from .checkpoints import CheckpointFile
 from .gradients import FIRST_LOSS_SCALE, StepGradients
@@ -317,8 +317,8 @@ class WeightsLearner:
         return ImagesAhead(prepared, device, beside=self._crops_beside)
 
     def _run_facts(self, examples: Examples, contents: Sequence[str], steps: int) -> dict[str, Any]:
-        """All that decides what a run computes, by name."""
-        settings = {name: value for name, value in self.recipe.settings().items() if name not in _DECIDES_NOTHING}
+        """All that decides what a run computes, by name: weights, images and prompts by the hashes of what they are."""
+        settings = {n: value for n, value in self.recipe.settings().items() if SETTINGS[n].decides is Decides.RESULT}
         identity = self.backbone.identity
         return {
             **settings,
@@ -395,12 +395,6 @@ class WeightsLearner:
 
 
 _PROMPTS_AT_ONCE = 64
-_IN_WORDS = {"template", "class_names", "descriptions"}  # what they come to, the prompts, is compared
-_WHICH_IMAGES = {"shots", "draw", "protocol", "targets", "root", "on_bad_image"}
-_DECIDES_NOTHING = {"model", "device", "calibration_folds", *_WHICH_IMAGES, *_IN_WORDS} | {
-    name for name, section in SETTINGS.items() if section == "engine"
-}
-"""Settings that a run's state does not depend on, or that are told by hashes of what they lead to."""
 
 
 def _bytes(tensor: Tensor) -> bytes:

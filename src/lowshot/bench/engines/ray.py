@@ -190,7 +190,7 @@ class _Crew:
         while self._idle and (attempt := self._next()) is not None:
             worker = self._idle.pop()
             cell, claim = attempt.cell, attempt.claim
-            job = {"data": cell.data, "recipe": cell.recipe.to_dict(), "claim": claim}
+            job = {"data": cell.data, "recipe": cell.recipe.to_dict(), "compared": cell.compared, "claim": claim}
             self._busy[worker.do.remote(job)] = worker, attempt
         return bool(self._cells or self._again or any(attempt for _, attempt in self._busy.values()))
 
@@ -297,7 +297,7 @@ class _Worker:
 
     def do(self, job: dict[str, Any]) -> dict[str, Any]:
         """One run; a result in plain values."""
-        cell = Cell(job["data"], Recipe.from_dict(job["recipe"]))
+        cell = Cell(job["data"], Recipe.from_dict(job["recipe"]), job["compared"])
         try:
             with cpu_threads(self._threads):
                 result = self._worker.do(cell, job["claim"].state_seen_here(), _until_cancelled)

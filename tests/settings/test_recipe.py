@@ -136,7 +136,7 @@ def test_setting_names_are_unique_over_sections():
         ("position", "0,-1", "or layers such as 0,1,11"),
         ("gradient_accumulation_steps", 0, "expected 1 or more"),
         ("gradient_checkpointing", 1, "expected bool"),
-        ("optimizer", "adam", "expected adamw, paged-adamw-8bit, sgd"),
+        ("optimizer", "adam", "expected adamw, paged-adamw-8bit or sgd"),
         ("learning_rate", -1.0, "learning-rate is -1.0"),
         ("crop_minimum", 0.0, "crop-minimum is 0.0"),
         ("seed", -1, "seed is -1"),

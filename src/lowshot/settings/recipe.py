@@ -1,0 +1,153 @@
+"""Recipe: all settings of a run, made from a preset, then a recipe file, then flags; later ones win."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, UnknownNameError
+from ..methods import ALIASES, AUTO, method_spec, resolve_alias
+from .row import Setting, refusal, rows_of
+from .sections import DataConfig, EngineConfig, MethodConfig, ModelConfig, TrainingConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything that determines a trained classifier besides the images themselves.
+
+    An alias such as ``qlora`` for a method sets the base precision too and is stored as what it stands for.
+    """
+
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    method: MethodConfig = dataclasses.field(default_factory=MethodConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    engine: EngineConfig = dataclasses.field(default_factory=EngineConfig)
+
+    def __post_init__(self) -> None:
+        if self.method.method in ALIASES:
+            method, quantize = ALIASES[self.method.method]
+            object.__setattr__(self, "method", dataclasses.replace(self.method, method=method))
+            object.__setattr__(self, "model", dataclasses.replace(self.model, quantize=quantize))
+
+    def replace(self, **settings: Any) -> Recipe:
+        """A copy with some settings changed, named as on the command line: ``recipe.replace(rank=4, shots=16)``.
+
+        Raises:
+            UnknownNameError: No setting has this name.
+            InputError: A value is out of range or of the wrong type, or an alias contradicts ``quantize``.
+        """
+        if settings.get("method") in ALIASES:
+            settings["method"], settings["quantize"] = resolve_alias(settings["method"], settings.get("quantize"))
+        changes: dict[str, dict[str, Any]] = {}
+        for name, value in settings.items():
+            if name not in SETTINGS:
+                raise UnknownNameError("setting", name, SETTINGS)
+            row = SETTINGS[name]
+            changes.setdefault(row.section, {})[name] = _coerced(row, value)
+        sections = {name: dataclasses.replace(getattr(self, name), **values) for name, values in changes.items()}
+        return dataclasses.replace(self, **sections)
+
+    def settings(self) -> dict[str, Any]:
+        """All settings by name, flat."""
+        return {name: getattr(getattr(self, row.section), name) for name, row in SETTINGS.items()}
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Nested plain values, as in a recipe file or a record."""
+        return {
+            section: {name: list(value) if isinstance(value, tuple) else value for name, value in vars(config).items()}
+            for section, config in vars(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, sections: Mapping[str, Mapping[str, Any]], base: Recipe | None = None) -> Recipe:
+        """Read what ``to_dict`` or a recipe file gives, on top of ``base``; unknown sections and keys are refused."""
+        settings: dict[str, Any] = {}
+        known = {field.name for field in dataclasses.fields(cls)}
+        for section, values in sections.items():
+            if section not in known:
+                raise UnknownNameError("recipe section", section, known)
+            if not isinstance(values, Mapping):
+                raise InputError(f"recipe section [{section}] is {values!r}; expected a table of settings")
+            names = [name for name, row in SETTINGS.items() if row.section == section]
+            for name in values:
+                if name not in names:
+                    raise UnknownNameError(f"setting in [{section}]", name, names)
+            settings.update(values)
+        return (base or cls()).replace(**settings)
+
+    def refuse_idle_training(self) -> None:
+        """For whoever trains: a setting that the method has no use for would look as if it did something.
+
+        Raises:
+            InputError: Some setting in ``[training]`` is not the default, and the method does not obey it.
+        """
+        obeyed = method_spec(self.method.method).training
+        if obeyed is None or self.method.method == AUTO:  # which knows the preset it is of
+            return
+        for row in rows_of(TrainingConfig):
+            value = getattr(self.training, row.name)
+            if row.name not in obeyed and value != row.default:
+                raise InputError(
+                    f"{row.name.replace('_', '-')} is {value!r}, but method {self.method.method} has no use for it; "
+                    f"leave it out (training settings of {self.method.method}: {', '.join(sorted(obeyed))})"
+                )
+
+    def steps(self, shots: int) -> int:
+        """Optimiser steps for this many shots."""
+        return self.training.base_steps + self.training.steps_per_shot * shots
+
+
+SETTINGS: dict[str, Setting] = {row.name: row for section in vars(Recipe()).values() for row in rows_of(type(section))}
+"""The table of settings, by name. Names are unique over all sections."""
+
+
+def _coerced(row: Setting, value: Any) -> Any:
+    """TOML and JSON have lists for tuples and whole numbers for floats; anything else must already fit."""
+    types = row.types
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if tuple in types and isinstance(value, list):
+        return tuple(value)
+    if row.name == "template" and isinstance(value, str):
+        return (value,)
+    if row.name == "peft" and isinstance(value, Mapping):
+        return tuple(f"{key}={json.dumps(option, default=str)}" for key, option in value.items())
+    if float in types and type(value) is int and abs(value) < 1 << 64:
+        return float(value)
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        raise refusal(row.name, value, " or ".join(kind.__name__ for kind in types))
+    return value
+
+
+def read_recipe(path: Path, base: Recipe | None = None) -> Recipe:
+    """Read a TOML recipe file on top of ``base``.
+
+    Raises:
+        InputError: The file is missing or is not TOML, or a section, key or value does not fit.
+    """
+    return Recipe.from_dict(read_toml(path), base)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The sections of a recipe file, as they stand there.
+
+    Raises:
+        InputError: The file is missing or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"recipe {path} does not exist") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"recipe {path} cannot be read: {error}") from error
