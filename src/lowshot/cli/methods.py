@@ -38,5 +38,13 @@ def run(arguments: Sequence[str]) -> int:
 
 def _row(spec: MethodSpec, aliases: Mapping[str, str]) -> dict[str, Any]:
     every = [field.name for field in dataclasses.fields(TrainingConfig)]
-    obeyed = {"settings": sorted(spec.settings), "training": sorted(every if spec.training is None else spec.training)}
-    return {**dataclasses.asdict(spec), **obeyed, "aliases": aliases}
+    return {
+        "name": spec.name,
+        "kind": spec.kind,
+        "summary": spec.summary,
+        "settings": sorted(spec.settings),
+        "training": sorted(every if spec.training is None else spec.training),
+        "learns": spec.learns,
+        "has_classifier": spec.has_classifier,
+        "aliases": aliases,
+    }

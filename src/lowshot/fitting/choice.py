@@ -23,10 +23,10 @@ import numpy as np
 
 from ..errors import InputError, OutputError
 from ..files import canonical_json, read_json_object, write_text
-from ..methods import AUTO, METHODS
+from ..methods import AUTO, BEST_OF, METHODS
 from ..progress import Track
 from ..records import is_choice
-from ..settings import BEST_OF, PRESETS, SETTINGS, Recipe, default_preset, obeyed, preset_recipe
+from ..settings import PRESETS, SETTINGS, Recipe, default_preset, obeyed, preset_recipe
 from ..training.processes import launched_together
 from .lesson import Lesson
 from .trials import ZERO_SHOT, Trial, Trials

@@ -1,7 +1,6 @@
 """Settings: a table with a row for each, recipes made of them, and presets that recipes start from."""
 
 from .presets import (
-    BEST_OF,
     PRESETS,
     changes_of,
     default_method,
@@ -28,7 +27,6 @@ from .sections import (
 )
 
 __all__ = [
-    "BEST_OF",
     "COOP",
     "DRAWS",
     "POSITIONS",

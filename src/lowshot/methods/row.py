@@ -1,0 +1,52 @@
+"""What is known of a method before anything is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+Kind = Literal["weights", "features", "prompts", "choice"]
+Quantization = Literal["none", "nf4", "int8"]
+Settings = Mapping[str, Any]
+
+NOTHING: Settings = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodSpec:
+    """A row of the table of methods: what it is, what it obeys, what can be done with it, and where its code is."""
+
+    name: str
+    kind: Kind
+    """``weights`` trains inside the backbone, ``features`` on its frozen features, ``prompts`` tokens at its inputs;
+    ``choice`` stands for one of the others until ``fit`` has seen the shots."""
+    summary: str
+    code: str = ""
+    """``module:name`` of what makes it, imported when it is used: in ``heads`` a class for ``features``, in
+    ``adapters`` a builder for the others."""
+    learner: str = "weights:WeightsLearner"
+    """``module:name`` in ``training`` of what trains it."""
+    settings: frozenset[str] = frozenset()
+    """Those of the settings in a recipe's ``[method]`` that it obeys. Others are refused rather than ignored."""
+    training: frozenset[str] | None = None
+    """The same of ``[training]``; None for all of them."""
+    presets: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
+    """Preset -> settings that differ from CLIP-LoRA's, which are the settings' own defaults."""
+    learns: bool = True
+    """Whether images change it."""
+    has_classifier: bool = False
+    """Whether a linear classifier is trained on top of the towers, so that prompts do not say all of a class."""
+    unquantised: str = ""
+    """Why its base must not be quantised; empty where it may be."""
+    outside_peft: str = ""
+    """Why PEFT has no adapter that is it; empty where it has."""
+    served: bool = False
+    """Whether a server answers with it, in one batch with the others that are served."""
+    taught: bool = False
+    """Whether a server teaches it."""
+
+    @property
+    def is_mergeable(self) -> bool:
+        """Whether plain layers and class prompts can be all of it: what is exported as a model."""
+        return (self.kind == "weights" and not self.has_classifier) or not self.learns

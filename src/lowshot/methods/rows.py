@@ -1,0 +1,294 @@
+"""The table of methods: one row for each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .row import NOTHING, MethodSpec, Quantization, Settings
+
+AUTO = "auto"
+"""Stands for whichever method ``fit`` chooses by the shots."""
+ZERO_SHOT = "zero-shot"
+PEFT_PREFIX = "peft:"
+"""``peft:oft`` and the like: any tuner that PEFT has for linear layers, with ``--peft key=value`` for its options."""
+PIXEL_REGRESSION = "pixel-regression"
+"""A rival from outside, in comparisons only: logistic regression on raw pixels, which knows nothing but the shots."""
+BEST = "best"
+BEST_OF = {"paper": BEST, "builtin": "builtin-best"}
+"""Default preset -> the one of the best settings that are known, on top of it."""
+
+ALIASES: dict[str, tuple[str, Quantization]] = {
+    "qlora": ("lora", "nf4"),
+    "qlora-xs": ("lora-xs", "nf4"),
+    "qdora": ("dora", "nf4"),
+}
+"""Method and base precision are two choices; these names make both at once."""
+
+# --- What methods obey: names of settings -----------------------------------------------------------------------------
+
+_LAYERS = frozenset({"encoder", "position"})
+_PLACE = _LAYERS | {"projections"}
+_CONTEXT = frozenset({"context", "openings"})
+_LOW_RANK = _PLACE | {"rank", "alpha", "scaling", "dropout"}
+_LINEAR = frozenset({"shrinkage"})  # what these add to a weight is linear in their last factor
+_JUDGED = frozenset({"seed", "calibration_folds"})
+_SHOWN = _JUDGED | {"views", "crop_minimum", "flip"}
+_DESCENDED = _SHOWN | {"learning_rate", "minimum_learning_rate", "weight_decay", "batch_size"}
+
+# --- Presets that several methods share -------------------------------------------------------------------------------
+
+_EVERY_PROJECTION = ("q", "k", "v", "o", "fc1", "fc2")
+# Chosen by tools/choose_preset.py on validation splits of glyph tasks; its table is in docs/concepts/builtin.md.
+_BUILTIN: Settings = {"base_steps": 60, "steps_per_shot": 9, "batch_size": 16, "crop_minimum": 0.6, "flip": False}
+_BUILTIN_LORA: Settings = {**_BUILTIN, "dropout": 0.0, "rank": 8, "learning_rate": 8e-3}
+# A tenth of the steps, each ten times as long. Chosen by tools/choose_fast.py; its table is in docs/concepts/fast.md.
+_FAST: Settings = {"steps_per_shot": 50, "learning_rate": 2e-3}
+# What beats LoRA with three quarters of its numbers, on validation splits of glyph tasks and with the built-in model:
+# tools/compare_on_validation.py, docs/concepts/best.md. On other models it was not measured.
+_BEST_LORA: Settings = {"projections": _EVERY_PROJECTION, "rank": 2, "shrinkage": 1.0}
+# Heads: what their papers say of the views of the shots, and of the training where there is any.
+_TEN_VIEWS: Settings = {"views": 10, "crop_minimum": 0.5}
+_TRAINED_HEAD: Settings = {"views": 10, "batch_size": 256, "minimum_learning_rate": 0.0}
+# Characters are not mirrored; learning rates by tools/choose_preset.py, the table is in docs/concepts/rivals.md.
+_UPRIGHT: Settings = {"crop_minimum": 0.5, "flip": False}
+# Prompt learners: CoOp's optimiser, and nothing around a class's name but a full stop and what is trained.
+_PROMPTS: Settings = {
+    "template": ("{}.",),
+    "optimizer": "sgd",
+    "learning_rate": 2e-3,
+    "minimum_learning_rate": 0.0,
+    "weight_decay": 5e-4,
+}
+# PLOT++: what its code has for data sets of things in general; two stages, each as long as CoOp's training.
+_OPENINGS = ("a photo of a", "this is a photo", "this is picture of", "one picture of a")
+_PLOT: Settings = {**_PROMPTS, "context": 4, "openings": _OPENINGS, "steps_per_shot": 1000}
+# The built-in model has never seen prompts of twenty tokens. Learning rates by tools/choose_preset.py, the table is in
+# docs/concepts/prompt-learners.md.
+_BUILTIN_PROMPTS: Settings = {**_PROMPTS, **_BUILTIN, "context": 4, "optimizer": "adamw", "learning_rate": 1e-2}
+
+# --- The table --------------------------------------------------------------------------------------------------------
+
+_ADDS_NONE = "it trains parameters the model has, and PEFT adds none for them"
+
+
+def _presets(paper: Settings = NOTHING, builtin: Settings = NOTHING, **others: Settings) -> dict[str, Settings]:
+    return {"paper": paper, "builtin": builtin, **{name.replace("_", "-"): values for name, values in others.items()}}
+
+
+def _head(
+    name: str, code: str, summary: str, training: frozenset[str], paper: Settings = NOTHING, **builtin: Any
+) -> MethodSpec:
+    """A method on frozen features; what the built-in model has otherwise is on top of the paper's settings."""
+    return MethodSpec(
+        name,
+        "features",
+        summary,
+        code,
+        "features:FeaturesLearner",
+        training=training,
+        presets=_presets(paper, {**paper, **builtin}),
+        outside_peft="it has no adapter",
+        served=True,
+    )
+
+
+_ROWS = (
+    MethodSpec(
+        ZERO_SHOT,
+        "features",
+        "cosine similarity of image and class prompt; nothing is trained",
+        learner="features:FeaturesLearner",
+        training=_JUDGED,
+        presets=_presets(fast=NOTHING, best=NOTHING, builtin_best=NOTHING),
+        learns=False,
+        outside_peft="nothing was trained",
+        served=True,
+        taught=True,
+    ),
+    MethodSpec(
+        "lora",
+        "weights",
+        "CLIP-LoRA: low-rank updates in both towers (arXiv 2405.18541)",
+        "build:lora",
+        settings=_LOW_RANK | _LINEAR | {"rank_by_depth"},
+        presets=_presets(
+            builtin=_BUILTIN_LORA, fast=_FAST, best=_BEST_LORA, builtin_best={**_BUILTIN_LORA, **_BEST_LORA}
+        ),
+        served=True,
+        taught=True,
+    ),
+    MethodSpec(
+        "lora-xs",
+        "weights",
+        "only an r x r matrix per projection, between its singular vectors (2405.17604)",
+        "build:lora_xs",
+        settings=_LOW_RANK | _LINEAR,
+        presets=_presets(
+            {"rank": 32},  # CLIP-LoRA-XS keeps all of CLIP-LoRA's but the rank (its table 1)
+            {**_BUILTIN_LORA, "rank": 16, "learning_rate": 2e-2},
+            # The convention of LoRA-XS's own code: alpha/r with alpha 16, and a learning rate from its 1e-3 to 4e-3.
+            lora_xs_official={"rank": 16, "alpha": 16.0, "scaling": "rank", "learning_rate": 1e-3, "dropout": 0.0},
+        ),
+        served=True,
+        taught=True,
+    ),
+    MethodSpec(
+        "dora",
+        "weights",
+        "LoRA on the direction of each weight, its magnitude trained apart (2402.09353)",
+        "build:dora",
+        settings=_LOW_RANK | {"rank_by_depth"},
+        presets=_presets(builtin=_BUILTIN_LORA),
+    ),
+    MethodSpec(
+        "clip-svd",
+        "weights",
+        "CLIP-SVD: the singular values of the weights (2509.03740)",
+        "build:clip_svd",
+        settings=_PLACE,
+        presets=_presets(
+            {"projections": _EVERY_PROJECTION, "steps_per_shot": 200, "learning_rate": 5e-4},
+            {**_BUILTIN, "projections": _EVERY_PROJECTION, "learning_rate": 3e-2},
+        ),
+        unquantised="keeps all singular vectors of the weights, which take more memory than fewer bits save",
+        outside_peft="it changes all singular values, which as LoRA would be factors larger than the weights",
+    ),
+    MethodSpec(
+        "2sfs",
+        "weights",
+        "layer norms first, then a linear classifier on frozen towers (2503.11609)",
+        "build:layer_norms",
+        "two_stage:TwoStageLearner",
+        settings=_LAYERS | {"first_stage"},
+        presets=_presets({"steps_per_shot": 300}, {**_BUILTIN, "learning_rate": 3e-3}),
+        has_classifier=True,
+    ),
+    # No paper trains the next three by CLIP-LoRA's procedure: they are points of reference under it.
+    MethodSpec(
+        "layernorm",
+        "weights",
+        "scale and shift of the layer norms, and nothing else",
+        "build:layer_norms",
+        settings=_LAYERS,
+        presets=_presets(builtin={**_BUILTIN, "learning_rate": 3e-2}),
+        outside_peft=_ADDS_NONE,
+    ),
+    MethodSpec(
+        "bitfit",
+        "weights",
+        "every bias, and nothing else (2106.10199)",
+        "build:biases",
+        settings=_LAYERS,
+        presets=_presets(builtin={**_BUILTIN, "learning_rate": 3e-2}),
+        outside_peft=_ADDS_NONE,
+    ),
+    MethodSpec(
+        "full",
+        "weights",
+        "all weights of the towers: full fine-tuning",
+        "build:all_weights",
+        settings=frozenset({"encoder"}),
+        presets=_presets({"learning_rate": 1e-5}, {**_BUILTIN, "learning_rate": 4e-4}),
+        unquantised="trains the weights themselves",
+        outside_peft="it trains all weights of the model",
+    ),
+    MethodSpec(
+        "coop",
+        "prompts",
+        "CoOp: trained tokens before the class names (2109.01134)",
+        "build:text_tokens",
+        settings=_CONTEXT,
+        presets=_presets(_PROMPTS, {**_BUILTIN_PROMPTS, "openings": _OPENINGS[:1]}),
+    ),
+    MethodSpec(
+        "plot++",
+        "prompts",
+        "trained tokens in both towers, prompts and images compared by optimal transport (2210.01253)",
+        "build:tokens_of_both",
+        "plot:PlotLearner",
+        settings=_CONTEXT | {"vision_prompts"},
+        presets=_presets(_PLOT, {**_PLOT, **_BUILTIN_PROMPTS, "learning_rate": 3e-2}),
+    ),
+    _head(
+        "nearest-mean",
+        "nearest_mean:NearestMean",
+        "cosine similarity to the mean of each class's shots (1911.04623)",
+        _SHOWN,
+    ),
+    _head(
+        "tip-adapter",
+        "tip_adapter:TipAdapter",
+        "a cache of the shots beside the class prompts (2207.09519)",
+        _SHOWN,
+        _TEN_VIEWS,
+        **_UPRIGHT,
+    ),
+    _head(
+        "gda",
+        "gda:GaussianDiscriminant",
+        "Gaussians of one covariance beside the class prompts (2402.04087)",
+        _SHOWN,
+        _TEN_VIEWS,
+        **_UPRIGHT,
+    ),
+    _head("proker", "proker:ProKeR", "kernel ridge regression on what the prompts leave over (2501.11175)", _SHOWN),
+    _head("linear-probe", "linear_probe:LinearProbe", "logistic regression on the embeddings (2103.00020)", _SHOWN),
+    _head(
+        "lp++",
+        "lp_plus_plus:LinearProbePlusPlus",
+        "a linear probe that blends images and prompts by class (2404.02285)",
+        _SHOWN,
+        {"views": 1, "crop_minimum": 0.5},
+        **_UPRIGHT,
+    ),
+    _head(
+        "tip-adapter-f",
+        "tip_adapter:TipAdapterF",
+        "Tip-Adapter with its keys fine-tuned (2207.09519)",
+        _DESCENDED,
+        {**_TRAINED_HEAD, "crop_minimum": 0.5, "learning_rate": 1e-3},
+        **_UPRIGHT,
+        learning_rate=3e-2,
+    ),
+    _head(
+        "clip-adapter",
+        "clip_adapter:ClipAdapter",
+        "a bottleneck after the vision tower (2110.04544)",
+        _DESCENDED,
+        {**_TRAINED_HEAD, "batch_size": 32, "learning_rate": 1e-5, "weight_decay": 0.0},
+        **_UPRIGHT,
+        learning_rate=3e-3,
+    ),
+    _head(
+        "task-res",
+        "task_res:TaskRes",
+        "a residual of each class embedding (2211.10277)",
+        _DESCENDED,
+        {**_TRAINED_HEAD, "learning_rate": 2e-3, "weight_decay": 5e-4},
+        **_UPRIGHT,
+        learning_rate=1e-1,
+    ),
+    MethodSpec(
+        AUTO,
+        "choice",
+        "whichever does best on held-out shots within a time budget",
+        settings=frozenset({"time_budget"}),
+        training=_JUDGED | {"flip"},  # what means the same to all that it may choose
+        presets=_presets(builtin=_BUILTIN),
+    ),
+)
+METHODS = {row.name: row for row in _ROWS}
+"""Name -> row, in the order in which they are listed."""
+
+
+def peft_method(name: str) -> MethodSpec:
+    """The row of a method ``peft:TYPE``."""
+    tuner = name.removeprefix(PEFT_PREFIX).upper()
+    return MethodSpec(
+        name,
+        "weights",
+        f"PEFT's {tuner}, as it comes but for its place",
+        "build:foreign",
+        settings=_PLACE | {"peft"},
+        presets=_presets(builtin={**_BUILTIN, "learning_rate": 2e-3}),
+    )
