@@ -117,11 +117,18 @@ def wandb_records(folder):
                 parts = b""
 
 
-def test_wandb_offline(offline_wandb, tmp_path):
+def test_wandb_offline(offline_wandb, tmp_path, monkeypatch):
     from lowshot.tracking.wandb import open_run
 
-    told_twice(open_run)
-    records = list(wandb_records(tmp_path))
+    def open_elsewhere(run):
+        """Offline folders are named by the second: two within one would be the same."""
+        folder = tmp_path / f"from step {run.step}"
+        folder.mkdir()
+        monkeypatch.setenv("WANDB_DIR", str(folder))
+        return open_run(run)
+
+    told_twice(open_elsewhere)
+    records = [record for folder in sorted(tmp_path.iterdir()) for record in wandb_records(folder)]
     runs = [record.run for record in records if record.HasField("run")]
     assert {(run.run_id, run.project, run.display_name) for run in runs} == {(RUN.id, "lowshot", RUN.name)}
     assert {item.key: item.value_json for item in runs[0].config.update}["rank"] == "4"

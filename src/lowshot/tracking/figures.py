@@ -1,4 +1,4 @@
-"""What trackers are told besides the course of training: the settings before it, the record's figures after it."""
+"""Figures beside the course of training: a run's settings before it, its costs and measures after it."""
 
 from __future__ import annotations
 
@@ -23,27 +23,24 @@ _COSTS = (
 
 
 def settings_of(recipe: Recipe, **more: Plain) -> dict[str, Plain]:
-    """All settings by name as single values, and what else is given; those that are not set are left out."""
+    """Return all settings by name as single values, and ``more``; those that are not set are left out."""
     named = {**recipe.settings(), **more}
-    return {name: _plain(value) for name, value in named.items() if value is not None}
-
-
-def _plain(value: Any) -> Plain:
-    if isinstance(value, str | int | float):  # bool is an int
-        return value
-    return " ".join(map(str, value))
+    return {
+        name: value if isinstance(value, str | int | float) else " ".join(map(str, value))  # bool is an int
+        for name, value in named.items()
+        if value is not None
+    }
 
 
 def costs_of(record: RunRecord) -> dict[str, float]:
-    """What a run took, ``cost/...``, and its final loss."""
-    found = {f"cost/{name}": float(getattr(record, name)) for name in _COSTS}
-    if record.final_loss is not None:
-        found["train/final_loss"] = record.final_loss
-    return found
+    """Time, memory and sizes of a run as ``cost/...``, and its final loss."""
+    costs = {f"cost/{name}": float(getattr(record, name)) for name in _COSTS}
+    final_loss = {} if record.final_loss is None else {"train/final_loss": record.final_loss}
+    return costs | final_loss
 
 
 def measures_of(record: RunRecord) -> dict[str, float]:
-    """Every number among a record's metrics, ``eval/...``; those of other label spaces as ``eval/others/NAME/...``."""
+    """Numbers among a record's metrics, ``eval/...``; those of other label spaces as ``eval/others/NAME/...``."""
     return dict(_numbers("eval", record.metrics))
 
 

@@ -15,30 +15,31 @@ _LONGEST_VALUE = 500
 
 
 def open_run(run: TrackedRun) -> MlflowRun:
-    """The run that goes on, or a new one; below the run that is open already, if there is one."""
+    """Open the run that goes on, or a new one; below the run that is open already, if there is one."""
     import mlflow
     from mlflow.entities import Param
 
-    client, above = mlflow.MlflowClient(), mlflow.active_run()
-    experiment = _experiment(client) if above is None else above.info.experiment_id
-    known = client.search_runs([experiment], f"tags.`{_TAG}` = '{run.id}'")
-    if known:
-        client.update_run(known[0].info.run_id, status="RUNNING")
-        return MlflowRun(client, known[0].info.run_id)
-    tags = {_TAG: run.id} | ({} if above is None else {"mlflow.parentRunId": above.info.run_id})
-    made = client.create_run(experiment, run_name=run.name, tags=tags).info.run_id
-    params = [Param(name, str(value)[:_LONGEST_VALUE]) for name, value in run.settings.items()]
-    client.log_batch(made, params=params)
-    return MlflowRun(client, made)
+    client, parent = mlflow.MlflowClient(), mlflow.active_run()
+    experiment = _experiment(client) if parent is None else parent.info.experiment_id
+    earlier = client.search_runs([experiment], f"tags.`{_TAG}` = '{run.id}'")
+    if earlier:
+        run_id = earlier[0].info.run_id
+        client.update_run(run_id, status="RUNNING")
+    else:
+        tags = {_TAG: run.id} | ({} if parent is None else {"mlflow.parentRunId": parent.info.run_id})
+        run_id = client.create_run(experiment, run_name=run.name, tags=tags).info.run_id
+        params = [Param(name, str(value)[:_LONGEST_VALUE]) for name, value in run.settings.items()]
+        client.log_batch(run_id, params=params)
+    return MlflowRun(client, run_id)
 
 
 def _experiment(client: Any) -> str:
-    """The experiment's id; it is made where there is none of this name."""
+    """Return the experiment's id; it is made where there is none of this name."""
     if "MLFLOW_EXPERIMENT_ID" in os.environ:
         return os.environ["MLFLOW_EXPERIMENT_ID"]
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
-    known = client.get_experiment_by_name(name)
-    return str(client.create_experiment(name) if known is None else known.experiment_id)
+    experiment = client.get_experiment_by_name(name)
+    return str(client.create_experiment(name) if experiment is None else experiment.experiment_id)
 
 
 class MlflowRun:

@@ -24,55 +24,55 @@ _LONGEST_REASON = 300
 
 
 def refuse_missing_tracker(report_to: str) -> None:
-    """Say that a tracker's package is not installed while nothing is lost by it.
+    """Refuse a tracker whose package is not installed, while nothing is lost by it.
 
     Raises:
-        MissingExtraError: It is not.
+        MissingExtraError: The package is not installed.
     """
     if report_to == "none":
         return
-    found = importlib.util.find_spec(report_to)
-    if found is None or found.origin is None:  # a folder of the tracker's files, such as ./wandb, is no package
+    package = importlib.util.find_spec(report_to)
+    if package is None or package.origin is None:  # a folder of the tracker's files, such as ./wandb, is no package
         raise MissingExtraError(report_to, report_to, f"report-to {report_to}")
 
 
 class Tracking:
-    """Is told how training goes, and passes it on every so many steps.
+    """A ``progress.Report`` that passes the course of a training on to a tracker, every so many steps.
 
-    The run is opened when there is something to say. It stays open until ``close``, or until nobody holds this any
-    more; whatever is said later opens it again.
+    The tracker's run is opened when there is something to log. It stays open until ``close``, or until nobody holds
+    this any more; whatever is logged later opens it again.
 
     Args:
-        report_to: Which tracker.
+        report_to: Name of the tracker.
         every: Steps between two reports.
         name: Of the run.
-        settings: What was asked for.
+        settings: Of the run.
     """
 
     def __init__(
         self, report_to: str = "none", every: int = 1, name: str = "", settings: Mapping[str, Plain] | None = None
     ) -> None:
         self.warnings: list[str] = []
-        """Why the tracker lacks something, if it does."""
+        """Reason why the tracker lacks something, if it does."""
         self._report_to = report_to
         self._every = every
         self._run = TrackedRun(uuid.uuid4().hex, name, settings or {})
         self._tracker: Tracker | None = None
         self._closing: weakref.finalize[..., Any] | None = None
         self._failed = False
-        self._losses: list[float] = []  # since the last report
+        self._losses: list[float] = []  # of the steps since the last report
         self._seconds: list[float] = []
-        self._taken: StepTaken | None = None  # the last of them
+        self._last_step: StepTaken | None = None
 
     @classmethod
     def of(cls, recipe: Recipe, *, task: str, shots: int, **facts: Plain) -> Tracking:
-        """What a recipe asks for.
+        """Tracking of one run as its recipe asks for.
 
         Args:
             recipe: All settings.
             task: Name of the data.
             shots: Images per class that were drawn.
-            **facts: What else to file the run under.
+            **facts: Further settings to file the run under.
         """
         method = display_name(recipe.method.method, recipe.model.quantize)
         name = f"{method} on {task}, {shots} shots, seed {recipe.training.seed}"
@@ -81,10 +81,10 @@ class Tracking:
 
     def begin(self, run: str, losses: Sequence[float]) -> None:
         """Training begins, or goes on after the steps with these losses; see ``progress.Report``."""
-        done = len(losses)
-        self._run = dataclasses.replace(self._run, id=run, step=done)
-        self._losses = list(losses[done - done % self._every :])  # so that a mean is over the same steps all the same
-        if self._is_told():
+        steps = len(losses)
+        self._run = dataclasses.replace(self._run, id=run, step=steps)
+        self._losses = list(losses[steps - steps % self._every :])  # so that a mean is over the same steps all the same
+        if self._is_on():
             with self._guarded():
                 self._opened()
 
@@ -92,18 +92,18 @@ class Tracking:
         """A step was taken."""
         self._losses.append(taken.loss)
         self._seconds.append(taken.seconds)
-        self._taken = taken
+        self._last_step = taken
         if taken.step % self._every == 0 or taken.step == taken.steps:
             self._send_steps()
 
     def learnt(self, record: RunRecord) -> None:
-        """Training is over: what it took."""
+        """Log the costs of a training that is over."""
         if self._seconds:  # it ended early
             self._send_steps()
         self._log(costs_of(record), record.steps)
 
     def judged(self, record: RunRecord) -> None:
-        """The record has its metrics now; the run is complete."""
+        """Log the metrics that the record has now, and end the run: it is complete."""
         seconds = {"cost/evaluation_seconds": record.evaluation_seconds}
         self._log({**measures_of(record), **seconds}, record.steps)
         self.close(failed=bool(record.stopped))
@@ -121,24 +121,25 @@ class Tracking:
                 tracker.close(failed)
 
     def _send_steps(self) -> None:
-        """The steps since the last report."""
-        assert self._taken is not None
+        """Log the steps since the last report."""
+        last = self._last_step
+        assert last is not None
         values = {
             "train/loss": statistics.fmean(self._losses),
-            "train/learning_rate": self._taken.learning_rate,
-            "train/images": self._taken.images,
+            "train/learning_rate": last.learning_rate,
+            "train/images": last.images,
             "train/step_seconds": statistics.fmean(self._seconds),
         }
         self._losses, self._seconds = [], []
-        self._log(values, self._taken.step)
+        self._log(values, last.step)
 
     def _log(self, values: Mapping[str, float], step: int) -> None:
         self._run = dataclasses.replace(self._run, step=step)
-        if self._is_told():
+        if self._is_on():
             with self._guarded():
                 self._opened().log(values, step)
 
-    def _is_told(self) -> bool:
+    def _is_on(self) -> bool:
         return self._report_to != "none" and not self._failed
 
     def _opened(self) -> Tracker:
@@ -150,7 +151,7 @@ class Tracking:
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Whatever a tracker raises is said once, and it is left alone from then on."""
+        """Make one warning of whatever a tracker raises, and leave it alone from then on."""
         try:
             yield
         except Exception as error:
@@ -163,6 +164,6 @@ class Tracking:
 
 
 def _close_quietly(tracker: Tracker) -> None:
-    """The end of a run that nobody waits for any more: nobody could be told of a failure either."""
+    """End a run that nobody waits for any more: nobody could be told of a failure either."""
     with contextlib.suppress(Exception):
         tracker.close(False)

@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 _COMPARED = ("train/loss", "eval/acc1")
-"""What the page of hyper-parameters has a column for."""
+"""Figures that the page of hyper-parameters has columns for."""
 
 
 def open_run(run: TrackedRun) -> TensorBoardRun:
-    """A folder of the run's own; a run that goes on writes another file into it."""
+    """Open a folder of the run's own; a run that goes on writes another file into it."""
     from torch.utils.tensorboard import SummaryWriter
     from torch.utils.tensorboard.summary import hparams
 
     folder = Path(os.environ.get("TENSORBOARD_LOGGING_DIR") or "runs") / run.file_name
-    known = folder.is_dir()
+    goes_on = folder.is_dir()
     # Steps that were reported after the state that it goes on from was written will be reported again.
-    writer = SummaryWriter(str(folder), purge_step=run.step + 1 if known else None)
-    if not known:
+    writer = SummaryWriter(str(folder), purge_step=run.step + 1 if goes_on else None)
+    if not goes_on:
         # Not ``add_hparams``, which puts them into a run of their own beside this one.
         for part in hparams(dict(run.settings), dict.fromkeys(_COMPARED, 0.0)):  # type: ignore[no-untyped-call]
             writer._get_file_writer().add_summary(part)  # type: ignore[no-untyped-call]

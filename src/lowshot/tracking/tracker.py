@@ -1,4 +1,4 @@
-"""What every tracker offers: a run that takes settings once, and figures by step."""
+"""The interface of every tracker: a run that takes settings once, and figures by step."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from typing import Protocol, TypeAlias
 
 PROJECT = "lowshot"
-"""What trackers file runs under, where their own environment variables name nothing else."""
+"""Project under which trackers file runs, where their own environment variables name nothing else."""
 
 Plain: TypeAlias = str | int | float | bool
 
 
 @dataclasses.dataclass(frozen=True)
 class TrackedRun:
-    """A run as a tracker is told of it."""
+    """A run as a tracker knows it."""
 
     id: str
     """32 hexadecimal digits, kept with the state of training: a run that goes on has the same."""
@@ -30,7 +30,7 @@ class TrackedRun:
 
     @property
     def file_name(self) -> str:
-        """A name that is this run's alone, of letters, digits, dots and hyphens."""
+        """Name that is this run's alone, of letters, digits, dots and hyphens."""
         return f"{as_key(self.name)}-{self.id[:8]}"
 
 
@@ -48,10 +48,10 @@ class Tracker(Protocol):
 
 
 def prints_aside() -> contextlib.AbstractContextManager[object]:
-    """What a tracker prints on standard output goes to standard error for the length of a block."""
+    """Send what a tracker prints on standard output to standard error for the length of a block."""
     return contextlib.redirect_stdout(sys.stderr)
 
 
 def as_key(text: str) -> str:
-    """A text as part of a name that every tracker, and every file system, takes."""
+    """Return a text as part of a name that every tracker, and every file system, takes."""
     return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.") or "unnamed"

@@ -9,7 +9,7 @@ from .tracker import PROJECT, TrackedRun, prints_aside
 
 
 def open_run(run: TrackedRun) -> TrackioRun:
-    """A run is known by its name there."""
+    """Open a run, which Trackio knows by its name."""
     import trackio
 
     with prints_aside():

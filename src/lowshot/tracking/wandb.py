@@ -12,7 +12,7 @@ _STEP = "train/step"
 
 
 def open_run(run: TrackedRun) -> WandbRun:
-    """The run that is open already, such as one of a sweep; else one of our own."""
+    """Open a run of our own, unless one is open already, such as one of a sweep."""
     import wandb
 
     if wandb.run is not None:
