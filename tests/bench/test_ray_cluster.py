@@ -13,8 +13,8 @@ import pytest
 from lowshot.bench.engines.ray import RayEngine
 from lowshot.bench.grid import expand, read_grid
 from lowshot.bench.runner import run_cells
-from lowshot.bench.runs import RunsFolder
 from lowshot.errors import InputError
+from lowshot.runs_folder import RunsFolder
 
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 pytestmark = pytest.mark.timeout(600)  # every worker imports torch, on a machine that may have other things to do

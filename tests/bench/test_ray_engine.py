@@ -13,10 +13,10 @@ from lowshot.bench.engines import ray as engine
 from lowshot.bench.engines.ray import RayEngine, Room, room_of
 from lowshot.bench.grid import expand
 from lowshot.bench.runner import run_cells
-from lowshot.bench.runs import RunsFolder
 from lowshot.cli import main
 from lowshot.errors import InputError, RunError
 from lowshot.records import RunRecord, provenance
+from lowshot.runs_folder import RunsFolder
 
 RECORD = RunRecord(
     task="letters",

@@ -13,12 +13,12 @@ from lowshot.bench.engines import Result
 from lowshot.bench.forecast import Forecast
 from lowshot.bench.grid import expand
 from lowshot.bench.runner import run_cells
-from lowshot.bench.runs import RunsFolder
 from lowshot.cli import main
 from lowshot.errors import InputError, OutputError
 from lowshot.evaluation import predict
 from lowshot.fitting import choice_file
 from lowshot.models import kept
+from lowshot.runs_folder import RunsFolder
 
 GRID = (
     '[grid]\ndata = ["letters"]\nmethod = ["zero-shot", "lora"]\nshots = 1\nseed = [1, 2]\n[training]\nbase_steps = 3\n'

@@ -6,7 +6,8 @@ import pytest
 
 from lowshot.errors import InputError
 from lowshot.files import canonical_json
-from lowshot.report.runs_folder import in_reading_order, read_runs
+from lowshot.report.reading_order import in_reading_order
+from lowshot.runs_folder import read_runs
 
 from .factory import record, rival, zero_shot
 

@@ -7,10 +7,10 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from ..progress import Track, silent
+from ..runs_folder import Claims, RunsFolder
 from .engines import Engine, Result
 from .forecast import Forecast
 from .grid import Cell
-from .runs import Claims, RunsFolder
 
 
 @dataclasses.dataclass
@@ -55,7 +55,10 @@ def run_cells(
     results: dict[str, Result] = {}
     if left:
         engine = engine or _local()
-        with Claims(runs) as claims, contextlib.closing(engine.run(left, claims.take, say, track)) as ended:
+        with (
+            contextlib.closing(Claims(runs)) as claims,
+            contextlib.closing(engine.run(left, claims.take, say, track)) as ended,
+        ):
             for result in ended:
                 _keep(result, runs)
                 claims.give_back(result.cell)

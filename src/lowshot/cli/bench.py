@@ -18,7 +18,7 @@ from .arguments import parse, print_json
 if TYPE_CHECKING:
     from ..bench.engines import Engine
     from ..bench.grid import Cell
-    from ..bench.runs import RunsFolder
+    from ..runs_folder import RunsFolder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError("address is given, but engine is local; expected --engine ray with it")
     from ..bench.grid import read_grid
     from ..bench.runner import read_forecast, run_cells
-    from ..bench.runs import RunsFolder
+    from ..runs_folder import RunsFolder
 
     cells = chosen(read_grid(parsed.recipe), parsed.only)
     if parsed.dry_run:
@@ -130,7 +130,7 @@ def _has(cell: Cell, name: str, value: str) -> bool:
 def _dry_run(parsed: Arguments, cells: Sequence[Cell]) -> int:
     from ..bench.forecast import Forecast
     from ..bench.runner import read_forecast
-    from ..bench.runs import RunsFolder
+    from ..runs_folder import RunsFolder
 
     runs = RunsFolder(parsed.out) if parsed.out.is_dir() else None
     forecast = Forecast() if runs is None else read_forecast(cells, runs)

@@ -16,8 +16,8 @@ from .arguments import parse, print_json, warn
 
 if TYPE_CHECKING:
     from ..records import RunRecord
-    from ..report.runs_folder import Runs
     from ..report.tables.table import Table
+    from ..runs_folder import Runs
 
 _FILES = {"markdown": "results.md", "csv": "results.csv", "latex": "results.tex"}
 
@@ -44,11 +44,13 @@ def run(arguments: Sequence[str]) -> int:
     if not parsed.runs:
         raise InputError("report has no RUNS; expected one or more folders that lowshot bench --out wrote")
     from ..report.caveats import completeness_caveats
-    from ..report.runs_folder import read_runs
+    from ..report.reading_order import in_reading_order
     from ..report.tables.comparison import comparison_tables
     from ..report.tables.differences import difference_tables
+    from ..runs_folder import read_runs
 
     runs = read_runs(parsed.runs)
+    runs = dataclasses.replace(runs, records=in_reading_order(runs.records))
     tables = comparison_tables(runs.records)
     tables += [table for method in parsed.against for table in difference_tables(runs.records, method)]
     incomplete = completeness_caveats(runs)

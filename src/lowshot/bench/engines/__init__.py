@@ -11,8 +11,8 @@ from typing import Protocol
 
 from ...progress import Track
 from ...records import RunRecord
+from ...runs_folder import Claim
 from ..grid import Cell
-from ..runs import Claim
 
 
 @dataclasses.dataclass(frozen=True)

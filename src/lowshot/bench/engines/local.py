@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 
 from ...progress import Track
+from ...runs_folder import Claim
 from ..grid import Cell
-from ..runs import Claim
 from ..worker import Worker
 from . import Result
 

@@ -29,10 +29,10 @@ from typing import Any, TypeVar
 from ...errors import InputError, MissingExtraError, RunError, first_line
 from ...progress import Track
 from ...records import RunRecord, provenance
+from ...runs_folder import Claim
 from ...settings import Recipe
 from ...threads import cpu_threads
 from ..grid import Cell
-from ..runs import Claim
 from . import Result
 
 LOSSES = 3

@@ -1,0 +1,36 @@
+"""The order of records in tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ..methods import METHODS
+from ..records import RunRecord
+from .published import ELEVEN
+from .summary import shown_settings
+
+
+def in_reading_order(records: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
+    """Records as a table has them; files are named by hashes, so that their own order means nothing.
+
+    The papers' data sets come in the papers' order, then others by name; what learns nothing comes first, then
+    rivals, then lowshot's methods; settings by size, shots and seeds ascending.
+    """
+    return tuple(sorted(records, key=_place))
+
+
+def _place(record: RunRecord) -> tuple[object, ...]:
+    methods = list(METHODS)
+    known = record.method in METHODS
+    whole = record.task.removesuffix(" (base)")
+    data = ELEVEN.index(whole) if whole in ELEVEN else len(ELEVEN)
+    method = methods.index(record.method) if known else len(methods) if record.recipe else 0.5
+    settings = [_natural(f"{name} {value}") for name, value in shown_settings(record).items()]
+    return data, record.task, method, record.method, record.quantize != "none", settings, record.shots, record.seed
+
+
+def _natural(text: str) -> list[tuple[float, str]]:
+    """Text in an order in which 2 comes before 16."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", text)
+    return [(float(part), "") if i % 2 else (-1.0, part) for i, part in enumerate(parts)]
