@@ -6,12 +6,12 @@ import contextlib
 import errno
 import os
 import platform
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from ...errors import OutputError
-from ...files import take_lock
 
 FILE = ".preparing"
 """The locked file; who holds the lock is written in it. It is gone when the lock is."""
@@ -27,53 +27,31 @@ def locked(folder: Path, work: str, say: Callable[[str], None]) -> Iterator[None
 
     Args:
         folder: An existing folder.
-        work: What is done meanwhile, for those who wait.
+        work: Work that is done meanwhile, for those who wait.
         say: Receives a line if there is somebody to wait for.
 
     Raises:
         OutputError: The folder cannot be written.
     """
     path = folder / FILE
-    handle = _acquired(path, say)
+    lock = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a holder that is killed
     try:
-        os.ftruncate(handle, 0)
-        os.write(handle, f"{work} (process {os.getpid()} on {platform.node()})".encode())
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            say(f"waiting for {_holder(path)}, which works in {folder}")
+            lock.acquire(poll_interval=SECONDS_BETWEEN_TRIES)
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise OutputError(f"{folder} cannot be written: {error.strerror or error}") from error
+    try:
+        with contextlib.suppress(OSError):  # Windows lets nobody write what is locked: then the holder has no name
+            path.write_text(f"{work} (process {os.getpid()} on {platform.node()})", encoding="utf-8")
         yield
     finally:
         with contextlib.suppress(OSError):  # Windows does not remove what is open; the next holder does not mind
             path.unlink()
-        os.close(handle)
-
-
-def _acquired(path: Path, say: Callable[[str], None]) -> int:
-    said = False
-    while True:
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise OutputError(f"{path.parent} cannot be written: {error.strerror or error}") from error
-        if _try(handle) and _is_still(path, handle):
-            return handle
-        os.close(handle)
-        if not said:
-            say(f"waiting for {_holder(path)}, which works in {path.parent}")
-            said = True
-        time.sleep(SECONDS_BETWEEN_TRIES)
-
-
-def _try(handle: int) -> bool:
-    try:
-        return take_lock(handle)
-    except OSError as error:
-        return error.errno in _WITHOUT_LOCKS
-
-
-def _is_still(path: Path, handle: int) -> bool:
-    """Whether the file that was locked is the one under the name: its former holder may just have removed it."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
+        lock.release()
 
 
 def _holder(path: Path) -> str:
