@@ -7,15 +7,12 @@ import glob
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError, OutputError
-
-_FAR_BYTE = 1 << 30  # Windows lets nobody read what is locked, so a byte is locked that is not there
 
 
 def canonical_json(value: Any) -> str:
@@ -150,28 +147,3 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def take_lock(handle: int) -> bool:
-    """Take the lock of an open file, which the operating system drops when this process ends, however it ends.
-
-    Returns:
-        False where somebody else has it.
-
-    Raises:
-        OSError: The disk has no locks.
-    """
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            os.lseek(handle, _FAR_BYTE, os.SEEK_SET)
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-            os.lseek(handle, 0, os.SEEK_SET)
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # as Unix and Windows say it
-        return False
-    return True

@@ -21,8 +21,10 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import lock_descriptor
+
 from ..errors import OutputError
-from ..files import canonical_json, sync, take_lock, write_text
+from ..files import canonical_json, sync, write_text
 from .limits import Limits
 from .refusals import Busy, Draining, Refusal
 
@@ -93,7 +95,7 @@ class Workshop:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
-            taken = take_lock(self._lock)
+            taken = lock_descriptor(self._lock, blocking=False)
         except OSError as error:
             raise OutputError(
                 f"folder {bank} cannot be written: {error.strerror or error}; serve it with --no-teach"
