@@ -36,7 +36,8 @@ MAY_IMPORT = {
     "conversion": LEAVES | {"data", "models", "adapters", "training", "report", "classifier", "serving", "hub"},
     "bench": LEAVES | {"data", "models", "training", "evaluation", "classifier", "report", "runs_folder"},
     "cli": LEAVES
-    | {"adapters", "bench", "classifier", "conversion", "data", "models", "report", "serving", "training", "__init__"},
+    | {"adapters", "bench", "classifier", "conversion", "data", "models", "report", "runs_folder", "serving"}
+    | {"training", "__init__"},
     "__main__": {"cli"},
     "__init__": {"classifier", "settings", "data", "errors"},
 }
