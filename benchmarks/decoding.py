@@ -25,7 +25,7 @@ from measuring import OnDevice, finish
 
 from evaluation import PHOTO_SIZE, write_photographs
 from lowshot.data import FileImages, Pixels
-from lowshot.data.ahead import decoded_ahead
+from lowshot.data.ahead import computed_ahead
 from lowshot.data.crops import _cuts, _laid_out, _resize_alone, _resize_together
 from lowshot.data.store import DecodedOnce
 
@@ -92,7 +92,7 @@ def ways_to_pixels(files: FileImages) -> dict[str, Way]:
 
     return {
         "decoded again": read(lambda: (files[row] for row in rows)),
-        "decoded ahead by two threads": read(lambda: decoded_ahead(files, rows)),
+        "decoded ahead by two threads": read(lambda: computed_ahead(files.__getitem__, rows)),
         "from memory": read(lambda: (memory[row] for row in rows)),
         "from the store's file": read(lambda: (disk[row] for row in rows)),
     }

@@ -38,7 +38,7 @@ from .evaluation import (
     with_others,
 )
 from .files import canonical_json, folder_written_aside
-from .fitting import Lesson, LoadBackbone, choice_file, fit_lesson, lesson_of
+from .fitting import Lesson, LoadBackbone, choice_file, fit_lesson, kept_decoded, lesson_of
 from .hub import adapter_folder, here, is_adapter, push_folder
 from .methods import AUTO
 from .models import Backbone, load_backbone
@@ -243,10 +243,14 @@ class FewShotClassifier:
             found: list[str] = []
             task = load_task(data, self.recipe.data.on_bad_image, found, self.recipe.data.root)
             self._warn(found)
-            return task
+            return self._decoded_once(task)
         if labels is None:
             raise DataError("a list of images needs labels: fit(images, labels)")
         return task_of_arrays(data, labels)
+
+    def _decoded_once(self, task: Task) -> Task:
+        """The same task: no file that is learnt from, or looked at to judge it, is decoded for both."""
+        return dataclasses.replace(task, train=kept_decoded(task.train, self.recipe))
 
     def _warn(self, lines: Sequence[str]) -> None:
         """Keep what a person should know, each thing once however often a folder is read."""
@@ -403,7 +407,7 @@ class FewShotClassifier:
 
     def _judged(self, judge: Learner, task: Task, track: Track, coverage: float | None = None) -> dict[str, Any]:
         """Measures of a learner in the label space of a task: whatever is judged is judged here."""
-        split, examples = left_to_judge(task, self.record_)
+        split, examples = left_to_judge(self._decoded_once(task), self.record_, track)
         table = self._probabilities(examples.images, track, judge)
         counts = {"images": len(examples), "classes": len(task.class_names)}
         metrics = {**measures(table, examples.labels), **counts, "split": split}

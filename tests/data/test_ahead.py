@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lowshot.data import FileImages, MemoryImages, builtin_task
-from lowshot.data.ahead import decoded_ahead
+from lowshot.data import FileImages, builtin_task, content_hash
+from lowshot.data.ahead import computed_ahead, content_hashes
 from lowshot.data.store import DecodedOnce
 from lowshot.errors import DataError
+from lowshot.progress import silent
 
 
 class Source:
@@ -46,7 +47,7 @@ def decoding_threads():
 def test_images_come_in_the_order_asked_for(rows, workers, ahead):
     source = Source(10, lambda index: 0.0002 * (index % 3))
 
-    assert shown(decoded_ahead(source, rows, workers, ahead)) == rows
+    assert shown(computed_ahead(source.__getitem__, rows, workers, ahead)) == rows
     assert sorted(source.asked) == sorted(rows)
     assert decoding_threads() == []
 
@@ -59,12 +60,12 @@ def test_several_are_decoded_at_once():
             both.wait()  # one thread alone would wait for ever
             return super().__getitem__(index)
 
-    assert shown(decoded_ahead(Together(6), range(6), workers=2)) == list(range(6))
+    assert shown(computed_ahead(Together(6).__getitem__, range(6), workers=2)) == list(range(6))
 
 
 def test_decoding_goes_on_while_the_caller_works():
     source = Source(10)
-    images = decoded_ahead(source, range(10), workers=1, ahead=4)
+    images = computed_ahead(source.__getitem__, range(10), workers=1, ahead=4)
 
     next(images)
     deadline = time.monotonic() + 10
@@ -79,7 +80,7 @@ def test_decoding_goes_on_while_the_caller_works():
 def test_no_more_images_are_decoded_ahead_than_allowed(ahead):
     source = Source(12)
 
-    for taken, _ in enumerate(decoded_ahead(source, range(12), workers=3, ahead=ahead)):
+    for taken, _ in enumerate(computed_ahead(source.__getitem__, range(12), workers=3, ahead=ahead)):
         time.sleep(0.002)
         assert len(source.asked) <= taken + ahead
 
@@ -87,7 +88,7 @@ def test_no_more_images_are_decoded_ahead_than_allowed(ahead):
 def test_nothing_is_decoded_before_the_first_image_is_asked_for():
     source = Source(5)
 
-    images = decoded_ahead(source, range(5))
+    images = computed_ahead(source.__getitem__, range(5))
 
     assert (source.asked, decoding_threads()) == ([], [])
     images.close()
@@ -98,7 +99,7 @@ def test_an_error_comes_in_its_place_and_names_the_image(tmp_path):
     for path in paths:
         Image.new("RGB", (2, 2)).save(path)
     paths[3].write_bytes(b"text")
-    images, found = decoded_ahead(FileImages(paths), range(6), workers=3), []
+    images, found = computed_ahead(FileImages(paths).__getitem__, range(6), workers=3), []
 
     with pytest.raises(DataError, match=r"3\.png is not an image"):
         found.extend(images)
@@ -110,7 +111,7 @@ def test_an_error_comes_in_its_place_and_names_the_image(tmp_path):
 @pytest.mark.parametrize("how", ["close", "drop", "error"])
 def test_threads_end_with_an_iterator_that_is_left_early(how):
     source = Source(30, lambda index: 0.001)
-    images = decoded_ahead(source, range(13, -1, -1) if how == "error" else range(12), workers=2, ahead=4)
+    images = computed_ahead(source.__getitem__, range(13, -1, -1) if how == "error" else range(12), workers=2, ahead=4)
 
     if how == "error":
         with pytest.raises(DataError):
@@ -142,21 +143,30 @@ def test_what_nobody_will_take_is_not_decoded(monkeypatch):
 
     monkeypatch.setattr(Future, "cancel", counting)
     source = Waiting(12)
-    images = decoded_ahead(source, range(12), workers=2, ahead=12)
+    images = computed_ahead(source.__getitem__, range(12), workers=2, ahead=12)
     next(images)
     images.close()
 
     assert len(source.asked) <= 1 + 2  # the one that was taken, and one being decoded per thread
 
 
-def test_images_in_memory_need_no_threads(monkeypatch):
-    def refuse(*arguments, **options):
-        raise AssertionError("threads were started")
+def test_hashes_are_those_of_the_images_in_order():
+    source, steps = Source(10, lambda index: 0.001 * (index % 3)), []
 
-    monkeypatch.setattr("lowshot.data.ahead.ThreadPoolExecutor", refuse)
-    images = MemoryImages(np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 1, 3), np.uint8))
+    def track(items, *, what, total):
+        for item in items:
+            steps.append((what, total))
+            yield item
 
-    assert shown(decoded_ahead(images, [4, 0, 4])) == [4, 0, 4]
+    assert content_hashes(source, track) == tuple(content_hash(source[row]) for row in range(10))
+    assert steps == [("reading images", 10)] * 10
+    assert content_hashes(Source(0), track) == ()
+
+
+def test_of_an_image_that_cannot_be_hashed_the_error_is_raised():
+    with pytest.raises(DataError, match=r"13\.png is not an image"):
+        content_hashes(Source(30), silent)
+    assert decoding_threads() == []
 
 
 def test_a_store_is_filled_from_the_threads():
@@ -164,7 +174,7 @@ def test_a_store_is_filled_from_the_threads():
     store = DecodedOnce(source, memory_bytes=12, disk_bytes=1000)
 
     for _ in range(3):
-        assert shown(decoded_ahead(store, [*range(10), 3, 3])) == [*range(10), 3, 3]
+        assert shown(computed_ahead(store.__getitem__, [*range(10), 3, 3])) == [*range(10), 3, 3]
 
     assert sorted(source.asked) == list(range(10))
     assert threading.get_ident() not in source.threads
@@ -174,6 +184,6 @@ def test_built_in_images_are_the_same_from_threads():
     images = builtin_task("letters").test.images
     rows = range(0, len(images), 40)
 
-    ahead = list(decoded_ahead(images, rows, workers=3))
+    ahead = list(computed_ahead(images.__getitem__, rows, workers=3))
 
     assert all(np.array_equal(found, images[row]) for found, row in zip(ahead, rows, strict=True))

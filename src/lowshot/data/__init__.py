@@ -1,5 +1,6 @@
 """Data: tasks, their sources, the draw of shots, decoding and cropping, prompts."""
 
+from .ahead import content_hashes
 from .builtin import BUILTIN_TASKS, builtin_task
 from .catalogue import CATALOGUE, DataSet, read_data_set
 from .checking import Checked, check_images
@@ -33,6 +34,7 @@ __all__ = [
     "check_images",
     "class_prompts",
     "content_hash",
+    "content_hashes",
     "decode_image",
     "decoded_once",
     "draw_from",

@@ -1,40 +1,44 @@
-"""Images decoded on threads before they are asked for."""
+"""Work on images done on threads before its results are asked for."""
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Generator, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
-from .images import is_decoded
-from .task import Images, Pixels
+from ..progress import Track
+from .images import content_hash
+from .task import Images
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+_HASHING_THREADS = 4
 
 
-def decoded_ahead(
-    images: Images, rows: Sequence[int], workers: int = 2, ahead: int = 8
-) -> Generator[Pixels, None, None]:
-    """The images at these indices, in order, decoded while the caller works on those before.
+def computed_ahead(
+    work: Callable[[_Item], _Result], items: Iterable[_Item], workers: int = 2, ahead: int = 8
+) -> Generator[_Result, None, None]:
+    """Yield the result of each item in order, computed while the caller works on those before.
 
-    Pillow decodes without Python's lock, so threads suffice. They begin with the first image that is asked for and
-    end with the last one, with an error, or when the iterator is closed. Images that are decoded already need none.
+    Pillow decodes without Python's lock, so threads suffice. They begin when the first result is asked for and end with
+    the last one, with an error, or when the iterator is closed.
 
     Args:
-        images: Where the images come from; asked from several threads at once.
-        rows: Indices, in any order.
+        work: Done on several threads at once, such as the decoding of an image.
+        items: Of any number; one is asked for when there is room for its result.
         workers: Threads.
-        ahead: Images that are being decoded or wait to be taken, at most: what bounds the memory.
+        ahead: Results under way or waiting for the caller, at most: what bounds the memory.
 
     Raises:
-        DataError: An image cannot be decoded; those before it came first.
+        DataError: An image cannot be decoded; the results before it came first.
     """
-    if is_decoded(images):
-        yield from (images[row] for row in rows)
-        return
-    waiting: collections.deque[Future[Pixels]] = collections.deque()
+    waiting: collections.deque[Future[_Result]] = collections.deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="decoding") as pool:
         try:
-            for row in rows:
-                waiting.append(pool.submit(images.__getitem__, row))
+            for item in items:
+                waiting.append(pool.submit(work, item))
                 if len(waiting) == ahead:
                     yield waiting.popleft().result()
             while waiting:
@@ -42,3 +46,15 @@ def decoded_ahead(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def content_hashes(images: Images, track: Track) -> tuple[str, ...]:
+    """Return the content hash of every image, in order; they are decoded on a few threads and let go at once.
+
+    Raises:
+        DataError: An image cannot be decoded.
+    """
+    rows = range(len(images))
+    hashes = computed_ahead(lambda row: content_hash(images[row]), rows, _HASHING_THREADS, ahead=64)
+    with contextlib.closing(hashes):
+        return tuple(track(hashes, what="reading images", total=len(rows)))

@@ -149,8 +149,10 @@ def _as_rgb(image: Image.Image, name: str) -> Pixels:
 
 
 def content_hash(pixels: Pixels) -> str:
-    """What an image shows, whatever its file is called: a hash of its size and pixels."""
-    return hashlib.sha256(repr(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()[:20]
+    """Return a hash of an image's size and pixels: of what it shows, whatever its file is called."""
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()[:20]
 
 
 def as_pixels(image: object) -> Pixels:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data.ahead import decoded_ahead
+from ..data.ahead import computed_ahead
 from ..data.crops import central_crops
 from ..data.task import Images
 from ..errors import RunError
@@ -109,7 +109,8 @@ def _computed(learner: Learner, images: Images, image_size: int, track: Track) -
     and no more photographs in full size than threads.
     """
     device, count = learner.backbone.device, len(images)
-    crops = decoded_ahead(_Crops(images, image_size), range(count), _threads(device), ahead=BATCH_SIZE + 1)
+    cropped = _Crops(images, image_size)
+    crops = computed_ahead(cropped.__getitem__, range(count), _threads(device), ahead=BATCH_SIZE + 1)
     starts = range(0, count, BATCH_SIZE)
     embeddings, under_way = [], _UnderWay(device)
     with contextlib.closing(crops):

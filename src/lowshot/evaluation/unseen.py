@@ -1,20 +1,23 @@
-"""Which images of a task a classifier may be judged on: never those that it has learnt from."""
+"""The images of a task that a classifier may be judged on: never those that it has learnt from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..data import Examples, Task, content_hash
+from ..data import Examples, Task, content_hashes
 from ..errors import DataError
+from ..progress import Track
 from ..records import RunRecord
 
 
-def left_to_judge(task: Task, record: RunRecord) -> tuple[str, Examples]:
-    """Which images of a task there are to judge: ``test`` its test split, else ``unseen``, those not learnt from.
+def left_to_judge(task: Task, record: RunRecord, track: Track) -> tuple[str, Examples]:
+    """The images of a task to judge: ``test`` and its test split, else ``unseen`` and those that were not learnt from.
 
     Args:
-        task: The data.
-        record: Of the classifier: what it has learnt from.
+        task: The data. To know images that were learnt from, all that may be judged are decoded; they are decoded once
+            more to be judged unless its images are kept (see ``data.decoded_once``).
+        record: The classifier's, with the hashes of what it has learnt from.
+        track: Shows progress.
 
     Raises:
         DataError: Nothing is left.
@@ -26,7 +29,8 @@ def left_to_judge(task: Task, record: RunRecord) -> tuple[str, Examples]:
     if "imported" in record.provenance:
         raise DataError(f"{task.name} has no test split, and which images the imported adapter learnt is not known")
     learnt = set(record.learnt)
-    unseen = [i for i in range(len(task.train)) if content_hash(task.train.images[i]) not in learnt]
+    contents = content_hashes(task.train.images, track)
+    unseen = [row for row, content in enumerate(contents) if content not in learnt]
     if not unseen:
         raise DataError(
             f"{task.name}: every image was learnt from, and an accuracy on them would say nothing; "
@@ -41,10 +45,10 @@ def refuse_other_classes(task: Task, taught: Sequence[str]) -> None:
     Raises:
         DataError: They are others; the message names one.
     """
-    expected, found = list(taught), list(task.class_names)
-    if found == expected:
+    expected, names = list(taught), list(task.class_names)
+    if names == expected:
         return
-    differ = sorted(set(found) ^ set(expected))
+    differ = sorted(set(names) ^ set(expected))
     what = f"other classes than this adapter, such as {differ[0]!r}" if differ else "its classes in another order"
     raise DataError(
         f"{task.name} has {what}; expected the {len(expected)} classes it was taught, or --new-classes "

@@ -2,6 +2,6 @@
 
 from .choice import choice_file
 from .fit import Fitted, fit_lesson
-from .lesson import Lesson, LoadBackbone, lesson_of
+from .lesson import Lesson, LoadBackbone, kept_decoded, lesson_of
 
-__all__ = ["Fitted", "Lesson", "LoadBackbone", "choice_file", "fit_lesson", "lesson_of"]
+__all__ = ["Fitted", "Lesson", "LoadBackbone", "choice_file", "fit_lesson", "kept_decoded", "lesson_of"]

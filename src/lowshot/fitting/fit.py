@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import Examples, content_hash
+from ..data import content_hashes
 from ..errors import DataError
 from ..evaluation import Calibration, calibrate, fold_of_each, judges_of
 from ..methods import AUTO, method_spec
@@ -62,7 +62,7 @@ def fit_lesson(
     if lesson.recipe.method.method == AUTO:
         if lesson.recipe.training.calibration_folds:
             folds_of(lesson, lesson.recipe.training.calibration_folds, _unheard)  # refused now, not after a choice
-        contents = content_hashes(lesson.examples, track)
+        contents = content_hashes(lesson.examples.images, track)  # one that cannot be read is found now
         file = None if checkpoint is None else choice_file(checkpoint)
         lesson, choice = choose(lesson, track=track, contents=contents, file=file)
     learner = lesson.untrained()
@@ -70,7 +70,7 @@ def fit_lesson(
     folds, learns = learner.recipe.training.calibration_folds, method_spec(learner.recipe.method.method).learns
     fold_of = folds_of(lesson, folds, warn) if folds and learns else None
     if (folds or learns) and not contents:
-        contents = content_hashes(lesson.examples, track)
+        contents = content_hashes(lesson.examples.images, track)
     calibration: Calibration | None = None
     if folds:
         del learner  # the folds need its memory
@@ -105,12 +105,6 @@ def folds_of(lesson: Lesson, folds: int, warn: Callable[[Sequence[str]], None]) 
     if lone:
         warn([f"{len(lone)} class(es) have one image, such as {lone[0]!r}: nothing is calibrated on those"])
     return fold_of
-
-
-def content_hashes(examples: Examples, track: Track) -> tuple[str, ...]:
-    """What the images show; one that cannot be read is found before training begins, not in the middle of it."""
-    rows = track(range(len(examples)), what="reading images", total=len(examples))
-    return tuple(content_hash(examples.images[row]) for row in rows)
 
 
 def _record(
