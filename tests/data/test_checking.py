@@ -76,8 +76,8 @@ def test_one_image_under_two_labels_is_a_copy_and_twice_under_one_is_none():
 
 
 def test_every_split_and_every_image_is_looked_at_once(monkeypatch):
-    """Also where they do not fill the last batch."""
-    monkeypatch.setattr(module, "_BATCH", 7)
+    """Also where there are more than may be under way."""
+    monkeypatch.setattr(module, "_AHEAD", 7)
     task, counted = builtin_task("digits"), []
 
     def track(items, *, what, total):

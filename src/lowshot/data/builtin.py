@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ..errors import UnknownNameError
 from .glyphs import HELD_OUT_FONTS, characters_of, glyph_name, render_glyph
 from .images import MemoryImages
-from .task import Examples, Pixels, Task
+from .task import Examples, Pixels, Task, numbered
 
 SIDE = 32
 """Height and width of a drawn picture, pixels. The scans of ``digits`` are 8 x 8."""
@@ -31,8 +31,8 @@ def _generator(identity: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big"))
 
 
-def _split(examples: Examples) -> tuple[Examples, Examples, Examples]:
-    """Three tenths of each class to train on, two to validate, half to test, by the hash of the identity."""
+def _task(name: str, class_names: Sequence[str], examples: Examples, summary: str) -> Task:
+    """Split examples: three tenths of each class to train on, two to validate, half to test."""
     order = sorted(range(len(examples)), key=lambda i: hashlib.sha256(examples.identities[i].encode()).digest())
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     for label in np.unique(examples.labels):
@@ -42,31 +42,21 @@ def _split(examples: Examples) -> tuple[Examples, Examples, Examples]:
         parts[1].extend(members[test : test + validation])
         parts[0].extend(members[test + validation :])
     train, validation_part, test_part = (examples.subset(sorted(part)) for part in parts)
-    return train, validation_part, test_part
-
-
-def _task(name: str, class_names: Sequence[str], examples: Examples, summary: str) -> Task:
-    train, validation, test = _split(examples)
-    return Task(name, tuple(class_names), train, validation, test, summary)
+    return Task(name, tuple(class_names), train, validation_part, test_part, summary)
 
 
 # -- scanned digits ----------------------------------------------------------------------------------------------------
 
 
 def _scans() -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
-    """Grey scans ``(1797, 8, 8)``, labels, and identities made of their content."""
+    """Return grey scans ``(1797, 8, 8)``, labels, and identities made of their content."""
     from sklearn.datasets import load_digits
 
     scans = load_digits()
     grey = np.round(scans.images * (255 / 16)).astype(np.uint8)
     labels = scans.target.astype(np.int64)
-    seen: dict[str, int] = {}
-    identities = []
-    for label, image in zip(labels, grey, strict=True):
-        content = f"digits/{label}/{hashlib.sha256(image.tobytes()).hexdigest()[:16]}"
-        seen[content] = seen.get(content, 0) + 1
-        identities.append(f"{content}/{seen[content]}")
-    return grey, labels, tuple(identities)
+    hashes = [hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in grey]
+    return grey, labels, numbered(f"digits/{label}/{image}" for label, image in zip(labels, hashes, strict=True))
 
 
 def _digits(summary: str) -> Task:
@@ -76,19 +66,17 @@ def _digits(summary: str) -> Task:
 
 
 def _digits_wild(summary: str) -> Task:
+    """Scans somewhere on a textured ground, in two colours that may differ more in hue than in brightness."""
     grey, labels, identities = _scans()
-    pictures = [_in_the_wild(scan / 255.0, identity) for scan, identity in zip(grey, identities, strict=True)]
+    pictures = []
+    for scan, identity in zip(grey, identities, strict=True):
+        generator = _generator("wild/" + identity)
+        side = int(generator.integers(16, 29))
+        ink = np.zeros((SIDE, SIDE))
+        top, left = generator.integers(0, SIDE - side + 1, 2)
+        ink[top : top + side, left : left + side] = _resized(scan / 255.0, (side, side))
+        pictures.append(_painted(ink, generator, texture=0.22, grain=0.04))
     return _task("digits-wild", _DIGITS, Examples(MemoryImages(np.stack(pictures)), labels, identities), summary)
-
-
-def _in_the_wild(scan: Ink, identity: str) -> Pixels:
-    """One scan somewhere on a textured ground, in two colours that may differ more in hue than in brightness."""
-    generator = _generator("wild/" + identity)
-    side = int(generator.integers(16, 29))
-    ink = np.zeros((SIDE, SIDE))
-    top, left = generator.integers(0, SIDE - side + 1, 2)
-    ink[top : top + side, left : left + side] = _resized(scan, (side, side))
-    return _painted(ink, generator, texture=0.22, grain=0.04)
 
 
 # -- glyphs ------------------------------------------------------------------------------------------------------------
@@ -238,7 +226,7 @@ BUILTIN_TASKS = {name: summary for name, (summary, _) in _BUILDERS.items()}
 
 @functools.cache
 def builtin_task(name: str) -> Task:
-    """A built-in task by name.
+    """Return a built-in task by name.
 
     Raises:
         UnknownNameError: There is none of this name.

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import itertools
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import DataError
 from ..progress import Track, silent
+from .ahead import computed_ahead
 from .images import FileImages, content_hash
 from .listing import kind_of
 from .task import Images, Task
 
-_BATCH = 256
+_AHEAD = 256
 
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """What was found.
+    """The faults of a task's images.
 
     Args:
         images: Images that were looked at.
@@ -42,6 +41,13 @@ class _Item:
     images: Images
     index: int
 
+    def hashed(self) -> tuple[_Item, str, DataError | None]:
+        """Return the item with the hash of what it shows, or with what is wrong with it."""
+        try:
+            return self, content_hash(self.images[self.index]), None
+        except DataError as error:
+            return self, "", error
+
 
 def check_images(task: Task, track: Track = silent) -> Checked:
     """Decode every image of a task, on all cores; memory does not grow with the images but for about 400 bytes each.
@@ -51,46 +57,22 @@ def check_images(task: Task, track: Track = silent) -> Checked:
     missing, corrupt = [], []
     first: dict[str, _Item] = {}
     elsewhere: dict[str, _Item] = {}
+    items = (
+        _Item(split, int(examples.labels[index]), identity, examples.images, index)
+        for split, examples in task.splits().items()
+        for index, identity in enumerate(examples.identities)
+    )
     total = sum(map(len, task.splits().values()))
-    for item, content, error in track(_looked_at(task), what=f"checking {task.name}", total=total):
-        if error is None:
-            before = first.setdefault(content, item)
-            if (before.split, before.label) != (item.split, item.label):
-                elsewhere.setdefault(content, item)
-        elif _is_missing(item):
-            missing.append(f"{item.split}: {item.identity}")
-        else:
-            corrupt.append(f"{item.split}: {error}")
-    copies = [_show_the_same(task, first[content], elsewhere[content]) for content in first if content in elsewhere]
-    return Checked(total, tuple(missing), tuple(corrupt), tuple(copies))
-
-
-def _items(task: Task) -> Iterator[_Item]:
-    for split, examples in task.splits().items():
-        for index, identity in enumerate(examples.identities):
-            yield _Item(split, int(examples.labels[index]), identity, examples.images, index)
-
-
-def _looked_at(task: Task) -> Iterator[tuple[_Item, str, DataError | None]]:
-    """Each item with the hash of what it shows, or with what is wrong with it."""
-    items = _items(task)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without Python's lock
-        while batch := list(itertools.islice(items, _BATCH)):
-            for item, (content, error) in zip(batch, pool.map(_look, batch), strict=True):
-                yield item, content, error
-
-
-def _look(item: _Item) -> tuple[str, DataError | None]:
-    try:
-        return content_hash(item.images[item.index]), None
-    except DataError as error:
-        return "", error
-
-
-def _is_missing(item: _Item) -> bool:
-    return isinstance(item.images, FileImages) and kind_of(item.images.paths[item.index]) == "nothing"
-
-
-def _show_the_same(task: Task, *items: _Item) -> str:
-    names = (f"{item.identity} ({item.split}, {task.class_names[item.label]})" for item in items)
-    return f"{' and '.join(names)} show the same"
+    with contextlib.closing(computed_ahead(_Item.hashed, items, os.cpu_count() or 1, _AHEAD)) as hashed:
+        for item, content, error in track(hashed, what=f"checking {task.name}", total=total):
+            if error is None:
+                before = first.setdefault(content, item)
+                if (before.split, before.label) != (item.split, item.label):
+                    elsewhere.setdefault(content, item)
+            elif isinstance(item.images, FileImages) and kind_of(item.images.paths[item.index]) == "nothing":
+                missing.append(f"{item.split}: {item.identity}")
+            else:
+                corrupt.append(f"{item.split}: {error}")
+    pairs = [(first[content], elsewhere[content]) for content in first if content in elsewhere]
+    copies = [" and ".join(f"{i.identity} ({i.split}, {task.class_names[i.label]})" for i in pair) for pair in pairs]
+    return Checked(total, tuple(missing), tuple(corrupt), tuple(f"{names} show the same" for names in copies))

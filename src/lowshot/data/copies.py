@@ -27,6 +27,24 @@ class _Place(NamedTuple):
     def path(self) -> Path:
         return self.folder / self.name
 
+    def size(self) -> int | None:
+        """Bytes of the file; None if it is empty, when it has nothing in common with another one, or a pipe."""
+        return self.path.stat().st_size or None
+
+    def end(self) -> bytes:
+        """A hash of the last bytes of the file."""
+        with self.path.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - _END_BYTES))
+            return hashlib.blake2b(file.read(_END_BYTES), digest_size=16).digest()
+
+    def content(self) -> bytes:
+        """A hash of the whole file."""
+        digest = hashlib.blake2b(digest_size=16)
+        with self.path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+        return digest.digest()
+
 
 def report_copies(
     where: Path, class_names: Sequence[str], splits: Mapping[str, FileList], warn: list[str], *, contents: bool = True
@@ -46,10 +64,11 @@ def report_copies(
     Raises:
         DataError: One path has two classes, or is in one split twice.
     """
-    repeated = list(_same_paths(splits))
-    for first, *others in repeated:
-        _refuse_contradictions(where, class_names, first, others)
-    groups = list(_same_contents(splits)) if contents else repeated
+    groups = _same_paths(where, class_names, splits)
+    if contents:
+        same_size = _sharing(_places(splits), _Place.size)
+        same_end = (group for places in same_size for group in _sharing(places, _Place.end))
+        groups = [group for places in same_end for group in _sharing(places, _Place.content)]
     for kind, position in (("splits", 0), ("classes", 1)):
         apart = [group for group in groups if len({place[position] for place in group}) > 1]
         if apart:
@@ -60,29 +79,21 @@ def report_copies(
             )
 
 
-def _refuse_contradictions(where: Path, class_names: Sequence[str], first: _Place, others: Sequence[_Place]) -> None:
-    """Of places that have one path."""
-    met = {first.split}
-    for other in others:
-        if other.label != first.label:
-            one, two = (f"{class_names[place.label]!r} in {place.split}" for place in (first, other))
-            raise DataError(f"{where}: {first.name} is {one} and {two}; expected one class for an image")
-        if other.split in met:
-            raise DataError(f"{where}: {first.name} is in {other.split} twice; expected each image once in a split")
-        met.add(other.split)
-
-
-def _same_paths(splits: Mapping[str, FileList]) -> Iterator[list[_Place]]:
-    """Places of one path: of three splits no more than one folder is shared, and without that there are none."""
+def _same_paths(where: Path, class_names: Sequence[str], splits: Mapping[str, FileList]) -> list[list[_Place]]:
+    """Groups of places of one path, which must agree in their class; there are none unless splits share a folder."""
     lists = collections.Counter(files.folder for files in splits.values())
     shared = {split: files for split, files in splits.items() if lists[files.folder] > 1}
-    return _sharing(_places(shared), lambda place: place.name)
-
-
-def _same_contents(splits: Mapping[str, FileList]) -> Iterator[list[_Place]]:
-    for same_size in _sharing(_places(splits), _size):
-        for same_end in _sharing(same_size, _end):
-            yield from _sharing(same_end, _content)
+    groups = list(_sharing(_places(shared), lambda place: place.name))
+    for first, *others in groups:
+        met = {first.split}
+        for other in others:
+            if other.label != first.label:
+                one, two = (f"{class_names[place.label]!r} in {place.split}" for place in (first, other))
+                raise DataError(f"{where}: {first.name} is {one} and {two}; expected one class for an image")
+            if other.split in met:
+                raise DataError(f"{where}: {first.name} is in {other.split} twice; expected each image once in a split")
+            met.add(other.split)
+    return groups
 
 
 def _places(splits: Mapping[str, FileList]) -> Iterator[_Place]:
@@ -92,37 +103,17 @@ def _places(splits: Mapping[str, FileList]) -> Iterator[_Place]:
 
 
 def _sharing(places: Iterable[_Place], key: Callable[[_Place], Hashable]) -> Iterator[list[_Place]]:
-    """Two and more places of one key; those that have none are passed over: who decodes them will say what is wrong."""
+    """Groups of two and more places of one key; whoever decodes those without one will say what is wrong."""
     first: dict[Hashable, _Place] = {}
     groups: dict[Hashable, list[_Place]] = {}
     for place in places:
         try:
-            found = key(place)
+            value = key(place)
         except (OSError, ValueError):
             continue
-        if found is None:
+        if value is None:
             continue
-        before = first.setdefault(found, place)
+        before = first.setdefault(value, place)
         if before is not place:
-            groups.setdefault(found, [before]).append(place)
-    return (groups[found] for found in first if found in groups)
-
-
-def _size(place: _Place) -> int | None:
-    """None for an empty file, which has nothing in common with another one, and for a pipe, which has no size."""
-    return place.path.stat().st_size or None
-
-
-def _end(place: _Place) -> bytes:
-    with place.path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - _END_BYTES))
-        return hashlib.blake2b(file.read(_END_BYTES), digest_size=16).digest()
-
-
-def _content(place: _Place) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    with place.path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.digest()
+            groups.setdefault(value, [before]).append(place)
+    return (groups[value] for value in first if value in groups)

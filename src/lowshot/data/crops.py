@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -71,9 +71,15 @@ def random_crops(
     Raises:
         ValueError: There are more or fewer images than keys.
     """
-    if device is None or device.type == "cpu":
-        return torch.cat([_resize_alone(cut, size) for cut in _cuts(images, crop_minimum, flip, keys)])
-    return prepare_crops(images, size, crop_minimum=crop_minimum, flip=flip, keys=keys, device=device).resized(device)
+    if device is not None and device.type != "cpu":
+        return prepare_crops(images, size, crop_minimum=crop_minimum, flip=flip, keys=keys, device=device).resized(
+            device
+        )
+    crops = []
+    for cut in _cuts(images, crop_minimum, flip, keys):
+        resized = _resize(_as_floats(cut.pixels[None]), (size, size))
+        crops.append(resized.flip(-1) if cut.mirrored else resized)
+    return torch.cat(crops)
 
 
 class PreparedCrops(NamedTuple):
@@ -85,7 +91,7 @@ class PreparedCrops(NamedTuple):
     """Side of the crops in pixels."""
 
     def resized(self, device: torch.device) -> Tensor:
-        """What ``random_crops`` returns, on the device; the processor does not wait for it."""
+        """Return the crops as ``random_crops`` does, on the device; the processor does not wait for them."""
         return torch.cat([_resize_together(portion, self.size, device) for portion in self.portions])
 
 
@@ -109,12 +115,12 @@ def prepare_crops(
 
 
 def crop_box(height: int, width: int, crop_minimum: float, generator: np.random.Generator) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a crop, distributed as torchvision's RandomResizedCrop with scale (minimum, 1)."""
+    """Draw a crop's top, left, height and width as torchvision's RandomResizedCrop with scale (minimum, 1) does."""
     area = height * width
     for _ in range(_ATTEMPTS):
-        kept = area * generator.uniform(crop_minimum, 1.0)
+        crop_area = area * generator.uniform(crop_minimum, 1.0)
         ratio = math.exp(generator.uniform(math.log(_RATIOS[0]), math.log(_RATIOS[1])))
-        crop_width, crop_height = round(math.sqrt(kept * ratio)), round(math.sqrt(kept / ratio))
+        crop_width, crop_height = round(math.sqrt(crop_area * ratio)), round(math.sqrt(crop_area / ratio))
         if 0 < crop_width <= width and 0 < crop_height <= height:
             top = int(generator.integers(0, height - crop_height + 1))
             left = int(generator.integers(0, width - crop_width + 1))
@@ -126,7 +132,7 @@ def crop_box(height: int, width: int, crop_minimum: float, generator: np.random.
 
 
 def batches(count: int, batch_size: int, steps: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Indices of each of ``steps`` batches: shuffled passes over ``count`` examples, the last of a pass may be small.
+    """Yield the indices of each batch: shuffled passes over ``count`` examples, the last of a pass may be small.
 
     The order of pass n depends on (seed, n) alone.
     """
@@ -148,7 +154,7 @@ class _Cut(NamedTuple):
 
 
 def _cuts(images: Iterable[Pixels], crop_minimum: float, flip: bool, keys: Sequence[Sequence[int]]) -> Iterator[_Cut]:
-    """A random part of each image, copied so that nothing holds on to the whole."""
+    """Yield a random part of each image, copied so that nothing holds on to the whole."""
     waiting = iter(keys)
     for image in images:  # not zip, which would hold on to an image while the next one is decoded
         key = next(waiting, None)
@@ -163,13 +169,8 @@ def _cuts(images: Iterable[Pixels], crop_minimum: float, flip: bool, keys: Seque
         raise ValueError(f"there are fewer images than keys; expected {len(keys)}")
 
 
-def _resize_alone(cut: _Cut, size: int) -> Tensor:
-    resized = _resize(_as_floats(cut.pixels[None]), (size, size))
-    return resized.flip(-1) if cut.mirrored else resized
-
-
 def _portions(cuts: Iterable[_Cut]) -> Iterator[list[_Cut]]:
-    """As many at once as have ``_PADDED_PIXELS`` between them when all are padded to the largest; one at least."""
+    """Yield as many at once, one at least, as have ``_PADDED_PIXELS`` when all are padded to the largest."""
     portion: list[_Cut] = []
     for cut in cuts:
         height, width = (max(each.pixels.shape[axis] for each in [*portion, cut]) for axis in (0, 1))
@@ -208,7 +209,7 @@ def _laid_out(cuts: Sequence[_Cut], size: int, *, pinned: bool) -> Portion:
 
 
 def _resize_together(portion: Portion, size: int, device: torch.device) -> Tensor:
-    """What ``_resize_alone`` makes of each, as two matrix products on a device, ``(B, 3, size, size)``.
+    """Resize cuts by two matrix products on a device, ``(B, 3, size, size)``, as ``interpolate`` would each alone.
 
     Resizing is linear and its two directions are independent: a crop ``X`` becomes ``V X H^T``, where the rows of V and
     H are the weights of the pixels above and beside each other (see ``_bicubic_weights``).
@@ -216,22 +217,17 @@ def _resize_together(portion: Portion, size: int, device: torch.device) -> Tenso
     _, height, width, _ = portion.padded.shape
     vertical = _bicubic_weights(portion.vertical.to(device, non_blocking=True), height)
     horizontal = _bicubic_weights(portion.horizontal.to(device, non_blocking=True), width)
-    with _in_full_precision(device):
+    # No autocast, which would round pixels and weights to 8 bits.
+    has_autocast = torch.amp.is_autocast_available(device.type)
+    with torch.autocast(device.type, enabled=False) if has_autocast else contextlib.nullcontext():
         rows = vertical @ portion.padded.to(device, non_blocking=True).flatten(2).float()
         rows = rows.view(-1, size, width, 3).permute(0, 3, 1, 2).reshape(-1, 3 * size, width)
         resized = (rows @ horizontal.transpose(1, 2)).view(-1, 3, size, size)
     return (resized / 255.0).clamp(0.0, 1.0)
 
 
-def _in_full_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """No autocast, which would round pixels and weights to 8 bits."""
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return contextlib.nullcontext()
-
-
 def _lines(lengths: NDArray[np.int64], size: int, mirrored: NDArray[np.bool_]) -> Tensor:
-    """What is known of B lines that are resized, ``(B, size + 2)``, float32: for each its centres, factor and length.
+    """Return what decides how B lines are resized, ``(B, size + 2)``, float32: their centres, factors and lengths.
 
     A centre is where a pixel of the resized line lies among the line's own. It is far from 0 and so known to few digits
     in float32, which shows in the fifth digit of a weight: centres are rounded here where torch rounds them. Distances
@@ -250,7 +246,7 @@ def _lines(lengths: NDArray[np.int64], size: int, mirrored: NDArray[np.bool_]) -
 
 
 def _bicubic_weights(lines: Tensor, longest: int) -> Tensor:
-    """What each pixel of B lines counts for in each pixel of the same lines resized, ``(B, size, longest)``.
+    """Return the weight of each pixel of B lines in each pixel of the same lines resized, ``(B, size, longest)``.
 
     As ``interpolate`` computes them: Keys' cubic kernel with a = -1/2, widened by the scale where a line shrinks, and
     normalised.
@@ -270,7 +266,7 @@ def _bicubic_weights(lines: Tensor, longest: int) -> Tensor:
 
 
 def _as_floats(images: NDArray[np.uint8]) -> Tensor:
-    """``(B, H, W, 3)`` bytes to ``(B, 3, H, W)`` floats in [0, 1]."""
+    """Turn ``(B, H, W, 3)`` bytes into ``(B, 3, H, W)`` floats in [0, 1]."""
     return torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2) / 255.0
 
 

@@ -7,12 +7,11 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import DataError, UnknownNameError
 from ..files import read_json_object, refuse_existing, write_text
@@ -29,7 +28,7 @@ _NAMED = 3
 
 
 def draw_from(task: Task, shots: int | None, seed: int, draw: str = "lowshot", whole: Task | None = None) -> Draw:
-    """The images of a task's training split to learn from; every class has at least one.
+    """Draw the images of a task's training split to learn from; every class has at least one.
 
     ==================== =====================================================================================
     ``lowshot``          by the hash of seed and image (``draw_shots``)
@@ -60,15 +59,24 @@ def draw_from(task: Task, shots: int | None, seed: int, draw: str = "lowshot", w
     missing = sorted(set(range(len(task.class_names))) - set(task.train.labels.tolist()))
     if missing:
         raise DataError(f"{task.name}: no training images for {_named_classes(task, missing)}")
+    everything = whole or task
     if draw not in DRAWS:
-        return _replayed(task, whole or task, shots, draw)
+        return _replayed(task, everything, shots, draw)
     if draw == "lowshot":  # each class by itself
         return draw_shots(task.train.identities, task.train.labels, shots, seed)
-    return _part_of(_drawn(whole or task, shots, seed, draw), whole or task, task, shots)
+    if draw == "coop":
+        drawn = draw_like_coop(everything.train.labels, shots, seed)
+    else:
+        held_out = None if everything.validation is None else everything.validation.labels
+        drawn = draw_like_clip_lora(everything.train.labels, held_out, shots, seed)
+    if everything is task:
+        return drawn
+    part = as_draw(task.train.labels, _rows_in(task, everything, drawn.indices.tolist()), shots)
+    return dataclasses.replace(part, rule=drawn.rule, instead=drawn.instead)
 
 
 def draw_sha256(identities: Sequence[str]) -> str:
-    """The hash of a draw: of its images' identities in order, as a JSON list. Draws that agree teach the same."""
+    """Return the hash of a draw: of its images' identities in order, as a JSON list."""
     listed = json.dumps(list(identities), ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(listed.encode("ascii")).hexdigest()
 
@@ -87,26 +95,8 @@ def write_draw(path: Path, task: Task, draw: Draw) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-# -- rules -------------------------------------------------------------------------------------------------------------
-
-
-def _drawn(task: Task, shots: int | None, seed: int, rule: str) -> Draw:
-    if rule == "coop":
-        return draw_like_coop(task.train.labels, shots, seed)
-    held_out = None if task.validation is None else task.validation.labels
-    return draw_like_clip_lora(task.train.labels, held_out, shots, seed)
-
-
-def _part_of(drawn: Draw, whole: Task, task: Task, shots: int | None) -> Draw:
-    """What a draw from the whole task is in a task of some of its classes."""
-    if whole is task:
-        return drawn
-    part = as_draw(task.train.labels, _rows_in(task, whole, drawn.indices.tolist()), shots)
-    return dataclasses.replace(part, rule=drawn.rule, instead=drawn.instead)
-
-
 def _rows_in(task: Task, whole: Task, rows: Sequence[int]) -> list[int]:
-    """Where a task has the whole task's images at these rows; those it has not are passed over."""
+    """Return a task's rows of the whole task's images at these rows; those it has not are passed over."""
     if whole is task:
         return list(rows)
     positions = _positions(task)
@@ -128,11 +118,12 @@ class _Listed(NamedTuple):
 
 
 def _replayed(task: Task, whole: Task, shots: int | None, source: str) -> Draw:
+    """Return the draw that a list or an adapter has of a task."""
     listed = _listed_by(source)
     rows = _matched(whole, listed, source)
     _refuse_other_classes(whole, listed, rows, source)
     indices = np.asarray(_rows_in(task, whole, rows), dtype=np.int64)
-    counts = _count(task.train.labels[indices])
+    counts = dict(sorted(collections.Counter(task.train.labels[indices].tolist()).items()))
     lacking = sorted(set(range(len(task.class_names))) - set(counts))
     if lacking:
         raise DataError(f"draw {source} has no image of {_named_classes(task, lacking)}; expected some of each class")
@@ -147,7 +138,7 @@ def _replayed(task: Task, whole: Task, shots: int | None, source: str) -> Draw:
 
 
 def _listed_by(source: str) -> list[_Listed]:
-    """What a file or an adapter lists.
+    """Return the images that a file or an adapter lists.
 
     Raises:
         UnknownNameError: There is no such thing.
@@ -159,7 +150,14 @@ def _listed_by(source: str) -> list[_Listed]:
             "whose record names the images, or the list that it came from"
         )
     if os.path.isdir(source):  # noqa: PTH112 - a name too long is no folder
-        listed = list(_images_of(Path(source)))
+        try:
+            record = RunRecord.from_dict(read_json_object(Path(source) / RECORD_FILE))
+        except FileNotFoundError:
+            message = f"draw {Path(source)} is a folder without {RECORD_FILE}; expected an adapter, or a file"
+            raise DataError(message) from None
+        except (ValueError, TypeError) as error:
+            raise DataError(f"draw {Path(source)}: {RECORD_FILE} is damaged: {error}") from None
+        listed = [_Listed(f"image {number}", identity, None) for number, identity in enumerate(record.draw, 1)]
     elif os.path.isfile(source):  # noqa: PTH113 - a name too long is no file
         listed = [_checked(row, f"line {number}", source) for number, row in READERS[_LIST](Path(source))]
     elif os.sep in source or source.endswith(_LIST):
@@ -171,18 +169,8 @@ def _listed_by(source: str) -> list[_Listed]:
     return listed
 
 
-def _images_of(folder: Path) -> Iterator[_Listed]:
-    try:
-        record = RunRecord.from_dict(read_json_object(folder / RECORD_FILE))
-    except FileNotFoundError:
-        raise DataError(f"draw {folder} is a folder without {RECORD_FILE}; expected an adapter, or a file") from None
-    except (ValueError, TypeError) as error:
-        raise DataError(f"draw {folder}: {RECORD_FILE} is damaged: {error}") from None
-    for number, identity in enumerate(record.draw, 1):
-        yield _Listed(f"image {number}", identity, None)
-
-
 def _checked(row: Mapping[str, Any], where: str, source: str) -> _Listed:
+    """Return the image that a row of a list names."""
     name = next((row[key] for key in _NAMES if key in row), None)
     label = next((row[key] for key in _CLASSES if key in row), None)
     if not isinstance(name, str) or not name:
@@ -196,27 +184,31 @@ def _checked(row: Mapping[str, Any], where: str, source: str) -> _Listed:
 
 
 def _matched(task: Task, listed: Sequence[_Listed], source: str) -> list[int]:
-    """The row of each listed image: the one it is named after, or else the one whose identity its name ends with.
+    """Return the row of each listed image: that of its name, or else the one whose identity its name ends with.
 
     Raises:
         DataError: Of some there is none, or there are several.
     """
     positions = _positions(task)
-    found = {entry: _candidates(entry.name, positions) for entry in listed}
-    unknown = [entry for entry in listed if not found[entry]]
+    rows = {entry: _candidates(entry.name, positions) for entry in listed}
+    unknown = [entry for entry in listed if not rows[entry]]
     if unknown:
-        hint = _other_split(task, unknown[0].name)
+        hint = f"expected names that end as {task.train.identities[0]!r} does"
+        for split, examples in task.splits().items():
+            if split != "train" and _candidates(unknown[0].name, dict.fromkeys(examples.identities, 0)):
+                hint = f"the first is of its {split} split; expected the list of what was trained on"
+                break
         raise DataError(
             f"draw {source}: {len(unknown):,} of {len(listed):,} are no training images of {task.name}: "
             f"{_named(unknown)}; {hint}"
         )
-    several = [entry for entry in listed if len(found[entry]) > 1]
+    several = [entry for entry in listed if len(rows[entry]) > 1]
     if several:
         raise DataError(
             f"draw {source}: {len(several):,} of {len(listed):,} may be more than one training image of {task.name}: "
-            f"{_named(several)}; expected the name of one, such as {task.train.identities[found[several[0]][0]]!r}"
+            f"{_named(several)}; expected the name of one, such as {task.train.identities[rows[several[0]][0]]!r}"
         )
-    return [found[entry][0] for entry in listed]
+    return [rows[entry][0] for entry in listed]
 
 
 def _candidates(name: str, positions: Mapping[str, int]) -> list[int]:
@@ -227,16 +219,8 @@ def _candidates(name: str, positions: Mapping[str, int]) -> list[int]:
     return [positions[end] for end in ends if end in positions]
 
 
-def _other_split(task: Task, name: str) -> str:
-    """What to do about a name that is not in the training split."""
-    for split, examples in task.splits().items():
-        if split != "train" and _candidates(name, dict.fromkeys(examples.identities, 0)):
-            return f"the first is of its {split} split; expected the list of what was trained on"
-    return f"expected names that end as {task.train.identities[0]!r} does"
-
-
 def _refuse_other_classes(task: Task, listed: Sequence[_Listed], rows: Sequence[int], source: str) -> None:
-    """Labels may be numbers or other words, but what the list calls one class must be one class here, and no two."""
+    """Refuse a list whose labels, be they numbers or other words, join or divide the classes of the task."""
     by_label: dict[str | int, tuple[_Listed, str]] = {}
     by_class: dict[str, _Listed] = {}
     for entry, row in zip(listed, rows, strict=True):
@@ -255,10 +239,6 @@ def _refuse_other_classes(task: Task, listed: Sequence[_Listed], rows: Sequence[
                 f"draw {source}: {_named([known, entry])} have the labels {known.label!r} and {entry.label!r}, "
                 f"but {task.name} has both as {name!r}; is it a draw from other data?"
             )
-
-
-def _count(labels: NDArray[np.int64]) -> dict[int, int]:
-    return dict(sorted(collections.Counter(labels.tolist()).items()))
 
 
 def _named(entries: Sequence[_Listed]) -> str:

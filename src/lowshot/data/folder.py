@@ -32,18 +32,25 @@ def read_folder(root: Path, on_bad_image: str = "error", warn: list[str] | None 
     """
     warn = warn if warn is not None else []
     folders = _split_folders(root, warn) or {"train": root}
-    splits = {split: _list_classes(folder, warn) for split, folder in folders.items()}
-    _check_classes(root, splits)
-    placed = {split: (folders[split], classes) for split, classes in splits.items()}
-    return task_of_files(root, root.resolve().name, placed, on_bad_image, warn)
+    splits = {split: (folder, _list_classes(folder, warn)) for split, folder in folders.items()}
+    if not splits["train"][1]:
+        raise DataError(f"{root} has no folders in it; expected one folder of images per class")
+    for split, (_, classes) in splits.items():
+        empty = [name for name, files in classes.items() if not files]
+        if empty:
+            raise DataError(
+                f"{root}: no images for class {empty[0]!r} in {split}; add some or remove its folder "
+                "(links are not followed)"
+            )
+    return task_of_files(root, root.resolve().name, splits, on_bad_image, warn)
 
 
 def image_files(folder: Path, left_out: collections.Counter[str]) -> Iterator[Path]:
-    """The image files in a folder and the folders in it, to any depth.
+    """Yield the image files in a folder and the folders in it, to any depth.
 
     Args:
         folder: Where to begin.
-        left_out: Receives how much of what else is there.
+        left_out: Receives the numbers of other things that are there.
 
     Raises:
         DataError: A folder cannot be listed, or a name in it is not UTF-8.
@@ -63,7 +70,7 @@ def image_files(folder: Path, left_out: collections.Counter[str]) -> Iterator[Pa
 
 
 def _split_folders(root: Path, warn: list[str]) -> dict[str, Path]:
-    """Split -> its folder; nothing where the folders in ``root`` are classes.
+    """Return the folder of each split; none where the folders in ``root`` are classes.
 
     A split's folder is known by its name and by holding folders: a class may be called ``train`` too.
     """
@@ -90,7 +97,7 @@ def _split_folders(root: Path, warn: list[str]) -> dict[str, Path]:
 
 
 def _subfolders(folder: Path) -> tuple[list[Path], collections.Counter[str]]:
-    """The folders in a folder, and how much of what else is in it."""
+    """Return the folders in a folder, and the numbers of other things in it."""
     subfolders, left_out = [], collections.Counter[str]()
     for entry in visible_entries(folder):
         if entry.is_symlink():
@@ -119,15 +126,3 @@ def _list_classes(folder: Path, warn: list[str]) -> Classes:
         _say_left_out(class_folder, left_out, warn)
         classes[name] = [path.relative_to(folder).as_posix() for path in files]
     return classes
-
-
-def _check_classes(root: Path, splits: dict[str, Classes]) -> None:
-    if not splits["train"]:
-        raise DataError(f"{root} has no folders in it; expected one folder of images per class")
-    for split, classes in splits.items():
-        empty = [name for name, files in classes.items() if not files]
-        if empty:
-            raise DataError(
-                f"{root}: no images for class {empty[0]!r} in {split}; add some or remove its folder "
-                "(links are not followed)"
-            )

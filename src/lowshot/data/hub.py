@@ -13,11 +13,11 @@ import numpy as np
 
 from ..errors import DataError, MissingExtraError
 from .images import decode_image
-from .listing import SPLITS, class_name, kind_of, sorted_class_names, without_bad_images
+from .listing import SPLITS, class_name, kind_of, sorted_class_names, task_of_splits
 from .task import Examples, Pixels, Task
 
 PREFIX = "hf:"
-"""What the name of such a data set begins with."""
+"""The beginning of the name of such a data set."""
 _FOLDER_OF_IMAGES = "imagefolder"  # what datasets calls its reader of image files in folders
 _LABELS = ("label", "labels", "class")  # columns that are taken for the label if no column is a ClassLabel
 
@@ -53,12 +53,13 @@ def read_hub(name: str, on_bad_image: str = "error", warn: list[str] | None = No
         warn.append(f"{name}: left out split {splits.pop(split).key!r}, which has no labels")
     if not splits:
         raise DataError(f"{name} has no labelled split; expected train, validation or test")
-    class_names = _class_names(name, splits)
+    class_names = sorted_class_names(name, {split: set(rows.names()) for split, rows in splits.items()})
+    known = next((rows.known_names for rows in splits.values() if rows.known_names is not None), None)
+    if known is not None:  # the data set's own order
+        class_names = [class_name(text) for text in known]
     examples = {split: rows.examples(class_names) for split, rows in splits.items()}
-    if on_bad_image == "skip":
-        examples = {split: without_bad_images(rows, class_names, warn) for split, rows in examples.items()}
     title = Path(name.removeprefix(PREFIX).partition("#")[0]).name
-    return Task(title, tuple(class_names), examples["train"], examples.get("validation"), examples.get("test"))
+    return task_of_splits(title, class_names, examples, on_bad_image, warn)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,52 +80,57 @@ class _HubImages:
         try:
             if value is None or (value["bytes"] is None and not value["path"]):
                 raise DataError("image is empty")
-            return decode_image(value["bytes"] if value["bytes"] is not None else self._file(value["path"]))
+            if value["bytes"] is not None:
+                return decode_image(value["bytes"])
+            try:
+                path = Path(value["path"]).resolve()
+            except (OSError, ValueError, RuntimeError) as error:  # the last for links that lead to themselves
+                raise DataError(f"image file {value['path']!r} cannot be found: {error}") from error
+            if not any(path.is_relative_to(folder) for folder in self.folders):
+                raise DataError(f"image is not in its row, which names {value['path']!r}; expected the image itself")
+            return decode_image(path)
         except DataError as error:
             raise DataError(f"{self.name}[{index}]: {error}") from error.__cause__
-
-    def _file(self, name: str) -> Path:
-        try:
-            path = Path(name).resolve()
-        except (OSError, ValueError, RuntimeError) as error:  # the last for links that lead to themselves
-            raise DataError(f"image file {name!r} cannot be found: {error}") from error
-        if not any(path.is_relative_to(folder) for folder in self.folders):
-            raise DataError(f"image is not in its row, which names {name!r}; expected the image itself")
-        return path
 
 
 class _Split:
     """One split of a data set, and which of its columns is which."""
 
     def __init__(self, name: str, key: str, rows: Any, folders: tuple[Path, ...]) -> None:
-        from datasets import Image
+        from datasets import ClassLabel, Image
 
         self.key = key
         self._folders = folders if rows.info.builder_name == _FOLDER_OF_IMAGES else ()
         self._title = f"{name} {key}"
-        self._image = _only(name, [c for c, kind in rows.features.items() if isinstance(kind, Image)], rows, "image")
-        self._label = _label_column(name, rows)
+        images = [column for column, kind in rows.features.items() if isinstance(kind, Image)]
+        labels = [column for column, kind in rows.features.items() if isinstance(kind, ClassLabel)]
+        usual = [column for column in _LABELS if column in (labels or rows.features)]
+        self._image = _only(name, images, rows, "image")
+        self._label = usual[0] if usual else _only(name, labels, rows, "label")
         self._rows = rows.select_columns([self._image, self._label]).cast_column(self._image, Image(decode=False))
         self.known_names: list[str] | None = getattr(rows.features[self._label], "names", None)
         self._labels = list(self._rows.select_columns([self._label])[self._label])
 
     def has_no_labels(self) -> bool:
-        """Whether it is one of those test splits whose labels are kept secret."""
+        """Tell whether it is one of those test splits whose labels are kept secret."""
         return all(label is None or label == -1 for label in self._labels)
 
     def names(self) -> list[str]:
-        """The class name of each image."""
-        names = []
+        """Return the class name of each image."""
+        names, known = [], self.known_names
         for index, label in enumerate(self._labels):
-            if self.known_names is not None and isinstance(label, int) and 0 <= label < len(self.known_names):
-                names.append(class_name(self.known_names[label]))
-            elif self.known_names is None and _is_name(label):
-                names.append(class_name(str(label)))
-            else:
+            name: str | None = None
+            if known is not None and isinstance(label, int) and 0 <= label < len(known):
+                name = class_name(known[label])
+            elif known is None and isinstance(label, str | int) and not isinstance(label, bool):
+                name = class_name(str(label)) or None
+            if name is None:
                 raise DataError(f"{self._title}[{index}]: {self._label} is {label!r}; expected a class")
+            names.append(name)
         return names
 
     def examples(self, class_names: list[str]) -> Examples:
+        """Return the split's examples; no image is decoded."""
         label_of = {name: label for label, name in enumerate(class_names)}
         return Examples(
             images=_HubImages(self._title, self._rows, self._image, self._folders),
@@ -133,12 +139,8 @@ class _Split:
         )
 
 
-def _is_name(label: object) -> bool:
-    return isinstance(label, str | int) and not isinstance(label, bool) and bool(class_name(str(label)))
-
-
 def _load(name: str) -> tuple[Any, tuple[Path, ...]]:
-    """The splits, and the folders in which ``datasets`` may have found image files by itself."""
+    """Return the splits, and the folders in which ``datasets`` may have found image files by itself."""
     try:
         import datasets
         from huggingface_hub.constants import HF_HUB_CACHE
@@ -154,8 +156,8 @@ def _load(name: str) -> tuple[Any, tuple[Path, ...]]:
             if saved:
                 loaded = datasets.load_from_disk(str(folder))
             else:
-                found = str(folder) if kind_of(folder) == "folder" else source
-                loaded = datasets.load_dataset(found, configuration or None)
+                place = str(folder) if kind_of(folder) == "folder" else source
+                loaded = datasets.load_dataset(place, configuration or None)
     except Exception as error:  # whatever datasets, the Hub's client, pyarrow and fsspec raise
         raise DataError(f"{name} cannot be loaded: {' '.join(str(error).split()) or type(error).__name__}") from error
     fetched = (datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH, HF_HUB_CACHE)
@@ -165,7 +167,7 @@ def _load(name: str) -> tuple[Any, tuple[Path, ...]]:
 
 @contextlib.contextmanager
 def _bars_on_terminals_only(datasets: Any) -> Iterator[None]:
-    """A bar in a log is a line for every step of it."""
+    """Keep progress bars out of logs, where a bar is a line for every step of it."""
     if sys.stderr.isatty() or not datasets.utils.is_progress_bar_enabled():
         yield
         return
@@ -176,25 +178,9 @@ def _bars_on_terminals_only(datasets: Any) -> Iterator[None]:
         datasets.utils.enable_progress_bars()
 
 
-def _label_column(name: str, rows: Any) -> str:
-    from datasets import ClassLabel
-
-    labels = [column for column, kind in rows.features.items() if isinstance(kind, ClassLabel)]
-    usual = [column for column in _LABELS if column in (labels or rows.features)]
-    return usual[0] if usual else _only(name, labels, rows, "label")
-
-
 def _only(name: str, columns: list[str], rows: Any, what: str) -> str:
     if len(columns) != 1:
         raise DataError(
             f"{name} has {len(columns)} columns that may be the {what} (of {', '.join(rows.features)}); expected one"
         )
     return columns[0]
-
-
-def _class_names(name: str, splits: dict[str, _Split]) -> list[str]:
-    """In the order of the data set's own labels, else sorted."""
-    used = {split: set(rows.names()) for split, rows in splits.items()}
-    known = next((rows.known_names for rows in splits.values() if rows.known_names is not None), None)
-    class_names = sorted_class_names(name, used)
-    return [class_name(text) for text in known] if known is not None else class_names

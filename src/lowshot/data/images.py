@@ -29,11 +29,11 @@ MAXIMUM_FILE_BYTES = 1 << 29
 MAXIMUM_ASPECT_RATIO = 50
 """Longer side over shorter side above which an image is refused: resizing the short side would explode the long one."""
 BACKGROUND = (255, 255, 255)
-"""What shows through transparent pixels."""
+"""The colour that shows through transparent pixels."""
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """File names that end so are taken for images when a folder is listed."""
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What Pillow may decode, whatever the file's name: its other plugins are rare, and one of them runs Ghostscript."""
+"""The formats that Pillow may decode, whatever the file's name: its others are rare, and one runs Ghostscript."""
 _FILTER_LOCK, _PICTURE_LOCK = threading.Lock(), threading.Lock()
 _thread = threading.local()
 
@@ -52,29 +52,24 @@ def decode_image(source: Path | bytes) -> Pixels:
             named.
     """
     name = str(source) if isinstance(source, Path) else "image"
-    with _decoding(name), Image.open(_checked(source, name), formats=FORMATS) as image:
-        return _decoded(image, name)
-
-
-def _checked(source: Path | bytes, name: str) -> Path | io.BytesIO:
-    """What Pillow may open."""
-    size = len(source) if isinstance(source, bytes) else _file_bytes(source, name)
-    if size > MAXIMUM_FILE_BYTES:
-        raise DataError(f"{name} has {size:,} bytes; expected at most {MAXIMUM_FILE_BYTES:,}")
-    return io.BytesIO(source) if isinstance(source, bytes) else source
-
-
-def _file_bytes(path: Path, name: str) -> int:
-    """Size of a plain file; who opens a pipe waits for its writer, and a device has no end."""
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-        raise DataError(f"{name} is a pipe, socket or device; expected an image file")
-    return found.st_size
+    with _decoding(name):
+        if isinstance(source, Path):
+            status = source.stat()
+            # Who opens a pipe waits for its writer, and a device has no end.
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+                raise DataError(f"{name} is a pipe, socket or device; expected an image file")
+            size = status.st_size
+        else:
+            size = len(source)
+        if size > MAXIMUM_FILE_BYTES:
+            raise DataError(f"{name} has {size:,} bytes; expected at most {MAXIMUM_FILE_BYTES:,}")
+        with Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=FORMATS) as image:
+            return _decoded(image, name)
 
 
 @contextlib.contextmanager
 def _decoding(name: str) -> Iterator[None]:
-    """Whatever Pillow raises becomes a DataError that names the image; whatever it warns of is passed over."""
+    """Turn whatever Pillow raises into a DataError that names the image, and pass over what it warns of."""
     try:
         with _pillow_unheard():
             yield
@@ -105,7 +100,7 @@ class _WhileDecoding(Warning, metaclass=_InDecodingThreads):
 
 @contextlib.contextmanager
 def _pillow_unheard() -> Iterator[None]:
-    """Pass over what Pillow warns of in this thread, and in no other.
+    """Pass over Pillow's warnings in this thread, and in no other.
 
     It warns of many pixels, where our own, lower cap stands in its place, and of damaged EXIF data, which harms no
     pixel. ``warnings.catch_warnings`` swaps the filters of the whole process, so two threads that decode would undo
@@ -123,19 +118,10 @@ def _pillow_unheard() -> Iterator[None]:
 
 
 def _decoded(image: Image.Image, name: str) -> Pixels:
+    """RGB pixels of an image that Pillow has opened."""
     _check_size(*image.size, name)
     image.load()
-    return _as_rgb(ImageOps.exif_transpose(image), name)
-
-
-def _check_size(width: int, height: int, name: str) -> None:
-    if width * height > MAXIMUM_PIXELS:
-        raise DataError(f"{name} has {width} x {height} pixels; expected at most {MAXIMUM_PIXELS:,} in all")
-    if max(width, height, 1) > MAXIMUM_ASPECT_RATIO * min(width, height):
-        raise DataError(f"{name} has {width} x {height} pixels; expected sides within 1:{MAXIMUM_ASPECT_RATIO}")
-
-
-def _as_rgb(image: Image.Image, name: str) -> Pixels:
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":  # more than 8 bits of grey: convert("RGB") would clip at 255
         levels, white = np.asarray(image, dtype=np.float64), 1 if image.mode == "F" else 65535
         if not (levels.min() >= 0 and levels.max() <= white):  # NaN is neither
@@ -148,6 +134,13 @@ def _as_rgb(image: Image.Image, name: str) -> Pixels:
     return np.asarray(image.convert("RGB"))
 
 
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MAXIMUM_PIXELS:
+        raise DataError(f"{name} has {width} x {height} pixels; expected at most {MAXIMUM_PIXELS:,} in all")
+    if max(width, height, 1) > MAXIMUM_ASPECT_RATIO * min(width, height):
+        raise DataError(f"{name} has {width} x {height} pixels; expected sides within 1:{MAXIMUM_ASPECT_RATIO}")
+
+
 def content_hash(pixels: Pixels) -> str:
     """Return a hash of an image's size and pixels: of what it shows, whatever its file is called."""
     digest = hashlib.sha256(repr(pixels.shape).encode())
@@ -156,7 +149,7 @@ def content_hash(pixels: Pixels) -> str:
 
 
 def as_pixels(image: object) -> Pixels:
-    """What Python callers pass as an image, decoded: a path, a PIL image, or an array.
+    """Decode what Python callers pass as an image: a path, a PIL image, or an array.
 
     Arrays are ``(height, width)`` or ``(height, width, 3)``, ``uint8`` in 0..255 or floating point in [0, 1].
 
@@ -205,7 +198,7 @@ class FileImages:
 
 @dataclasses.dataclass(frozen=True)
 class ImagesOnDemand:
-    """What Python callers pass as images (see ``as_pixels``), decoded when asked for and not kept.
+    """Images as Python callers pass them (see ``as_pixels``), decoded when asked for and not kept.
 
     A DataError names the file or, where there is none, the image's index.
     """

@@ -19,11 +19,11 @@ from .images import FileImages
 from .task import Examples, Task, is_text
 
 SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
-"""What splits are called, and the split that is meant."""
+"""Name that a split may have -> the split that is meant."""
 Classes: TypeAlias = dict[str, list[str]]
 """Class name -> its files, as paths below a folder."""
 Kind: TypeAlias = Literal["file", "folder", "other", "nothing"]
-"""What may lie at a path; ``other`` is a pipe, a socket, a device, or what cannot be looked at."""
+"""The kinds of things at a path; ``other`` is a pipe, a socket, a device, or one that cannot be looked at."""
 
 _MAXIMUM_CHARACTERS = 64 << 20
 
@@ -77,23 +77,33 @@ class FileList:
         self.names.append(name)
         self.labels.append(label)
 
-    def examples(self, class_names: Sequence[str], on_bad_image: str, warn: list[str]) -> Examples:
-        """The split's examples.
-
-        Args:
-            class_names: Class names in label order, for messages.
-            on_bad_image: ``skip`` decodes every file now and leaves out those that cannot be; ``error`` decodes none.
-            warn: Receives a line for each that was left out.
-
-        Raises:
-            DataError: Of some class no image can be decoded.
-        """
-        examples = Examples(
+    def examples(self) -> Examples:
+        """The split's examples; no file is decoded."""
+        return Examples(
             images=FileImages(PathsBelow(self.folder, tuple(self.names))),
             labels=np.asarray(self.labels, dtype=np.int64),
             identities=tuple(self.names),
         )
-        return without_bad_images(examples, class_names, warn) if on_bad_image == "skip" else examples
+
+
+def task_of_splits(
+    name: str, class_names: Sequence[str], splits: Mapping[str, Examples], on_bad_image: str, warn: list[str]
+) -> Task:
+    """Return the task that has these splits.
+
+    Args:
+        name: The task's name.
+        class_names: Class names in label order.
+        splits: Split -> its examples; one of them is ``train``.
+        on_bad_image: ``skip`` decodes every image now and leaves out those that cannot be; ``error`` decodes none.
+        warn: Receives a line for each that was left out.
+
+    Raises:
+        DataError: Of some class no image can be decoded.
+    """
+    if on_bad_image == "skip":
+        splits = {split: without_bad_images(examples, class_names, warn) for split, examples in splits.items()}
+    return Task(name, tuple(class_names), splits["train"], splits.get("validation"), splits.get("test"))
 
 
 def without_bad_images(examples: Examples, class_names: Sequence[str], warn: list[str]) -> Examples:
@@ -102,18 +112,18 @@ def without_bad_images(examples: Examples, class_names: Sequence[str], warn: lis
     Raises:
         DataError: Of some class no image can be decoded.
     """
-    kept = []
+    good = []
     for index in range(len(examples)):
         try:
             examples.images[index]
         except DataError as error:
             warn.append(f"left out: {error}")
         else:
-            kept.append(index)
-    without = sorted(set(examples.labels.tolist()) - set(examples.labels[kept].tolist()))
+            good.append(index)
+    without = sorted(set(examples.labels.tolist()) - set(examples.labels[good].tolist()))
     if without:
         raise DataError(f"no image of class {class_names[without[0]]!r} can be decoded")
-    return examples if len(kept) == len(examples) else examples.subset(kept)
+    return examples if len(good) == len(examples) else examples.subset(good)
 
 
 def task_of_files(
@@ -123,13 +133,13 @@ def task_of_files(
     on_bad_image: str,
     warn: list[str],
 ) -> Task:
-    """A task of image files that are known by their classes.
+    """Return a task of image files that are known by their classes.
 
     Args:
         where: The folder or table, for messages.
         name: The task's name.
         splits: Split -> the folder that its paths start from, and its classes.
-        on_bad_image: As for ``FileList.examples``.
+        on_bad_image: As for ``task_of_splits``.
         warn: Receives a line for images that are in two splits or classes, and for each that was left out.
 
     Raises:
@@ -144,12 +154,11 @@ def task_of_files(
             for file in classes.get(known, ()):
                 files.add(file, label)
     report_copies(where, class_names, lists, warn)
-    examples = {split: files.examples(class_names, on_bad_image, warn) for split, files in lists.items()}
-    return Task(name, tuple(class_names), examples["train"], examples.get("validation"), examples.get("test"))
+    return task_of_splits(name, class_names, {s: files.examples() for s, files in lists.items()}, on_bad_image, warn)
 
 
 def sorted_class_names(where: object, splits: Mapping[str, Collection[str]]) -> list[str]:
-    """The class names of the train split, sorted; no other split may have one that is not among them.
+    """Return the class names of the train split, sorted; no other split may have one that is not among them.
 
     Raises:
         DataError: It has one, or there is no train split, or it has fewer than two classes.
@@ -167,12 +176,12 @@ def sorted_class_names(where: object, splits: Mapping[str, Collection[str]]) -> 
 
 
 def class_name(text: str) -> str:
-    """A folder's or label's name as words, with accents as one character each (macOS may store them as two)."""
+    """Return a folder's or label's name as words, with accents as one character each (macOS may store them as two)."""
     return " ".join(unicodedata.normalize("NFC", text).replace("_", " ").split())
 
 
 def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder but for hidden files, by name.
+    """Return the entries of a folder but for hidden files, by name.
 
     Raises:
         DataError: It is no folder, it cannot be listed, or a name in it is not UTF-8.
@@ -193,14 +202,14 @@ def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def is_below(name: str) -> bool:
-    """Whether a path in a list stays in the list's folder: relative, and without ``..``."""
+    """Tell whether a path in a list stays in the list's folder: relative, and without ``..``."""
     path = PurePosixPath(name)
     elsewhere = path.is_absolute() or ".." in path.parts or PureWindowsPath(name).drive
     return bool(path.parts) and not elsewhere and "\0" not in name and "\\" not in name
 
 
 def kind_of(path: Path) -> Kind:
-    """What lies at a path, links followed; ``nothing`` also where nothing can, as under too long a name."""
+    """Return the kind of thing at a path, links followed; ``nothing`` also where nothing can be."""
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -213,7 +222,7 @@ def kind_of(path: Path) -> Kind:
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines of a small text file that are not empty, without the space around them, numbered from 1.
+    """Return the lines of a small text file that are not empty, without the space around them, numbered from 1.
 
     Raises:
         DataError: It is no plain file, cannot be read, is no UTF-8, or has more than 64 M characters.

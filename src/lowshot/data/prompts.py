@@ -28,7 +28,7 @@ def class_prompts(
     names: Mapping[str, Sequence[str]] = _NO_WORDS,
     descriptions: Mapping[str, Sequence[str]] = _NO_WORDS,
 ) -> Prompts:
-    """The prompts of each class: what it is called in every template, then its descriptions, none of them twice.
+    """Return the prompts of each class: its names in every template, then its descriptions, none of them twice.
 
     Args:
         class_names: C classes in label order.
@@ -36,15 +36,12 @@ def class_prompts(
         names: Class -> what it is called; one that is not in here is called by its name, ``_`` read as a space.
         descriptions: Class -> whole sentences about it (CuPL, arXiv 2209.03320).
     """
-    return tuple(
-        tuple(
-            dict.fromkeys(
-                [template.replace("{}", said) for said in names.get(name, [_spaced(name)]) for template in templates]
-                + list(descriptions.get(name, ()))
-            )
-        )
-        for name in class_names
-    )
+    prompts = []
+    for name in class_names:
+        texts = names.get(name, [name.replace("_", " ")])
+        filled = [template.replace("{}", text) for text in texts for template in templates]
+        prompts.append(tuple(dict.fromkeys([*filled, *descriptions.get(name, ())])))
+    return tuple(prompts)
 
 
 def prompts_for(
@@ -55,7 +52,7 @@ def prompts_for(
     template: str | None = None,
     others: Collection[str] = (),
 ) -> Prompts:
-    """The prompts of each class as the settings have them; the files they name are read.
+    """Return the prompts of each class as the settings have them; the files they name are read.
 
     Args:
         class_names: C classes in label order.
@@ -68,16 +65,31 @@ def prompts_for(
         DataError: A file cannot be used or speaks of other classes, ``coop`` stands for nothing, or two classes come
             to the same prompts.
     """
-    words = [read_words(setting, path) for setting, path in _files(config).items()]
-    for (setting, path), known in zip(_files(config).items(), words, strict=True):
-        _refuse_others(f"{setting} {path}", known, [*class_names, *others], data)
-    prompts = class_prompts(class_names, _templates(config, data, template), *words)
-    _refuse_equals(class_names, prompts)
+    files = {"class-names": config.class_names, "descriptions": config.descriptions}
+    words = [read_words(setting, path) for setting, path in files.items()]
+    for (setting, path), texts in zip(files.items(), words, strict=True):
+        _refuse_others(f"{setting} {path}", texts, [*class_names, *others], data)
+    if COOP in config.template and template is None:
+        raise DataError(
+            f"template {COOP} stands for nothing here: {data} is none of the data sets that CoOp has a template for; "
+            f"expected one that says what its images are, such as {DataConfig.template[0]!r}"
+        )
+    sets = {**TEMPLATE_SETS, COOP: (template or "",)}
+    prompts = class_prompts(class_names, [each for name in config.template for each in sets.get(name, (name,))], *words)
+    seen: dict[frozenset[str], str] = {}
+    for name, sentences in zip(class_names, prompts, strict=True):
+        key = frozenset(map(as_read, sentences))
+        if key in seen:
+            raise DataError(
+                f"classes {seen[key]!r} and {name!r} have the same prompts, such as {sentences[0]!r}, so that nothing "
+                "can tell them apart; expected something of its own to be said of each"
+            )
+        seen[key] = name
     return prompts
 
 
 def read_words(setting: str, path: str | None) -> dict[str, tuple[str, ...]]:
-    """What a JSON file says of classes: ``{"class": "text"}`` or ``{"class": ["text", ...]}``.
+    """Read the texts that a JSON file has for classes: ``{"class": "text"}`` or ``{"class": ["text", ...]}``.
 
     Args:
         setting: ``class-names`` or ``descriptions``, for messages.
@@ -89,22 +101,26 @@ def read_words(setting: str, path: str | None) -> dict[str, tuple[str, ...]]:
     if path is None:
         return {}
     file = f"{setting} {path}"
-    text = _text_of(file, Path(path))
-    try:
-        found = json.loads(text, object_pairs_hook=lambda pairs: _refuse_repeated(file, pairs))
-    except DataError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file} is not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise DataError(f'{file} holds a {type(found).__name__}; expected an object: {{"class": ["what to say"]}}')
-    if not found:
+    values = _json_in(file, Path(path))
+    if not isinstance(values, dict):
+        raise DataError(f'{file} holds a {type(values).__name__}; expected an object: {{"class": ["what to say"]}}')
+    if not values:
         raise DataError(f"{file} names no class; leave it out, or name one")
-    return {name: _texts(f"{file}: class {name!r}", value) for name, value in found.items()}
+    words = {}
+    for name, value in values.items():
+        where = f"{file}: class {name!r}"
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+            raise DataError(f"{where} is {str(value)[:80]!r}; expected a text, or a list of one or more texts")
+        empty = [text for text in texts if not text.strip() or not is_text(text)]
+        if empty:
+            raise DataError(f"{where} has the text {empty[0]!r}; expected one with words in it")
+        words[name] = tuple(text.strip() for text in texts)
+    return words
 
 
 def recorded_prompts(record: RunRecord, config: DataConfig) -> Prompts:
-    """The prompts that a saved classifier was made with: its record has them, an old record its one template.
+    """Return the prompts that a saved classifier was made with: its record has them, an old one its template.
 
     Raises:
         DataError: It is an old record, and names no template.
@@ -122,27 +138,8 @@ def long_prompts_named(class_names: Sequence[str], prompts: Sequence[Sequence[st
     try:
         yield
     except LongPromptError as error:
-        names = [name for name, said in zip(class_names, prompts, strict=True) if error.prompt in said]
+        names = [name for name, texts in zip(class_names, prompts, strict=True) if error.prompt in texts]
         raise DataError(f"class {names[0]!r}: {error}" if names else str(error)) from None
-
-
-def _spaced(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _files(config: DataConfig) -> dict[str, str | None]:
-    return {"class-names": config.class_names, "descriptions": config.descriptions}
-
-
-def _templates(config: DataConfig, data: str, own: str | None) -> list[str]:
-    """The templates, what names of sets stand for in their place."""
-    if COOP in config.template and own is None:
-        raise DataError(
-            f"template {COOP} stands for nothing here: {data} is none of the data sets that CoOp has a template for; "
-            f"expected one that says what its images are, such as {DataConfig.template[0]!r}"
-        )
-    sets = {**TEMPLATE_SETS, COOP: (own or "",)}
-    return [template for given in config.template for template in sets.get(given, (given,))]
 
 
 def _refuse_others(file: str, words: Mapping[str, Sequence[str]], known: Sequence[str], data: str) -> None:
@@ -156,46 +153,29 @@ def _refuse_others(file: str, words: Mapping[str, Sequence[str]], known: Sequenc
     raise DataError(f"{file}: {unknown[0]!r} is no class of {data}{more}; {hint}")
 
 
-def _refuse_equals(class_names: Sequence[str], prompts: Prompts) -> None:
-    seen: dict[frozenset[str], str] = {}
-    for name, said in zip(class_names, prompts, strict=True):
-        words = frozenset(map(as_read, said))
-        if words in seen:
-            raise DataError(
-                f"classes {seen[words]!r} and {name!r} have the same prompts, such as {said[0]!r}, so that nothing can "
-                "tell them apart; expected something of its own to be said of each"
-            )
-        seen[words] = name
-
-
-def _text_of(file: str, path: Path) -> str:
+def _json_in(file: str, path: Path) -> Any:
+    """Return the content of a JSON file in which no object has a key twice; ``file`` is its name in messages."""
     try:
         if not path.is_file():
             raise DataError(f"{file} {'is not a file' if path.exists() else 'does not exist'}; expected a JSON file")
         size = path.stat().st_size
         if size > _MOST_BYTES:
             raise DataError(f"{file} has {size:,} bytes; expected at most {_MOST_BYTES:,}")
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
+        return json.loads(text, object_pairs_hook=lambda pairs: _refuse_repeated(file, pairs))
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{file} cannot be read as UTF-8 text: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file} is not JSON: {error}") from None
 
 
 def _refuse_repeated(file: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"{file} names class {twice!r} twice; expected each class once")
-    return found
-
-
-def _texts(where: str, value: Any) -> tuple[str, ...]:
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        raise DataError(f"{where} is {str(value)[:80]!r}; expected a text, or a list of one or more texts")
-    for text in texts:
-        if not text.strip() or not is_text(text):
-            raise DataError(f"{where} has the text {text!r}; expected one with words in it")
-    return tuple(text.strip() for text in texts)
+    return dict(pairs)

@@ -1,4 +1,4 @@
-"""What is learnt and what is judged under each protocol of few-shot papers. Tasks in, tasks out: no image is decoded.
+"""The tasks that are learnt and judged under each protocol of few-shot papers; no image is decoded.
 
 few-shot: all classes are learnt and judged.
 base-to-new: the first half of the classes is learnt; each half is judged in its own label space.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,12 +22,12 @@ from .sources import load_task
 from .task import Examples, Task
 
 NEW = "new"
-"""What the classes that were not learnt are called beside the base classes."""
+"""The name of the classes that were not learnt, beside the base classes."""
 _IMAGENET = "imagenet"  # what the papers transfer from
 
 
 def base_and_new(task: Task) -> tuple[Task, Task]:
-    """The two halves of a task's classes, each with labels from 0: what is learnt, and what is only judged.
+    """Return the two halves of a task's classes, each with labels from 0: one to learn, one that is only judged.
 
     The first ceil(n / 2) classes in label order are the base classes (CoCoOp, arXiv 2203.05557, section 4.1; CoOp's
     ``subsample_classes`` sorts the labels, not the names). Images keep their order and identities.
@@ -45,7 +45,7 @@ def base_and_new(task: Task) -> tuple[Task, Task]:
 
 
 def learnt_part(task: Task, config: DataConfig) -> Task:
-    """The task as far as it is learnt under the protocol.
+    """Return the task as far as it is learnt under the protocol.
 
     Raises:
         DataError: It has too few classes.
@@ -54,10 +54,10 @@ def learnt_part(task: Task, config: DataConfig) -> Task:
 
 
 def other_tasks(task: Task, config: DataConfig, warn: list[str]) -> dict[str, Task]:
-    """What is judged besides the learnt classes, by name: the new classes, or the targets; nothing under few-shot.
+    """Return the tasks that are judged besides the learnt classes, by name: the new classes, or the targets.
 
     Args:
-        task: What is learnt from, with all its classes.
+        task: The task that is learnt from, with all its classes.
         config: Protocol, targets, and where data sets are.
         warn: Receives a line for everything that a person should know.
 
@@ -80,7 +80,7 @@ def other_tasks(task: Task, config: DataConfig, warn: list[str]) -> dict[str, Ta
 
 
 def default_targets(protocol: str, data: str) -> tuple[str, ...]:
-    """The targets in the papers (CoOp, arXiv 2109.01134; CoCoOp, arXiv 2203.05557) of what was learnt from ``data``.
+    """Return the targets that papers (CoOp, arXiv 2109.01134; CoCoOp, arXiv 2203.05557) transfer to from ``data``.
 
     For ImageNet they are the catalogue's other ten data sets, or its four shifts, which have no training images.
 
@@ -105,14 +105,12 @@ def _read_targets(names: Sequence[str], config: DataConfig, warn: list[str]) -> 
         except InputError as error:
             unread[name] = error
     if unread:
-        raise DataError(_cannot_be_read(read, unread))
+        first, why = next(iter(unread.items()))
+        message = (
+            f"{len(unread)} of {len(read) + len(unread)} targets cannot be read: {', '.join(unread)}; {first}: {why}"
+        )
+        raise DataError(f"{message}; to go on with the others: --targets {shlex.join(read)}" if read else message)
     return read
-
-
-def _cannot_be_read(read: Mapping[str, Task], unread: Mapping[str, InputError]) -> str:
-    first, why = next(iter(unread.items()))
-    said = f"{len(unread)} of {len(read) + len(unread)} targets cannot be read: {', '.join(unread)}; {first}: {why}"
-    return f"{said}; to go on with the others: --targets {shlex.join(read)}" if read else said
 
 
 def _part(task: Task, name: str, classes: range) -> Task:
@@ -129,5 +127,5 @@ def _part(task: Task, name: str, classes: range) -> Task:
 
 def _examples_of(split: Examples, classes: range) -> Examples:
     rows = np.flatnonzero((split.labels >= classes.start) & (split.labels < classes.stop))
-    kept = split.subset(rows)
-    return dataclasses.replace(kept, labels=kept.labels - classes.start)
+    part = split.subset(rows)
+    return dataclasses.replace(part, labels=part.labels - classes.start)

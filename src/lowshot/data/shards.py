@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .folder import image_files
 from .images import MAXIMUM_FILE_BYTES, SUFFIXES, decode_image
-from .listing import SPLITS, class_name, kind_of, read_lines, sorted_class_names, visible_entries, without_bad_images
+from .listing import SPLITS, class_name, kind_of, read_lines, sorted_class_names, task_of_splits, visible_entries
 from .tar_files import OpenMember, tar_members
 from .task import Examples, Pixels, Task, is_text
 
 SUFFIX = ".tar"
-"""How shards are called."""
+"""The end of a shard's name."""
 CLASS_NAMES = "classnames.txt"
 """A file in the folder of shards: class names in label order, a line each. Labels in the shards are then numbers."""
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -54,15 +54,15 @@ class _ShardImages:
 
 @dataclasses.dataclass
 class _Sample:
-    """What is known of one key."""
+    """An image of a shard and its label, as far as both were met."""
 
     name: str
     place: tuple[int, int, int] | None = None
-    label: str | None = None
+    label: str = ""
 
 
 def holds_shards(folder: Path) -> bool:
-    """Whether a folder is to be read as shards: it, or folders of splits in it, has more of them than class folders.
+    """Tell whether a folder is to be read as shards: there are more of them, also in splits, than class folders.
 
     So a tar file that somebody left beside the images changes nothing.
 
@@ -88,28 +88,36 @@ def read_shards(path: Path, on_bad_image: str = "error", warn: list[str] | None 
         DataError: A shard is damaged, cut short or compressed, or an image has no label.
     """
     warn = warn if warn is not None else []
-    known = _known_names(path if kind_of(path) == "folder" else path.parent)
+    is_folder = kind_of(path) == "folder"
+    list_of_names = (path if is_folder else path.parent) / CLASS_NAMES
+    known = None
+    if kind_of(list_of_names) != "nothing":
+        known = [class_name(line) for _, line in read_lines(list_of_names)]
     shards = _split_shards(path)
-    warn += _left_out(path, shards)
-    samples = {split: _samples(files, warn) for split, files in shards.items()}
-    names = {split: [_name(sample, known) for sample in found] for split, found in samples.items()}
-    class_names = sorted_class_names(path, {split: set(of) for split, of in names.items()})
+    if is_folder:
+        folders = _class_folders(path)
+        used = {shard.parent for files in shards.values() for shard in files}
+        left_out = {
+            "shard(s) in no split": 0 if path in used else len(_shards_in(path)),
+            "compressed shard(s); expected plain tar files": sum(len(_shards_in(place, _COMPRESSED)) for place in used),
+            f"folder(s) of images, such as {folders[0].name if folders else ''}": len(folders),
+        }
+        warn += [f"{path}: left out {count} {what}" for what, count in left_out.items() if count]
+    samples = {split: _samples(files, known, warn) for split, files in shards.items()}
+    class_names = sorted_class_names(path, {split: {s.label for s in of} for split, of in samples.items()})
     class_names = known or class_names
     label_of = {name: label for label, name in enumerate(class_names)}
     examples = {}
-    for split, found in samples.items():
-        identities = tuple(sample.name for sample in found)
-        images = _ShardImages(tuple(shards[split]), np.asarray([sample.place for sample in found]), identities)
-        labels = np.asarray([label_of[name] for name in names[split]], dtype=np.int64)
+    for split, of in samples.items():
+        identities = tuple(sample.name for sample in of)
+        images = _ShardImages(tuple(shards[split]), np.asarray([sample.place for sample in of]), identities)
+        labels = np.asarray([label_of[sample.label] for sample in of], dtype=np.int64)
         examples[split] = Examples(images, labels, identities)
-    if on_bad_image == "skip":
-        examples = {split: without_bad_images(rows, class_names, warn) for split, rows in examples.items()}
-    name = path.resolve().name.removesuffix(SUFFIX)
-    return Task(name, tuple(class_names), examples["train"], examples.get("validation"), examples.get("test"))
+    return task_of_splits(path.resolve().name.removesuffix(SUFFIX), class_names, examples, on_bad_image, warn)
 
 
 def _split_shards(path: Path) -> dict[str, list[Path]]:
-    """Split -> its shards."""
+    """Return the shards of each split."""
     if kind_of(path) == "file":
         return {"train": [path]}
     splits: dict[str, list[Path]] = {}
@@ -123,19 +131,18 @@ def _split_shards(path: Path) -> dict[str, list[Path]]:
 
 
 def _shards_in(folder: Path, suffixes: str | tuple[str, ...] = SUFFIX) -> list[Path]:
-    found = [Path(entry.path) for entry in visible_entries(folder) if entry.name.lower().endswith(suffixes)]
-    return [path for path in found if kind_of(path) == "file"]
+    paths = [Path(entry.path) for entry in visible_entries(folder) if entry.name.lower().endswith(suffixes)]
+    return [path for path in paths if kind_of(path) == "file"]
 
 
 def _folders_in(folder: Path, names: Collection[str] = ()) -> list[Path]:
-    """The folders in a folder; if names are given, those that have one of them in any case."""
-    entries = visible_entries(folder)
-    found = [Path(entry.path) for entry in entries if not names or entry.name.lower() in names]
-    return [path for path in found if kind_of(path) == "folder"]
+    """Return the folders in a folder; if names are given, those that have one of them in any case."""
+    paths = [Path(entry.path) for entry in visible_entries(folder) if not names or entry.name.lower() in names]
+    return [path for path in paths if kind_of(path) == "folder"]
 
 
 def _class_folders(folder: Path) -> list[Path]:
-    """The folders with images in them that would be classes if there were no shards."""
+    """Return the folders with images in them that would be classes if there were no shards."""
     folders: list[Path] = []
     for place in _folders_in(folder):
         inner = _folders_in(place) if place.name.lower() in SPLITS else []
@@ -143,46 +150,33 @@ def _class_folders(folder: Path) -> list[Path]:
     return [place for place in folders if next(image_files(place, collections.Counter()), None) is not None]
 
 
-def _left_out(path: Path, splits: dict[str, list[Path]]) -> list[str]:
-    """A line for everything beside the shards that looks like data."""
-    if kind_of(path) == "file":
-        return []
-    folders = _class_folders(path)
-    used = {shard.parent for shards in splits.values() for shard in shards}
-    left_out = {
-        "shard(s) in no split": 0 if path in used else len(_shards_in(path)),
-        "compressed shard(s); expected plain tar files": sum(len(_shards_in(place, _COMPRESSED)) for place in used),
-        f"folder(s) of images, such as {folders[0].name if folders else ''}": len(folders),
-    }
-    return [f"{path}: left out {count} {what}" for what, count in left_out.items() if count]
-
-
-def _known_names(folder: Path) -> list[str] | None:
-    path = folder / CLASS_NAMES
-    return None if kind_of(path) == "nothing" else [class_name(line) for _, line in read_lines(path)]
-
-
-def _samples(shards: Sequence[Path], warn: list[str]) -> list[_Sample]:
-    """Every image of some shards with its label, in order."""
+def _samples(shards: Sequence[Path], known: Sequence[str] | None, warn: list[str]) -> list[_Sample]:
+    """Return every image of some shards with the name of its class, in order."""
     samples: list[_Sample] = []
     for number, shard in enumerate(shards):
-        found = list(_index(number, shard).values())
-        unlabelled = [sample.name for sample in found if sample.label is None]
+        members = list(_index(number, shard).values())
+        unlabelled = [sample.name for sample in members if not sample.label]
         if unlabelled:
             raise DataError(
                 f"{shard}: {len(unlabelled)} image(s) have no label, such as {unlabelled[0]}; expected .cls"
             )
-        alone = sum(sample.place is None for sample in found)
+        alone = sum(sample.place is None for sample in members)
         if alone:
             warn.append(f"{shard}: left out {alone} label(s) without an image")
-        samples += [sample for sample in found if sample.place is not None]
+        samples += [sample for sample in members if sample.place is not None]
     if not samples:
         raise DataError(f"{shards[0].parent}: the shards hold no images; expected KEY.jpg and KEY.cls for each")
+    for sample in samples:
+        text = sample.label
+        if known is not None and (not text.isdecimal() or int(text) >= len(known)):
+            expected = f"expected a number below {len(known)}, as in {CLASS_NAMES}"
+            raise DataError(f"{sample.name} has label {text!r}; {expected}")
+        sample.label = class_name(text) if known is None else known[int(text)]
     return samples
 
 
 def _index(number: int, shard: Path) -> dict[str, _Sample]:
-    """Key -> what a shard has under it."""
+    """Return the samples of a shard by their keys."""
     samples: dict[str, _Sample] = {}
     try:
         with shard.open("rb") as file:
@@ -206,35 +200,22 @@ def _index(number: int, shard: Path) -> dict[str, _Sample]:
 
 
 def _add(sample: _Sample, number: int, member: tarfile.TarInfo, opener: OpenMember, shard: Path) -> None:
-    is_label = member.name.lower().endswith(".cls")
-    if (sample.label if is_label else sample.place) is not None:
+    """Note where an image is, or read its label."""
+    is_label, where = member.name.lower().endswith(".cls"), f"shard {shard}: {member.name}"
+    if sample.label if is_label else sample.place is not None:
         raise DataError(f"shard {shard} has two files for {member.name}; expected one image and one label for a key")
     limit = _LABEL_BYTES if is_label else MAXIMUM_FILE_BYTES
     if member.size > limit:
-        raise DataError(f"shard {shard}: {member.name} has {member.size:,} bytes; expected at most {limit:,}")
-    if is_label:
-        sample.label = _label(opener, f"shard {shard}: {member.name}")
-    else:
+        raise DataError(f"{where} has {member.size:,} bytes; expected at most {limit:,}")
+    if not is_label:
         sample.place = number, member.offset_data, member.size
-
-
-def _label(opener: OpenMember, where: str) -> str:
+        return
     try:
         with opener() as file:
-            text = file.read().decode("utf-8").strip()
+            sample.label = file.read().decode("utf-8").strip()
     except tarfile.TarError as error:
         raise DataError(f"{where} is damaged: {error}") from error
     except UnicodeDecodeError:
         raise DataError(f"{where} is no UTF-8; expected a class") from None
-    if not class_name(text):
+    if not class_name(sample.label):
         raise DataError(f"{where} is empty; expected a class")
-    return text
-
-
-def _name(sample: _Sample, known: list[str] | None) -> str:
-    text = str(sample.label)
-    if known is None:
-        return class_name(text)
-    if not text.isdecimal() or int(text) >= len(known):
-        raise DataError(f"{sample.name} has label {text!r}; expected a number below {len(known)}, as in {CLASS_NAMES}")
-    return known[int(text)]

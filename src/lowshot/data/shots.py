@@ -17,15 +17,15 @@ _MOST_HELD_OUT = 4  # of a class: shots for validation in CoOp's protocol
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-    """Which images were drawn.
+    """The images that were drawn.
 
     Args:
         indices: Positions in the split they were drawn from, ``(n,)``, in the order in which they are learnt from.
         shots: Images per class that were asked for; the largest class's where all were taken.
         short: Label and number of images of each class that has fewer than ``shots``.
-        rule: What a recipe says to have the same images again: one of ``config.DRAWS``, or ``sha256:`` and the draw's
+        rule: The recipe's setting for the same images again: one of ``config.DRAWS``, or ``sha256:`` and the draw's
             hash where a list fixed it.
-        instead: What became of the classes that are short.
+        instead: The end of the message on classes that are short.
     """
 
     indices: NDArray[np.int64]
@@ -35,7 +35,7 @@ class Draw:
     instead: str = "all of it is used"
 
     def warnings(self, class_names: Sequence[str]) -> list[str]:
-        """A line for every class that is short."""
+        """Return a line for every class that is short."""
         return [
             f"class {class_names[label]!r} has {count} of the {self.shots} shots asked for; {self.instead}"
             for label, count in self.short.items()
@@ -53,7 +53,7 @@ def draw_shots(identities: Sequence[str], labels: NDArray[np.int64], shots: int 
         identities: A unique name per image, N of them.
         labels: Class index per image, ``(N,)``.
         shots: Images per class, or None for all. A class with fewer gives all it has.
-        seed: Which of the many draws.
+        seed: The number of the draw.
 
     Raises:
         DataError: Two images share an identity, there is nothing to draw from, or fewer than one shot is asked for.
@@ -71,7 +71,7 @@ def draw_shots(identities: Sequence[str], labels: NDArray[np.int64], shots: int 
 
 
 def draw_like_coop(labels: NDArray[np.int64], shots: int | None, seed: int) -> Draw:
-    """The images that CoOp and code built on Dassl draw for a seed, so that their results can be matched.
+    """Draw the images that CoOp and code built on Dassl draw for a seed, so that their results can be matched.
 
     Python's ``random`` is seeded, images are grouped by class in the order in which the split's list first names the
     classes, and each group in turn gives ``random.sample(group, shots)``; a class with fewer images gives
@@ -100,7 +100,7 @@ def draw_like_coop(labels: NDArray[np.int64], shots: int | None, seed: int) -> D
 def draw_like_clip_lora(
     labels: NDArray[np.int64], validation_labels: NDArray[np.int64] | None, shots: int | None, seed: int
 ) -> Draw:
-    """The images that CLIP-LoRA draws for a seed.
+    """Draw the images that CLIP-LoRA draws for a seed.
 
     As ``draw_like_coop``, but min(shots, 4) images of each class are drawn from the validation split before, with the
     same generator. Without a validation split, as for ImageNet, each class gives ``random.sample`` of that many more,
@@ -121,21 +121,27 @@ def draw_like_clip_lora(
     """
     _refuse_nothing(labels, shots)
     generator, held_out = random.Random(seed), min(shots or 0, _MOST_HELD_OUT)
-    if validation_labels is None and shots is not None:
-        indices = _sampled_with_held_out(labels, shots, held_out, generator)
-    else:
+    if validation_labels is not None or shots is None:
         if validation_labels is not None and shots is not None:
             _sampled(validation_labels, held_out, generator)  # for what it takes from the generator
-        indices = _sampled(labels, shots, generator)
+        return _of_random(labels, _sampled(labels, shots, generator), shots, "clip-lora")
+    indices: list[int] = []
+    for label, members in _by_label(labels).items():
+        if len(members) < shots + held_out:
+            raise DataError(
+                f"class number {label} has {len(members)} images; CLIP-LoRA draws {shots} + {held_out} of each where "
+                "there is no validation split; ask for fewer shots, or choose another draw"
+            )
+        indices += generator.sample(members, shots + held_out)[:shots]
     return _of_random(labels, indices, shots, "clip-lora")
 
 
 def as_draw(labels: NDArray[np.int64], indices: Sequence[int], shots: int | None) -> Draw:
-    """The draw of these images.
+    """Return the draw of these images.
 
     Args:
         labels: Class index per image of the split, ``(N,)``.
-        indices: What was drawn of it.
+        indices: Positions of the drawn images.
         shots: Images per class that were asked for, or None for all.
     """
     sizes = {label: len(members) for label, members in sorted(_by_label(labels).items())}
@@ -152,7 +158,7 @@ def _refuse_nothing(labels: NDArray[np.int64], shots: int | None) -> None:
 
 
 def _by_label(labels: NDArray[np.int64]) -> dict[int, list[int]]:
-    """The positions of each class's images; classes in the order in which they first appear."""
+    """Return the positions of each class's images; classes in the order in which they first appear."""
     members: dict[int, list[int]] = {}
     for index, label in enumerate(labels.tolist()):
         members.setdefault(label, []).append(index)
@@ -160,25 +166,13 @@ def _by_label(labels: NDArray[np.int64]) -> dict[int, list[int]]:
 
 
 def _sampled(labels: NDArray[np.int64], shots: int | None, generator: random.Random) -> list[int]:
-    """What Dassl's ``generate_fewshot_dataset`` takes; ``random.Random`` has the stream of the module it uses."""
+    """Draw as Dassl's ``generate_fewshot_dataset`` does; ``random.Random`` has the stream of the module it uses."""
     if shots is None:
         return list(range(len(labels)))
     indices: list[int] = []
     for members in _by_label(labels).values():
         enough = len(members) >= shots
         indices += generator.sample(members, shots) if enough else generator.choices(members, k=shots)
-    return indices
-
-
-def _sampled_with_held_out(labels: NDArray[np.int64], shots: int, held_out: int, generator: random.Random) -> list[int]:
-    indices: list[int] = []
-    for label, members in _by_label(labels).items():
-        if len(members) < shots + held_out:
-            raise DataError(
-                f"class number {label} has {len(members)} images; CLIP-LoRA draws {shots} + {held_out} of each where "
-                "there is no validation split; ask for fewer shots, or choose another draw"
-            )
-        indices += generator.sample(members, shots + held_out)[:shots]
     return indices
 
 

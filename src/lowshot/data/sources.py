@@ -21,7 +21,7 @@ from .shards import SUFFIX as SHARD
 from .shards import holds_shards, read_shards
 from .tables import READERS as TABLES
 from .tables import read_table
-from .task import Examples, Pixels, Task, is_text
+from .task import Examples, Task, is_text, numbered
 
 
 def load_task(
@@ -30,7 +30,7 @@ def load_task(
     warn: list[str] | None = None,
     root: str | os.PathLike[str] | None = None,
 ) -> Task:
-    """Images to learn from and to test on, by a name or a path.
+    """Read images to learn from and to test on, by a name or a path.
 
     ============================ =======================================================================
     a built-in task              ``digits``
@@ -88,7 +88,7 @@ def _read_path(path: Path, on_bad_image: str, warn: list[str]) -> Task:
 
 
 def task_of_arrays(images: Sequence[Any], labels: Sequence[Any]) -> Task:
-    """A task made of images and labels in memory; classes are the labels' sorted distinct values, as strings.
+    """Make a task of images and labels in memory; classes are the labels' sorted distinct values, as strings.
 
     An image's identity is a hash of its label and pixels, so the draw does not depend on the order of the list.
 
@@ -98,36 +98,25 @@ def task_of_arrays(images: Sequence[Any], labels: Sequence[Any]) -> Task:
     if len(images) != len(labels):
         raise DataError(f"{len(images)} images have {len(labels)} labels; expected one for each")
     pixels = [as_pixels(image) for image in images]
-    names = [_name(label, f"labels[{index}]") for index, label in enumerate(labels)]
-    texts = {name for name, label in zip(names, labels, strict=True) if isinstance(label, str)}
-    twofold = sorted(texts & {name for name, label in zip(names, labels, strict=True) if not isinstance(label, str)})
+    names: dict[bool, set[str]] = {True: set(), False: set()}  # of labels that are texts, of those that are numbers
+    name_of = []
+    for index, label in enumerate(labels):
+        value = label.item() if getattr(label, "ndim", None) == 0 else label  # a scalar of NumPy or torch
+        if not isinstance(value, str | int | float) or value != value:
+            raise DataError(f"labels[{index}] is {label!r}; expected the name of a class, or its number")
+        name_of.append(str(value))
+        names[isinstance(label, str)].add(str(value))
+    twofold = sorted(names[True] & names[False])
     if twofold:
         raise DataError(f"labels have {twofold[0]} both as a text and as a number; expected one of the two")
-    class_names = sorted(set(names))
+    class_names = sorted(names[True] | names[False])
+    contents = [f"{name}\0{content_hash(image)}" for name, image in zip(name_of, pixels, strict=True)]
     return Task(
         name="images",
         class_names=tuple(class_names),
         train=Examples(
             images=MemoryImages(pixels),
-            labels=np.asarray([class_names.index(name) for name in names], dtype=np.int64),
-            identities=_identities(names, pixels),
+            labels=np.asarray([class_names.index(name) for name in name_of], dtype=np.int64),
+            identities=numbered(hashlib.sha256(content.encode()).hexdigest()[:20] for content in contents),
         ),
     )
-
-
-def _name(label: Any, where: str) -> str:
-    """A label as a class name; NumPy's and torch's scalars are what they hold."""
-    value = label.item() if getattr(label, "ndim", None) == 0 else label
-    if not isinstance(value, str | int | float) or value != value:
-        raise DataError(f"{where} is {label!r}; expected the name of a class, or its number")
-    return str(value)
-
-
-def _identities(names: Sequence[str], pixels: Sequence[Pixels]) -> tuple[str, ...]:
-    seen: dict[str, int] = {}
-    identities = []
-    for name, image in zip(names, pixels, strict=True):
-        content = hashlib.sha256(f"{name}\0{content_hash(image)}".encode()).hexdigest()[:20]
-        seen[content] = seen.get(content, 0) + 1
-        identities.append(f"{content}/{seen[content]}")
-    return tuple(identities)

@@ -22,7 +22,7 @@ _GATES = 64
 
 
 def decoded_once(images: Images, memory_bytes: int, disk_bytes: int) -> Images:
-    """The same images, none of them decoded twice where the two caps allow it (see ``DecodedOnce``).
+    """Return the same images, none of them decoded twice where the two caps allow it (see ``DecodedOnce``).
 
     Images that are already decoded, or kept so, are returned as they are; so are some of such images.
     """
@@ -66,7 +66,9 @@ class DecodedOnce:
     def __getitem__(self, index: int) -> Pixels:
         index = range(len(self.images))[index]  # -1 is the last one, beyond it an IndexError
         with self._gates[index % _GATES]:  # who asks for an image that is being decoded waits for it
-            pixels = self._find(index)
+            with self._lock:
+                kept, place = self._kept.get(index), self._places.get(index)
+            pixels = kept if place is None else self._spill.view(*place)
             if pixels is None:
                 pixels = self.images[index].view()
                 pixels.setflags(write=False)
@@ -82,11 +84,6 @@ class DecodedOnce:
             self._memory_bytes = 0
             self._kept, self._kept_bytes, self._places = {}, 0, {}
         self._spill.close()
-
-    def _find(self, index: int) -> Pixels | None:
-        with self._lock:
-            kept, place = self._kept.get(index), self._places.get(index)
-        return kept if place is None else self._spill.view(*place)
 
     def _keep(self, index: int, pixels: Pixels) -> None:
         with self._lock:
@@ -114,20 +111,23 @@ class _SpillFile:
         self._lock = threading.Lock()
 
     def append(self, pixels: Pixels) -> int | None:
-        """Write an image; returns where it begins, or None if there is no room for it."""
+        """Write an image, and return where it begins, or None if there is no room for it."""
         with self._lock:
             if self._bytes + pixels.nbytes > self._maximum_bytes:
                 return None
             try:
                 self._write(pixels)
             except OSError:
-                self._give_up()
+                self._maximum_bytes = self._bytes  # write no more, and take away what was written of this one
+                with contextlib.suppress(OSError):
+                    if self._file is not None:
+                        self._file.truncate(self._bytes)
                 return None
             self._bytes += pixels.nbytes
             return self._bytes - pixels.nbytes
 
     def view(self, offset: int, shape: tuple[int, ...]) -> Pixels | None:
-        """The image that begins there, not copied; None if the system cannot map the file.
+        """Return the image that begins there, not copied; None if the system cannot map the file.
 
         Pages that were read through a mapping count as this process's memory until it goes. So a new one is made
         after every ``_MAPPED_BYTES``, as well as after the file has grown; an old one goes with its last view.
@@ -136,7 +136,12 @@ class _SpillFile:
         with self._lock:
             self._read_bytes += size
             if self._mapping is None or offset + size > len(self._mapping) or self._read_bytes > _MAPPED_BYTES:
-                self._mapping, self._read_bytes = self._map(), size
+                assert self._file is not None
+                try:
+                    self._mapping = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+                except (OSError, ValueError):  # no room among the addresses; closed meanwhile
+                    self._mapping = None
+                self._read_bytes = size
             mapping = self._mapping
         if mapping is None:
             return None
@@ -159,16 +164,3 @@ class _SpillFile:
         rest = np.ascontiguousarray(pixels).data.cast("B")
         while rest:
             rest = rest[self._file.write(rest) :]
-
-    def _give_up(self) -> None:
-        """Write no more, and take away what was written of an image that did not fit."""
-        self._maximum_bytes = self._bytes
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                self._file.truncate(self._bytes)
-
-    def _map(self) -> mmap.mmap | None:
-        try:
-            return None if self._file is None else mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError):  # no room among the addresses; closed meanwhile
-            return None

@@ -53,22 +53,32 @@ def read_table(path: Path, on_bad_image: str = "error", warn: list[str] | None =
         raise DataError(f"data {path} {'does not exist' if kind == 'nothing' else 'is no file that can be read'}")
     splits = _splits(path, READERS[path.suffix.lower()](path))
     if on_bad_image == "error":
-        _refuse_missing(path, splits)
-    placed = {split: (path.parent, _classes(files)) for split, files in splits.items()}
-    return task_of_files(path, path.stem, placed, on_bad_image, warn)
+        files = [(name, place.row) for places in splits.values() for name, place in places.items()]
+        missing = [(name, row) for name, row in files if kind_of(path.parent / name) != "file"]
+        if missing:
+            name, row = missing[0]
+            raise DataError(
+                f"{path}: {len(missing):,} of {len(files):,} files are not there, or are no files that can be read, "
+                f"such as {path.parent / name} ({_row(path)} {row}); --on-bad-image skip leaves them out"
+            )
+    classes: dict[str, tuple[Path, Classes]] = {split: (path.parent, {}) for split in splits}
+    for split, places in splits.items():
+        for name, place in places.items():
+            classes[split][1].setdefault(place.label, []).append(name)
+    return task_of_files(path, path.stem, classes, on_bad_image, warn)
 
 
 def _splits(path: Path, rows: _Rows) -> dict[str, dict[str, _Place]]:
-    """Split -> file name -> its label and row."""
+    """Return the label and row of each file name, by split."""
     splits: dict[str, dict[str, _Place]] = {}
     for number, row in rows:
         where = f"{path}, {_row(path)} {number}"
         file, label, split = _checked(row, where)
-        files = splits.setdefault(split, {})
-        if file in files:
-            before = f"{_row(path)} {files[file].row}"
+        places = splits.setdefault(split, {})
+        if file in places:
+            before = f"{_row(path)} {places[file].row}"
             raise DataError(f"{where}, names {file} again, as {before} did; expected each once in a split")
-        files[file] = _Place(label, number)
+        places[file] = _Place(label, number)
     if not splits:
         raise DataError(f"{path} has no rows; expected one per image")
     unnamed = splits.pop(_UNNAMED, {})
@@ -82,11 +92,12 @@ def _splits(path: Path, rows: _Rows) -> dict[str, dict[str, _Place]]:
 
 
 def _row(path: Path) -> str:
-    """What its rows are called in messages: a text editor numbers lines."""
+    """Return the word for a row in messages: a text editor numbers lines."""
     return "row" if path.suffix.lower() == ".parquet" else "line"
 
 
 def _checked(row: Mapping[str, Any], where: str) -> tuple[str, str, str]:
+    """Return the file, the class name and the split of a row."""
     missing = [column for column in (FILE, LABEL) if column not in row]
     if missing:
         got = ", ".join(str(column) for column in row)
@@ -98,32 +109,10 @@ def _checked(row: Mapping[str, Any], where: str) -> tuple[str, str, str]:
         raise DataError(f"{where}: {FILE} is {file!r}; expected a path below the table's folder, with /")
     if not isinstance(label, str | int) or isinstance(label, bool) or not class_name(str(label)):
         raise DataError(f"{where}: {LABEL} is {label!r}; expected the name of a class")
-    return PurePosixPath(file).as_posix(), class_name(str(label)), _split(split, where)
-
-
-def _split(split: object, where: str) -> str:
     word = "" if split is None else str(split).strip().lower()
     if word and word not in SPLITS:
         raise DataError(f"{where}: {SPLIT} is {split!r}; expected one of {', '.join(SPLITS)}")
-    return SPLITS[word] if word else _UNNAMED
-
-
-def _refuse_missing(path: Path, splits: dict[str, dict[str, _Place]]) -> None:
-    files = [(name, place.row) for files in splits.values() for name, place in files.items()]
-    missing = [(name, row) for name, row in files if kind_of(path.parent / name) != "file"]
-    if missing:
-        name, row = missing[0]
-        raise DataError(
-            f"{path}: {len(missing):,} of {len(files):,} files are not there, or are no files that can be read, such "
-            f"as {path.parent / name} ({_row(path)} {row}); --on-bad-image skip leaves them out"
-        )
-
-
-def _classes(files: dict[str, _Place]) -> Classes:
-    classes: Classes = {}
-    for file, place in files.items():
-        classes.setdefault(place.label, []).append(file)
-    return classes
+    return PurePosixPath(file).as_posix(), class_name(str(label)), SPLITS[word] if word else _UNNAMED
 
 
 # -- formats -----------------------------------------------------------------------------------------------------------
@@ -150,24 +139,23 @@ def _csv_rows(path: Path) -> _Rows:
 
 
 def _jsonl_rows(path: Path) -> _Rows:
+    what = "cannot be read as one JSON object per line"
     try:
         for number, line in enumerate(_lines(path), 1):
-            if line.strip():
-                yield number, _object(line, f"{path}, line {number}")
+            if not line.strip():
+                continue
+            where = f"{path}, line {number}"
+            try:
+                row = json.loads(line, object_pairs_hook=functools.partial(_once_each, where))
+            except DataError:
+                raise
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{where}, {what}: {error}") from error
+            if not isinstance(row, dict):
+                raise DataError(f"{where}, is {line.strip()[:60]}; expected an object")
+            yield number, row
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as one JSON object per line in UTF-8: {error}") from error
-
-
-def _object(line: str, where: str) -> Mapping[str, Any]:
-    try:
-        row = json.loads(line, object_pairs_hook=functools.partial(_once_each, where))
-    except DataError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}, cannot be read as one JSON object per line: {error}") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{where}, is {line.strip()[:60]}; expected an object")
-    return row
+        raise DataError(f"{path} {what} in UTF-8: {error}") from error
 
 
 def _parquet_rows(path: Path) -> _Rows:

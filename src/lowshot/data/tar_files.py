@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any, TypeAlias, cast
 
 MAXIMUM_HEADER_BYTES = 64 << 10
-"""What the headers of one member may take: its name, and what else its system knew of it."""
+"""Bytes that the headers of one member may take: its name, and what else its system knew of it."""
 _END = bytes(512)  # a block of nothing marks the end
 _CHUNK = 1 << 16
 _PADDING_CHUNKS = 256
@@ -27,11 +27,11 @@ _COMPRESSIONS: dict[bytes, Callable[[Any], Any]] = {
 }
 
 OpenMember: TypeAlias = Callable[[], IO[bytes]]
-"""Opens the content of a member of an archive."""
+"""A function that opens the content of a member of an archive."""
 
 
 def tar_members(file: IO[bytes], *, may_be_compressed: bool = True) -> Iterator[tuple[tarfile.TarInfo, OpenMember]]:
-    """Everything in a tar file, in its order, with what opens it: plain files alone, and while this goes on.
+    """Yield everything in a tar file, in its order, with what opens it: plain files alone, and while this goes on.
 
     Args:
         file: The archive, at its beginning; it can be searched.
@@ -53,18 +53,25 @@ def tar_members(file: IO[bytes], *, may_be_compressed: bool = True) -> Iterator[
         while (member := _next(tar, guarded, where)) is not None:
             yield member, functools.partial(_opened, tar, member)
             where = f"behind {member.name[:200]}"
-        _read_to_the_end(content)
+        # Behind the mark follows padding, or the mark was a hole; at the end stands a compressed file's checksum.
+        for _ in range(_PADDING_CHUNKS):
+            chunk = content.read(_CHUNK)
+            if not chunk:
+                return
+            if chunk.count(0) < len(chunk):
+                break
+        raise tarfile.ReadError("it goes on behind its end")
 
 
 class _Guarded:
-    """What ``tarfile`` reads from; while it reads headers, no more than those may take."""
+    """The file that ``tarfile`` reads from; of headers it reads no more than they may take."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.header_bytes_left: int | None = MAXIMUM_HEADER_BYTES
         """None while a member's content is read."""
         self.last_block = b""
-        """What was read last of the headers."""
+        """The bytes of the headers that were read last."""
 
     def read(self, size: int = -1) -> bytes:
         if self.header_bytes_left is None:
@@ -87,7 +94,7 @@ class _Guarded:
 
 @contextlib.contextmanager
 def _damage_at(where: str) -> Iterator[None]:
-    """Whatever damaged headers lead ``tarfile`` into becomes a ReadError that says where."""
+    """Turn whatever damaged headers lead ``tarfile`` into into a ReadError that says where."""
     try:
         yield
     except Exception as error:
@@ -95,7 +102,7 @@ def _damage_at(where: str) -> Iterator[None]:
 
 
 def _next(tar: tarfile.TarFile, guarded: _Guarded, where: str) -> tarfile.TarInfo | None:
-    """The next member; None at the archive's own mark of its end, and nowhere else."""
+    """Return the next member; None at the archive's own mark of its end, and nowhere else."""
     guarded.header_bytes_left = MAXIMUM_HEADER_BYTES
     with _damage_at(where):
         member = tar.next()
@@ -116,14 +123,3 @@ def _opened(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     if content is None:
         raise tarfile.ReadError(f"{member.name[:200]} has no content")
     return content
-
-
-def _read_to_the_end(file: IO[bytes]) -> None:
-    """What follows the mark is padding, or the mark was a hole; behind it stands a compressed file's checksum."""
-    for _ in range(_PADDING_CHUNKS):
-        chunk = file.read(_CHUNK)
-        if not chunk:
-            return
-        if chunk.count(0) < len(chunk):
-            break
-    raise tarfile.ReadError("it goes on behind its end")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -50,11 +51,11 @@ class Examples:
 
     @property
     def has_repeats(self) -> bool:
-        """Whether some image is there twice, so that none can be held out."""
+        """Tell whether some image is there twice, so that none can be held out."""
         return len(set(self.identities)) < len(self.identities)
 
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> Examples:
-        """The examples at these indices, in their order."""
+        """Return the examples at these indices, in their order."""
         chosen = [int(i) for i in indices]
         return Examples(
             images=ImageSubset(self.images, chosen),
@@ -78,7 +79,7 @@ class ImageSubset:
 
 
 def is_text(name: str) -> bool:
-    """Whether a name can be written as UTF-8: names on disk may be other bytes, and JSON has halves of characters."""
+    """Tell whether a name can be written as UTF-8; names on disk may be other bytes, and JSON has half characters."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -87,12 +88,22 @@ def is_text(name: str) -> bool:
 
 
 def as_read(text: str) -> str:
-    """A text as CLIP's tokenizers read it: they drop case and extra spaces, and compose accents."""
+    """Return a text as CLIP's tokenizers read it: they drop case and extra spaces, and compose accents."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
+def numbered(contents: Iterable[str]) -> tuple[str, ...]:
+    """Return identities of images that are known by their content: it, and the how-manieth of that content it is."""
+    seen: collections.Counter[str] = collections.Counter()
+    identities = []
+    for content in contents:
+        seen[content] += 1
+        identities.append(f"{content}/{seen[content]}")
+    return tuple(identities)
+
+
 def whole(images: Images) -> Images:
-    """The sequence that these images are some of, or these themselves."""
+    """Return the sequence that these images are some of, or these themselves."""
     while isinstance(images, ImageSubset):
         images = images.images
     return images
@@ -100,16 +111,16 @@ def whole(images: Images) -> Images:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is to be learnt.
+    """Classes to be learnt, and labelled images of them.
 
     Args:
         name: Short name, as on the command line.
         class_names: Class names in label order, as they go into prompts.
-        train: Where shots are drawn from.
+        train: The images that shots are drawn from.
         validation: For choosing settings; may be None.
         test: For the reported figures; may be None.
         summary: One line on what the images are.
-        template: The data set's own template as CoOp writes it: what ``coop`` stands for. None where there is none.
+        template: The data set's own template as CoOp writes it, which ``coop`` stands for; None where there is none.
     """
 
     name: str
@@ -130,12 +141,12 @@ class Task:
                 raise DataError(f"{self.name} has labels from {extent}; expected 0 to {len(self.class_names) - 1}")
 
     def splits(self) -> dict[str, Examples]:
-        """The splits that there are, by their names: ``train`` always, then ``validation`` and ``test``."""
+        """Return the splits that there are, by their names: ``train`` always, then ``validation`` and ``test``."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: examples for name, examples in splits.items() if examples is not None}
 
     def _check_names(self) -> None:
-        """Names are text, and no two of them may make the same prompt."""
+        """Refuse names that are no text, and two of classes that would make the same prompt."""
         for name in (self.name, *self.class_names):
             if not is_text(name):
                 raise DataError(f"the name {name!r} is not UTF-8; rename it")

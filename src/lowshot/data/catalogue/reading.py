@@ -7,6 +7,7 @@ split would look comparable and not be.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -16,7 +17,7 @@ from ...errors import DataError, InputError, UnknownNameError
 from ...files import read_json_object
 from ..copies import report_copies
 from ..images import SUFFIXES
-from ..listing import FileList, class_name, is_below, read_lines, visible_entries
+from ..listing import FileList, class_name, is_below, read_lines, task_of_splits, visible_entries
 from ..task import Task, is_text
 from .class_names import FILE as CLASS_NAMES
 from .class_names import has_class_names, names_in_order, names_of_synsets
@@ -31,7 +32,7 @@ Splits = tuple[list[str], dict[str, FileList]]
 
 
 def data_set(name: str) -> DataSet:
-    """The catalogue's row of this name.
+    """Return the catalogue's row of this name.
 
     Raises:
         UnknownNameError: There is none.
@@ -63,35 +64,28 @@ def read_data_set(
     row, warn = data_set(name), warn if warn is not None else []
     place = place_of(row, data_root(root))
     class_names, splits = _READERS[row.layout](row, place, warn)
-    examples = {split: files.examples(class_names, on_bad_image, warn) for split, files in splits.items()}
-    nothing = FileList(place.images).examples(class_names, "error", warn)  # a data set to test on alone
-    task = Task(
-        name=row.name,
-        class_names=tuple(class_names),
-        train=examples.get("train", nothing),
-        validation=examples.get("validation"),
-        test=examples.get("test"),
-        summary=row.summary,
-        template=row.template,
-    )
+    splits = {"train": FileList(place.images), **splits}  # a data set to test on alone has none to learn from
+    examples = {split: files.examples() for split, files in splits.items()}
+    task = task_of_splits(row.name, class_names, examples, on_bad_image, warn)
+    task = dataclasses.replace(task, summary=row.summary, template=row.template)
     warn += wrong_sizes(row, task)
     return task
 
 
 def wrong_sizes(row: DataSet, task: Task) -> list[str]:
-    """A line for everything in a task that is more or less than published."""
+    """Return a line for everything in a task that is more or less than published."""
     sizes = {"classes": (len(task.class_names), row.classes)}
     for split in _SPLITS:
         sizes[f"images in {split}"] = (len(task.splits().get(split, ())), getattr(row.sizes, split) or 0)
     return [
-        f"{row.name} has {found:,} {what}; expected {published:,}, as published"
-        for what, (found, published) in sizes.items()
-        if found != published
+        f"{row.name} has {count:,} {what}; expected {published:,}, as published"
+        for what, (count, published) in sizes.items()
+        if count != published
     ]
 
 
 def lacks(row: DataSet, place: Place) -> list[str]:
-    """Names of the small files that a data set cannot be read without and that are not there."""
+    """Return the names of small files that a data set cannot be read without and that are not there."""
     match row.layout:
         case "split":
             needed = [row.split_file]
@@ -108,7 +102,13 @@ def lacks(row: DataSet, place: Place) -> list[str]:
 def _read_split_file(row: DataSet, place: Place, warn: list[str]) -> Splits:
     path = place.file(row.split_file)
     if path is None:
-        raise DataError(_no_split_file(row, place))
+        downloads = [file for need in row.needs for file in need if file.file == row.split_file]
+        where = next((url for file in downloads for url in file.urls), "")
+        raise DataError(
+            f"{row.split_file} is not in {place.images} or a folder above it. {row.title} comes with other splits than "
+            f"the one that published figures use: lowshot data prepare {row.name} --root {place.root} fetches that, "
+            f"or put it there yourself (from {where})"
+        )
     try:
         content = read_json_object(path)
     except (InputError, FileNotFoundError) as error:
@@ -141,15 +141,6 @@ def _checked_item(item: Any, where: str) -> tuple[str, int, str]:
         ):
             return PurePosixPath(file).as_posix(), label, name
     raise DataError(f"{where} is {str(item)[:80]}; expected a path below the images, a label and a class name")
-
-
-def _no_split_file(row: DataSet, place: Place) -> str:
-    where = next((url for need in row.needs for file in need if file.file == row.split_file for url in file.urls), "")
-    return (
-        f"{row.split_file} is not in {place.images} or a folder above it. {row.title} comes with other splits than the "
-        f"one that published figures use: lowshot data prepare {row.name} --root {place.root} fetches that, "
-        f"or put it there yourself (from {where})"
-    )
 
 
 # -- FGVC Aircraft's text files ----------------------------------------------------------------------------------------
@@ -187,18 +178,18 @@ def _required(row: DataSet, place: Place, name: str) -> Path:
 def _read_imagenet(row: DataSet, place: Place, warn: list[str]) -> Splits:
     folders = {split: place.images / name for split, name in (("train", "train"), ("test", "val"))}
     classes = {split: synset_folders(folder) for split, folder in folders.items() if folder.is_dir()}
-    for split, found in classes.items():
-        if not found:
+    for split, synsets in classes.items():
+        if not synsets:
             raise DataError(
                 f"{folders[split]} has no folders of synsets (n01440764, ...) in it; lowshot data prepare {row.name} "
                 f"--root {place.root} --from ARCHIVES sorts the images into them"
             )
-    every = {split: [folder.name for folder in found] for split, found in classes.items()}
-    if len(every) == 2 and every["train"] != every["test"]:
-        alone = sorted(set(every["train"]) ^ set(every["test"]))
+    names = {split: [folder.name for folder in synsets] for split, synsets in classes.items()}
+    if len(names) == 2 and names["train"] != names["test"]:
+        alone = sorted(set(names["train"]) ^ set(names["test"]))
         raise DataError(f"{place.images}: {len(alone)} synset(s) are in train or val alone, such as {alone[0]}")
-    splits = {split: _list_folders(folders[split], found, warn) for split, found in classes.items()}
-    return names_of_synsets(place, next(iter(every.values())), warn), splits
+    splits = {split: _list_folders(folders[split], synsets, warn) for split, synsets in classes.items()}
+    return names_of_synsets(place, next(iter(names.values())), warn), splits
 
 
 def _read_synsets(row: DataSet, place: Place, warn: list[str]) -> Splits:  # noqa: ARG001
@@ -218,7 +209,7 @@ def _read_numbers(row: DataSet, place: Place, warn: list[str]) -> Splits:
 
 
 def _list_folders(above: Path, folders: list[Path], warn: list[str]) -> FileList:
-    """The images in each folder, by name; a folder's position is its label."""
+    """List the images in each folder, by name; a folder's position is its label."""
     files, left_out = FileList(above), 0
     for label, folder in enumerate(folders):
         for entry in visible_entries(folder):
