@@ -22,7 +22,6 @@ from .task import Examples, Pixels, Task, numbered
 
 SIDE = 32
 """Height and width of a drawn picture, pixels. The scans of ``digits`` are 8 x 8."""
-_DIGITS = tuple(glyph_name(d) for d in "0123456789")
 Ink = NDArray[np.float64]
 """Share of each pixel that is covered, ``(height, width)`` in [0, 1]."""
 
@@ -48,35 +47,28 @@ def _task(name: str, class_names: Sequence[str], examples: Examples, summary: st
 # -- scanned digits ----------------------------------------------------------------------------------------------------
 
 
-def _scans() -> tuple[NDArray[np.uint8], NDArray[np.int64], tuple[str, ...]]:
-    """Return grey scans ``(1797, 8, 8)``, labels, and identities made of their content."""
+def _digits(name: str, summary: str) -> Task:
+    """Make a task of the scans ``(1797, 8, 8)``; images of ``digits-wild`` have them on textured ground.
+
+    There they are in any place, in two colours that may differ more in hue than in brightness.
+    """
     from sklearn.datasets import load_digits
 
     scans = load_digits()
     grey = np.round(scans.images * (255 / 16)).astype(np.uint8)
     labels = scans.target.astype(np.int64)
     hashes = [hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in grey]
-    return grey, labels, numbered(f"digits/{label}/{image}" for label, image in zip(labels, hashes, strict=True))
-
-
-def _digits(summary: str) -> Task:
-    grey, labels, identities = _scans()
-    images = MemoryImages(np.repeat(grey[..., None], 3, axis=3))
-    return _task("digits", _DIGITS, Examples(images, labels, identities), summary)
-
-
-def _digits_wild(summary: str) -> Task:
-    """Scans somewhere on a textured ground, in two colours that may differ more in hue than in brightness."""
-    grey, labels, identities = _scans()
-    pictures = []
-    for scan, identity in zip(grey, identities, strict=True):
+    identities = numbered(f"digits/{label}/{image}" for label, image in zip(labels, hashes, strict=True))
+    pictures = list(np.repeat(grey[..., None], 3, axis=3))
+    for number, identity in enumerate(identities if name == "digits-wild" else ()):
         generator = _generator("wild/" + identity)
         side = int(generator.integers(16, 29))
         ink = np.zeros((SIDE, SIDE))
         top, left = generator.integers(0, SIDE - side + 1, 2)
-        ink[top : top + side, left : left + side] = _resized(scan / 255.0, (side, side))
-        pictures.append(_painted(ink, generator, texture=0.22, grain=0.04))
-    return _task("digits-wild", _DIGITS, Examples(MemoryImages(np.stack(pictures)), labels, identities), summary)
+        ink[top : top + side, left : left + side] = _resized(grey[number] / 255.0, (side, side))
+        pictures[number] = _painted(ink, generator, texture=0.22, grain=0.04)
+    class_names = [glyph_name(digit) for digit in "0123456789"]
+    return _task(name, class_names, Examples(MemoryImages(np.stack(pictures)), labels, identities), summary)
 
 
 # -- glyphs ------------------------------------------------------------------------------------------------------------
@@ -211,8 +203,11 @@ _GLYPH_TASKS = {
 }
 
 _BUILDERS: dict[str, tuple[str, Callable[[str], Task]]] = {
-    "digits": ("scans of handwritten digits, 8 x 8 pixels (scikit-learn)", _digits),
-    "digits-wild": ("the scans in random colours, places and sizes on textured ground", _digits_wild),
+    "digits": ("scans of handwritten digits, 8 x 8 pixels (scikit-learn)", functools.partial(_digits, "digits")),
+    "digits-wild": (
+        "the scans in random colours, places and sizes on textured ground",
+        functools.partial(_digits, "digits-wild"),
+    ),
     "letters": ("Latin capitals, worn and torn, at 10 to 14 pixels", functools.partial(_glyphs, "letters")),
     "greek": ("Greek letters turned, slanted and coloured", functools.partial(_glyphs, "greek")),
     "cyrillic": ("Cyrillic capitals as contours", functools.partial(_glyphs, "cyrillic")),

@@ -121,7 +121,25 @@ def _replayed(task: Task, whole: Task, shots: int | None, source: str) -> Draw:
     """Return the draw that a list or an adapter has of a task."""
     listed = _listed_by(source)
     rows = _matched(whole, listed, source)
-    _refuse_other_classes(whole, listed, rows, source)
+    # Labels may be numbers or other words, but they must neither join nor divide the task's classes.
+    by_label: dict[str | int, tuple[_Listed, str]] = {}
+    by_class: dict[str, _Listed] = {}
+    for entry, row in zip(listed, rows, strict=True):
+        if entry.label is None:
+            continue
+        name = whole.class_names[whole.train.labels[row]]
+        other, other_name = by_label.setdefault(entry.label, (entry, name))
+        if other_name != name:
+            raise DataError(
+                f"draw {source}: {_named([other, entry])} have one label, {entry.label!r}, "
+                f"but {whole.name} has them as {other_name!r} and {name!r}; is it a draw from other data?"
+            )
+        known = by_class.setdefault(name, entry)
+        if known.label != entry.label:
+            raise DataError(
+                f"draw {source}: {_named([known, entry])} have the labels {known.label!r} and {entry.label!r}, "
+                f"but {whole.name} has both as {name!r}; is it a draw from other data?"
+            )
     indices = np.asarray(_rows_in(task, whole, rows), dtype=np.int64)
     counts = dict(sorted(collections.Counter(task.train.labels[indices].tolist()).items()))
     lacking = sorted(set(range(len(task.class_names))) - set(counts))
@@ -217,28 +235,6 @@ def _candidates(name: str, positions: Mapping[str, int]) -> list[int]:
     parts = PurePosixPath(name).parts
     ends = ("/".join(parts[start:]) for start in range(1, len(parts)))
     return [positions[end] for end in ends if end in positions]
-
-
-def _refuse_other_classes(task: Task, listed: Sequence[_Listed], rows: Sequence[int], source: str) -> None:
-    """Refuse a list whose labels, be they numbers or other words, join or divide the classes of the task."""
-    by_label: dict[str | int, tuple[_Listed, str]] = {}
-    by_class: dict[str, _Listed] = {}
-    for entry, row in zip(listed, rows, strict=True):
-        if entry.label is None:
-            continue
-        name = task.class_names[task.train.labels[row]]
-        other, other_name = by_label.setdefault(entry.label, (entry, name))
-        if other_name != name:
-            raise DataError(
-                f"draw {source}: {_named([other, entry])} have one label, {entry.label!r}, "
-                f"but {task.name} has them as {other_name!r} and {name!r}; is it a draw from other data?"
-            )
-        known = by_class.setdefault(name, entry)
-        if known.label != entry.label:
-            raise DataError(
-                f"draw {source}: {_named([known, entry])} have the labels {known.label!r} and {entry.label!r}, "
-                f"but {task.name} has both as {name!r}; is it a draw from other data?"
-            )
 
 
 def _named(entries: Sequence[_Listed]) -> str:

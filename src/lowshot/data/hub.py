@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -149,33 +147,26 @@ def _load(name: str) -> tuple[Any, tuple[Path, ...]]:
     source, _, configuration = name.removeprefix(PREFIX).partition("#")
     if not source:  # datasets would search the current folder and all below it
         raise DataError(f"{name!r} names no data set; expected {PREFIX}ID or {PREFIX}FOLDER")
+    # A bar in a log is a line for every step of it.
+    is_silent = not sys.stderr.isatty() and datasets.utils.is_progress_bar_enabled()
     try:
         folder = Path(source).expanduser()
         saved = any(kind_of(folder / file) == "file" for file in ("dataset_dict.json", "state.json"))
-        with _bars_on_terminals_only(datasets):
-            if saved:
-                loaded = datasets.load_from_disk(str(folder))
-            else:
-                place = str(folder) if kind_of(folder) == "folder" else source
-                loaded = datasets.load_dataset(place, configuration or None)
+        if is_silent:
+            datasets.utils.disable_progress_bars()
+        if saved:
+            loaded = datasets.load_from_disk(str(folder))
+        else:
+            place = str(folder) if kind_of(folder) == "folder" else source
+            loaded = datasets.load_dataset(place, configuration or None)
     except Exception as error:  # whatever datasets, the Hub's client, pyarrow and fsspec raise
         raise DataError(f"{name} cannot be loaded: {' '.join(str(error).split()) or type(error).__name__}") from error
+    finally:
+        if is_silent:
+            datasets.utils.enable_progress_bars()
     fetched = (datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH, HF_HUB_CACHE)
     folders = () if saved else tuple(Path(place).resolve() for place in (folder, *fetched))
     return loaded if isinstance(loaded, dict) else {"train": loaded}, folders
-
-
-@contextlib.contextmanager
-def _bars_on_terminals_only(datasets: Any) -> Iterator[None]:
-    """Keep progress bars out of logs, where a bar is a line for every step of it."""
-    if sys.stderr.isatty() or not datasets.utils.is_progress_bar_enabled():
-        yield
-        return
-    datasets.utils.disable_progress_bars()
-    try:
-        yield
-    finally:
-        datasets.utils.enable_progress_bars()
 
 
 def _only(name: str, columns: list[str], rows: Any, what: str) -> str:

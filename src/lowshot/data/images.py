@@ -162,24 +162,20 @@ def as_pixels(image: object) -> Pixels:
         # A PIL image may be a file that nobody has read yet, and the same one may be asked for from two threads.
         with _PICTURE_LOCK, _decoding("image"):
             return _decoded(image, "image")
-    if isinstance(image, np.ndarray):
-        return _array_as_pixels(image)
-    raise DataError(f"an image is a {type(image).__name__}; expected a path, a PIL image or a NumPy array")
-
-
-def _array_as_pixels(array: np.ndarray) -> Pixels:
-    if array.ndim == 2:
-        array = np.repeat(array[:, :, None], 3, axis=2)
-    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise DataError(f"an image array has shape {array.shape}; expected (height, width) or (height, width, 3)")
-    _check_size(array.shape[1], array.shape[0], "an image array")
-    if array.dtype == np.uint8:
-        return array
-    if np.issubdtype(array.dtype, np.floating) and array.min() >= 0 and array.max() <= 1:
-        return np.round(array * 255).astype(np.uint8)
-    extent = f" from {array.min()} to {array.max()}" if np.issubdtype(array.dtype, np.number) else ""
+    if not isinstance(image, np.ndarray):
+        raise DataError(f"an image is a {type(image).__name__}; expected a path, a PIL image or a NumPy array")
+    if image.ndim == 2:
+        image = np.repeat(image[:, :, None], 3, axis=2)
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise DataError(f"an image array has shape {image.shape}; expected (height, width) or (height, width, 3)")
+    _check_size(image.shape[1], image.shape[0], "an image array")
+    if image.dtype == np.uint8:
+        return image
+    if np.issubdtype(image.dtype, np.floating) and image.min() >= 0 and image.max() <= 1:
+        return np.round(image * 255).astype(np.uint8)
+    extent = f" from {image.min()} to {image.max()}" if np.issubdtype(image.dtype, np.number) else ""
     raise DataError(
-        f"an image array has values of {array.dtype}{extent}; expected uint8 in 0..255 or floating point in [0, 1]"
+        f"an image array has values of {image.dtype}{extent}; expected uint8 in 0..255 or floating point in [0, 1]"
     )
 
 

@@ -155,6 +155,14 @@ def _refuse_others(file: str, words: Mapping[str, Sequence[str]], known: Sequenc
 
 def _json_in(file: str, path: Path) -> Any:
     """Return the content of a JSON file in which no object has a key twice; ``file`` is its name in messages."""
+
+    def once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise DataError(f"{file} names class {twice!r} twice; expected each class once")
+        return dict(pairs)
+
     try:
         if not path.is_file():
             raise DataError(f"{file} {'is not a file' if path.exists() else 'does not exist'}; expected a JSON file")
@@ -162,7 +170,7 @@ def _json_in(file: str, path: Path) -> Any:
         if size > _MOST_BYTES:
             raise DataError(f"{file} has {size:,} bytes; expected at most {_MOST_BYTES:,}")
         text = path.read_text(encoding="utf-8-sig")
-        return json.loads(text, object_pairs_hook=lambda pairs: _refuse_repeated(file, pairs))
+        return json.loads(text, object_pairs_hook=once_each)
     except DataError:
         raise
     except OSError as error:
@@ -171,11 +179,3 @@ def _json_in(file: str, path: Path) -> Any:
         raise DataError(f"{file} cannot be read as UTF-8 text: {error}") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file} is not JSON: {error}") from None
-
-
-def _refuse_repeated(file: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"{file} names class {twice!r} twice; expected each class once")
-    return dict(pairs)

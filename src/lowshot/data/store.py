@@ -116,7 +116,15 @@ class _SpillFile:
             if self._bytes + pixels.nbytes > self._maximum_bytes:
                 return None
             try:
-                self._write(pixels)
+                if self._file is None:
+                    file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as the store
+                    weakref.finalize(self, file.close)  # one that is only collected would be warned of
+                    self._file = file
+                if shutil.disk_usage(tempfile.gettempdir()).free < _LEFT_FREE_BYTES + pixels.nbytes:
+                    raise OSError("the rest of the disk is left to others")
+                rest = np.ascontiguousarray(pixels).data.cast("B")
+                while rest:
+                    rest = rest[self._file.write(rest) :]
             except OSError:
                 self._maximum_bytes = self._bytes  # write no more, and take away what was written of this one
                 with contextlib.suppress(OSError):
@@ -153,14 +161,3 @@ class _SpillFile:
             self._maximum_bytes, self._mapping = 0, None
             if self._file is not None:
                 self._file.close()
-
-    def _write(self, pixels: Pixels) -> None:
-        if self._file is None:
-            file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as the store
-            weakref.finalize(self, file.close)  # one that is only collected would be warned of
-            self._file = file
-        if shutil.disk_usage(tempfile.gettempdir()).free < _LEFT_FREE_BYTES + pixels.nbytes:
-            raise OSError("the rest of the disk is left to others")
-        rest = np.ascontiguousarray(pixels).data.cast("B")
-        while rest:
-            rest = rest[self._file.write(rest) :]

@@ -73,12 +73,25 @@ def _splits(path: Path, rows: _Rows) -> dict[str, dict[str, _Place]]:
     splits: dict[str, dict[str, _Place]] = {}
     for number, row in rows:
         where = f"{path}, {_row(path)} {number}"
-        file, label, split = _checked(row, where)
-        places = splits.setdefault(split, {})
+        missing = [column for column in (FILE, LABEL) if column not in row]
+        if missing:
+            raise DataError(
+                f"{where}, has no column {missing[0]}; it has {', '.join(map(str, row))}; "
+                f"expected {FILE}, {LABEL} and maybe {SPLIT}"
+            )
+        file, label, split = row[FILE], row[LABEL], row.get(SPLIT)
+        if not isinstance(file, str) or not is_below(file) or not is_text(file):
+            raise DataError(f"{where}: {FILE} is {file!r}; expected a path below the table's folder, with /")
+        if not isinstance(label, str | int) or isinstance(label, bool) or not class_name(str(label)):
+            raise DataError(f"{where}: {LABEL} is {label!r}; expected the name of a class")
+        word = "" if split is None else str(split).strip().lower()
+        if word and word not in SPLITS:
+            raise DataError(f"{where}: {SPLIT} is {split!r}; expected one of {', '.join(SPLITS)}")
+        file, places = PurePosixPath(file).as_posix(), splits.setdefault(SPLITS[word] if word else _UNNAMED, {})
         if file in places:
             before = f"{_row(path)} {places[file].row}"
             raise DataError(f"{where}, names {file} again, as {before} did; expected each once in a split")
-        places[file] = _Place(label, number)
+        places[file] = _Place(class_name(str(label)), number)
     if not splits:
         raise DataError(f"{path} has no rows; expected one per image")
     unnamed = splits.pop(_UNNAMED, {})
@@ -94,25 +107,6 @@ def _splits(path: Path, rows: _Rows) -> dict[str, dict[str, _Place]]:
 def _row(path: Path) -> str:
     """Return the word for a row in messages: a text editor numbers lines."""
     return "row" if path.suffix.lower() == ".parquet" else "line"
-
-
-def _checked(row: Mapping[str, Any], where: str) -> tuple[str, str, str]:
-    """Return the file, the class name and the split of a row."""
-    missing = [column for column in (FILE, LABEL) if column not in row]
-    if missing:
-        got = ", ".join(str(column) for column in row)
-        raise DataError(
-            f"{where}, has no column {missing[0]}; it has {got}; expected {FILE}, {LABEL} and maybe {SPLIT}"
-        )
-    file, label, split = row[FILE], row[LABEL], row.get(SPLIT)
-    if not isinstance(file, str) or not is_below(file) or not is_text(file):
-        raise DataError(f"{where}: {FILE} is {file!r}; expected a path below the table's folder, with /")
-    if not isinstance(label, str | int) or isinstance(label, bool) or not class_name(str(label)):
-        raise DataError(f"{where}: {LABEL} is {label!r}; expected the name of a class")
-    word = "" if split is None else str(split).strip().lower()
-    if word and word not in SPLITS:
-        raise DataError(f"{where}: {SPLIT} is {split!r}; expected one of {', '.join(SPLITS)}")
-    return PurePosixPath(file).as_posix(), class_name(str(label)), SPLITS[word] if word else _UNNAMED
 
 
 # -- formats -----------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ _HOW_TO_GET_IT = f"lowshot data prepare fetches it, or save it from {CLASS_NAMES
 
 
 def names_of_synsets(place: Place, synsets: Sequence[str], warn: list[str]) -> list[str]:
-    """The class name of each synset.
+    """Return the class name of each synset.
 
     ``classnames.txt`` is looked for beside the images, in the folders above them, and where ImageNet itself is. Without
     it open_clip's list is taken, if that package is installed.
@@ -41,9 +41,17 @@ def names_of_synsets(place: Place, synsets: Sequence[str], warn: list[str]) -> l
         DataError: There is no list, it is damaged, or it lacks a synset.
     """
     path = class_names_file(place)
-    known = _read(path) if path else _from_open_clip(place, synsets)
-    if path is None:
-        warn.append(_whose(place))
+    if path:
+        known = _read(path)
+    else:  # open_clip lists no synsets: those of a whole ImageNet, sorted, are the order of its names
+        names = _open_clip_names(place, warn)
+        imagenet = find(CATALOGUE["imagenet"], place.root)
+        splits = [imagenet.images / split for split in ("val", "train")] if imagenet else []
+        folders = ([folder.name for folder in synset_folders(split)] for split in splits if split.is_dir())
+        order = next((each for each in (synsets, *folders) if len(each) == len(names)), None)
+        if order is None:
+            raise DataError(_absent(place))
+        known = dict(zip(order, names, strict=True))
     missing = [synset for synset in synsets if synset not in known]
     if missing:
         raise DataError(f"{path or 'open_clip'} has no name for {len(missing)} synset(s), such as {missing[0]}")
@@ -51,7 +59,7 @@ def names_of_synsets(place: Place, synsets: Sequence[str], warn: list[str]) -> l
 
 
 def names_in_order(place: Place, classes: int, warn: list[str]) -> list[str]:
-    """The names of all of ImageNet's classes in label order, for folders that are called by their labels.
+    """Return the names of all of ImageNet's classes in label order, for folders that are called by their labels.
 
     Args:
         place: Where the data set is.
@@ -62,38 +70,34 @@ def names_in_order(place: Place, classes: int, warn: list[str]) -> list[str]:
         DataError: There is no list, it is damaged, or it has another number of classes.
     """
     path = class_names_file(place)
-    names = [name for _, name in sorted(_read(path).items())] if path else _open_clip_names()
-    if names is None:
-        raise DataError(_absent(place))
+    names = [name for _, name in sorted(_read(path).items())] if path else _open_clip_names(place, warn)
     if len(names) != classes:
         raise DataError(f"{path or 'open_clip'} has {len(names):,} classes; expected {classes:,}")
-    if path is None:
-        warn.append(_whose(place))
     return names
 
 
 def has_class_names(place: Place) -> bool:
-    """Whether there is a list of names, without reading it."""
+    """Tell whether there is a list of names, without reading it."""
     return class_names_file(place) is not None or _open_clip_source() is not None
 
 
 def class_names_file(place: Place) -> Path | None:
-    """The ``classnames.txt`` that is used, if there is one."""
-    found = place.file(FILE)
-    if found is None and (imagenet := find(CATALOGUE["imagenet"], place.root)):
-        found = imagenet.file(FILE)
-    return found
+    """Return the ``classnames.txt`` that is used, if there is one."""
+    path = place.file(FILE)
+    if path is None and (imagenet := find(CATALOGUE["imagenet"], place.root)):
+        path = imagenet.file(FILE)
+    return path
 
 
 def check_class_names(path: Path) -> None:
     """Refuse a file that does not name all of ImageNet's classes.
 
     Raises:
-        DataError: What it holds instead.
+        DataError: It has other or fewer lines.
     """
-    found, classes = len(_read(path)), CATALOGUE["imagenet"].classes
-    if found != classes:
-        raise DataError(f"it has {found:,} synsets; expected {classes:,}")
+    synsets, classes = len(_read(path)), CATALOGUE["imagenet"].classes
+    if synsets != classes:
+        raise DataError(f"it has {synsets:,} synsets; expected {classes:,}")
 
 
 def _read(path: Path) -> dict[str, str]:
@@ -110,49 +114,28 @@ def _read(path: Path) -> dict[str, str]:
     return names
 
 
-def _from_open_clip(place: Place, synsets: Sequence[str]) -> dict[str, str]:
-    """open_clip's names by synset. It lists no synsets: those of a whole ImageNet, sorted, are its order."""
-    names = _open_clip_names()
-    if names is not None:
-        for everything in (synsets, *_synsets_of_imagenet(place)):
-            if len(everything) == len(names):
-                return dict(zip(everything, names, strict=True))
+def _open_clip_names(place: Place, warn: list[str]) -> list[str]:
+    """Return open_clip's names in label order, and warn that they are."""
+    source = _open_clip_source()
+    statements = ast.parse(source.read_text(encoding="utf-8")).body if source else []
+    for statement in statements:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "IMAGENET_CLASSNAMES":
+            warn.append(
+                f"class names are open_clip's: CoOp's {FILE}, which published figures use, is not in {place.images} or "
+                f"a folder above it; {_HOW_TO_GET_IT.format(root=place.root)}"
+            )
+            told_apart = dict(TOLD_APART.values())
+            names = enumerate(ast.literal_eval(statement.value))
+            return [told_apart.get(label, str(name)) for label, name in names]
     raise DataError(_absent(place))
 
 
-def _synsets_of_imagenet(place: Place) -> list[list[str]]:
-    imagenet = find(CATALOGUE["imagenet"], place.root)
-    splits = [imagenet.images / split for split in ("val", "train")] if imagenet else []
-    return [[folder.name for folder in synset_folders(split)] for split in splits if split.is_dir()]
-
-
-def _open_clip_names() -> list[str] | None:
-    source = _open_clip_source()
-    names = _list_in(source) if source else None
-    told_apart = dict(TOLD_APART.values())
-    return [told_apart.get(label, name) for label, name in enumerate(names)] if names else None
-
-
 def _open_clip_source() -> Path | None:
-    """Where open_clip has the names. The file is read, not imported: that imports torchvision, which may be broken."""
+    """Return open_clip's file of names. It is read: to import it imports torchvision, which may be broken."""
     package = importlib.util.find_spec("open_clip")
     folders = package.submodule_search_locations if package else None
     sources = [Path(folder) / "zero_shot_metadata.py" for folder in folders or ()]
     return next((source for source in sources if source.is_file()), None)
-
-
-def _list_in(source: Path) -> list[str] | None:
-    for statement in ast.parse(source.read_text(encoding="utf-8")).body:
-        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "IMAGENET_CLASSNAMES":
-            return [str(name) for name in ast.literal_eval(statement.value)]
-    return None
-
-
-def _whose(place: Place) -> str:
-    return (
-        f"class names are open_clip's: CoOp's {FILE}, which published figures use, is not in {place.images} or a "
-        f"folder above it; {_HOW_TO_GET_IT.format(root=place.root)}"
-    )
 
 
 def _absent(place: Place) -> str:

@@ -46,15 +46,15 @@ class _Interrupted(Exception):  # noqa: N818 - never leaves this file
 
 
 class _OtherFileError(RunError):
-    """What is sent is not the file: nothing of it is worth keeping."""
+    """Something else than the file is sent: nothing of it is worth keeping."""
 
 
 def fetch(file: Download, folder: Path, track: Track, check: Callable[[Path], None] = lambda _: None) -> Path:
     """Download a file into a folder, from the first of its addresses that gives it.
 
     Args:
-        file: What to fetch.
-        folder: Where it comes to lie; what a former call left unfinished there is continued.
+        file: The file to fetch.
+        folder: The folder it comes to lie in; what a former call left unfinished there is continued.
         track: Shows progress, in MB.
         check: Raises a DataError if a file holds something else than it should.
 
@@ -72,7 +72,9 @@ def fetch(file: Download, folder: Path, track: Track, check: Callable[[Path], No
             remaining = next(steps, 0)
             for _ in track(steps, what=f"fetching {file.file} (MB)", total=remaining):
                 pass
-            _refuse_page(partial.path)
+            first = beginning(partial.path)
+            if first.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(_PAGE_BEGINNINGS):
+                raise _OtherFileError(f"{_PAGE}; it begins with {first!r}")
             verify(file, partial.path, track)
             check(partial.path)
         except (_OtherFileError, DataError) as error:  # it would never become right
@@ -107,20 +109,14 @@ def verify(file: Download, path: Path, track: Track) -> None:
 
 
 def beginning(path: Path) -> bytes:
-    """The first bytes of a file, to tell people what it is."""
+    """Return the first bytes of a file, to tell people what it is."""
     with path.open("rb") as content:
         return content.read(_SHOWN_BYTES)
 
 
-def _refuse_page(path: Path) -> None:
-    first = beginning(path)
-    if first.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(_PAGE_BEGINNINGS):
-        raise _OtherFileError(f"{_PAGE}; it begins with {first!r}")
-
-
 @dataclasses.dataclass(frozen=True)
 class _Partial:
-    """What has arrived of a file so far, and of which version it is."""
+    """The part of a file that has arrived so far, and the version it is of."""
 
     path: Path
     url: str
@@ -130,11 +126,11 @@ class _Partial:
         return self.path.with_name(f"{self.path.name}.json")
 
     def size(self) -> int:
-        """Bytes that have arrived."""
+        """Return the bytes that have arrived."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     def version(self) -> str | None:
-        """What the server called the version that was begun, if it was at this address."""
+        """Return the server's name for the version that was begun, if it was at this address."""
         try:
             notes = read_json_object(self._notes)
         except (FileNotFoundError, InputError):
@@ -152,7 +148,7 @@ class _Partial:
         self._notes.unlink(missing_ok=True)
 
     def finish(self, path: Path) -> Path:
-        """Give it its name."""
+        """Give the whole file its name."""
         self.path.replace(path)
         self._notes.unlink(missing_ok=True)
         return path
@@ -176,6 +172,7 @@ def _received(file: Download, partial: _Partial) -> Iterator[int]:
 
 
 def _connection(file: Download, partial: _Partial) -> Iterator[int]:
+    """Receive what one connection sends, as ``_received`` yields it."""
     start, version = partial.size(), partial.version()
     if start and start == file.size:  # interrupted before it could be checked
         return
@@ -183,20 +180,31 @@ def _connection(file: Download, partial: _Partial) -> Iterator[int]:
         start = 0  # nothing would tell if the rest were of another version
     with _opened(partial.url, start, version) as response:
         is_rest = response.status == http.client.PARTIAL_CONTENT
-        if is_rest and (_first_byte(response) != start or (version and _version(response) not in (version, None))):
-            partial.begin(None)
-            raise _Interrupted("it sends another part than the one asked for, or of another version")
+        if is_rest:
+            content_range = str(response.headers["Content-Range"] or "")
+            first = content_range.removeprefix("bytes ").partition("-")[0]
+            if first != str(start) or (version and _version(response) not in (version, None)):
+                partial.begin(None)
+                raise _Interrupted("it sends another part than the one asked for, or of another version")
         start = start if is_rest else 0
-        end = _end(file, response, start)  # a page to sign in is refused here, before it costs what has arrived
+        # A page to sign in, or another file, is refused here, before it costs what has arrived.
+        if response.headers.get_content_type() == "text/html":
+            raise RunError(_PAGE)
+        length, limit = response.headers["Content-Length"], _limit(file)
+        end = start + int(length) if length is not None and length.isdecimal() else file.size
+        if file.size is not None and end != file.size:
+            raise RunError(f"it has {end:,} bytes; expected {file.size:,}: it is another file")
+        if end is not None and end > limit:
+            raise RunError(f"it has {end:,} bytes; expected at most {limit:,}: it is another file")
         if not is_rest:
             partial.begin(_version(response))
         yield _megabytes(end - start) if end is not None else 1
-        yield from _written(response, partial.path, start, end, _limit(file))
+        yield from _written(response, partial.path, start, end, limit)
 
 
 @contextlib.contextmanager
 def _opened(url: str, start: int, version: str | None) -> Iterator[Any]:
-    """The server's answer to a request for the bytes from ``start``, of that version if it still has it."""
+    """Yield the server's answer to a request for the bytes from ``start``, of that version if it still has it."""
     headers = {"User-Agent": "lowshot", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -206,37 +214,20 @@ def _opened(url: str, start: int, version: str | None) -> Iterator[Any]:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         with error:
-            said = f"HTTP {error.code} {error.reason}"
+            status = f"HTTP {error.code} {error.reason}"
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and start:
             with _opened(url, 0, None) as anew:  # it has become shorter than what we have
                 yield anew
             return
-        raise (_Interrupted if error.code in _WORTH_ANOTHER_TRY else RunError)(said) from None
+        raise (_Interrupted if error.code in _WORTH_ANOTHER_TRY else RunError)(status) from None
     except (OSError, http.client.HTTPException) as error:
         raise _Interrupted(f"no answer ({_reason(error)})") from None
     with response:
         yield response
 
 
-def _end(file: Download, response: Any, start: int) -> int | None:
-    """Bytes of the whole file, where the server says so.
-
-    Raises:
-        RunError: It is another file than expected: of another size, larger than any such file, or a web page.
-    """
-    if response.headers.get_content_type() == "text/html":
-        raise RunError(_PAGE)
-    length = response.headers["Content-Length"]
-    end = start + int(length) if length is not None and length.isdecimal() else file.size
-    if file.size is not None and end != file.size:
-        raise RunError(f"it has {end:,} bytes; expected {file.size:,}: it is another file")
-    if end is not None and end > _limit(file):
-        raise RunError(f"it has {end:,} bytes; expected at most {_limit(file):,}: it is another file")
-    return end
-
-
 def _limit(file: Download) -> int:
-    """Bytes of a file, at most."""
+    """Return the bytes of a file, at most."""
     if file.size is not None:
         return file.size
     if file.kind == "file":
@@ -246,29 +237,27 @@ def _limit(file: Download) -> int:
 
 def _written(response: Any, path: Path, start: int, end: int | None, limit: int) -> Iterator[int]:
     """Append what arrives; yields after each MB."""
-    received, said = start, start // _CHUNK
+    received, megabytes = start, start // _CHUNK
     with _writing(path), path.open("ab") as out:
-        while piece := _read(response):
+        while True:
+            try:
+                piece = bytes(response.read1(_CHUNK))  # as soon as anything is there: nothing is lost if it breaks then
+            except (OSError, http.client.HTTPException) as error:
+                raise _Interrupted(f"the connection broke ({_reason(error)})") from None
+            if not piece:
+                break
             received += len(piece)
             if received > (limit if end is None else end):
                 most = f"{limit:,} bytes expected at most" if end is None else f"{end:,} bytes it spoke of"
                 raise _OtherFileError(f"it sends more than the {most}")
             out.write(piece)
-            while received // _CHUNK > said:
-                said += 1
-                yield said
+            while received // _CHUNK > megabytes:
+                megabytes += 1
+                yield megabytes
         out.flush()
         os.fsync(out.fileno())
     if end is not None and received < end:
         raise _Interrupted(f"the connection ended after {received:,} of {end:,} bytes")
-
-
-def _read(response: Any) -> bytes:
-    """What has arrived, as soon as anything has: nothing of it is lost if the connection breaks then."""
-    try:
-        return bytes(response.read1(_CHUNK))
-    except (OSError, http.client.HTTPException) as error:
-        raise _Interrupted(f"the connection broke ({_reason(error)})") from None
 
 
 @contextlib.contextmanager
@@ -279,14 +268,8 @@ def _writing(path: Path) -> Iterator[None]:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _first_byte(response: Any) -> int | None:
-    content_range = str(response.headers["Content-Range"] or "")
-    first = content_range.removeprefix("bytes ").partition("-")[0]
-    return int(first) if first.isdecimal() else None
-
-
 def _version(response: Any) -> str | None:
-    """A name for the version that the server will know again; weak tags do not promise the same bytes."""
+    """Return a name for the version that the server will know again; weak tags do not promise the same bytes."""
     tag = response.headers["ETag"]
     version = tag if tag and not tag.startswith("W/") else response.headers["Last-Modified"]
     return str(version) if version else None

@@ -15,7 +15,7 @@ _ANEW = "Remove it and run this again: it is then unpacked anew"
 
 
 def is_sorted(images: Path) -> bool:
-    """Whether a folder of validation images has them in folders of synsets, and none beside those."""
+    """Tell whether a folder of validation images has them in folders of synsets, and none beside those."""
     return images.is_dir() and bool(synset_folders(images)) and not holds_image(images, 0)
 
 
@@ -29,8 +29,20 @@ def sort_validation(images: Path, devkit: Path) -> None:
     Raises:
         DataError: The development kit is damaged, or it speaks of an image that is not there.
     """
-    synset_of = _synsets(devkit / META)
-    for number, label in enumerate(_labels(devkit / LABELS), 1):
+    from scipy.io import loadmat
+
+    try:
+        rows: Any = loadmat(devkit / META, squeeze_me=True)["synsets"]
+        synset_of = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}
+    except Exception as error:  # scipy raises whatever a damaged file leads it into
+        raise DataError(f"{devkit / META} cannot be read: {error}. {_ANEW}") from error
+    if not synset_of or not all(SYNSET.fullmatch(synset) for synset in synset_of.values()):
+        raise DataError(f"{devkit / META} lists no synsets; expected ImageNet's development kit. {_ANEW}")
+    try:
+        labels = [int(line) for line in (devkit / LABELS).read_text(encoding="utf-8").split()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{devkit / LABELS} cannot be read: {error}. {_ANEW}") from error
+    for number, label in enumerate(labels, 1):
         if label not in synset_of:
             raise DataError(f"{devkit / LABELS}, line {number}, is {label}; expected a number of {META}. {_ANEW}")
         image = images / _IMAGE.format(number)
@@ -43,24 +55,3 @@ def sort_validation(images: Path, devkit: Path) -> None:
         image.rename(folder / image.name)
     if not is_sorted(images):
         raise DataError(f"{devkit / LABELS} has not a line for each of the validation images. {_ANEW}")
-
-
-def _synsets(path: Path) -> dict[int, str]:
-    """Number of each class -> its synset."""
-    from scipy.io import loadmat
-
-    try:
-        rows: Any = loadmat(path, squeeze_me=True)["synsets"]
-        synsets = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}
-    except Exception as error:  # scipy raises whatever a damaged file leads it into
-        raise DataError(f"{path} cannot be read: {error}. {_ANEW}") from error
-    if not synsets or not all(SYNSET.fullmatch(synset) for synset in synsets.values()):
-        raise DataError(f"{path} lists no synsets; expected ImageNet's development kit. {_ANEW}")
-    return synsets
-
-
-def _labels(path: Path) -> list[int]:
-    try:
-        return [int(line) for line in path.read_text(encoding="utf-8").split()]
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}. {_ANEW}") from error

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...errors import DataError, OutputError, RunError
@@ -40,11 +40,11 @@ Need = Sequence[Download]
 
 @dataclasses.dataclass(frozen=True)
 class _Work:
-    """What is installed where, and from what.
+    """The installation of a data set.
 
     Args:
         row: The data set.
-        place: Where it is, or is to be.
+        place: Its place, there or to be made.
         archives: A folder with files that are there already.
         say: As for ``prepare``.
         warn: As for ``prepare``.
@@ -98,38 +98,34 @@ def prepare(
         raise DataError(f"--from {archives} is where downloads are kept until they are unpacked; move yours elsewhere")
 
     def work() -> _Work:
-        return _Work(row, _place(row, folder), archives, say, warn, track)
+        place = find(row, folder) or Place(folder, folder / row.folders[0])
+        return _Work(row, place, archives, say, warn, track)
 
     _refuse_what_nobody_has(work())
     say(f"{row.title}, {row.homepage}; licence: {row.licence}")
     if _needs(work()) or any(path.exists() for path in _leftovers(work())):
         with locked(folder, f"lowshot data prepare {name}", say):
             _install_everything(work())  # looks anew: somebody may just have done it
-    _say_and_check_places(work())
-    return _whole_task(work())
-
-
-def _place(row: DataSet, root: Path) -> Place:
-    return find(row, root) or Place(root, root / row.folders[0])
+    return _installed_task(work())
 
 
 # -- what is there -----------------------------------------------------------------------------------------------------
 
 
 def _needs(work: _Work) -> list[Need]:
-    """What is not in its place."""
-    return [need for need in work.row.needs if not _is_there(work, need[0])]
-
-
-def _is_there(work: _Work, file: Download) -> bool:
-    validation = work.place.images / "val"
-    if file.kind in ("imagenet-val", "imagenet-devkit") and is_sorted(validation):
-        return True
-    return file.kind != "imagenet-val" and all(_found(work, file, place) for place in file.places.values())
+    """Return the needs that nothing in its place fulfils."""
+    needs: list[Need] = []
+    for need in work.row.needs:
+        file = need[0]
+        if file.kind in ("imagenet-val", "imagenet-devkit") and is_sorted(work.place.images / "val"):
+            continue
+        if file.kind == "imagenet-val" or not all(_found(work, file, place) for place in file.places.values()):
+            needs.append(need)
+    return needs
 
 
 def _found(work: _Work, file: Download, published: str) -> Path | None:
-    """Where a part is, if it is there; ``published`` is where CoOp has it below the root."""
+    """Return where a part is, if it is there; ``published`` is where CoOp has it below the root."""
     row, path = work.row, work.place.of(work.row, published)
     if file.kind == "file":
         is_names = file.file == CLASS_NAMES  # a shift may use ImageNet's
@@ -142,16 +138,15 @@ def _found(work: _Work, file: Download, published: str) -> Path | None:
 
 
 def _given(work: _Work, need: Need) -> tuple[Download, Path] | None:
-    """Which of the files that would do the user has."""
-    for file in need if work.archives else ():
-        path = work.archives / file.file if work.archives else Path()
-        if path.is_file():
-            return file, path
-    return None
+    """Return the first of the files that would do and that the user has."""
+    if work.archives is None:
+        return None
+    paths = ((file, work.archives / file.file) for file in need)
+    return next(((file, path) for file, path in paths if path.is_file()), None)
 
 
 def _is_heap(work: _Work, file: Download) -> bool:
-    """Whether ImageNet's validation images are there, but not sorted."""
+    """Tell whether ImageNet's validation images are there, but not sorted."""
     return file.kind == "imagenet-val" and holds_image(work.place.images / "val", 0)
 
 
@@ -189,9 +184,20 @@ def _install_everything(work: _Work) -> None:
 
 def _install(work: _Work, need: Need) -> None:
     given = _given(work, need)
-    file = given[0] if given else next(file for file in need if file.urls)
-    _check_space(work, file, given[1] if given else None)
-    path = _checked(work, *given) if given else _fetched(work, file)
+    if given is not None:
+        file, path = given
+        _check_space(work, file, path)
+        try:
+            verify(file, path, work.track)
+            check_content(work.row, file, path)
+        except (RunError, DataError) as error:
+            raise DataError(f"{path} is damaged, or another file of that name: {error}") from None
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    else:
+        file = next(file for file in need if file.urls)
+        _check_space(work, file, None)
+        path = _fetched(work, file)
     checked = "checksum as published" if file.sha256 or file.md5 else "no checksum is published"
     work.say(f"{file.file}: {checked}")
     try:
@@ -200,24 +206,12 @@ def _install(work: _Work, need: Need) -> None:
         else:
             _put_archive(work, file, path)
     except DataError as error:
-        if given is None:
-            _remove(path, work.place.root)
-            raise DataError(f"{error}. It is removed: run this again to fetch it anew") from error
-        raise
+        if given is not None:
+            raise
+        _remove(path, work.place.root)
+        raise DataError(f"{error}. It is removed: run this again to fetch it anew") from error
     if given is None:
         _remove(path, work.place.root)
-
-
-def _checked(work: _Work, file: Download, path: Path) -> Path:
-    """The user's file, if it is the one that is published."""
-    try:
-        verify(file, path, work.track)
-        check_content(work.row, file, path)
-    except (RunError, DataError) as error:
-        raise DataError(f"{path} is damaged, or another file of that name: {error}") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    return path
 
 
 def _fetched(work: _Work, file: Download) -> Path:
@@ -253,7 +247,11 @@ def _check_space(work: _Work, file: Download, given: Path | None) -> None:
 
 
 def _put_archive(work: _Work, file: Download, path: Path) -> None:
-    with _folder_aside(_aside(work, file), work.place.root) as aside:
+    """Unpack an archive aside, in an empty folder that is gone afterwards, and move its parts to their places."""
+    aside = _aside(work, file)
+    shutil.rmtree(aside, ignore_errors=True)  # a killed run may have left something in it
+    try:
+        aside.mkdir(parents=True)
         inner = path
         if file.inside:
             unpack(path, aside, work.track, work.warn, wanted=[file.inside])
@@ -269,17 +267,18 @@ def _put_archive(work: _Work, file: Download, path: Path) -> None:
         for member, published in file.places.items():
             source = _existing(content / member, path)
             if _found(work, file, published) is None:  # else an earlier run was interrupted between two of them
-                _move(source, work.place.of(work.row, published))
-
-
-def _move(source: Path, target: Path) -> None:
-    """Move what was unpacked to where nothing is, or folders without a file."""
-    if target.is_dir() and not target.is_symlink() and not any(path.is_file() for path in target.rglob("*")):
-        shutil.rmtree(target)
-    if target.exists() or target.is_symlink():
-        raise OutputError(f"{target} is in the way, and not what belongs there; move it away and run this again")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    source.rename(target)
+                target = work.place.of(work.row, published)
+                if target.is_dir() and not target.is_symlink() and not any(p.is_file() for p in target.rglob("*")):
+                    shutil.rmtree(target)  # folders without a file
+                if target.exists() or target.is_symlink():
+                    what = "is in the way, and not what belongs there; move it away and run this again"
+                    raise OutputError(f"{target} {what}")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                source.rename(target)
+    except OSError as error:
+        raise OutputError(f"{aside.parent} cannot be written: {error.strerror or error}") from error
+    finally:
+        _remove(aside, work.place.root)
 
 
 def _existing(path: Path, archive: Path) -> Path:
@@ -289,25 +288,12 @@ def _existing(path: Path, archive: Path) -> Path:
 
 
 def _aside(work: _Work, file: Download) -> Path:
-    """A folder on the disk where a file's parts come to lie, which may not be that of the root."""
+    """Return a folder on the disk where a file's parts come to lie, which may not be that of the root."""
     return work.place.of(work.row, next(iter(file.places.values()))).parent / f".{work.row.name}.unpacking"
 
 
-@contextlib.contextmanager
-def _folder_aside(aside: Path, root: Path) -> Iterator[Path]:
-    """An empty folder, without what a killed run left in it, and gone afterwards."""
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        aside.mkdir(parents=True)
-        yield aside
-    except OSError as error:
-        raise OutputError(f"{aside.parent} cannot be written: {error.strerror or error}") from error
-    finally:
-        _remove(aside, root)
-
-
 def _leftovers(work: _Work) -> list[Path]:
-    """What a run that was killed may have left of this data set, beside its parts."""
+    """Return the paths that a killed run may have left of this data set, beside its parts."""
     left: list[Path] = []
     for file in (file for need in work.row.needs for file in need):
         fetched = work.downloads / file.file
@@ -333,23 +319,20 @@ def _remove(path: Path, root: Path) -> None:
             folder = folder.parent
 
 
-# -- the end -----------------------------------------------------------------------------------------------------------
+def _installed_task(work: _Work) -> Task:
+    """Check and name what is in its place, and return the task, every file of its lists there.
 
-
-def _say_and_check_places(work: _Work) -> None:
+    Decoding them is ``lowshot data check``'s work.
+    """
     for file in (need[0] for need in work.row.needs):
-        found = [_found(work, file, published) for published in file.places.values()]
-        if file.kind == "file" and found[0] is not None:
+        paths = [_found(work, file, published) for published in file.places.values()]
+        if file.kind == "file" and paths[0] is not None:
             try:
-                check_content(work.row, file, found[0])
+                check_content(work.row, file, paths[0])
             except DataError as error:
-                raise DataError(f"{found[0]}: {error}. Remove it and run this again: it is then fetched anew") from None
-        if all(found):
-            work.say(f"in place: {', '.join(map(str, found))}")
-
-
-def _whole_task(work: _Work) -> Task:
-    """The task, every file of its lists there; decoding them is ``lowshot data check``'s work."""
+                raise DataError(f"{paths[0]}: {error}. Remove it and run this again: it is then fetched anew") from None
+        if all(paths):
+            work.say(f"in place: {', '.join(map(str, paths))}")
     anew = f"Move {work.place.images} away and run this again: it is then installed anew"
     try:
         task = read_data_set(work.row.name, work.place.root, warn=work.warn)

@@ -192,20 +192,19 @@ def _read_imagenet(row: DataSet, place: Place, warn: list[str]) -> Splits:
     return names_of_synsets(place, next(iter(names.values())), warn), splits
 
 
-def _read_synsets(row: DataSet, place: Place, warn: list[str]) -> Splits:  # noqa: ARG001
-    folders = synset_folders(place.images)
-    names = names_of_synsets(place, [folder.name for folder in folders], warn)
+def _read_shift(row: DataSet, place: Place, warn: list[str]) -> Splits:
+    if row.layout == "numbers":
+        folders = [place.images / str(label) for label in range(row.classes)]
+        missing = [folder.name for folder in folders if not folder.is_dir()]
+        if missing:
+            raise DataError(
+                f"{place.images} lacks {len(missing)} of the folders 0 to {row.classes - 1}, such as {missing[0]}"
+            )
+        names = names_in_order(place, row.classes, warn)
+    else:
+        folders = synset_folders(place.images)
+        names = names_of_synsets(place, [folder.name for folder in folders], warn)
     return names, {"test": _list_folders(place.images, folders, warn)}
-
-
-def _read_numbers(row: DataSet, place: Place, warn: list[str]) -> Splits:
-    folders = [place.images / str(label) for label in range(row.classes)]
-    missing = [folder.name for folder in folders if not folder.is_dir()]
-    if missing:
-        raise DataError(
-            f"{place.images} lacks {len(missing)} of the folders 0 to {row.classes - 1}, such as {missing[0]}"
-        )
-    return names_in_order(place, row.classes, warn), {"test": _list_folders(place.images, folders, warn)}
 
 
 def _list_folders(above: Path, folders: list[Path], warn: list[str]) -> FileList:
@@ -227,6 +226,6 @@ _READERS: dict[Layout, Callable[[DataSet, Place, list[str]], Splits]] = {
     "split": _read_split_file,
     "aircraft": _read_aircraft,
     "imagenet": _read_imagenet,
-    "synsets": _read_synsets,
-    "numbers": _read_numbers,
+    "synsets": _read_shift,
+    "numbers": _read_shift,
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -18,12 +17,12 @@ from .reading import lacks, read_data_set, wrong_sizes
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What was found of a data set.
+    """How much of a data set is there.
 
     Args:
         name: ``installed``: everything is there. ``incomplete``: some of it is. ``absent``: no image is.
-        place: Where it is; None if it is absent, or cannot be read.
-        missing: What it lacks or what is wrong with it, a line each; empty if it is installed or absent.
+        place: Its place; None if it is absent, or cannot be read.
+        missing: Its lacks and faults, a line each; empty if it is installed or absent.
     """
 
     name: Literal["installed", "incomplete", "absent"]
@@ -32,7 +31,7 @@ class State:
 
 
 def state_of(row: DataSet, root: Path) -> State:
-    """Look whether a data set is there, and whether all of it is.
+    """Tell whether a data set is there, and whether all of it is.
 
     Every file of its lists is looked for. ImageNet has no lists, but 1.3 million images: each of its classes must
     have some.
@@ -42,14 +41,22 @@ def state_of(row: DataSet, root: Path) -> State:
         place = find(row, root)
         if place is None:
             return State("absent")
-        missing = [f"{name} is not there" for name in lacks(row, place)] or _gaps(row, place)
+        missing = [f"{name} is not there" for name in lacks(row, place)]
+        if not missing and row.layout == "imagenet":
+            for folder in (place.images / "train", place.images / "val"):
+                full = sum(holds_image(synset, 0) for synset in synset_folders(folder)) if folder.is_dir() else 0
+                if full < row.classes:
+                    missing.append(f"{row.classes - full:,} of {row.classes:,} classes have no image in {folder}")
+        elif not missing:
+            task = read_data_set(row.name, place.root)
+            missing = [*missing_images(task), *wrong_sizes(row, task)]
     except DataError as error:
         return State("incomplete", place, (str(error),))
     return State("incomplete" if missing else "installed", place, tuple(missing))
 
 
 def missing_images(task: Task) -> list[str]:
-    """A line for each split of a task that has images whose files are not there."""
+    """Return a line for each split of a task that has images whose files are not there."""
     lines = []
     for split, examples in task.splits().items():
         paths = examples.images.paths if isinstance(examples.images, FileImages) else ()
@@ -57,18 +64,3 @@ def missing_images(task: Task) -> list[str]:
         if missing:
             lines.append(f"{len(missing):,} of {len(paths):,} images in {split} are not there, such as {missing[0]}")
     return lines
-
-
-def _gaps(row: DataSet, place: Place) -> list[str]:
-    if row.layout == "imagenet":
-        return list(_classes_without_images(row, place))
-    task = read_data_set(row.name, place.root)
-    return [*missing_images(task), *wrong_sizes(row, task)]
-
-
-def _classes_without_images(row: DataSet, place: Place) -> Iterator[str]:
-    for split in ("train", "val"):
-        folder = place.images / split
-        full = sum(holds_image(synset, 0) for synset in synset_folders(folder)) if folder.is_dir() else 0
-        if full < row.classes:
-            yield f"{row.classes - full:,} of {row.classes:,} classes have no image in {folder}"

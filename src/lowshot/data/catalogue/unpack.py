@@ -28,7 +28,7 @@ _ALWAYS_ALLOWED_BYTES = 100 << 20
 _MAXIMUM_DEPTH = 64  # folders in folders
 _CHUNK = 1 << 20
 _ZIP_MAGIC = b"PK\x03\x04"
-# What a system says to a name that no file can have, or to one that is a file and a folder at once.
+# A system's errors for a name that no file can have, or to one that is a file and a folder at once.
 _FAULTS_OF_NAMES = {
     errno.EEXIST,
     errno.EILSEQ,
@@ -54,10 +54,17 @@ class _Member:
         """The name for messages; it may be as long as the archive's maker liked."""
         return repr(self.name[:200])
 
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the content; nothing if it is no plain file."""
+        if self.open is not None:
+            with self.open() as source:
+                while chunk := source.read(_CHUNK):
+                    yield chunk
+
 
 @dataclasses.dataclass
 class _Left:
-    """What may still come out of an archive."""
+    """The bytes and files that may still come out of an archive."""
 
     archive: Path
     bytes: int
@@ -96,7 +103,11 @@ def unpack(
             out of it.
         OutputError: The folder cannot be written.
     """
-    with _open(archive) as raw:
+    try:
+        raw = archive.open("rb")
+    except OSError as error:
+        raise DataError(f"archive {archive} cannot be read: {error.strerror or error}") from error
+    with raw:
         size = os.fstat(raw.fileno()).st_size
         left = _Left(archive, size * MAXIMUM_EXPANSION + _ALWAYS_ALLOWED_BYTES, MAXIMUM_FILES)
         is_zip = raw.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
@@ -123,13 +134,6 @@ def unpack(
         warn.append(f"archive {archive}: left out {left_out} link(s) or device(s)")
 
 
-def _open(archive: Path) -> IO[bytes]:
-    try:
-        return archive.open("rb")
-    except OSError as error:
-        raise DataError(f"archive {archive} cannot be read: {error.strerror or error}") from error
-
-
 def _extract(member: _Member, into: Path, wanted: Collection[str], left: _Left) -> None:
     if not is_below(member.name):
         raise DataError(f"archive {left.archive} holds {member.shown}, which leads out of its folder; do not trust it")
@@ -142,21 +146,14 @@ def _extract(member: _Member, into: Path, wanted: Collection[str], left: _Left) 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as target:
-            for chunk in _unharmed(_chunks(member), left.archive, member.shown):
+            for chunk in _unharmed(member.chunks(), left.archive, member.shown):
                 left.take(size=len(chunk))
                 target.write(chunk)
     except OSError as error:
         if error.errno in _FAULTS_OF_NAMES:
-            said = f"{member.shown}, which can be no file: {error.strerror}"
-            raise DataError(f"archive {left.archive} holds {said}") from None
+            what = f"{member.shown}, which can be no file: {error.strerror}"
+            raise DataError(f"archive {left.archive} holds {what}") from None
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
-
-
-def _chunks(member: _Member) -> Iterator[bytes]:
-    if member.open is not None:
-        with member.open() as source:
-            while chunk := source.read(_CHUNK):
-                yield chunk
 
 
 def _tar_members(raw: IO[bytes], nested: bool, folder: str = "") -> Iterator[_Member]:
@@ -179,12 +176,11 @@ def _zip_members(raw: IO[bytes]) -> Iterator[_Member]:
 
 
 def _unharmed(items: Iterator[_Item], archive: Path, name: str = "") -> Iterator[_Item]:
-    """What reading raises becomes a DataError; what is raised while an item is worked on is left alone."""
+    """Turn what reading raises into a DataError; what is raised while an item is worked on is left alone."""
     try:
         yield from items
     except LowshotError:
         raise
     except Exception as error:  # tarfile, zipfile and the decompressors raise a dozen kinds for damaged archives
-        what = str(error) or type(error).__name__
-        said = f"{name}: {what}" if name else what
-        raise DataError(f"archive {archive} is damaged, or no tar or zip file: {said}") from error
+        what = ": ".join(filter(None, (name, str(error) or type(error).__name__)))
+        raise DataError(f"archive {archive} is damaged, or no tar or zip file: {what}") from error
