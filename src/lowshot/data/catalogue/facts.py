@@ -1,4 +1,4 @@
-"""What is known of each data set: one table. Everything else in this package reads it.
+"""The facts of each data set in one table, which everything else in this package reads.
 
 Folder and file names, class names, templates and sizes of the splits are those of CoOp (arXiv 2109.01134; its
 DATASETS.md and its table of data sets), which CLIP-LoRA and most of the field use. Sizes and checksums of files are
@@ -10,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 CLIP_LORA_TEMPLATE = "a photo of a {}."
 """CLIP-LoRA trains with this template on every data set; it is also the default of the setting ``template``."""
+SPLIT_FILES = "split_zhou_"
+"""The beginning of the names of CoOp's split files."""
 UNKNOWN = "unknown"
 """A licence that no page of the data set states; what copies of it claim does not count."""
 
@@ -45,14 +47,14 @@ class Download:
         file: Its name.
         places: Path within the archive -> path below the root where that comes to lie. For a file that is no archive
             the key is empty.
-        urls: Where it is fetched from, in this order; none where the licence or a dead server leaves that to the user.
+        urls: Addresses to fetch it from, in this order; none where the licence or a dead server leaves that to users.
         inside: Path within the archive of the archive that ``places`` speaks of.
         kind: ``file`` is put in place as it is, ``archive`` is unpacked, ImageNet's two are sorted into synsets, the
             validation images by its development kit, which is needed until that is done.
         size: Bytes, where published.
         rounded_size: Bytes, where they are only published as so many GB.
         sha256: Checksum, where published.
-        md5: Checksum, where published; it is compared where there is no SHA-256.
+        md5: Checksum, where no SHA-256 is published.
     """
 
     file: str
@@ -78,11 +80,10 @@ class DataSet:
         folders: Where its images lie below the root: CoOp's place, then other common ones.
         classes: Number of classes.
         sizes: Images in each split.
-        licence: What its authors allow, in few words, or ``unknown``.
-        licence_from: The page that says so; empty where the licence is unknown.
-        homepage: Where it is described.
+        licence: The use that its authors allow, in few words, or ``unknown``.
+        licence_page: The page that says so, where it is another one than ``homepage``.
+        homepage: The page that describes it.
         template: CoOp's, which the papers' zero-shot figures use.
-        split_file: CoOp's JSON file, in the folder above the images.
         renamed: Class names that CoOp replaces, and by what; names are replaced wherever they are still the old ones.
         needs: Files that make up the data set; of each entry one is enough, the first by preference.
     """
@@ -96,21 +97,35 @@ class DataSet:
     sizes: Sizes
     licence: str
     homepage: str
-    licence_from: str = ""
+    licence_page: str = ""
     template: str = CLIP_LORA_TEMPLATE
-    split_file: str = ""
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     needs: tuple[tuple[Download, ...], ...] = ()
 
     @property
+    def licence_from(self) -> str:
+        """The page that states the licence; empty where that is unknown."""
+        return "" if self.licence == UNKNOWN else self.licence_page or self.homepage
+
+    @property
+    def split_file(self) -> str:
+        """CoOp's JSON file, in the folder above the images; empty where there is none."""
+        return next((need[0].file for need in self.needs if need[0].file.startswith(SPLIT_FILES)), "")
+
+    @property
     def beside(self) -> str:
-        """Where CoOp has the small files, below the root: above the images, or with them if that is the root."""
+        """The folder where CoOp has the small files, below the root: above the images, or with them in the root."""
         images = PurePosixPath(self.folders[0])
         return str(images.parent if images.parent.name else images)
 
 
 def _drive(file_id: str) -> str:
     return f"https://drive.usercontent.google.com/download?id={file_id}&export=download&confirm=t"
+
+
+def _archive(file: str, places: Mapping[str, str], urls: tuple[str, ...] = (), **facts: Any) -> tuple[Download]:
+    """The only file that would do."""
+    return (Download(file, places, urls, **facts),)
 
 
 def _split_file(folder: str, file: str, file_id: str) -> tuple[Download]:
@@ -140,39 +155,30 @@ _ROWS = (
         classes=1000,
         sizes=Sizes(train=1_281_167, test=50_000),
         licence="non-commercial research and education, on its terms of access",
-        licence_from="https://image-net.org/download.php",
         homepage="https://image-net.org/download.php",
         needs=(
-            (
-                Download(
-                    "ILSVRC2012_img_train.tar",
-                    {"": "imagenet/images/train"},
-                    kind="imagenet-train",
-                    size=147_897_477_120,
-                    sha256="b08200a27a8e34218a0e58fde36b0fe8f73bc377f4acea2d91602057c3ca45bb",
-                    md5="1d675b47d978889d74fa0da5fadfb00e",
-                ),
+            _archive(
+                "ILSVRC2012_img_train.tar",
+                {"": "imagenet/images/train"},
+                kind="imagenet-train",
+                size=147_897_477_120,
+                sha256="b08200a27a8e34218a0e58fde36b0fe8f73bc377f4acea2d91602057c3ca45bb",
             ),
-            (
-                Download(
-                    "ILSVRC2012_devkit_t12.tar.gz",
-                    {
-                        f"ILSVRC2012_devkit_t12/data/{file}": f"imagenet/devkit/{file}"
-                        for file in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt")
-                    },
-                    kind="imagenet-devkit",
-                    md5="fa75699e90414af021442c21a62c3abf",
-                ),
+            _archive(
+                "ILSVRC2012_devkit_t12.tar.gz",
+                {
+                    f"ILSVRC2012_devkit_t12/data/{file}": f"imagenet/devkit/{file}"
+                    for file in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt")
+                },
+                kind="imagenet-devkit",
+                md5="fa75699e90414af021442c21a62c3abf",
             ),
-            (
-                Download(
-                    "ILSVRC2012_img_val.tar",
-                    {"": "imagenet/images/val"},
-                    kind="imagenet-val",
-                    size=6_744_924_160,
-                    sha256="c7e06a6c0baccf06d8dbeb6577d71efff84673a5dbdd50633ab44f8ea0456ae0",
-                    md5="29b22e2961454d5413ddabcf34fc5622",
-                ),
+            _archive(
+                "ILSVRC2012_img_val.tar",
+                {"": "imagenet/images/val"},
+                kind="imagenet-val",
+                size=6_744_924_160,
+                sha256="c7e06a6c0baccf06d8dbeb6577d71efff84673a5dbdd50633ab44f8ea0456ae0",
             ),
             _class_names("imagenet"),
         ),
@@ -189,9 +195,7 @@ _ROWS = (
         classes=100,
         sizes=Sizes(4_128, 1_649, 2_465),
         licence="CC BY 4.0",
-        licence_from="https://data.caltech.edu/records/mzrjq-6wc02",
         homepage="https://data.caltech.edu/records/mzrjq-6wc02",
-        split_file="split_zhou_Caltech101.json",
         renamed={"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"},
         needs=(
             (
@@ -208,7 +212,6 @@ _ROWS = (
                     {"101_ObjectCategories": "caltech-101/101_ObjectCategories"},
                     size=131_740_031,
                     sha256="af6ece2f339791ca20f855943d8b55dd60892c0a25105fcd631ee3d6430f9926",
-                    md5="b224c7392d521a49829488ab0f1120d9",
                 ),
             ),
             _split_file("caltech-101", "split_zhou_Caltech101.json", "1hyarUivQE36mY6jSomru6Fjd-JzwcCzN"),
@@ -223,20 +226,15 @@ _ROWS = (
         classes=37,
         sizes=Sizes(2_944, 736, 3_669),
         licence="CC BY-SA 4.0",
-        licence_from=f"{_VGG}/pets/",
         homepage=f"{_VGG}/pets/",
         template="a photo of a {}, a type of pet.",
-        split_file="split_zhou_OxfordPets.json",
         needs=(
-            (
-                Download(
-                    "images.tar.gz",
-                    {"images": "oxford_pets/images"},
-                    (f"{_VGG}/pets/data/images.tar.gz",),
-                    size=791_918_971,
-                    sha256="67195c5e1c01f1ab5f9b6a5d22b8c27a580d896ece458917e61d459337fa318d",
-                    md5="5c4f3ee8e5d25df40f4fd59a7f44e54c",
-                ),
+            _archive(
+                "images.tar.gz",
+                {"images": "oxford_pets/images"},
+                (f"{_VGG}/pets/data/images.tar.gz",),
+                size=791_918_971,
+                sha256="67195c5e1c01f1ab5f9b6a5d22b8c27a580d896ece458917e61d459337fa318d",
             ),
             _split_file("oxford_pets", "split_zhou_OxfordPets.json", "1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs"),
         ),
@@ -251,25 +249,18 @@ _ROWS = (
         sizes=Sizes(6_509, 1_635, 8_041),
         licence=UNKNOWN,
         homepage="https://github.com/pytorch/vision/issues/7545",  # its own page is gone; here copies are pointed to
-        split_file="split_zhou_StanfordCars.json",
         needs=(
-            (
-                Download(
-                    "cars_train.tgz",
-                    {"cars_train": "stanford_cars/cars_train"},
-                    size=979_269_282,
-                    sha256="512b227b30e2f0a8aab9e09485786ab4479582073a144998da74d64b801fd288",
-                    md5="065e5b463ae28d29e77c1b4b166cfe61",
-                ),
+            _archive(
+                "cars_train.tgz",
+                {"cars_train": "stanford_cars/cars_train"},
+                size=979_269_282,
+                sha256="512b227b30e2f0a8aab9e09485786ab4479582073a144998da74d64b801fd288",
             ),
-            (
-                Download(
-                    "cars_test.tgz",
-                    {"cars_test": "stanford_cars/cars_test"},
-                    size=977_350_468,
-                    sha256="bffea656d6f425cba3c91c6d83336e4c5f86c6cffd8975b0f375d3a10da8e243",
-                    md5="4ce7ebf6a94d07f1952d94dd34c4d501",
-                ),
+            _archive(
+                "cars_test.tgz",
+                {"cars_test": "stanford_cars/cars_test"},
+                size=977_350_468,
+                sha256="bffea656d6f425cba3c91c6d83336e4c5f86c6cffd8975b0f375d3a10da8e243",
             ),
             _split_file("stanford_cars", "split_zhou_StanfordCars.json", "1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT"),
         ),
@@ -285,17 +276,13 @@ _ROWS = (
         licence=UNKNOWN,
         homepage=f"{_VGG}/flowers/102/",
         template="a photo of a {}, a type of flower.",
-        split_file="split_zhou_OxfordFlowers.json",
         needs=(
-            (
-                Download(
-                    "102flowers.tgz",
-                    {"jpg": "oxford_flowers/jpg"},
-                    (f"{_VGG}/flowers/102/102flowers.tgz",),
-                    size=344_862_509,
-                    sha256="2d01ecc807db462958cfe3d92f57a8c252b4abd240eb955770201e45f783b246",
-                    md5="52808999861908f626f3c1f4e79d11fa",
-                ),
+            _archive(
+                "102flowers.tgz",
+                {"jpg": "oxford_flowers/jpg"},
+                (f"{_VGG}/flowers/102/102flowers.tgz",),
+                size=344_862_509,
+                sha256="2d01ecc807db462958cfe3d92f57a8c252b4abd240eb955770201e45f783b246",
             ),
             _split_file("oxford_flowers", "split_zhou_OxfordFlowers.json", "1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT"),
         ),
@@ -309,20 +296,16 @@ _ROWS = (
         classes=101,
         sizes=Sizes(50_500, 20_200, 30_300),
         licence="scientific fair use: the pictures belong to users of Foodspotting",
-        licence_from="https://huggingface.co/datasets/ethz/food101",
+        licence_page="https://huggingface.co/datasets/ethz/food101",
         homepage="https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
         template="a photo of {}, a type of food.",
-        split_file="split_zhou_Food101.json",
         needs=(
-            (
-                Download(
-                    "food-101.tar.gz",
-                    {"food-101/images": "food-101/images"},
-                    ("http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",),
-                    size=4_996_278_331,
-                    sha256="d97d15e438b7f4498f96086a4f7e2fa42a32f2712e87d3295441b2b6314053a4",
-                    md5="85eeb15f3717b99a5da872d97d918f87",
-                ),
+            _archive(
+                "food-101.tar.gz",
+                {"food-101/images": "food-101/images"},
+                ("http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",),
+                size=4_996_278_331,
+                sha256="d97d15e438b7f4498f96086a4f7e2fa42a32f2712e87d3295441b2b6314053a4",
             ),
             _split_file("food-101", "split_zhou_Food101.json", "1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl"),
         ),
@@ -336,25 +319,22 @@ _ROWS = (
         classes=100,
         sizes=Sizes(3_334, 3_333, 3_333),
         licence="non-commercial research",
-        licence_from=f"{_VGG}/fgvc-aircraft/",
         homepage=f"{_VGG}/fgvc-aircraft/",
         template="a photo of a {}, a type of aircraft.",
         needs=(
-            (
-                Download(
-                    "fgvc-aircraft-2013b.tar.gz",
-                    {
-                        f"fgvc-aircraft-2013b/data/{part}": f"fgvc_aircraft/{part}"
-                        for part in (
-                            "variants.txt",
-                            *(f"images_variant_{split}.txt" for split in ("train", "val", "test")),
-                            "images",
-                        )
-                    },
-                    (f"{_VGG}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",),
-                    rounded_size=2_750_000_000,
-                    md5="d4acdd33327262359767eeaa97a4f732",
-                ),
+            _archive(
+                "fgvc-aircraft-2013b.tar.gz",
+                {
+                    f"fgvc-aircraft-2013b/data/{part}": f"fgvc_aircraft/{part}"
+                    for part in (
+                        "variants.txt",
+                        *(f"images_variant_{split}.txt" for split in ("train", "val", "test")),
+                        "images",
+                    )
+                },
+                (f"{_VGG}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",),
+                rounded_size=2_750_000_000,
+                md5="d4acdd33327262359767eeaa97a4f732",
             ),
         ),
     ),
@@ -368,17 +348,13 @@ _ROWS = (
         sizes=Sizes(15_880, 3_970, 19_850),
         licence=UNKNOWN,
         homepage=f"{_PRINCETON}/",
-        split_file="split_zhou_SUN397.json",
         needs=(
-            (
-                Download(
-                    "SUN397.tar.gz",
-                    {"SUN397": "sun397/SUN397"},
-                    (f"{_PRINCETON}/SUN397.tar.gz",),
-                    size=39_077_296_924,
-                    sha256="f404130965a7ad77bed5ececc71e720ab50f3cc1e1bb257257610d38f3b928ec",
-                    md5="8ca2778205c41d23104230ba66911c7a",
-                ),
+            _archive(
+                "SUN397.tar.gz",
+                {"SUN397": "sun397/SUN397"},
+                (f"{_PRINCETON}/SUN397.tar.gz",),
+                size=39_077_296_924,
+                sha256="f404130965a7ad77bed5ececc71e720ab50f3cc1e1bb257257610d38f3b928ec",
             ),
             _split_file("sun397", "split_zhou_SUN397.json", "1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq"),
         ),
@@ -392,20 +368,15 @@ _ROWS = (
         classes=47,
         sizes=Sizes(2_820, 1_128, 1_692),
         licence="research",
-        licence_from=f"{_VGG}/dtd/",
         homepage=f"{_VGG}/dtd/",
         template="{} texture.",
-        split_file="split_zhou_DescribableTextures.json",
         needs=(
-            (
-                Download(
-                    "dtd-r1.0.1.tar.gz",
-                    {"dtd/images": "dtd/images"},
-                    (f"{_VGG}/dtd/download/dtd-r1.0.1.tar.gz",),
-                    size=625_239_812,
-                    sha256="e42855a52a4950a3b59612834602aa253914755c95b0cff9ead6d07395f8e205",
-                    md5="fff73e5086ae6bdbea199a49dfb8a4c1",
-                ),
+            _archive(
+                "dtd-r1.0.1.tar.gz",
+                {"dtd/images": "dtd/images"},
+                (f"{_VGG}/dtd/download/dtd-r1.0.1.tar.gz",),
+                size=625_239_812,
+                sha256="e42855a52a4950a3b59612834602aa253914755c95b0cff9ead6d07395f8e205",
             ),
             _split_file("dtd", "split_zhou_DescribableTextures.json", "1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x"),
         ),
@@ -419,10 +390,8 @@ _ROWS = (
         classes=10,
         sizes=Sizes(13_500, 5_400, 8_100),
         licence="MIT",
-        licence_from="https://github.com/phelber/EuroSAT",
         homepage="https://github.com/phelber/EuroSAT",
         template="a centered satellite photo of {}.",
-        split_file="split_zhou_EuroSAT.json",
         renamed={
             "AnnualCrop": "Annual Crop Land",
             "HerbaceousVegetation": "Herbaceous Vegetation Land",
@@ -434,18 +403,15 @@ _ROWS = (
             "SeaLake": "Sea or Lake",
         },
         needs=(
-            (
-                Download(
-                    "EuroSAT.zip",
-                    {"2750": "eurosat/2750"},
-                    (
-                        f"{_HUB}/torchgeo/eurosat/resolve/c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip",
-                        "http://madm.dfki.de/files/sentinel/EuroSAT.zip",
-                    ),
-                    size=94_280_567,
-                    sha256="8ebea626349354c5328b142b96d0430e647051f26efc2dc974c843f25ecf70bd",
-                    md5="c8fa014336c82ac7804f0398fcb19387",
+            _archive(
+                "EuroSAT.zip",
+                {"2750": "eurosat/2750"},
+                (
+                    f"{_HUB}/torchgeo/eurosat/resolve/c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip",
+                    "http://madm.dfki.de/files/sentinel/EuroSAT.zip",
                 ),
+                size=94_280_567,
+                sha256="8ebea626349354c5328b142b96d0430e647051f26efc2dc974c843f25ecf70bd",
             ),
             _split_file("eurosat", "split_zhou_EuroSAT.json", "1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o"),
         ),
@@ -461,14 +427,11 @@ _ROWS = (
         licence=UNKNOWN,
         homepage="https://www.crcv.ucf.edu/data/UCF101.php",
         template="a photo of a person doing {}.",
-        split_file="split_zhou_UCF101.json",
         needs=(
-            (
-                Download(
-                    "UCF-101-midframes.zip",
-                    {"UCF-101-midframes": "ucf101/UCF-101-midframes"},
-                    (_drive("10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O"),),
-                ),
+            _archive(
+                "UCF-101-midframes.zip",
+                {"UCF-101-midframes": "ucf101/UCF-101-midframes"},
+                (_drive("10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O"),),
             ),
             _split_file("ucf101", "split_zhou_UCF101.json", "1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y"),
         ),
@@ -486,17 +449,14 @@ _ROWS = (
         classes=1000,
         sizes=Sizes(test=10_000),
         licence="as ImageNet; MIT is for its code alone",
-        licence_from="https://github.com/modestyachts/ImageNetV2",
         homepage="https://github.com/modestyachts/ImageNetV2",
         needs=(
-            (
-                Download(
-                    "imagenetv2-matched-frequency.tar.gz",
-                    {"imagenetv2-matched-frequency-format-val": ("imagenetv2/imagenetv2-matched-frequency-format-val")},
-                    (f"{_HUB}/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz",),
-                    size=1_264_079_360,
-                    sha256="f0c37fdf925916b19ea1323cd9a2208cdb6959ba2c32eef2a7fc393835c9ca7c",
-                ),
+            _archive(
+                "imagenetv2-matched-frequency.tar.gz",
+                {"imagenetv2-matched-frequency-format-val": ("imagenetv2/imagenetv2-matched-frequency-format-val")},
+                (f"{_HUB}/vaishaal/ImageNetV2/resolve/main/imagenetv2-matched-frequency.tar.gz",),
+                size=1_264_079_360,
+                sha256="f0c37fdf925916b19ea1323cd9a2208cdb6959ba2c32eef2a7fc393835c9ca7c",
             ),
             _class_names("imagenetv2"),
         ),
@@ -510,17 +470,14 @@ _ROWS = (
         classes=1000,
         sizes=Sizes(test=50_889),
         licence="MIT",
-        licence_from="https://github.com/HaohanWang/ImageNet-Sketch",
         homepage="https://github.com/HaohanWang/ImageNet-Sketch",
         needs=(
-            (
-                Download(
-                    "ImageNet-Sketch.zip",
-                    {"sketch": "imagenet-sketch/images"},
-                    (_drive("1Mj0i5HBthqH1p_yeXzsg22gZduvgoNeA"),),
-                    size=7_593_573_012,
-                    sha256="4d3ce6b82a7c48aabf14aeac105eb533e75707f152cc858f55bfc022031a72ed",
-                ),
+            _archive(
+                "ImageNet-Sketch.zip",
+                {"sketch": "imagenet-sketch/images"},
+                (_drive("1Mj0i5HBthqH1p_yeXzsg22gZduvgoNeA"),),
+                size=7_593_573_012,
+                sha256="4d3ce6b82a7c48aabf14aeac105eb533e75707f152cc858f55bfc022031a72ed",
             ),
             _class_names("imagenet-sketch"),
         ),
@@ -534,18 +491,14 @@ _ROWS = (
         classes=200,
         sizes=Sizes(test=7_500),
         licence="MIT",
-        licence_from="https://github.com/hendrycks/natural-adv-examples",
         homepage="https://github.com/hendrycks/natural-adv-examples",
         needs=(
-            (
-                Download(
-                    "imagenet-a.tar",
-                    {"imagenet-a": "imagenet-adversarial/imagenet-a"},
-                    (f"{_BERKELEY}/imagenet-a.tar",),
-                    size=687_552_512,
-                    sha256="3bb3632277e6ba6392ea64c02ddbf4dd2266c9caffd6bc09c9656d28f012589e",
-                    md5="c3e55429088dc681f30d81f4726b6595",
-                ),
+            _archive(
+                "imagenet-a.tar",
+                {"imagenet-a": "imagenet-adversarial/imagenet-a"},
+                (f"{_BERKELEY}/imagenet-a.tar",),
+                size=687_552_512,
+                sha256="3bb3632277e6ba6392ea64c02ddbf4dd2266c9caffd6bc09c9656d28f012589e",
             ),
             _class_names("imagenet-adversarial"),
         ),
@@ -561,15 +514,12 @@ _ROWS = (
         licence=UNKNOWN,
         homepage="https://github.com/hendrycks/imagenet-r",
         needs=(
-            (
-                Download(
-                    "imagenet-r.tar",
-                    {"imagenet-r": "imagenet-rendition/imagenet-r"},
-                    (f"{_BERKELEY}/imagenet-r.tar",),
-                    size=2_191_079_936,
-                    sha256="18c6bf493b39a0d975d48e587437f562caab9c52ae6327dcfa9dd8eb54aa1b52",
-                    md5="a61312130a589d0ca1a8fca1f2bd3337",
-                ),
+            _archive(
+                "imagenet-r.tar",
+                {"imagenet-r": "imagenet-rendition/imagenet-r"},
+                (f"{_BERKELEY}/imagenet-r.tar",),
+                size=2_191_079_936,
+                sha256="18c6bf493b39a0d975d48e587437f562caab9c52ae6327dcfa9dd8eb54aa1b52",
             ),
             _class_names("imagenet-rendition"),
         ),
@@ -577,4 +527,4 @@ _ROWS = (
 )
 
 CATALOGUE: dict[str, DataSet] = {row.name: row for row in _ROWS}
-"""Name -> what is known of it: the eleven of few-shot papers, then ImageNet's four shifts."""
+"""Name -> its row: the eleven of few-shot papers, then ImageNet's four shifts."""
