@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UnknownNameError
-from .glyphs import HELD_OUT_FONTS, characters_of, glyph_name, render_glyph
+from .glyphs import HELD_OUT_FONTS, STIX_FONTS, characters_of, glyph_name, render_glyph
 from .images import MemoryImages
 from .task import Examples, Pixels, Task, numbered
 
@@ -124,7 +124,7 @@ def _resized(ink: Ink, shape: tuple[int, int]) -> Ink:
 
 
 def _placed(ink: Ink, generator: np.random.Generator, *, turn: float, extent: tuple[float, float]) -> Ink:
-    """The glyph turned by up to ``turn`` radians, slanted, scaled to a share of the frame, moved, ``(SIDE, SIDE)``."""
+    """Turn the glyph by up to ``turn`` radians, slant, scale it to a share of the frame, and move it, ``(SIDE, SIDE)``."""
     from PIL import Image
 
     angle, slant = generator.uniform(-turn, turn), generator.uniform(-turn, turn)
@@ -142,7 +142,7 @@ def _placed(ink: Ink, generator: np.random.Generator, *, turn: float, extent: tu
 
 
 def _painted(ink: Ink, generator: np.random.Generator, *, texture: float, grain: float) -> Pixels:
-    """Ink in one colour on textured ground of another, with grain, as bytes ``(H, W, 3)``."""
+    """Paint ink in one colour on textured ground of another, with grain, as bytes ``(H, W, 3)``."""
     height, width = ink.shape
     ground, pen = generator.uniform(0, 1, 3), generator.uniform(0, 1, 3)
     while np.abs(ground - pen).max() < 0.45:  # legible, if only by hue
@@ -155,12 +155,12 @@ def _painted(ink: Ink, generator: np.random.Generator, *, texture: float, grain:
 
 
 def _photographed(ink: Ink, generator: np.random.Generator) -> Pixels:
-    """Turned, slanted and coloured, as in a snapshot."""
+    """Turn, slant and colour the glyph, as in a snapshot."""
     return _painted(_placed(ink, generator, turn=0.35, extent=(0.6, 1.1)), generator, texture=0.15, grain=0.05)
 
 
 def _outlined(ink: Ink, generator: np.random.Generator) -> Pixels:
-    """Only the contour of the glyph is drawn."""
+    """Draw only the contour of the glyph."""
     from scipy.ndimage import gaussian_filter
 
     soft = gaussian_filter(ink, 1.2)
@@ -169,7 +169,7 @@ def _outlined(ink: Ink, generator: np.random.Generator) -> Pixels:
 
 
 def _worn(ink: Ink, generator: np.random.Generator) -> Pixels:
-    """Ten pixels high, two bars torn off, strong grain."""
+    """Draw the glyph ten pixels high, with two bars torn off and strong grain."""
     placed = _placed(ink, generator, turn=0.15, extent=(0.75, 1.05))
     for _ in range(2):
         top, left = generator.integers(0, SIDE - 9, 2)
@@ -181,7 +181,7 @@ def _worn(ink: Ink, generator: np.random.Generator) -> Pixels:
 
 
 def _screened(ink: Ink, generator: np.random.Generator) -> Pixels:
-    """Printed as stripes of a screen, some of the glyph missing between them."""
+    """Print the glyph as stripes of a screen, some of it missing between them."""
     placed = _placed(ink, generator, turn=0.2, extent=(0.8, 1.1))
     period, angle, phase = generator.uniform(3.0, 5.0), generator.uniform(0, np.pi), generator.uniform(0, 2 * np.pi)
     rows, columns = np.mgrid[:SIDE, :SIDE]
@@ -189,15 +189,14 @@ def _screened(ink: Ink, generator: np.random.Generator) -> Pixels:
     return _painted(placed * (wave > -0.35), generator, texture=0.12, grain=0.05)
 
 
-_STIX = HELD_OUT_FONTS[:4]
 _GLYPH_TASKS = {
     "letters": _GlyphTask("ABCDEFGHIJKLMNOPQRSTUVWXYZ", HELD_OUT_FONTS, _worn, 80),
-    "greek": _GlyphTask("ΓΔΘΛΞΠΣΦΨΩαβγδεζηθικλμνξπρστυφχψω", _STIX, _photographed),
-    "cyrillic": _GlyphTask("БВГДЖЗИЙКЛПУФЦЧШЩЪЫЭЮЯЂЄЉЊЋЏѢѲ", _STIX, _outlined),
-    "accents": _GlyphTask("àáâãäåāăçćĉċčèéêëēĕėęěĝğġģñńņňòóôõöōŏőøśŝşšùúûüũūŭůűųýÿŷžźż", _STIX, _photographed),
+    "greek": _GlyphTask("ΓΔΘΛΞΠΣΦΨΩαβγδεζηθικλμνξπρστυφχψω", STIX_FONTS, _photographed),
+    "cyrillic": _GlyphTask("БВГДЖЗИЙКЛПУФЦЧШЩЪЫЭЮЯЂЄЉЊЋЏѢѲ", STIX_FONTS, _outlined),
+    "accents": _GlyphTask("àáâãäåāăçćĉċčèéêëēĕėęěĝğġģñńņňòóôõöōŏőøśŝşšùúûüũūŭůűųýÿŷžźż", STIX_FONTS, _photographed),
     "symbols": _GlyphTask(
         "!#$%&*+=?@§¶©®£€¥¢<>[]{}()/†‡←↑→↓↔↕↖↗↘↙⇐⇑⇒⇓⇔∀∂∃∇∈∉∋∏∑√∝∞∟∠∧∨∩∪∫∬∮∴∵≃≅≈≠≡≤≥≪≫⊂⊃⊄⊆⊇⊕⊖⊗⊙⊢⊣⊤⊥■□▲△▼▽◆◇○●★☆♀♂♠♣♥♦♩♪",
-        _STIX,
+        STIX_FONTS,
         _screened,
     ),
 }

@@ -28,17 +28,17 @@ class _Place(NamedTuple):
         return self.folder / self.name
 
     def size(self) -> int | None:
-        """Bytes of the file; None if it is empty, when it has nothing in common with another one, or a pipe."""
+        """Return the bytes of the file; None if it is empty, and has nothing in common with others, or a pipe."""
         return self.path.stat().st_size or None
 
     def end(self) -> bytes:
-        """A hash of the last bytes of the file."""
+        """Return a hash of the last bytes of the file."""
         with self.path.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - _END_BYTES))
             return hashlib.blake2b(file.read(_END_BYTES), digest_size=16).digest()
 
     def content(self) -> bytes:
-        """A hash of the whole file."""
+        """Return a hash of the whole file."""
         digest = hashlib.blake2b(digest_size=16)
         with self.path.open("rb") as file:
             while chunk := file.read(_CHUNK):
@@ -80,7 +80,7 @@ def report_copies(
 
 
 def _same_paths(where: Path, class_names: Sequence[str], splits: Mapping[str, FileList]) -> list[list[_Place]]:
-    """Groups of places of one path, which must agree in their class; there are none unless splits share a folder."""
+    """Return groups of places of one path, which must agree in class; there are some only if splits share a folder."""
     lists = collections.Counter(files.folder for files in splits.values())
     shared = {split: files for split, files in splits.items() if lists[files.folder] > 1}
     groups = list(_sharing(_places(shared), lambda place: place.name))
@@ -103,7 +103,7 @@ def _places(splits: Mapping[str, FileList]) -> Iterator[_Place]:
 
 
 def _sharing(places: Iterable[_Place], key: Callable[[_Place], Hashable]) -> Iterator[list[_Place]]:
-    """Groups of two and more places of one key; whoever decodes those without one will say what is wrong."""
+    """Return groups of two and more places of one key; whoever decodes those without one will say what is wrong."""
     first: dict[Hashable, _Place] = {}
     groups: dict[Hashable, list[_Place]] = {}
     for place in places:

@@ -19,45 +19,25 @@ if TYPE_CHECKING:
     from PIL import ImageFont
 
 PRETRAINING_FONTS = tuple(
-    f"DejaVu{family}"
-    for family in (
-        "Sans",
-        "Sans-Bold",
-        "Sans-Oblique",
-        "Sans-BoldOblique",
-        "SansMono",
-        "SansMono-Bold",
-        "SansMono-Oblique",
-        "SansMono-BoldOblique",
-        "Serif",
-        "Serif-Bold",
-        "Serif-Italic",
-        "Serif-BoldItalic",
-    )
+    f"DejaVu{family}{style}"
+    for family, slant in (("Sans", "Oblique"), ("SansMono", "Oblique"), ("Serif", "Italic"))
+    for style in ("", "-Bold", f"-{slant}", f"-Bold{slant}")
 )
-HELD_OUT_FONTS = (
-    "STIXGeneral",
-    "STIXGeneralItalic",
-    "STIXGeneralBol",
-    "STIXGeneralBolIta",
-    "cmr10",
-    "cmss10",
-    "cmtt10",
-    "cmb10",
-)
+STIX_FONTS = ("STIXGeneral", "STIXGeneralItalic", "STIXGeneralBol", "STIXGeneralBolIta")
 # Matplotlib's Computer Modern fonts keep TeX's encoding: only letters and digits sit where Unicode has them.
 _TEX_ENCODED = ("cmr10", "cmss10", "cmtt10", "cmb10")
+HELD_OUT_FONTS = (*STIX_FONTS, *_TEX_ENCODED)
 # These two STIX faces contain no arrows, operators or geometric shapes of their own.
 _WITHOUT_SYMBOLS = ("STIXGeneralItalic", "STIXGeneralBolIta")
 
 
 def glyph_name(character: str) -> str:
-    """The official Unicode name in lower case: ``"7"`` is ``"digit seven"``."""
+    """Return the official Unicode name in lower case: ``"7"`` is ``"digit seven"``."""
     return unicodedata.name(character).lower()
 
 
 def font_path(font: str) -> Path:
-    """Where matplotlib keeps the font file of this name."""
+    """Return matplotlib's font file of this name."""
     import matplotlib
 
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf"
@@ -72,7 +52,7 @@ def _loaded_font(font: str, size: int) -> ImageFont.FreeTypeFont:
 
 @functools.cache
 def characters_of(font: str) -> frozenset[str]:
-    """The characters this font draws under their own Unicode code points."""
+    """Return the characters that this font draws under their own Unicode code points."""
     from matplotlib.ft2font import FT2Font
 
     mapped = {chr(code) for code in FT2Font(str(font_path(font))).get_charmap()}

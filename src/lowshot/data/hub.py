@@ -20,7 +20,7 @@ _FOLDER_OF_IMAGES = "imagefolder"  # what datasets calls its reader of image fil
 _LABELS = ("label", "labels", "class")  # columns that are taken for the label if no column is a ClassLabel
 
 
-def read_hub(name: str, on_bad_image: str = "error", warn: list[str] | None = None) -> Task:
+def read_hub(name: str, on_bad_image: str, warn: list[str]) -> Task:
     """Read a data set through the ``datasets`` package as a task.
 
     Images are decoded here and not there, so that the same rules hold for all images. An image's identity is its
@@ -38,7 +38,6 @@ def read_hub(name: str, on_bad_image: str = "error", warn: list[str] | None = No
         MissingExtraError: ``datasets`` is not installed.
         DataError: It cannot be loaded, or has no images with labels to learn from.
     """
-    warn = warn if warn is not None else []
     loaded, folders = _load(name)
     splits: dict[str, _Split] = {}
     for key in loaded:
@@ -68,7 +67,7 @@ class _HubImages:
     rows: Any
     column: str
     folders: tuple[Path, ...]
-    """Where files that a row names may lie."""
+    """Folders in which files that a row names may lie."""
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -118,7 +118,7 @@ def _pillow_unheard() -> Iterator[None]:
 
 
 def _decoded(image: Image.Image, name: str) -> Pixels:
-    """RGB pixels of an image that Pillow has opened."""
+    """Return the RGB pixels of an image that Pillow has opened."""
     _check_size(*image.size, name)
     image.load()
     image = ImageOps.exif_transpose(image)
@@ -228,5 +228,5 @@ class MemoryImages:
 
 
 def is_decoded(images: Images) -> bool:
-    """Whether to ask for an image is only to look it up: decoded images in memory, or some of them."""
+    """Tell whether to ask for an image is only to look it up: decoded images in memory, or some of them."""
     return isinstance(whole(images), MemoryImages)

@@ -73,7 +73,7 @@ def holds_shards(folder: Path) -> bool:
     return count > 0 and count > len(_class_folders(folder))
 
 
-def read_shards(path: Path, on_bad_image: str = "error", warn: list[str] | None = None) -> Task:
+def read_shards(path: Path, on_bad_image: str, warn: list[str]) -> Task:
     """Read shards as a task: one tar file, a folder of them, or a folder with ``train``, ``val`` and ``test`` of them.
 
     The shards are gone through once for where everything is; nothing is unpacked, and an image's bytes are read when it
@@ -87,7 +87,6 @@ def read_shards(path: Path, on_bad_image: str = "error", warn: list[str] | None 
     Raises:
         DataError: A shard is damaged, cut short or compressed, or an image has no label.
     """
-    warn = warn if warn is not None else []
     is_folder = kind_of(path) == "folder"
     list_of_names = (path if is_folder else path.parent) / CLASS_NAMES
     known = None

@@ -56,6 +56,7 @@ def load_task(
         DataError: It cannot be used.
         MissingExtraError: It needs a package that is not installed.
     """
+    warn = warn if warn is not None else []
     if isinstance(data, str):
         if data in BUILTIN_TASKS:
             return builtin_task(data)
@@ -66,7 +67,7 @@ def load_task(
         is_no_path = Path(data).name == data and kind_of(Path(data)) == "nothing"
         if not data or is_no_path:  # "" would be the current folder
             raise UnknownNameError("task, data set or folder", data, [*BUILTIN_TASKS, *CATALOGUE])
-    return _read_path(Path(data), on_bad_image, warn if warn is not None else [])
+    return _read_path(Path(data), on_bad_image, warn)
 
 
 def _read_path(path: Path, on_bad_image: str, warn: list[str]) -> Task:

@@ -29,7 +29,7 @@ class _Place(NamedTuple):
     row: int
 
 
-def read_table(path: Path, on_bad_image: str = "error", warn: list[str] | None = None) -> Task:
+def read_table(path: Path, on_bad_image: str, warn: list[str]) -> Task:
     """Read a table of images as a task; without a column ``split`` all of it is the train split.
 
     File names are paths below the table's folder, and the images' identities; so the folder may be moved, and nothing
@@ -47,7 +47,6 @@ def read_table(path: Path, on_bad_image: str = "error", warn: list[str] | None =
             named twice in one split, has two classes, or is missing.
         MissingExtraError: Parquet without pyarrow.
     """
-    warn = warn if warn is not None else []
     kind = kind_of(path)
     if kind != "file":
         raise DataError(f"data {path} {'does not exist' if kind == 'nothing' else 'is no file that can be read'}")
@@ -113,7 +112,7 @@ def _row(path: Path) -> str:
 
 
 def _csv_rows(path: Path) -> _Rows:
-    """Rows after the header; a row of several lines has the number of its last one."""
+    """Yield the rows after the header; a row of several lines has the number of its last one."""
     rows = csv.reader(_lines(path), strict=True)  # else a quote that is never closed swallows the rows behind it
     try:
         header = next(rows, [])
@@ -173,7 +172,7 @@ def _parquet_rows(path: Path) -> _Rows:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """The lines of a text in UTF-8, with or without a byte order mark."""
+    """Yield the lines of a text in UTF-8, with or without a byte order mark."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         for number in itertools.count(1):
             line = file.readline(_LINE_CHARACTERS)

@@ -1,4 +1,4 @@
-"""Whether a file is what its name says, told by what is in it: most have no published checksum."""
+"""The contents of files against their names, for most have no published checksum."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .download import LARGEST_LIST_BYTES, beginning
 from .facts import DataSet, Download
 
 _MAGIC = {0: (b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ"), 257: (b"ustar",)}
-"""Offset -> how archives begin there: zip; tar compressed with gzip, bzip2 or xz; plain tar."""
+"""Offset -> the beginnings of archives there: zip; tar compressed with gzip, bzip2 or xz; plain tar."""
 
 
 def check_content(row: DataSet, file: Download, path: Path) -> None:

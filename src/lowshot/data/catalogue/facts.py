@@ -20,7 +20,7 @@ UNKNOWN = "unknown"
 """A licence that no page of the data set states; what copies of it claim does not count."""
 
 Layout = Literal["split", "aircraft", "imagenet", "synsets", "numbers"]
-"""How splits and labels are found.
+"""The layouts of data sets, by which splits and labels are found.
 
 split: CoOp's JSON file ``{"train" | "val" | "test": [[path, label, class name], ...]}``.
 aircraft: FGVC's text files ``variants.txt`` and ``images_variant_{train,val,test}.txt``.
@@ -76,7 +76,7 @@ class DataSet:
         name: As on the command line and in tables of published results.
         title: As its authors write it.
         summary: One line on what the images are.
-        layout: How splits and labels are found.
+        layout: The way splits and labels are found.
         folders: Where its images lie below the root: CoOp's place, then other common ones.
         classes: Number of classes.
         sizes: Images in each split.

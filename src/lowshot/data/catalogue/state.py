@@ -1,4 +1,4 @@
-"""How much of a data set is on this machine, as far as can be told without decoding an image."""
+"""The share of a data set that is on this machine, as far as can be told without decoding an image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .reading import lacks, read_data_set, wrong_sizes
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """How much of a data set is there.
+    """The share of a data set that is there.
 
     Args:
         name: ``installed``: everything is there. ``incomplete``: some of it is. ``absent``: no image is.
