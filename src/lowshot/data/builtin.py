@@ -124,7 +124,7 @@ def _resized(ink: Ink, shape: tuple[int, int]) -> Ink:
 
 
 def _placed(ink: Ink, generator: np.random.Generator, *, turn: float, extent: tuple[float, float]) -> Ink:
-    """Turn the glyph by up to ``turn`` radians, slant, scale it to a share of the frame, and move it, ``(SIDE, SIDE)``."""
+    """Turn the glyph by up to ``turn`` radians, slant, scale to a share of the frame and move it, ``(SIDE, SIDE)``."""
     from PIL import Image
 
     angle, slant = generator.uniform(-turn, turn), generator.uniform(-turn, turn)
