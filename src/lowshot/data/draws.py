@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import hashlib
 import json
 import os
@@ -71,8 +70,7 @@ def draw_from(task: Task, shots: int | None, seed: int, draw: str = "lowshot", w
         drawn = draw_like_clip_lora(everything.train.labels, held_out, shots, seed)
     if everything is task:
         return drawn
-    part = as_draw(task.train.labels, _rows_in(task, everything, drawn.indices.tolist()), shots)
-    return dataclasses.replace(part, rule=drawn.rule, instead=drawn.instead)
+    return as_draw(task.train.labels, _rows_in(task, everything, drawn.indices.tolist()), shots, drawn.rule)
 
 
 def draw_sha256(identities: Sequence[str]) -> str:
@@ -152,7 +150,7 @@ def _replayed(task: Task, whole: Task, shots: int | None, source: str) -> Draw:
         )
     short = {} if shots is None else {label: count for label, count in counts.items() if count < most}
     rule = _HASHED + draw_sha256([task.train.identities[index] for index in indices])
-    return Draw(indices, most, short, rule, instead="the draw has no more of it")
+    return Draw(indices, most, short, rule)
 
 
 def _listed_by(source: str) -> list[_Listed]:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from ..errors import DataError
 
 _MOST_HELD_OUT = 4  # of a class: shots for validation in CoOp's protocol
+_REPEATS = "some of it is drawn several times"
+_OF_SHORT_CLASSES = {"lowshot": "all of it is used", "coop": _REPEATS, "clip-lora": _REPEATS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,19 +27,18 @@ class Draw:
         short: Label and number of images of each class that has fewer than ``shots``.
         rule: The recipe's setting for the same images again: one of ``config.DRAWS``, or ``sha256:`` and the draw's
             hash where a list fixed it.
-        instead: The end of the message on classes that are short.
     """
 
     indices: NDArray[np.int64]
     shots: int
     short: dict[int, int]
-    rule: str = "lowshot"
-    instead: str = "all of it is used"
+    rule: str
 
     def warnings(self, class_names: Sequence[str]) -> list[str]:
         """Return a line for every class that is short."""
+        instead = _OF_SHORT_CLASSES.get(self.rule, "the draw has no more of it")
         return [
-            f"class {class_names[label]!r} has {count} of the {self.shots} shots asked for; {self.instead}"
+            f"class {class_names[label]!r} has {count} of the {self.shots} shots asked for; {instead}"
             for label, count in self.short.items()
         ]
 
@@ -67,7 +68,7 @@ def draw_shots(identities: Sequence[str], labels: NDArray[np.int64], shots: int 
     indices: list[int] = []
     for members in dict(sorted(_by_label(labels).items())).values():
         indices += sorted(members, key=lambda i: ranks[i])[:shots]
-    return as_draw(labels, indices, shots)
+    return as_draw(labels, indices, shots, "lowshot")
 
 
 def draw_like_coop(labels: NDArray[np.int64], shots: int | None, seed: int) -> Draw:
@@ -94,7 +95,7 @@ def draw_like_coop(labels: NDArray[np.int64], shots: int | None, seed: int) -> D
         DataError: There is nothing to draw from, or fewer than one shot is asked for.
     """
     _refuse_nothing(labels, shots)
-    return _of_random(labels, _sampled(labels, shots, random.Random(seed)), shots, "coop")
+    return as_draw(labels, _sampled(labels, shots, random.Random(seed)), shots, "coop")
 
 
 def draw_like_clip_lora(
@@ -124,7 +125,7 @@ def draw_like_clip_lora(
     if validation_labels is not None or shots is None:
         if validation_labels is not None and shots is not None:
             _sampled(validation_labels, held_out, generator)  # for what it takes from the generator
-        return _of_random(labels, _sampled(labels, shots, generator), shots, "clip-lora")
+        return as_draw(labels, _sampled(labels, shots, generator), shots, "clip-lora")
     indices: list[int] = []
     for label, members in _by_label(labels).items():
         if len(members) < shots + held_out:
@@ -133,21 +134,22 @@ def draw_like_clip_lora(
                 "there is no validation split; ask for fewer shots, or choose another draw"
             )
         indices += generator.sample(members, shots + held_out)[:shots]
-    return _of_random(labels, indices, shots, "clip-lora")
+    return as_draw(labels, indices, shots, "clip-lora")
 
 
-def as_draw(labels: NDArray[np.int64], indices: Sequence[int], shots: int | None) -> Draw:
+def as_draw(labels: NDArray[np.int64], indices: Sequence[int], shots: int | None, rule: str) -> Draw:
     """Return the draw of these images.
 
     Args:
         labels: Class index per image of the split, ``(N,)``.
         indices: Positions of the drawn images.
         shots: Images per class that were asked for, or None for all.
+        rule: As for ``Draw``.
     """
     sizes = {label: len(members) for label, members in sorted(_by_label(labels).items())}
     wanted = max(sizes.values()) if shots is None else shots
     short = {label: size for label, size in sizes.items() if size < wanted} if shots is not None else {}
-    return Draw(indices=np.asarray(indices, dtype=np.int64), shots=wanted, short=short)
+    return Draw(np.asarray(indices, dtype=np.int64), wanted, short, rule)
 
 
 def _refuse_nothing(labels: NDArray[np.int64], shots: int | None) -> None:
@@ -174,8 +176,3 @@ def _sampled(labels: NDArray[np.int64], shots: int | None, generator: random.Ran
         enough = len(members) >= shots
         indices += generator.sample(members, shots) if enough else generator.choices(members, k=shots)
     return indices
-
-
-def _of_random(labels: NDArray[np.int64], indices: Sequence[int], shots: int | None, rule: str) -> Draw:
-    draw = as_draw(labels, indices, shots)
-    return dataclasses.replace(draw, rule=rule, instead="some of it is drawn several times")
