@@ -1,33 +1,33 @@
-"""What all charts of a page share: their scales, their grid and their words, as SVG text."""
+"""Scales, grid and words that all charts of a page share, as SVG text."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from .markup import Markup, element, join
 
 LINE_HEIGHT = 20
-"""Of labels. Phones show the large chart at two thirds of its size with larger letters (style.css), which need it."""
+"""Height of a line of a label: phones show the large chart at two thirds of its size with larger letters."""
 LETTER_WIDTH = 9.2
 LABEL_LETTERS = 14
-"""A label is broken into lines of no more."""
+"""Letters at most in a line of a label."""
 _EDGE = 22
 _TICK_GAP = 6
 
 
 @dataclasses.dataclass(frozen=True)
 class Wording:
-    """What a drawing says besides its labels."""
+    """Words of a drawing besides its labels."""
 
     identity: str
     """Prefix of the ids within the drawing; unique on the page."""
     title: str
     """Read out in place of the drawing."""
     x_title: str
-    """What x counts; empty where the chart's surroundings say it."""
+    """Quantity along x; empty where the chart's surroundings say it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,12 +94,19 @@ def drawing(wording: Wording, width: float, height: float, *parts: Markup, style
 
 
 def grid(frame: Frame, x_ticks: Sequence[tuple[float, str]], x_title: str, y_title: str = "accuracy, %") -> Markup:
-    """Horizontal lines with their percents, and what stands below the plot."""
+    """Horizontal lines with their percents, and the ticks and the title below the plot.
+
+    Ticks of x are labelled from the last one back, without those that would touch the one after them.
+    """
     path = "".join(f"M{frame.left:g} {frame.y(t / 100):.1f}H{frame.right:g}" for t in frame.ticks)
     parts = [element("path", d=path, class_="grid")]
     parts += [text(str(t), frame.left - 8, frame.y(t / 100) + 5, "tick", "end") for t in frame.ticks]
-    below = frame.bottom + 22
-    parts += [text(said, place, below, "tick", "middle") for place, said in _apart(frame, x_ticks)]
+    free = math.inf
+    for value, words in reversed(x_ticks):
+        half = LETTER_WIDTH * len(words) / 2
+        if frame.x(value) + half + _TICK_GAP <= free:
+            parts.append(text(words, frame.x(value), frame.bottom + 22, "tick", "middle"))
+            free = frame.x(value) - half
     if y_title:
         parts.append(text(y_title, 4, frame.top - 18, "axis"))
     if x_title:
@@ -107,9 +114,9 @@ def grid(frame: Frame, x_ticks: Sequence[tuple[float, str]], x_title: str, y_tit
     return join(parts)
 
 
-def text(said: str, x: float, y: float, style: str, anchor: str = "start") -> Markup:
+def text(words: str, x: float, y: float, style: str, anchor: str = "start") -> Markup:
     """One line of text; its baseline is at y."""
-    return element("text", said, x=x, y=y, text_anchor=None if anchor == "start" else anchor, class_=style)
+    return element("text", words, x=x, y=y, text_anchor=None if anchor == "start" else anchor, class_=style)
 
 
 def wrapped(label: str) -> list[str]:
@@ -133,14 +140,3 @@ def label(lines: Sequence[str], x: float, centre: float, style: str, anchor: str
 def leader(x: float, y: float, label_x: float, label_y: float) -> Markup:
     """A thin line from a point to its label."""
     return element("path", d=f"M{x:.1f} {y:.1f}L{label_x:.1f} {label_y:.1f}", class_="leader")
-
-
-def _apart(frame: Frame, ticks: Sequence[tuple[float, str]]) -> Iterator[tuple[float, str]]:
-    """Places and words of the ticks, from the last one back, without those that would touch the one after them."""
-    places = [(frame.x(value), said) for value, said in ticks]
-    free = math.inf
-    for place, said in reversed(places):
-        half = LETTER_WIDTH * len(said) / 2
-        if place + half + _TICK_GAP <= free:
-            yield place, said
-            free = place - half

@@ -9,8 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from .axes import (
     LINE_HEIGHT,
@@ -47,19 +46,8 @@ _MARKERS = (
 _DOT = "M-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0"
 _LABEL_GAP = 26
 _LEFT, _TOP, _BOTTOM = 46, 34, 52
-
-
-class _Canvas(NamedTuple):
-    """Size of a drawing, with the room for labels right of its plot."""
-
-    width: int
-    height: int
-    label_column: int
-
-
-_LARGE = _Canvas(560, 400, 178)
-_SCATTER = _Canvas(400, 340, 10)
-_SMALL = _Canvas(360, 250, 10)
+_LABEL_COLUMN, _MARGIN = 178, 10
+"""Room right of the plot, with labels and without."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +57,9 @@ class Point:
     x: float
     mean: float
     deviation: float
-    """Of a published figure: how exactly it could be read."""
+    """The reading error of a published figure."""
     tip: str
-    """What a pointer over it shows."""
+    """Text beside a pointer over it."""
     origins: str = ""
     """Numbers of the origins (``tips.Origins``) that are shown below the tip."""
 
@@ -86,7 +74,7 @@ class Series:
     is_rival: bool
     points: tuple[Point, ...]
     is_published: bool = False
-    """Whether others have published it; of a method that has no points of its own here the number is -1."""
+    """Whether others have published it. A method that was not run here has the number -1."""
 
     @property
     def style(self) -> str:
@@ -98,6 +86,11 @@ class Series:
         """All classes of its group."""
         return f"{self.style} published" if self.is_published else self.style
 
+    @property
+    def highlight(self) -> str:
+        """A key that all drawings of one method share: pointing at one makes all of them stand out."""
+        return self.label if self.number < 0 else str(self.number)
+
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
@@ -107,7 +100,7 @@ class Baseline:
     level: float
     tip: str
     origins: str = ""
-    """As of a ``Point``."""
+    """Numbers, as those of a ``Point``."""
 
 
 def series_style(number: int | None, is_rival: bool) -> str:
@@ -136,36 +129,28 @@ def line_chart(series: Sequence[Series], baselines: Sequence[Baseline], wording:
         baselines: Horizontal dashed lines.
         wording: Title and axis.
     """
-    right = _LARGE.width - _LARGE.label_column
     labels = [*(one.label for one in series), *(one.label for one in baselines)]
-    label_lines = sum(len(wrapped(said)) for said in labels)
-    bottom = max(_LARGE.height - _BOTTOM, _TOP + (LINE_HEIGHT + 2) * label_lines)
-    frame, ticks = _shots_frame(series, baselines, right, bottom)
+    label_lines = sum(len(wrapped(name)) for name in labels)
+    width, bottom = 560, max(400 - _BOTTOM, _TOP + (LINE_HEIGHT + 2) * label_lines)
+    frame, ticks = _shots_frame(series, baselines, width - _LABEL_COLUMN, bottom, _TOP)
     dodges = _dodges(series, 9)
     return drawing(
         wording,
-        _LARGE.width,
+        width,
         bottom + _BOTTOM,
         grid(frame, ticks, wording.x_title),
-        *(_level(frame, baseline) for baseline in baselines),
-        *_end_labels(frame, [*_line_ends(frame, series, dodges), *_level_ends(frame, baselines)]),
+        *_levels(frame, baselines),
+        *_end_labels(frame, series, baselines, dodges),
         *_lines(frame, series, dodges),
     )
 
 
 def small_chart(series: Sequence[Series], baselines: Sequence[Baseline], wording: Wording) -> Markup:
     """As ``line_chart``, in little room and without labels: one of many, which share a legend."""
-    right, bottom = _SMALL.width - _SMALL.label_column, _SMALL.height - 30
-    frame, ticks = _shots_frame(series, baselines, right, bottom, top=10)
-    return drawing(
-        wording,
-        _SMALL.width,
-        _SMALL.height,
-        grid(frame, ticks, "", ""),
-        *(_level(frame, baseline) for baseline in baselines),
-        *_lines(frame, series, _dodges(series, 7)),
-        style="chart small",
-    )
+    width, height = 360, 250
+    frame, ticks = _shots_frame(series, baselines, width - _MARGIN, height - 30, top=10)
+    parts = [grid(frame, ticks, "", ""), *_levels(frame, baselines), *_lines(frame, series, _dodges(series, 7))]
+    return drawing(wording, width, height, *parts, style="chart small")
 
 
 def scatter_chart(series: Sequence[Series], baselines: Sequence[Baseline], wording: Wording) -> Markup:
@@ -177,45 +162,49 @@ def scatter_chart(series: Sequence[Series], baselines: Sequence[Baseline], wordi
         baselines: Horizontal dashed lines, for methods without that cost.
         wording: Title and axis.
     """
-    right, bottom = _SCATTER.width - _SCATTER.label_column, _SCATTER.height - _BOTTOM
-    ticks = log_ticks([point.x for one in series for point in one.points])
-    frame = _frame(series, baselines, right, bottom, log_scale(ticks, _LEFT, right), _TOP)
+    width, height = 400, 340
+    ticks = log_ticks([one.points[0].x for one in series])
+    x_scale = log_scale(ticks, _LEFT, width - _MARGIN)
+    frame = _frame(series, baselines, x_scale, width - _MARGIN, height - _BOTTOM, _TOP)
     places = [(one.points[0].x, one.points[0].mean) for one in series]
     front = pareto_front(places, max((one.level for one in baselines), default=0.0))
     steps = _front_steps(frame, [places[i] for i in front])
-    taken = [box for one in baselines for box in _level_boxes(frame, one)]
-    taken += [_bar_box(frame, one.points[0]) for one in series] + _step_boxes(steps)
-    labelled = [series[i] for i in front] if len(series) > MOST_LINES else series
+    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in steps)
+    is_crowded = len(series) > MOST_LINES
     return drawing(
         wording,
-        _SCATTER.width,
-        _SCATTER.height,
+        width,
+        height,
         grid(frame, [(x, compact(x)) for x in ticks], wording.x_title),
-        *(_level(frame, baseline) for baseline in baselines),
+        *_levels(frame, baselines),
         *(label([one.label], _LEFT + 6, frame.y(one.level) - 10, "baseline") for one in baselines),
-        *_front_line(steps),
-        *_point_labels(frame, labelled, taken),
+        *([element("path", d=path, class_="front")] if steps else []),
+        *_point_labels(
+            frame, [series[i] for i in front] if is_crowded else series, _occupied(frame, series, baselines, steps)
+        ),
         *_lines(frame, series, [0.0] * len(series)),
-        style="chart small crowded" if len(series) > MOST_LINES else "chart small",
+        style="chart small crowded" if is_crowded else "chart small",
     )
 
 
 def _shots_frame(
-    series: Sequence[Series], baselines: Sequence[Baseline], right: float, bottom: float, top: float = _TOP
+    series: Sequence[Series], baselines: Sequence[Baseline], right: float, bottom: float, top: float
 ) -> tuple[Frame, list[tuple[float, str]]]:
+    """A plot over the numbers of shots that there are, and a tick for each of them."""
     shots = sorted({point.x for one in series for point in one.points})
-    frame = _frame(series, baselines, right, bottom, log_scale(shots, _LEFT, right), top)
+    frame = _frame(series, baselines, log_scale(shots, _LEFT, right), right, bottom, top)
     return frame, [(x, f"{x:g}") for x in shots]
 
 
 def _frame(
     series: Sequence[Series],
     baselines: Sequence[Baseline],
+    x: Callable[[float], float],
     right: float,
     bottom: float,
-    x: Callable[[float], float],
     top: float,
 ) -> Frame:
+    """A plot whose ticks enclose all levels, and all points with their deviations."""
     points = [point for one in series for point in one.points]
     levels = [baseline.level for baseline in baselines]
     low = min([point.mean - point.deviation for point in points] + levels)
@@ -225,84 +214,60 @@ def _frame(
 
 def _dodges(series: Sequence[Series], gap: float) -> list[float]:
     """Methods stand side by side at each shot count, so that equal ones do not hide each other."""
-    own = [one for one in series if not one.is_published]
+    own = [one.label for one in series if not one.is_published]
     gap = min(gap, 40 / max(len(own), 1))
-    steps = {one.label: gap * (i - (len(own) - 1) / 2) for i, one in enumerate(own)}
+    steps = {name: gap * (i - (len(own) - 1) / 2) for i, name in enumerate(own)}
     return [0.0 if one.is_published else steps[one.label] for one in series]
 
 
-def _level(frame: Frame, baseline: Baseline) -> Markup:
-    path = f"M{frame.left:g} {frame.y(baseline.level):.1f}H{frame.right:g}"
-    # The wide transparent line below the thin one is what a pointer can hit.
-    lines = (element("path", d=path, class_=style) for style in ("hit", "line"))
-    return element("g", *lines, class_="baseline", data_tip=baseline.tip, data_from=baseline.origins or None)
+def _levels(frame: Frame, baselines: Sequence[Baseline]) -> Iterator[Markup]:
+    """A dashed line across the plot for each baseline."""
+    for one in baselines:
+        path = f"M{frame.left:g} {frame.y(one.level):.1f}H{frame.right:g}"
+        # The wide transparent line below the thin one is what a pointer can hit.
+        lines = (element("path", d=path, class_=style) for style in ("hit", "line"))
+        yield element("g", *lines, class_="baseline", data_tip=one.tip, data_from=one.origins or None)
 
 
 def _lines(frame: Frame, series: Sequence[Series], dodges: Sequence[float]) -> Iterator[Markup]:
-    """What others have published lies below what was measured here."""
+    """A line through the markers of each method; what others have published lies below what was measured here."""
     for one, dodge in sorted(zip(series, dodges, strict=True), key=lambda pair: not pair[0].is_published):
-        yield _line(frame, one, dodge)
+        path = "M" + "L".join(f"{frame.x(point.x) + dodge:.1f} {frame.y(point.mean):.1f}" for point in one.points)
+        parts = [element("path", d=path, class_="line")] if len(one.points) > 1 else []
+        shape = _DOT if one.number < 0 else _MARKERS[one.number % len(_MARKERS)]
+        parts += [_dot(frame, point, frame.x(point.x) + dodge, shape) for point in one.points]
+        yield element("g", *parts, class_=one.classes, data_series=one.highlight)
 
 
-def _line(frame: Frame, series: Series, dodge: float) -> Markup:
-    places = [(frame.x(point.x) + dodge, frame.y(point.mean)) for point in series.points]
-    path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-    parts = [element("path", d=path, class_="line")] if len(places) > 1 else []
-    parts += [_dot(frame, point, x, series.number) for (x, _), point in zip(places, series.points, strict=True)]
-    return element("g", *parts, class_=series.classes, data_series=_highlighted_with(series))
-
-
-def _highlighted_with(series: Series) -> str:
-    return series.label if series.number < 0 else str(series.number)
-
-
-def _dot(frame: Frame, point: Point, x: float, number: int) -> Markup:
+def _dot(frame: Frame, point: Point, x: float, shape: str) -> Markup:
     """A marker on a bar that spans the deviation on both sides."""
     top, bottom = frame.y(min(point.mean + point.deviation, 1.0)), frame.y(max(point.mean - point.deviation, 0.0))
     bar = element("path", d=f"M{x:.1f} {top:.1f}V{bottom:.1f}", class_="whisker")
     place = f"translate({x:.1f} {frame.y(point.mean):.1f})"
-    shape = _DOT if number < 0 else _MARKERS[number % len(_MARKERS)]
     marker = element("path", d=shape, transform=place, class_="marker")
     parts = [bar, marker] if point.deviation else [marker]
     return element("g", *parts, data_tip=point.tip, data_from=point.origins or None)
 
 
-class _End(NamedTuple):
-    """Where a line ends and what it is called."""
-
-    x: float
-    y: float
-    label: list[str]
-    style: str
-    series: str | None = None
-
-
-def _line_ends(frame: Frame, series: Sequence[Series], dodges: Sequence[float]) -> list[_End]:
-    return [
-        _End(
-            frame.x(one.points[-1].x) + dodge + 8,
-            frame.y(one.points[-1].mean),
-            wrapped(one.label),
-            one.classes,
-            _highlighted_with(one),
-        )
+def _end_labels(
+    frame: Frame, series: Sequence[Series], baselines: Sequence[Baseline], dodges: Sequence[float]
+) -> Iterator[Markup]:
+    """A column of labels right of the plot, each with a thin line from its end where the two do not touch."""
+    ends = [
+        (frame.x(one.points[-1].x) + dodge + 8, frame.y(one.points[-1].mean))
         for one, dodge in zip(series, dodges, strict=True)
     ]
-
-
-def _level_ends(frame: Frame, baselines: Sequence[Baseline]) -> list[_End]:
-    return [_End(frame.right + 2, frame.y(one.level), wrapped(one.label), "baseline") for one in baselines]
-
-
-def _end_labels(frame: Frame, ends: Sequence[_End]) -> Iterator[Markup]:
-    """A column of labels right of the plot, each with a thin line from its end where the two do not touch."""
-    heights = [LINE_HEIGHT * len(end.label) + 2.0 for end in ends]
-    centres = spread([end.y for end in ends], heights, frame.top - 8, frame.bottom + 8)
-    for end, centre in zip(ends, centres, strict=True):
-        parts = [label(end.label, frame.right + _LABEL_GAP + 4, centre, end.style)]
-        if frame.right - end.x > 16 or abs(centre - end.y) > 4:
-            parts.insert(0, leader(end.x, end.y, frame.right + _LABEL_GAP, centre))
-        yield element("g", *parts, data_series=end.series)
+    ends += [(frame.right + 2, frame.y(one.level)) for one in baselines]
+    labels: list[tuple[list[str], str, str | None]]
+    labels = [(wrapped(one.label), one.classes, one.highlight) for one in series]
+    labels += [(wrapped(one.label), "baseline", None) for one in baselines]
+    heights = [LINE_HEIGHT * len(lines) + 2.0 for lines, _, _ in labels]
+    centres = spread([y for _, y in ends], heights, frame.top - 8, frame.bottom + 8)
+    for (x, y), (lines, style, highlight), centre in zip(ends, labels, centres, strict=True):
+        parts = [label(lines, frame.right + _LABEL_GAP + 4, centre, style)]
+        if frame.right - x > 16 or abs(centre - y) > 4:
+            parts.insert(0, leader(x, y, frame.right + _LABEL_GAP, centre))
+        yield element("g", *parts, data_series=highlight)
 
 
 def _front_steps(frame: Frame, front: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -316,51 +281,35 @@ def _front_steps(frame: Frame, front: Sequence[tuple[float, float]]) -> list[tup
     return [*corners, (frame.right, corners[-1][1])]
 
 
-def _front_line(steps: Sequence[tuple[float, float]]) -> Iterator[Markup]:
-    if steps:
-        yield element("path", d="M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in steps), class_="front")
+def _occupied(
+    frame: Frame, series: Sequence[Series], baselines: Sequence[Baseline], steps: Sequence[tuple[float, float]]
+) -> Iterator[Box]:
+    """Places that no label may cover: baselines with their labels, markers with their bars, steps of the front."""
+    for one in baselines:
+        y, label_right = frame.y(one.level), frame.left + 6 + text_width([one.label])
+        yield Box(frame.left, y - 3, frame.right, y + 3)
+        yield Box(frame.left, y - 10 - LINE_HEIGHT / 2, label_right, y)
+    for point in (one.points[0] for one in series):
+        x, y = frame.x(point.x), frame.y(point.mean)
+        top, bottom = frame.y(point.mean + point.deviation), frame.y(point.mean - point.deviation)
+        yield Box(x - 7, min(top, y - 7), x + 7, max(bottom, y + 7))
+    for (x, y), (next_x, next_y) in itertools.pairwise(steps):
+        yield Box(x - 2, min(y, next_y) - 2, next_x + 2, max(y, next_y) + 2)
 
 
-def _step_boxes(steps: Sequence[tuple[float, float]]) -> list[Box]:
-    return [
-        Box(x - 2, min(y, next_y) - 2, next_x + 2, max(y, next_y) + 2)
-        for (x, y), (next_x, next_y) in itertools.pairwise(steps)
-    ]
-
-
-def _point_labels(frame: Frame, labelled: Sequence[Series], taken: Sequence[Box]) -> Iterator[Markup]:
+def _point_labels(frame: Frame, labelled: Sequence[Series], occupied: Iterable[Box]) -> Iterator[Markup]:
+    """Names beside points: each begins or ends at the side of its box nearest to the point, or is centred."""
     points = [(frame.x(one.points[0].x), frame.y(one.points[0].mean)) for one in labelled]
     labels = [wrapped(one.label) for one in labelled]
     sizes = [(text_width(lines), float(LINE_HEIGHT * len(lines))) for lines in labels]
-    boxes = beside(points, sizes, taken, Box(frame.left, frame.top - 10, frame.right + 8, frame.bottom - 2))
-    for one, point, box, lines in zip(labelled, points, boxes, labels, strict=True):
-        if box:
-            yield element("g", *_point_label(point, box, lines, one.style), data_series=_highlighted_with(one))
-
-
-def _level_boxes(frame: Frame, baseline: Baseline) -> tuple[Box, Box]:
-    """The places of a baseline and of its label, which stands on it at the left."""
-    y, label_right = frame.y(baseline.level), frame.left + 6 + text_width([baseline.label])
-    return Box(frame.left, y - 3, frame.right, y + 3), Box(frame.left, y - 10 - LINE_HEIGHT / 2, label_right, y)
-
-
-def _bar_box(frame: Frame, point: Point) -> Box:
-    """The place of a marker and its bar."""
-    x, y = frame.x(point.x), frame.y(point.mean)
-    top, bottom = frame.y(point.mean + point.deviation), frame.y(point.mean - point.deviation)
-    return Box(x - 7, min(top, y - 7), x + 7, max(bottom, y + 7))
-
-
-def _point_label(point: tuple[float, float], box: Box, lines: Sequence[str], style: str) -> Iterator[Markup]:
-    """Text that begins or ends at the side of its box nearest to the point, or is centred above or below it."""
-    x, y = point
-    if box.left > x:
-        anchor, text_x = "start", box.left
-    elif box.right < x:
-        anchor, text_x = "end", box.right
-    else:
-        anchor, text_x = "middle", x
-    edge_y = min(max(y, box.top), box.bottom)
-    if math.hypot(text_x - x, edge_y - y) > 14:
-        yield leader(x, y, text_x, edge_y)
-    yield label(lines, text_x, (box.top + box.bottom) / 2, style, anchor)
+    boxes = beside(points, sizes, occupied, Box(frame.left, frame.top - 10, frame.right + 8, frame.bottom - 2))
+    for one, (x, y), box, lines in zip(labelled, points, boxes, labels, strict=True):
+        if not box:
+            continue
+        text_x = min(max(x, box.left), box.right)
+        anchor = "start" if box.left > x else "end" if box.right < x else "middle"
+        edge_y = min(max(y, box.top), box.bottom)
+        parts = [label(lines, text_x, (box.top + box.bottom) / 2, one.style, anchor)]
+        if math.hypot(text_x - x, edge_y - y) > 14:
+            parts.insert(0, leader(x, y, text_x, edge_y))
+        yield element("g", *parts, data_series=one.highlight)

@@ -1,9 +1,9 @@
-"""Where the words of a chart go so that none covers another."""
+"""Places for the words of a chart, so that none covers another."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 
@@ -35,20 +35,22 @@ def spread(wanted: Sequence[float], heights: Sequence[float], low: float, high: 
     """Centres for a column of boxes: as near to the wanted ones as possible (least squares) without overlap.
 
     Without the gaps that the boxes need between them, the centres must merely not decrease: that is isotonic
-    regression. Limits are kept as long as all boxes fit between them.
+    regression.
 
     Args:
         wanted: Centre that each box would like.
         heights: Height of each box.
         low: No box reaches above this.
-        high: No box reaches below this.
+        high: No box reaches below this, as long as all fit.
     """
     if not wanted:
         return []
+    from scipy.optimize import isotonic_regression
+
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     gaps = [(heights[i] + heights[j]) / 2 for i, j in itertools.pairwise(order)]
     offsets = [0.0, *itertools.accumulate(gaps)]
-    fitted = _isotonic([wanted[i] - offset for i, offset in zip(order, offsets, strict=True)])
+    fitted = isotonic_regression([wanted[i] - offset for i, offset in zip(order, offsets, strict=True)]).x.tolist()
     first = low + heights[order[0]] / 2
     last = max(first, high - heights[order[-1]] / 2 - offsets[-1])
     centres = [0.0] * len(wanted)
@@ -57,46 +59,32 @@ def spread(wanted: Sequence[float], heights: Sequence[float], low: float, high: 
     return centres
 
 
-def _isotonic(values: Sequence[float]) -> list[float]:
-    """The non-decreasing sequence nearest to ``values``: neighbours out of order are pooled to their mean."""
-    pools: list[tuple[float, int]] = []
-    for value in values:
-        total, count = value, 1
-        while pools and pools[-1][0] / pools[-1][1] > total / count:
-            total, count = total + pools[-1][0], count + pools[-1][1]
-            pools.pop()
-        pools.append((total, count))
-    return [total / count for total, count in pools for _ in range(count)]
-
-
 def beside(
-    points: Sequence[tuple[float, float]],
-    sizes: Sequence[tuple[float, float]],
-    taken: Sequence[Box],
-    area: Box,
+    points: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], occupied: Iterable[Box], area: Box
 ) -> list[Box | None]:
     """A box for the label of each point: the first free place around it, tried from near to far.
 
     Args:
         points: The points, which no label may cover.
         sizes: Width and height of each label.
-        taken: Further places that no label may cover.
+        occupied: Further places that no label may cover.
         area: No label reaches out of this.
 
     Returns:
         A box per point; None where nothing is free: a label that covers another tells less than none.
     """
-    taken = [*taken, *(Box(x - 7, y - 7, x + 7, y + 7) for x, y in points)]
+    occupied = [*occupied, *(Box(x - 7, y - 7, x + 7, y + 7) for x, y in points)]
     boxes: list[Box | None] = []
     for (x, y), (width, height) in zip(points, sizes, strict=True):
         around = (box for box in _around(x, y, width, height) if box.inside(area))
-        box = next((box for box in around if not any(map(box.overlaps, taken))), None)
+        box = next((box for box in around if not any(map(box.overlaps, occupied))), None)
         boxes.append(box)
-        taken += [box] if box else []
+        occupied += [box] if box else []
     return boxes
 
 
 def _around(x: float, y: float, width: float, height: float) -> Iterator[Box]:
+    """Boxes of a size around a point, from near to far: right, left, and above or below it."""
     gap = 10
     for shift in (0, *range(8, 200, 8)):
         for dy in (-shift, shift) if shift else (0,):
