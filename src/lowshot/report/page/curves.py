@@ -1,10 +1,11 @@
-"""Rows and published figures to what charts draw."""
+"""Points and lines of charts, from rows and published figures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ...records import RunRecord
 from ..published import PublishedFigure, same_method
 from ..quantities import images_per_class
 from ..summary import Row, SeriesKey
@@ -21,7 +22,7 @@ _FEWEST_SHOTS = 3
 
 
 class Look(NamedTuple):
-    """What is the same on a whole page: who has which colour, and which origin has which number."""
+    """Colours and numbered origins that are the same on a whole page."""
 
     numbers: Mapping[SeriesKey, int]
     origins: Origins
@@ -53,25 +54,14 @@ def baselines(runs: Runs, look: Look) -> list[Baseline]:
 
 def curves(runs: Runs, look: Look) -> list[Series]:
     """Accuracy by images per class, a series for each method."""
-    rows = learnt(runs)
-    return [
-        series(
-            {row: rows[row] for row in rows if row.series == key},
-            look,
-            [row.shots for row in rows if row.series == key],
-        )
-        for key in dict.fromkeys(row.series for row in rows)
-    ]
+    by_method: dict[SeriesKey, dict[Row, Sequence[RunRecord]]] = {}
+    for row, records in learnt(runs).items():
+        by_method.setdefault(row.series, {})[row] = records
+    return [series(rows, look, [row.shots for row in rows]) for rows in by_method.values()]
 
 
 def series(runs: Runs, look: Look, x: Sequence[float]) -> Series:
-    """The points of one method.
-
-    Args:
-        runs: Its rows.
-        look: That of the page.
-        x: Where each of them stands.
-    """
+    """The points of one method, each of whose rows stands at its place of ``x``."""
     points = [
         Point(place, row.accuracy_mean or 0.0, row.accuracy_std, row_tip(row, records), look.origins.of(records))
         for place, (row, records) in zip(x, runs.items(), strict=True)
@@ -81,33 +71,35 @@ def series(runs: Runs, look: Look, x: Sequence[float]) -> Series:
 
 
 def published_curves(figures: Sequence[PublishedFigure], runs: Runs, look: Look, *, labelled: bool) -> list[Series]:
-    """What others have published for one data set, or for the average, as curves.
+    """Figures that others have published for one data set, or for the average, as curves.
 
     A method that was run here has the best known of its published curves, and a withdrawn claim beside it.
     Replications and logs are not drawn: the table of published figures has everything.
 
     Args:
-        figures: Of that data set alone.
-        runs: Its rows: who else has measured the same method.
-        look: That of the page.
-        labelled: Whether the chart says what is what: only then the best of the methods that were not run here, and
+        figures: Those of that data set alone.
+        runs: Its rows, to find who else has measured the same method.
+        look: Numbers of the page's methods.
+        labelled: Whether the chart has labels: only then the best of the methods that were not run here, and
             withdrawn claims, are drawn.
     """
     names_backbone = len({figure.backbone for figure in figures}) > 1
     ours: dict[tuple[int, str, bool], list[PublishedFigure]] = {}
-    rest = []
+    others = []
     for line in _lines(figures, _DRAWN if labelled else _OF_PAPERS):
-        number = _number(line[0], runs, look)
-        if number is None:
-            rest.append(line)
+        same = next((row for row in learnt(runs) if same_method(line[0], row)), None)
+        if same is None:
+            others.append(line)
             continue
-        key = number, line[0].backbone, line[0].kind in _OF_PAPERS
+        key = look.numbers[same.series], line[0].backbone, line[0].kind in _OF_PAPERS
         if key not in ours or _standing(line) < _standing(ours[key]):
             ours[key] = line
-    drawn = [(line, number) for (number, _, _), line in ours.items()]
+    drawn = [_published(line, number, names_backbone) for (number, _, _), line in ours.items()]
     if labelled:
-        drawn += [(line, -1) for line in _best_of_others(rest)]
-    return [_published(line, number, names_backbone) for line, number in drawn]
+        known = [line for line in others if len(line) >= _FEWEST_SHOTS and {f.kind for f in line} <= set(_OF_OTHERS)]
+        best = sorted(known, key=lambda line: -line[-1].accuracy)[:_MOST_OTHERS]
+        drawn += [_published(line, -1, names_backbone) for line in best]
+    return drawn
 
 
 def counterpart(row: Row, figures: Sequence[PublishedFigure]) -> PublishedFigure | None:
@@ -117,46 +109,32 @@ def counterpart(row: Row, figures: Sequence[PublishedFigure]) -> PublishedFigure
 
 
 def kind_text(figure: PublishedFigure) -> str:
-    """How a figure is known: ``quoted``, ``digitised, ± 0.5``, ``withdrawn``."""
+    """Kind and reading error of a figure: ``quoted``, ``digitised, ± 0.5``, ``withdrawn``."""
     error = "" if figure.uncertainty is None else f", ±\u00a0{100 * figure.uncertainty:.1f}"
     return figure.kind + error
 
 
 def published_tip(figure: PublishedFigure) -> str:
-    """What a pointer over a published point shows."""
+    """Text beside a pointer over a published point."""
     shots = f", {images_per_class(figure.shots)}" if figure.shots else ""
     accuracy = f"published: {100 * figure.accuracy:.1f} % ({kind_text(figure)})"
     return "\n".join([f"{figure.method}, {figure.backbone}{shots}", accuracy, figure.source])
 
 
-def _published(figures: Sequence[PublishedFigure], number: int, names_backbone: bool) -> Series:
-    points = [Point(f.shots, f.accuracy, f.uncertainty or 0.0, published_tip(f)) for f in figures]
-    name = f"{figures[0].method} {figures[0].backbone}" if names_backbone else figures[0].method
-    kinds = ", ".join(sorted({figure.kind for figure in figures}, key=_DRAWN.index))
+def _published(line: Sequence[PublishedFigure], number: int, names_backbone: bool) -> Series:
+    points = [Point(f.shots, f.accuracy, f.uncertainty or 0.0, published_tip(f)) for f in line]
+    name = f"{line[0].method} {line[0].backbone}" if names_backbone else line[0].method
+    kinds = ", ".join(sorted({figure.kind for figure in line}, key=_DRAWN.index))
     return Series(f"{name} ({kinds})", number, False, tuple(points), is_published=True)
 
 
 def _lines(figures: Sequence[PublishedFigure], kinds: Sequence[str]) -> list[list[PublishedFigure]]:
-    """The figures of each method and backbone; those that were withdrawn apart from the others."""
-    groups: dict[tuple[str, str, bool], list[PublishedFigure]] = {}
-    for figure in figures:
-        if figure.shots > 0 and figure.kind in kinds:
-            groups.setdefault((figure.method, figure.backbone, figure.kind in _OF_PAPERS), []).append(figure)
-    return [_best_known(group) for group in groups.values()]
-
-
-def _best_of_others(lines: Sequence[list[PublishedFigure]]) -> list[list[PublishedFigure]]:
-    """The most accurate at their largest number of shots, of those that make a curve at all."""
-    known = [line for line in lines if len(line) >= _FEWEST_SHOTS and {f.kind for f in line} <= set(_OF_OTHERS)]
-    return sorted(known, key=lambda line: -line[-1].accuracy)[:_MOST_OTHERS]
-
-
-def _best_known(group: Sequence[PublishedFigure]) -> list[PublishedFigure]:
-    """One figure for each number of shots, ascending."""
-    best: dict[int, PublishedFigure] = {}
-    for figure in sorted(group, key=_rank):
-        best.setdefault(figure.shots, figure)
-    return [best[shots] for shots in sorted(best)]
+    """The best known figure of each method and backbone by ascending shots; withdrawn ones apart from the others."""
+    groups: dict[tuple[str, str, bool], dict[int, PublishedFigure]] = {}
+    for figure in (one for one in figures if one.shots > 0 and one.kind in kinds):
+        group = groups.setdefault((figure.method, figure.backbone, figure.kind in _OF_PAPERS), {})
+        group[figure.shots] = min(group.get(figure.shots, figure), figure, key=_rank)
+    return [[group[shots] for shots in sorted(group)] for group in groups.values()]
 
 
 def _standing(line: Sequence[PublishedFigure]) -> tuple[int, int]:
@@ -165,9 +143,5 @@ def _standing(line: Sequence[PublishedFigure]) -> tuple[int, int]:
 
 
 def _rank(figure: PublishedFigure) -> tuple[int, float]:
+    """Less is better known: the kind of a figure, then its reading error."""
     return _DRAWN.index(figure.kind), figure.uncertainty or 0.0
-
-
-def _number(figure: PublishedFigure, runs: Runs, look: Look) -> int | None:
-    same = next((row for row in learnt(runs) if same_method(figure, row)), None)
-    return None if same is None else look.numbers[same.series]

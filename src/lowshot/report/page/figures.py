@@ -1,4 +1,4 @@
-"""Rows to the charts of a page: one subject at large, what it costs, every data set in small."""
+"""Charts of a page, from its rows: one subject at large, its costs, every data set in small."""
 
 from __future__ import annotations
 
@@ -10,14 +10,7 @@ from ..published import PublishedFigure
 from ..quantities import images_per_class
 from ..summary import Row, accuracy_text
 from .axes import Wording
-from .charts import (
-    MOST_LINES,
-    Baseline,
-    key_mark,
-    line_chart,
-    scatter_chart,
-    small_chart,
-)
+from .charts import MOST_LINES, Baseline, key_mark, line_chart, scatter_chart, small_chart
 from .curves import Look, baselines, counterpart, curves, kind_text, learnt, measured, published_curves, series
 from .markup import Markup, choice, element, join, marked
 from .tips import Runs
@@ -25,82 +18,8 @@ from .tips import Runs
 NOTHING = "No method was trained and evaluated, so there is no curve to draw."
 
 
-def has_many(runs: Runs) -> bool:
-    """Whether there are more methods than a chart of lines can hold."""
-    return len({row.series for row in learnt(runs)}) > MOST_LINES
-
-
-def accuracy_figure(runs: Runs, figures: Sequence[PublishedFigure], look: Look, identity: str) -> Markup:
-    """Accuracy against images per class for one task, or for the average, beside what the last shots come to.
-
-    Args:
-        runs: Rows of one task with at least one that learnt.
-        figures: Published ones for it.
-        look: That of the page.
-        identity: Prefix of ids, unique on the page.
-    """
-    task = next(iter(runs)).task
-    published = published_curves(figures, runs, look, labelled=True)
-    wording = _wording(task, "images per class", f"{identity}-shots")
-    chart = line_chart([*curves(runs, look), *published], baselines(runs, look), wording)
-    bars = any(row.seeds > 1 for row in learnt(runs))
-    caption = "Mean over seeds; bars span ± one standard deviation." if bars else "One run each: no deviation is known."
-    if published:
-        caption += (
-            " Dashed, with open marks: what others have published, and how it is known; bars of digitised figures"
-            " are their reading error."
-        )
-    return element("div", _figure("More images", chart, caption), _standings(runs, figures, look), class_="pair")
-
-
-def cost_figures(runs: Runs, look: Look, identity: str) -> Markup:
-    """Accuracy against what it costs, for each number of shots; the largest comes first to sight.
-
-    Args:
-        runs: Rows of one task with at least one that learnt.
-        look: That of the page.
-        identity: Prefix of ids, unique on the page.
-    """
-    shots = sorted({row.shots for row in learnt(runs)})
-    parts = {}
-    for count in shots:
-        drawn = {row: records for row, records in learnt(runs).items() if row.shots == count}
-        parts[str(count)] = _costs(drawn, runs, look, f"{identity}-{count}")
-    return choice("Images per class", parts, str(shots[-1]), identity)
-
-
-def small_multiples(
-    tasks: Mapping[str, Runs], published: Mapping[str, Sequence[PublishedFigure]], look: Look, identity: str
-) -> Markup:
-    """A small chart for each task, under one legend.
-
-    Args:
-        tasks: Rows by task.
-        published: Published figures by task.
-        look: That of the page.
-        identity: Prefix of ids, unique on the page.
-    """
-    drawn = {task: runs for task, runs in tasks.items() if learnt(runs)}
-    charts, published_drawn = [], False
-    for i, (task, runs) in enumerate(drawn.items()):
-        theirs = published_curves(published.get(task, ()), runs, look, labelled=False)
-        published_drawn |= bool(theirs)
-        wording = _wording(task, "images per class", f"{identity}-{i}")
-        chart = small_chart([*curves(runs, look), *theirs], baselines(runs, look), wording)
-        charts.append(element("figure", element("h3", task), chart))
-    note = (
-        "Accuracy in percent against images per class. Each chart spans its own accuracies, so that methods can be told"
-        " apart: compare heights within a chart, not between charts."
-    )
-    legend = _legend([row for runs in drawn.values() for row in measured(runs)], look, published=published_drawn)
-    left_out = [task for task in tasks if task not in drawn]
-    missing = f" Not drawn, for want of a method that learnt and was judged: {', '.join(left_out)}." if left_out else ""
-    grid = element("div", *charts, class_="multiples")
-    return join([element("p", note + missing, class_="note"), legend, grid])
-
-
 class _Cost(NamedTuple):
-    """What one of the charts has below it."""
+    """The quantity along x of one of the charts of costs."""
 
     heading: str
     title: str
@@ -126,14 +45,79 @@ _COSTS = (
 )
 
 
-def _costs(drawn: Runs, runs: Runs, look: Look, identity: str) -> Markup:
+def has_many(runs: Runs) -> bool:
+    """Whether there are more methods than a chart of lines can hold."""
+    return len({row.series for row in learnt(runs)}) > MOST_LINES
+
+
+def accuracy_figure(runs: Runs, figures: Sequence[PublishedFigure], look: Look, identity: str) -> Markup:
+    """Accuracy against images per class for one task, or for the average, beside the standings at the last shots.
+
+    ``runs`` has at least one row that learnt; ``figures`` are the published ones for it.
+    """
+    task = next(iter(runs)).task
+    published = published_curves(figures, runs, look, labelled=True)
+    wording = _wording(task, "images per class", f"{identity}-shots")
+    chart = line_chart([*curves(runs, look), *published], baselines(runs, look), wording)
+    bars = any(row.seeds > 1 for row in learnt(runs))
+    caption = "Mean over seeds; bars span ± one standard deviation." if bars else "One run each: no deviation is known."
+    if published:
+        caption += (
+            " Dashed, with open marks: what others have published, and how it is known; bars of digitised figures"
+            " are their reading error."
+        )
+    return element("div", _figure("More images", chart, caption), _standings(runs, figures, look), class_="pair")
+
+
+def cost_figures(runs: Runs, look: Look, identity: str) -> Markup:
+    """Accuracy against its costs, for each number of shots; the largest comes first to sight.
+
+    ``runs`` are of one task, with at least one row that learnt.
+    """
+    shots = sorted({row.shots for row in learnt(runs)})
+    parts = {str(count): _costs(count, runs, look, f"{identity}-{count}") for count in shots}
+    return choice("Images per class", parts, str(shots[-1]), identity)
+
+
+def small_multiples(
+    tasks: Mapping[str, Runs], published: Mapping[str, Sequence[PublishedFigure]], look: Look, identity: str
+) -> Markup:
+    """A small chart for each task, under one legend; pointing at a method there makes it stand out in all of them."""
+    drawn = {task: runs for task, runs in tasks.items() if learnt(runs)}
+    charts, has_published = [], False
+    for i, (task, runs) in enumerate(drawn.items()):
+        theirs = published_curves(published.get(task, ()), runs, look, labelled=False)
+        has_published |= bool(theirs)
+        wording = _wording(task, "images per class", f"{identity}-{i}")
+        chart = small_chart([*curves(runs, look), *theirs], baselines(runs, look), wording)
+        charts.append(element("figure", element("h3", task), chart))
+    note = (
+        "Accuracy in percent against images per class. Each chart spans its own accuracies, so that methods can be told"
+        " apart: compare heights within a chart, not between charts."
+    )
+    left_out = [task for task in tasks if task not in drawn]
+    if left_out:
+        note += f" Not drawn, for want of a method that learnt and was judged: {', '.join(left_out)}."
+    methods = {row.series: row for runs in drawn.values() for row in measured(runs)}
+    numbers = {row: look.numbers.get(key) for key, row in methods.items()}
+    keys = [
+        element("li", key_mark(number, row.is_rival), row.label, data_series=number) for row, number in numbers.items()
+    ]
+    if has_published:
+        keys.append(element("li", key_mark(0, is_rival=True, is_published=True), "open marks: published by others"))
+    legend, grid = element("ul", *keys, class_="legend"), element("div", *charts, class_="multiples")
+    return join([element("p", note, class_="note"), legend, grid])
+
+
+def _costs(shots: int, runs: Runs, look: Look, identity: str) -> Markup:
+    """A chart for each of the costs at one number of shots, below a note on how to read them."""
+    drawn = {row: records for row, records in learnt(runs).items() if row.shots == shots}
     levels = baselines(runs, look)
     charts = [_cost(cost, drawn, levels, look, f"{identity}-{i}") for i, cost in enumerate(_COSTS)]
-    shots = images_per_class(next(iter(drawn)).shots)
     present = {row.series for row in drawn}
-    absent = list(dict.fromkeys(row.label for row in learnt(runs) if row.series not in present))
+    absent = dict.fromkeys(row.label for row in learnt(runs) if row.series not in present)
     notes = [
-        f"With {shots}; costs on a log scale.",
+        f"With {images_per_class(shots)}; costs on a log scale.",
         "Steps mark the Pareto front: what is not on it is matched by something that costs no more and does no worse.",
     ]
     if len(drawn) > MOST_LINES:
@@ -149,11 +133,12 @@ def _costs(drawn: Runs, runs: Runs, look: Look, identity: str) -> Markup:
 def _cost(cost: _Cost, drawn: Runs, levels: Sequence[Baseline], look: Look, identity: str) -> Markup:
     """One chart; a sentence where no method has that cost."""
     costly = {row: records for row, records in drawn.items() if cost.of(row) > 0}
-    free = list(dict.fromkeys(row.label for row in drawn if row not in costly))
+    free = dict.fromkeys(row.label for row in drawn if row not in costly)
     left_out = f"Not drawn, for want of this figure: {', '.join(free)}." if free else ""
     if not costly:
         return element("figure", element("h3", cost.heading), element("figcaption", left_out))
-    unit, unit_size = _unit(cost, max(map(cost.of, costly)))
+    largest = max(map(cost.of, costly))
+    unit, unit_size = next((unit for unit in reversed(cost.units) if largest >= 2 * unit[1]), cost.units[0])
     x_title = f"{cost.title}, {unit}" if unit else cost.title
     chart = scatter_chart(
         [series({row: records}, look, [cost.of(row) / unit_size]) for row, records in costly.items()],
@@ -163,60 +148,42 @@ def _cost(cost: _Cost, drawn: Runs, levels: Sequence[Baseline], look: Look, iden
     return _figure(cost.heading, chart, left_out)
 
 
-def _unit(cost: _Cost, largest: float) -> tuple[str, float]:
-    return [unit for unit in cost.units if largest >= 2 * unit[1] or unit is cost.units[0]][-1]
-
-
 def _standings(runs: Runs, figures: Sequence[PublishedFigure], look: Look) -> Markup:
-    """The methods at the largest number of shots, the best first: what each gains, and what was published of it."""
+    """The methods at the largest number of shots, the best first: the gain of each, and what was published of it."""
     shots = max(row.shots for row in learnt(runs))
     rows = sorted((row for row in learnt(runs) if row.shots == shots), key=lambda row: -(row.accuracy_mean or 0.0))
     levels = [row for row in measured(runs) if row.is_zero_shot]
-    known = {row: figure for row in [*rows, *levels] if (figure := counterpart(row, figures))}
-    headings = ["method", "accuracy %", *(["gain"] if len(levels) == 1 else []), *(["published"] if known else [])]
-    header = element(
-        "tr", *(element("th", said, scope="col", class_="number" if i else None) for i, said in enumerate(headings))
-    )
+    zero_shot = levels[0].accuracy_mean if len(levels) == 1 else None
+    published = {row: figure for row in [*rows, *levels] if (figure := counterpart(row, figures))}
+    headings = ["method", "accuracy %", *([] if zero_shot is None else ["gain"]), *(["published"] if published else [])]
+    header = [element("th", text, scope="col", class_="number" if i else None) for i, text in enumerate(headings)]
     body = []
     for row in [*rows, *levels]:
-        accuracy = accuracy_text(row) if row.seeds > 1 else f"{100 * (row.accuracy_mean or 0.0):.1f}"
-        cells = [element("td", accuracy, class_="number")]
-        if len(levels) == 1:
-            cells.append(element("td", _gain(row, levels[0]), class_="number"))
-        if known:
-            cells.append(element("td", *_published_cell(known.get(row)), class_="number"))
+        cells = [_standing(row, zero_shot or 0.0, published.get(row))[heading] for heading in headings[1:]]
         number = look.numbers.get(row.series)
         name = element("th", marked(key_mark(number, row.is_rival), row.label), scope="row")
         body.append(element("tr", name, *cells, data_series=number))
-    table = element("table", element("thead", header), element("tbody", *body), class_="standings")
-    explained = " Gain: points above zero-shot." if len(levels) == 1 else ""
+    table = element("table", element("thead", element("tr", *header)), element("tbody", *body), class_="standings")
+    explained = "" if zero_shot is None else " Gain: points above zero-shot."
     caption = element("p", f"Mean over seeds ± standard deviation.{explained}", class_="note below")
     return element("div", element("h3", f"With {images_per_class(shots)}"), table, caption, class_="beside")
 
 
-def _gain(row: Row, zero_shot: Row) -> str:
-    if row.is_zero_shot:
-        return ""
-    difference = round(100 * ((row.accuracy_mean or 0.0) - (zero_shot.accuracy_mean or 0.0)), 1)
-    return f"{difference:+.1f}".replace("-", "\u2212")
-
-
-def _published_cell(figure: PublishedFigure | None) -> list[object]:
-    if figure is None:
-        return ["-"]
-    return [f"{100 * figure.accuracy:.1f} ", element("span", kind_text(figure), class_="quiet kind")]
-
-
-def _legend(rows: Sequence[Row], look: Look, *, published: bool) -> Markup:
-    """Every method once, with its mark; pointing at one makes it stand out in all charts."""
-    labels = {row.series: row for row in rows}
-    items = [
-        element("li", key_mark(look.numbers.get(key), row.is_rival), row.label, data_series=look.numbers.get(key))
-        for key, row in labels.items()
-    ]
-    if published:
-        items.append(element("li", key_mark(0, is_rival=True, is_published=True), "open marks: published by others"))
-    return element("ul", *items, class_="legend")
+def _standing(row: Row, zero_shot: float, published: PublishedFigure | None) -> dict[str, Markup]:
+    """The cells of one method by heading."""
+    accuracy = row.accuracy_mean or 0.0
+    gain = round(100 * (accuracy - zero_shot), 1)
+    known = (
+        [f"{100 * published.accuracy:.1f} ", element("span", kind_text(published), class_="quiet kind")]
+        if published
+        else ["-"]
+    )
+    contents = {
+        "accuracy %": [accuracy_text(row) if row.seeds > 1 else f"{100 * accuracy:.1f}"],
+        "gain": ["" if row.is_zero_shot else f"{gain:+.1f}".replace("-", "\u2212")],
+        "published": known,
+    }
+    return {heading: element("td", *content, class_="number") for heading, content in contents.items()}
 
 
 def _wording(task: str, x_title: str, identity: str) -> Wording:
@@ -224,5 +191,5 @@ def _wording(task: str, x_title: str, identity: str) -> Wording:
 
 
 def _figure(heading: str, chart: Markup, caption: str) -> Markup:
-    said = [element("figcaption", caption)] if caption else []
-    return element("figure", element("h3", heading), chart, *said)
+    captions = [element("figcaption", caption)] if caption else []
+    return element("figure", element("h3", heading), chart, *captions)

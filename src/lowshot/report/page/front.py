@@ -1,4 +1,4 @@
-"""Which methods are worth their cost."""
+"""The methods that are worth their cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def pareto_front(points: Sequence[tuple[float, float]], level: float = 0.0) -> l
 
     Args:
         points: Cost and accuracy of each.
-        level: What is reached at no cost (zero-shot): a point that is not above it is beaten.
+        level: Accuracy at no cost (zero-shot): a point that is not above it is beaten.
     """
     best = level
     front: list[int] = []

@@ -33,18 +33,19 @@ def element(tag: str, *children: object, **attributes: object) -> Markup:
         attributes: ``class_`` and ``aria_label`` stand for ``class`` and ``aria-label``; None leaves one out.
             Fractional numbers keep one digit, which is enough for a drawing.
     """
-    opening = "".join([tag, *(_attribute(name, value) for name, value in attributes.items() if value is not None)])
+    opening = tag
+    for name, value in attributes.items():
+        if value is not None:
+            text = escape(f"{value:.1f}" if isinstance(value, float) else value)
+            opening += f' {name.rstrip("_").replace("_", "-")}="{text}"'
     closing = "" if tag in _VOID else f"</{tag}>"
     return Markup(f"<{opening}>{join(children)}{closing}")
 
 
 def scrollable(table: Markup, note: str, identity: str) -> Markup:
-    """A table that scrolls inside its own bounds, also by keyboard, below the sentence that says what it is.
+    """A table that scrolls inside its own bounds, also by keyboard, below the note that names it.
 
-    Args:
-        table: The table.
-        note: Names the scrolling region for those who hear the page.
-        identity: Id of the note, unique on the page.
+    ``identity`` is the note's id, unique on the page.
     """
     region = element("div", table, class_="scroll", tabindex=0, role="region", aria_labelledby=identity)
     return join([element("p", note, class_="note", id=identity), region])
@@ -60,22 +61,17 @@ def choice(legend: str, options: Mapping[str, Markup], chosen: str, identity: st
     """One of several parts at a time, by buttons that need no script. A single part needs no button either.
 
     Args:
-        legend: What is chosen.
-        options: What each button says, and its part.
+        legend: Name of the choice.
+        options: Parts by the words of their buttons.
         chosen: The one that is there at first.
         identity: Prefix of the ids, unique on the page.
     """
     if len(options) == 1:
         return next(iter(options.values()))
     parts = [element("legend", legend)]
-    for i, (said, part) in enumerate(options.items()):
-        checked = "checked" if said == chosen else None
+    for i, (words, part) in enumerate(options.items()):
+        checked = "checked" if words == chosen else None
         own = f"{identity}-{i}"
         parts.append(element("input", type="radio", name=identity, id=own, checked=checked))
-        parts += [element("label", said, for_=own), element("div", part, class_="part")]
+        parts += [element("label", words, for_=own), element("div", part, class_="part")]
     return element("fieldset", *parts, class_="choice")
-
-
-def _attribute(name: str, value: object) -> str:
-    name = name.rstrip("_").replace("_", "-")
-    return f' {name}="{escape(f"{value:.1f}" if isinstance(value, float) else value)}"'

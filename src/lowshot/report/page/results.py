@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..published import PublishedFigure
-from ..summary import Column, Row, accuracy_text, table_columns
+from ..summary import Row, accuracy_text, table_columns
 from .charts import MOST_LINES, key_mark
 from .curves import Look, kind_text
 from .gallery import SHADES
@@ -19,15 +19,17 @@ _LONG = 60
 
 
 def results_table(rows: Sequence[Row], look: Look, identity: str = "results") -> Markup:
-    """All rows. ``page.js`` makes the buttons in the headings sort by the cells' ``data-value``.
+    """All rows in their first order. ``page.js`` makes the buttons in the headings sort by the cells' ``data-value``.
 
-    Args:
-        rows: The rows, in their first order.
-        look: That of the page: a mark beside each name shows its colour and shape in the charts.
-        identity: Prefix of ids, unique on the page.
+    ``look`` gives each name the mark of its charts; ``identity`` is a prefix of ids, unique on the page.
     """
     columns = table_columns(rows)
-    body = [element("tr", *(_cell(column, row, look) for column in columns)) for row in rows]
+    body = []
+    for row in rows:
+        cells = [
+            _named(row, look) if one.heading == "method" else _cell(one.text(row), one.value(row)) for one in columns
+        ]
+        body.append(element("tr", *cells))
     table = _sortable([(column.heading, column.is_number) for column in columns], body)
     note = "Mean over seeds ± standard deviation; a KB has 1000 bytes. Press a heading to sort."
     whole = scrollable(table, note, f"{identity}-note")
@@ -37,13 +39,7 @@ def results_table(rows: Sequence[Row], look: Look, identity: str = "results") ->
 
 
 def shots_table(runs: Runs, look: Look, identity: str) -> Markup:
-    """One subject, its methods by images per class, shaded: in place of a chart that would have too many lines.
-
-    Args:
-        runs: Rows of one task or average.
-        look: That of the page.
-        identity: Prefix of ids, unique on the page.
-    """
+    """One task or average, its methods by images per class, in place of a chart that would have too many lines."""
     shots = sorted({row.shots for row in runs if not row.is_zero_shot})
     columns = [(f"{count} per class", {row.series: row for row in runs if row.shots == count}) for count in shots]
     return _by_method(columns, runs, look, identity)
@@ -52,40 +48,35 @@ def shots_table(runs: Runs, look: Look, identity: str) -> Markup:
 def data_sets_table(tasks: Sequence[Runs], look: Look, identity: str) -> Markup:
     """Methods by data set, one number of images per class at a time; zero-shot stands in each.
 
-    Args:
-        tasks: Rows of each task; the average, if there is one, comes first.
-        look: That of the page.
-        identity: Prefix of ids, unique on the page.
+    ``tasks`` are the rows of each; the average, if there is one, comes first.
     """
     everything = {row: records for runs in tasks for row, records in runs.items()}
     shots = sorted({row.shots for row in everything if not row.is_zero_shot}) or [0]
     parts = {}
     for count in shots:
         here = [row for row in everything if row.shots == count or row.is_zero_shot]
-        titles = dict.fromkeys(row.task for runs in tasks for row in runs)
-        columns = [(_short(title), {row.series: row for row in here if row.task == title}) for title in titles]
+        columns = []
+        for title in dict.fromkeys(row.task for runs in tasks for row in runs):
+            # The average of so many data sets stands beside them: their number goes without saying.
+            is_average = title.startswith(AVERAGE_OF) and "(" not in title
+            heading = "average" if is_average else title
+            columns.append((heading, {row.series: row for row in here if row.task == title}))
         parts[str(count)] = _by_method(columns, everything, look, f"{identity}-{count}")
     return choice("Images per class", parts, str(shots[-1]), identity)
 
 
 def protocols_table(runs: Runs, look: Look) -> Markup:
-    """What runs reach on classes that they did not learn; empty where none was judged on any.
-
-    Args:
-        runs: All rows.
-        look: That of the page.
-    """
-    judged = {row: found for row, records in runs.items() if (found := _others([r.metrics for r in records]))}
+    """Accuracies on classes that were not learnt; empty where no run was judged on any."""
+    judged = {row: others for row, records in runs.items() if (others := _others([r.metrics for r in records]))}
     if not judged:
         return Markup()
-    names = list(dict.fromkeys(name for found in judged.values() for name in found))
+    names = list(dict.fromkeys(name for others in judged.values() for name in others))
     headings = [("method", False), ("data set", False), ("shots", True), ("learnt classes", True)]
     body = []
-    for row, found in judged.items():
-        learnt = (row.accuracy_mean, row.accuracy_std)
-        cells = [_named(row, look), _words(row.task), _number(str(row.shots), row.shots), _accuracy(learnt, row.seeds)]
-        cells += [_accuracy(found.get(name), row.seeds) for name in names]
-        body.append(element("tr", *cells))
+    for row, others in judged.items():
+        accuracies = [(row.accuracy_mean, row.accuracy_std), *map(others.get, names)]
+        cells = [_named(row, look), _cell(row.task, row.task), _cell(str(row.shots), row.shots)]
+        body.append(element("tr", *cells, *(_accuracy(accuracy, row.seeds) for accuracy in accuracies)))
     table = _sortable([*headings, *((name, True) for name in names)], body)
     note = "Accuracy in percent on the classes learnt from and on others, never seen in training; mean over seeds."
     return scrollable(table, note, "protocols-note")
@@ -99,11 +90,11 @@ def published_table(figures: Sequence[PublishedFigure]) -> Markup:
         element(
             "tr",
             element("th", figure.method, scope="row", data_value=figure.method),
-            _words(figure.backbone),
-            _words(figure.dataset),
-            _number(str(figure.shots), figure.shots),
-            _number(f"{100 * figure.accuracy:.1f}", figure.accuracy),
-            _words(kind_text(figure)),
+            _cell(figure.backbone, figure.backbone),
+            _cell(figure.dataset, figure.dataset),
+            _cell(str(figure.shots), figure.shots),
+            _cell(f"{100 * figure.accuracy:.1f}", figure.accuracy),
+            _cell(kind_text(figure), kind_text(figure)),
             element("td", figure.source, data_value=figure.source, class_="long"),
         )
         for figure in figures
@@ -116,83 +107,73 @@ def published_table(figures: Sequence[PublishedFigure]) -> Markup:
 def _by_method(columns: Sequence[tuple[str, Mapping[Any, Row]]], runs: Runs, look: Look, identity: str) -> Markup:
     """A row per method, columns of accuracies: shaded where there are so many that nobody reads them one by one."""
     is_shaded = len(look.numbers) > MOST_LINES
-    present = [{row.series for row in by_series.values()} for _, by_series in columns]
-    methods = {row.series: row for row in runs if any(row.series in here for here in present) or row.is_zero_shot}
-    zero_shot = {row.series: row for row in runs if row.is_zero_shot}
+    present = {series for _, by_series in columns for series in by_series}
+    methods = {row.series: row for row in runs if row.series in present or row.is_zero_shot}
+    zero_shot = {row.series: row for row in runs if row.is_zero_shot} if len({r.task for r in runs}) == 1 else {}
     with_deviation = any(row.seeds > 1 for _, by_series in columns for row in by_series.values())
-    ranges = [_range([*by_series.values()]) if is_shaded else None for _, by_series in columns]
-    body = []
-    for key, method in methods.items():
-        cells = [_named(method, look)]
-        for (_, by_series), within in zip(columns, ranges, strict=True):
-            row = by_series.get(key) or (zero_shot.get(key) if len({r.task for r in runs}) == 1 else None)
-            cells.append(_heat(row, runs, within, look, with_deviation=with_deviation))
-        body.append(element("tr", *cells))
-    table = _sortable([("method", False), *((said, True) for said, _ in columns)], body, is_dense=is_shaded)
+    cells = {series: [_named(method, look)] for series, method in methods.items()}
+    for _, by_series in columns:
+        levels = [
+            row.accuracy_mean for row in by_series.values() if row.accuracy_mean is not None and not row.is_zero_shot
+        ]
+        within = (min(levels, default=0.0), max(levels, default=1.0)) if is_shaded else None
+        for series in methods:
+            row = by_series.get(series) or zero_shot.get(series)
+            cells[series].append(_heat(row, runs, within, look, with_deviation=with_deviation))
+    body = [element("tr", *of_method) for of_method in cells.values()]
+    table = _sortable([("method", False), *((heading, True) for heading, _ in columns)], body, is_dense=is_shaded)
     shading = " The stronger the colour, the higher within its column." if is_shaded else ""
     means = ", mean over seeds ± standard deviation" if with_deviation else ""
     note = f"Accuracy in percent{means}.{shading} Press a heading to sort."
     return scrollable(table, note, f"{identity}-note")
 
 
-def _short(task: str) -> str:
-    """``average`` for the average of so many data sets, which stands beside them."""
-    return "average" if task.startswith(AVERAGE_OF) and "(" not in task else task
-
-
-def _range(rows: Sequence[Row]) -> tuple[float, float]:
-    levels = [row.accuracy_mean for row in rows if row.accuracy_mean is not None and not row.is_zero_shot]
-    return (min(levels), max(levels)) if levels else (0.0, 1.0)
-
-
 def _heat(
     row: Row | None, runs: Runs, within: tuple[float, float] | None, look: Look, *, with_deviation: bool
 ) -> Markup:
+    """A cell with the tip of its row, shaded by its place between the lowest and the highest of its column."""
     if row is None or row.accuracy_mean is None:
-        return element("td", "-", class_="number", data_value="")
-    style = f"number shade-{_shade(row.accuracy_mean, *within)}" if within and not row.is_zero_shot else "number"
+        return _cell("-", None)
+    style = "number"
+    if within and not row.is_zero_shot:
+        low, high = within
+        share = (row.accuracy_mean - low) / (high - low) if high > low else 0.0
+        style += f" shade-{round((SHADES - 1) * min(max(share, 0.0), 1.0))}"
     text = accuracy_text(row) if with_deviation else f"{100 * row.accuracy_mean:.1f}"
     tip = {"data_tip": row_tip(row, runs[row]), "data_from": look.origins.of(runs[row]) or None}
     return element("td", text, class_=style, data_value=_value(row.accuracy_mean), **tip)
 
 
-def _shade(value: float, low: float, high: float) -> int:
-    return round((SHADES - 1) * min(max((value - low) / (high - low), 0.0), 1.0)) if high > low else 0
-
-
 def _others(metrics: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
-    """Mean and deviation over runs of each other label space, and of what they come to; those that all runs have."""
-    found: dict[str, list[float]] = {}
+    """Mean and deviation over runs of each other label space, and of their mean; those that all runs have."""
+    values: dict[str, list[float]] = {}
     for one in metrics:
         for name, other in one.get("others", {}).items():
-            found.setdefault(name, []).append(float(other["acc1"]))
+            values.setdefault(name, []).append(float(other["acc1"]))
         for key in ("harmonic_mean", "mean_of_others"):
             if key in one:
-                found.setdefault(key.replace("_", " "), []).append(float(one[key]))
+                values.setdefault(key.replace("_", " "), []).append(float(one[key]))
     return {
-        name: (statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0)
-        for name, values in found.items()
-        if len(values) == len(metrics)
+        name: (statistics.fmean(of_runs), statistics.stdev(of_runs) if len(of_runs) > 1 else 0.0)
+        for name, of_runs in values.items()
+        if len(of_runs) == len(metrics)
     }
 
 
 def _sortable(headings: Sequence[tuple[str, bool]], body: Sequence[Markup], *, is_dense: bool = False) -> Markup:
-    header = element("tr", *(_heading(said, is_number=is_number) for said, is_number in headings))
-    return element(
-        "table", element("thead", header), element("tbody", *body), class_="results dense" if is_dense else "results"
-    )
-
-
-def _heading(said: str, *, is_number: bool) -> Markup:
-    button = element("button", said, type="button")
-    return element("th", button, scope="col", class_="number" if is_number else None, aria_sort="none")
-
-
-def _cell(column: Column, row: Row, look: Look) -> Markup:
-    if column.heading == "method":
-        return _named(row, look)
-    text, value = column.text(row), column.value(row)
-    return element("td", text, class_="number" if column.is_number else None, data_value=_value(value))
+    """A table whose headings, each with whether numbers stand below it, are buttons that sort."""
+    header = [
+        element(
+            "th",
+            element("button", text, type="button"),
+            scope="col",
+            class_="number" if is_number else None,
+            aria_sort="none",
+        )
+        for text, is_number in headings
+    ]
+    style = "results dense" if is_dense else "results"
+    return element("table", element("thead", element("tr", *header)), element("tbody", *body), class_=style)
 
 
 def _named(row: Row, look: Look) -> Markup:
@@ -201,23 +182,19 @@ def _named(row: Row, look: Look) -> Markup:
     return element("th", marked(mark, row.label), scope="row", data_value=row.label)
 
 
-def _words(text: str) -> Markup:
-    return element("td", text, data_value=text)
-
-
-def _number(text: str, value: float) -> Markup:
-    return element("td", text, class_="number", data_value=_value(value))
+def _cell(text: str, value: str | float | None) -> Markup:
+    return element("td", text, class_=None if isinstance(value, str) else "number", data_value=_value(value))
 
 
 def _accuracy(known: tuple[float | None, float] | None, seeds: int) -> Markup:
     if known is None or known[0] is None:
-        return element("td", "-", class_="number", data_value="")
+        return _cell("-", None)
     deviation = f"{100 * known[1]:.1f}" if seeds > 1 else "-"
-    return _number(f"{100 * known[0]:.1f} ± {deviation:>3}", known[0])
+    return _cell(f"{100 * known[0]:.1f} ± {deviation:>3}", known[0])
 
 
 def _value(value: str | float | None) -> str:
-    """What a cell is sorted by: seven digits tell apart whatever a table shows."""
+    """The text that a cell is sorted by: seven digits tell apart whatever a table shows."""
     if value is None:
         return ""
     return value if isinstance(value, str) else f"{value:.7g}"

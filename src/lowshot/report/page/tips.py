@@ -1,4 +1,4 @@
-"""What a pointer over a point shows: its figures, its seeds and dates, and the origin of its runs."""
+"""Text beside a pointer over a point: its figures, its seeds and dates, and the origin of its runs."""
 
 from __future__ import annotations
 
