@@ -1,4 +1,4 @@
-"""The main result of one task in words, from no more than the rows say."""
+"""The main result of one task in words, from its rows alone."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from ..quantities import duration, images_per_class, percent, size
 from ..summary import Row
 
 AVERAGE_OF = "average of "
-"""How the tasks of ``averages.averages`` begin."""
+"""Beginning of the tasks of ``averages.averages``."""
 
 
 def headline(rows: Sequence[Row]) -> str:
     """One sentence on one task, such as ``16 images per class take digits from 78.0 % zero-shot to 97.1 % ...``."""
-    task = _subject(rows[0].task)
+    task = rows[0].task
     result, zero_shot = main_result(rows), _zero_shot(rows)
     if result:
         verb = "takes" if result.shots == 1 else "take"
+        is_average = task.startswith(AVERAGE_OF)
         start = f" from {percent(_accuracy(zero_shot))} zero-shot" if zero_shot else ""
-        adapter = "adapters" if task != rows[0].task else "an adapter"
+        adapter = "adapters" if is_average else "an adapter"
         cost = f" with {adapter} of {size(result.adapter_bytes)}" if result.adapter_bytes else ""
-        return f"{images_per_class(result.shots)} {verb} {task}{start} to {percent(_accuracy(result))}{cost}."
-    task = rows[0].task
+        subject = f"the {task}" if is_average else task
+        return f"{images_per_class(result.shots)} {verb} {subject}{start} to {percent(_accuracy(result))}{cost}."
     if zero_shot:
         return f"{task}: {percent(_accuracy(zero_shot))} zero-shot, before a single image is learnt from."
     rival = _best([row for row in rows if row.is_rival])
@@ -32,17 +33,23 @@ def headline(rows: Sequence[Row]) -> str:
 
 
 def standfirst(rows: Sequence[Row]) -> str:
-    """What a reader of the headline asks next: which method, how sure, what a smaller adapter and a rival reach."""
+    """Sentences below the headline: which method, how sure, and the accuracies of a smaller adapter and a rival."""
     result = main_result(rows)
     if not result:
         return ""
     peers = [row for row in rows if row.shots == result.shots]
-    sentences = [_certainty(result, len(_trained(peers)))]
-    smaller = [row for row in _trained(peers) if 0 < row.adapter_bytes < result.adapter_bytes]
+    trained = _trained(peers)
+    method = f"{result.label}, the highest mean of {len(trained)} methods" if len(trained) > 1 else result.label
+    if result.seeds == 1:
+        sentences = [f"Method: {method}; a single run, so no deviation is known."]
+    else:
+        deviation = f"±\u00a0{100 * result.accuracy_std:.1f}"
+        sentences = [f"Method: {method}, over {result.seeds} runs ({deviation} points)."]
+    smaller = [row for row in trained if 0 < row.adapter_bytes < result.adapter_bytes]
     smallest = min(smaller, key=lambda row: row.adapter_bytes, default=None)
     if smallest:
-        small = size(smallest.adapter_bytes)
-        sentences.append(f"{smallest.label} reaches {percent(_accuracy(smallest))} with {small}.")
+        accuracy, small = percent(_accuracy(smallest)), size(smallest.adapter_bytes)
+        sentences.append(f"{smallest.label} reaches {accuracy} with {small}.")
     rival = _best([row for row in peers if row.is_rival])
     if rival:
         sentences.append(f"For comparison, {rival.label} reaches {percent(_accuracy(rival))}.")
@@ -78,11 +85,6 @@ def main_result(rows: Sequence[Row]) -> Row | None:
     return _best([row for row in trained if row.shots == most])
 
 
-def _subject(task: str) -> str:
-    """``average of 11 data sets`` with its article; data as it is called."""
-    return f"the {task}" if task.startswith(AVERAGE_OF) else task
-
-
 def _trained(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.accuracy_mean is not None and not row.is_rival and not row.is_zero_shot]
 
@@ -93,19 +95,11 @@ def _best(rows: Sequence[Row]) -> Row | None:
 
 
 def _zero_shot(rows: Sequence[Row]) -> Row | None:
-    """None too where there are several, of different backbones or prompts: the sentence could name the wrong one."""
-    found = [row for row in rows if row.is_zero_shot and row.accuracy_mean is not None]
-    return found[0] if len(found) == 1 else None
+    """The zero-shot row. None too where there are several: the sentence could name the wrong backbone or prompts."""
+    measured = [row for row in rows if row.is_zero_shot and row.accuracy_mean is not None]
+    return measured[0] if len(measured) == 1 else None
 
 
 def _accuracy(row: Row) -> float:
     assert row.accuracy_mean is not None
     return row.accuracy_mean
-
-
-def _certainty(result: Row, candidates: int) -> str:
-    """Which method, of how many it is the best, and how sure that is."""
-    method = f"{result.label}, the highest mean of {candidates} methods" if candidates > 1 else result.label
-    if result.seeds == 1:
-        return f"Method: {method}; a single run, so no deviation is known."
-    return f"Method: {method}, over {result.seeds} runs (±\u00a0{100 * result.accuracy_std:.1f} points)."

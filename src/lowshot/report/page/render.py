@@ -12,7 +12,7 @@ from pathlib import Path
 from ...errors import InputError
 from ...files import write_text
 from ...records import RunRecord
-from ..averages import Averages, averages_and_gaps
+from ..averages import averages_and_gaps
 from ..caveats import provenance_caveats
 from ..published import PublishedFigure, published_average, published_beside
 from ..summary import Row, runs_by_row
@@ -20,7 +20,7 @@ from .classes import classes_section
 from .curves import Look, learnt, measured, series_numbers
 from .figures import NOTHING, accuracy_figure, cost_figures, has_many, small_multiples
 from .gallery import showcase_section
-from .headline import KeyFigure, headline, key_figures, standfirst
+from .headline import headline, key_figures, standfirst
 from .markup import Markup, element, escape, join
 from .results import data_sets_table, protocols_table, published_table, results_table, shots_table
 from .showcase import Showcase
@@ -106,23 +106,29 @@ class _Story:
         self.rows = list(self.runs)
         self.look = Look(series_numbers(self.rows), Origins(records))
         names = list(dict.fromkeys(row.task for row in self.rows))
-        self.tasks = {name: {row: self.runs[row] for row in self.rows if row.task == name} for name in names}
-        self.gaps: Averages = averages_and_gaps(records)
-        self.averages = _behind(self.gaps.rows, self.rows, self.runs)
+        self.tasks: dict[str, Runs] = {n: {row: self.runs[row] for row in self.rows if row.task == n} for n in names}
+        self.has_many = any(map(has_many, self.tasks.values()))
+        averages = averages_and_gaps(records)
+        self.not_averaged = averages.left_out
+        self.averages: dict[str, dict[Row, list[RunRecord]]] = {}
+        for row in averages.rows:
+            behind = [one for one in self.rows if (one.series, one.shots) == (row.series, row.shots)]
+            self.averages.setdefault(row.task, {})[row] = [record for one in behind for record in self.runs[one]]
         self.published = published_beside(records)
 
     def header(self) -> Markup:
         """The average is what the page is about; without one the first task is, and the others follow in a sentence."""
-        subjects = [list(runs) for runs in (self.averages or self.tasks).values()]
-        first, others = subjects[0], subjects[1:]
+        first, *others = [list(runs) for runs in (self.averages or self.tasks).values()]
         dates = [record.provenance["date"][:10] for record in self.records if record.provenance.get("date")]
-        words = ["lowshot", _counted(len(self.records), "run"), *sorted(dates)[-1:]]
-        if len(self.tasks) > 1:
-            words.insert(2, _counted(len(self.tasks), "data set"))
+        data_sets = [_counted(len(self.tasks), "data set")] if len(self.tasks) > 1 else []
+        words = ["lowshot", _counted(len(self.records), "run"), *data_sets, *sorted(dates)[-1:]]
         parts = [element("p", " · ".join(words), class_="eyebrow"), element("h1", _prose(headline(first)))]
         if standfirst(first):
             parts.append(element("p", _prose(standfirst(first)), class_="standfirst"))
-        figures = [_key_figure(figure) for figure in key_figures(first)]
+        figures = [
+            element("div", element("dt", name), element("dd", value), class_="result" if is_result else None)
+            for name, value, is_result in key_figures(first)
+        ]
         if figures:
             parts.append(element("dl", *figures, class_="figures"))
         if others:
@@ -131,35 +137,35 @@ class _Story:
 
     def main(self) -> list[Markup]:
         """Accuracy and cost of the average, or of the one task; of every task where there is no average."""
-        subjects = self.averages or self.tasks
+        subjects: Mapping[str, Runs] = self.averages or self.tasks
         return [self._subject(name, runs, f"task-{i}") for i, (name, runs) in enumerate(subjects.items())]
 
     def _subject(self, name: str, runs: Runs, identity: str) -> Markup:
+        """Accuracy and cost of one average or task."""
         heading = element("h2", name[0].upper() + name[1:] if name in self.averages else name)
         if not learnt(runs):
             return element("section", heading, element("p", NOTHING, class_="note"), id=identity)
-        figures = self._published_of(name)
         if has_many(runs):
-            accuracy = shots_table(measured(runs), self.look, f"{identity}-table")
+            parts = [shots_table(measured(runs), self.look, f"{identity}-table")]
         else:
-            accuracy = accuracy_figure(runs, figures, self.look, identity)
-        gaps = self.gaps.left_out if name in self.averages else ()
-        left_out = [element("p", f"Not in the average: {'; '.join(gaps)}.", class_="note below")] if gaps else []
-        costs: list[Markup] = []
+            parts = [accuracy_figure(runs, self._published_of(name), self.look, identity)]
+        if name in self.averages and self.not_averaged:
+            parts.append(element("p", f"Not in the average: {'; '.join(self.not_averaged)}.", class_="note below"))
         if len({row.series for row in learnt(runs)}) > 1:  # a single method costs more than nobody: the table tells it
-            costs.append(element("h3", "What it costs", class_="part-heading"))
-            costs.append(cost_figures(runs, self.look, f"{identity}-cost"))
-        return element("section", heading, accuracy, *left_out, *costs, id=identity)
+            parts.append(element("h3", "What it costs", class_="part-heading"))
+            parts.append(cost_figures(runs, self.look, f"{identity}-cost"))
+        return element("section", heading, *parts, id=identity)
 
     def _published_of(self, name: str) -> list[PublishedFigure]:
-        wanted = published_average(self.tasks) if name in self.averages else name
-        return [figure for figure in self.published if figure.dataset == wanted]
+        """Figures of a task, or of the papers' own average for ours."""
+        dataset = published_average(self.tasks) if name in self.averages else name
+        return [figure for figure in self.published if figure.dataset == dataset]
 
     def every_data_set(self) -> Markup:
         """Small charts, or one shaded table where there are too many methods; nothing for a single task."""
         if len(self.tasks) < 2 or not any(map(learnt, self.tasks.values())):
             return Markup()
-        if any(map(has_many, self.tasks.values())):
+        if self.has_many:
             body = self._data_sets_table()
         elif self.averages:
             published = {name: self._published_of(name) for name in self.tasks}
@@ -178,16 +184,12 @@ class _Story:
         return element("section", element("h2", "Other classes"), table, id="other-classes") if table else table
 
     def tables(self) -> Markup:
-        """By data set, everything at length, and what others have published."""
+        """Accuracies by data set, every figure of every row, and what others have published."""
         parts = []
-        if (
-            len(self.tasks) > 1
-            and not any(map(has_many, self.tasks.values()))
-            and any(map(measured, self.tasks.values()))
-        ):
+        if len(self.tasks) > 1 and not self.has_many and any(map(measured, self.tasks.values())):
             parts.append(self._data_sets_table())
-        for i, runs in enumerate(self.averages.values()):
-            parts.append(element("h3", next(iter(runs)).task, class_="part-heading"))
+        for i, (name, runs) in enumerate(self.averages.items()):
+            parts.append(element("h3", name, class_="part-heading"))
             parts.append(results_table(list(runs), self.look, f"average-{i}"))
         if parts:
             parts.append(element("h3", "each data set", class_="part-heading"))
@@ -197,22 +199,12 @@ class _Story:
         return element("section", element("h2", "All results"), *parts, id="results")
 
 
-def _behind(averages: Sequence[Row], rows: Sequence[Row], runs: Runs) -> Mapping[str, Runs]:
-    """The averages by title, each with the records that it is over."""
-    records = {
-        row: [record for one in rows if (one.series, one.shots) == (row.series, row.shots) for record in runs[one]]
-        for row in averages
-    }
-    titles = dict.fromkeys(row.task for row in averages)
-    return {title: {row: records[row] for row in averages if row.task == title} for title in titles}
-
-
 def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _hash(text: str) -> str:
-    """What allows this text, and no other, as a page's script or style."""
+    """Source expression of a policy that allows this text, and no other, as a page's script or style."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
@@ -220,14 +212,8 @@ def _packaged(name: str) -> str:
     return (importlib.resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
-def _key_figure(figure: KeyFigure) -> Markup:
-    return element(
-        "div", element("dt", figure.name), element("dd", figure.value), class_="result" if figure.is_result else None
-    )
-
-
 def _prose(sentence: str) -> Markup:
     """Text whose short hyphenated words (zero-shot, lora-xs) are not broken at the end of a line."""
     words = sentence.split(" ")
-    kept = (element("span", w, class_="nowrap") if "-" in w and len(w) < 16 else escape(w) for w in words)
-    return Markup(" ".join(kept))
+    parts = (element("span", w, class_="nowrap") if "-" in w and len(w) < 16 else escape(w) for w in words)
+    return Markup(" ".join(parts))
