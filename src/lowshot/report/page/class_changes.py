@@ -1,4 +1,4 @@
-"""What learning does to each class: its recall before and after, in numbers, in words and as a chart."""
+"""Recall of each class before and after learning, in numbers, in words and as a chart."""
 
 from __future__ import annotations
 
@@ -35,53 +35,48 @@ class ClassChange(NamedTuple):
 
 
 def class_changes(result: Sequence[RunRecord], zero_shot: Sequence[RunRecord]) -> list[ClassChange]:
-    """Every class that occurs among the test images, the greatest gain first.
+    """Every class that occurs among the test images, the greatest gain of ``result`` over ``zero_shot`` first.
 
-    Args:
-        result: Runs of one row.
-        zero_shot: Those that they are compared with.
-
-    Returns:
-        Nothing where a run does not tell each class's recall, or where they were not judged on the same classes.
+    Nothing where a run lacks its classes' recalls, or where runs were not judged on the same classes.
     """
     records = [*result, *zero_shot]
-    told = all(len(record.metrics.get("class_recall", ())) == len(record.classes) for record in records)
-    if not result or not zero_shot or not told or len({record.classes for record in records}) > 1:
+    are_known = all(len(record.metrics.get("class_recall", ())) == len(record.classes) for record in records)
+    if not result or not zero_shot or not are_known or len({record.classes for record in records}) > 1:
         return []
-    before, after = _recalls(zero_shot), _recalls(result)
     changes = [
-        ClassChange(name, was, now)
-        for name, was, now in zip(records[0].classes, before, after, strict=True)
-        if was is not None and now is not None
+        ClassChange(name, before, after)
+        for name, before, after in zip(records[0].classes, _recalls(zero_shot), _recalls(result), strict=True)
+        if before is not None and after is not None
     ]
     return sorted(changes, key=lambda change: (-change.gain, -change.after))
 
 
 def changes_text(changes: Sequence[ClassChange], runs: int) -> str:
-    """How many classes gained and lost, and what the chart shows of them."""
+    """How many classes gained and lost, and which of them the chart shows."""
     gained, lost = (sum(sign * change.gain > 0 for change in changes) for sign in (1, -1))
     same = len(changes) - gained - lost
     words = f"Of {len(changes):,} classes {gained:,} improved, {same:,} stayed as they were and {lost:,} fell."
     means = f" Share of each class's test images that are recognised{f', mean over {runs} runs' if runs > 1 else ''}."
-    cut = len(changes) > MOST_CLASSES
     half = MOST_CLASSES // 2
-    return f"{words}{means}{f' Shown are the {half} that gain most and the {half} that gain least.' if cut else ''}"
+    cut = f" Shown are the {half} that gain most and the {half} that gain least." if len(changes) > MOST_CLASSES else ""
+    return words + means + cut
 
 
 def changes_chart(changes: Sequence[ClassChange], method: str, wording: Wording) -> Markup:
     """A line for each class from its recall before (ring) to that after (dot), with the difference in points.
 
-    Args:
-        changes: The greatest gain first; at least one.
-        method: What was learnt with.
-        wording: Title.
+    ``changes`` has at least one, the greatest gain first; ``method`` is what was learnt with.
     """
     half = MOST_CLASSES // 2
     shown = list(changes) if len(changes) <= MOST_CLASSES else [*changes[:half], *changes[-half:]]
     cut = half if len(shown) < len(changes) else len(shown)
     places = [_TOP + _ROW * (i + 0.5) + (_GAP if i >= cut else 0) for i in range(len(shown))]
     bottom = places[-1] + _ROW / 2
-    parts = [_scale(bottom), text("zero-shot ○ → ● " + method, _NAMES, 14, "axis")]
+    ticks = [0, 50, 100]
+    scale = "".join(f"M{_x(t / 100):.1f} {_TOP}V{bottom:g}" for t in ticks)
+    parts = [element("path", d=scale, class_="grid")]
+    parts += [text(f"{t} %", _x(t / 100), _TOP - 8, "tick", "middle") for t in ticks]
+    parts.append(text("zero-shot ○ → ● " + method, _NAMES, 14, "axis"))
     if cut < len(shown):
         between = _TOP + _ROW * cut + _GAP / 2
         parts.append(element("path", d=f"M0 {between:g}H{_WIDTH}", class_="cut"))
@@ -90,6 +85,7 @@ def changes_chart(changes: Sequence[ClassChange], method: str, wording: Wording)
 
 
 def _recalls(records: Sequence[RunRecord]) -> list[float | None]:
+    """Mean over the runs for each class; None for one without test images."""
     columns = zip(*(record.metrics["class_recall"] for record in records), strict=True)
     return [None if None in column else statistics.fmean(column) for column in columns]
 
@@ -98,18 +94,14 @@ def _x(recall: float) -> float:
     return _NAMES + 8 + recall * (_PLOT_RIGHT - _NAMES - 16)
 
 
-def _scale(bottom: float) -> Markup:
-    ticks = [0, 50, 100]
-    path = "".join(f"M{_x(t / 100):.1f} {_TOP}V{bottom:g}" for t in ticks)
-    words = [text(f"{t} %", _x(t / 100), _TOP - 8, "tick", "middle") for t in ticks]
-    return Markup(element("path", d=path, class_="grid") + "".join(words))
-
-
 def _class(change: ClassChange, y: float, method: str) -> Markup:
+    """The name of a class, its ring and its dot, joined where they do not touch, and its difference."""
     before, after = _x(change.before), _x(change.after)
-    sign = "+" if change.gain > 0 else "\u2212" if change.gain < 0 else "±"
+    style, sign = ("gain", "+") if change.gain > 0 else ("loss", "\u2212") if change.gain < 0 else ("same", "±")
+    name = change.name
+    short = name if len(name) <= _NAME_LETTERS else name[: _NAME_LETTERS - 1].rstrip() + "…"
     parts = [
-        text(_short(change.name), _NAMES - 8, y + 5, "name", "end"),
+        text(short, _NAMES - 8, y + 5, "name", "end"),
         element("circle", cx=before, cy=y, r=4, class_="before"),
         element("circle", cx=after, cy=y, r=5, class_="after"),
         text(f"{sign}{100 * abs(change.gain):.1f}", _WIDTH, y + 5, "difference", "end"),
@@ -117,10 +109,5 @@ def _class(change: ClassChange, y: float, method: str) -> Markup:
     if abs(after - before) > 4:
         side = 4 if after > before else -4
         parts.insert(1, element("path", d=f"M{before + side:.1f} {y:g}H{after:.1f}", class_="line"))
-    tip = f"{change.name}\n{percent(change.before)} zero-shot\n{percent(change.after)} with {method}"
-    style = "gain" if change.gain > 0 else "loss" if change.gain < 0 else "same"
+    tip = f"{name}\n{percent(change.before)} zero-shot\n{percent(change.after)} with {method}"
     return element("g", *parts, class_=style, data_tip=tip)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _NAME_LETTERS else name[: _NAME_LETTERS - 1].rstrip() + "…"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from ...records import RunRecord
 from ..quantities import images_per_class
 from ..summary import Row
 from .axes import Wording
@@ -22,27 +23,27 @@ _OLD = (
 
 
 def classes_section(tasks: Mapping[str, Runs], look: Look, identity: str) -> Markup:
-    """The best method of each data set, class by class and bin by bin; one data set at a time.
-
-    Args:
-        tasks: Rows by data set.
-        look: That of the page.
-        identity: Id of the section, unique on the page.
-    """
-    judged = {task: runs for task, runs in tasks.items() if main_result(list(runs))}
-    if not judged:
+    """The best method of each data set, class by class and bin by bin; one data set at a time."""
+    results = {task: result for task, runs in tasks.items() if (result := main_result(list(runs)))}
+    if not results:
         return Markup()
     parts = {
-        task: part for i, (task, runs) in enumerate(judged.items()) if (part := _part(runs, look, f"{identity}-{i}"))
+        task: part
+        for i, (task, result) in enumerate(results.items())
+        if (part := _part(result, tasks[task], look, f"{identity}-{i}"))
     }
     body = choice("Data set", parts, next(iter(parts)), identity) if parts else element("p", _OLD, class_="note")
     return element("section", element("h2", "A closer look"), body, id=identity)
 
 
-def _part(runs: Runs, look: Look, identity: str) -> Markup:
-    result = main_result(list(runs))
-    assert result is not None
-    zero_shot = _zero_shot_beside(result, runs)
+def _part(result: Row, runs: Runs, look: Look, identity: str) -> Markup:
+    """Figures of one data set, beside the zero-shot row of the same weights.
+
+    Of several such rows, with other prompts, none is more right than another.
+    """
+    weights = _weights(runs[result])
+    zero_shots = [row for row, records in runs.items() if row.is_zero_shot and _weights(records) <= weights]
+    zero_shot = zero_shots[0] if len(zero_shots) == 1 else None
     figures = [_changes(result, zero_shot, runs, identity), _reliability(result, zero_shot, runs, look, identity)]
     if not any(figures):
         return Markup()
@@ -52,19 +53,12 @@ def _part(runs: Runs, look: Look, identity: str) -> Markup:
     return Markup(element("p", intro, class_="note") + element("div", *filter(None, figures), class_="pair close"))
 
 
-def _zero_shot_beside(result: Row, runs: Runs) -> Row | None:
-    """The zero-shot row of the same weights; of several, with other prompts, none is more right than another."""
-    weights = {record.model.get("weights_sha256") or record.model.get("id") for record in runs[result]}
-    rows = [
-        row
-        for row, records in runs.items()
-        if row.is_zero_shot
-        and {record.model.get("weights_sha256") or record.model.get("id") for record in records} <= weights
-    ]
-    return rows[0] if len(rows) == 1 else None
+def _weights(records: Sequence[RunRecord]) -> set[object]:
+    return {record.model.get("weights_sha256") or record.model.get("id") for record in records}
 
 
 def _changes(result: Row, zero_shot: Row | None, runs: Runs, identity: str) -> Markup:
+    """The recall of each class; empty where it is not known."""
     changes = class_changes(runs[result], runs[zero_shot]) if zero_shot else []
     if not changes:
         return Markup()
@@ -75,14 +69,15 @@ def _changes(result: Row, zero_shot: Row | None, runs: Runs, identity: str) -> M
 
 
 def _reliability(result: Row, zero_shot: Row | None, runs: Runs, look: Look, identity: str) -> Markup:
-    wanted = [(zero_shot, "baseline")] if zero_shot else []
-    wanted.append((result, series_style(look.numbers[result.series], is_rival=False)))
-    found = [Reliability(row.label, style, bins) for row, style in wanted if row and (bins := pooled_bins(runs[row]))]
-    if not found or found[-1].label != result.label:
+    """Accuracy by confidence; empty where it is not known of the result."""
+    styles = {zero_shot: "baseline"} if zero_shot else {}
+    styles[result] = series_style(look.numbers[result.series], is_rival=False)
+    drawn = [Reliability(row.label, style, bins) for row, style in styles.items() if (bins := pooled_bins(runs[row]))]
+    if not drawn or drawn[-1].label != result.label:
         return Markup()
-    title = f"Accuracy against confidence on {result.task}: {', '.join(one.label for one in found)}."
-    chart = reliability_chart(found, Wording(f"{identity}-reliability", title, "confidence, %"))
-    words = " ".join(map(reliability_text, reversed(found)))
+    title = f"Accuracy against confidence on {result.task}: {', '.join(one.label for one in drawn)}."
+    chart = reliability_chart(drawn, Wording(f"{identity}-reliability", title, "confidence, %"))
+    words = " ".join(map(reliability_text, reversed(drawn)))
     pooled = f"Predictions by confidence{f', those of {result.seeds} runs together' if result.seeds > 1 else ''}. "
     caption = element(
         "figcaption", f"{words} {pooled}The area of a dot is its share of them; below the diagonal is too sure."

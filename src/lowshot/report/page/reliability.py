@@ -1,4 +1,4 @@
-"""Whether a classifier is as often right as it says: its bins of confidence, in words and as a diagram."""
+"""Bins of confidence, in words and as a diagram: whether a classifier is as often right as it says."""
 
 from __future__ import annotations
 
@@ -35,24 +35,14 @@ class Reliability(NamedTuple):
     bins: tuple[Bin, ...]
 
     @property
-    def images(self) -> int:
-        """In all bins, those of every seed."""
-        return sum(one.images for one in self.bins)
+    def whole(self) -> Bin:
+        """All bins as one: the images of every seed with their mean confidence and accuracy."""
+        return _pooled(self.bins)
 
     @property
     def error(self) -> float:
         """Expected calibration error (arXiv 1706.04599, equation 3) of the pooled predictions."""
-        return sum(one.images * abs(one.accuracy - one.confidence) for one in self.bins) / self.images
-
-    @property
-    def confidence(self) -> float:
-        """Mean over images."""
-        return sum(one.images * one.confidence for one in self.bins) / self.images
-
-    @property
-    def accuracy(self) -> float:
-        """Mean over images."""
-        return sum(one.images * one.accuracy for one in self.bins) / self.images
+        return sum(one.images * abs(one.accuracy - one.confidence) for one in self.bins) / self.whole.images
 
 
 def pooled_bins(records: Sequence[RunRecord]) -> tuple[Bin, ...]:
@@ -65,15 +55,21 @@ def pooled_bins(records: Sequence[RunRecord]) -> tuple[Bin, ...]:
     return tuple(_pooled(bins[number]) for number in sorted(bins))
 
 
+def _pooled(bins: Sequence[Bin]) -> Bin:
+    images = sum(one.images for one in bins)
+    confidence = sum(one.images * one.confidence for one in bins) / images
+    return Bin(images, confidence, sum(one.images * one.accuracy for one in bins) / images)
+
+
 def reliability_text(one: Reliability) -> str:
     """How sure and how right it is, and how far apart the two are."""
-    difference = one.confidence - one.accuracy
-    if abs(difference) < 0.005:
+    _, confidence, accuracy = one.whole
+    if abs(confidence - accuracy) < 0.005:
         direction = "as sure as it is right"
     else:
-        direction = "too sure" if difference > 0 else "not sure enough"
+        direction = "too sure" if confidence > accuracy else "not sure enough"
     return (
-        f"{one.label} is on average {direction}: {percent(one.confidence)} sure and {percent(one.accuracy)} right,"
+        f"{one.label} is on average {direction}: {percent(confidence)} sure and {percent(accuracy)} right,"
         f" with an expected calibration error of {100 * one.error:.1f} points."
     )
 
@@ -81,43 +77,28 @@ def reliability_text(one: Reliability) -> str:
 def reliability_chart(drawn: Sequence[Reliability], wording: Wording) -> Markup:
     """Accuracy against confidence; the area of a dot is its share of the images, the diagonal is honesty.
 
-    Args:
-        drawn: Classifiers; the last one is on top.
-        wording: Title and axis.
+    The last of the classifiers is on top.
     """
     right, bottom = _WIDTH - 12, _HEIGHT - _BOTTOM
-    frame = Frame(_LEFT, _TOP, right, bottom, lambda x: _LEFT + x * (right - _LEFT), (0, 20, 40, 60, 80, 100))
+    percents = (0, 20, 40, 60, 80, 100)
+    frame = Frame(_LEFT, _TOP, right, bottom, lambda x: _LEFT + x * (right - _LEFT), percents)
     diagonal = element("path", d=f"M{_LEFT} {bottom}L{right} {_TOP}", class_="diagonal")
-    ticks = [(t / 100, str(t)) for t in (0, 20, 40, 60, 80, 100)]
     spans = [element("tspan", f"● {one.label}\u2003", class_=one.style) for one in drawn]
     legend = element("text", *spans, x=right, y=16, text_anchor="end", class_="key-words")
+    ticks = [(t / 100, str(t)) for t in percents]
     parts = [grid(frame, ticks, wording.x_title), diagonal, legend, *(_dots(frame, one) for one in drawn)]
     return drawing(wording, _WIDTH, _HEIGHT, *parts, style="chart small")
 
 
-def _pooled(bins: Sequence[Bin]) -> Bin:
-    images = sum(one.images for one in bins)
-    confidence, accuracy = (
-        sum(one.images * value for one, value in zip(bins, values, strict=True)) / images
-        for values in ([one.confidence for one in bins], [one.accuracy for one in bins])
-    )
-    return Bin(images, confidence, accuracy)
-
-
 def _dots(frame: Frame, one: Reliability) -> Markup:
-    places = [(frame.x(b.confidence), frame.y(b.accuracy)) for b in one.bins]
-    line = element("path", d="M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places), class_="line")
-    dots = [
-        element("circle", cx=x, cy=y, r=_radius(b.images / one.images), class_="marker", data_tip=_tip(one, b))
-        for (x, y), b in zip(places, one.bins, strict=True)
-    ]
+    """A dot for each bin, joined by a thin line."""
+    dots, places, total = [], [], one.whole.images
+    for images, confidence, accuracy in one.bins:
+        x, y = frame.x(confidence), frame.y(accuracy)
+        predictions = f"{images:,} prediction{'' if images == 1 else 's'} of {total:,}"
+        tip = f"{one.label}\n{percent(confidence)} sure, {percent(accuracy)} right\n{predictions}"
+        radius = max(_SMALLEST, _LARGEST * math.sqrt(images / total))
+        dots.append(element("circle", cx=x, cy=y, r=radius, class_="marker", data_tip=tip))
+        places.append(f"{x:.1f} {y:.1f}")
+    line = element("path", d="M" + "L".join(places), class_="line")
     return element("g", line, *dots, class_=f"{one.style} reliability")
-
-
-def _radius(share: float) -> float:
-    return max(_SMALLEST, _LARGEST * math.sqrt(share))
-
-
-def _tip(one: Reliability, b: Bin) -> str:
-    images = f"{b.images:,} prediction{'' if b.images == 1 else 's'} of {one.images:,}"
-    return f"{one.label}\n{percent(b.confidence)} sure, {percent(b.accuracy)} right\n{images}"

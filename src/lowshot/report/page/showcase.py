@@ -1,4 +1,4 @@
-"""What one classifier made of the test images: the part of a page that records cannot tell."""
+"""Predictions of one classifier on test images: the part of a page that records cannot tell."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """One test image and what the classifier says of it. Classes are indices."""
+    """One test image and its prediction. Classes are indices."""
 
     image_png: bytes
     truth: int
