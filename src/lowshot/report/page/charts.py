@@ -230,23 +230,22 @@ def _levels(frame: Frame, baselines: Sequence[Baseline]) -> Iterator[Markup]:
 
 
 def _lines(frame: Frame, series: Sequence[Series], dodges: Sequence[float]) -> Iterator[Markup]:
-    """A line through the markers of each method; what others have published lies below what was measured here."""
+    """A line through the markers of each method, which stand on bars that span the deviation on both sides.
+
+    What others have published lies below what was measured here.
+    """
     for one, dodge in sorted(zip(series, dodges, strict=True), key=lambda pair: not pair[0].is_published):
-        path = "M" + "L".join(f"{frame.x(point.x) + dodge:.1f} {frame.y(point.mean):.1f}" for point in one.points)
-        parts = [element("path", d=path, class_="line")] if len(one.points) > 1 else []
+        places = [(frame.x(point.x) + dodge, frame.y(point.mean)) for point in one.points]
+        path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+        parts = [element("path", d=path, class_="line")] if len(places) > 1 else []
         shape = _DOT if one.number < 0 else _MARKERS[one.number % len(_MARKERS)]
-        parts += [_dot(frame, point, frame.x(point.x) + dodge, shape) for point in one.points]
+        for point, (x, y) in zip(one.points, places, strict=True):
+            top = frame.y(min(point.mean + point.deviation, 1.0))
+            bottom = frame.y(max(point.mean - point.deviation, 0.0))
+            bar = element("path", d=f"M{x:.1f} {top:.1f}V{bottom:.1f}", class_="whisker") if point.deviation else ""
+            marker = element("path", d=shape, transform=f"translate({x:.1f} {y:.1f})", class_="marker")
+            parts.append(element("g", bar, marker, data_tip=point.tip, data_from=point.origins or None))
         yield element("g", *parts, class_=one.classes, data_series=one.highlight)
-
-
-def _dot(frame: Frame, point: Point, x: float, shape: str) -> Markup:
-    """A marker on a bar that spans the deviation on both sides."""
-    top, bottom = frame.y(min(point.mean + point.deviation, 1.0)), frame.y(max(point.mean - point.deviation, 0.0))
-    bar = element("path", d=f"M{x:.1f} {top:.1f}V{bottom:.1f}", class_="whisker")
-    place = f"translate({x:.1f} {frame.y(point.mean):.1f})"
-    marker = element("path", d=shape, transform=place, class_="marker")
-    parts = [bar, marker] if point.deviation else [marker]
-    return element("g", *parts, data_tip=point.tip, data_from=point.origins or None)
 
 
 def _end_labels(

@@ -62,9 +62,14 @@ def _matrix(showcase: Showcase) -> Markup:
     names = (element("th", element("span", showcase.classes[i]), scope="col") for i in indices)
     body = []
     for i in indices:
-        total = sum(confusion[i]) or 1
-        counts = [_count(confusion[i][j], confusion[i][j] / total, is_right=j == i) for j in indices]
-        body.append(element("tr", element("th", showcase.classes[i], scope="row"), *counts))
+        cells = [element("th", showcase.classes[i], scope="row")]
+        for j in indices:
+            count = confusion[i][j]
+            # The root lets rare confusions be seen.
+            shade = max(1, round((SHADES - 1) * math.sqrt(count / (sum(confusion[i]) or 1))))
+            style = f"{'right' if j == i else 'wrong'} shade-{shade}" if count else "none"
+            cells.append(element("td", str(count or "·"), class_=style))
+        body.append(element("tr", *cells))
     header = element("thead", element("tr", corner, *names))
     table = element("table", header, element("tbody", *body), class_="confusion")
     images = sum(map(sum, confusion))
@@ -75,11 +80,3 @@ def _matrix(showcase: Showcase) -> Markup:
     if len(indices) < len(showcase.classes):
         note += f" Shown are the {len(indices)} most confused of {len(showcase.classes)} classes."
     return scrollable(table, note, "confusion-note")
-
-
-def _count(number: int, share: float, *, is_right: bool) -> Markup:
-    if not number:
-        return element("td", "·", class_="none")
-    # The root lets rare confusions be seen.
-    shade = max(1, round((SHADES - 1) * math.sqrt(share)))
-    return element("td", str(number), class_=f"{'right' if is_right else 'wrong'} shade-{shade}")

@@ -138,23 +138,22 @@ class _Story:
     def main(self) -> list[Markup]:
         """Accuracy and cost of the average, or of the one task; of every task where there is no average."""
         subjects: Mapping[str, Runs] = self.averages or self.tasks
-        return [self._subject(name, runs, f"task-{i}") for i, (name, runs) in enumerate(subjects.items())]
-
-    def _subject(self, name: str, runs: Runs, identity: str) -> Markup:
-        """Accuracy and cost of one average or task."""
-        heading = element("h2", name[0].upper() + name[1:] if name in self.averages else name)
-        if not learnt(runs):
-            return element("section", heading, element("p", NOTHING, class_="note"), id=identity)
-        if has_many(runs):
-            parts = [shots_table(measured(runs), self.look, f"{identity}-table")]
-        else:
-            parts = [accuracy_figure(runs, self._published_of(name), self.look, identity)]
-        if name in self.averages and self.not_averaged:
-            parts.append(element("p", f"Not in the average: {'; '.join(self.not_averaged)}.", class_="note below"))
-        if len({row.series for row in learnt(runs)}) > 1:  # a single method costs more than nobody: the table tells it
-            parts.append(element("h3", "What it costs", class_="part-heading"))
-            parts.append(cost_figures(runs, self.look, f"{identity}-cost"))
-        return element("section", heading, *parts, id=identity)
+        sections = []
+        for i, (name, runs) in enumerate(subjects.items()):
+            parts = [element("h2", name[0].upper() + name[1:] if name in self.averages else name)]
+            if not learnt(runs):
+                parts.append(element("p", NOTHING, class_="note"))
+            elif has_many(runs):
+                parts.append(shots_table(measured(runs), self.look, f"task-{i}-table"))
+            else:
+                parts.append(accuracy_figure(runs, self._published_of(name), self.look, f"task-{i}"))
+            if learnt(runs) and name in self.averages and self.not_averaged:
+                parts.append(element("p", f"Not in the average: {'; '.join(self.not_averaged)}.", class_="note below"))
+            if len({row.series for row in learnt(runs)}) > 1:  # of a single method the table tells the cost
+                parts.append(element("h3", "What it costs", class_="part-heading"))
+                parts.append(cost_figures(runs, self.look, f"task-{i}-cost"))
+            sections.append(element("section", *parts, id=f"task-{i}"))
+        return sections
 
     def _published_of(self, name: str) -> list[PublishedFigure]:
         """Figures of a task, or of the papers' own average for ours."""

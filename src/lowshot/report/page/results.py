@@ -74,9 +74,11 @@ def protocols_table(runs: Runs, look: Look) -> Markup:
     headings = [("method", False), ("data set", False), ("shots", True), ("learnt classes", True)]
     body = []
     for row, others in judged.items():
-        accuracies = [(row.accuracy_mean, row.accuracy_std), *map(others.get, names)]
         cells = [_named(row, look), _cell(row.task, row.task), _cell(str(row.shots), row.shots)]
-        body.append(element("tr", *cells, *(_accuracy(accuracy, row.seeds) for accuracy in accuracies)))
+        for mean, deviation in [(row.accuracy_mean, row.accuracy_std), *(others.get(n, (None, 0.0)) for n in names)]:
+            spread = f"{100 * deviation:.1f}" if row.seeds > 1 else "-"
+            cells.append(_cell("-" if mean is None else f"{100 * mean:.1f} ± {spread:>3}", mean))
+        body.append(element("tr", *cells))
     table = _sortable([*headings, *((name, True) for name in names)], body)
     note = "Accuracy in percent on the classes learnt from and on others, never seen in training; mean over seeds."
     return scrollable(table, note, "protocols-note")
@@ -184,13 +186,6 @@ def _named(row: Row, look: Look) -> Markup:
 
 def _cell(text: str, value: str | float | None) -> Markup:
     return element("td", text, class_=None if isinstance(value, str) else "number", data_value=_value(value))
-
-
-def _accuracy(known: tuple[float | None, float] | None, seeds: int) -> Markup:
-    if known is None or known[0] is None:
-        return _cell("-", None)
-    deviation = f"{100 * known[1]:.1f}" if seeds > 1 else "-"
-    return _cell(f"{100 * known[0]:.1f} ± {deviation:>3}", known[0])
 
 
 def _value(value: str | float | None) -> str:
