@@ -1,4 +1,4 @@
-"""Tables in the papers' layout, made from records alone; ``table_formats`` puts them in writing."""
+"""Tables in the papers' layout, made from records alone; ``formats`` puts them in writing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..comparative import Comparative, comparatives
 from ..comparisons import winner
 from ..layouts import Place, about, layout_of
 from ..quantities import share, short
-from ..samples import Column, Entry, Section
-from ..summary import Row, SeriesKey, adapter_text
+from ..samples import Entry, Section
+from ..summary import SeriesKey, adapter_text
 from .beside import others_table, published_lines
 from .notes import accuracy_notes
 from .overview import overview
@@ -39,6 +39,7 @@ def comparison_tables(records: Sequence[RunRecord]) -> list[Table]:
 
 
 def _accuracies(comparative: Comparative) -> Table:
+    """Means of our methods, each above what was published on the same."""
     section, layout = comparative.section, layout_of(comparative.section)
     best = {shots: winner(comparative.comparisons, shots) for shots in section.shots}
     blocks = []
@@ -46,71 +47,50 @@ def _accuracies(comparative: Comparative) -> Table:
         lines = []
         for entries in _by_series(section, places).values():
             label = next(iter(entries.values())).row.label
-            cells = tuple(
-                _cell(entries.get(shots), column, best[shots] == label and layout.tested[shots] == column)
-                for column, shots in places
-            )
-            lines.append(Line(label, cells))
-            lines.extend(published_lines(comparative, entries, places))
-        blocks.append(Block(heading, tuple(lines)))
+            cells = []
+            for column, shots in places:
+                sample = entries[shots].samples.get(column) if shots in entries else None
+                missing = "-" if shots in entries else ""
+                text = mean_and_deviation(list(sample.values())) if sample else missing
+                is_best = best[shots] == label and layout.tested[shots] == column
+                cells.append(Cell(text, is_best and bool(sample)))
+            lines += [Line(label, tuple(cells)), *published_lines(comparative, entries, places)]
+        if lines:
+            blocks.append(Block(heading, tuple(lines)))
     title = f"Accuracy in percent{about(section)}"
-    return Table(title, layout.headings, tuple(filter(_has_lines, blocks)), tuple(accuracy_notes(comparative)))
-
-
-def _has_lines(block: Block) -> bool:
-    return bool(block.lines)
+    return Table(title, layout.headings, tuple(blocks), tuple(accuracy_notes(comparative)))
 
 
 def _by_series(section: Section, places: Sequence[Place]) -> dict[SeriesKey, dict[int, Entry]]:
     """By method: its entries at these places' numbers of shots; of base-to-new those that have the data set at all."""
     shots, names = {shots for _, shots in places}, {column.data for column, _ in places}
-    found: dict[SeriesKey, dict[int, Entry]] = {}
+    methods: dict[SeriesKey, dict[int, Entry]] = {}
     for entry in section.entries:
-        is_here = names & {c.data for c in entry.samples} or section.protocol == FEW_SHOT
+        is_here = names & {column.data for column in entry.samples} or section.protocol == FEW_SHOT
         if entry.row.shots in shots and is_here:
-            found.setdefault(entry.row.series, {})[entry.row.shots] = entry
-    return found
-
-
-def _cell(entry: Entry | None, column: Column, is_best: bool) -> Cell:
-    sample = entry.samples.get(column) if entry else None
-    if not sample:
-        return Cell("-" if entry else "")
-    return Cell(mean_and_deviation(list(sample.values())), is_best)
+            methods.setdefault(entry.row.series, {})[entry.row.shots] = entry
+    return methods
 
 
 def _costs(section: Section) -> Table:
-    """What the same runs cost; means over the data sets where there are several."""
-    rows = section.averages.rows
-    blocks = [("", rows)] if rows else [(task, _of_task(section.rows, task)) for task in _tasks(section.rows)]
-    if len(blocks) == 1:
-        blocks = [("", blocks[0][1])]
-    headings = ("shots", "trainable", "% of total", "adapter KB", "training s", "memory MB", "judging s")
-    lines = [Block(heading, tuple(Line(row.label, _cost_cells(row)) for row in those)) for heading, those in blocks]
+    """Costs of the same runs; means over the data sets where there are several."""
     notes = [
         "Memory is what training took on top of what was there before it, at its height; the largest of the seeds."
     ]
-    if rows:
+    if section.averages.rows:
         notes.append("Means over the data sets.")
-    return Table(f"Costs{about(section)}", headings, tuple(lines), tuple(notes))
-
-
-def _tasks(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(row.task for row in rows))
-
-
-def _of_task(rows: Sequence[Row], task: str) -> tuple[Row, ...]:
-    return tuple(row for row in rows if row.task == task)
-
-
-def _cost_cells(row: Row) -> tuple[Cell, ...]:
-    texts = (
-        str(row.shots),
-        f"{row.trainable_parameters:,}",
-        share(row.trainable_parameters, row.total_parameters),
-        adapter_text(row),
-        short(row.train_seconds),
-        short(row.training_memory_bytes / 1_000_000),
-        short(row.evaluation_seconds) if row.evaluation_seconds else "-",
-    )
-    return tuple(map(Cell, texts))
+    tasks: dict[str, list[Line]] = {}
+    for row in section.averages.rows or section.rows:
+        texts = (
+            str(row.shots),
+            f"{row.trainable_parameters:,}",
+            share(row.trainable_parameters, row.total_parameters),
+            adapter_text(row),
+            short(row.train_seconds),
+            short(row.training_memory_bytes / 1_000_000),
+            short(row.evaluation_seconds) if row.evaluation_seconds else "-",
+        )
+        tasks.setdefault(row.task, []).append(Line(row.label, tuple(map(Cell, texts))))
+    blocks = tuple(Block(task if len(tasks) > 1 else "", tuple(lines)) for task, lines in tasks.items())
+    headings = ("shots", "trainable", "% of total", "adapter KB", "training s", "memory MB", "judging s")
+    return Table(f"Costs{about(section)}", headings, blocks, tuple(notes))

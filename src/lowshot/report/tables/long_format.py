@@ -1,4 +1,4 @@
-"""Every figure unrounded, a line each: the long format that pandas and R read, ours and others' alike."""
+"""Every figure unrounded, a line each, ours and others' alike: the long format that pandas and R read."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from ...records import RunRecord
 from ..comparative import Comparative, comparatives
 from ..layouts import layout_of
 from ..provenance import commit_text
-from ..samples import AVERAGE, Column, Entry, whole_of
+from ..samples import AVERAGE, Column, Entry, Section, whole_of
 from ..summary import Row
 
+_COSTS = ("trainable_parameters", "total_parameters", "adapter_bytes", "train_seconds", "training_memory_bytes")
+_OF_TEST = ("best", "pairs", "p", "p_holm")
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LongRow:
     """One accuracy: of a method at one number of shots in one column, or published by others.
 
@@ -28,21 +31,21 @@ class LongRow:
     """``measured`` here, or how a published figure is known: see ``published.KINDS``."""
     label: str
     """The method with what tells its variants apart; a published one as its source calls it."""
-    method: str | None
-    quantize: str | None
-    variant: str | None
+    method: str | None = None
+    quantize: str | None = None
+    variant: str | None = None
     backbone: str
     protocol: str
     data: str
     """A data set, ``average``, ``mean of the others``, or a published average such as ``average11``."""
-    classes: str
+    classes: str = "all"
     """``base``, ``new`` or ``harmonic mean`` under base-to-new; else ``all``."""
     shots: int
-    seeds: int | None
+    seeds: int | None = None
     accuracy: float
-    deviation: float | None
+    deviation: float | None = None
     """Sample standard deviation over the seeds; None for one."""
-    uncertainty: float | None
+    uncertainty: float | None = None
     """Reading error of a digitised figure."""
     trainable_parameters: int | None = None
     total_parameters: int | None = None
@@ -70,7 +73,24 @@ def long_rows(records: Sequence[RunRecord]) -> list[LongRow]:
     Raises:
         InputError: Two records tell of the same run.
     """
-    return [row for comparative in comparatives(records) for row in (*_measured(comparative), *_published(comparative))]
+    rows: list[LongRow] = []
+    for comparative in comparatives(records):
+        rows += _measured(comparative)
+        rows += [
+            LongRow(
+                kind=figure.kind,
+                label=figure.method,
+                backbone=figure.backbone,
+                protocol=comparative.section.protocol,
+                data=figure.dataset,
+                shots=figure.shots,
+                accuracy=figure.accuracy,
+                uncertainty=figure.uncertainty,
+                source=figure.source,
+            )
+            for figure in comparative.published
+        ]
+    return rows
 
 
 def in_csv(records: Sequence[RunRecord]) -> str:
@@ -93,9 +113,11 @@ def _measured(comparative: Comparative) -> Iterator[LongRow]:
         label, shots = entry.row.label, entry.row.shots
         against = next((c for c in comparative.comparisons if (c.shots, c.other) == (shots, label)), None)
         for column, sample in entry.samples.items():
-            of_test = against if column == layout_of(section).tested[shots] else None
             accuracies = list(sample.values())
-            row = _row_of(comparative, entry, column)
+            costs = _row_of_costs(section, entry, column)
+            values = {name: getattr(costs, name) for name in _COSTS}
+            if against and column == layout_of(section).tested[shots]:
+                values |= {name: getattr(against, name) for name in _OF_TEST}
             yield LongRow(
                 kind="measured",
                 label=label,
@@ -110,45 +132,14 @@ def _measured(comparative: Comparative) -> Iterator[LongRow]:
                 seeds=len(accuracies),
                 accuracy=statistics.fmean(accuracies),
                 deviation=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-                uncertainty=None,
-                trainable_parameters=row.trainable_parameters,
-                total_parameters=row.total_parameters,
-                adapter_bytes=row.adapter_bytes,
-                train_seconds=row.train_seconds,
-                training_memory_bytes=row.training_memory_bytes,
-                evaluation_seconds=row.evaluation_seconds or None,
-                best=of_test.best if of_test else None,
-                pairs=of_test.pairs if of_test else None,
-                p=of_test.p if of_test else None,
-                p_holm=of_test.p_holm if of_test else None,
+                evaluation_seconds=costs.evaluation_seconds or None,
                 source=source,
+                **values,
             )
 
 
-def _row_of(comparative: Comparative, entry: Entry, column: Column) -> Row:
-    """Whose costs belong to a figure: the average's for an average, else those of the data set that was learnt."""
-    section = comparative.section
+def _row_of_costs(section: Section, entry: Entry, column: Column) -> Row:
+    """The average's row for an average, else that of the data set that was learnt."""
     rows = section.averages.rows if column.data == AVERAGE else section.rows
     own = [row for row in rows if (row.series, row.shots) == entry.place]
     return next((row for row in own if column.data in (AVERAGE, whole_of(row.task))), entry.row)
-
-
-def _published(comparative: Comparative) -> Iterator[LongRow]:
-    for figure in comparative.published:
-        yield LongRow(
-            kind=figure.kind,
-            label=figure.method,
-            method=None,
-            quantize=None,
-            variant=None,
-            backbone=figure.backbone,
-            protocol=comparative.section.protocol,
-            data=figure.dataset,
-            classes="all",
-            shots=figure.shots,
-            seeds=None,
-            accuracy=figure.accuracy,
-            deviation=None,
-            uncertainty=figure.uncertainty,
-            source=figure.source,
-        )
