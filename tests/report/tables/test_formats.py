@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lowshot.report.tables.formats import in_latex, in_markdown, in_terminal
-from lowshot.report.tables.table import Block, Cell, Line, Table
+from lowshot.report.tables.table import Block, Line, Table, TableCell
 
 TABLE = Table(
     "Accuracy in percent",
@@ -15,8 +15,8 @@ TABLE = Table(
         Block(
             "4 shots",
             (
-                Line("lora", (Cell("83.1 ± 0.3"), Cell("84.0", is_best=True))),
-                Line("CLIP-LoRA, quoted", (Cell("83.0 (-0.1)"), Cell("")), is_published=True),
+                Line("lora", (TableCell("83.1 ± 0.3"), TableCell("84.0", is_best=True))),
+                Line("CLIP-LoRA, quoted", (TableCell("83.0 (-0.1)"), TableCell("")), is_published=True),
             ),
         ),
     ),
@@ -28,7 +28,7 @@ def wide(columns, label="lora"):
     return Table(
         "t",
         tuple(f"data set {i}" for i in range(columns)),
-        (Block("", (Line(label, (Cell("83.1 ± 0.3"),) * columns),)),),
+        (Block("", (Line(label, (TableCell("83.1 ± 0.3"),) * columns),)),),
     )
 
 
@@ -92,7 +92,7 @@ def test_markdown_has_bold_and_blocks():
 
 
 def test_markdown_escapes_what_would_be_markup():
-    row = in_markdown([Table("t", ("a|b",), (Block("", (Line("<b>*x*\n`_y_", (Cell("1"),)),)),))]).splitlines()
+    row = in_markdown([Table("t", ("a|b",), (Block("", (Line("<b>*x*\n`_y_", (TableCell("1"),)),)),))]).splitlines()
 
     assert row[2] == "| method | a\\|b |"
     assert row[4] == "| \\<b\\>\\*x\\* \\`\\_y\\_ | 1 |"
@@ -128,9 +128,9 @@ def test_a_wide_latex_table_is_scaled_to_the_text():
 @example("a--b---c")
 @given(st.text(st.sampled_from('ab\\&%$#_{}~^<>|"-± \u00a0'), min_size=1))
 def test_latex_escapes_everything_that_has_a_meaning(text):
-    written = in_latex([Table(text, (text,), (Block(text, (Line(text, (Cell("1"),)),)),), (text,))]).partition("\n\n")[
-        2
-    ]
+    written = in_latex([Table(text, (text,), (Block(text, (Line(text, (TableCell("1"),)),)),), (text,))]).partition(
+        "\n\n"
+    )[2]
     # Take away what this module writes on purpose; nothing with a meaning may be left of the text.
     caption = re.search(r"\\caption\{(.*)\}\n\\begin\{tabular\}", written, re.DOTALL).group(1)
     known = r"\\(textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|textquotedbl)\{\}"

@@ -9,7 +9,7 @@ from ..comparative import Comparative
 from ..layouts import Place, about, layout_of
 from ..published import KINDS, PublishedFigure, published_average, same_method
 from ..samples import AVERAGE, Column, Entry, Section
-from .table import Block, Cell, Line, Table
+from .table import Block, Line, Table, TableCell
 
 _ROUNDING = 0.0005  # printed accuracies have one digit after the point, in percent
 
@@ -36,7 +36,7 @@ def published_lines(comparative: Comparative, ours: Mapping[int, Entry], places:
         for column, shots in places:
             figure = _figure_for(figures, column, shots, comparative.section)
             sample = ours[shots].samples.get(column, {}) if shots in ours else {}
-            cells.append(Cell(_beside(figure, list(sample.values())) if figure else ""))
+            cells.append(TableCell(_beside(figure, list(sample.values())) if figure else ""))
         if any(cell.text for cell in cells):
             lines.append(Line(label, tuple(cells), is_published=True))
     return lines
@@ -78,7 +78,7 @@ def others_table(comparative: Comparative) -> Table | None:
         for label, group in _groups(others).items():
             figures = [_figure_for(group, column, shots, section) for column, shots in places]
             if any(figures):
-                cells = tuple(Cell(f"{100 * figure.accuracy:.1f}" if figure else "") for figure in figures)
+                cells = tuple(TableCell(f"{100 * figure.accuracy:.1f}" if figure else "") for figure in figures)
                 lines.append(Line(label, cells))
                 shown += [figure for figure in figures if figure]
         if lines:

@@ -17,7 +17,7 @@ from ..summary import SeriesKey, adapter_text
 from .beside import others_table, published_lines
 from .notes import accuracy_notes
 from .overview import overview
-from .table import Block, Cell, Line, Table, mean_and_deviation
+from .table import Block, Line, Table, TableCell, mean_and_deviation
 
 
 def comparison_tables(records: Sequence[RunRecord]) -> list[Table]:
@@ -53,7 +53,7 @@ def _accuracies(comparative: Comparative) -> Table:
                 missing = "-" if shots in entries else ""
                 text = mean_and_deviation(list(sample.values())) if sample else missing
                 is_best = best[shots] == label and layout.tested[shots] == column
-                cells.append(Cell(text, is_best and bool(sample)))
+                cells.append(TableCell(text, is_best and bool(sample)))
             lines += [Line(label, tuple(cells)), *published_lines(comparative, entries, places)]
         if lines:
             blocks.append(Block(heading, tuple(lines)))
@@ -90,7 +90,7 @@ def _costs(section: Section) -> Table:
             short(row.training_memory_bytes / 1_000_000),
             short(row.evaluation_seconds) if row.evaluation_seconds else "-",
         )
-        tasks.setdefault(row.task, []).append(Line(row.label, tuple(map(Cell, texts))))
+        tasks.setdefault(row.task, []).append(Line(row.label, tuple(map(TableCell, texts))))
     blocks = tuple(Block(task if len(tasks) > 1 else "", tuple(lines)) for task, lines in tasks.items())
     headings = ("shots", "trainable", "% of total", "adapter KB", "training s", "memory MB", "judging s")
     return Table(f"Costs{about(section)}", headings, blocks, tuple(notes))

@@ -7,7 +7,7 @@ from ..layouts import about, shots_text
 from ..quantities import short
 from ..samples import AVERAGE, Column, Entry, Section
 from ..summary import SeriesKey, adapter_text
-from .table import Block, Cell, Line, Table, mean_and_deviation
+from .table import Block, Line, Table, TableCell, mean_and_deviation
 
 _COSTS = ("trainable", "adapter KB", "training s")
 
@@ -26,7 +26,7 @@ def overview(section: Section) -> Table | None:
         texts = [_average(by_shots.get(shots)) for shots in section.shots]
         row = costs.get(series)
         texts += [f"{row.trainable_parameters:,}", adapter_text(row), short(row.train_seconds)] if row else [""] * 3
-        lines.append(Line(next(iter(by_shots.values())).row.label, tuple(map(Cell, texts))))
+        lines.append(Line(next(iter(by_shots.values())).row.label, tuple(map(TableCell, texts))))
     notes = (
         f"Averages over the {len(section.tasks)} data sets, as above. Costs are means over them, at the largest number "
         "of shots that the method has an average of; training s of auto has what it tried.",

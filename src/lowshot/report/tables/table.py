@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 
-class Cell(NamedTuple):
+class TableCell(NamedTuple):
     """One cell of a table."""
 
     text: str
@@ -21,7 +21,7 @@ class Line:
     """One line of a table."""
 
     label: str
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
     is_published: bool = False
     """Whether it has figures of others, below the line of ours that they belong to."""
 
