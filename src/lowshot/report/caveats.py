@@ -1,4 +1,4 @@
-"""What a reader must know of where runs come from before comparing them: a line each, none where all is well."""
+"""Caveats on the origin of runs, for those who compare them: a line each, none where all is well."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ def provenance_caveats(records: Sequence[RunRecord]) -> list[str]:
         if settings
     ]
     if changed:
-        lines.append(f"{_runs(changed, len(records))} made from sources with uncommitted changes.")
+        verb = "was" if changed == 1 else "were"
+        lines.append(f"{changed} of {len(records)} runs {verb} made from sources with uncommitted changes.")
     if len(commits) > 1:
-        lines.append(f"The runs are of {len(commits)} commits of lowshot: {_listed(commits)}.")
+        named, more = ", ".join(commits[:_MOST_NAMED]), len(commits) - _MOST_NAMED
+        ending = f" and {more} more" if more > 0 else ""
+        lines.append(f"The runs are of {len(commits)} commits of lowshot: {named}{ending}.")
     if len(machines) > 1:
         lines.append(f"The runs are of {len(machines)} machines; compare their times and memory with care.")
     return lines
@@ -37,14 +40,5 @@ def completeness_caveats(runs: Runs) -> list[str]:
     if not runs.failed + runs.under_way:
         return []
     parts = [f"{runs.failed} failed" if runs.failed else "", f"{runs.under_way} under way" if runs.under_way else ""]
-    said = " and ".join(filter(None, parts))
-    return [f"Not in these tables: {said}; lowshot bench with the same recipe goes on with what is left."]
-
-
-def _runs(some: int, of_all: int) -> str:
-    return f"{some} of {of_all} runs {'was' if some == 1 else 'were'}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    missing = " and ".join(filter(None, parts))
+    return [f"Not in these tables: {missing}; lowshot bench with the same recipe goes on with what is left."]

@@ -10,7 +10,7 @@ from .averages import FEW_SHOT
 from .comparisons import Comparison, Sample, compare
 from .layouts import layout_of
 from .published import PublishedFigure, published_beside
-from .samples import AVERAGE, MEAN_OF_OTHERS, Column, Entry, Section, sections
+from .samples import AVERAGE, MEAN_OF_OTHERS, Column, Section, sections
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,36 +28,31 @@ def comparatives(records: Sequence[RunRecord]) -> list[Comparative]:
     Raises:
         InputError: Two records tell of the same run.
     """
-    return [_comparative(section) for section in sections(records)]
-
-
-def _comparative(section: Section) -> Comparative:
-    published = published_beside(section.records) if section.protocol == FEW_SHOT else ()
-    return Comparative(section, compare(samples_to_test(section)), published)
+    return [
+        Comparative(
+            section,
+            compare(samples_to_test(section)),
+            published_beside(section.records) if section.protocol == FEW_SHOT else (),
+        )
+        for section in sections(records)
+    ]
 
 
 def samples_to_test(section: Section) -> dict[int, dict[str, Sample]]:
     """By shots and label: the accuracies behind the tested column, of methods that have all of them.
 
-    Args:
-        section: Runs that may stand in one table.
+    A mean is tested by the columns that it is a mean of, any other column by itself.
     """
-    layout = layout_of(section)
     blocks: dict[int, dict[str, Sample]] = {}
     for entry in section.entries:
-        tested = layout.tested[entry.row.shots]
+        tested = layout_of(section).tested[entry.row.shots]
         if tested not in entry.samples:
             continue
-        parts = _parts(tested, section, entry)
-        sample = {(c.data, seed): value for c in parts for seed, value in entry.samples[c].items()}
+        columns = [tested]
+        if tested.data == AVERAGE:
+            columns = [Column(task, tested.measure) for task in section.tasks]
+        elif tested.data == MEAN_OF_OTHERS:
+            columns = [c for c in entry.samples if c.data not in (MEAN_OF_OTHERS, *section.tasks)]
+        sample = {(c.data, seed): value for c in columns for seed, value in entry.samples[c].items()}
         blocks.setdefault(entry.row.shots, {})[entry.row.label] = sample
     return dict(sorted(blocks.items()))
-
-
-def _parts(tested: Column, section: Section, entry: Entry) -> list[Column]:
-    """The columns that the tested one is a mean of; itself if it is none."""
-    if tested.data == AVERAGE:
-        return [Column(task, tested.measure) for task in section.tasks]
-    if tested.data == MEAN_OF_OTHERS:
-        return [c for c in entry.samples if c.data not in (MEAN_OF_OTHERS, *section.tasks)]
-    return [tested]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from ..errors import UnknownNameError
@@ -34,7 +33,7 @@ class Comparison:
     best: str
     other: str
     unit: str
-    """What a pair is: ``data set`` (the mean over its seeds) or ``run`` (one seed on one data set)."""
+    """Kind of the pairs: ``data set`` (the mean over its seeds) or ``run`` (one seed on one data set)."""
     pairs: int
     difference: float
     """Mean over the pairs, best minus other, as a fraction."""
@@ -59,7 +58,7 @@ class Difference:
     method: str
     reference: str
     unit: str
-    """What a pair is: as in ``Comparison``."""
+    """Kind of the pairs, as in ``Comparison``."""
     pairs: int
     difference: float
     """Mean over the pairs, method minus reference, as a fraction."""
@@ -84,16 +83,31 @@ def compare(blocks: Mapping[int, Mapping[str, Sample]]) -> tuple[Comparison, ...
     Args:
         blocks: By number of shots and method, its accuracies.
     """
-    found = [
-        comparison
-        for shots, methods in blocks.items()
-        if len(methods) > 1
-        for comparison in _against_the_best(shots, methods)
-    ]
-    corrected = holm([comparison.p for comparison in found])
+    comparisons = []
+    for shots, methods in blocks.items():
+        if len(methods) > 1:
+            # The mean over the data sets of the means over seeds, as the table's average is.
+            best = max(methods, key=lambda name: statistics.fmean(_by_data_set(methods[name]).values()))
+            comparisons += [_comparison(shots, best, other, methods) for other in methods if other != best]
+    corrected = holm([comparison.p for comparison in comparisons])
     return tuple(
-        dataclasses.replace(comparison, p_holm=p, least_p=min(1.0, len(found) * comparison.least_p))
-        for comparison, p in zip(found, corrected, strict=True)
+        dataclasses.replace(comparison, p_holm=p, least_p=min(1.0, len(comparisons) * comparison.least_p))
+        for comparison, p in zip(comparisons, corrected, strict=True)
+    )
+
+
+def _comparison(shots: int, best: str, other: str, methods: Mapping[str, Sample]) -> Comparison:
+    unit, values = _pairs(methods[best], methods[other])
+    return Comparison(
+        shots=shots,
+        best=best,
+        other=other,
+        unit=unit,
+        pairs=len(values),
+        difference=statistics.fmean(values) if values else 0.0,
+        p=signed_rank(values),
+        p_holm=1.0,
+        least_p=min(1.0, 2.0 ** (1 - len(values))),
     )
 
 
@@ -113,18 +127,17 @@ def differences(blocks: Mapping[int, Mapping[str, Sample]], reference: str) -> t
     names = dict.fromkeys(name for methods in blocks.values() for name in methods)
     if reference not in names:
         raise UnknownNameError("method of these runs", reference, names)
-    found = []
+    compared = []
     for shots, methods in blocks.items():
-        against = methods.get(reference) or _for_every_seed(blocks.get(0, {}).get(reference, {}), methods.values())
+        against = methods.get(reference)
+        if not against:
+            once = {task: accuracy for (task, _), accuracy in blocks.get(0, {}).get(reference, {}).items()}
+            against = {key: once[key[0]] for other in methods.values() for key in other if key[0] in once}
         if against:
-            found += [_difference(shots, name, reference, of, against) for name, of in methods.items() if of != against]
-    corrected = holm([difference.p for difference in found])
-    return tuple(dataclasses.replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True))
-
-
-def _for_every_seed(once: Sample, others: Iterable[Sample]) -> Sample:
-    of_task = {task: accuracy for (task, _), accuracy in once.items()}
-    return {key: of_task[key[0]] for other in others for key in other if key[0] in of_task}
+            others = {name: sample for name, sample in methods.items() if sample != against}
+            compared += [_difference(shots, name, reference, sample, against) for name, sample in others.items()]
+    corrected = holm([difference.p for difference in compared])
+    return tuple(dataclasses.replace(one, p_holm=p) for one, p in zip(compared, corrected, strict=True))
 
 
 def _difference(shots: int, method: str, reference: str, of: Sample, against: Sample) -> Difference:
@@ -155,7 +168,7 @@ def signed_rank(differences: Sequence[float]) -> float:
         differences: One for each pair.
     """
     rounded = np.round(np.asarray(differences, dtype=np.float64), _SAME)
-    doubled = _doubled_ranks(np.abs(rounded))  # whole numbers: ties share ranks and a half
+    doubled = (2 * stats.rankdata(np.abs(rounded))).astype(np.int64)  # whole numbers: ties share ranks and a half
     ranks, positive = doubled[rounded != 0], doubled[rounded > 0].sum()
     counts = np.ones(1)
     for rank in ranks:
@@ -177,48 +190,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _doubled_ranks(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Twice the rank of each value from 1, ``(N,)``; equal values share the mean of their ranks."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    ranks: NDArray[np.int64] = (2 * ends - counts + 1)[inverse].astype(np.int64)
-    return ranks
-
-
-def _against_the_best(shots: int, methods: Mapping[str, Sample]) -> list[Comparison]:
-    best = max(methods, key=lambda name: _mean(methods[name]))
-    return [_comparison(shots, best, other, methods) for other in methods if other != best]
-
-
-def _mean(sample: Sample) -> float:
-    """Over the data sets, of the means over seeds: as the table's average."""
-    return statistics.fmean(_by_data_set(sample).values())
-
-
 def _by_data_set(sample: Sample) -> dict[str, float]:
+    """Means over the seeds."""
     values: dict[str, list[float]] = {}
     for (task, _), accuracy in sample.items():
         values.setdefault(task, []).append(accuracy)
     return {task: statistics.fmean(accuracies) for task, accuracies in values.items()}
 
 
-def _comparison(shots: int, best: str, other: str, methods: Mapping[str, Sample]) -> Comparison:
-    unit, values = _pairs(methods[best], methods[other])
-    return Comparison(
-        shots=shots,
-        best=best,
-        other=other,
-        unit=unit,
-        pairs=len(values),
-        difference=statistics.fmean(values) if values else 0.0,
-        p=signed_rank(values),
-        p_holm=1.0,
-        least_p=min(1.0, 2.0 ** (1 - len(values))),
-    )
-
-
 def _pairs(first: Sample, second: Sample) -> tuple[str, list[float]]:
-    """What a pair is, and the difference of each: first minus second."""
+    """Kind of the pairs, and the difference of each: first minus second."""
     runs = {key: first[key] - second[key] for key in first if key in second}
     tasks = _by_data_set(runs)
     return ("data set", list(tasks.values())) if len(tasks) >= LEAST_PAIRS else ("run", list(runs.values()))

@@ -1,8 +1,8 @@
-"""Which accuracies stand where, and in which column the best is looked for."""
+"""Places of accuracies in a table, and the column whose best is looked for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from .averages import BASE_TO_NEW, FEW_SHOT
@@ -13,7 +13,7 @@ Place = tuple[Column, int]
 
 
 class Layout(NamedTuple):
-    """What stands where in the table of accuracies of a section."""
+    """Headings and places of the table of accuracies of a section."""
 
     headings: tuple[str, ...]
     blocks: tuple[tuple[str, tuple[Place, ...]], ...]
@@ -31,29 +31,24 @@ def layout_of(section: Section) -> Layout:
     """
     several = len(section.tasks) > 1
     if section.protocol == BASE_TO_NEW:
-        return _halves(section, (AVERAGE, *section.tasks) if several else section.tasks)
+        names, measures = (AVERAGE, *section.tasks) if several else section.tasks, (BASE, NEW, HARMONIC_MEAN)
+        blocks = tuple(
+            (f"{name}, {shots_text(shots)}", tuple((Column(name, measure), shots) for measure in measures))
+            for name in names
+            for shots in section.shots
+        )
+        return Layout(measures, blocks, dict.fromkeys(section.shots, Column(names[0], HARMONIC_MEAN)))
     if section.protocol != FEW_SHOT:
-        names = dict.fromkeys(c.data for entry in section.entries for c in entry.samples if c.data != MEAN_OF_OTHERS)
-        columns = [*(Column(name) for name in names), Column(MEAN_OF_OTHERS)]
+        targets = dict.fromkeys(c.data for entry in section.entries for c in entry.samples if c.data != MEAN_OF_OTHERS)
+        columns = [*map(Column, targets), Column(MEAN_OF_OTHERS)]
+    elif several:
+        columns = [*map(Column, section.tasks), Column(AVERAGE)]
     else:
-        columns = [*map(Column, section.tasks), *([Column(AVERAGE)] if several else [])]
-        if not several:
-            headings = tuple(map(shots_text, section.shots))
-            places = tuple((columns[0], shots) for shots in section.shots)
-            return Layout(headings, (("", places),), dict.fromkeys(section.shots, columns[0]))
+        column = Column(section.tasks[0])
+        places = tuple((column, shots) for shots in section.shots)
+        return Layout(tuple(map(shots_text, section.shots)), (("", places),), dict.fromkeys(section.shots, column))
     blocks = tuple((shots_text(shots), tuple((column, shots) for column in columns)) for shots in section.shots)
-    headings = tuple(column.data for column in columns)
-    return Layout(headings, blocks, dict.fromkeys(section.shots, columns[-1]))
-
-
-def _halves(section: Section, names: Sequence[str]) -> Layout:
-    measures = (BASE, NEW, HARMONIC_MEAN)
-    blocks = tuple(
-        (f"{name}, {shots_text(shots)}", tuple((Column(name, measure), shots) for measure in measures))
-        for name in names
-        for shots in section.shots
-    )
-    return Layout(measures, blocks, dict.fromkeys(section.shots, Column(names[0], HARMONIC_MEAN)))
+    return Layout(tuple(column.data for column in columns), blocks, dict.fromkeys(section.shots, columns[-1]))
 
 
 def shots_text(shots: int) -> str:
@@ -64,9 +59,11 @@ def shots_text(shots: int) -> str:
 def about(section: Section) -> str:
     """Backbone, protocol and data of a section, as the end of a title."""
     model = "the built-in model" if section.model == "builtin" else section.model
-    known = f"{section.backbone} ({model})" if section.backbone else model
-    said = f", {known}" if known else ""
-    learnt = f", learnt on {section.tasks[0]}" if section.protocol not in (FEW_SHOT, BASE_TO_NEW) else ""
-    alone = f", {section.tasks[0]}" if section.protocol == FEW_SHOT and len(section.tasks) == 1 else ""
-    protocol = f", {section.protocol}" if section.protocol != FEW_SHOT else ""
-    return said + protocol + learnt + alone
+    parts = [f"{section.backbone} ({model})" if section.backbone else model]
+    if section.protocol != FEW_SHOT:
+        parts.append(section.protocol)
+    if section.protocol not in (FEW_SHOT, BASE_TO_NEW):
+        parts.append(f"learnt on {section.tasks[0]}")
+    if section.protocol == FEW_SHOT and len(section.tasks) == 1:
+        parts.append(section.tasks[0])
+    return "".join(f", {part}" for part in parts if part)

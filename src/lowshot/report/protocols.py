@@ -10,36 +10,29 @@ from .summary import aligned
 
 COLUMNS = {"": False, "accuracy %": True, "95 % interval": True, "images": True, "split": False, "classes": True}
 """Heading -> whether there are numbers below it."""
-_TOGETHER = {"harmonic_mean": "harmonic mean", "mean_of_others": "mean of the others"}
+_MEANS = {"harmonic_mean": "harmonic mean", "mean_of_others": "mean of the others"}
 
 
 def protocol_rows(task: str, metrics: Mapping[str, Any]) -> list[list[str]]:
-    """A row for the learnt classes, one for each other label space, and one for what they come to.
+    """A row for the classes of ``task``, which were learnt, one for each other label space, and one for their mean.
 
-    Args:
-        task: What the learnt classes are those of.
-        metrics: A record's. Where it has no others there are no rows.
+    Where a record's ``metrics`` have no others there are no rows.
     """
     if not metrics.get("others"):
         return []
-    rows = [_row("base" if "harmonic_mean" in metrics else task, metrics)]
-    rows += [_row(name, other) for name, other in metrics["others"].items()]
+    rows = []
+    learnt = "base" if "harmonic_mean" in metrics else task
+    for name, measured in [(learnt, metrics), *metrics["others"].items()]:
+        known = measured.get("acc1_interval")
+        within = interval(*known) if known else ""
+        images, classes = (f"{measured[count]:,}" if count in measured else "" for count in ("images", "classes"))
+        rows.append([name, f"{100 * measured['acc1']:.1f}", within, images, measured.get("split", ""), classes])
     nothing = [""] * (len(COLUMNS) - 2)
-    return rows + [[said, _percent(metrics[key]), *nothing] for key, said in _TOGETHER.items() if key in metrics]
+    means = {name: metrics[key] for key, name in _MEANS.items() if key in metrics}
+    return rows + [[name, f"{100 * mean:.1f}", *nothing] for name, mean in means.items()]
 
 
 def protocol_table(task: str, metrics: Mapping[str, Any]) -> str:
     """The rows as an aligned table for a terminal; empty where there are none."""
     rows = protocol_rows(task, metrics)
     return aligned([list(COLUMNS), *rows], list(COLUMNS.values())).rstrip() if rows else ""
-
-
-def _row(name: str, measured: Mapping[str, Any]) -> list[str]:
-    known = measured.get("acc1_interval")
-    within = interval(*known) if known else ""
-    images, classes = (f"{measured[count]:,}" if count in measured else "" for count in ("images", "classes"))
-    return [name, _percent(measured["acc1"]), within, images, measured.get("split", ""), classes]
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f}"

@@ -1,4 +1,4 @@
-"""Where figures come from, in words: versions, hardware, commits, days."""
+"""Origin of figures in words: versions, hardware, commits, days."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How numbers are put in writing, the same in tables, pages and cards."""
+"""Numbers put in writing, the same in tables, pages and cards."""
 
 from __future__ import annotations
 

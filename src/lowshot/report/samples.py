@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import InputError
 from ..records import RunRecord
@@ -19,7 +19,7 @@ MEAN_OF_OTHERS = "mean of the others"
 
 
 class Column(NamedTuple):
-    """What an accuracy is of."""
+    """Data and classes that an accuracy is of."""
 
     data: str
     """A data set, ``AVERAGE`` or ``MEAN_OF_OTHERS``."""
@@ -38,7 +38,7 @@ class Entry:
 
     @property
     def place(self) -> tuple[SeriesKey, int]:
-        """What no two entries of a section share."""
+        """Method and shots, which no two entries of a section share."""
         return self.row.series, self.row.shots
 
 
@@ -81,7 +81,7 @@ def sections(records: Sequence[RunRecord]) -> list[Section]:
         source = "" if protocol in (FEW_SHOT, BASE_TO_NEW) else record.task
         for model in [_model(record)] if _model(record) else models:
             parted.setdefault((model, protocol, source), []).append(record)
-    return [_section(model, protocol, those) for (model, protocol, _), those in parted.items()]
+    return [_section(model, protocol, part) for (model, protocol, _), part in parted.items()]
 
 
 def _model(record: RunRecord) -> str:
@@ -91,22 +91,24 @@ def _model(record: RunRecord) -> str:
 def _section(model: str, protocol: str, records: Sequence[RunRecord]) -> Section:
     runs = runs_by_row(records)
     averages = averages_and_gaps(records)
-    entries: dict[tuple[SeriesKey, int], Entry] = {}
-    for row, those in runs.items():
-        samples = _samples(those, protocol) if row.accuracy_mean is not None else {}
-        entry = entries.setdefault((row.series, row.shots), Entry(row, {}))
-        entries[entry.place] = Entry(entry.row, {**entry.samples, **samples})
-    for cells in averages.over:
-        entry = entries[cells[0].series, cells[0].shots]
-        seeds = seeds_of_all([runs[row] for row in cells])
-        of_all = _averaged(entry, [whole_of(row.task) for row in cells], seeds, protocol)
-        entries[entry.place] = Entry(entry.row, {**entry.samples, **of_all})
+    rows: dict[tuple[SeriesKey, int], Row] = {}
+    samples: dict[tuple[SeriesKey, int], dict[Column, dict[int, float]]] = {}
+    for row, of_row in runs.items():
+        place = row.series, row.shots
+        rows.setdefault(place, row)
+        samples.setdefault(place, {})
+        if row.accuracy_mean is not None:
+            samples[place].update(_samples(of_row, protocol))
+    for averaged in averages.over:
+        place = averaged[0].series, averaged[0].shots
+        tasks, seeds = [whole_of(row.task) for row in averaged], seeds_of_all([runs[row] for row in averaged])
+        samples[place].update(_averaged(samples[place], tasks, seeds, protocol))
     return Section(
         model=model,
         backbone=next((name for name in map(backbone_of, records) if name), None),
         protocol=protocol,
         records=tuple(records),
-        entries=tuple(entries.values()),
+        entries=tuple(Entry(row, samples[place]) for place, row in rows.items()),
         tasks=tuple(dict.fromkeys(whole_of(row.task) for row in runs)),
         averages=averages,
         rows=tuple(runs),
@@ -119,44 +121,38 @@ def whole_of(task: str) -> str:
 
 
 def _samples(runs: Sequence[RunRecord], protocol: str) -> dict[Column, dict[int, float]]:
-    """What these runs, which differ in their seed only, have in each column."""
+    """Accuracies of these runs, which differ in their seed only, in each column that all of them have."""
     samples: dict[Column, dict[int, float]] = {}
     for run in runs:
         for column, accuracy in _accuracies(run, protocol).items():
-            samples.setdefault(column, {})[run.seed] = accuracy
+            samples.setdefault(column, {})[run.seed] = float(accuracy)
     return {column: values for column, values in samples.items() if len(values) == len(runs)}
 
 
-def _accuracies(run: RunRecord, protocol: str) -> dict[Column, float]:
-    metrics = run.metrics
-    others = {name: float(other["acc1"]) for name, other in metrics.get("others", {}).items()}
+def _accuracies(run: RunRecord, protocol: str) -> dict[Column, Any]:
+    """Accuracy of one run in each column."""
+    metrics, task = run.metrics, whole_of(run.task)
+    others = {name: other["acc1"] for name, other in metrics.get("others", {}).items()}
     if protocol == BASE_TO_NEW:
-        data = whole_of(run.task)
-        found = {Column(data, BASE): float(metrics["acc1"])}
-        found.update({Column(data, NEW): accuracy for accuracy in others.values()})
-        if "harmonic_mean" in metrics:
-            found[Column(data, HARMONIC_MEAN)] = float(metrics["harmonic_mean"])
-        return found
-    found = {Column(run.task): float(metrics["acc1"])}
-    if protocol != FEW_SHOT:
-        found.update({Column(name): accuracy for name, accuracy in others.items()})
-        if "mean_of_others" in metrics:
-            found[Column(MEAN_OF_OTHERS)] = float(metrics["mean_of_others"])
-    return found
+        new = {Column(task, NEW): accuracy for accuracy in others.values()}
+        mean = {Column(task, HARMONIC_MEAN): metrics["harmonic_mean"]} if "harmonic_mean" in metrics else {}
+        return {Column(task, BASE): metrics["acc1"], **new, **mean}
+    if protocol == FEW_SHOT:
+        return {Column(run.task): metrics["acc1"]}
+    mean = {Column(MEAN_OF_OTHERS): metrics["mean_of_others"]} if "mean_of_others" in metrics else {}
+    return {Column(run.task): metrics["acc1"], **{Column(name): others[name] for name in others}, **mean}
 
 
 def _averaged(
-    entry: Entry, tasks: Sequence[str], seeds: Sequence[int], protocol: str
+    samples: Mapping[Column, Mapping[int, float]], tasks: Sequence[str], seeds: Sequence[int], protocol: str
 ) -> dict[Column, dict[int, float]]:
     """Means over the data sets for each seed; the harmonic mean is that of both means, as in CoCoOp's tables."""
-    measures = (BASE, NEW) if protocol == BASE_TO_NEW else ("",)
     means: dict[Column, dict[int, float]] = {}
-    for measure in measures:
+    for measure in (BASE, NEW) if protocol == BASE_TO_NEW else ("",):
         columns = [Column(task, measure) for task in tasks]
-        if all(column in entry.samples for column in columns):
-            means[Column(AVERAGE, measure)] = {
-                seed: statistics.fmean(entry.samples[column][seed] for column in columns) for seed in seeds
-            }
+        if all(column in samples for column in columns):
+            of_seeds = {seed: statistics.fmean(samples[column][seed] for column in columns) for seed in seeds}
+            means[Column(AVERAGE, measure)] = of_seeds
     base, new = means.get(Column(AVERAGE, BASE)), means.get(Column(AVERAGE, NEW))
     if base and new:
         both = {seed: statistics.harmonic_mean([base[seed], new[seed]]) for seed in seeds}
