@@ -85,29 +85,27 @@ def compare(blocks: Mapping[int, Mapping[str, Sample]]) -> tuple[Comparison, ...
     """
     comparisons = []
     for shots, methods in blocks.items():
-        if len(methods) > 1:
-            # The mean over the data sets of the means over seeds, as the table's average is.
-            best = max(methods, key=lambda name: statistics.fmean(_by_data_set(methods[name]).values()))
-            comparisons += [_comparison(shots, best, other, methods) for other in methods if other != best]
+        # The mean over the data sets of the means over seeds, as the table's average is.
+        means = {name: statistics.fmean(_by_data_set(sample).values()) for name, sample in methods.items()}
+        best = max(means, key=means.__getitem__)
+        for other in (name for name in methods if name != best):
+            unit, values = _pairs(methods[best], methods[other])
+            comparison = Comparison(
+                shots=shots,
+                best=best,
+                other=other,
+                unit=unit,
+                pairs=len(values),
+                difference=statistics.fmean(values) if values else 0.0,
+                p=signed_rank(values),
+                p_holm=1.0,
+                least_p=min(1.0, 2.0 ** (1 - len(values))),
+            )
+            comparisons.append(comparison)
     corrected = holm([comparison.p for comparison in comparisons])
     return tuple(
         dataclasses.replace(comparison, p_holm=p, least_p=min(1.0, len(comparisons) * comparison.least_p))
         for comparison, p in zip(comparisons, corrected, strict=True)
-    )
-
-
-def _comparison(shots: int, best: str, other: str, methods: Mapping[str, Sample]) -> Comparison:
-    unit, values = _pairs(methods[best], methods[other])
-    return Comparison(
-        shots=shots,
-        best=best,
-        other=other,
-        unit=unit,
-        pairs=len(values),
-        difference=statistics.fmean(values) if values else 0.0,
-        p=signed_rank(values),
-        p_holm=1.0,
-        least_p=min(1.0, 2.0 ** (1 - len(values))),
     )
 
 

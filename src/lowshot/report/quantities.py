@@ -44,6 +44,11 @@ def duration(seconds: float) -> str:
     return f"{short(seconds / 3600)}{_NO_BREAK}h"
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 run``, ``1,200 runs``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def images_per_class(shots: int) -> str:
     """``1 image per class``, ``16 images per class``."""
     return f"{shots} image{'' if shots == 1 else 's'} per class"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ...records import RunRecord
-from ..quantities import percent
+from ..quantities import counted, percent
 from .axes import Frame, Wording, drawing, grid
 from .markup import Markup, element
 
@@ -83,22 +83,18 @@ def reliability_chart(drawn: Sequence[Reliability], wording: Wording) -> Markup:
     percents = (0, 20, 40, 60, 80, 100)
     frame = Frame(_LEFT, _TOP, right, bottom, lambda x: _LEFT + x * (right - _LEFT), percents)
     diagonal = element("path", d=f"M{_LEFT} {bottom}L{right} {_TOP}", class_="diagonal")
-    spans = [element("tspan", f"● {one.label}\u2003", class_=one.style) for one in drawn]
-    legend = element("text", *spans, x=right, y=16, text_anchor="end", class_="key-words")
-    ticks = [(t / 100, str(t)) for t in percents]
-    parts = [grid(frame, ticks, wording.x_title), diagonal, legend, *(_dots(frame, one) for one in drawn)]
+    names = (element("tspan", f"● {one.label}\u2003", class_=one.style) for one in drawn)
+    legend = element("text", *names, x=right, y=16, text_anchor="end", class_="key-words")
+    parts = [grid(frame, [(t / 100, str(t)) for t in percents], wording.x_title), diagonal, legend]
+    for one in drawn:
+        dots, places, total = [], [], one.whole.images
+        for images, confidence, accuracy in one.bins:
+            x, y = frame.x(confidence), frame.y(accuracy)
+            predictions = f"{counted(images, 'prediction')} of {total:,}"
+            tip = f"{one.label}\n{percent(confidence)} sure, {percent(accuracy)} right\n{predictions}"
+            radius = max(_SMALLEST, _LARGEST * math.sqrt(images / total))
+            dots.append(element("circle", cx=x, cy=y, r=radius, class_="marker", data_tip=tip))
+            places.append(f"{x:.1f} {y:.1f}")
+        line = element("path", d="M" + "L".join(places), class_="line")
+        parts.append(element("g", line, *dots, class_=f"{one.style} reliability"))
     return drawing(wording, _WIDTH, _HEIGHT, *parts, style="chart small")
-
-
-def _dots(frame: Frame, one: Reliability) -> Markup:
-    """A dot for each bin, joined by a thin line."""
-    dots, places, total = [], [], one.whole.images
-    for images, confidence, accuracy in one.bins:
-        x, y = frame.x(confidence), frame.y(accuracy)
-        predictions = f"{images:,} prediction{'' if images == 1 else 's'} of {total:,}"
-        tip = f"{one.label}\n{percent(confidence)} sure, {percent(accuracy)} right\n{predictions}"
-        radius = max(_SMALLEST, _LARGEST * math.sqrt(images / total))
-        dots.append(element("circle", cx=x, cy=y, r=radius, class_="marker", data_tip=tip))
-        places.append(f"{x:.1f} {y:.1f}")
-    line = element("path", d="M" + "L".join(places), class_="line")
-    return element("g", line, *dots, class_=f"{one.style} reliability")

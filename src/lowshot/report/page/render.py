@@ -15,6 +15,7 @@ from ...records import RunRecord
 from ..averages import averages_and_gaps
 from ..caveats import provenance_caveats
 from ..published import PublishedFigure, published_average, published_beside
+from ..quantities import counted
 from ..summary import Row, runs_by_row
 from .classes import classes_section
 from .curves import Look, learnt, measured, series_numbers
@@ -120,8 +121,8 @@ class _Story:
         """The average is what the page is about; without one the first task is, and the others follow in a sentence."""
         first, *others = [list(runs) for runs in (self.averages or self.tasks).values()]
         dates = [record.provenance["date"][:10] for record in self.records if record.provenance.get("date")]
-        data_sets = [_counted(len(self.tasks), "data set")] if len(self.tasks) > 1 else []
-        words = ["lowshot", _counted(len(self.records), "run"), *data_sets, *sorted(dates)[-1:]]
+        data_sets = [counted(len(self.tasks), "data set")] if len(self.tasks) > 1 else []
+        words = ["lowshot", counted(len(self.records), "run"), *data_sets, *sorted(dates)[-1:]]
         parts = [element("p", " · ".join(words), class_="eyebrow"), element("h1", _prose(headline(first)))]
         if standfirst(first):
             parts.append(element("p", _prose(standfirst(first)), class_="standfirst"))
@@ -196,10 +197,6 @@ class _Story:
         if self.published:
             parts += [element("h3", "Published", class_="part-heading"), published_table(self.published)]
         return element("section", element("h2", "All results"), *parts, id="results")
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _hash(text: str) -> str:

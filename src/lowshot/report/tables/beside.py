@@ -35,8 +35,13 @@ def published_lines(comparative: Comparative, ours: Mapping[int, Entry], places:
         cells = []
         for column, shots in places:
             figure = _figure_for(figures, column, shots, comparative.section)
-            sample = ours[shots].samples.get(column, {}) if shots in ours else {}
-            cells.append(TableCell(_beside(figure, list(sample.values())) if figure else ""))
+            text = f"{100 * figure.accuracy:.1f}" if figure else ""
+            sample = ours[shots].samples.get(column) if shots in ours else None
+            if figure and sample:
+                difference = 100 * (statistics.fmean(sample.values()) - figure.accuracy)
+                mark = "!" if is_outside(figure, list(sample.values())) else ""
+                text += f" ({round(difference, 1) + 0.0:+.1f}{mark})"  # no negative zero
+            cells.append(TableCell(text))
         if any(cell.text for cell in cells):
             lines.append(Line(label, tuple(cells), is_published=True))
     return lines
@@ -56,15 +61,6 @@ def _figure_for(
     """The one of these figures that is of a column at a number of shots, if there is one."""
     dataset = published_average(section.tasks) if column.data == AVERAGE else column.data
     return next((figure for figure in figures if (figure.dataset, figure.shots) == (dataset, shots)), None)
-
-
-def _beside(figure: PublishedFigure, accuracies: Sequence[float]) -> str:
-    """A figure with its difference from ours, where there are any."""
-    if not accuracies:
-        return f"{100 * figure.accuracy:.1f}"
-    difference = round(100 * (statistics.fmean(accuracies) - figure.accuracy), 1) + 0.0  # no negative zero
-    mark = "!" if is_outside(figure, accuracies) else ""
-    return f"{100 * figure.accuracy:.1f} ({difference:+.1f}{mark})"
 
 
 def others_table(comparative: Comparative) -> Table | None:

@@ -35,28 +35,27 @@ def in_terminal(tables: Sequence[Table], width: int = 100) -> str:
 
     What is bold elsewhere has a ``*``.
     """
-    return "\n".join(_terminal_table(table, width) for table in tables)
-
-
-def _terminal_table(table: Table, width: int) -> str:
-    lines = [line for block in table.blocks for line in block.lines]
-    labels = [part for line in lines for part in _label_parts(line, max(20, width // 3))]
-    label_width = max(map(len, [_LABELS, *labels]))
-    columns = []
-    for i, heading in enumerate(table.columns):
-        cells = [line.cells[i] for line in lines]
-        # Where one has a star, the others have a space in its place, so that figures stand in line.
-        plain = " " if any(cell.is_best for cell in cells) else ""
-        texts = [heading + plain, *(cell.text + ("*" if cell.is_best else plain) for cell in cells)]
-        widest = max(map(len, texts))
-        columns.append([text.rjust(widest) for text in texts])
-    ranges = _fitting([len(column[0]) for column in columns], width - label_width)
-    parts = [_terminal_part(table, within, columns, label_width) for within in ranges]
-    title, *notes = (
-        textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
-        for text in (table.title, *table.notes)
-    )
-    return "\n".join([title, "", *parts, *notes]) + "\n"
+    written = []
+    for table in tables:
+        lines = [line for block in table.blocks for line in block.lines]
+        labels = [part for line in lines for part in _label_parts(line, max(20, width // 3))]
+        label_width = max(map(len, [_LABELS, *labels]))
+        columns = []
+        for i, heading in enumerate(table.columns):
+            cells = [line.cells[i] for line in lines]
+            # Where one has a star, the others have a space in its place, so that figures stand in line.
+            plain = " " if any(cell.is_best for cell in cells) else ""
+            texts = [heading + plain, *(cell.text + ("*" if cell.is_best else plain) for cell in cells)]
+            widest = max(map(len, texts))
+            columns.append([text.rjust(widest) for text in texts])
+        ranges = _fitting([len(column[0]) for column in columns], width - label_width)
+        parts = [_terminal_part(table, within, columns, label_width) for within in ranges]
+        title, *notes = (
+            textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+            for text in (table.title, *table.notes)
+        )
+        written.append("\n".join([title, "", *parts, *notes]) + "\n")
+    return "\n".join(written)
 
 
 def _fitting(widths: Sequence[int], room: int) -> Iterator[range]:
@@ -121,20 +120,19 @@ def _markdown_text(text: str) -> str:
 def in_latex(tables: Sequence[Table]) -> str:
     """``table`` environments that compile as they are in a document with ``booktabs`` and ``graphicx``."""
     head = "% \\usepackage{booktabs} and \\usepackage{graphicx}; needs nothing else.\n\n"
-    return head + "\n".join(map(_latex_table, tables))
-
-
-def _latex_table(table: Table) -> str:
-    count = len(table.columns)
-    tabular = "\n".join([f"\\begin{{tabular}}{{l{'r' * count}}}", "\\toprule", *_latex_rows(table)])
-    tabular += "\n\\bottomrule\n\\end{tabular}"
-    if count > _WIDE:
-        tabular = f"\\resizebox{{\\textwidth}}{{!}}{{%\n{tabular}%\n}}"
-    parts = ["\\begin{table}[tbp]", "\\centering", f"\\caption{{{_latex_text(table.title)}}}", tabular]
-    if table.notes:
-        notes = "\n".join(f"\\par {_latex_text(note)}" for note in table.notes)
-        parts.append(f"\\begin{{flushleft}}\\footnotesize\n{notes}\n\\end{{flushleft}}")
-    return "\n".join([*parts, "\\end{table}", ""])
+    written = []
+    for table in tables:
+        count = len(table.columns)
+        rows = "\n".join(_latex_rows(table))
+        tabular = f"\\begin{{tabular}}{{l{'r' * count}}}\n\\toprule\n{rows}\n\\bottomrule\n\\end{{tabular}}"
+        if count > _WIDE:
+            tabular = f"\\resizebox{{\\textwidth}}{{!}}{{%\n{tabular}%\n}}"
+        parts = ["\\begin{table}[tbp]", "\\centering", f"\\caption{{{_latex_text(table.title)}}}", tabular]
+        if table.notes:
+            notes = "\n".join(f"\\par {_latex_text(note)}" for note in table.notes)
+            parts.append(f"\\begin{{flushleft}}\\footnotesize\n{notes}\n\\end{{flushleft}}")
+        written.append("\n".join([*parts, "\\end{table}", ""]))
+    return head + "\n".join(written)
 
 
 def _latex_rows(table: Table) -> Iterator[str]:

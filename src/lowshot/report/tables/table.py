@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
-from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -45,9 +43,3 @@ class Table:
     blocks: tuple[Block, ...]
     notes: tuple[str, ...] = ()
     """Sentences that stand below it."""
-
-
-def mean_and_deviation(accuracies: Sequence[float]) -> str:
-    """``83.1 ± 0.3`` in percent; of a single run the accuracy alone."""
-    mean = f"{100 * statistics.fmean(accuracies):.1f}"
-    return f"{mean} ± {100 * statistics.stdev(accuracies):.1f}" if len(accuracies) > 1 else mean
