@@ -1,7 +1,7 @@
 """Charts of accuracy drawn as SVG text: against images per class, large and small, and against what it costs.
 
 Colours and strokes are the style sheet's (classes ``series-0`` to ``series-5``, ``rival``, ``other``, ``baseline``), so
-one drawing serves light and dark pages. A method is told by colour, by the shape of its marker and by its label.
+one drawing serves light and dark pages. Methods differ in colour, in the shape of their markers and in their labels.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def line_chart(series: Sequence[Series], baselines: Sequence[Baseline], wording:
 
 
 def small_chart(series: Sequence[Series], baselines: Sequence[Baseline], wording: Wording) -> Markup:
-    """As ``line_chart``, in little room and without labels: one of many, which share a legend."""
+    """A ``line_chart`` in little room and without labels: one of many, which share a legend."""
     width, height = 360, 250
     frame, ticks = _shots_frame(series, baselines, width - _MARGIN, height - 30, top=10)
     parts = [grid(frame, ticks, "", ""), *_levels(frame, baselines), *_lines(frame, series, _dodges(series, 7))]

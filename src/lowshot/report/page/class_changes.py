@@ -12,7 +12,7 @@ from .axes import Wording, drawing, text
 from .markup import Markup, element
 
 MOST_CLASSES = 20
-"""Of more, the chart shows those that gain and those that lose most."""
+"""Most classes in a chart: of more it shows those that gain and those that lose most."""
 _WIDTH, _NAMES, _PLOT_RIGHT = 440, 160, 384
 _ROW, _TOP, _GAP = 23, 42, 16
 _NAME_LETTERS = 18

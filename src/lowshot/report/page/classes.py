@@ -14,7 +14,7 @@ from .curves import Look
 from .headline import main_result
 from .markup import Markup, choice, element
 from .reliability import Reliability, pooled_bins, reliability_chart, reliability_text
-from .tips import Runs
+from .tips import RowRuns
 
 _OLD = (
     "These runs were recorded without the recall of each class and the bins of confidence, so that neither can be"
@@ -22,7 +22,7 @@ _OLD = (
 )
 
 
-def classes_section(tasks: Mapping[str, Runs], look: Look, identity: str) -> Markup:
+def classes_section(tasks: Mapping[str, RowRuns], look: Look, identity: str) -> Markup:
     """The best method of each data set, class by class and bin by bin; one data set at a time."""
     results = {task: result for task, runs in tasks.items() if (result := main_result(list(runs)))}
     if not results:
@@ -36,7 +36,7 @@ def classes_section(tasks: Mapping[str, Runs], look: Look, identity: str) -> Mar
     return element("section", element("h2", "A closer look"), body, id=identity)
 
 
-def _part(result: Row, runs: Runs, look: Look, identity: str) -> Markup:
+def _part(result: Row, runs: RowRuns, look: Look, identity: str) -> Markup:
     """Figures of one data set, beside the zero-shot row of the same weights.
 
     Of several such rows, with other prompts, none is more right than another.
@@ -57,7 +57,7 @@ def _weights(records: Sequence[RunRecord]) -> set[object]:
     return {record.model.get("weights_sha256") or record.model.get("id") for record in records}
 
 
-def _changes(result: Row, zero_shot: Row | None, runs: Runs, identity: str) -> Markup:
+def _changes(result: Row, zero_shot: Row | None, runs: RowRuns, identity: str) -> Markup:
     """The recall of each class; empty where it is not known."""
     changes = class_changes(runs[result], runs[zero_shot]) if zero_shot else []
     if not changes:
@@ -68,7 +68,7 @@ def _changes(result: Row, zero_shot: Row | None, runs: Runs, identity: str) -> M
     return element("figure", element("h3", "Which classes gain"), chart, caption)
 
 
-def _reliability(result: Row, zero_shot: Row | None, runs: Runs, look: Look, identity: str) -> Markup:
+def _reliability(result: Row, zero_shot: Row | None, runs: RowRuns, look: Look, identity: str) -> Markup:
     """Accuracy by confidence; empty where it is not known of the result."""
     styles = {zero_shot: "baseline"} if zero_shot else {}
     styles[result] = series_style(look.numbers[result.series], is_rival=False)

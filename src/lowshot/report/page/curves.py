@@ -10,7 +10,7 @@ from ..published import PublishedFigure, same_method
 from ..quantities import images_per_class
 from ..summary import Row, SeriesKey
 from .charts import Baseline, Point, Series
-from .tips import Origins, Runs, row_tip
+from .tips import Origins, RowRuns, row_tip
 
 _OF_PAPERS = ("quoted", "readme", "digitised")
 """Kinds of figures that make up one curve, the best known first: of several for one point that one is drawn."""
@@ -33,17 +33,17 @@ def series_numbers(rows: Sequence[Row]) -> dict[SeriesKey, int]:
     return {key: i for i, key in enumerate(dict.fromkeys(row.series for row in rows if not row.is_zero_shot))}
 
 
-def measured(runs: Runs) -> Runs:
+def measured(runs: RowRuns) -> RowRuns:
     """The rows that have an accuracy."""
     return {row: records for row, records in runs.items() if row.accuracy_mean is not None}
 
 
-def learnt(runs: Runs) -> Runs:
+def learnt(runs: RowRuns) -> RowRuns:
     """The rows that have an accuracy and learnt from images."""
     return {row: records for row, records in measured(runs).items() if row.shots > 0 and not row.is_zero_shot}
 
 
-def baselines(runs: Runs, look: Look) -> list[Baseline]:
+def baselines(runs: RowRuns, look: Look) -> list[Baseline]:
     """Zero-shot accuracies, one for each backbone or wording of the prompts."""
     return [
         Baseline(row.label, row.accuracy_mean or 0.0, row_tip(row, records), look.origins.of(records))
@@ -52,7 +52,7 @@ def baselines(runs: Runs, look: Look) -> list[Baseline]:
     ]
 
 
-def curves(runs: Runs, look: Look) -> list[Series]:
+def curves(runs: RowRuns, look: Look) -> list[Series]:
     """Accuracy by images per class, a series for each method."""
     by_method: dict[SeriesKey, dict[Row, Sequence[RunRecord]]] = {}
     for row, records in learnt(runs).items():
@@ -60,7 +60,7 @@ def curves(runs: Runs, look: Look) -> list[Series]:
     return [series(rows, look, [row.shots for row in rows]) for rows in by_method.values()]
 
 
-def series(runs: Runs, look: Look, x: Sequence[float]) -> Series:
+def series(runs: RowRuns, look: Look, x: Sequence[float]) -> Series:
     """The points of one method, each of whose rows stands at its place of ``x``."""
     points = [
         Point(place, row.accuracy_mean or 0.0, row.accuracy_std, row_tip(row, records), look.origins.of(records))
@@ -70,7 +70,7 @@ def series(runs: Runs, look: Look, x: Sequence[float]) -> Series:
     return Series(row.label, look.numbers[row.series], row.is_rival, tuple(points))
 
 
-def published_curves(figures: Sequence[PublishedFigure], runs: Runs, look: Look, *, labelled: bool) -> list[Series]:
+def published_curves(figures: Sequence[PublishedFigure], runs: RowRuns, look: Look, *, labelled: bool) -> list[Series]:
     """Figures that others have published for one data set, or for the average, as curves.
 
     A method that was run here has the best known of its published curves, and a withdrawn claim beside it.

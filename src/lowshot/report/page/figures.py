@@ -13,7 +13,7 @@ from .axes import Wording
 from .charts import MOST_LINES, Baseline, key_mark, line_chart, scatter_chart, small_chart
 from .curves import Look, baselines, counterpart, curves, kind_text, learnt, measured, published_curves, series
 from .markup import Markup, choice, element, join, marked
-from .tips import Runs
+from .tips import RowRuns
 
 NOTHING = "No method was trained and evaluated, so there is no curve to draw."
 
@@ -45,12 +45,12 @@ _COSTS = (
 )
 
 
-def has_many(runs: Runs) -> bool:
+def has_many(runs: RowRuns) -> bool:
     """Whether there are more methods than a chart of lines can hold."""
     return len({row.series for row in learnt(runs)}) > MOST_LINES
 
 
-def accuracy_figure(runs: Runs, figures: Sequence[PublishedFigure], look: Look, identity: str) -> Markup:
+def accuracy_figure(runs: RowRuns, figures: Sequence[PublishedFigure], look: Look, identity: str) -> Markup:
     """Accuracy against images per class for one task, or for the average, beside the standings at the last shots.
 
     ``runs`` has at least one row that learnt; ``figures`` are the published ones for it.
@@ -69,7 +69,7 @@ def accuracy_figure(runs: Runs, figures: Sequence[PublishedFigure], look: Look, 
     return element("div", _figure("More images", chart, caption), _standings(runs, figures, look), class_="pair")
 
 
-def cost_figures(runs: Runs, look: Look, identity: str) -> Markup:
+def cost_figures(runs: RowRuns, look: Look, identity: str) -> Markup:
     """Accuracy against its costs, for each number of shots; the largest comes first to sight.
 
     ``runs`` are of one task, with at least one row that learnt.
@@ -80,7 +80,7 @@ def cost_figures(runs: Runs, look: Look, identity: str) -> Markup:
 
 
 def small_multiples(
-    tasks: Mapping[str, Runs], published: Mapping[str, Sequence[PublishedFigure]], look: Look, identity: str
+    tasks: Mapping[str, RowRuns], published: Mapping[str, Sequence[PublishedFigure]], look: Look, identity: str
 ) -> Markup:
     """A small chart for each task, under one legend; pointing at a method there makes it stand out in all of them."""
     drawn = {task: runs for task, runs in tasks.items() if learnt(runs)}
@@ -109,7 +109,7 @@ def small_multiples(
     return join([element("p", note, class_="note"), legend, grid])
 
 
-def _costs(shots: int, runs: Runs, look: Look, identity: str) -> Markup:
+def _costs(shots: int, runs: RowRuns, look: Look, identity: str) -> Markup:
     """A chart for each of the costs at one number of shots, below a note on how to read them."""
     drawn = {row: records for row, records in learnt(runs).items() if row.shots == shots}
     levels = baselines(runs, look)
@@ -130,7 +130,7 @@ def _costs(shots: int, runs: Runs, look: Look, identity: str) -> Markup:
     return join([element("p", " ".join(notes), class_="note"), element("div", *charts, class_="costs")])
 
 
-def _cost(cost: _Cost, drawn: Runs, levels: Sequence[Baseline], look: Look, identity: str) -> Markup:
+def _cost(cost: _Cost, drawn: RowRuns, levels: Sequence[Baseline], look: Look, identity: str) -> Markup:
     """One chart; a sentence where no method has that cost."""
     costly = {row: records for row, records in drawn.items() if cost.of(row) > 0}
     free = dict.fromkeys(row.label for row in drawn if row not in costly)
@@ -148,7 +148,7 @@ def _cost(cost: _Cost, drawn: Runs, levels: Sequence[Baseline], look: Look, iden
     return _figure(cost.heading, chart, left_out)
 
 
-def _standings(runs: Runs, figures: Sequence[PublishedFigure], look: Look) -> Markup:
+def _standings(runs: RowRuns, figures: Sequence[PublishedFigure], look: Look) -> Markup:
     """The methods at the largest number of shots, the best first: the gain of each, and what was published of it."""
     shots = max(row.shots for row in learnt(runs))
     rows = sorted((row for row in learnt(runs) if row.shots == shots), key=lambda row: -(row.accuracy_mean or 0.0))

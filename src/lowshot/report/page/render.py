@@ -26,7 +26,7 @@ from .markup import Markup, element, escape, join
 from .results import data_sets_table, protocols_table, published_table, results_table, shots_table
 from .showcase import Showcase
 from .sources import provenance_section
-from .tips import Origins, Runs
+from .tips import Origins, RowRuns
 
 
 def write_report(
@@ -103,11 +103,11 @@ class _Story:
 
     def __init__(self, records: Sequence[RunRecord]) -> None:
         self.records = records
-        self.runs: Runs = runs_by_row(records)
+        self.runs: RowRuns = runs_by_row(records)
         self.rows = list(self.runs)
         self.look = Look(series_numbers(self.rows), Origins(records))
         names = list(dict.fromkeys(row.task for row in self.rows))
-        self.tasks: dict[str, Runs] = {n: {row: self.runs[row] for row in self.rows if row.task == n} for n in names}
+        self.tasks: dict[str, RowRuns] = {n: {row: self.runs[row] for row in self.rows if row.task == n} for n in names}
         self.has_many = any(map(has_many, self.tasks.values()))
         averages = averages_and_gaps(records)
         self.not_averaged = averages.left_out
@@ -138,7 +138,7 @@ class _Story:
 
     def main(self) -> list[Markup]:
         """Accuracy and cost of the average, or of the one task; of every task where there is no average."""
-        subjects: Mapping[str, Runs] = self.averages or self.tasks
+        subjects: Mapping[str, RowRuns] = self.averages or self.tasks
         sections = []
         for i, (name, runs) in enumerate(subjects.items()):
             parts = [element("h2", name[0].upper() + name[1:] if name in self.averages else name)]

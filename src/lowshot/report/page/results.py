@@ -13,7 +13,7 @@ from .curves import Look, kind_text
 from .gallery import SHADES
 from .headline import AVERAGE_OF
 from .markup import Markup, choice, element, marked, scrollable
-from .tips import Runs, row_tip
+from .tips import RowRuns, row_tip
 
 _LONG = 60
 
@@ -38,14 +38,14 @@ def results_table(rows: Sequence[Row], look: Look, identity: str = "results") ->
     return element("details", element("summary", f"Every figure, {len(rows):,} rows"), whole)
 
 
-def shots_table(runs: Runs, look: Look, identity: str) -> Markup:
+def shots_table(runs: RowRuns, look: Look, identity: str) -> Markup:
     """One task or average, its methods by images per class, in place of a chart that would have too many lines."""
     shots = sorted({row.shots for row in runs if not row.is_zero_shot})
     columns = [(f"{count} per class", {row.series: row for row in runs if row.shots == count}) for count in shots]
     return _by_method(columns, runs, look, identity)
 
 
-def data_sets_table(tasks: Sequence[Runs], look: Look, identity: str) -> Markup:
+def data_sets_table(tasks: Sequence[RowRuns], look: Look, identity: str) -> Markup:
     """Methods by data set, one number of images per class at a time; zero-shot stands in each.
 
     ``tasks`` are the rows of each; the average, if there is one, comes first.
@@ -65,7 +65,7 @@ def data_sets_table(tasks: Sequence[Runs], look: Look, identity: str) -> Markup:
     return choice("Images per class", parts, str(shots[-1]), identity)
 
 
-def protocols_table(runs: Runs, look: Look) -> Markup:
+def protocols_table(runs: RowRuns, look: Look) -> Markup:
     """Accuracies on classes that were not learnt; empty where no run was judged on any."""
     judged = {row: others for row, records in runs.items() if (others := _others([r.metrics for r in records]))}
     if not judged:
@@ -106,7 +106,7 @@ def published_table(figures: Sequence[PublishedFigure]) -> Markup:
     return element("details", element("summary", f"{len(figures):,} published figures"), whole)
 
 
-def _by_method(columns: Sequence[tuple[str, Mapping[Any, Row]]], runs: Runs, look: Look, identity: str) -> Markup:
+def _by_method(columns: Sequence[tuple[str, Mapping[Any, Row]]], runs: RowRuns, look: Look, identity: str) -> Markup:
     """A row per method, columns of accuracies: shaded where there are so many that nobody reads them one by one."""
     is_shaded = len(look.numbers) > MOST_LINES
     present = {series for _, by_series in columns for series in by_series}
@@ -131,7 +131,7 @@ def _by_method(columns: Sequence[tuple[str, Mapping[Any, Row]]], runs: Runs, loo
 
 
 def _heat(
-    row: Row | None, runs: Runs, within: tuple[float, float] | None, look: Look, *, with_deviation: bool
+    row: Row | None, runs: RowRuns, within: tuple[float, float] | None, look: Look, *, with_deviation: bool
 ) -> Markup:
     """A cell with the tip of its row, shaded by its place between the lowest and the highest of its column."""
     if row is None or row.accuracy_mean is None:

@@ -15,7 +15,7 @@ class Prediction:
     truth: int
     predicted: int
     probability: float
-    """Of the predicted class, in [0, 1]."""
+    """Probability of the predicted class, in [0, 1]."""
 
 
 @dataclasses.dataclass(frozen=True)

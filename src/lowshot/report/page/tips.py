@@ -9,7 +9,7 @@ from ..provenance import commit_text, dates_text, hardware_text
 from ..quantities import duration, images_per_class, size
 from ..summary import Row, accuracy_text
 
-Runs = Mapping[Row, Sequence[RunRecord]]
+RowRuns = Mapping[Row, Sequence[RunRecord]]
 """Rows with the records behind each."""
 
 

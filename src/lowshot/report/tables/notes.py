@@ -36,7 +36,7 @@ def _seeds_note(section: Section) -> str:
 
 
 def _bold_note(comparisons: Sequence[Comparison]) -> str:
-    """Where something is bold, and where not, and why."""
+    """Sentence on where something is bold, and where not, and why."""
     least = min(comparison.least_p for comparison in comparisons)
     if least > LEVEL:
         return f"Nothing is in bold: so few pairs support no difference (corrected p is {least:.2g} at the least)."
