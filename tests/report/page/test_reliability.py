@@ -42,7 +42,7 @@ def test_the_calibration_error_weighs_bins_by_images():
     tilted = Reliability("lora", "series-0", (Bin(100, 0.5, 0.7), Bin(300, 0.9, 0.8)))
 
     assert tilted.error == pytest.approx(0.125)
-    assert tilted.images == 400
+    assert tilted.whole.images == 400
 
 
 @pytest.mark.parametrize(

@@ -31,16 +31,10 @@ class _Cost(NamedTuple):
 _COSTS = (
     _Cost("Fewer parameters", "trainable parameters", lambda row: row.trainable_parameters, (("", 1),)),
     _Cost(
-        "Less time",
-        "training time",
-        lambda row: row.train_seconds,
-        (("seconds", 1), ("minutes", 60), ("hours", 3600)),
+        "Less time", "training time", lambda row: row.train_seconds, (("seconds", 1), ("minutes", 60), ("hours", 3600))
     ),
     _Cost(
-        "Less memory",
-        "memory that training took",
-        lambda row: row.training_memory_bytes,
-        (("MB", 1e6), ("GB", 1e9)),
+        "Less memory", "memory that training took", lambda row: row.training_memory_bytes, (("MB", 1e6), ("GB", 1e9))
     ),
 )
 

@@ -13,8 +13,7 @@ from ...records import RunRecord
 from ..comparative import Comparative, comparatives
 from ..layouts import layout_of
 from ..provenance import commit_text
-from ..samples import AVERAGE, Column, Entry, Section, whole_of
-from ..summary import Row
+from ..samples import AVERAGE, whole_of
 
 _COSTS = ("trainable_parameters", "total_parameters", "adapter_bytes", "train_seconds", "training_memory_bytes")
 _OF_TEST = ("best", "pairs", "p", "p_holm")
@@ -114,7 +113,10 @@ def _measured(comparative: Comparative) -> Iterator[LongRow]:
         against = next((c for c in comparative.comparisons if (c.shots, c.other) == (shots, label)), None)
         for column, sample in entry.samples.items():
             accuracies = list(sample.values())
-            costs = _row_of_costs(section, entry, column)
+            # An average has the costs of the average, any other figure those of the data set that was learnt.
+            rows = section.averages.rows if column.data == AVERAGE else section.rows
+            own = [row for row in rows if (row.series, row.shots) == entry.place]
+            costs = next((row for row in own if column.data in (AVERAGE, whole_of(row.task))), entry.row)
             values = {name: getattr(costs, name) for name in _COSTS}
             if against and column == layout_of(section).tested[shots]:
                 values |= {name: getattr(against, name) for name in _OF_TEST}
@@ -136,10 +138,3 @@ def _measured(comparative: Comparative) -> Iterator[LongRow]:
                 source=source,
                 **values,
             )
-
-
-def _row_of_costs(section: Section, entry: Entry, column: Column) -> Row:
-    """The average's row for an average, else that of the data set that was learnt."""
-    rows = section.averages.rows if column.data == AVERAGE else section.rows
-    own = [row for row in rows if (row.series, row.shots) == entry.place]
-    return next((row for row in own if column.data in (AVERAGE, whole_of(row.task))), entry.row)
