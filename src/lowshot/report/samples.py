@@ -97,8 +97,12 @@ def _section(model: str, protocol: str, records: Sequence[RunRecord]) -> Section
         place = row.series, row.shots
         rows.setdefault(place, row)
         samples.setdefault(place, {})
-        if row.accuracy_mean is not None:
-            samples[place].update(_samples(of_row, protocol))
+        if row.accuracy_mean is None:
+            continue
+        accuracies = {run.seed: _accuracies(run, protocol) for run in of_row}
+        first, *others = accuracies.values()
+        for column in (column for column in first if all(column in other for other in others)):
+            samples[place][column] = {seed: float(of_run[column]) for seed, of_run in accuracies.items()}
     for averaged in averages.over:
         place = averaged[0].series, averaged[0].shots
         tasks, seeds = [whole_of(row.task) for row in averaged], seeds_of_all([runs[row] for row in averaged])
@@ -118,15 +122,6 @@ def _section(model: str, protocol: str, records: Sequence[RunRecord]) -> Section
 def whole_of(task: str) -> str:
     """The data set that a task is a half of; other tasks are whole."""
     return task.removesuffix(" (base)")
-
-
-def _samples(runs: Sequence[RunRecord], protocol: str) -> dict[Column, dict[int, float]]:
-    """Accuracies of these runs, which differ in their seed only, in each column that all of them have."""
-    samples: dict[Column, dict[int, float]] = {}
-    for run in runs:
-        for column, accuracy in _accuracies(run, protocol).items():
-            samples.setdefault(column, {})[run.seed] = float(accuracy)
-    return {column: values for column, values in samples.items() if len(values) == len(runs)}
 
 
 def _accuracies(run: RunRecord, protocol: str) -> dict[Column, Any]:

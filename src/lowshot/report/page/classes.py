@@ -44,28 +44,25 @@ def _part(result: Row, runs: RowRuns, look: Look, identity: str) -> Markup:
     weights = _weights(runs[result])
     zero_shots = [row for row, records in runs.items() if row.is_zero_shot and _weights(records) <= weights]
     zero_shot = zero_shots[0] if len(zero_shots) == 1 else None
-    figures = [_changes(result, zero_shot, runs, identity), _reliability(result, zero_shot, runs, look, identity)]
-    if not any(figures):
+    figures = []
+    changes = class_changes(runs[result], runs[zero_shot]) if zero_shot else []
+    if changes:
+        title = f"Recall of classes of {result.task}, zero-shot and with {result.label}."
+        chart = changes_chart(changes, result.label, Wording(f"{identity}-classes", title, ""))
+        caption = element("figcaption", changes_text(changes, result.seeds))
+        figures.append(element("figure", element("h3", "Which classes gain"), chart, caption))
+    if confidence := _reliability(result, zero_shot, runs, look, identity):
+        figures.append(confidence)
+    if not figures:
         return Markup()
     intro = (
         f"{result.label} on {result.task} with {images_per_class(result.shots)}: the highest mean at the most images."
     )
-    return Markup(element("p", intro, class_="note") + element("div", *filter(None, figures), class_="pair close"))
+    return Markup(element("p", intro, class_="note") + element("div", *figures, class_="pair close"))
 
 
 def _weights(records: Sequence[RunRecord]) -> set[object]:
     return {record.model.get("weights_sha256") or record.model.get("id") for record in records}
-
-
-def _changes(result: Row, zero_shot: Row | None, runs: RowRuns, identity: str) -> Markup:
-    """The recall of each class; empty where it is not known."""
-    changes = class_changes(runs[result], runs[zero_shot]) if zero_shot else []
-    if not changes:
-        return Markup()
-    title = f"Recall of classes of {result.task}, zero-shot and with {result.label}."
-    chart = changes_chart(changes, result.label, Wording(f"{identity}-classes", title, ""))
-    caption = element("figcaption", changes_text(changes, result.seeds))
-    return element("figure", element("h3", "Which classes gain"), chart, caption)
 
 
 def _reliability(result: Row, zero_shot: Row | None, runs: RowRuns, look: Look, identity: str) -> Markup:

@@ -68,9 +68,27 @@ def cost_figures(runs: RowRuns, look: Look, identity: str) -> Markup:
 
     ``runs`` are of one task, with at least one row that learnt.
     """
-    shots = sorted({row.shots for row in learnt(runs)})
-    parts = {str(count): _costs(count, runs, look, f"{identity}-{count}") for count in shots}
-    return choice("Images per class", parts, str(shots[-1]), identity)
+    levels, parts = baselines(runs, look), {}
+    for shots in sorted({row.shots for row in learnt(runs)}):
+        drawn = {row: records for row, records in learnt(runs).items() if row.shots == shots}
+        charts = [_cost(cost, drawn, levels, look, f"{identity}-{shots}-{i}") for i, cost in enumerate(_COSTS)]
+        notes = [
+            f"With {images_per_class(shots)}; costs on a log scale.",
+            "Steps mark the Pareto front: what is not on it is matched by something that costs no more and does no"
+            " worse.",
+        ]
+        if len(drawn) > MOST_LINES:
+            notes.append("Only methods on the front are named; point at the others.")
+        present = {row.series for row in drawn}
+        absent = dict.fromkeys(row.label for row in learnt(runs) if row.series not in present)
+        if absent:
+            notes.append(f"Not run with so many images: {', '.join(absent)}.")
+        machines = {hardware_text(record.provenance) for records in drawn.values() for record in records}
+        if len(machines) > 1:
+            notes.append(f"The runs come from {len(machines)} machines: their times and memory do not compare.")
+        note = element("p", " ".join(notes), class_="note")
+        parts[str(shots)] = join([note, element("div", *charts, class_="costs")])
+    return choice("Images per class", parts, list(parts)[-1], identity)
 
 
 def small_multiples(
@@ -103,27 +121,6 @@ def small_multiples(
     return join([element("p", note, class_="note"), legend, grid])
 
 
-def _costs(shots: int, runs: RowRuns, look: Look, identity: str) -> Markup:
-    """A chart for each of the costs at one number of shots, below a note on how to read them."""
-    drawn = {row: records for row, records in learnt(runs).items() if row.shots == shots}
-    levels = baselines(runs, look)
-    charts = [_cost(cost, drawn, levels, look, f"{identity}-{i}") for i, cost in enumerate(_COSTS)]
-    present = {row.series for row in drawn}
-    absent = dict.fromkeys(row.label for row in learnt(runs) if row.series not in present)
-    notes = [
-        f"With {images_per_class(shots)}; costs on a log scale.",
-        "Steps mark the Pareto front: what is not on it is matched by something that costs no more and does no worse.",
-    ]
-    if len(drawn) > MOST_LINES:
-        notes.append("Only methods on the front are named; point at the others.")
-    if absent:
-        notes.append(f"Not run with so many images: {', '.join(absent)}.")
-    machines = {hardware_text(record.provenance) for records in drawn.values() for record in records}
-    if len(machines) > 1:
-        notes.append(f"The runs come from {len(machines)} machines: their times and memory do not compare.")
-    return join([element("p", " ".join(notes), class_="note"), element("div", *charts, class_="costs")])
-
-
 def _cost(cost: _Cost, drawn: RowRuns, levels: Sequence[Baseline], look: Look, identity: str) -> Markup:
     """One chart; a sentence where no method has that cost."""
     costly = {row: records for row, records in drawn.items() if cost.of(row) > 0}
@@ -153,31 +150,24 @@ def _standings(runs: RowRuns, figures: Sequence[PublishedFigure], look: Look) ->
     header = [element("th", text, scope="col", class_="number" if i else None) for i, text in enumerate(headings)]
     body = []
     for row in [*rows, *levels]:
-        cells = [_standing(row, zero_shot or 0.0, published.get(row))[heading] for heading in headings[1:]]
-        number = look.numbers.get(row.series)
+        accuracy, number = row.accuracy_mean or 0.0, look.numbers.get(row.series)
+        cells: list[Sequence[object]] = [[accuracy_text(row) if row.seeds > 1 else f"{100 * accuracy:.1f}"]]
+        if zero_shot is not None:
+            gain = f"{round(100 * (accuracy - zero_shot), 1):+.1f}".replace("-", "\u2212")
+            cells.append(["" if row.is_zero_shot else gain])
+        if row in published:
+            figure = published[row]
+            kind = element("span", kind_text(figure), class_="quiet kind")
+            cells.append([f"{100 * figure.accuracy:.1f} ", kind])
+        elif published:
+            cells.append(["-"])
         name = element("th", marked(key_mark(number, row.is_rival), row.label), scope="row")
-        body.append(element("tr", name, *cells, data_series=number))
+        columns = (element("td", *cell, class_="number") for cell in cells)
+        body.append(element("tr", name, *columns, data_series=number))
     table = element("table", element("thead", element("tr", *header)), element("tbody", *body), class_="standings")
     explained = "" if zero_shot is None else " Gain: points above zero-shot."
     caption = element("p", f"Mean over seeds ± standard deviation.{explained}", class_="note below")
     return element("div", element("h3", f"With {images_per_class(shots)}"), table, caption, class_="beside")
-
-
-def _standing(row: Row, zero_shot: float, published: PublishedFigure | None) -> dict[str, Markup]:
-    """The cells of one method by heading."""
-    accuracy = row.accuracy_mean or 0.0
-    gain = round(100 * (accuracy - zero_shot), 1)
-    known = (
-        [f"{100 * published.accuracy:.1f} ", element("span", kind_text(published), class_="quiet kind")]
-        if published
-        else ["-"]
-    )
-    contents = {
-        "accuracy %": [accuracy_text(row) if row.seeds > 1 else f"{100 * accuracy:.1f}"],
-        "gain": ["" if row.is_zero_shot else f"{gain:+.1f}".replace("-", "\u2212")],
-        "published": known,
-    }
-    return {heading: element("td", *content, class_="number") for heading, content in contents.items()}
 
 
 def _wording(task: str, x_title: str, identity: str) -> Wording:

@@ -11,7 +11,7 @@ from ..averages import FEW_SHOT
 from ..caveats import provenance_caveats
 from ..comparative import Comparative, comparatives
 from ..comparisons import winner
-from ..layouts import Place, about, layout_of, shots_text
+from ..layouts import about, layout_of, shots_text
 from ..quantities import share, short
 from ..samples import AVERAGE, Column, Entry, Section
 from ..summary import SeriesKey, adapter_text
@@ -44,8 +44,15 @@ def _accuracies(comparative: Comparative) -> Table:
     best = {shots: winner(comparative.comparisons, shots) for shots in section.shots}
     blocks = []
     for heading, places in layout.blocks:
+        numbers, names = {shots for _, shots in places}, {column.data for column, _ in places}
+        methods: dict[SeriesKey, dict[int, Entry]] = {}
+        for entry in section.entries:
+            # A block of base-to-new has the methods that have its data set at all.
+            is_here = names & {column.data for column in entry.samples} or section.protocol == FEW_SHOT
+            if entry.row.shots in numbers and is_here:
+                methods.setdefault(entry.row.series, {})[entry.row.shots] = entry
         lines = []
-        for entries in _by_series(section, places).values():
+        for entries in methods.values():
             label = next(iter(entries.values())).row.label
             cells = []
             for column, shots in places:
@@ -56,17 +63,6 @@ def _accuracies(comparative: Comparative) -> Table:
             blocks.append(Block(heading, tuple(lines)))
     title = f"Accuracy in percent{about(section)}"
     return Table(title, layout.headings, tuple(blocks), tuple(accuracy_notes(comparative)))
-
-
-def _by_series(section: Section, places: Sequence[Place]) -> dict[SeriesKey, dict[int, Entry]]:
-    """By method: its entries at these places' numbers of shots; of base-to-new those that have the data set at all."""
-    shots, names = {shots for _, shots in places}, {column.data for column, _ in places}
-    methods: dict[SeriesKey, dict[int, Entry]] = {}
-    for entry in section.entries:
-        is_here = names & {column.data for column in entry.samples} or section.protocol == FEW_SHOT
-        if entry.row.shots in shots and is_here:
-            methods.setdefault(entry.row.series, {})[entry.row.shots] = entry
-    return methods
 
 
 def _overview(section: Section) -> Table | None:

@@ -7,50 +7,45 @@ from collections.abc import Sequence
 from ..averages import BASE_TO_NEW, FEW_SHOT
 from ..comparative import Comparative
 from ..comparisons import LEVEL, Comparison, winner
-from ..samples import Section
 from .beside import published_notes
 
 
 def accuracy_notes(comparative: Comparative) -> list[str]:
     """How means, averages and bold figures came about, and what they do not say."""
     section = comparative.section
-    notes = [_seeds_note(section)]
+    counts = sorted({len(sample) for entry in section.entries for sample in entry.samples.values()})
+    if not counts:
+        notes = ["No run was judged."]
+    elif counts[-1] == 1:
+        notes = ["One run each: no deviation is known."]
+    else:
+        single = "; a figure without ± is of one run" if counts[0] == 1 else ""
+        several = _ends([count for count in counts if count > 1])
+        notes = [f"Mean ± sample standard deviation over {several} seeds{single}."]
     if len(section.tasks) > 1 and section.protocol in (FEW_SHOT, BASE_TO_NEW):
         of_halves = ", its harmonic mean that of both averages" if section.protocol == BASE_TO_NEW else ""
         notes.append(f"The average is over the {len(section.tasks)} data sets for each seed{of_halves}.")
     if section.averages.left_out:
         notes.append(f"No average: {'; '.join(section.averages.left_out)}.")
     if comparative.comparisons:
-        notes.append(f"{_bold_note(comparative.comparisons)} {_test_note(comparative.comparisons)}")
+        notes.append(_test_note(comparative.comparisons))
     return [*notes, *published_notes(comparative)]
 
 
-def _seeds_note(section: Section) -> str:
-    counts = sorted({len(sample) for entry in section.entries for sample in entry.samples.values()})
-    if not counts:
-        return "No run was judged."
-    if counts[-1] == 1:
-        return "One run each: no deviation is known."
-    single = "; a figure without ± is of one run" if counts[0] == 1 else ""
-    return f"Mean ± sample standard deviation over {_ends([n for n in counts if n > 1])} seeds{single}."
-
-
-def _bold_note(comparisons: Sequence[Comparison]) -> str:
-    """Sentence on where something is bold, and where not, and why."""
-    least = min(comparison.least_p for comparison in comparisons)
-    if least > LEVEL:
-        return f"Nothing is in bold: so few pairs support no difference (corrected p is {least:.2g} at the least)."
+def _test_note(comparisons: Sequence[Comparison]) -> str:
+    """Where something is bold, where not, and by which test."""
     shots = sorted({comparison.shots for comparison in comparisons})
     undecided = [number for number in shots if winner(comparisons, number) is None]
     where = f"{', '.join(map(str, undecided))} shot{'' if undecided == [1] else 's'}"
     nowhere = f"at {where} no method is better than every other by more than chance"
-    if undecided == shots:
-        return f"Nothing is in bold: {nowhere}."
-    bold = "In bold (on a terminal with *): better than every other method at this number of shots by more than chance"
-    return f"{bold}; {nowhere}." if undecided else f"{bold}."
-
-
-def _test_note(comparisons: Sequence[Comparison]) -> str:
+    least = min(comparison.least_p for comparison in comparisons)
+    if least > LEVEL:
+        bold = f"Nothing is in bold: so few pairs support no difference (corrected p is {least:.2g} at the least)."
+    elif undecided == shots:
+        bold = f"Nothing is in bold: {nowhere}."
+    else:
+        means = "better than every other method at this number of shots by more than chance"
+        bold = f"In bold (on a terminal with *): {means}{f'; {nowhere}' if undecided else ''}."
     pairs = _ends(sorted({comparison.pairs for comparison in comparisons}))
     if {comparison.unit for comparison in comparisons} == {"data set"}:
         units = f"{pairs} pairs, the means of each data set: its seeds are not independent of each other"
@@ -58,7 +53,7 @@ def _test_note(comparisons: Sequence[Comparison]) -> str:
         units = f"{pairs} pairs of runs (same data set, same seed): it speaks of new draws on these data, of no others"
     family = f"{len(comparisons)} comparison{'' if len(comparisons) == 1 else 's'} of this table"
     test = f"two-sided Wilcoxon signed-rank test, exact, on {units}; Holm over the {family}; level {LEVEL}"
-    return f"Test: {test}."
+    return f"{bold} Test: {test}."
 
 
 def _ends(counts: Sequence[int]) -> str:
