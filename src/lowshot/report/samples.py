@@ -101,7 +101,8 @@ def _section(model: str, protocol: str, records: Sequence[RunRecord]) -> Section
             continue
         accuracies = {run.seed: _accuracies(run, protocol) for run in of_row}
         first, *others = accuracies.values()
-        for column in (column for column in first if all(column in other for other in others)):
+        shared = [column for column in first if all(column in other for other in others)]
+        for column in shared:
             samples[place][column] = {seed: float(of_run[column]) for seed, of_run in accuracies.items()}
     for averaged in averages.over:
         place = averaged[0].series, averaged[0].shots

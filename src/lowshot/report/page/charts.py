@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from .axes import (
     LINE_HEIGHT,
@@ -163,9 +163,9 @@ def scatter_chart(series: Sequence[Series], baselines: Sequence[Baseline], wordi
         wording: Title and axis.
     """
     width, height = 400, 340
+    right, bottom = width - _MARGIN, height - _BOTTOM
     ticks = log_ticks([one.points[0].x for one in series])
-    x_scale = log_scale(ticks, _LEFT, width - _MARGIN)
-    frame = _frame(series, baselines, x_scale, width - _MARGIN, height - _BOTTOM, _TOP)
+    frame = Frame(_LEFT, _TOP, right, bottom, log_scale(ticks, _LEFT, right), _percents(series, baselines))
     places = [(one.points[0].x, one.points[0].mean) for one in series]
     front = pareto_front(places, max((one.level for one in baselines), default=0.0))
     steps = _front_steps(frame, [places[i] for i in front])
@@ -192,24 +192,17 @@ def _shots_frame(
 ) -> tuple[Frame, list[tuple[float, str]]]:
     """A plot over the numbers of shots that there are, and a tick for each of them."""
     shots = sorted({point.x for one in series for point in one.points})
-    frame = _frame(series, baselines, log_scale(shots, _LEFT, right), right, bottom, top)
+    frame = Frame(_LEFT, top, right, bottom, log_scale(shots, _LEFT, right), _percents(series, baselines))
     return frame, [(x, f"{x:g}") for x in shots]
 
 
-def _frame(
-    series: Sequence[Series],
-    baselines: Sequence[Baseline],
-    x: Callable[[float], float],
-    right: float,
-    bottom: float,
-    top: float,
-) -> Frame:
-    """A plot whose ticks enclose all levels, and all points with their deviations."""
+def _percents(series: Sequence[Series], baselines: Sequence[Baseline]) -> list[int]:
+    """Ticks that enclose all levels, and all points with their deviations."""
     points = [point for one in series for point in one.points]
     levels = [baseline.level for baseline in baselines]
     low = min([point.mean - point.deviation for point in points] + levels)
     high = max([point.mean + point.deviation for point in points] + levels)
-    return Frame(_LEFT, top, right, bottom, x, percent_ticks(max(low, 0.0), min(high, 1.0)))
+    return percent_ticks(max(low, 0.0), min(high, 1.0))
 
 
 def _dodges(series: Sequence[Series], gap: float) -> list[float]:
