@@ -167,3 +167,11 @@ def test_a_single_pair_has_no_interval():
 def test_a_reference_that_was_not_run_is_named():
     with pytest.raises(UnknownNameError, match="unknown method of these runs 'lara'; did you mean lora"):
         differences({4: {"lora": sample(0.8)}}, "lara")
+
+
+def test_a_method_as_accurate_as_the_reference_in_every_run_is_told_to_differ_by_nothing():
+    same = {("digits", seed): 0.9 + seed / 100 for seed in (1, 2, 3)}
+
+    (difference,) = differences({4: {"lora": same, "qlora": dict(same)}}, "lora")
+
+    assert (difference.method, difference.difference, difference.p) == ("qlora", 0.0, 1.0)

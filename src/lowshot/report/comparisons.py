@@ -132,8 +132,8 @@ def differences(blocks: Mapping[int, Mapping[str, Sample]], reference: str) -> t
             once = {task: accuracy for (task, _), accuracy in blocks.get(0, {}).get(reference, {}).items()}
             against = {key: once[key[0]] for other in methods.values() for key in other if key[0] in once}
         if against:
-            others = {name: sample for name, sample in methods.items() if sample != against}
-            compared += [_difference(shots, name, reference, sample, against) for name, sample in others.items()]
+            others = [name for name in methods if name != reference]
+            compared += [_difference(shots, name, reference, methods[name], against) for name in others]
     corrected = holm([difference.p for difference in compared])
     return tuple(dataclasses.replace(one, p_holm=p) for one, p in zip(compared, corrected, strict=True))
 
