@@ -73,10 +73,10 @@ class Difference:
 def compare(blocks: Mapping[int, Mapping[str, Sample]]) -> tuple[Comparison, ...]:
     """At each number of shots the method with the best mean against each of the others.
 
-    A pair is two accuracies on the same data set with the same seed. Seeds of one data set are not independent
-    of each other as evidence on data sets: with ``LEAST_PAIRS`` data sets or more each counts once, by its mean over
-    the seeds that both methods have (Demšar, JMLR 7, 2006, section 3.1.3). With fewer the pairs are the
-    runs, and what is tested is narrower: new draws on these very data sets.
+    A pair is two accuracies on the same data set with the same seed. Seeds of one data set are not independent of
+    each other as evidence on data sets. With ``LEAST_PAIRS`` data sets or more each counts once, by its mean over the
+    seeds that both methods have (Demšar, JMLR 7, 2006, section 3.1.3). With fewer the pairs are the runs, and the
+    test speaks of less: new draws on these very data sets.
 
     The p-values of all numbers of shots are one family, corrected by Holm's method.
 

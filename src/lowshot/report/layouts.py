@@ -25,8 +25,8 @@ class Layout(NamedTuple):
 def layout_of(section: Section) -> Layout:
     """The papers' layout of a section's accuracies.
 
-    Data sets, and their average where there are several, side by side, a block for each number of shots; a single data
-    set has the numbers of shots side by side. Halves of classes have a block for each data set, transfers their targets
+    Data sets stand side by side, with their average where there are several, in a block for each number of shots. A
+    single data set has the numbers of shots side by side. Halves of classes have a block for each data set, transfers their targets
     side by side.
     """
     several = len(section.tasks) > 1

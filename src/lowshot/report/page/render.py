@@ -38,12 +38,8 @@ def write_report(
 ) -> Path:
     """Write the page of these records to ``index.html`` in ``folder`` and return its path.
 
-    Args:
-        folder: Made if it is not there; an earlier page in it is replaced.
-        records: As for ``render_page``.
-        showcase: As for ``render_page``.
-        title: Of the browser's tab; names the tasks if not given.
-        caveats: As for ``render_page``.
+    The folder is made if it is not there; an earlier page in it is replaced. The other arguments are those of
+    ``render_page``; the title names the tasks if it is not given.
 
     Raises:
         InputError: There are no records, or two tell of the same run.
@@ -69,7 +65,7 @@ def render_page(
     Args:
         records: What to report on; at least one.
         showcase: Predictions of one classifier; its sections are left out without it.
-        title: Of the browser's tab.
+        title: Words in the browser's tab.
         caveats: Sentences on what is missing, such as runs that failed; they stand in the open, at the provenance.
 
     Raises:
