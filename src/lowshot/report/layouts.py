@@ -26,8 +26,8 @@ def layout_of(section: Section) -> Layout:
     """The papers' layout of a section's accuracies.
 
     Data sets stand side by side, with their average where there are several, in a block for each number of shots. A
-    single data set has the numbers of shots side by side. Halves of classes have a block for each data set, transfers their targets
-    side by side.
+    single data set has the numbers of shots side by side. Halves of classes have a block for each data set, transfers
+    their targets side by side.
     """
     several = len(section.tasks) > 1
     if section.protocol == BASE_TO_NEW:
