@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from lowshot import FewShotClassifier
-from lowshot.serving import listing, schema
+from lowshot.serving import entries, schema
 from lowshot.serving.examples import write_examples
 
 from .conftest import CLASSES, pictures, taught
@@ -441,7 +441,7 @@ def test_a_list_is_made_of_what_was_read_when_the_server_began(folder, monkeypat
         def read_again(path):
             raise AssertionError(f"{path} was read again")
 
-        monkeypatch.setattr(listing, "read_record_and_recipe", read_again)
+        monkeypatch.setattr(entries, "read_record_and_recipe", read_again)
         lines = server.client.get("/v1/adapters").json()["adapters"]
     assert lines == [{key: told[key] for key in lines[0]} for told in alone]
 

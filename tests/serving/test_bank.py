@@ -12,7 +12,7 @@ import torch
 from lowshot.adapters.lora_xs import basis as lora_xs_basis
 from lowshot.errors import AdapterError, DataError, InputError, RunError, UnknownNameError
 from lowshot.models import Backbone
-from lowshot.serving import AdapterBank, scoring
+from lowshot.serving import AdapterBank, class_probabilities
 from lowshot.serving import bank as bank_module
 
 from .conftest import CLASSES, KINDS, pictures, taught
@@ -416,7 +416,7 @@ def test_an_adapter_that_takes_more_than_all_memory_is_refused_with_its_size(kin
 
 @pytest.mark.parametrize("small", [0, 1 << 16])
 def test_tables_of_classes_may_be_asked_together_or_one_by_one(kinds, alone, monkeypatch, small):
-    monkeypatch.setattr(scoring, "_SMALL_TABLE", small)
+    monkeypatch.setattr(class_probabilities, "_SMALL_TABLE", small)
     bank, names = AdapterBank(kinds, half_classes=False), mixed_names()
     assert_each_is_as_alone(bank, kinds, names, pictures(len(names), 3), alone, SAME)
 

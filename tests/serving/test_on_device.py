@@ -9,7 +9,7 @@ import torch
 
 from lowshot.serving import AdapterBank
 from lowshot.serving import bank as bank_module
-from lowshot.serving.model import Model
+from lowshot.serving.answerer import Answerer
 from meta_device import META, counted, on_meta
 
 from .conftest import KINDS, pictures
@@ -86,12 +86,12 @@ def test_copies_do_not_grow_with_rows_or_layers(loaded, rows):
 @pytest.mark.parametrize("rows", [1, 16])
 def test_what_the_backbone_itself_says_is_read_once(loaded, rows):
     bank, _ = loaded
-    model, names = Model(bank), [("zero", "calibrated")[row % 2] for row in range(rows)]
+    answerer, names = Answerer(bank), [("zero", "calibrated")[row % 2] for row in range(rows)]
     crops = [torch.zeros(3, 16, 16)] * rows
     with counted():  # encodes the classes
-        model._plain_answers(crops, names)
+        answerer._plain_answers(crops, names)
     with counted() as counts:
-        answers = model._plain_answers(crops, names)
+        answers = answerer._plain_answers(crops, names)
     assert [len(answer.zero_shot.probabilities) for answer in answers] == [(3, 2)[row % 2] for row in range(rows)]
     assert (counts.copies, counts.waits, counts.answers) == (CROPS, 0, 1)
 

@@ -25,7 +25,7 @@ from ..records import RECORD_FILE, RunRecord
 from ..report import model_card
 from ..report.quantities import images_per_class
 from ..serving import AdapterBank
-from ..serving.listing import entry_of
+from ..serving.entries import entry_of
 from .export import README_FILE, Export
 from .source import Source, open_source
 

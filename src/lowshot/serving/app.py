@@ -25,7 +25,7 @@ from ..adapters.lora_xs import BASIS_FILE
 from ..errors import LowshotError
 from ..records import RECORD_FILE
 from . import schema, teach_requests
-from .metrics import CONTENT_TYPE
+from .prometheus import CONTENT_TYPE
 from .refusals import GONE, ClientGone, Draining, Refusal, refusal_of
 from .service import Options, Service
 from .uploads import images_to_predict

@@ -25,14 +25,14 @@ from ..progress import Track, silent
 from ..records import RunRecord
 from ..saved import check_backbone
 from ..settings import ModelConfig, parse_bytes
+from .admission import Admission, model_of_most
 from .bases import Bases
-from .judging import Judge, model_of_most
-from .listing import NAME, Entry, adapter_folders, entry_of, is_gone, read_entry, stamp_of
-from .loading import Loader
+from .class_probabilities import class_probabilities
+from .entries import NAME, Entry, adapter_folders, entry_of, is_gone, read_entry, stamp_of
+from .loader import Loader
 from .mixing import mixed, wrap_linears
 from .predictions import Description, Prediction, Summary, summary_of
 from .residents import Resident, Residents, Stamp
-from .scoring import probabilities
 
 BATCH_SIZE = 64
 """Rows of one forward pass at most."""
@@ -100,11 +100,11 @@ class AdapterBank:
         self._model = model or model_of_most(self.folder, found)
         self.backbone: Backbone = load_backbone(self._model, device)
         """In the bank's precision. Used directly it computes as if there were no adapters."""
-        self._judge = Judge(self.folder, self.backbone, found, quantize=quantize, precision=precision)
-        self.quantize, self.precision = self._judge.quantize, self._judge.precision
-        self._entries = {entry.name: self._judge.judged(entry) for entry in found}
+        self._admission = Admission(self.folder, self.backbone, found, quantize=quantize, precision=precision)
+        self.quantize, self.precision = self._admission.quantize, self._admission.precision
+        self._entries = {entry.name: self._admission.checked(entry) for entry in found}
         self._bases = Bases(self.backbone.device, self._full_precision)
-        self._bases.prepare(self._judge.basis_ranks(list(self._entries.values())))
+        self._bases.prepare(self._admission.basis_ranks(list(self._entries.values())))
         linears = self.backbone.encoder_linears()
         self._is_full_precision = False
         set_precision(self.backbone.model, linears, quantize=self.quantize, precision=self.precision)
@@ -168,7 +168,7 @@ class AdapterBank:
         for path, stamp in there.items():
             known = self._entries.get(path.name)
             if known is None or known.stamp != stamp:
-                self._entries[path.name] = self._judge.judged(entry_of(path))
+                self._entries[path.name] = self._admission.checked(entry_of(path))
 
     def predict(self, images: Sequence[Any] | Images, names: Sequence[str] | str) -> list[Prediction]:
         """What each image's adapter says of it.
@@ -280,7 +280,7 @@ class AdapterBank:
         pixels = batch_on(self.backbone.device, crops)
         with self._rows.of(mixed([each.updates for each in residents], self._bases.at)):
             embeddings = self.backbone.encode_images(pixels)
-        return probabilities(self.backbone, embeddings, residents)
+        return class_probabilities(self.backbone, embeddings, residents)
 
     def _loaded(self, name: str, *, may_wait: bool) -> tuple[Resident, bool]:
         """An adapter as it is on disk now, and whether it was taken into memory; then it is in use.
@@ -339,7 +339,7 @@ class AdapterBank:
             raise self._unknown(name)
         entry = self._entries.get(name)
         if entry is None or entry.stamp != stamp:
-            entry = self._entries[name] = self._judge.judged(entry_of(folder))
+            entry = self._entries[name] = self._admission.checked(entry_of(folder))
         return entry
 
     def _forget(self, name: str) -> None:

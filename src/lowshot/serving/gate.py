@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from .limits import Limits
-from .metrics import Metrics
+from .prometheus import Metrics
 from .refusals import GONE, Busy, ClientGone, Refusal
 
 Message: TypeAlias = MutableMapping[str, Any]

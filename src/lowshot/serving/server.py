@@ -21,10 +21,10 @@ from ..errors import InputError
 from .app import create_app
 from .bank import AdapterBank
 from .connections import connections_of
+from .entries import adapter_folders
 from .gate import LOOPBACK, Gate
 from .jobs import Teaching, Workshop
 from .limits import Limits
-from .listing import adapter_folders
 from .service import Service
 
 BUILTIN = "builtin"

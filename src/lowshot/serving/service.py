@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import LowshotError
+from .answerer import Answerer, BackboneAnswer, Neighbours, Query, Reply, nearest
 from .bank import AdapterBank
 from .batcher import Batcher
+from .entries import NAME, is_gone, stamp_of
 from .examples import Example, read_examples
 from .jobs import Teaching
 from .limits import Limits
-from .listing import NAME, is_gone, stamp_of
-from .metrics import Metrics
-from .model import Asked, Found, Model, Neighbours, Plain, nearest
 from .predictions import Prediction, Summary
+from .prometheus import Metrics
 from .refusals import Refusal, refusal_of
 
 _DECODING_THREADS = 2
@@ -47,22 +47,22 @@ class Service:
 
     Args:
         bank: The adapters.
-        model: Where its backbone is, for what is taught.
+        model_id: Where its backbone is, for what is taught.
         limits: How much is taken on.
         demo: Whether it was started to be tried out.
     """
 
-    def __init__(self, bank: AdapterBank, model: str, limits: Limits, *, demo: bool = False) -> None:
+    def __init__(self, bank: AdapterBank, model_id: str, limits: Limits, *, demo: bool = False) -> None:
         self.bank = bank
         self.limits = limits
-        self.model = model
+        self.model_id = model_id
         self.demo = demo
         self.metrics = Metrics()
         self.teaching: Teaching | None = None
         self.draining = False
-        self._model = Model(bank)
-        self._batcher: Batcher[Tensor, Asked, Found] = Batcher(
-            self._model.answers,
+        self._answerer = Answerer(bank)
+        self._batcher: Batcher[Tensor, Query, Reply] = Batcher(
+            self._answerer.answers,
             batch_images=limits.batch_images,
             batch_seconds=limits.batch_milliseconds / 1000,
             capacity=limits.images_waiting,
@@ -92,12 +92,12 @@ class Service:
         """
         started = time.perf_counter()
         await self._check_there(name)
-        plainly = options.zero_shot or options.neighbours > 0
-        with self._batcher.reserved(len(contents) * (1 + plainly)):
+        to_backbone = options.zero_shot or options.neighbours > 0
+        with self._batcher.reserved(len(contents) * (1 + to_backbone)):
             crops = await asyncio.gather(*(self._crop(content, place) for place, content in enumerate(contents)))
             usable = [crop for crop in crops if not isinstance(crop, Refusal)]
-            rows = [(crop, Asked(name)) for crop in usable]
-            rows += [(crop, Asked(name, plainly=True)) for crop in usable if plainly]
+            rows = [(crop, Query(name)) for crop in usable]
+            rows += [(crop, Query(name, to_backbone=True)) for crop in usable if to_backbone]
             found = await self._batcher.predict(rows)
         _raise_common(found)
         said, plain = iter(found[: len(usable)]), iter(found[len(usable) :])
@@ -250,7 +250,7 @@ class Service:
         if isinstance(content, Refusal):
             return content
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._decoding, self._model.crop, content)
+            return await asyncio.get_running_loop().run_in_executor(self._decoding, self._answerer.crop, content)
         except LowshotError as error:
             refusal = refusal_of(error)
             said = refusal.message.removeprefix("image ")
@@ -285,9 +285,9 @@ class Service:
         for start in range(0, len(examples), _ROWS_AT_ONCE):
             contents = await asyncio.to_thread(_read_all, examples[start : start + _ROWS_AT_ONCE])
             crops = await asyncio.gather(*(self._crop(content, 0) for content in contents))
-            rows = [(crop, Asked(name, plainly=True)) for crop in crops if not isinstance(crop, Refusal)]
+            rows = [(crop, Query(name, to_backbone=True)) for crop in crops if not isinstance(crop, Refusal)]
             answers = await self._batcher.predict(rows)
-            found += [answer.embedding for answer in answers if isinstance(answer, Plain)]
+            found += [answer.embedding for answer in answers if isinstance(answer, BackboneAnswer)]
         if found and len(found) == len(examples):
             self._neighbours.keep(key, np.stack(found))
 
@@ -323,7 +323,7 @@ def _read_all(examples: Sequence[Example]) -> list[bytes]:
     return found
 
 
-def _raise_common(found: Sequence[Found]) -> None:
+def _raise_common(found: Sequence[Reply]) -> None:
     """An adapter that is not there, or refused, is the answer to the whole request.
 
     Raises:
@@ -337,8 +337,8 @@ def _raise_common(found: Sequence[Found]) -> None:
 
 def _answer(
     name: str,
-    said: Found,
-    plain: Found | None,
+    said: Reply,
+    plain: Reply | None,
     options: Options,
     pictures: tuple[list[Example], NDArray[np.float32]] | None,
 ) -> dict[str, Any]:
@@ -347,7 +347,7 @@ def _answer(
         assert isinstance(said, LowshotError)
         return refusal_of(said).body
     answer: dict[str, Any] = {"classes": _most_probable(said, options.top)}
-    if isinstance(plain, Plain):
+    if isinstance(plain, BackboneAnswer):
         if options.zero_shot:
             answer["zero_shot"] = _most_probable(plain.zero_shot, options.top)
         if pictures is not None:

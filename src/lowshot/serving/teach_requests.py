@@ -43,7 +43,7 @@ async def teach(service: Service, request: Request) -> Job:
     Raises:
         Refusal: Anything about it cannot be used.
     """
-    limits, teaching, model = service.limits, service.teacher, service.model
+    limits, teaching, model = service.limits, service.teacher, service.model_id
     most = limits.classes * limits.images_per_class
     async with form_of(request, files=most, fields=most + 2) as form:
         check_names(form, {"name", "settings", "images", "labels"})

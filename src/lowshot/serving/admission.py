@@ -12,7 +12,7 @@ from ..errors import AdapterError, InputError
 from ..methods import Quantization, method_spec
 from ..models import Backbone, resolve_precision
 from ..saved import check_backbone
-from .listing import Entry, read_entry
+from .entries import Entry, read_entry
 
 _Value = TypeVar("_Value")
 
@@ -34,7 +34,7 @@ def model_of_most(folder: Path, found: Sequence[Entry]) -> str:
     return next(entry.model for entry in usable if entry.hashes == most)
 
 
-class Judge:
+class Admission:
     """Says of each adapter whether it can be served on a backbone.
 
     Args:
@@ -69,7 +69,7 @@ class Judge:
             self.precision = resolve_precision(self.quantize, precision or "auto", backbone.device)
         """Type to compute in."""
 
-    def judged(self, entry: Entry) -> Entry:
+    def checked(self, entry: Entry) -> Entry:
         """Refused where this backbone is not the one, or not in the precision, that the adapter was trained on."""
         if entry.refusal:
             return entry

@@ -27,16 +27,16 @@ _Value = TypeVar("_Value")
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class Query:
     """What is asked about one image."""
 
     adapter: str
-    plainly: bool = False
+    to_backbone: bool = False
     """By the backbone as it is, without what the adapter learnt."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Plain:
+class BackboneAnswer:
     """What the backbone as it is makes of an image, among the classes of an adapter."""
 
     embedding: NDArray[np.float32]
@@ -44,10 +44,10 @@ class Plain:
     zero_shot: Prediction
 
 
-Found: TypeAlias = Answer | Plain
+Reply: TypeAlias = Answer | BackboneAnswer
 
 
-class Model:
+class Answerer:
     """A bank, and its backbone as it is.
 
     Args:
@@ -67,15 +67,15 @@ class Model:
         crop = central_crops([decode_image(content)], self.bank.backbone.image_size)[0]
         return crop.contiguous().clone()  # a view would keep all of a long panorama
 
-    def answers(self, crops: Sequence[Tensor], asked: Sequence[Asked]) -> list[Found]:
+    def answers(self, crops: Sequence[Tensor], asked: Sequence[Query]) -> list[Reply]:
         """Of each crop what was asked, or the error that befell it alone."""
-        found: dict[int, Found] = {}
-        for plainly in (False, True):
-            rows = [row for row, each in enumerate(asked) if each.plainly == plainly]
+        found: dict[int, Reply] = {}
+        for to_backbone in (False, True):
+            rows = [row for row, each in enumerate(asked) if each.to_backbone == to_backbone]
             if rows:
                 pixels, names = [crops[row] for row in rows], [asked[row].adapter for row in rows]
-                answers: Sequence[Found]
-                if plainly:
+                answers: Sequence[Reply]
+                if to_backbone:
                     answers = self._plain_answers(pixels, names)
                 else:
                     answers = self.bank.answers_to_crops(torch.stack(pixels), names)
@@ -83,7 +83,7 @@ class Model:
         return [found[row] for row in range(len(asked))]
 
     @torch.no_grad()
-    def _plain_answers(self, crops: Sequence[Tensor], names: Sequence[str]) -> list[Plain | LowshotError]:
+    def _plain_answers(self, crops: Sequence[Tensor], names: Sequence[str]) -> list[BackboneAnswer | LowshotError]:
         backbone, by_name = self.bank.backbone, {name: self._class_table(name) for name in dict.fromkeys(names)}
         tables = [by_name[name] for name in names]
         embeddings = backbone.encode_images(batch_on(backbone.device, crops))
@@ -95,7 +95,9 @@ class Model:
         read = _read_together([*embeddings.float(), *scores])
         vectors, probabilities = read[: len(names)], iter(read[len(names) :])
         return [
-            table if isinstance(table, LowshotError) else Plain(vector, Prediction(name, table[0], next(probabilities)))
+            table
+            if isinstance(table, LowshotError)
+            else BackboneAnswer(vector, Prediction(name, table[0], next(probabilities)))
             for name, table, vector in zip(names, tables, vectors, strict=True)
         ]
 

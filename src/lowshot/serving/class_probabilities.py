@@ -19,7 +19,9 @@ _SMALL_TABLE = 1 << 16
 
 
 @torch.no_grad()
-def probabilities(backbone: Backbone, embeddings: Tensor, residents: Sequence[Resident]) -> list[NDArray[np.float32]]:
+def class_probabilities(
+    backbone: Backbone, embeddings: Tensor, residents: Sequence[Resident]
+) -> list[NDArray[np.float32]]:
     """Of each row ``(C,)``, at its adapter's temperature; C may differ from row to row.
 
     Small tables of equal size go through one product together, large ones by themselves; so does every head. Nothing is
