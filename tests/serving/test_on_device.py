@@ -89,9 +89,9 @@ def test_what_the_backbone_itself_says_is_read_once(loaded, rows):
     answerer, names = Answerer(bank), [("zero", "calibrated")[row % 2] for row in range(rows)]
     crops = [torch.zeros(3, 16, 16)] * rows
     with counted():  # encodes the classes
-        answerer._plain_answers(crops, names)
+        answerer.backbone_answers(crops, names)
     with counted() as counts:
-        answers = answerer._plain_answers(crops, names)
+        answers = answerer.backbone_answers(crops, names)
     assert [len(answer.zero_shot.probabilities) for answer in answers] == [(3, 2)[row % 2] for row in range(rows)]
     assert (counts.copies, counts.waits, counts.answers) == (CROPS, 0, 1)
 

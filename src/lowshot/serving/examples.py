@@ -1,7 +1,7 @@
 """Pictures of what an adapter was taught with, kept in its folder, so that an answer can be shown beside its nearest.
 
-They are made for looking at and for comparing: whole pictures, made smaller. What is nearest is told by the backbone's
-own image embeddings, which belong to no adapter.
+They are whole pictures, made smaller. The backbone's own image embeddings, which belong to no adapter, tell which are
+nearest.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FILE = re.compile(r"[0-9]{1,6}\.(png|jpg)")
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One picture."""
+    """One picture of an adapter."""
 
     id: str
     """Its number in the adapter, as text."""
@@ -40,13 +40,20 @@ class Example:
         """For HTTP."""
         return "image/png" if self.path.suffix == ".png" else "image/jpeg"
 
+    def read(self) -> bytes:
+        """The bytes of its file; none where that was removed meanwhile, which makes it no image."""
+        try:
+            return self.path.read_bytes()
+        except OSError:
+            return b""
+
 
 def write_examples(adapter: Path, images: Iterable[object], labels: Sequence[str]) -> None:
     """Keep pictures in the folder of an adapter.
 
     Args:
         adapter: The folder; it has none yet.
-        images: What was learnt from: paths, PIL images or arrays.
+        images: Images that were learnt from: paths, PIL images or arrays.
         labels: The class of each.
 
     Raises:
@@ -57,12 +64,10 @@ def write_examples(adapter: Path, images: Iterable[object], labels: Sequence[str
         rows = []
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):
             picture = Image.fromarray(as_pixels(image))
-            is_small = max(picture.size) <= _SMALL_SIDE
-            name = f"{number}.png" if is_small else f"{number}.jpg"
-            if not is_small:
-                scale = _SHORTER_SIDE / min(picture.size)
-                if scale < 1:
-                    picture = picture.resize([max(1, round(side * scale)) for side in picture.size])
+            name = f"{number}.png" if max(picture.size) <= _SMALL_SIDE else f"{number}.jpg"
+            scale = _SHORTER_SIDE / min(picture.size)
+            if name.endswith("jpg") and scale < 1:
+                picture = picture.resize([max(1, round(side * scale)) for side in picture.size])
             picture.save(aside / name, quality=90)
             rows.append({"file": name, "class": label})
         (aside / _INDEX).write_text(canonical_json({"examples": rows}), encoding="utf-8")
@@ -81,5 +86,5 @@ def read_examples(adapter: Path) -> list[Example]:
         return []
     if not all(_FILE.fullmatch(file) for file in files):
         return []
-    found = [Example(file.partition(".")[0], name, folder / file) for file, name in zip(files, classes, strict=True)]
-    return [] if any(example.path.is_symlink() for example in found) else found
+    examples = [Example(file.partition(".")[0], name, folder / file) for file, name in zip(files, classes, strict=True)]
+    return [] if any(example.path.is_symlink() for example in examples) else examples

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from filelock import lock_descriptor
 
-from ..errors import OutputError
+from ..errors import OutputError, RunError
 from ..files import canonical_json, sync, write_text
 from .limits import Limits
 from .refusals import Busy, Draining, Refusal
@@ -53,11 +53,12 @@ class Job:
     steps: int = 0
     loss: float | None = None
     """Of training, the last that is known."""
-    seconds: float = 0.0
-    """Since it began to run."""
     adapter: str | None = None
     """Its name, once it is there."""
     started: float | None = None
+    """Time at which it began to run, by the monotonic clock,"""
+    ended: float | None = None
+    """and at which it was over."""
     process: asyncio.subprocess.Process | None = None
 
     @property
@@ -66,17 +67,28 @@ class Job:
         return self.state in ("done", "failed", "cancelled")
 
     def to_dict(self) -> dict[str, Any]:
-        """What a client is told."""
-        running = self.started is not None and not self.is_over
-        seconds = time.monotonic() - self.started if running and self.started is not None else self.seconds
-        told = ("id", "name", "state", "step", "steps", "loss", "message", "adapter")
-        return {**{field: getattr(self, field) for field in told}, "seconds": round(seconds, 1)}
+        """The job as clients are told of it."""
+        fields = ("id", "name", "state", "step", "steps", "loss", "message", "adapter")
+        seconds = 0.0 if self.started is None else (self.ended or time.monotonic()) - self.started
+        return {**{field: getattr(self, field) for field in fields}, "seconds": round(seconds, 1)}
 
     def end(self, state: State, message: str) -> None:
-        """It is over."""
-        if self.started is not None:
-            self.seconds = time.monotonic() - self.started
-        self.state, self.message = state, message
+        """Close the books: it is over."""
+        self.state, self.message, self.ended = state, message, time.monotonic()
+
+    async def stop(self) -> None:
+        """End its process, if that runs."""
+        process = self.process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), _SECONDS_TO_END)
+        except asyncio.TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
 
 
 class Workshop:
@@ -95,12 +107,12 @@ class Workshop:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.path / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
-            taken = lock_descriptor(self._lock, blocking=False)
+            is_ours = lock_descriptor(self._lock, blocking=False)
         except OSError as error:
             raise OutputError(
                 f"folder {bank} cannot be written: {error.strerror or error}; serve it with --no-teach"
             ) from error
-        if not taken:
+        if not is_ours:
             os.close(self._lock)
             raise OutputError(
                 f"another lowshot serve teaches in {bank}; stop it, choose another folder, or serve with --no-teach"
@@ -113,17 +125,13 @@ class Workshop:
         path.mkdir()
         return path
 
-    def publish(self, made: Path, name: str) -> None:
-        """Make a finished adapter's folder one of the bank's: it appears there as a whole.
-
-        Raises:
-            OutputError: The name is taken, or the folder cannot be written.
-        """
+    def publish(self, folder: Path, name: str) -> None:
+        """Make a finished folder one of the bank's adapters, which appears as a whole, unless its name is taken."""
         target = self.bank / name
         try:
             if target.exists() or target.is_symlink():
                 raise OutputError(f"adapter {name} already exists in {self.bank}; choose another name")
-            made.rename(target)
+            folder.rename(target)
             sync(self.bank)
         except OSError as error:
             raise OutputError(f"adapter {name} cannot be written: {error.strerror or error}") from error
@@ -156,9 +164,9 @@ class Workshop:
             shutil.rmtree(self.path)
 
     def _empty(self) -> None:
-        for left in self.path.iterdir():
-            if left.name != _LOCK_FILE:
-                shutil.rmtree(left, ignore_errors=True)
+        for path in self.path.iterdir():
+            if path.name != _LOCK_FILE:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 class Teaching:
@@ -167,21 +175,13 @@ class Teaching:
     Args:
         workshop: Where they work.
         limits: How many may wait, and how long one may take.
-        environment: Of the processes, besides the server's own.
-        published: Told of a new adapter's name.
+        announce: Called with the name of each new adapter.
     """
 
-    def __init__(
-        self,
-        workshop: Workshop,
-        limits: Limits,
-        environment: Mapping[str, str],
-        published: Callable[[str], Awaitable[None]],
-    ) -> None:
+    def __init__(self, workshop: Workshop, limits: Limits, announce: Callable[[str], Awaitable[None]]) -> None:
         self.workshop = workshop
         self._limits = limits
-        self._environment = dict(environment)
-        self._published = published
+        self._announce = announce
         self._jobs: dict[str, Job] = {}
         self._reserved: set[str] = set()
         self._wake = asyncio.Event()
@@ -198,27 +198,20 @@ class Teaching:
         return list(self._jobs.values())
 
     def job(self, number: str) -> Job:
-        """One of them.
-
-        Raises:
-            Refusal: There is none of this number.
-        """
+        """The job of a number; refused where there is none."""
         if number not in self._jobs:
             raise Refusal(404, "unknown_job", f"there is no job {number[:40]!r}; GET /v1/jobs lists them")
         return self._jobs[number]
 
     @contextlib.contextmanager
     def place(self, name: str) -> Iterator[Path]:
-        """Hold a place in the queue, and a name, while the images are looked at; yields the job's folder.
-
-        Raises:
-            Refusal: The name is taken, or nothing is taken any more.
-            Busy: Too many jobs wait.
-        """
+        """Hold a name and a place in the queue while images are looked at, if both are free; yields a folder."""
         if self._closing:
             raise Draining
-        self.check_free(name)
-        waiting = len(self._reserved) + sum(not job.is_over for job in self._jobs.values())
+        names = self._reserved | {job.name for job in self.jobs if not job.is_over}
+        if name in names or os.path.lexists(self.workshop.bank / name):
+            raise Refusal(409, "name_taken", f"there is an adapter {name!r} already; choose another name, or delete it")
+        waiting = len(names)
         if waiting > self._limits.jobs_waiting:
             raise Busy(f"{waiting} classifiers are being taught or wait for it, and no more may", seconds=10.0)
         self._reserved.add(name)
@@ -230,16 +223,6 @@ class Teaching:
             raise
         finally:
             self._reserved.discard(name)
-
-    def check_free(self, name: str) -> None:
-        """Refuse a name that an adapter has or will have.
-
-        Raises:
-            Refusal: It is taken.
-        """
-        coming = self._reserved | {job.name for job in self._jobs.values() if not job.is_over}
-        if name in coming or os.path.lexists(self.workshop.bank / name):
-            raise Refusal(409, "name_taken", f"there is an adapter {name!r} already; choose another name, or delete it")
 
     def add(self, folder: Path, name: str, model: str, settings: Mapping[str, Any], images: Sequence[Any]) -> Job:
         """Queue a job.
@@ -254,22 +237,20 @@ class Teaching:
         values = {"name": name, "model": model, "settings": settings, "images": images}
         write_text(folder / "job.json", canonical_json(values))
         job = self._jobs[folder.name] = Job(folder.name, name, folder)
-        self._forget_old()
+        over = [number for number, job in self._jobs.items() if job.is_over]
+        for number in over[: -self._limits.jobs_remembered or None]:
+            del self._jobs[number]
         self._wake.set()
         return job
 
     async def cancel(self, job: Job) -> None:
-        """End a job; what it had learnt is lost.
-
-        Raises:
-            Refusal: It is over.
-        """
+        """End a job that is not over; what it had learnt is lost."""
         is_publishing = job.process is not None and job.process.returncode is not None
         if job.is_over or is_publishing:
-            said = "done" if is_publishing else job.state
-            raise Refusal(409, "job_over", f"job {job.id} is {said}; only one that waits or runs can be cancelled")
+            state = "done" if is_publishing else job.state
+            raise Refusal(409, "job_over", f"job {job.id} is {state}; only one that waits or runs can be cancelled")
         job.end("cancelled", "cancelled")
-        await self._end(job)
+        await job.stop()
         shutil.rmtree(job.folder, ignore_errors=True)
 
     async def close(self) -> None:
@@ -278,7 +259,7 @@ class Teaching:
         for job in self.jobs:
             if not job.is_over:
                 job.end("cancelled", "the server stopped")
-                await self._end(job)
+                await job.stop()
         self._wake.set()
         if self._runner is not None:
             await self._runner
@@ -286,90 +267,68 @@ class Teaching:
 
     async def _run(self) -> None:
         while not self._closing:
-            waiting = next((job for job in self.jobs if job.state == "queued"), None)
-            if waiting is None:
+            job = next((job for job in self.jobs if job.state == "queued"), None)
+            if job is None:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
             try:
-                await self._teach(waiting)
+                await self._teach(job)
+            except (OutputError, RunError) as error:
+                job.end("failed", str(error))
             except Exception as error:
-                waiting.end("failed", f"teaching failed: {error}")
+                job.end("failed", f"teaching failed: {error}")
             finally:
-                await self._end(waiting)
-                await asyncio.to_thread(shutil.rmtree, waiting.folder, ignore_errors=True)
+                await job.stop()
+                await asyncio.to_thread(shutil.rmtree, job.folder, ignore_errors=True)
 
     async def _teach(self, job: Job) -> None:
+        """Run a job from its process's begin to its adapter's place in the bank; any failure is raised."""
         job.state, job.started, job.message = "running", time.monotonic(), "starting"
+        threads = max(1, (os.cpu_count() or 2) // 2)  # whoever asks for predictions has the others
         job.process = await asyncio.create_subprocess_exec(
             *(sys.executable, *PROGRAM, str(job.folder)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, **self._environment},
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
             start_new_session=True,  # Ctrl-C on a terminal is for the server, which then ends this
         )
         if job.is_over:  # cancelled while the process began
-            await self._end(job)
+            await job.stop()
         try:
-            said = await asyncio.wait_for(self._listen(job), self._limits.teaching_seconds)
+            error = await asyncio.wait_for(self._follow(job), self._limits.teaching_seconds)
         except asyncio.TimeoutError:
-            await self._end(job)
-            said = f"given up after {self._limits.teaching_seconds:g} s"
+            await job.stop()
+            error = f"given up after {self._limits.teaching_seconds:g} s"
         status = await job.process.wait()
         if job.is_over:
             return
-        if status or said:
-            job.end("failed", said or f"the process that taught ended with status {status}{_reason(status)}")
-            return
-        try:
-            await asyncio.to_thread(self.workshop.publish, job.folder / "adapter", job.name)
-        except OutputError as error:
-            job.end("failed", str(error))
-            return
-        await self._published(job.name)
+        if status and not error:
+            error = f"the process that taught ended with status {status}"
+            if os.name != "nt" and status == -signal.SIGKILL:
+                error += ": it was killed, as the system does where memory runs out; teach with fewer images or a "
+                error += "smaller model"
+        if error:
+            raise RunError(error)
+        await asyncio.to_thread(self.workshop.publish, job.folder / "adapter", job.name)
+        await self._announce(job.name)
         job.adapter = job.name
         job.end("done", "done")
 
-    async def _listen(self, job: Job) -> str:
-        """Follow what the process says until it ends; returns its error, if it said one."""
+    async def _follow(self, job: Job) -> str:
+        """Note a process's progress until it ends; returns its error, if it reported one."""
         assert job.process is not None and job.process.stdout is not None
         error = ""
         async for line in job.process.stdout:
             try:
-                said = json.loads(line)
+                report = json.loads(line)
             except ValueError:  # something that a library printed
                 continue
-            if not isinstance(said, dict):
+            if not isinstance(report, dict):
                 continue
-            error = said.get("error", error)
-            if "what" in said and not job.is_over:
-                job.message = said["what"]
-                job.step, job.steps = said.get("step", 0), said.get("steps", 0)
-                job.loss = said.get("loss", job.loss)
+            error = report.get("error", error)
+            if "what" in report and not job.is_over:
+                job.message = report["what"]
+                job.step, job.steps = report.get("step", 0), report.get("steps", 0)
+                job.loss = report.get("loss", job.loss)
         return error
-
-    async def _end(self, job: Job) -> None:
-        """End a job's process, if it runs."""
-        process = job.process
-        if process is None or process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), _SECONDS_TO_END)
-        except asyncio.TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-
-    def _forget_old(self) -> None:
-        over = [number for number, job in self._jobs.items() if job.is_over]
-        for number in over[: -self._limits.jobs_remembered or None]:
-            del self._jobs[number]
-
-
-def _reason(status: int) -> str:
-    """What a signal that ended a process may mean."""
-    if os.name != "nt" and status == -signal.SIGKILL:
-        return ": it was killed, as the system does where memory runs out; teach with fewer images or a smaller model"
-    return ""

@@ -1,4 +1,4 @@
-"""A server from its socket to its end: who may ask, what is loaded, how it stops."""
+"""A server from its socket to its end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .bank import AdapterBank
 from .connections import connections_of
 from .entries import adapter_folders
 from .gate import LOOPBACK, Gate
-from .jobs import Teaching, Workshop
+from .jobs import Workshop
 from .limits import Limits
 from .service import Service
 
@@ -39,9 +39,9 @@ class ServerSettings:
     folder: Path
     """It must exist; it may be empty."""
     token: str | None = None
-    """What who asks must know."""
+    """Secret of those who may ask."""
     memory: str = "2GB"
-    """What adapters and class embeddings may take together."""
+    """Most memory for adapters and class embeddings."""
     model: str | None = None
     """Where the backbone is; that of most adapters if not given, the built-in one where there is no adapter."""
     device: str = "auto"
@@ -65,8 +65,8 @@ def read_token(path: Path) -> str:
     try:
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        said = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise InputError(f"token file {path} cannot be read: {said}") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise InputError(f"token file {path} cannot be read: {reason}") from None
     if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
         raise InputError(
             f"token file {path} has {len(token)} characters; expected one word of {_SHORTEST_TOKEN} or more, such as "
@@ -81,7 +81,7 @@ def listening_socket(host: str, port: int, token: str | None, *, public: bool = 
     Args:
         host: A name or an address of this machine.
         port: 0 for any that is free.
-        token: What who asks must know.
+        token: Secret of those who may ask.
         public: Whether anybody may ask without one.
 
     Raises:
@@ -100,16 +100,16 @@ def listening_socket(host: str, port: int, token: str | None, *, public: bool = 
             f"host {host} can be reached from other machines, where anybody could ask and teach; say --token-file "
             "FILE, or --public --no-teach to let anybody ask, or leave --host out"
         )
-    taken = socket.socket(family, kind, protocol)
+    bound = socket.socket(family, kind, protocol)
     try:
         if os.name != "nt":
-            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(address)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
     except OSError as error:
-        taken.close()
-        said = error.strerror or error
-        raise InputError(f"port {port} of {host} cannot be had: {said}; choose another --port") from None
-    return taken
+        bound.close()
+        reason = error.strerror or error
+        raise InputError(f"port {port} of {host} cannot be had: {reason}; choose another --port") from None
+    return bound
 
 
 def url_of(listening: socket.socket) -> str:
@@ -124,13 +124,12 @@ def serve(listening: socket.socket, settings: ServerSettings, announce: Callable
     """Load, serve, and come back when a signal has ended it and all that was under way is answered.
 
     Args:
-        listening: What ``listening_socket`` gave.
-        settings: What to serve.
+        listening: Of ``listening_socket``.
+        settings: The folder and how to serve it.
         announce: Called once, when requests are taken.
 
     Raises:
-        InputError: The folder or the model cannot be used.
-        OutputError: The folder cannot be written, or another server teaches in it.
+        LowshotError: As for ``load``.
     """
     service = load(settings)
     server_of(listening, settings, service, lambda: announce(service.bank)).run(sockets=[listening])
@@ -153,17 +152,13 @@ def load(settings: ServerSettings) -> Service:
         if workshop is not None:
             workshop.close()
         raise
-    service = Service(bank, bank.backbone.identity.id, settings.limits, demo=settings.demo)
-    if workshop is not None:
-        environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) // 2))}
-        service.teaching = Teaching(workshop, settings.limits, environment, service.published)
-    return service
+    return Service(bank, bank.backbone.identity.id, settings.limits, workshop=workshop, demo=settings.demo)
 
 
 def server_of(
     listening: socket.socket, settings: ServerSettings, service: Service, announce: Callable[[], None]
 ) -> uvicorn.Server:
-    """What serves a service on a socket: ``run(sockets=[listening])`` comes back when it has ended."""
+    """The server of a service on a socket: ``run(sockets=[listening])`` comes back when it has ended."""
     host = str(listening.getsockname()[0])
     gate = Gate(
         create_app(service, token_required=settings.token is not None),
@@ -205,7 +200,7 @@ class _Server(uvicorn.Server):
             self._announce()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._service.draining = True
+        self._service.drain()
         super().handle_exit(sig, frame)
 
     @contextlib.contextmanager

@@ -8,10 +8,8 @@ import reprlib
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from ..errors import InputError
@@ -21,7 +19,7 @@ from .jobs import Job
 from .limits import Limits
 from .refusals import Refusal
 from .service import Service
-from .uploads import check_names, files_of, form_of, json_object, text_of, too_large
+from .uploads import check_names, content_of, files_of, form_of, json_object, text_of
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """What an adapter that is taught here may be called."""
@@ -56,7 +54,8 @@ async def teach(service: Service, request: Request) -> Job:
         with teaching.place(name) as folder:
             images = []
             for place, (file, label) in enumerate(zip(files, labels, strict=True)):
-                await _keep(service, file, place, folder)
+                content = await service.usable_image(await content_of(file, place, limits), place)
+                await asyncio.to_thread((folder / str(place)).write_bytes, content)
                 images.append({"file": str(place), "class": label})
             settings |= service.base_settings
             return teaching.add(folder, name, model, settings, images)
@@ -172,16 +171,6 @@ def _check_cost(recipe: Recipe, shots: int, limits: Limits) -> None:
 
 def _unusable(said: str) -> Refusal:
     return Refusal(422, "unusable_setting", said)
-
-
-async def _keep(service: Service, file: UploadFile, place: int, folder: Path) -> None:
-    """Look at an image, and keep its file for the job."""
-    size = file.size or 0
-    if size > service.limits.image_bytes:
-        raise too_large(place, size, service.limits)
-    content = await file.read()
-    await service.check_image(content, place)
-    await asyncio.to_thread((folder / str(place)).write_bytes, content)
 
 
 def _label(label: object) -> str:

@@ -1,4 +1,4 @@
-"""From the body of a request to images' files and texts, within limits. No address in it is ever followed."""
+"""The files and texts in a request's body, within limits. No address in it is ever followed."""
 
 from __future__ import annotations
 
@@ -23,19 +23,14 @@ _FIELD_BYTES = 1 << 16
 
 
 async def images_to_predict(request: Request, limits: Limits) -> list[bytes | Refusal]:
-    """The images' files, in the order that they came in; in the place of one that is too large, the reason.
-
-    Raises:
-        Refusal: The body is of another kind, damaged, or has no images or too many.
-    """
+    """The images' files in the order that they came in; in the place of one that is too large, the reason."""
     kind = _kind(request)
     if kind == _MULTIPART:
         async with form_of(request, files=limits.images_per_request, fields=0) as form:
             check_names(form, {"images"})
-            return [await _content(place, file, limits) for place, file in enumerate(files_of(form, "images"))]
+            return [await content_of(file, place, limits) for place, file in enumerate(files_of(form, "images"))]
     if kind == _JSON:
-        content = await request.body()
-        return await asyncio.to_thread(_images_of_json, content, limits)
+        return await asyncio.to_thread(_images_of_json, await request.body(), limits)
     raise Refusal(
         415, "unknown_type", f"the body is {kind or 'of no stated type'}; expected {_MULTIPART} with files, or {_JSON}"
     )
@@ -43,20 +38,16 @@ async def images_to_predict(request: Request, limits: Limits) -> list[bytes | Re
 
 @contextlib.asynccontextmanager
 async def form_of(request: Request, *, files: int, fields: int) -> AsyncIterator[FormData]:
-    """A multipart body; its files are gone after the block.
-
-    Raises:
-        Refusal: It is of another kind or damaged, or has more parts than these.
-    """
+    """A multipart body of so many parts at most; its files are gone after the block."""
     kind = _kind(request)
     if kind != _MULTIPART:
         raise Refusal(415, "unknown_type", f"the body is {kind or 'of no stated type'}; expected {_MULTIPART}")
     try:
         form = await request.form(max_files=files, max_fields=fields, max_part_size=_FIELD_BYTES)
     except HTTPException as error:
-        many = error.detail.startswith("Too many") or error.detail.startswith("Part exceeded")
-        said = f"the form cannot be taken: {error.detail}"
-        raise Refusal(413 if many else 400, "too_large" if many else "damaged_body", said) from None
+        is_large = error.detail.startswith(("Too many", "Part exceeded"))
+        status, code = (413, "too_large") if is_large else (400, "damaged_body")
+        raise Refusal(status, code, f"the form cannot be taken: {error.detail}") from None
     except (ValueError, LookupError) as error:  # headers of a part that are no text
         raise Refusal(400, "damaged_body", f"the form is damaged: {error}") from None
     try:
@@ -66,11 +57,7 @@ async def form_of(request: Request, *, files: int, fields: int) -> AsyncIterator
 
 
 def check_names(form: FormData, known: set[str]) -> None:
-    """Refuse parts that nobody asked for: a misspelt one would do nothing.
-
-    Raises:
-        Refusal: There is one.
-    """
+    """Refuse parts that nobody asked for: a misspelt one would do nothing."""
     unknown = sorted(set(form) - known)
     if unknown:
         raise Refusal(
@@ -79,39 +66,33 @@ def check_names(form: FormData, known: set[str]) -> None:
 
 
 def files_of(form: FormData, name: str) -> list[UploadFile]:
-    """The files under a name.
-
-    Raises:
-        Refusal: There is none, or a text among them.
-    """
-    found = form.getlist(name)
-    files = [file for file in found if isinstance(file, UploadFile)]
-    if not files or len(files) < len(found):
-        what = "a text" if found else "nothing"
+    """The files under a name: one or more, and no text among them."""
+    values = form.getlist(name)
+    files = [value for value in values if isinstance(value, UploadFile)]
+    if not files or len(files) < len(values):
+        what = "a text" if values else "nothing"
         raise Refusal(400, "no_images", f"the form has {what} under {name!r}; expected one or more image files")
     return files
 
 
-def text_of(form: FormData, name: str, default: str | None = None) -> str:
-    """The one text under a name.
+async def content_of(file: UploadFile, place: int, limits: Limits) -> bytes | Refusal:
+    """The bytes of an image's file, or the reason why they are too many."""
+    size = file.size or 0
+    return _too_large(place, size, limits) if size > limits.image_bytes else await file.read()
 
-    Raises:
-        Refusal: There is none, several, or a file.
-    """
-    found = form.getlist(name)
-    if not found and default is not None:
+
+def text_of(form: FormData, name: str, default: str | None = None) -> str:
+    """The one text under a name."""
+    values = form.getlist(name)
+    if not values and default is not None:
         return default
-    if len(found) != 1 or not isinstance(found[0], str):
-        raise Refusal(400, "damaged_body", f"the form has {len(found)} values under {name!r}; expected one text")
-    return found[0]
+    if len(values) != 1 or not isinstance(values[0], str):
+        raise Refusal(400, "damaged_body", f"the form has {len(values)} values under {name!r}; expected one text")
+    return values[0]
 
 
 def json_object(text: str | bytes, what: str) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        Refusal: It is none.
-    """
+    """The JSON object in a text."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -121,18 +102,12 @@ def json_object(text: str | bytes, what: str) -> dict[str, Any]:
     return value
 
 
-def too_large(place: int, size: int, limits: Limits) -> Refusal:
-    """Of one image's file, by its place in the request."""
+def _too_large(place: int, size: int, limits: Limits) -> Refusal:
     return Refusal(
         413,
         "too_large",
         f"images[{place}] has {size:,} bytes; expected at most {limits.image_bytes:,}: send a smaller one",
     )
-
-
-async def _content(place: int, file: UploadFile, limits: Limits) -> bytes | Refusal:
-    size = file.size or 0
-    return too_large(place, size, limits) if size > limits.image_bytes else await file.read()
 
 
 def _images_of_json(content: bytes, limits: Limits) -> list[bytes | Refusal]:
@@ -158,7 +133,7 @@ def _decoded(image: object, place: int, limits: Limits) -> bytes | Refusal:
         content = base64.b64decode(image, validate=True)
     except (binascii.Error, ValueError) as error:
         return Refusal(422, "unusable_image", f"images[{place}] is no base64: {error}")
-    return too_large(place, len(content), limits) if len(content) > limits.image_bytes else content
+    return _too_large(place, len(content), limits) if len(content) > limits.image_bytes else content
 
 
 def _kind(request: Request) -> str:
