@@ -1,4 +1,4 @@
-"""What every request passes before and after the application: who may ask, how much may come, what goes on the answer.
+"""The gate before the application: who may ask, how much may come, and the headers that every answer has.
 
 Plain ASGI, so that a body is counted while it comes, before anything is made of it.
 """
@@ -7,28 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, TypeAlias
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from urllib.parse import SplitResult, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .limits import Limits
 from .prometheus import Metrics
 from .refusals import GONE, Busy, ClientGone, Refusal
 
-Message: TypeAlias = MutableMapping[str, Any]
-Scope: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 _LOG = logging.getLogger("lowshot.serving")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 TEACH_PATH = "/v1/adapters"
 _OPEN = frozenset({"/", "/healthz", "/readyz", "/v1/server", "/openapi.json", "/favicon.ico"})
-_SMALL_BODY_BYTES = 1 << 16
+_SMALL_BODY_BYTES = 1 << 16  # of a request that needs none
 _READ_ON_SECONDS = 2.0
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _POLICY = (
@@ -50,10 +46,10 @@ class Gate:
     """Guards an application.
 
     Args:
-        application: What is guarded.
+        application: The application behind it.
         limits: Sizes and times.
         metrics: Told of every answer.
-        token: What who asks must know; None where only this machine can ask, or anybody may.
+        token: The secret of those who may ask; None where only this machine can ask, or anybody may.
         hosts: Names under which the server may be addressed; None for any. A page elsewhere that has its own name
             point to this machine (DNS rebinding) is told by it.
         public: Whether anybody may ask, and nothing can be changed: then pages of other sites may ask too, and show
@@ -62,7 +58,7 @@ class Gate:
 
     def __init__(
         self,
-        application: Application,
+        application: ASGIApp,
         *,
         limits: Limits,
         metrics: Metrics,
@@ -85,145 +81,133 @@ class Gate:
             await self._application(scope, receive, send)
             return
         started = time.perf_counter()
-        body = _Body(self, receive, self._largest_body(scope), is_whole=not _has_body(scope))
+        body = _Body(self, scope, receive)
         answer = _Answer(scope, send, body, self._headers)
         try:
             self._check(scope)
-            body.check_announced(_header(scope, b"content-length"))
+            body.check_announced()
             await self._application(scope, body.receive, answer.send)
         except Refusal as refusal:
-            await answer.refuse(refusal)
-        except Exception:  # the application has said so; were it raised further, the connection would be cut
+            await JSONResponse(refusal.body, refusal.status, refusal.headers)(scope, receive, answer.send)
+        except Exception:  # the application has answered so; were it raised further, the connection would be cut
             _LOG.exception("the server failed to answer %r %r", scope["method"], scope["path"])
         finally:
             self._bytes_in_flight -= body.counted
             self._metrics.answered(scope, answer.status, time.perf_counter() - started)
 
     def _check(self, scope: Scope) -> None:
-        """Refuse by the head of a request alone.
-
-        Raises:
-            Refusal: It is addressed to another host, comes from another site, or has not the token.
-        """
-        host = _header(scope, b"host")
-        if self._hosts is not None and _host_name(host) not in self._hosts:
+        """Refuse by the head alone a request to another host, from another site, or without the token."""
+        host = _header(scope, "host")
+        if self._hosts is not None and (_parts(f"//{host}").hostname or "") not in self._hosts:
             raise Refusal(
                 400, "unknown_host", f"the request is addressed to host {host!r}; expected one of {sorted(self._hosts)}"
             )
         if scope["method"] not in _SAFE and not self._public:
-            _check_origin(_header(scope, b"origin"), host, _header(scope, b"sec-fetch-site"))
-        if self._token is not None and not _is_open(scope["path"]):
-            self._check_token(_header(scope, b"authorization"))
-
-    def _check_token(self, given: str) -> None:
-        assert self._token is not None
-        scheme, _, value = given.partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(value.strip().encode("latin-1"), self._token):
+            # A page from elsewhere, open in a browser on this machine, must not change anything here.
+            origin = _header(scope, "origin")
+            is_other = origin != "" and _parts(origin).netloc.lower() != host.lower()
+            if is_other or _header(scope, "sec-fetch-site") in ("cross-site", "same-site"):
+                where = origin or "another site"
+                raise Refusal(
+                    403, "other_site", f"the request was made by a page of {where}; expected this server's own"
+                )
+        if self._token is None or scope["path"] in _OPEN or scope["path"].startswith("/static/"):
             return
-        raise Refusal(
-            401,
-            "token",
-            "this server asks for its token, and the request has none or another; send 'Authorization: Bearer TOKEN'",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
+        scheme, _, token = _header(scope, "authorization").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode("latin-1"), self._token):
+            raise Refusal(
+                401,
+                "token",
+                "this server asks for its token, and the request has none or another; send 'Authorization: Bearer "
+                "TOKEN'",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
 
-    def _largest_body(self, scope: Scope) -> int:
+    def largest_body(self, scope: Scope) -> int:
+        """Bytes that the body of a request may have."""
         if scope["method"] != "POST":
             return _SMALL_BODY_BYTES
         return self._limits.teaching_bytes if scope["path"] == TEACH_PATH else self._limits.request_bytes
 
     def count(self, size: int) -> None:
-        """Note bytes of a body that has come.
-
-        Raises:
-            Busy: The bodies of all requests together are too much.
-        """
+        """Note bytes of a body that has come, or refuse them where all requests together have too many."""
         if self._bytes_in_flight + size > self._limits.bytes_in_flight:
             raise Busy("the requests that are under way have too many bytes together")
         self._bytes_in_flight += size
 
     @property
     def upload_seconds(self) -> float:
-        """In which a body must have come."""
+        """Time in which a body must have come."""
         return self._limits.upload_seconds
 
 
 class _Body:
     """Counts a request's body while it comes."""
 
-    def __init__(self, gate: Gate, receive: Receive, largest: int, *, is_whole: bool) -> None:
+    def __init__(self, gate: Gate, scope: Scope, receive: Receive) -> None:
         self._gate = gate
         self._receive = receive
-        self._largest = largest
+        self._largest = gate.largest_body(scope)
         self._until = time.monotonic() + gate.upload_seconds
+        self._announced = _header(scope, "content-length")
         self.counted = 0
-        self.is_whole = is_whole
+        self.is_whole = self._announced in ("", "0") and not _header(scope, "transfer-encoding")
 
-    def check_announced(self, length: str) -> None:
-        """Refuse what says itself that it is too large, before it comes.
-
-        Raises:
-            Refusal: It is.
-        """
-        if length.isdecimal() and int(length) > self._largest:
-            raise self._too_large(f"{int(length):,} bytes")
+    def check_announced(self) -> None:
+        """Refuse a body that says itself that it is too large, before it comes."""
+        if self._announced.isdecimal() and int(self._announced) > self._largest:
+            raise self._too_large(f"{int(self._announced):,} bytes")
 
     async def receive(self) -> Message:
-        """The next part of the body; once it is whole, that the client has gone, when it goes.
-
-        Raises:
-            Refusal: It is too large, or takes too long.
-        """
+        """The next part of the body, unless it is too large or late; after the last, whether the client has gone."""
         if self.is_whole:
             return await self._receive()
         message = await self._next()
         if message["type"] == "http.disconnect":
             raise ClientGone
         size = len(message.get("body", b""))
-        self.is_whole = not message.get("more_body", False)
         if self.counted + size > self._largest:
             raise self._too_large("more")
         self._gate.count(size)
         self.counted += size
         return message
 
+    async def read_on(self) -> None:
+        """Throw away the rest for a moment: a client that is still sending may not see an answer before."""
+        self._until = min(self._until, time.monotonic() + _READ_ON_SECONDS)
+        left = self._largest
+        try:
+            while not self.is_whole and left > 0:
+                left -= len((await self._next()).get("body", b""))
+        except Refusal:
+            return
+
     async def _next(self) -> Message:
         try:
-            return await asyncio.wait_for(self._receive(), max(0.0, self._until - time.monotonic()))
+            message = await asyncio.wait_for(self._receive(), max(0.0, self._until - time.monotonic()))
         except asyncio.TimeoutError:
             seconds = self._gate.upload_seconds
             raise Refusal(
                 408, "slow_upload", f"the request's body has not come within {seconds:g} s; send less at once"
             ) from None
+        self.is_whole = message["type"] == "http.disconnect" or not message.get("more_body", False)
+        return message
 
-    async def read_on(self) -> None:
-        """Throw away what is still coming, for a moment: who is still sending may not see an answer before."""
-        self._until = min(self._until, time.monotonic() + _READ_ON_SECONDS)
-        left = self._largest
-        try:
-            while not self.is_whole and left > 0:
-                message = await self._next()
-                left -= len(message.get("body", b""))
-                self.is_whole = message["type"] == "http.disconnect" or not message.get("more_body", False)
-        except Refusal:
-            return
-
-    def _too_large(self, got: str) -> Refusal:
+    def _too_large(self, size: str) -> Refusal:
         return Refusal(
             413,
             "too_large",
-            f"the request's body has {got}; expected at most {self._largest:,} bytes: send less at once",
+            f"the request's body has {size}; expected at most {self._largest:,} bytes: send less at once",
         )
 
 
 class _Answer:
-    """What is sent back, with the headers that every answer has."""
+    """An answer on its way, with the headers that every answer has."""
 
     def __init__(self, scope: Scope, send: Send, body: _Body, headers: Mapping[str, str]) -> None:
         self._send = send
         self._body = body
-        self._headers = headers
-        self._is_api = scope["path"].startswith("/v1/")
+        self._headers = {**headers, "Cache-Control": "no-store"} if scope["path"].startswith("/v1/") else headers
         self.status = GONE
 
     async def send(self, message: Message) -> None:
@@ -232,62 +216,22 @@ class _Answer:
             self.status = message["status"]
             if not self._body.is_whole:
                 await self._body.read_on()
-            have = {name.lower() for name, _ in message["headers"]}
-            common = {**self._headers, **({"Cache-Control": "no-store"} if self._is_api else {})}
-            common |= {} if self._body.is_whole else {"Connection": "close"}
-            added = [(n.lower().encode(), v.encode()) for n, v in common.items() if n.lower().encode() not in have]
-            message = {**message, "headers": [*message["headers"], *added]}
+            headers = MutableHeaders(scope=message)
+            for name, value in self._headers.items():
+                headers.setdefault(name, value)
+            if not self._body.is_whole:
+                headers.setdefault("Connection", "close")
         await self._send(message)
 
-    async def refuse(self, refusal: Refusal) -> None:
-        """Answer with an error."""
-        content = json.dumps(refusal.body).encode()
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(content)), **refusal.headers}
-        named = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
-        await self.send({"type": "http.response.start", "status": refusal.status, "headers": named})
-        await self.send({"type": "http.response.body", "body": content})
 
-
-def _has_body(scope: Scope) -> bool:
-    return _header(scope, b"content-length") not in ("", "0") or _header(scope, b"transfer-encoding") != ""
-
-
-def _header(scope: Scope, name: bytes) -> str:
+def _header(scope: Scope, name: str) -> str:
     """A header's value, empty if it is not there; where it is there twice, both."""
-    return ", ".join(value.decode("latin-1") for key, value in scope["headers"] if key == name)
+    return ", ".join(Headers(scope=scope).getlist(name))
 
 
-def _host_name(host: str) -> str:
-    """``localhost`` of ``localhost:8000``, ``::1`` of ``[::1]:8000``."""
+def _parts(address: str) -> SplitResult:
+    """Parts of an address; empty ones for ``null`` and whatever is no address."""
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        return urlsplit(address)
     except ValueError:
-        return ""
-
-
-def _check_origin(origin: str, host: str, site: str) -> None:
-    """A page from elsewhere, open in a browser on this machine, must not change anything here.
-
-    Raises:
-        Refusal: The request was made by such a page.
-    """
-    is_other = origin != "" and _network_place(origin) != host.lower()
-    if is_other or site in ("cross-site", "same-site"):
-        raise Refusal(
-            403,
-            "other_site",
-            f"the request was made by a page of {origin or 'another site'}; expected this server's own",
-        )
-
-
-def _network_place(origin: str) -> str:
-    """``localhost:8000`` of ``http://localhost:8000``; empty for ``null`` and whatever is no address."""
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return ""
-
-
-def _is_open(path: str) -> bool:
-    """What may be seen without the token: the page, which asks for it, and what tells that the server is well."""
-    return path in _OPEN or path.startswith("/static/")
+        return urlsplit("")
