@@ -21,23 +21,23 @@ from ..errors import LowshotError, RunError
 from .refusals import Busy, Draining
 
 _Image = TypeVar("_Image")
-_Adapter = TypeVar("_Adapter", bound=Hashable)
+_Query = TypeVar("_Query", bound=Hashable)
 _Answer = TypeVar("_Answer")
-_SMOOTHING = 0.1  # share that the last batch has in what is known of the time an image takes
+_SMOOTHING = 0.1  # share of the last batch in the known time of an image
 
 
 @dataclasses.dataclass(eq=False)
-class _Row(Generic[_Image, _Adapter, _Answer]):
+class _Row(Generic[_Image, _Query, _Answer]):
     image: _Image
-    adapter: _Adapter
-    done: Future[_Answer]
+    query: _Query
+    future: Future[_Answer]
 
 
-class Batcher(Generic[_Image, _Adapter, _Answer]):
+class Batcher(Generic[_Image, _Query, _Answer]):
     """Puts rows of many callers into batches. All of it may be called from any thread.
 
     Args:
-        predict: From 1 to ``batch_images`` images, and the adapter of each, to an answer for each, which may be an
+        predict: From 1 to ``batch_images`` images, and the query about each, to an answer for each, which may be an
             error; called from one thread alone.
         batch_images: Rows of a batch at most.
         batch_seconds: How long a row waits for others at most while the model is idle.
@@ -47,7 +47,7 @@ class Batcher(Generic[_Image, _Adapter, _Answer]):
 
     def __init__(
         self,
-        predict: Callable[[Sequence[_Image], Sequence[_Adapter]], Sequence[_Answer | LowshotError]],
+        predict: Callable[[Sequence[_Image], Sequence[_Query]], Sequence[_Answer | LowshotError]],
         *,
         batch_images: int,
         batch_seconds: float,
@@ -59,7 +59,7 @@ class Batcher(Generic[_Image, _Adapter, _Answer]):
         self._batch_seconds = batch_seconds
         self._capacity = capacity
         self._observe = observe
-        self._line: collections.deque[_Row[_Image, _Adapter, _Answer]] = collections.deque()
+        self._line: collections.deque[_Row[_Image, _Query, _Answer]] = collections.deque()
         self._changed = threading.Condition()
         self._reserved = 0
         self._seconds_per_image = 0.0
@@ -74,12 +74,7 @@ class Batcher(Generic[_Image, _Adapter, _Answer]):
 
     @contextlib.contextmanager
     def reserved(self, rows: int) -> Iterator[None]:
-        """Hold room for rows for the length of a block, before they are decoded, so that what waits is bounded.
-
-        Raises:
-            Busy: There is no room for so many.
-            Draining: Nothing is taken any more.
-        """
+        """Hold room for rows for the length of a block, before they are decoded, so that what waits is bounded."""
         with self._changed:
             if self._closing:
                 raise Draining
@@ -93,21 +88,25 @@ class Batcher(Generic[_Image, _Adapter, _Answer]):
             with self._changed:
                 self._reserved -= rows
 
-    async def predict(self, rows: Sequence[tuple[_Image, _Adapter]]) -> list[_Answer | LowshotError]:
+    async def predict(self, rows: Sequence[tuple[_Image, _Query]]) -> list[_Answer | LowshotError]:
         """Answers in the order of the rows; an error in the place of a row that it befell.
 
         If the caller is cancelled, those of its rows that are still in the line are dropped.
 
         Args:
-            rows: Each an image and its adapter.
+            rows: Each an image and the query about it.
         """
-        made: list[_Row[_Image, _Adapter, _Answer]] = [_Row(image, adapter, Future()) for image, adapter in rows]
+        line: list[_Row[_Image, _Query, _Answer]] = [_Row(image, query, Future()) for image, query in rows]
         with self._changed:
-            self._line.extend(made)
+            self._line.extend(line)
             self._changed.notify_all()
-        waited = [asyncio.wrap_future(row.done) for row in made]  # to cancel one is to cancel what it wraps
-        answers = await asyncio.gather(*waited, return_exceptions=True)
-        return [_answer(found) for found in answers]
+        futures = [asyncio.wrap_future(row.future) for row in line]  # to cancel one is to cancel what it wraps
+        answers: list[_Answer | LowshotError] = []
+        for answer in await asyncio.gather(*futures, return_exceptions=True):
+            if isinstance(answer, BaseException) and not isinstance(answer, LowshotError):
+                raise answer
+            answers.append(answer)
+        return answers
 
     def close(self, seconds: float) -> bool:
         """Take no more, finish the line, stop; whether that was done in time. What was not is answered by an error."""
@@ -130,24 +129,26 @@ class Batcher(Generic[_Image, _Adapter, _Answer]):
                     _fail(row, answer)
                 else:
                     with contextlib.suppress(InvalidStateError):  # cancelled meanwhile
-                        row.done.set_result(answer)
-            self._note(len(batch), time.perf_counter() - started)
+                        row.future.set_result(answer)
+            seconds = time.perf_counter() - started
+            latest = seconds / len(batch)
+            known = self._seconds_per_image or latest
+            self._seconds_per_image = known + _SMOOTHING * (latest - known)
+            if self._observe is not None:
+                self._observe(len(batch), seconds)
 
-    def _note(self, rows: int, seconds: float) -> None:
-        latest = seconds / rows
-        known = self._seconds_per_image or latest
-        self._seconds_per_image = known + _SMOOTHING * (latest - known)
-        if self._observe is not None:
-            self._observe(rows, seconds)
-
-    def _next(self) -> list[_Row[_Image, _Adapter, _Answer]]:
+    def _next(self) -> list[_Row[_Image, _Query, _Answer]]:
         """The next batch; waits for one. Empty when all is done and no more will come."""
         with self._changed:
             while True:
                 while not self._line and not self._closing:
                     self._changed.wait()
                 self._gather()
-                batch = self._taken()
+                batch: list[_Row[_Image, _Query, _Answer]] = []
+                while self._line and len(batch) < self._batch_images:
+                    row = self._line.popleft()
+                    if not row.future.cancelled():
+                        batch.append(row)
                 if batch or (self._closing and not self._line):
                     return batch
 
@@ -161,44 +162,25 @@ class Batcher(Generic[_Image, _Adapter, _Answer]):
                 return
             self._changed.wait(left)
 
-    def _taken(self) -> list[_Row[_Image, _Adapter, _Answer]]:
-        batch: list[_Row[_Image, _Adapter, _Answer]] = []
-        while self._line and len(batch) < self._batch_images:
-            row = self._line.popleft()
-            if not row.done.cancelled():
-                batch.append(row)
-        return batch
-
-    def _answers(self, batch: Sequence[_Row[_Image, _Adapter, _Answer]]) -> Sequence[_Answer | LowshotError]:
-        """All together; where that fails, adapter by adapter, so that one adapter's fault is nobody else's."""
+    def _answers(self, batch: Sequence[_Row[_Image, _Query, _Answer]]) -> Sequence[_Answer | LowshotError]:
+        """Answers of all together; where that fails, query by query, so that one adapter's fault is nobody else's."""
         try:
-            return self._predict([row.image for row in batch], [row.adapter for row in batch])
+            return self._predict([row.image for row in batch], [row.query for row in batch])
         except Exception as error:
-            adapters = list(dict.fromkeys(row.adapter for row in batch))
-            if len(adapters) == 1:
-                return [_as_error(error)] * len(batch)
-        found: dict[int, _Answer | LowshotError] = {}
-        for adapter in adapters:
-            places = [place for place, row in enumerate(batch) if row.adapter == adapter]
-            found.update(zip(places, self._answers([batch[place] for place in places]), strict=True))
-        return [found[place] for place in range(len(batch))]
+            queries = list(dict.fromkeys(row.query for row in batch))
+            if len(queries) == 1:
+                if isinstance(error, LowshotError):
+                    return [error] * len(batch)
+                failed = RunError(f"predicting failed: {type(error).__name__}")  # callers learn the kind alone
+                failed.__cause__ = error
+                return [failed] * len(batch)
+        by_place: dict[int, _Answer | LowshotError] = {}
+        for query in queries:
+            places = [place for place, row in enumerate(batch) if row.query == query]
+            by_place.update(zip(places, self._answers([batch[place] for place in places]), strict=True))
+        return [by_place[place] for place in range(len(batch))]
 
 
-def _as_error(error: Exception) -> LowshotError:
-    """Lowshot's own errors say what is wrong; of others a caller learns the kind alone."""
-    if isinstance(error, LowshotError):
-        return error
-    failed = RunError(f"predicting failed: {type(error).__name__}")
-    failed.__cause__ = error
-    return failed
-
-
-def _answer(found: _Answer | BaseException) -> _Answer | LowshotError:
-    if isinstance(found, BaseException) and not isinstance(found, LowshotError):
-        raise found
-    return found
-
-
-def _fail(row: _Row[_Image, _Adapter, _Answer], error: LowshotError) -> None:
+def _fail(row: _Row[_Image, _Query, _Answer], error: LowshotError) -> None:
     with contextlib.suppress(InvalidStateError):
-        row.done.set_exception(error)
+        row.future.set_exception(error)
