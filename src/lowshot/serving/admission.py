@@ -17,15 +17,15 @@ from .entries import Entry, read_entry
 _Value = TypeVar("_Value")
 
 
-def model_of_most(folder: Path, found: Sequence[Entry]) -> str:
+def model_of_most(folder: Path, entries: Sequence[Entry]) -> str:
     """Where the backbone is that most of a folder's adapters were trained on.
 
     Raises:
         InputError: None of them can be served.
     """
-    usable = [entry for entry in found if not entry.refusal]
+    usable = [entry for entry in entries if not entry.refusal]
     if not usable:
-        why = found[0].refusal if found else "it holds none"
+        why = entries[0].refusal if entries else "it holds none"
         raise InputError(
             f"folder {folder} has no adapter that can be served, so the backbone is not known ({why}); "
             "put adapters there, or name a model"
@@ -35,12 +35,12 @@ def model_of_most(folder: Path, found: Sequence[Entry]) -> str:
 
 
 class Admission:
-    """Says of each adapter whether it can be served on a backbone.
+    """Admits adapters that can be served on a backbone, and refuses the others with the reason.
 
     Args:
         folder: Holds the adapters' folders.
         backbone: In full precision, nothing wrapped.
-        found: All adapters of the folder: what is not given is that of most of those on this backbone.
+        entries: All adapters of the folder: what is not given is that of most of those on this backbone.
         quantize: Precision of the frozen weights.
         precision: Type to compute in; if it is given, adapters that were trained in another one are served in it.
     """
@@ -49,7 +49,7 @@ class Admission:
         self,
         folder: Path,
         backbone: Backbone,
-        found: Sequence[Entry],
+        entries: Sequence[Entry],
         *,
         quantize: Quantization | None,
         precision: str | None,
@@ -59,7 +59,7 @@ class Admission:
         self._any_precision = precision is not None
         linears = backbone.encoder_linears()
         self._sides = {name: min(backbone.model.get_submodule(name).weight.shape) for name in linears}
-        here = [entry for entry in found if not entry.refusal and entry.hashes == self._hashes]
+        here = [entry for entry in entries if not entry.refusal and entry.hashes == self._hashes]
         self.quantize = quantize if quantize is not None else _most_frequent([each.quantize for each in here], "none")
         """Precision of the frozen weights."""
         types = [self._precision_of(each) for each in here if each.quantize == self.quantize]
@@ -70,14 +70,19 @@ class Admission:
         """Type to compute in."""
 
     def checked(self, entry: Entry) -> Entry:
-        """Refused where this backbone is not the one, or not in the precision, that the adapter was trained on."""
+        """The entry, refused where the adapter was trained on another backbone or in another precision."""
         if entry.refusal:
             return entry
         folder = self._folder / entry.name
         try:
             if entry.hashes != self._hashes:
                 check_backbone(folder, read_entry(folder)[0], self._backbone.identity)
-            self._check_rank(entry)
+            for name in self._linears_of(entry):
+                if entry.method.rank > self._sides[name]:
+                    raise AdapterError(
+                        f"adapter {folder} has rank {entry.method.rank}, but {name} has a side of {self._sides[name]}; "
+                        "its record is not that of an adapter"
+                    )
         except InputError as error:
             return entry.refused(str(error))
         if entry.quantize != self.quantize:
@@ -108,15 +113,6 @@ class Admission:
 
     def _precision_of(self, entry: Entry) -> str:
         return resolve_precision(entry.quantize, entry.precision, self._backbone.device)
-
-    def _check_rank(self, entry: Entry) -> None:
-        """Refuse a rank that no update of one of its layers can have, and layers that are not there."""
-        for name in self._linears_of(entry):
-            if entry.method.rank > self._sides[name]:
-                raise AdapterError(
-                    f"adapter {self._folder / entry.name} has rank {entry.method.rank}, but {name} has a side of "
-                    f"{self._sides[name]}; its record is not that of an adapter"
-                )
 
     def _linears_of(self, entry: Entry) -> Sequence[str]:
         """The layers that an adapter adds something to."""

@@ -6,7 +6,7 @@ import collections
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -22,7 +22,6 @@ from ..errors import AdapterError, DataError, InputError, LowshotError, RunError
 from ..methods import Quantization
 from ..models import Backbone, load_backbone, set_precision
 from ..progress import Track, silent
-from ..records import RunRecord
 from ..saved import check_backbone
 from ..settings import ModelConfig, parse_bytes
 from .admission import Admission, model_of_most
@@ -94,19 +93,17 @@ class AdapterBank:
         ModelConfig(quantize=quantize or "none", precision=cast(Any, precision or "auto"))  # refuses what is no value
         self.folder = Path(folder)
         self._residents = Residents(parse_bytes("memory", memory))
-        self._is_full_precision = True
         paths = [path for path, _ in adapter_folders(self.folder)]
-        found = [entry_of(path) for path in track(paths, what="reading records", total=len(paths))]
-        self._model = model or model_of_most(self.folder, found)
-        self.backbone: Backbone = load_backbone(self._model, device)
+        entries = [entry_of(path) for path in track(paths, what="reading records", total=len(paths))]
+        self._model_id = model or model_of_most(self.folder, entries)
+        self.backbone: Backbone = load_backbone(self._model_id, device)
         """In the bank's precision. Used directly it computes as if there were no adapters."""
-        self._admission = Admission(self.folder, self.backbone, found, quantize=quantize, precision=precision)
+        self._admission = Admission(self.folder, self.backbone, entries, quantize=quantize, precision=precision)
         self.quantize, self.precision = self._admission.quantize, self._admission.precision
-        self._entries = {entry.name: self._admission.checked(entry) for entry in found}
-        self._bases = Bases(self.backbone.device, self._full_precision)
-        self._bases.prepare(self._admission.basis_ranks(list(self._entries.values())))
+        self._entries = {entry.name: self._admission.checked(entry) for entry in entries}
+        self._bases = Bases(self.backbone.device, self._read_model_again)
+        self._bases.prepare(self._admission.basis_ranks(list(self._entries.values())), self.backbone.model)
         linears = self.backbone.encoder_linears()
-        self._is_full_precision = False
         set_precision(self.backbone.model, linears, quantize=self.quantize, precision=self.precision)
         self._rows = wrap_linears(self.backbone.model, linears)
         dtype = torch.float16 if half_classes else torch.float32
@@ -132,25 +129,28 @@ class AdapterBank:
 
     @property
     def used_bytes(self) -> int:
-        """What adapters and class embeddings take in memory; what several share counts once."""
+        """Memory that adapters and class embeddings take; tensors that several share count once."""
         return self._residents.used_bytes
 
     def describe(self, name: str) -> Description:
-        """What an adapter is.
+        """The record of an adapter, and its state in this bank.
 
         Raises:
             UnknownNameError: It is not there.
             AdapterError: It is refused.
         """
         folder = self._folder_of(name)
-        self._check(self._entry(name, stamp_of(folder)))
+        self._entry(name, stamp_of(folder)).check()
         record, recipe = read_entry(folder)
+        notes = check_backbone(folder, record, self.backbone.identity)
+        if record.stopped:
+            notes.append(f"{folder} has the weights of step {record.steps}: {record.stopped}")
         return Description(
             summary=summary_of(name, record, recipe.method),
             classes=record.classes,
             temperature=float(record.calibration.get("temperature", 1.0)),
             resident_bytes=self._residents.bytes_of(name),
-            notes=self._notes(name, record),
+            notes=tuple(notes),
             record=record,
         )
 
@@ -171,7 +171,7 @@ class AdapterBank:
                 self._entries[path.name] = self._admission.checked(entry_of(path))
 
     def predict(self, images: Sequence[Any] | Images, names: Sequence[str] | str) -> list[Prediction]:
-        """What each image's adapter says of it.
+        """The prediction of each image's adapter.
 
         Args:
             images: N paths, PIL images or arrays; their central crops are judged.
@@ -183,18 +183,18 @@ class AdapterBank:
             AdapterError: An adapter is refused.
             RunError: A probability is not finite.
         """
-        found = []
+        predictions = []
         for answer in self.answers(images, names):
             if isinstance(answer, LowshotError):
                 raise answer
-            found.append(answer)
-        return found
+            predictions.append(answer)
+        return predictions
 
     def answers(self, images: Sequence[Any] | Images, names: Sequence[str] | str) -> list[Answer]:
         """As ``predict``, but a row that fails has its error in its place, and fails alone."""
         if isinstance(images, str | os.PathLike):
             raise DataError(f"images is one path, {os.fspath(images)!r}; expected a list of images")
-        wanted, sources = _named(len(images), names), ImagesOnDemand(images)
+        of_rows, sources = _names_of_rows(len(images), names), ImagesOnDemand(images)
         side = self.backbone.image_size
 
         def crop(row: int) -> Tensor | LowshotError:
@@ -204,7 +204,7 @@ class AdapterBank:
                 return error
 
         with ThreadPoolExecutor(_DECODING_THREADS, thread_name_prefix="decoding") as pool:
-            return self._answers(wanted, lambda rows: pool.map(crop, rows))
+            return self._answers(of_rows, lambda rows: pool.map(crop, rows))
 
     def answers_to_crops(self, crops: Tensor, names: Sequence[str] | str) -> list[Answer]:
         """As ``answers``, of images that are decoded and cropped: ``(N, 3, image_size, image_size)`` in [0, 1]."""
@@ -213,7 +213,7 @@ class AdapterBank:
             raise DataError(
                 f"crops are {tuple(crops.shape)} of {crops.dtype}; expected (N, 3, {side}, {side}) in floating point"
             )
-        return self._answers(_named(len(crops), names), lambda rows: [crops[row] for row in rows])
+        return self._answers(_names_of_rows(len(crops), names), lambda rows: [crops[row] for row in rows])
 
     def _answers(
         self, names: Sequence[str], crops_of: Callable[[Sequence[int]], Iterable[Tensor | LowshotError]]
@@ -224,25 +224,29 @@ class AdapterBank:
             names: The adapter of each row.
             crops_of: Begins to decode the images of some rows, and gives them in order.
         """
-        found: dict[int, Answer] = {}
+        answers: dict[int, Answer] = {}
         rows_of = collections.defaultdict(list)
         for row, name in enumerate(names):
             rows_of[name].append(row)
-        with contextlib.closing(self._parts(list(rows_of))) as parts:  # what is in use is released, come what may
-            for part, failed in parts:
-                found |= {row: error for name, error in failed.items() for row in rows_of[name]}
+        with contextlib.closing(self._parts(list(rows_of))) as parts:  # their residents are released, come what may
+            for part, errors in parts:
+                answers |= {row: error for name, error in errors.items() for row in rows_of[name]}
                 rows = sorted(row for name in part for row in rows_of[name])
                 batches = [rows[start : start + BATCH_SIZE] for start in range(0, len(rows), BATCH_SIZE)]
-                for batch, crops in _begun_early(batches, crops_of):
-                    found |= self._batch(batch, [part[names[row]] for row in batch], list(crops))
-        return [found[row] for row in range(len(names))]
+                crops_of_batches = map(crops_of, batches)
+                crops = next(crops_of_batches, ())
+                for batch in batches:
+                    coming = next(crops_of_batches, ())  # is decoded while this batch is computed
+                    answers |= self._batch(batch, [part[names[row]] for row in batch], list(crops))
+                    crops = coming
+        return [answers[row] for row in range(len(names))]
 
     def _parts(
         self, names: Sequence[str]
     ) -> Generator[tuple[dict[str, Resident], dict[str, LowshotError]], None, None]:
-        """Adapters that fit into memory together, in use until the next are asked for; and those there is none of."""
+        """Adapters that fit into memory together, in use until the next are asked for; and errors of the others."""
         part: dict[str, Resident] = {}
-        failed: dict[str, LowshotError] = {}
+        errors: dict[str, LowshotError] = {}
         try:
             for name in names:
                 try:
@@ -254,8 +258,8 @@ class AdapterBank:
                         self._residents.admit(resident, may_wait=True)
                     part[name] = resident
                 except LowshotError as error:
-                    failed[name] = error
-            yield part, failed
+                    errors[name] = error
+            yield part, errors
         finally:
             self._residents.release(part.values())
 
@@ -263,32 +267,35 @@ class AdapterBank:
         self, rows: Sequence[int], residents: Sequence[Resident], crops: Sequence[Tensor | LowshotError]
     ) -> dict[int, Answer]:
         """The answers of one forward pass, by row."""
-        found: dict[int, Answer] = {
-            row: crop for row, crop in zip(rows, crops, strict=True) if isinstance(crop, LowshotError)
-        }
-        there = [index for index, row in enumerate(rows) if row not in found]
-        if there:
-            pixels = [crop for crop in crops if isinstance(crop, Tensor)]
-            asked = [residents[index] for index in there]
-            for index, resident, table in zip(there, asked, self._probabilities(pixels, asked), strict=True):
-                found[rows[index]] = _answer(resident, table)
-        return found
+        answers: dict[int, Answer] = {}
+        usable = []
+        for row, resident, crop in zip(rows, residents, crops, strict=True):
+            if isinstance(crop, Tensor):
+                usable.append((row, resident, crop))
+            else:
+                answers[row] = crop
+        if not usable:
+            return answers
+        computed = self._probabilities([crop for *_, crop in usable], [resident for _, resident, _ in usable])
+        for (row, resident, _), probabilities in zip(usable, computed, strict=True):
+            if np.isfinite(probabilities).all():
+                answers[row] = Prediction(resident.name, resident.classes.names, probabilities)
+            else:
+                answers[row] = RunError(
+                    f"adapter {resident.name} gives probabilities that are not finite: its training has diverged"
+                )
+        return answers
 
     @torch.no_grad()
     def _probabilities(self, crops: Sequence[Tensor], residents: Sequence[Resident]) -> list[NDArray[np.float32]]:
-        """Of each row ``(C,)``, by its own adapter's classes. The device is waited for once: where they are read."""
+        """Probabilities ``(C,)`` of each row's classes. The device is waited for once: where they are read."""
         pixels = batch_on(self.backbone.device, crops)
         with self._rows.of(mixed([each.updates for each in residents], self._bases.at)):
             embeddings = self.backbone.encode_images(pixels)
         return class_probabilities(self.backbone, embeddings, residents)
 
     def _loaded(self, name: str, *, may_wait: bool) -> tuple[Resident, bool]:
-        """An adapter as it is on disk now, and whether it was taken into memory; then it is in use.
-
-        Raises:
-            UnknownNameError: It is not there.
-            AdapterError: It is refused.
-        """
+        """An adapter as it is on disk now, and whether it was taken into memory; then it is in use."""
         folder = self._folder_of(name)
         resident = self._residents.get(name, stamp_of(folder))
         if resident is not None:
@@ -305,20 +312,20 @@ class AdapterBank:
         """Read an adapter's files in one state of them."""
         for _ in range(_MOST_TRIES):
             entry = self._entry(folder.name, stamp)
-            found: Resident | InputError
+            result: Resident | InputError
             try:
-                self._check(entry)
-                found = self._loader.load(folder, stamp, *read_entry(folder))
+                entry.check()
+                result = self._loader.load(folder, stamp, *read_entry(folder))
             except InputError as error:
-                found = error
-            if stamp_of(folder) != stamp:  # what was read may be half of the one state and half of the other
+                result = error
+            if stamp_of(folder) != stamp:  # one half of what was read may be of another state than the other
                 stamp = stamp_of(folder)
                 continue
-            if isinstance(found, Resident):
-                return found
-            self._entries[folder.name] = entry.refused(str(found))
+            if isinstance(result, Resident):
+                return result
+            self._entries[folder.name] = entry.refused(str(result))
             self._residents.drop(folder.name)
-            raise AdapterError(str(found))
+            raise AdapterError(str(result))
         raise AdapterError(f"adapter {folder} changed on disk again and again while it was read; ask once more")
 
     def _folder_of(self, name: str) -> Path:
@@ -328,11 +335,7 @@ class AdapterBank:
         return self.folder / name
 
     def _entry(self, name: str, stamp: Stamp) -> Entry:
-        """What the folder's listing says of an adapter in this state, read again where it was in another.
-
-        Raises:
-            UnknownNameError: There is none.
-        """
+        """The entry of an adapter in this state, read again where it was in another."""
         folder = self._folder_of(name)
         if is_gone(stamp):
             self._forget(name)
@@ -351,28 +354,14 @@ class AdapterBank:
         many = f"{len(names):,} adapters, which names() lists"
         return UnknownNameError("adapter", name[:128], names if len(names) <= _MOST_NAMED else [many])
 
-    def _check(self, entry: Entry) -> None:
-        if entry.refusal:
-            raise AdapterError(entry.refusal)
-
-    def _notes(self, name: str, record: RunRecord) -> tuple[str, ...]:
-        notes = check_backbone(self.folder / name, record, self.backbone.identity)
-        if record.stopped:
-            notes.append(f"{self.folder / name} has the weights of step {record.steps}: {record.stopped}")
-        return tuple(notes)
-
-    def _full_precision(self) -> nn.Module:
-        """The model in float32.
-
-        It is this bank's before that has fewer bits; later, for adapters of a rank or in a layer that none had before,
-        it is read once more from its files.
-        """
-        if self._is_full_precision:
-            return cast(nn.Module, self.backbone.model)
-        fresh = load_backbone(self._model)
-        if fresh.identity.weights_sha256 != self.backbone.identity.weights_sha256:
-            raise InputError(f"the files of model {self._model} have changed since the bank was opened; open it again")
-        return cast(nn.Module, fresh.model)
+    def _read_model_again(self) -> nn.Module:
+        """The model in full precision, for adapters of a rank or in a layer that none had before."""
+        again = load_backbone(self._model_id)
+        if again.identity.weights_sha256 != self.backbone.identity.weights_sha256:
+            raise InputError(
+                f"the files of model {self._model_id} have changed since the bank was opened; open it again"
+            )
+        return cast(nn.Module, again.model)
 
 
 def batch_on(device: torch.device, crops: Sequence[Tensor]) -> Tensor:
@@ -386,34 +375,14 @@ def batch_on(device: torch.device, crops: Sequence[Tensor]) -> Tensor:
     return torch.stack(tuple(crops), out=batch).to(device, non_blocking=True)
 
 
-def _begun_early(
-    batches: Sequence[Sequence[int]], crops_of: Callable[[Sequence[int]], Iterable[Tensor | LowshotError]]
-) -> Iterator[tuple[Sequence[int], Iterable[Tensor | LowshotError]]]:
-    """Each batch of rows with its crops; those of the next one are begun before it is computed."""
-    coming: tuple[Sequence[int], Iterable[Tensor | LowshotError]] | None = None
-    for batch in batches:
-        begun = batch, crops_of(batch)
-        if coming is not None:
-            yield coming
-        coming = begun
-    if coming is not None:
-        yield coming
-
-
-def _named(count: int, names: Sequence[str] | str) -> list[str]:
+def _names_of_rows(count: int, names: Sequence[str] | str) -> list[str]:
     """The adapter of each row."""
-    wanted = [names] * count if isinstance(names, str) else list(names)
-    if len(wanted) != count:
+    of_rows = [names] * count if isinstance(names, str) else list(names)
+    if len(of_rows) != count:
         raise InputError(
-            f"{count} images have {len(wanted)} adapters; expected the name of one for each, or one for all"
+            f"{count} images have {len(of_rows)} adapters; expected the name of one for each, or one for all"
         )
-    for name in wanted:
+    for name in of_rows:
         if not isinstance(name, str):
             raise InputError(f"the name of an adapter is a {type(name).__name__}; expected a text")
-    return wanted
-
-
-def _answer(resident: Resident, table: NDArray[np.float32]) -> Answer:
-    if not np.isfinite(table).all():
-        return RunError(f"adapter {resident.name} gives probabilities that are not finite: its training has diverged")
-    return Prediction(resident.name, resident.classes.names, table)
+    return of_rows

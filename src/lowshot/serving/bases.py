@@ -16,27 +16,30 @@ class Bases:
 
     Args:
         device: Where the backbone is.
-        full_precision: Gives the model with the weights that bases are taken of; it is only read.
+        read_model: Reads the model in full precision, where a basis is missing later.
     """
 
-    def __init__(self, device: torch.device, full_precision: Callable[[], nn.Module]) -> None:
+    def __init__(self, device: torch.device, read_model: Callable[[], nn.Module]) -> None:
         self._device = device
-        self._full_precision = full_precision
+        self._read_model = read_model
         self._known: dict[str, Basis] = {}
 
-    def prepare(self, ranks: Mapping[str, int]) -> None:
+    def prepare(self, ranks: Mapping[str, int], model: nn.Module | None = None) -> None:
         """Have the bases of these layers, of these ranks or more.
 
         Args:
             ranks: Dotted name of a linear layer -> rank.
+            model: The model in full precision; read if it is not given and is needed.
 
         Raises:
             InputError: A rank is larger than the smaller side of its weight, or the weights cannot be read.
         """
-        missing = {name: rank for name, rank in ranks.items() if not self._reaches(name, rank)}
+        known = {name: basis.rank for name, basis in self._known.items()}
+        missing = {name: rank for name, rank in ranks.items() if known.get(name, 0) < rank}
         if not missing:
             return
-        model = self._full_precision()
+        if model is None:
+            model = self._read_model()
         for name, rank in missing.items():
             attach_bases(model, [name], rank)
             basis: Basis = getattr(model.get_submodule(name), ATTRIBUTE)
@@ -51,6 +54,3 @@ class Bases:
         """Leave bases at the linear layers of a model on the CPU, where LoRA-XS looks for them."""
         for name in names:
             setattr(model.get_submodule(name), ATTRIBUTE, self.at(name, rank).to(torch.device("cpu")))
-
-    def _reaches(self, name: str, rank: int) -> bool:
-        return name in self._known and self._known[name].rank >= rank

@@ -1,4 +1,4 @@
-"""What lies in a bank's folder: each adapter's name, what its record says of it, why it is refused if it is."""
+"""The adapters in a bank's folder: name, facts of the record, and the reason of each that is refused."""
 
 from __future__ import annotations
 
@@ -51,11 +51,24 @@ class Entry:
         """The same, not served."""
         return dataclasses.replace(self, refusal=why)
 
+    def check(self) -> None:
+        """Raise the reason for which it is not served, if there is one."""
+        if self.refusal:
+            raise AdapterError(self.refusal)
+
 
 def stamp_of(folder: Path) -> Stamp:
-    """What changes whenever a file of an adapter is written or the folder replaced."""
+    """State of an adapter's files, which changes whenever one is written or the folder replaced."""
     within = os.fspath(folder)  # joined as text: this is asked of every adapter of every batch
-    return tuple(_stamp_of_file(os.path.join(within, name)) for name in _FILES)  # noqa: PTH118
+    stamp: list[tuple[int, ...] | None] = []
+    for name in _FILES:
+        try:
+            status = os.stat(os.path.join(within, name))  # noqa: PTH116, PTH118
+        except OSError:
+            stamp.append(None)
+        else:
+            stamp.append((status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size))
+    return tuple(stamp)
 
 
 def is_gone(stamp: Stamp) -> bool:
@@ -64,7 +77,7 @@ def is_gone(stamp: Stamp) -> bool:
 
 
 def entry_of(folder: Path) -> Entry:
-    """What an adapter's record says of it; where that cannot be used, why."""
+    """The entry of an adapter by its record; where that cannot be used, refused with the reason."""
     entry = Entry(folder.name, stamp_of(folder))
     if not NAME.fullmatch(folder.name):
         return entry.refused(
@@ -130,11 +143,3 @@ def _unmixable(folder: Path, method: str) -> str:
         f"adapter {folder} has method {method}, which cannot share a pass through the backbone with others; expected "
         f"{', '.join(MIXABLE)}: predict with it by lowshot predict or FewShotClassifier"
     )
-
-
-def _stamp_of_file(path: str) -> tuple[int, ...] | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
