@@ -1,0 +1,109 @@
+"""The class embeddings of adapters, each computed once on a machine: tables in memory, and files in the cache."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ..data import Prompts, long_prompts_named
+from ..errors import OutputError
+from ..files import cache_folder, write_bytes
+from ..models import Backbone
+from ..models.classes import encode_with_lengths, tokenized
+from .bases import Bases
+from .mixing import Rows, Updates, mixed
+from .residents import ClassTable
+
+CLASSES_VERSION = 2
+"""Changes when the same adapter would get other class embeddings."""
+_PROMPTS_AT_ONCE = 64
+
+
+class ClassTables:
+    """Class tables for one backbone; adapters with equal classes, prompts and text tower share one.
+
+    Args:
+        backbone: With its linear layers wrapped.
+        rows: Knows whose rows go through those layers.
+        bases: Shared bases, those of the adapters' text updates included.
+        computed_in: Whatever else decides what the backbone computes: precision of the weights, floating type.
+        dtype: Of the class embeddings that are kept.
+    """
+
+    def __init__(
+        self, backbone: Backbone, rows: Rows, bases: Bases, computed_in: Sequence[str], dtype: torch.dtype
+    ) -> None:
+        self._backbone = backbone
+        self._rows = rows
+        self._bases = bases
+        self._dtype = dtype
+        identity = backbone.identity
+        hashes = (identity.weights_sha256, identity.settings_sha256)
+        self._model = (*hashes, *computed_in, backbone.device.type, str(dtype))
+        self._tables: weakref.WeakValueDictionary[str, ClassTable] = weakref.WeakValueDictionary()
+
+    def table(self, names: tuple[str, ...], prompts: Prompts, text: Updates) -> ClassTable:
+        """The table of C classes: the one in memory, one computed earlier on this machine, or a new one.
+
+        Args:
+            names: C class names.
+            prompts: Of each class.
+            text: What an adapter adds in the text tower.
+        """
+        facts = json.dumps([CLASSES_VERSION, names, prompts, self._model, _content(text)])
+        key = hashlib.sha256(facts.encode()).hexdigest()
+        table = self._tables.get(key)
+        if table is None:
+            path = cache_folder() / "classes" / key[:2] / f"{key}.safetensors"
+            tensors = _read(path, key)
+            if tensors is None:
+                tensors = self._computed(names, prompts, text)
+                with contextlib.suppress(OutputError):  # a cache that cannot be written costs time, nothing else
+                    write_bytes(path, bytes(save(dict(tensors), metadata={"sha256": _sha256(key, tensors)})))
+            here = {name: tensor.to(self._backbone.device) for name, tensor in tensors.items()}
+            table = self._tables[key] = ClassTable(names, **here)
+        return table
+
+    @torch.no_grad()
+    def _computed(self, names: tuple[str, ...], prompts: Prompts, text: Updates) -> dict[str, Tensor]:
+        """Class embeddings ``(C, D)`` by the text tower with an adapter, and their lengths ``(C,)``, on the CPU."""
+        with long_prompts_named(names, prompts):
+            tokens, owners = tokenized(self._backbone, prompts)
+        with self._rows.of(mixed([text], self._bases.at)):
+            embeddings, lengths = encode_with_lengths(self._backbone, tokens, owners, _PROMPTS_AT_ONCE)
+        return {"embeddings": embeddings.to("cpu", self._dtype), "lengths": lengths.cpu()}
+
+
+def _content(updates: Updates) -> str:
+    """Hash of what an adapter adds in a tower; empty if it is nothing."""
+    if not updates.nbytes:
+        return ""
+    tensors = {f"{name}.{side}": getattr(own, side) for name, own in updates.own.items() for side in ("a", "b")}
+    if updates.middles is not None:
+        tensors["middles"] = updates.middles
+    return _sha256(repr(updates.layers), tensors)
+
+
+def _sha256(text: str, tensors: Mapping[str, Tensor]) -> str:
+    return hashlib.sha256(text.encode() + save(dict(tensors))).hexdigest()
+
+
+def _read(path: Path, key: str) -> dict[str, Tensor] | None:
+    """The tensors written under a key, to the last bit; None where there are none, or anything else."""
+    try:
+        with safe_open(os.fspath(path), framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in ("embeddings", "lengths")}
+            sha256 = (file.metadata() or {}).get("sha256")
+    except (OSError, SafetensorError):
+        return None
+    return tensors if sha256 == _sha256(key, tensors) else None
