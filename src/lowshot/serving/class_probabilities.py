@@ -22,13 +22,13 @@ _SMALL_TABLE = 1 << 16
 def class_probabilities(
     backbone: Backbone, embeddings: Tensor, residents: Sequence[Resident]
 ) -> list[NDArray[np.float32]]:
-    """Of each row ``(C,)``, at its adapter's temperature; C may differ from row to row.
+    """Probabilities ``(C,)`` of each row at its adapter's temperature; C may differ from row to row.
 
-    Small tables of equal size go through one product together, large ones by themselves; so does every head. Nothing is
-    copied to the device, and it is waited for once, when the answer of all rows is read.
+    Small tables of equal size go through one product together, large ones and heads by themselves. Nothing is copied to
+    the device, and it is waited for once, when the answer of all rows is read.
 
     Args:
-        backbone: Knows what cosines are multiplied by.
+        backbone: Has the scale of cosines.
         embeddings: Unit embeddings ``(N, D)``.
         residents: The adapter of each row.
     """

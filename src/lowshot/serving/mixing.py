@@ -5,8 +5,8 @@ alone: h_n = W x_n + U (g R_n) diag(S) V^T x_n. Two products are the same for al
 An adapter without a layer has zero there, which adds exactly nothing. LoRA's factors are each adapter's own: they are
 gathered row by row, and multiplied in batches too.
 
-What is gathered is told by row numbers. All those of a batch are brought to the device together: one copy, however many
-rows, layers and adapters there are.
+Row numbers tell what is gathered. All those of a batch come to the device in one copy, however many rows, layers and
+adapters there are.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _Numbers: TypeAlias = tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OwnFactors:
-    """The update g B A of one layer, by factors that no other adapter shares; float32."""
+    """The update g B A of one layer by an adapter's own factors, float32."""
 
     a: Tensor
     """``(R, I)``."""
@@ -39,13 +39,13 @@ class OwnFactors:
 
     @functools.cached_property
     def rank(self) -> int:
-        """R; asked in every batch, so a tensor is asked but once."""
+        """R, which every batch asks for."""
         return len(self.a)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Updates:
-    """All that one adapter adds in one tower. It never changes: whoever holds it has it whole."""
+    """The whole of what one adapter adds in one tower. It never changes."""
 
     layers: tuple[str, ...] = ()
     """Names of the linear layers with a matrix in the shared basis."""
@@ -56,13 +56,13 @@ class Updates:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All there are."""
+        """All tensors of the updates."""
         own = [factor for each in self.own.values() for factor in (each.a, each.b)]
         return own if self.middles is None else [self.middles, *own]
 
     @property
     def nbytes(self) -> int:
-        """Of all tensors."""
+        """Size of all tensors."""
         return sum(tensor.nbytes for tensor in self.tensors)
 
     def to(self, device: torch.device) -> Updates:
@@ -118,15 +118,15 @@ Mixed = Mapping[str, Sequence[_InBasis | _ByRow]]
 
 
 def mixed(updates: Sequence[Updates], basis_at: Callable[[str, int], Basis]) -> Mixed:
-    """What the rows of a batch add to each layer.
+    """The updates that the rows of a batch add to each layer.
 
     Args:
         updates: Of each row's adapter, N. Rows of one adapter have the same object.
         basis_at: (layer, rank) -> its shared basis.
     """
-    distinct = list({id(each): each for each in updates}.values())
-    number = {id(each): index for index, each in enumerate(distinct)}
-    which = [number[id(each)] for each in updates]
+    numbers: dict[Updates, int] = {}
+    which = [numbers.setdefault(each, len(numbers)) for each in updates]
+    distinct = list(numbers)
     shared = _Shared(distinct, which)
     names = dict.fromkeys(name for each in distinct for name in each.own)
     own = {name: {index: each.own[name] for index, each in enumerate(distinct) if name in each.own} for name in names}
@@ -144,7 +144,7 @@ def mixed(updates: Sequence[Updates], basis_at: Callable[[str, int], Basis]) -> 
 
 
 def _on_device(lists: Iterable[_Numbers], device: torch.device) -> dict[_Numbers, Tensor]:
-    """Each of these lists as a tensor ``(n,)``: one copy brings them all, and nobody waits for it."""
+    """Each list of numbers as a tensor ``(n,)`` on the device, by one copy that nobody waits for."""
     distinct = list(dict.fromkeys(lists))
     if not distinct:
         return {}
@@ -157,11 +157,9 @@ def _on_device(lists: Iterable[_Numbers], device: torch.device) -> dict[_Numbers
 class _Shared:
     """The matrices that the rows of a batch have in the shared bases.
 
-    Smaller ranks are filled up with zeros, and so are the rows of adapters that leave a layer alone.
-
     The adapters' matrices are copied into one tensor ``(L, D, R, R)`` for the batch, in which those of a layer lie side
-    by side, and so do adapters that are alike: with one rank, at the same layers. They are copied together. For 64
-    adapters that is 2.4 MB on ViT-B/16.
+    by side. Adapters that are alike, with one rank at the same layers, are copied together. Smaller ranks are filled up
+    with zeros, and so are adapters that leave a layer alone. For 64 adapters that is 2.4 MB on ViT-B/16.
 
     Args:
         distinct: The adapters.
@@ -169,21 +167,22 @@ class _Shared:
     """
 
     def __init__(self, distinct: Sequence[Updates], which: Sequence[int]) -> None:
-        alike: dict[tuple[tuple[str, ...], int], list[Tensor]] = collections.defaultdict(list)
-        key_of = [None if each.middles is None else (each.layers, each.middles.shape[-1]) for each in distinct]
-        for each, key in zip(distinct, key_of, strict=True):
+        self._alike: dict[tuple[tuple[str, ...], int], list[Tensor]] = collections.defaultdict(list)
+        keys = [None if each.middles is None else (each.layers, each.middles.shape[-1]) for each in distinct]
+        for each, key in zip(distinct, keys, strict=True):
             if key is not None and each.middles is not None:
-                alike[key].append(each.middles)
-        self._alike = alike
-        self._layers = tuple(dict.fromkeys(name for names, _ in alike for name in names))
+                self._alike[key].append(each.middles)
+        layers = dict.fromkeys(name for names, _ in self._alike for name in names)
+        self._place = {name: place for place, name in enumerate(layers)}
+        self._layers = tuple(layers)
         self._columns = len(distinct)
-        order = [index for key in (*alike, None) for index, each in enumerate(key_of) if each == key]
+        order = [index for key in (*self._alike, None) for index, each in enumerate(keys) if each == key]
         column = {index: place for place, index in enumerate(order)}
         self._which = tuple(column[index] for index in which)
 
     @property
     def numbers(self) -> list[_Numbers]:
-        """What has to be on the device."""
+        """Row numbers that ``middles`` needs on the device."""
         if not self._alike:
             return []
         places = [self._places(names) for names, _ in self._alike if names != self._layers]
@@ -195,14 +194,13 @@ class _Shared:
         return self._columns == 1 or self._which == tuple(range(self._columns))
 
     def _places(self, names: Sequence[str]) -> _Numbers:
-        place = {name: number for number, name in enumerate(self._layers)}
-        return tuple(place[name] for name in names)
+        return tuple(self._place[name] for name in names)
 
     def middles(self, at: Mapping[_Numbers, Tensor]) -> dict[str, Tensor]:
         """Layer -> each row's matrix ``(N, R, R)``, or the one of all ``(R, R)``; R is the largest rank there.
 
         Args:
-            at: What ``numbers`` asked for.
+            at: The ``numbers`` on the device.
         """
         if not self._alike:
             return {}
@@ -214,7 +212,7 @@ class _Shared:
         ranks: dict[str, int] = {}
         for names, rank in self._alike:
             ranks |= {name: max(rank, ranks.get(name, 0)) for name in names}
-        return {name: table[place, ..., : ranks[name], : ranks[name]] for place, name in enumerate(self._layers)}
+        return {name: table[place, ..., : ranks[name], : ranks[name]] for name, place in self._place.items()}
 
     def _table(self, at: Mapping[_Numbers, Tensor]) -> Tensor:
         """``(L, D, R, R)``, those without any matrix last."""
@@ -238,8 +236,8 @@ class _Shared:
 class _Owners:
     """The rows of a batch whose adapters have factors of their own at a layer.
 
-    The pairs of factors of all these adapters are counted through; behind them there is a pair of zeros where the
-    ranks differ, which fills up the smaller ones.
+    Their pairs of factors are numbered one after the other; where the ranks differ, a last pair of zeros fills up the
+    smaller ones.
 
     Args:
         ranks: The adapters that have some there, by their numbers, and the rank of each.
@@ -259,15 +257,15 @@ class _Owners:
 
     @property
     def numbers(self) -> list[_Numbers]:
-        """What has to be on the device."""
+        """Row numbers that ``by_row`` needs on the device."""
         return [numbers for numbers in (self._places, self._rows) if numbers is not None]
 
     def by_row(self, factors: tuple[OwnFactors, ...], at: Mapping[_Numbers, Tensor]) -> _ByRow:
         """Their updates of one layer.
 
         Args:
-            factors: Those that the adapters have there.
-            at: What ``numbers`` asked for.
+            factors: Those of each adapter.
+            at: The ``numbers`` on the device.
         """
         places = None if self._places is None else at[self._places].view(-1, self._rank)
         return _ByRow(factors, places, None if self._rows is None else at[self._rows])
@@ -281,14 +279,14 @@ def _picked(factors: Sequence[Tensor], places: Tensor) -> Tensor:
 
 
 class Rows(threading.local):
-    """Whose rows go through the model now, in this thread: set around a forward pass, read by every ``MixedLinear``."""
+    """Rows that go through the model now, in this thread: set around a forward pass, read by every ``MixedLinear``."""
 
     def __init__(self) -> None:
         self.mixed: Mixed = {}
 
     @contextlib.contextmanager
     def of(self, mixed: Mixed) -> Iterator[None]:
-        """For the length of a block this thread's passes through the model are for these rows."""
+        """Have this thread's passes through the model be for these rows, for the length of a block."""
         before, self.mixed = self.mixed, mixed
         try:
             yield
@@ -320,7 +318,7 @@ class MixedLinear(nn.Module):
 
 
 def wrap_linears(model: nn.Module, names: Sequence[str]) -> Rows:
-    """Put a ``MixedLinear`` in the place of each named layer; returns what they all ask whose rows are run."""
+    """Put a ``MixedLinear`` in the place of each named layer; returns the rows that they all read."""
     rows = Rows()
     for name in names:
         parent, _, child = name.rpartition(".")

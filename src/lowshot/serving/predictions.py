@@ -1,4 +1,4 @@
-"""What a bank answers."""
+"""Answers of a bank about images and about adapters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..settings import MethodConfig
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
-    """What one adapter says of one image."""
+    """Classes and probabilities of one image by one adapter."""
 
     adapter: str
     classes: tuple[str, ...]
@@ -30,7 +30,7 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """An adapter in a few words: what a list of many shows of it."""
+    """An adapter in a few words, as in a list of many."""
 
     name: str
     method: str
@@ -51,7 +51,7 @@ class Summary:
 
 
 def summary_of(name: str, record: RunRecord, method: MethodConfig) -> Summary:
-    """An adapter in a few words, of what its record says."""
+    """An adapter in a few words, by its record."""
     accuracy, created = record.metrics.get("acc1"), record.provenance.get("date")
     return Summary(
         name=name,
@@ -69,15 +69,15 @@ def summary_of(name: str, record: RunRecord, method: MethodConfig) -> Summary:
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What a bank tells of an adapter."""
+    """The record of an adapter, and its state in a bank."""
 
     summary: Summary
     classes: tuple[str, ...]
     """Class names in the order of the probabilities."""
     temperature: float
-    """What class scores are divided by; 1 where it is not calibrated."""
+    """Divisor of class scores; 1 where it is not calibrated."""
     resident_bytes: int
-    """What it takes in memory, classes included; 0 while it is not there."""
+    """Memory that it takes, classes included; 0 while it is not there."""
     notes: tuple[str, ...]
-    """What a person should know: training that ended early, weights rounded otherwise."""
+    """Warnings for people: training that ended early, weights rounded otherwise."""
     record: RunRecord

@@ -1,4 +1,4 @@
-"""The adapters that are in memory: which they are, what they take, and which of them go when others come."""
+"""The adapters in memory, the bytes that they take, and the order in which they make room for others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..heads import Head, tensors_of
 from .mixing import Updates
 
 Stamp: TypeAlias = tuple[tuple[int, ...] | None, ...]
-"""What tells one state of an adapter's folder from another: of each file inode, times of change and size."""
+"""State of an adapter's folder: of each file its inode, times of change and size; None for one that is not there."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,24 +27,27 @@ class ClassTable:
     embeddings: Tensor
     """Unit embeddings ``(C, D)``, in half precision unless the bank was asked for full."""
     lengths: Tensor
-    """What the text tower's own embeddings measured, ``(C,)``, float32; some heads ask."""
+    """Lengths of the text tower's own embeddings, ``(C,)``, float32, for the heads that need them."""
 
     @property
     def nbytes(self) -> int:
-        """Of both."""
+        """Size of both tensors."""
         return self.embeddings.nbytes + self.lengths.nbytes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OwnHead:
-    """What an adapter has learnt on frozen embeddings: it judges them beside the class table, or without it."""
+    """A head learnt on frozen embeddings, which judges them beside the class table, or without it."""
 
     head: Head
 
     @property
     def nbytes(self) -> int:
-        """Of its tensors."""
+        """Size of its tensors."""
         return sum(tensor.nbytes for tensor in tensors_of(self.head).values())
+
+
+Part: TypeAlias = ClassTable | Updates | OwnHead
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,44 +58,44 @@ class Resident:
     stamp: Stamp
     classes: ClassTable
     temperature: Tensor
-    """What class scores are divided by before the softmax: one number ``()``, where the backbone computes."""
+    """Divisor of class scores before the softmax: one number ``()``, where the backbone computes."""
     updates: Updates
-    """What it adds to the vision tower."""
+    """Updates of the vision tower."""
     head: OwnHead | None = None
-    """What it has learnt on the embeddings of a frozen tower; None where cosines with the class table judge."""
+    """None where cosines with the class table judge."""
 
     @property
     def nbytes(self) -> int:
-        """Of all ``parts``, those included that others share."""
+        """Size of all ``parts``, those included that others share."""
         return sum(part.nbytes for part in self.parts)
 
     @property
-    def parts(self) -> tuple[ClassTable | Updates | OwnHead, ...]:
-        """What takes memory."""
+    def parts(self) -> tuple[Part, ...]:
+        """Parts that take memory; adapters may share them."""
         return (self.classes, self.updates) if self.head is None else (self.classes, self.updates, self.head)
 
 
 class Residents:
     """Adapters in memory within a budget; those that were used longest ago go first. Threads may share it.
 
-    What ``get`` and ``admit`` hand out is in use until it is released, and stays in memory that long: neither an
-    eviction nor a replacement takes it away from whoever computes with it.
+    A resident from ``get`` or ``admit`` is in use until it is released: neither an eviction nor a replacement takes it
+    away from whoever computes with it.
 
     Args:
-        budget_bytes: What all tensors together may take, those in use included.
+        budget_bytes: Most memory for all tensors, those in use included.
     """
 
     def __init__(self, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes
         self._kept: dict[str, Resident] = {}  # least recently used first
-        self._in_use: collections.Counter[int] = collections.Counter()  # by the address of what is held, as below
-        self._holders: collections.Counter[int] = collections.Counter()
+        self._in_use: collections.Counter[Resident] = collections.Counter()
+        self._holders: collections.Counter[Part] = collections.Counter()
         self._used_bytes = 0
         self._changed = threading.Condition()
 
     @property
     def used_bytes(self) -> int:
-        """What all tensors take now; what several adapters share counts once."""
+        """Size of all tensors now; what several adapters share counts once."""
         return self._used_bytes
 
     def names(self) -> list[str]:
@@ -101,7 +104,7 @@ class Residents:
             return list(self._kept)
 
     def bytes_of(self, name: str) -> int:
-        """What an adapter takes in memory, 0 if it is not there."""
+        """Memory that an adapter takes, 0 if it is not there."""
         with self._changed:
             return self._kept[name].nbytes if name in self._kept else 0
 
@@ -116,15 +119,15 @@ class Residents:
             return resident
 
     def admit(self, resident: Resident, *, may_wait: bool) -> bool:
-        """Take in what has just been loaded, in the place of an older state of it; it is in use from here on.
+        """Take in a resident in the place of its older state; it is in use from here on.
 
         Args:
-            resident: What was loaded.
-            may_wait: Wait for others to release what they use where that takes all the room. Who uses something
-                itself must not: two that wait for each other would wait for ever.
+            resident: A new one.
+            may_wait: Wait until others release what takes all the room. A caller that uses residents itself must not:
+                two that wait for each other would wait for ever.
 
         Returns:
-            Whether there was room; False only for who may not wait.
+            Whether there was room; False only for a caller that may not wait.
 
         Raises:
             AdapterError: It is larger than the whole budget.
@@ -147,17 +150,17 @@ class Residents:
             return True
 
     def release(self, residents: Iterable[Resident]) -> None:
-        """They are no longer in use by the caller."""
+        """Let go of residents that the caller has used."""
         with self._changed:
             for resident in residents:
-                self._in_use[id(resident)] -= 1
-                if not self._in_use[id(resident)]:
-                    del self._in_use[id(resident)]
+                self._in_use[resident] -= 1
+                if not self._in_use[resident]:
+                    del self._in_use[resident]
                 self._let_go(resident)
             self._changed.notify_all()
 
     def drop(self, name: str) -> None:
-        """Forget an adapter; who uses it keeps it until it is released."""
+        """Forget an adapter; callers that use it keep it until they release it."""
         with self._changed:
             self._drop(name)
             self._changed.notify_all()
@@ -172,28 +175,28 @@ class Residents:
         for name in list(self._kept):
             if self._fits(resident):
                 return True
-            if not self._in_use[id(self._kept[name])]:
+            if not self._in_use[self._kept[name]]:
                 self._drop(name)
         return self._fits(resident)
 
     def _fits(self, resident: Resident) -> bool:
-        new = sum(part.nbytes for part in resident.parts if not self._holders[id(part)])
+        new = sum(part.nbytes for part in resident.parts if not self._holders[part])
         return self._used_bytes + new <= self.budget_bytes
 
     def _use(self, resident: Resident) -> None:
-        self._in_use[id(resident)] += 1
+        self._in_use[resident] += 1
         self._hold(resident)
 
     def _hold(self, resident: Resident) -> None:
-        """Count what it takes, for as long as anyone holds it. A table counts once for all adapters that share it."""
+        """Count a resident's memory for as long as anyone holds it, and parts that are shared once."""
         for part in resident.parts:
-            if not self._holders[id(part)]:
+            if not self._holders[part]:
                 self._used_bytes += part.nbytes
-            self._holders[id(part)] += 1
+            self._holders[part] += 1
 
     def _let_go(self, resident: Resident) -> None:
         for part in resident.parts:
-            self._holders[id(part)] -= 1
-            if not self._holders[id(part)]:
-                del self._holders[id(part)]
+            self._holders[part] -= 1
+            if not self._holders[part]:
+                del self._holders[part]
                 self._used_bytes -= part.nbytes
