@@ -1,7 +1,7 @@
-"""Connections. One on which a request's head does not come in time is ended, so that it keeps nobody else out.
+"""Connections that end where a request's head does not come in time, so that they keep nobody else out.
 
-uvicorn waits for a head without end. It ends connections that rest between two requests, and bodies have the gate's
-limit of time; this is what lies between.
+uvicorn itself ends connections that rest between two requests, but waits for a head without end; bodies have the
+gate's limit of time.
 """
 
 from __future__ import annotations
@@ -56,22 +56,18 @@ class Connection(H11Protocol):
         self._timer = None
         if self.transport.is_closing():
             return
-        has_begun = bool(self.conn.trailing_data[0])
-        if has_begun:
-            said = f"the request's head has not come within {self.head_seconds:g} s; send it at once"
-            self._refuse(Refusal(408, "slow_head", said))
+        if self.conn.trailing_data[0]:  # a head has begun
+            message = f"the request's head has not come within {self.head_seconds:g} s; send it at once"
+            self._refuse(Refusal(408, "slow_head", message))
         else:
             self.transport.close()
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer with an error, and end the connection."""
         content = json.dumps(refusal.body).encode()
-        headers = [
-            ("content-type", "application/json"),
-            ("content-length", str(len(content))),
-            ("connection", "close"),
-        ]
-        for event in (h11.Response(status_code=refusal.status, headers=headers), h11.Data(content), h11.EndOfMessage()):
+        headers = {"content-type": "application/json", "content-length": str(len(content)), "connection": "close"}
+        head = h11.Response(status_code=refusal.status, headers=list(headers.items()))
+        for event in (head, h11.Data(content), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 

@@ -9,7 +9,7 @@ MEBIBYTE = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What one server takes at most. What is beyond is refused with a status that says so, never cut short."""
+    """Limits of one server. Requests beyond them are refused with a status that says so, never cut short."""
 
     image_bytes: int = 32 * MEBIBYTE
     """Of one image's file; 413 beyond, for that image alone."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import collections
 import contextlib
+import itertools
 import os
 import threading
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
@@ -83,25 +84,26 @@ class Metrics:
         """All figures.
 
         Args:
-            gauges: What the server is at now, by name and labels such as ``jobs{state="done"}``.
+            gauges: State of the server by name and labels such as ``jobs{state="done"}``, name beside name.
         """
+        seconds, images = "lowshot_request_seconds", "lowshot_images_total"
         with self._lock:
             lines = [
-                *_counters("lowshot_requests_total", "Requests answered.", self._requests),
-                *_head("lowshot_request_seconds", "histogram", "From a request's head to its answer's end."),
-                *(
-                    line
-                    for labels, each in self._seconds.items()
-                    for line in each.lines("lowshot_request_seconds", labels)
-                ),
-                *_counters("lowshot_images_total", "Images asked about.", _labelled("result", self._images)),
+                *_head("lowshot_requests_total", "counter", "Requests answered."),
+                *(f"lowshot_requests_total{{{labels}}} {count}" for labels, count in sorted(self._requests.items())),
+                *_head(seconds, "histogram", "From a request's head to its answer's end."),
+                *(line for labels, times in self._seconds.items() for line in times.lines(seconds, labels)),
+                *_head(images, "counter", "Images asked about."),
+                *(f'{images}{{result="{result}"}} {count}' for result, count in sorted(self._images.items())),
                 *_head("lowshot_batch_images", "histogram", "Images of a batch."),
                 *self._batches.lines("lowshot_batch_images", ""),
                 *_head("lowshot_batch_seconds", "histogram", "Time of a batch in the model."),
                 *self._batch_seconds.lines("lowshot_batch_seconds", ""),
             ]
-        for name, values in _families({f"lowshot_{n}": v for n, v in gauges.items()} | process_figures()).items():
-            lines += [f"# TYPE {name} gauge", *values]
+        values = {f"lowshot_{name}": value for name, value in gauges.items()} | process_figures()
+        for family, names in itertools.groupby(values, lambda name: name.partition("{")[0]):
+            lines.append(f"# TYPE {family} gauge")
+            lines += [f"{name} {values[name]:{'g' if values[name] < 1e6 else '.0f'}}" for name in names]
         return "\n".join(lines) + "\n"
 
 
@@ -109,31 +111,11 @@ def _head(name: str, kind: str, what: str) -> tuple[str, str]:
     return f"# HELP {name} {what}", f"# TYPE {name} {kind}"
 
 
-def _counters(name: str, what: str, values: Mapping[str, int]) -> Iterator[str]:
-    yield from _head(name, "counter", what)
-    for labels, value in sorted(values.items()):
-        yield f"{name}{{{labels}}} {value}"
-
-
-def _labelled(label: str, values: Mapping[str, int]) -> dict[str, int]:
-    return {f'{label}="{key}"': value for key, value in values.items()}
-
-
-def _families(values: Mapping[str, float]) -> dict[str, list[str]]:
-    """Lines by the name that they have without their labels."""
-    found: dict[str, list[str]] = {}
-    for name, value in values.items():
-        found.setdefault(name.partition("{")[0], []).append(
-            f"{name} {value:g}" if value < 1e6 else f"{name} {value:.0f}"
-        )
-    return found
-
-
 def process_figures() -> dict[str, float]:
     """Memory and open files of this process, under Prometheus' own names; nothing where the system does not say."""
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     with contextlib.suppress(OSError, ValueError, IndexError):
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        found["process_resident_memory_bytes"] = pages * os.sysconf("SC_PAGE_SIZE")
-        found["process_open_fds"] = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counted, not looked at
-    return found
+        figures["process_resident_memory_bytes"] = pages * os.sysconf("SC_PAGE_SIZE")
+        figures["process_open_fds"] = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counted, not looked at
+    return figures

@@ -1,4 +1,4 @@
-"""What a server says when it does not do what it was asked: a status, a code for programs, a sentence for people."""
+"""Answers of a server that does not do what it was asked: a status, a code for programs, a sentence for people."""
 
 from __future__ import annotations
 
@@ -9,6 +9,16 @@ from ..errors import AdapterError, DataError, LowshotError, OutputError, RunErro
 
 GONE = 499
 """The status that is noted of a client that went before its answer, as nginx has it; nobody is sent it."""
+
+
+_KINDS = (
+    (UnknownNameError, 404, "unknown_name"),
+    (DataError, 422, "unusable_image"),
+    (AdapterError, 409, "adapter_refused"),
+    (RunError, 500, "failed"),
+    (OutputError, 507, "no_room"),
+    (LowshotError, 422, "unusable_setting"),
+)
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a fault
@@ -74,16 +84,6 @@ class ClientGone(Exception):  # noqa: N818 - nobody is told
 
 
 def refusal_of(error: LowshotError) -> Refusal:
-    """How a server says one of lowshot's own errors."""
-    said = " ".join(str(error).split())
-    if isinstance(error, UnknownNameError):
-        return Refusal(404, "unknown_name", said)
-    if isinstance(error, DataError):
-        return Refusal(422, "unusable_image", said)
-    if isinstance(error, AdapterError):
-        return Refusal(409, "adapter_refused", said)
-    if isinstance(error, RunError):
-        return Refusal(500, "failed", said)
-    if isinstance(error, OutputError):
-        return Refusal(507, "no_room", said)
-    return Refusal(422, "unusable_setting", said)
+    """The refusal that says one of lowshot's own errors."""
+    status, code = next((status, code) for kind, status, code in _KINDS if isinstance(error, kind))
+    return Refusal(status, code, " ".join(str(error).split()))

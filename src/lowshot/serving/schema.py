@@ -1,4 +1,4 @@
-"""The shapes of what a server says, for its OpenAPI document. What is sent is made by hand and tested against them."""
+"""The shapes of a server's answers, for its OpenAPI document. Answers are made by hand and tested against them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class _Said(BaseModel):
+class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Problem(_Said):
+class Problem(_Answer):
     """Why something was not done."""
 
     code: str = Field(description="One word for programs.")
@@ -24,14 +24,14 @@ class ErrorAnswer(BaseModel):
     error: Problem
 
 
-class Chance(_Said):
+class Chance(_Answer):
     """A class and how probable it is."""
 
     name: str
     probability: float = Field(ge=0, le=1)
 
 
-class Neighbour(_Said):
+class Neighbour(_Answer):
     """A picture that the adapter was taught with."""
 
     id: str
@@ -40,7 +40,7 @@ class Neighbour(_Said):
     url: str
 
 
-class ImageAnswer(_Said):
+class ImageAnswer(_Answer):
     """What is said of one image: the most probable classes, or why there are none."""
 
     classes: list[Chance] | None = None
@@ -49,7 +49,7 @@ class ImageAnswer(_Said):
     error: Problem | None = None
 
 
-class PredictAnswer(_Said):
+class PredictAnswer(_Answer):
     """What an adapter says of the images of a request, in their order."""
 
     adapter: str
@@ -57,13 +57,13 @@ class PredictAnswer(_Said):
     milliseconds: float
 
 
-class ImagesAsText(_Said):
+class ImagesAsText(_Answer):
     """Images in a JSON body."""
 
     images: list[str] = Field(min_length=1, description="Each an image's file in base64.")
 
 
-class ServerAnswer(_Said):
+class ServerAnswer(_Answer):
     """What this server is and takes."""
 
     version: str
@@ -76,7 +76,7 @@ class ServerAnswer(_Said):
     demo: bool
 
 
-class AdapterLine(_Said):
+class AdapterLine(_Answer):
     """An adapter in the list."""
 
     name: str
@@ -91,21 +91,21 @@ class AdapterLine(_Said):
     accuracy: float | None
 
 
-class RefusedLine(_Said):
+class RefusedLine(_Answer):
     """An adapter that is not served."""
 
     name: str
     reason: str
 
 
-class AdaptersAnswer(_Said):
+class AdaptersAnswer(_Answer):
     """The adapters."""
 
     adapters: list[AdapterLine]
     refused: list[RefusedLine]
 
 
-class ExampleLine(_Said):
+class ExampleLine(_Answer):
     """A picture that the adapter was taught with."""
 
     id: str
@@ -124,7 +124,7 @@ class AdapterAnswer(AdapterLine):
     examples: list[ExampleLine]
 
 
-class JobAnswer(_Said):
+class JobAnswer(_Answer):
     """A classifier that is being taught."""
 
     id: str
@@ -138,20 +138,20 @@ class JobAnswer(_Said):
     adapter: str | None
 
 
-class JobsAnswer(_Said):
+class JobsAnswer(_Answer):
     """All that are known."""
 
     jobs: list[JobAnswer]
 
 
-class AcceptedAnswer(_Said):
+class AcceptedAnswer(_Answer):
     """A job was queued."""
 
     job: str
     url: str
 
 
-class StateAnswer(_Said):
+class StateAnswer(_Answer):
     """Whether the server is well."""
 
     status: Literal["ok", "draining"]
