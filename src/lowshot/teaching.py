@@ -1,7 +1,7 @@
 """One job of a server that teaches, in a process of its own: ``python -m lowshot.teaching FOLDER``.
 
-The server writes the job's folder (``job.json`` and the images) and starts this; it reads what is said on standard
-output, one JSON object a line, and takes over ``FOLDER/adapter`` once this has ended well. So training has its own
+The server writes the job's folder (``job.json`` and the images) and starts this; it reads standard output, one JSON
+object a line, and takes over ``FOLDER/adapter`` once this has ended well. So training has its own
 memory, can be stopped at any moment, and leaves nothing behind outside its folder. When the server dies, however it
 dies, standard input ends, and so does this.
 """
@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,21 +32,21 @@ _Item = TypeVar("_Item")
 
 
 def main(folder: Path) -> int:
-    """Learn what the folder's job says; returns the exit status."""
-    _end_with_the_server()
-    sys.argv[:] = ["lowshot", "serve"]  # what the record says of where it comes from: no path of this machine
+    """Learn from the images of a folder's job; returns the exit status."""
+    threading.Thread(target=end_with_the_server, daemon=True).start()
+    sys.argv[:] = ["lowshot", "serve"]  # the command in the record: no path of this machine
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # as ``lowshot.cli`` does
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     try:
         teach(folder)
     except LowshotError as error:
-        say(error=" ".join(str(error).split()))
+        tell(error=" ".join(str(error).split()))
         return error.exit_status
     except OSError as error:
-        say(error=f"training failed: {error.strerror or error}")
+        tell(error=f"training failed: {error.strerror or error}")
         return 1
-    say(done=True)
+    tell(done=True)
     return 0
 
 
@@ -58,58 +58,55 @@ def teach(folder: Path) -> None:
         RunError: Training failed.
     """
     job = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
+    settings: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in job["settings"].items()
+    }
     paths = [folder / image["file"] for image in job["images"]]
     labels = [image["class"] for image in job["images"]]
-    say(what="loading the model")
-    classifier = FewShotClassifier(job["model"], **_settings(job))
-    told = Told()
-    classifier.fit(paths, labels, track=told, report=told)
+    tell(what="loading the model")
+    classifier = FewShotClassifier(job["model"], **settings)
+    progress = Progress()
+    classifier.fit(paths, labels, track=progress, report=progress)
     adapter = folder / ADAPTER_FOLDER
     classifier.save_pretrained(adapter)
     write_examples(adapter, paths, labels)
 
 
-def _settings(job: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in job["settings"].items()}
-
-
-class Told:
-    """A ``Track`` and a ``Report``: progress for the server, a line now and then."""
+class Progress:
+    """A ``Track`` and a ``Report`` for the server: a line now and then."""
 
     def __init__(self) -> None:
         self._loss: dict[str, float] = {}
 
     def __call__(self, items: Iterable[_Item], /, *, what: str, total: int) -> Iterator[_Item]:
-        """The same items; says where they are, and the loss of the last step."""
-        said = 0.0
+        """The same items; tells how many are done, and the loss of the last step."""
+        last = 0.0
         for done, item in enumerate(items):
-            if time.monotonic() - said >= _SECONDS_BETWEEN_LINES:
-                said = time.monotonic()
-                say(what=what, step=done, steps=total, **self._loss)
+            if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+                last = time.monotonic()
+                tell(what=what, step=done, steps=total, **self._loss)
             yield item
-        say(what=what, step=total, steps=total, **self._loss)
+        tell(what=what, step=total, steps=total, **self._loss)
 
     def begin(self, run: str, losses: Sequence[float]) -> None:
-        """Nothing to say yet."""
+        """Nothing to tell yet."""
 
     def step(self, taken: StepTaken) -> None:
         """Keep the loss for the next line."""
         self._loss = {"loss": taken.loss}
 
 
-def say(**values: Any) -> None:
-    """One line to the server."""
+def tell(**values: Any) -> None:
+    """Write one line to the server."""
     sys.stdout.write(json.dumps(values) + "\n")
     sys.stdout.flush()
 
 
-def _end_with_the_server() -> None:
-    def wait() -> None:
-        while os.read(0, 1):  # not sys.stdin: Python aborts if a thread is inside of that when it ends
-            pass
-        os._exit(1)  # from a thread nothing else ends a process that computes
-
-    threading.Thread(target=wait, daemon=True).start()
+def end_with_the_server() -> None:
+    """Wait for the end of standard input, then end this process."""
+    while os.read(0, 1):  # not sys.stdin: Python aborts if a thread is inside of that when it ends
+        pass
+    os._exit(1)  # from a thread nothing else ends a process that computes
 
 
 if __name__ == "__main__":
