@@ -77,8 +77,9 @@ def over(job):
 
 def inside(folder):
     """What there is but for the empty workshop."""
-    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
-    return left - {FOLDER, f"{FOLDER}/lock"}
+    walk = os.walk(folder)  # unlike rglob it bears that folders go meanwhile
+    paths = [Path(root, name) for root, folders, files in walk for name in (*folders, *files)]
+    return {path.relative_to(folder).as_posix() for path in paths} - {FOLDER, f"{FOLDER}/lock"}
 
 
 def test_what_is_taught_is_what_fit_learns_from_the_same_images(server, tmp_path, tiny_clip):
