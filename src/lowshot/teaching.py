@@ -22,9 +22,8 @@ from .classifier import FewShotClassifier
 from .errors import LowshotError
 from .progress import StepTaken
 from .serving.examples import write_examples
+from .serving.jobs import ADAPTER_FOLDER, JOB_FILE
 
-JOB_FILE = "job.json"
-ADAPTER_FOLDER = "adapter"
 NICENESS = 5
 """Added to the process's own: whoever asks for predictions goes first."""
 _SECONDS_BETWEEN_LINES = 0.1

@@ -40,7 +40,7 @@ _MOST_TRIES = 3
 _MOST_NAMED = 50
 
 Answer: TypeAlias = Prediction | LowshotError
-"""Of one row: what was asked for, or why there is none."""
+"""The prediction of a row, or the error that befell it."""
 
 
 class AdapterBank:
@@ -97,7 +97,7 @@ class AdapterBank:
         entries = [entry_of(path) for path in track(paths, what="reading records", total=len(paths))]
         self._model_id = model or model_of_most(self.folder, entries)
         self.backbone: Backbone = load_backbone(self._model_id, device)
-        """In the bank's precision. Used directly it computes as if there were no adapters."""
+        """The backbone in the bank's precision. Used directly it computes as if there were no adapters."""
         self._admission = Admission(self.folder, self.backbone, entries, quantize=quantize, precision=precision)
         self.quantize, self.precision = self._admission.quantize, self._admission.precision
         self._entries = {entry.name: self._admission.checked(entry) for entry in entries}
@@ -115,7 +115,7 @@ class AdapterBank:
         return sorted(name for name, entry in list(self._entries.items()) if not entry.refusal)
 
     def summaries(self) -> list[Summary]:
-        """Those that are served, each in a few words, in alphabetical order; as they were when last looked at."""
+        """Adapters that are served, each in a few words, in alphabetical order; as they were when last looked at."""
         served = [entry for _, entry in sorted(self._entries.items()) if not entry.refusal]
         return [entry.summary for entry in served if entry.summary is not None]
 

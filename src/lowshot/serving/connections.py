@@ -19,7 +19,7 @@ class Connection(H11Protocol):
     """One connection of a server."""
 
     head_seconds = 10.0
-    """In which a request's head must have come, from its first byte or from the connection's begin."""
+    """Time for a request's head, from its first byte or from the connection's begin."""
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

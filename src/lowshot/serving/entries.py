@@ -23,9 +23,8 @@ from .residents import Stamp
 MIXABLE = ("zero-shot", "lora", "lora-xs", *HEADS)
 """Methods whose adapters share one pass through the backbone."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-"""What an adapter of a bank may be called: names come from outside, and no path may be made of them."""
+"""Form of an adapter's name: names come from outside, and no path may be made of them."""
 _FILES = (RECORD_FILE, CONFIG_FILE, TENSORS_FILE, BASIS_FILE)
-_NOTHING: Stamp = (None,) * len(_FILES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +72,7 @@ def stamp_of(folder: Path) -> Stamp:
 
 def is_gone(stamp: Stamp) -> bool:
     """Whether there is nothing of an adapter."""
-    return stamp == _NOTHING
+    return not any(stamp)
 
 
 def entry_of(folder: Path) -> Entry:

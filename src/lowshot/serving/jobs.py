@@ -32,7 +32,11 @@ FOLDER = ".teaching"
 """Inside the bank's folder: jobs, and what is being removed."""
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 PROGRAM = ("-m", "lowshot.teaching")
-"""What Python runs for a job, with the job's folder."""
+"""Arguments with which Python runs a job, before the job's folder."""
+JOB_FILE = "job.json"
+"""The job in its folder: name, model, settings, images."""
+ADAPTER_FOLDER = "adapter"
+"""The finished adapter in a job's folder."""
 _LOCK_FILE = "lock"
 _SECONDS_TO_END = 5.0
 
@@ -43,16 +47,16 @@ class Job:
 
     id: str
     name: str
-    """What the adapter will be called."""
+    """Name of the adapter that it will become."""
     folder: Path
     state: State = "queued"
     message: str = "waiting"
-    """What is being done, or why it failed."""
+    """Its work at this moment, or why it failed."""
     step: int = 0
-    """Of what is being done."""
+    """Steps done and in all, of that work."""
     steps: int = 0
     loss: float | None = None
-    """Of training, the last that is known."""
+    """Last known loss of training."""
     adapter: str | None = None
     """Its name, once it is there."""
     started: float | None = None
@@ -194,7 +198,7 @@ class Teaching:
 
     @property
     def jobs(self) -> list[Job]:
-        """Those that wait, run, or have ended not long ago; oldest first."""
+        """Jobs that wait, run, or have ended not long ago; oldest first."""
         return list(self._jobs.values())
 
     def job(self, number: str) -> Job:
@@ -235,7 +239,7 @@ class Teaching:
             images: Of each its ``file`` in the folder and its ``class``.
         """
         values = {"name": name, "model": model, "settings": settings, "images": images}
-        write_text(folder / "job.json", canonical_json(values))
+        write_text(folder / JOB_FILE, canonical_json(values))
         job = self._jobs[folder.name] = Job(folder.name, name, folder)
         over = [number for number, job in self._jobs.items() if job.is_over]
         for number in over[: -self._limits.jobs_remembered or None]:
@@ -310,7 +314,7 @@ class Teaching:
                 error += "smaller model"
         if error:
             raise RunError(error)
-        await asyncio.to_thread(self.workshop.publish, job.folder / "adapter", job.name)
+        await asyncio.to_thread(self.workshop.publish, job.folder / ADAPTER_FOLDER, job.name)
         await self._announce(job.name)
         job.adapter = job.name
         job.end("done", "done")

@@ -93,7 +93,7 @@ class _ByRow:
     """The updates of one layer of those rows that have factors of their own."""
 
     factors: tuple[OwnFactors, ...]
-    """Of each adapter, ``(R, I)`` and ``(O, R)``; the ranks may differ."""
+    """Those of each adapter, ``(R, I)`` and ``(O, R)``; the ranks may differ."""
     places: Tensor | None
     """``(n, R)``, where each of these rows has its R pairs of factors among those of all adapters; see ``_Owners``.
     None where all have the same adapter."""

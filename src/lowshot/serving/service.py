@@ -48,7 +48,7 @@ class Service:
     Args:
         bank: The adapters.
         model_id: Where its backbone is, for what is taught.
-        limits: How much is taken on.
+        limits: Sizes, numbers and times.
         workshop: The folder in which adapters are taught; None for a server that only reads.
         demo: Whether it was started to be tried out.
     """
@@ -77,7 +77,7 @@ class Service:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Those that can be taught here: some of what the bank can serve."""
+        """Methods that can be taught here: some of what the bank can serve."""
         return ("lora-xs", "lora", "zero-shot")
 
     async def predict(self, name: str, contents: Sequence[bytes | Refusal], options: Options) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Service:
         Args:
             name: The adapter.
             contents: The images' files; or why there is none, which is the answer for that image.
-            options: What else is asked.
+            options: Wishes besides the classes.
 
         Raises:
             LowshotError: There is no such adapter, or it is refused.
