@@ -55,7 +55,13 @@ class Answerer:
 
     def __init__(self, bank: AdapterBank) -> None:
         self.bank = bank
-        self._class_embeddings = functools.lru_cache(_MOST_CLASS_TABLES)(self._encoded)
+
+        @functools.lru_cache(_MOST_CLASS_TABLES)
+        def class_embeddings(prompts: Prompts) -> Tensor:
+            tokens, owners = tokenized(bank.backbone, prompts)
+            return encode_classes(bank.backbone, tokens, owners, _PROMPTS_AT_ONCE)
+
+        self._class_embeddings = class_embeddings
 
     def crop(self, content: bytes) -> Tensor:
         """The part of an image's file that the model sees: ``(3, S, S)``, float32 in [0, 1]. For any thread.
@@ -113,7 +119,3 @@ class Answerer:
                 return record.classes, self._class_embeddings(prompts)
         except LowshotError as error:
             return error
-
-    def _encoded(self, prompts: Prompts) -> Tensor:
-        tokens, owners = tokenized(self.bank.backbone, prompts)
-        return encode_classes(self.bank.backbone, tokens, owners, _PROMPTS_AT_ONCE)

@@ -52,6 +52,7 @@ class ClassTables:
         self._model = (*hashes, *computed_in, backbone.device.type, str(dtype))
         self._tables: weakref.WeakValueDictionary[str, ClassTable] = weakref.WeakValueDictionary()
 
+    @torch.no_grad()
     def table(self, names: tuple[str, ...], prompts: Prompts, text: Updates) -> ClassTable:
         """The table of C classes: the one in memory, one computed earlier on this machine, or a new one.
 
@@ -63,25 +64,21 @@ class ClassTables:
         facts = json.dumps([CLASSES_VERSION, names, prompts, self._model, _content(text)])
         key = hashlib.sha256(facts.encode()).hexdigest()
         table = self._tables.get(key)
-        if table is None:
-            path = cache_folder() / "classes" / key[:2] / f"{key}.safetensors"
-            tensors = _read(path, key)
-            if tensors is None:
-                tensors = self._computed(names, prompts, text)
-                with contextlib.suppress(OutputError):  # a cache that cannot be written costs time, nothing else
-                    write_bytes(path, bytes(save(dict(tensors), metadata={"sha256": _sha256(key, tensors)})))
-            here = {name: tensor.to(self._backbone.device) for name, tensor in tensors.items()}
-            table = self._tables[key] = ClassTable(names, **here)
+        if table is not None:
+            return table
+        path = cache_folder() / "classes" / key[:2] / f"{key}.safetensors"
+        tensors = _read(path, key)
+        if tensors is None:
+            with long_prompts_named(names, prompts):
+                tokens, owners = tokenized(self._backbone, prompts)
+            with self._rows.of(mixed([text], self._bases.at)):
+                embeddings, lengths = encode_with_lengths(self._backbone, tokens, owners, _PROMPTS_AT_ONCE)
+            tensors = {"embeddings": embeddings.to("cpu", self._dtype), "lengths": lengths.cpu()}
+            with contextlib.suppress(OutputError):  # a cache that cannot be written costs time, nothing else
+                write_bytes(path, bytes(save(tensors, metadata={"sha256": _sha256(key, tensors)})))
+        here = {name: tensor.to(self._backbone.device) for name, tensor in tensors.items()}
+        table = self._tables[key] = ClassTable(names, **here)
         return table
-
-    @torch.no_grad()
-    def _computed(self, names: tuple[str, ...], prompts: Prompts, text: Updates) -> dict[str, Tensor]:
-        """Class embeddings ``(C, D)`` by the text tower with an adapter, and their lengths ``(C,)``, on the CPU."""
-        with long_prompts_named(names, prompts):
-            tokens, owners = tokenized(self._backbone, prompts)
-        with self._rows.of(mixed([text], self._bases.at)):
-            embeddings, lengths = encode_with_lengths(self._backbone, tokens, owners, _PROMPTS_AT_ONCE)
-        return {"embeddings": embeddings.to("cpu", self._dtype), "lengths": lengths.cpu()}
 
 
 def _content(updates: Updates) -> str:

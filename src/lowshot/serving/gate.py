@@ -9,7 +9,7 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -81,7 +81,7 @@ class Gate:
             await self._application(scope, receive, send)
             return
         started = time.perf_counter()
-        body = _Body(self, scope, receive)
+        body = _Body(scope, receive, self._limits, self._count)
         answer = _Answer(scope, send, body, self._headers)
         try:
             self._check(scope)
@@ -123,32 +123,25 @@ class Gate:
                 headers={"WWW-Authenticate": "Bearer"},
             )
 
-    def largest_body(self, scope: Scope) -> int:
-        """Bytes that the body of a request may have."""
-        if scope["method"] != "POST":
-            return _SMALL_BODY_BYTES
-        return self._limits.teaching_bytes if scope["path"] == TEACH_PATH else self._limits.request_bytes
-
-    def count(self, size: int) -> None:
+    def _count(self, size: int) -> None:
         """Note bytes of a body that has come, or refuse them where all requests together have too many."""
         if self._bytes_in_flight + size > self._limits.bytes_in_flight:
             raise Busy("the requests that are under way have too many bytes together")
         self._bytes_in_flight += size
 
-    @property
-    def upload_seconds(self) -> float:
-        """Time in which a body must have come."""
-        return self._limits.upload_seconds
-
 
 class _Body:
     """Counts a request's body while it comes."""
 
-    def __init__(self, gate: Gate, scope: Scope, receive: Receive) -> None:
-        self._gate = gate
+    def __init__(self, scope: Scope, receive: Receive, limits: Limits, count: Callable[[int], None]) -> None:
         self._receive = receive
-        self._largest = gate.largest_body(scope)
-        self._until = time.monotonic() + gate.upload_seconds
+        self._count = count
+        if scope["method"] != "POST":
+            self._largest = _SMALL_BODY_BYTES
+        else:
+            self._largest = limits.teaching_bytes if scope["path"] == TEACH_PATH else limits.request_bytes
+        self._seconds = limits.upload_seconds
+        self._until = time.monotonic() + self._seconds
         self._announced = _header(scope, "content-length")
         self.counted = 0
         self.is_whole = self._announced in ("", "0") and not _header(scope, "transfer-encoding")
@@ -168,7 +161,7 @@ class _Body:
         size = len(message.get("body", b""))
         if self.counted + size > self._largest:
             raise self._too_large("more")
-        self._gate.count(size)
+        self._count(size)
         self.counted += size
         return message
 
@@ -186,10 +179,8 @@ class _Body:
         try:
             message = await asyncio.wait_for(self._receive(), max(0.0, self._until - time.monotonic()))
         except asyncio.TimeoutError:
-            seconds = self._gate.upload_seconds
-            raise Refusal(
-                408, "slow_upload", f"the request's body has not come within {seconds:g} s; send less at once"
-            ) from None
+            problem = f"the request's body has not come within {self._seconds:g} s; send less at once"
+            raise Refusal(408, "slow_upload", problem) from None
         self.is_whole = message["type"] == "http.disconnect" or not message.get("more_body", False)
         return message
 
