@@ -171,7 +171,7 @@ async def server(request: Request, service: Behind) -> Response:
     return JSONResponse(
         {
             "version": VERSION,
-            "model": service.bank.backbone.identity.id,
+            "model": service.model_id,
             "methods": list(service.methods),
             "settings": list(teach_requests.TEACHABLE),
             "limits": {name: getattr(service.limits, name) for name in _LIMITS},

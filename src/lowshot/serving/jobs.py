@@ -123,12 +123,6 @@ class Workshop:
             )
         self._empty()
 
-    def new(self) -> Path:
-        """An empty folder for one job, by the job's number."""
-        path = self.path / secrets.token_hex(8)
-        path.mkdir()
-        return path
-
     def publish(self, folder: Path, name: str) -> None:
         """Make a finished folder one of the bank's adapters, which appears as a whole, unless its name is taken."""
         target = self.bank / name
@@ -219,7 +213,8 @@ class Teaching:
         if waiting > self._limits.jobs_waiting:
             raise Busy(f"{waiting} classifiers are being taught or wait for it, and no more may", seconds=10.0)
         self._reserved.add(name)
-        folder = self.workshop.new()
+        folder = self.workshop.path / secrets.token_hex(8)
+        folder.mkdir()
         try:
             yield folder
         except BaseException:

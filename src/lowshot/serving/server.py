@@ -152,7 +152,7 @@ def load(settings: ServerSettings) -> Service:
         if workshop is not None:
             workshop.close()
         raise
-    return Service(bank, bank.backbone.identity.id, settings.limits, workshop=workshop, demo=settings.demo)
+    return Service(bank, settings.limits, workshop=workshop, demo=settings.demo)
 
 
 def server_of(

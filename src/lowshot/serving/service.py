@@ -47,18 +47,15 @@ class Service:
 
     Args:
         bank: The adapters.
-        model_id: Where its backbone is, for what is taught.
         limits: Sizes, numbers and times.
         workshop: The folder in which adapters are taught; None for a server that only reads.
         demo: Whether it was started to be tried out.
     """
 
-    def __init__(
-        self, bank: AdapterBank, model_id: str, limits: Limits, *, workshop: Workshop | None, demo: bool = False
-    ) -> None:
+    def __init__(self, bank: AdapterBank, limits: Limits, *, workshop: Workshop | None, demo: bool = False) -> None:
         self.bank = bank
         self.limits = limits
-        self.model_id = model_id
+        self.model_id = bank.backbone.identity.id
         self.demo = demo
         self.metrics = Metrics()
         self.draining = False
@@ -160,11 +157,6 @@ class Service:
             if example.id == number and example.path.is_file():
                 return example
         raise Refusal(404, "unknown_example", f"adapter {name!r} has no picture {number[:40]!r}")
-
-    @property
-    def base_settings(self) -> dict[str, Any]:
-        """Settings that every adapter taught here must have, to be served by this bank."""
-        return {"quantize": self.bank.quantize, "precision": self.bank.precision}
 
     @property
     def teacher(self) -> Teaching:

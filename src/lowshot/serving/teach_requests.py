@@ -1,4 +1,4 @@
-"""From a request to teach to a job: names, settings and images are looked at before anything is queued."""
+"""From a request to teach to a job: names, settings and images are checked before anything is queued."""
 
 from __future__ import annotations
 
@@ -57,16 +57,12 @@ async def teach(service: Service, request: Request) -> Job:
                 content = await service.usable_image(await content_of(file, place, limits), place)
                 await asyncio.to_thread((folder / str(place)).write_bytes, content)
                 images.append({"file": str(place), "class": label})
-            settings |= service.base_settings
+            settings |= {"quantize": service.bank.quantize, "precision": service.bank.precision}  # those it can serve
             return teaching.add(folder, name, model, settings, images)
 
 
 def checked_name(name: str) -> str:
-    """A name for an adapter, fit for a folder on any system.
-
-    Raises:
-        Refusal: It is none.
-    """
+    """A name for an adapter that is fit for a folder on any system; any other is refused."""
     if not NAME.fullmatch(name) or ".." in name or name.endswith(".") or name.partition(".")[0] in _SPECIAL:
         raise Refusal(
             422,
@@ -78,11 +74,7 @@ def checked_name(name: str) -> str:
 
 
 def check_labels(labels: Sequence[str], images: int, limits: Limits) -> None:
-    """Refuse labels that do not fit the images.
-
-    Raises:
-        Refusal: There are more or fewer than images, too many or too few classes, or too many images of one.
-    """
+    """Refuse labels that are not one for each image, and too many or too few classes or images of one."""
     if len(labels) != images:
         raise Refusal(
             400, "damaged_body", f"the form has {images} images and {len(labels)} labels; expected one for each"
@@ -174,11 +166,7 @@ def _unusable(said: str) -> Refusal:
 
 
 def _label(label: object) -> str:
-    """The name of a class, without spaces around it.
-
-    Raises:
-        Refusal: It is empty, too long, or has characters that cannot be seen.
-    """
+    """The name of a class without spaces around it; refused if it is empty, long or not to be seen."""
     name = unicodedata.normalize("NFC", label).strip() if isinstance(label, str) else ""
     if not 1 <= len(name) <= _MOST_CLASS_CHARACTERS or not name.isprintable():
         raise Refusal(
