@@ -227,16 +227,16 @@ class Teaching:
         """Queue a job.
 
         Args:
-            folder: What ``place`` gave.
-            name: Of the adapter.
-            model: The backbone.
-            settings: Of the recipe.
-            images: Of each its ``file`` in the folder and its ``class``.
+            folder: The one that ``place`` gave.
+            name: Name of the adapter.
+            model: Id of the backbone.
+            settings: Settings of the recipe.
+            images: Each image's ``file`` in the folder and its ``class``.
         """
         values = {"name": name, "model": model, "settings": settings, "images": images}
         write_text(folder / JOB_FILE, canonical_json(values))
         job = self._jobs[folder.name] = Job(folder.name, name, folder)
-        over = [number for number, job in self._jobs.items() if job.is_over]
+        over = [other.id for other in self.jobs if other.is_over]
         for number in over[: -self._limits.jobs_remembered or None]:
             del self._jobs[number]
         self._wake.set()
