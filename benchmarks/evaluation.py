@@ -123,11 +123,11 @@ def plain(learner: Learner, images: FileImages) -> None:
 @contextlib.contextmanager
 def unmerged(learner: Any) -> Iterator[None]:
     """What judging would be if weights were never merged."""
-    learner.judging = contextlib.nullcontext
+    learner.merged_for_inference = contextlib.nullcontext
     try:
         yield
     finally:
-        del learner.judging
+        del learner.merged_for_inference
 
 
 def seconds(work: Callable[..., Any], *arguments: Any) -> float:
@@ -142,8 +142,8 @@ def one_round(arguments: Arguments, images: FileImages, precision: str, learner:
     import torch
 
     from lowshot.data.crops import central_crops
-    from lowshot.evaluation.features import ImageFeatures
     from lowshot.evaluation.predict import BATCH_SIZE, probabilities
+    from lowshot.evaluation.shared_embeddings import SharedEmbeddings
 
     side, on_cuda = learner.backbone.image_size, arguments.on == "cuda"
     ready = torch.cat([central_crops([images[i]], side) for i in range(min(BATCH_SIZE, len(images)))])
@@ -152,7 +152,7 @@ def one_round(arguments: Arguments, images: FileImages, precision: str, learner:
     found = {"forward": seconds(forward, learner, crops, len(images))}
     if precision == "fp32":
         started = time.perf_counter()
-        with learner.judging():
+        with learner.merged_for_inference():
             found["merge"] = time.perf_counter() - started
             found["forward-merged"] = seconds(forward, learner, crops, len(images))
         with unmerged(learner):
@@ -160,7 +160,7 @@ def one_round(arguments: Arguments, images: FileImages, precision: str, learner:
     found["plain"] = seconds(plain, learner, images)
     found["lowshot"] = seconds(probabilities, learner, images, side)
     if precision == "bf16":
-        features = ImageFeatures()
+        features = SharedEmbeddings()
         for name in ("first-learner", "second-learner"):
             other = learner_of(arguments, "zero-shot", precision)
             found[name] = seconds(lambda of=other: probabilities(of, images, side, features=features))

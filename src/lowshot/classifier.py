@@ -28,7 +28,7 @@ from .errors import DataError, InputError, NotFittedError, RunError
 from .evaluation import (
     Calibration,
     fold_checkpoints,
-    judges_of,
+    learners_for,
     left_to_judge,
     measures,
     prediction_sets,
@@ -373,11 +373,11 @@ class FewShotClassifier:
         config, whole = learner.recipe.data, self.task(data)
         if new_classes:
             config = dataclasses.replace(config, class_names=None, descriptions=None)
-            [judge] = judges_of(learner, whole, {whole.name: whole}, config).values()
+            [judge] = learners_for(learner, whole, {whole.name: whole}, config).values()
             return self._judged(judge, whole, track)
         task, others = learnt_part(whole, config), self._others(whole, config)
         refuse_other_classes(task, self.classes_.tolist())
-        judges = judges_of(learner, task, others, config)
+        judges = learners_for(learner, task, others, config)
         started = time.perf_counter()
         try:
             learnt = self._judged(learner, task, track, coverage)

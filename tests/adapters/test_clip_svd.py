@@ -245,7 +245,7 @@ def test_judging_computes_with_merged_weights_and_leaves_the_layers_as_they_were
     take_steps(learner, 5)
     expected = learner.logits(images())
     layers = [m for m in learner.backbone.model.modules() if isinstance(m, clip_svd.SingularValueLinear)]
-    with learner.judging():
+    with learner.merged_for_inference():
         assert all(isinstance(vars(each)["forward"].__self__, nn.Linear) for each in layers)
         torch.testing.assert_close(learner.logits(images()), expected, atol=2e-4, rtol=0)
     assert not any("forward" in vars(each) for each in layers)

@@ -124,7 +124,7 @@ def test_runs_of_one_process_share_backbone_data_and_features_of_frozen_towers(t
     read, computed = [], []
     load, compute = kept.load_backbone, predict._computed
     monkeypatch.setattr(kept, "load_backbone", lambda model: read.append(model) or load(model))
-    monkeypatch.setattr(predict.SHARED_FEATURES, "_kept", {})  # other tests judge the same images
+    monkeypatch.setattr(predict.SHARED_EMBEDDINGS, "_cached", {})  # other tests judge the same images
     monkeypatch.setattr(predict, "_computed", lambda *given: computed.append(given) or compute(*given))
     axes = {"data": "digits", "method": "lora", "encoder": "text", "shots": 1, "seed": [1, 2]}
     cells = expand(axes, {"training": {"steps_per_shot": 1, "base_steps": 0}})

@@ -8,7 +8,7 @@ from lowshot.data import MemoryImages
 from lowshot.data.crops import central_crops
 from lowshot.errors import DataError, RunError
 from lowshot.evaluation import predict, probabilities
-from lowshot.evaluation.features import ImageFeatures
+from lowshot.evaluation.shared_embeddings import SharedEmbeddings
 from lowshot.models import Backbone
 
 from .conftest import Photographs
@@ -32,7 +32,7 @@ def plainly(learner, images):
 
 
 def found_by(learner, images, **more):
-    return probabilities(learner, images, 16, features=ImageFeatures(), **more)
+    return probabilities(learner, images, 16, features=SharedEmbeddings(), **more)
 
 
 @torch.no_grad()
@@ -40,7 +40,7 @@ def changes_the_arithmetic(learner):
     """Whether merged weights give other last bits."""
     crops = torch.rand(20, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     before = learner.backbone.encode_images(crops)
-    with learner.judging():
+    with learner.merged_for_inference():
         return not torch.equal(learner.backbone.encode_images(crops), before)
 
 
@@ -147,8 +147,8 @@ def test_progress_is_that_of_batches(learner_on):
 
 def test_a_few_images_are_judged_without_merging(learner_on, monkeypatch):
     learner, merged = learner_on("lora"), []
-    judging = learner.judging
-    monkeypatch.setattr(learner, "judging", lambda: (merged.append(1), judging())[1])
+    merging = learner.merged_for_inference
+    monkeypatch.setattr(learner, "merged_for_inference", lambda: (merged.append(1), merging())[1])
     found_by(learner, Photographs(BATCH - 1))
     assert not merged
     found_by(learner, Photographs(BATCH))

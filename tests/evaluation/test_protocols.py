@@ -295,9 +295,7 @@ def test_targets_that_are_not_there_are_named_before_anything_is_trained(fit, im
         fit(noise(), protocol="cross-dataset")
 
 
-def test_classes_of_a_target_that_cannot_be_put_into_words_are_named_before_anything_is_trained(
-    fit, imagenet, untrained
-):
+def test_classes_of_a_target_that_cannot_be_tokenize_are_named_before_anything_is_trained(fit, imagenet, untrained):
     settings = {"protocol": "domain-generalisation", "root": str(imagenet), "targets": ("imagenet_a",)}
     names = imagenet / "imagenet-adversarial" / "imagenet-a" / "classnames.txt"
     task = load_task("imagenet", root=imagenet)

@@ -8,7 +8,7 @@ from lowshot.bench.grid import expand
 from lowshot.data import builtin_task
 from lowshot.errors import InputError
 from lowshot.fitting import lesson_of
-from lowshot.fitting.choice import concrete
+from lowshot.fitting.auto import concrete
 from lowshot.methods import AUTO, METHODS
 from lowshot.settings import Recipe, TrainingConfig, preset_recipe
 

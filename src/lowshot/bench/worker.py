@@ -48,7 +48,7 @@ class Worker:
     """Does runs in this process, one after the other; what several of them read is read once.
 
     That is the backbone, as long as it is the same one, the data sets, their images, and what vision towers that
-    nobody trains make of the test images (``lowshot.evaluation.SHARED_FEATURES``).
+    nobody trains make of the test images (``lowshot.evaluation.SHARED_EMBEDDINGS``).
     """
 
     def __init__(self) -> None:

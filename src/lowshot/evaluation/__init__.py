@@ -4,7 +4,7 @@ from .calibration import Calibration, calibrate, fold_checkpoints, fold_of_each,
 from .conformal import prediction_sets, set_measures
 from .metrics import confusion, measures
 from .predict import log_probabilities, probabilities
-from .protocols import judges_of, with_others
+from .protocols import learners_for, with_others
 from .unseen import left_to_judge, refuse_other_classes
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "fold_checkpoints",
     "fold_of_each",
     "held_out_scores",
-    "judges_of",
+    "learners_for",
     "left_to_judge",
     "log_probabilities",
     "measures",

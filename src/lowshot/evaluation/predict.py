@@ -18,12 +18,12 @@ from ..data.task import Images
 from ..errors import RunError
 from ..progress import Track, silent
 from ..training.learner import Learner
-from .features import ImageFeatures
+from .shared_embeddings import SharedEmbeddings
 
 BATCH_SIZE = 256
 """Images per forward pass. The last bits of a probability depend on it, so it is the same everywhere. No limit that
 suits a CPU cuts it: of ViT-B/16 it is 50,000 tokens, which makes products large enough for a GPU."""
-SHARED_FEATURES = ImageFeatures()
+SHARED_EMBEDDINGS = SharedEmbeddings()
 """What the learners of this process share of frozen vision towers."""
 _CPU_THREADS, _MOST_THREADS = 2, 16
 _BATCHES_UNDER_WAY = 2  # on a CUDA device: more would pile up in pinned memory where it is slower than decoding
@@ -36,7 +36,7 @@ def probabilities(
     *,
     temperature: float = 1.0,
     track: Track = silent,
-    features: ImageFeatures = SHARED_FEATURES,
+    features: SharedEmbeddings = SHARED_EMBEDDINGS,
 ) -> NDArray[np.float32]:
     """Softmax of the learner's scores, ``(N, C)``.
 
@@ -64,7 +64,7 @@ def log_probabilities(
     image_size: int,
     *,
     track: Track = silent,
-    features: ImageFeatures = SHARED_FEATURES,
+    features: SharedEmbeddings = SHARED_EMBEDDINGS,
 ) -> NDArray[np.float32]:
     """Their natural logarithms, ``(N, C)``, also of those that are too small for a float.
 
@@ -80,7 +80,7 @@ def _table(
     image_size: int,
     normalised: Callable[[Tensor], Tensor],
     track: Track,
-    features: ImageFeatures,
+    features: SharedEmbeddings,
 ) -> NDArray[np.float32]:
     """What is made of each batch's scores ``(B, C)``, of all images."""
     embeddings = _embeddings(learner, images, image_size, track, features)
@@ -93,12 +93,12 @@ def _table(
     return table
 
 
-def _embeddings(learner: Learner, images: Images, image_size: int, track: Track, features: ImageFeatures) -> Tensor:
+def _embeddings(learner: Learner, images: Images, image_size: int, track: Track, features: SharedEmbeddings) -> Tensor:
     """Unit embeddings ``(N, D)``."""
     if learner.frozen_images:
         return features.of(learner, images, lambda: _computed(learner, images, image_size, track))
     # Merging takes time too, which a few images would not win back.
-    with learner.judging() if len(images) >= BATCH_SIZE else contextlib.nullcontext():
+    with learner.merged_for_inference() if len(images) >= BATCH_SIZE else contextlib.nullcontext():
         return _computed(learner, images, image_size, track)
 
 

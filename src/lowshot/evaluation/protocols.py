@@ -12,7 +12,7 @@ from ..settings import DataConfig
 from ..training.learner import Learner
 
 
-def judges_of(learner: Learner, task: Task, others: Mapping[str, Task], config: DataConfig) -> dict[str, Learner]:
+def learners_for(learner: Learner, task: Task, others: Mapping[str, Task], config: DataConfig) -> dict[str, Learner]:
     """The learner as it judges each of the other tasks, by name: its towers, and that task's classes put into words.
 
     Nothing is trained and, but for ``zero-shot``, nothing computed: asked before training, it says what would be

@@ -1,6 +1,6 @@
 """What ``fit`` does: draw the shots, put the classes into words, train, and take down what it took."""
 
-from .choice import choice_file
+from .auto import choice_file
 from .fit import Fitted, fit_lesson
 from .lesson import Lesson, LoadBackbone, kept_decoded, lesson_of
 

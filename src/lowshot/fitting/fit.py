@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from ..data import content_hashes
 from ..errors import DataError
-from ..evaluation import Calibration, calibrate, fold_of_each, judges_of
+from ..evaluation import Calibration, calibrate, fold_of_each, learners_for
 from ..methods import AUTO, method_spec
 from ..progress import Report, Track
 from ..records import RunRecord, provenance
 from ..training import Learner, TrainingOutcome
-from .choice import choice_file, choose
+from .auto import choice_file, choose
 from .lesson import Lesson
 
 Watched: TypeAlias = Callable[[Learner, Lesson], contextlib.AbstractContextManager[Report]]
@@ -66,7 +66,7 @@ def fit_lesson(
         file = None if checkpoint is None else choice_file(checkpoint)
         lesson, choice = choose(lesson, track=track, contents=contents, file=file)
     learner = lesson.untrained()
-    judges_of(learner, lesson.task, lesson.others, lesson.recipe.data)  # refused now, not after training
+    learners_for(learner, lesson.task, lesson.others, lesson.recipe.data)  # refused now, not after training
     folds, learns = learner.recipe.training.calibration_folds, method_spec(learner.recipe.method.method).learns
     fold_of = folds_of(lesson, folds, warn) if folds and learns else None
     if (folds or learns) and not contents:

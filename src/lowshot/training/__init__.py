@@ -1,6 +1,7 @@
-"""Training: methods bound to a backbone, their steps, what they cost."""
+"""Training: methods bound to a backbone, their steps and costs."""
 
-from .learner import Learner, TrainingOutcome, create_learner
+from .create import create_learner
+from .learner import Learner, TrainingOutcome
 from .placing import ParameterCount, adapt, count_parameters
 
 __all__ = ["Learner", "ParameterCount", "TrainingOutcome", "adapt", "count_parameters", "create_learner"]

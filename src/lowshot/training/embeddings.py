@@ -13,22 +13,22 @@ from ..data.task import Images
 from ..models import Backbone
 
 Key: TypeAlias = tuple[object, ...]
-"""What decides, beside the images, what is made of them."""
+"""Decides, beside the images, what their embeddings are."""
 
 
-class Made(NamedTuple):
+class Embeddings(NamedTuple):
     """Embeddings, and what they cost whoever computed them."""
 
-    embeddings: Tensor
+    values: Tensor
     """On the CPU."""
     seconds: float
 
 
-class KeptEmbeddings:
-    """Keeps what vision towers that nobody trains have made of images, in memory.
+class EmbeddingCache:
+    """Keeps embeddings that untrained vision towers computed, in memory.
 
-    The images must be the same object, since to compare them would be to decode them; it is not kept alive, and when it
-    goes its embeddings go.
+    The images must be the same object, since to compare them would be to decode them. The cache does not keep images
+    alive, and when they go their embeddings go.
 
     Threads may share one; at worst two of them compute the same embeddings.
 
@@ -39,14 +39,14 @@ class KeptEmbeddings:
     def __init__(self, capacity_bytes: int = 1 << 30) -> None:
         self.capacity_bytes = capacity_bytes
         # Least recently used first. The address is only where to look: the reference tells whether the images live.
-        self._kept: dict[tuple[Key, int], tuple[weakref.ref[Images], Made]] = {}
+        self._cached: dict[tuple[Key, int], tuple[weakref.ref[Images], Embeddings]] = {}
 
     @property
-    def kept_bytes(self) -> int:
+    def cached_bytes(self) -> int:
         """Size of all embeddings that are kept now."""
-        return sum(made.embeddings.nbytes for _, made in list(self._kept.values()))
+        return sum(embeddings.values.nbytes for _, embeddings in list(self._cached.values()))
 
-    def made(self, key: Key, images: Images, compute: Callable[[], Tensor]) -> Made:
+    def get(self, key: Key, images: Images, compute: Callable[[], Tensor]) -> Embeddings:
         """The embeddings of these images under this key.
 
         Args:
@@ -55,31 +55,24 @@ class KeptEmbeddings:
             compute: Makes the embeddings where they are not known.
         """
         place = key, id(images)
-        reference, made = self._kept.pop(place, (None, None))
-        if reference is None or made is None or reference() is not images:
+        reference, embeddings = self._cached.pop(place, (None, None))
+        if reference is None or embeddings is None or reference() is not images:
             started = time.perf_counter()
-            made = Made(compute().cpu(), time.perf_counter() - started)
-            reference = self._reference(images, place)
-        if reference is not None and made.embeddings.nbytes <= self.capacity_bytes:
-            self._kept[place] = reference, made
-            self._make_room()
-        return made
-
-    def _reference(self, images: Images, place: tuple[Key, int]) -> weakref.ref[Images] | None:
-        """What forgets the embeddings when the images go; None for a list or another object that cannot be watched."""
-        try:
-            return weakref.ref(images, lambda _: self._kept.pop(place, None))
-        except TypeError:
-            return None
-
-    def _make_room(self) -> None:
-        for place in list(self._kept):
-            if self.kept_bytes <= self.capacity_bytes:
-                return
-            self._kept.pop(place, None)
+            embeddings = Embeddings(compute().cpu(), time.perf_counter() - started)
+            try:
+                reference = weakref.ref(images, lambda _: self._cached.pop(place, None))
+            except TypeError:  # a list, or another object that cannot be watched
+                return embeddings
+        if embeddings.values.nbytes <= self.capacity_bytes:
+            self._cached[place] = reference, embeddings
+            for oldest in list(self._cached):
+                if self.cached_bytes <= self.capacity_bytes:
+                    break
+                self._cached.pop(oldest, None)
+        return embeddings
 
 
 def tower_key(backbone: Backbone, quantize: str) -> Key:
-    """What decides the function from pixels to embeddings, of a vision tower as it was loaded."""
+    """Identify the function from pixels to embeddings of a vision tower as it was loaded."""
     identity = backbone.identity
     return identity.weights_sha256, identity.settings_sha256, quantize, str(backbone.dtype), backbone.device.type

@@ -1,7 +1,7 @@
-"""What every method offers once it is bound to a backbone and a list of classes.
+"""Methods bound to a backbone and a list of classes, as everybody else sees them.
 
 Three kinds of method stand behind this one door: those that train weights inside the backbone and those that train
-tokens at its inputs (both ``weights.py``), and those that work on its frozen features (``features.py``).
+tokens at its inputs (both ``weights.py``), and those that work on its frozen features (``head_learner.py``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Protocol
 from torch import Tensor
 
 from ..data.task import Examples
-from ..methods import settled_spec
 from ..models import Backbone
 from ..progress import UNREPORTED, Report, Track
 from ..settings import Recipe
@@ -98,7 +97,7 @@ class Learner(Protocol):
             InputError: The method cannot judge classes that it has no shots of.
         """
 
-    def judging(self) -> AbstractContextManager[None]:
+    def merged_for_inference(self) -> AbstractContextManager[None]:
         """For the length of a block images are encoded as fast as this method allows, and nothing is trained."""
 
     def logits_of(self, embeddings: Tensor) -> Tensor:
@@ -120,33 +119,3 @@ class Learner(Protocol):
         Raises:
             AdapterError: It is not exactly what ``save`` writes for this recipe.
         """
-
-
-def create_learner(backbone: Backbone, prompts: Sequence[str | Sequence[str]], recipe: Recipe) -> Learner:
-    """Bind the recipe's method to a backbone and to classes.
-
-    Args:
-        backbone: Changed in place.
-        prompts: Of each class one, or several whose embeddings are averaged.
-        recipe: Method, training and precision.
-
-    Raises:
-        LongPromptError: A prompt is longer than the text tower takes.
-        InputError: The settings do not fit this backbone.
-    """
-    spec = settled_spec(recipe.method.method)
-    if spec.kind == "features":
-        from .features import FeaturesLearner
-
-        return FeaturesLearner(backbone, prompts, recipe)
-    if spec.has_classifier:
-        from .two_stage import TwoStageLearner
-
-        return TwoStageLearner(backbone, prompts, recipe)
-    if spec.name == "plot++":
-        from .plot import PlotLearner
-
-        return PlotLearner(backbone, prompts, recipe)
-    from .weights import WeightsLearner
-
-    return WeightsLearner(backbone, prompts, recipe)

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..methods import settled_spec
 from ..models import load_backbone
 from ..settings import DataConfig, Recipe
-from .learner import create_learner
+from .create import create_learner
 from .memory import resident_bytes
 from .step import Passes
 from .weights import WeightsLearner

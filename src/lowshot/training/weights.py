@@ -62,12 +62,12 @@ class WeightsLearner:
         self.adapter = adapt(backbone, recipe)
         self.backbone = backbone
         self.recipe = recipe
-        self._put_into_words(prompts)
+        self._tokenize(prompts)
         self._text_is_trained = self._trains("text")
         self._keys = key_dropout(backbone.model, recipe.training.seed)
         self._processes = Processes()
 
-    def _put_into_words(self, prompts: Sequence[str | Sequence[str]]) -> None:
+    def _tokenize(self, prompts: Sequence[str | Sequence[str]]) -> None:
         self._prompts = tuple(prompts)
         self._tokens, owners = tokenized(self.backbone, prompts)
         self.scoring = self._scoring_of(owners)
@@ -360,10 +360,10 @@ class WeightsLearner:
     def with_prompts(self, prompts: Sequence[str | Sequence[str]]) -> WeightsLearner:
         """The same trained towers, judging other classes."""
         other = copy.copy(self)
-        other._put_into_words(prompts)
+        other._tokenize(prompts)
         return other
 
-    def judging(self) -> contextlib.AbstractContextManager[None]:
+    def merged_for_inference(self) -> contextlib.AbstractContextManager[None]:
         """Merged weights, where that is exact."""
         return self.adapter.merged()
 

@@ -12,8 +12,8 @@ from lowshot import FewShotClassifier
 from lowshot.cli import main
 from lowshot.data import Examples, MemoryImages, Task
 from lowshot.errors import DataError, InputError
-from lowshot.fitting import choice, lesson_of, trials
-from lowshot.fitting.choice import CANDIDATES, concrete, decided, gain_of, preset_of
+from lowshot.fitting import auto, lesson_of, trials
+from lowshot.fitting.auto import CANDIDATES, concrete, decided, gain_of, preset_of
 from lowshot.fitting.trials import Trial, Trials
 from lowshot.models import Backbone
 from lowshot.progress import silent
@@ -51,7 +51,7 @@ def task(of_each):
 @pytest.fixture
 def quick(monkeypatch):
     """The built-in model without its longest candidate, unless a test asks for it."""
-    monkeypatch.setattr(choice, "CANDIDATES", ("task-res", "proker", "gda"))
+    monkeypatch.setattr(auto, "CANDIDATES", ("task-res", "proker", "gda"))
 
 
 def tried(classifier):
@@ -89,7 +89,7 @@ def test_the_first_is_taken_unless_the_second_is_better_by_more_than_a_standard_
     assert decided([one, other], nothing)[0] == best.method
 
 
-@pytest.mark.parametrize(("images", "taken"), [(choice.FEW - 1, "lora"), (choice.FEW, "zero-shot")])
+@pytest.mark.parametrize(("images", "taken"), [(auto.FEW - 1, "lora"), (auto.FEW, "zero-shot")])
 def test_no_better_than_zero_shot_is_a_reason_to_learn_nothing_on_many_images_only(images, taken):
     right = [row % 2 == 0 for row in range(images)]
     assert decided([trial("lora", right)], trial("zero-shot", right))[0] == taken
@@ -278,7 +278,7 @@ def test_of_one_shot_each_crops_are_judged_and_the_record_says_so(quick):
 
 def test_where_zero_shot_knows_all_single_shots_nothing_is_tried(monkeypatch):
     monkeypatch.setattr(Trials, "recognises_every_shot", lambda self: True)
-    monkeypatch.setattr(choice, "FEW", 3)
+    monkeypatch.setattr(auto, "FEW", 3)
     monkeypatch.setattr(trials, "random_crops", lambda *_, **__: pytest.fail("a crop was made for nothing"))
     record = FewShotClassifier().fit(task(1)).record_
     assert (record.choice["method"], record.choice["tried"]) == ("zero-shot", [])
@@ -291,7 +291,7 @@ def test_where_zero_shot_knows_all_single_shots_nothing_is_tried(monkeypatch):
 def test_a_choice_is_kept_beside_the_state_and_taken_up_again(monkeypatch, quick, tmp_path):
     state = tmp_path / "run.training.safetensors"
     first = FewShotClassifier().fit(task(2), checkpoint=state)
-    assert choice.choice_file(state) in first.training_states(state)
+    assert auto.choice_file(state) in first.training_states(state)
     monkeypatch.setattr(Trials, "of", lambda self, method: pytest.fail("tried again"))
     again = FewShotClassifier().fit(task(2), checkpoint=state)
     assert again.record_.choice == first.record_.choice
@@ -302,16 +302,16 @@ def test_a_choice_is_kept_beside_the_state_and_taken_up_again(monkeypatch, quick
 def test_a_kept_choice_that_lacks_what_is_told_of_it_is_made_anew(quick, tmp_path):
     state = tmp_path / "run.training.safetensors"
     FewShotClassifier().fit(task(2), checkpoint=state)
-    kept = json.loads(choice.choice_file(state).read_text())
+    kept = json.loads(auto.choice_file(state).read_text())
     del kept["choice"]["tried"]
-    choice.choice_file(state).write_text(json.dumps(kept))
+    auto.choice_file(state).write_text(json.dumps(kept))
     assert FewShotClassifier().fit(task(2), checkpoint=state).record_.choice["tried"]
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"of": 3}', '{"of": "x", "choice": {"method": "rm -rf"}}'])
 def test_a_damaged_choice_is_made_anew(quick, tmp_path, content):
     state = tmp_path / "run.training.safetensors"
-    choice.choice_file(state).write_text(content)
+    auto.choice_file(state).write_text(content)
     assert FewShotClassifier().fit(task(2), checkpoint=state).record_.choice["tried"]
 
 

@@ -21,18 +21,18 @@ from ..heads import HEADS, Head, Schedule, Shots, Text, read_head, tensors_of, t
 from ..models import Backbone, set_precision
 from ..progress import UNREPORTED, Report, Track
 from ..settings import Recipe
-from .embeddings import KeptEmbeddings, Made, tower_key
+from .embeddings import EmbeddingCache, Embeddings, tower_key
 from .learner import TrainingOutcome
 from .memory import memory_use
 from .prompts import encode_with_lengths, tokenized
 
 IMAGES_AT_ONCE = 256
 """Views in one pass through the vision tower. The last bits of an embedding depend on it."""
-SHARED_SHOTS = KeptEmbeddings()
-"""What the learners of this process share of their shots' embeddings."""
+SHARED_SHOTS = EmbeddingCache()
+"""Embeddings of shots that the learners of this process share."""
 
 
-class FeaturesLearner:
+class HeadLearner:
     """A head on a frozen backbone; for ``zero-shot`` there is none.
 
     Zero-shot is CLIP as it is: the class whose prompt, or mean of prompts, is nearest (arXiv 2103.00020, section
@@ -53,23 +53,23 @@ class FeaturesLearner:
         set_precision(backbone.model, linears, quantize=recipe.model.quantize, precision=recipe.model.precision)
         self._kind = HEADS.get(recipe.method.method)
         self.head: Head | None = None
-        """What was learnt; None before that, and of classes that have no shots."""
-        self._put_into_words(prompts)
+        """The trained head; None before training, and for classes that have no shots."""
+        self._tokenize(prompts)
 
     @torch.no_grad()
-    def _put_into_words(self, prompts: Sequence[str | Sequence[str]]) -> None:
+    def _tokenize(self, prompts: Sequence[str | Sequence[str]]) -> None:
         tokens, owners = tokenized(self.backbone, prompts)
         self.classes, self._lengths = encode_with_lengths(self.backbone, tokens, owners, owners.classes)
         """Class embeddings ``(C, D)``, and what they measured before they were brought to length 1."""
 
     @property
     def text(self) -> Text:
-        """What the class prompts say."""
+        """The class prompts as a head takes them."""
         return Text(self.classes, self.backbone.logit_scale, self._lengths)
 
     @property
     def trainable_parameters(self) -> int:
-        """Numbers that an optimiser found: 0 before, and where all of them are computed."""
+        """Numbers that an optimiser trained: 0 before, and where all of them are computed."""
         return 0 if self.head is None else trained_numbers(type(self.head), tensors_of(self.head))
 
     def fit(
@@ -97,12 +97,20 @@ class FeaturesLearner:
             return TrainingOutcome()
         report.begin(uuid.uuid4().hex, ())
         with memory_use(self.backbone.device) as memory:
-            made = self._embeddings(examples, track)
+            embeddings = self._embeddings(examples, track)
             started = time.perf_counter()
             labels = torch.from_numpy(examples.labels).to(self.backbone.device)
-            learnt = Shots(made.embeddings.to(self.backbone.device), labels, self.text)
-            fit = self._kind.fit(learnt, self._schedule, report)
-            seconds = made.seconds + time.perf_counter() - started
+            shots_of_head = Shots(embeddings.values.to(self.backbone.device), labels, self.text)
+            config = self.recipe.training
+            schedule = Schedule(
+                learning_rate=config.learning_rate,
+                minimum_learning_rate=config.minimum_learning_rate,
+                weight_decay=config.weight_decay,
+                batch_size=config.batch_size,
+                seed=config.seed,
+            )
+            fit = self._kind.fit(shots_of_head, schedule, report)
+            seconds = embeddings.seconds + time.perf_counter() - started
         self.head = fit.head
         return TrainingOutcome(
             steps=fit.steps,
@@ -115,52 +123,39 @@ class FeaturesLearner:
             notes=fit.notes,
         )
 
-    @property
-    def _schedule(self) -> Schedule:
-        config = self.recipe.training
-        return Schedule(
-            learning_rate=config.learning_rate,
-            minimum_learning_rate=config.minimum_learning_rate,
-            weight_decay=config.weight_decay,
-            batch_size=config.batch_size,
-            seed=config.seed,
-        )
-
-    def _embeddings(self, examples: Examples, track: Track) -> Made:
-        """Of V views of each image, ``(V, N, D)``: random crops, or where there are no ``views`` what is judged."""
-        config, (whole, rows) = self.recipe.training, _rows_of(examples.images)
+    def _embeddings(self, examples: Examples, track: Track) -> Embeddings:
+        """Embeddings ``(V, N, D)`` of V views of each image: random crops, or the central one without ``views``."""
+        config, images = self.recipe.training, examples.images
+        rows: Sequence[int] = range(len(images))
+        # The sequence that these images are some of, decoded once or not, is what the cache knows them by.
+        while isinstance(images, ImageSubset | DecodedOnce):
+            if isinstance(images, ImageSubset):
+                rows = [images.indices[row] for row in rows]
+            images = images.images
         crops = (config.views, config.crop_minimum, config.flip, config.seed) if config.views else ()
-        key = *tower_key(self.backbone, self.recipe.model.quantize), crops, rows
-        return SHARED_SHOTS.made(key, whole, lambda: self._encoded(examples.images, track))
+        key = *tower_key(self.backbone, self.recipe.model.quantize), crops, tuple(rows)
+        return SHARED_SHOTS.get(key, images, lambda: self._encode(examples.images, track))
 
     @torch.no_grad()
-    def _encoded(self, images: Images, track: Track) -> Tensor:
-        """``(V, N, D)``, view after view."""
-        count, views = len(images), self.recipe.training.views or 1
-        starts = range(0, views * count, IMAGES_AT_ONCE)
-        what = f"encoding for {self.recipe.method.method}"
-        encoded = [
-            self.backbone.encode_images(self._crops(images, range(start, min(start + IMAGES_AT_ONCE, views * count))))
-            for start in track(starts, what=what, total=len(starts))
-        ]
-        return torch.cat(encoded).view(views, count, -1)
+    def _encode(self, images: Images, track: Track) -> Tensor:
+        """Embeddings ``(V, N, D)``, view after view: number n is view n // N of image n % N."""
+        config, count, views = self.recipe.training, len(images), self.recipe.training.views or 1
+        size, device = self.backbone.image_size, self.backbone.device
+        starts, embeddings = range(0, views * count, IMAGES_AT_ONCE), []
+        for start in track(starts, what=f"encoding for {self.recipe.method.method}", total=len(starts)):
+            numbers = range(start, min(start + IMAGES_AT_ONCE, views * count))
+            pixels = (images[number % count] for number in numbers)
+            if config.views is None:
+                crops = torch.cat([central_crops([each], size) for each in pixels])
+            else:
+                keys = [(config.seed, *divmod(number, count)) for number in numbers]
+                crops = random_crops(
+                    pixels, size, crop_minimum=config.crop_minimum, flip=config.flip, keys=keys, device=device
+                )
+            embeddings.append(self.backbone.encode_images(crops))
+        return torch.cat(embeddings).view(views, count, -1)
 
-    def _crops(self, images: Images, numbers: Sequence[int]) -> Tensor:
-        """Some of the views of all images, ``(B, 3, S, S)``; number n is view n // N of image n % N."""
-        config, size = self.recipe.training, self.backbone.image_size
-        pixels = (images[number % len(images)] for number in numbers)
-        if config.views is None:
-            return torch.cat([central_crops([each], size) for each in pixels])
-        return random_crops(
-            pixels,
-            size,
-            crop_minimum=config.crop_minimum,
-            flip=config.flip,
-            keys=[(config.seed, *divmod(number, len(images))) for number in numbers],
-            device=self.backbone.device,
-        )
-
-    def with_prompts(self, prompts: Sequence[str | Sequence[str]]) -> FeaturesLearner:
+    def with_prompts(self, prompts: Sequence[str | Sequence[str]]) -> HeadLearner:
         """The same towers, judging other classes, of which there are no shots.
 
         Methods that blend shots and prompts judge them by the prompts alone, CLIP-Adapter through its bottleneck.
@@ -168,18 +163,18 @@ class FeaturesLearner:
         Raises:
             InputError: The method knows a class by its shots alone.
         """
-        left = "text" if self._kind is None else self._kind.OTHER_CLASSES
-        if left == "none":
+        judged_by = "text" if self._kind is None else self._kind.OTHER_CLASSES
+        if judged_by == "none":
             raise InputError(
                 f"method {self.recipe.method.method} knows a class by its shots alone and cannot judge others; "
                 "expected a method that uses class prompts (docs/concepts/rivals.md), or the protocol few-shot"
             )
         other = copy.copy(self)
-        other.head = self.head if left == "head" else None
-        other._put_into_words(prompts)
+        other.head = self.head if judged_by == "head" else None
+        other._tokenize(prompts)
         return other
 
-    def judging(self) -> contextlib.AbstractContextManager[None]:
+    def merged_for_inference(self) -> contextlib.AbstractContextManager[None]:
         """Nothing to prepare."""
         return contextlib.nullcontext()
 
@@ -211,13 +206,3 @@ class FeaturesLearner:
         if self._kind is not None:
             (classes, width), device = self.classes.shape, self.classes.device
             self.head = read_head(folder, self._kind, classes=classes, width=width, device=device)
-
-
-def _rows_of(images: Images) -> tuple[Images, tuple[int, ...]]:
-    """The sequence that these images are some of, kept decoded or not, and which of them they are."""
-    rows: Sequence[int] = range(len(images))
-    while isinstance(images, ImageSubset | DecodedOnce):
-        if isinstance(images, ImageSubset):
-            rows = [images.indices[row] for row in rows]
-        images = images.images
-    return images, tuple(rows)

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ..data.task import Images
-from ..training.embeddings import KeptEmbeddings, tower_key
+from ..training.embeddings import EmbeddingCache, tower_key
 from ..training.learner import Learner
 
 
-class ImageFeatures(KeptEmbeddings):
-    """What vision towers that nobody trains have made of images, as they are judged.
+class SharedEmbeddings(EmbeddingCache):
+    """Embeddings of images as they are judged, by vision towers that nobody trains.
 
     Two learners share an embedding if their towers are the same function: the same weights and settings, in the same
     precision, on the same kind of device.
@@ -28,4 +28,4 @@ class ImageFeatures(KeptEmbeddings):
         """
         assert learner.frozen_images
         key = tower_key(learner.backbone, learner.recipe.model.quantize)
-        return self.made(key, images, compute).embeddings
+        return self.get(key, images, compute).values
