@@ -245,9 +245,9 @@ def _lowshot(case: Case, shape: Shape, clock: Clock) -> _Ran:
         **dataclasses.asdict(passes),
     }
     model, notes = learner.backbone.model, outcome.notes
-    if passes.images < case.batch_size or passes.prompts < learner.prompts:
+    if passes.images < case.batch_size or passes.prompts < len(learner.prompts):
         notes += (
-            f"{passes.images} of {case.batch_size} images, {passes.prompts} of {learner.prompts} prompts at once",
+            f"{passes.images} of {case.batch_size} images, {passes.prompts} of {len(learner.prompts)} prompts at once",
         )
     return _Ran(
         outcome.static_memory_bytes,

@@ -17,6 +17,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from lowshot.training.gradients import StepGradients
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,7 +27,6 @@ from lowshot.data import Examples
 from lowshot.evaluation import fold_of_each, log_probabilities
 from lowshot.models import Backbone, Partway
 from lowshot.progress import Track
-from lowshot.training.gradients import StepGradients
 from lowshot.training.loop import TrainingLoop
 from lowshot.training.passes import Passes
 from lowshot.training.step import ExactStep

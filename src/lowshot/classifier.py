@@ -191,34 +191,33 @@ class FewShotClassifier:
         recipe = self.recipe if shots is None else self.recipe.replace(shots=shots)
         refuse_missing_tracker(recipe.engine.report_to)
         with cpu_threads(recipe.engine.threads):
-            self._learn(
-                self.task(data, labels), recipe, None if checkpoint is None else Path(checkpoint), track, report
+            whole, load = self.task(data, labels), self._load_backbone or load_backbone
+            lesson = lesson_of(whole, self._others(whole, recipe.data), recipe, self._warn, load)
+            self._fitted = None  # if training fails, nothing half-learnt must answer
+            fitted = fit_lesson(
+                lesson,
+                watched=functools.partial(self._watched, report=report),
+                warn=self._warn,
+                track=track,
+                checkpoint=None if checkpoint is None else Path(checkpoint),
             )
+            self._warn(fitted.notes)
+            self.classes_ = np.asarray(fitted.record.classes)
+            self.record_ = fitted.record
+            self._fitted = fitted.learner.backbone, fitted.learner
+            self._tracking.learnt(self.record_)
+            self._warn(self._tracking.warnings)
         if self.record_.stopped:
             raise RunError(self.record_.stopped)
         return self
-
-    def _learn(self, whole: Task, recipe: Recipe, checkpoint: Path | None, track: Track, report: Report) -> None:
-        """Learn, and keep what came of it."""
-        load = self._load_backbone or load_backbone
-        lesson = lesson_of(whole, self._others(whole, recipe.data), recipe, self._warn, load)
-        self._fitted = None  # if training fails, nothing half-learnt must answer
-        watched = functools.partial(self._watched, report=report)
-        fitted = fit_lesson(lesson, watched=watched, warn=self._warn, track=track, checkpoint=checkpoint)
-        self._warn(fitted.notes)
-        self.classes_ = np.asarray(fitted.record.classes)
-        self.record_ = fitted.record
-        self._fitted = fitted.learner.backbone, fitted.learner
-        self._tracking.learnt(self.record_)
-        self._warn(self._tracking.warnings)
 
     @contextlib.contextmanager
     def _watched(self, learner: Learner, lesson: Lesson, report: Report) -> Iterator[Report]:
         """The training of this learner as a run in the recipe's tracker, which stays open to be judged."""
         self._tracking.close()
         facts = {"images": len(lesson.examples), "classes": len(lesson.task.class_names)}
-        asked = learner.recipe if is_first_process() else learner.recipe.replace(report_to="none")
-        self._tracking = Tracking.of(asked, task=lesson.task.name, shots=lesson.draw.shots, **facts)
+        recipe = learner.recipe if is_first_process() else learner.recipe.replace(report_to="none")
+        self._tracking = Tracking.of(recipe, task=lesson.task.name, shots=lesson.draw.shots, **facts)
         try:
             yield Reports(self._tracking, report)
         except BaseException:
@@ -232,7 +231,7 @@ class FewShotClassifier:
         return [*choices, *fold_checkpoints(checkpoint, self.recipe.training.calibration_folds), checkpoint]
 
     def task(self, data: Data | Sequence[Any], labels: Sequence[Any] | None = None) -> Task:
-        """What ``fit`` makes of its arguments: read a folder once, then fit and evaluate on the task.
+        """The task that ``fit`` makes of its arguments: read a folder once, then fit and evaluate on the task.
 
         Raises:
             DataError: It cannot be used.
@@ -240,9 +239,9 @@ class FewShotClassifier:
         if isinstance(data, Task):
             return data
         if isinstance(data, str | os.PathLike):
-            found: list[str] = []
-            task = load_task(data, self.recipe.data.on_bad_image, found, self.recipe.data.root)
-            self._warn(found)
+            warnings: list[str] = []
+            task = load_task(data, self.recipe.data.on_bad_image, warnings, self.recipe.data.root)
+            self._warn(warnings)
             return self._decoded_once(task)
         if labels is None:
             raise DataError("a list of images needs labels: fit(images, labels)")
@@ -298,7 +297,7 @@ class FewShotClassifier:
 
     @property
     def calibration(self) -> Calibration:
-        """What held-out shots told of this classifier: its temperature, and the scores that sets are made with.
+        """The calibration by held-out shots: a temperature, and the scores that sets are made with.
 
         Raises:
             NotFittedError: ``fit`` has not been called.
@@ -377,15 +376,15 @@ class FewShotClassifier:
             return self._judged(judge, whole, track)
         task, others = learnt_part(whole, config), self._others(whole, config)
         refuse_other_classes(task, self.classes_.tolist())
-        judges = learners_for(learner, task, others, config)
+        learners = learners_for(learner, task, others, config)
         started = time.perf_counter()
         try:
             learnt = self._judged(learner, task, track, coverage)
             seconds = time.perf_counter() - started
             # Stays, if one of the others cannot be judged.
             self.record_ = dataclasses.replace(self.record_, metrics=learnt, evaluation_seconds=seconds)
-            found = {name: self._judged(judge, others[name], track) for name, judge in judges.items()}
-            metrics = with_others(learnt, found, config.protocol)
+            figures = {name: self._judged(other, others[name], track) for name, other in learners.items()}
+            metrics = with_others(learnt, figures, config.protocol)
             self.record_ = dataclasses.replace(self.record_, metrics=metrics)
         finally:
             self._tracking.judged(self.record_)
@@ -393,10 +392,10 @@ class FewShotClassifier:
         return metrics
 
     def _others(self, whole: Task, config: DataConfig) -> dict[str, Task]:
-        """What the protocol judges besides the learnt classes; see ``other_tasks``."""
-        found: list[str] = []
-        others = other_tasks(whole, config, found)
-        self._warn(found)
+        """The tasks that the protocol judges besides the learnt classes; see ``other_tasks``."""
+        warnings: list[str] = []
+        others = other_tasks(whole, config, warnings)
+        self._warn(warnings)
         return others
 
     def _refuse_coverage(self, coverage: float, new_classes: bool) -> None:
@@ -464,8 +463,8 @@ class FewShotClassifier:
             folder = Path(temporary) / "adapter"
             self.save_pretrained(folder)
             if not draw:
-                told = dataclasses.replace(self.record_, draw=())
-                (folder / RECORD_FILE).write_text(canonical_json(told.to_dict()), encoding="utf-8")
+                record = dataclasses.replace(self.record_, draw=())
+                (folder / RECORD_FILE).write_text(canonical_json(record.to_dict()), encoding="utf-8")
             return push_folder(folder, repository, private=private)
 
     @classmethod

@@ -33,7 +33,7 @@ def take_steps(learner, count=2, rate=1e-2):
     optimizer = torch.optim.AdamW(learner.parameters, lr=rate)
     for _ in range(count):
         optimizer.zero_grad()
-        scores = learner.scoring.scores(learner.backbone.encode_images(images()), learner._encode_classes())
+        scores = learner.scoring.scores(learner.backbone.encode_images(images()), learner.encode_classes())
         functional.cross_entropy(scores, torch.tensor([0, 1, 2, 0, 1])).backward()
         optimizer.step()
     learner._classes = None

@@ -52,7 +52,7 @@ def test_the_loss_and_the_gradient_are_those_of_coop_written_by_hand(tiny_clip, 
     learner = learner_on(tiny_clip, context=4)
     learner.backbone.model.double()
     pixels = images().double()
-    exact = ExactStep(learner.backbone, learner._tokens, learner._keys, passes, True)
+    exact = ExactStep(learner.backbone, learner.prompts.tokens, learner.keys, passes, True)
     found = exact.accumulate(0, range(5), LABELS, lambda rows: pixels[list(rows)])
 
     plain = load_backbone(str(tiny_clip))
@@ -105,18 +105,18 @@ def test_words_are_cut_off_and_vectors_beyond_them_stay_random(tiny_clip):
 def test_several_openings_make_as_many_prompts_whose_embeddings_are_averaged(tiny_clip):
     openings = ("red", "oak")
     both = learner_on(tiny_clip, context=3, openings=openings)
-    each = [learner_on(tiny_clip, context=3, openings=(words,))._encode_classes() for words in openings]
+    each = [learner_on(tiny_clip, context=3, openings=(words,)).encode_classes() for words in openings]
     expected = functional.normalize(each[0] + each[1], dim=-1)
-    torch.testing.assert_close(both._encode_classes(), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(both.encode_classes(), expected, atol=1e-6, rtol=0)
 
 
 def test_all_prompts_share_the_start_and_the_trained_tokens(tiny_clip):
     learner = learner_on(tiny_clip, context=4)
-    assert learner.backbone.shared_tokens(learner._tokens) == 1 + 4
+    assert learner.backbone.shared_tokens(learner.prompts.tokens) == 1 + 4
 
 
 def test_the_attention_mask_fits_the_ids(tiny_clip):
-    tokens = learner_on(tiny_clip, context=4)._tokens
+    tokens = learner_on(tiny_clip, context=4).prompts.tokens
     plain = load_backbone(str(tiny_clip)).tokenize(NAMES)
     assert tokens["attention_mask"].shape == tokens["input_ids"].shape
     assert torch.equal(tokens["attention_mask"].sum(1), plain["attention_mask"].sum(1) + 4)
@@ -126,7 +126,7 @@ def test_the_attention_mask_fits_the_ids(tiny_clip):
 def test_a_prompt_that_is_too_long_with_the_trained_tokens_is_refused(tiny_siglip, context, fits):
     """SigLIP pads to the full context: only padding may be cut off. "cat" is a start, three letters and an end."""
     if fits:
-        ids = learner_on(tiny_siglip, context=context, names=("cat", "dog"))._tokens["input_ids"]
+        ids = learner_on(tiny_siglip, context=context, names=("cat", "dog")).prompts.tokens["input_ids"]
         assert ids.shape == (2, 24)
         assert len(set(ids[0, context:].tolist())) > 1
         return

@@ -21,7 +21,7 @@ def layer_on(learner_on, method="lora", quantize="none", **settings):
 
 def run(learner, layer, forward):
     x = torch.randn(2, 5, 24, generator=torch.Generator().manual_seed(7)).requires_grad_()
-    with learner._keys.of(4, SAMPLES):
+    with learner.keys.of(4, SAMPLES):
         y = forward(x)
         y.square().sum().backward()
     trained = [p for p in layer.parameters() if p.requires_grad]
@@ -62,7 +62,7 @@ def test_q_k_and_v_keep_their_input_once_and_a_byte_of_mask_each(learner_on):
     attention = learner.backbone.model.vision_model.encoder.layers[0].self_attn.train()
     layers = [attention.q_proj, attention.k_proj, attention.v_proj]
     x = torch.randn(2, 64, 24, generator=torch.Generator().manual_seed(7)).requires_grad_()
-    with learner._keys.of(4, SAMPLES):
+    with learner.keys.of(4, SAMPLES):
         lean = kept_bytes(lambda: [layer(x) for layer in layers])
     # The input and its masks; for each layer A x, A and B, and the frozen weight, which is there anyway.
     each = 4 * (4 * 2 * 64) + 2 * 4 * (4 * 24) + 4 * 24 * 24

@@ -1,5 +1,7 @@
 """What judging images asks of its device, counted on torch's meta device: each batch is copied there, once."""
 
+import dataclasses
+
 import pytest
 
 from lowshot.evaluation import predict, probabilities
@@ -30,7 +32,8 @@ def learner_on_meta(learner_on):
         if learner.recipe.method.method == "zero-shot" or method in HEADS:
             learner.classes, learner._lengths = learner.classes.to(META), learner._lengths.to(META)
         else:
-            learner._tokens = {name: ids.to(META) for name, ids in learner._tokens.items()}
+            tokens = {name: ids.to(META) for name, ids in learner.prompts.tokens.items()}
+            learner.prompts = dataclasses.replace(learner.prompts, tokens=tokens)
         return learner
 
     return build

@@ -108,7 +108,7 @@ def test_candidates_are_compared_on_the_images_that_both_have_judged():
 
 
 def test_where_nothing_could_be_tried_zero_shot_is_taken():
-    assert decided([Trial("lora", said="not tried")], trial("zero-shot", [True]))[0] == "zero-shot"
+    assert decided([Trial("lora", note="not tried")], trial("zero-shot", [True]))[0] == "zero-shot"
 
 
 def test_equals_are_named_in_the_reason():

@@ -32,7 +32,7 @@ def crops(rows):
 
 
 def gradients(learner, passes, *, checkpointing=False, step=3, images_of=crops, **levers):
-    exact = ExactStep(learner.backbone, learner._tokens, learner._keys, passes, learner._text_is_trained, **levers)
+    exact = ExactStep(learner.backbone, learner.prompts.tokens, learner.keys, passes, learner.text_is_trained, **levers)
     for parameter in learner.parameters:
         parameter.grad = None
     with learner.backbone.training(checkpointing=checkpointing):

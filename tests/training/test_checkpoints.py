@@ -155,18 +155,18 @@ def test_a_finished_run_is_not_run_again(tiny_clip, examples, tmp_path):
 
 def test_a_run_that_had_to_be_cut_smaller_goes_on_with_the_smaller_cuts(tiny_clip, examples, tmp_path, monkeypatch):
     path, seen = tmp_path / "state", []
-    accumulate = ExactStep.accumulate
+    gradients = ExactStep.gradients
 
-    def small(self, number, *rest):
+    def small(self, batch):
         if self.passes.images > 2:
             raise torch.OutOfMemoryError("out of memory")
         seen.append(self.passes)
-        return accumulate(self, number, *rest)
+        return gradients(self, batch)
 
-    monkeypatch.setattr(ExactStep, "accumulate", small)
+    monkeypatch.setattr(ExactStep, "gradients", small)
     with pytest.raises(KeyboardInterrupt):
         learner_of(tiny_clip).fit(examples, 1, interrupted_before(2), path)
-    monkeypatch.setattr(ExactStep, "accumulate", lambda self, *rest: (seen.append(self.passes), 1.0)[1])
+    monkeypatch.setattr(ExactStep, "gradients", lambda self, batch: (seen.append(self.passes), torch.ones(()))[1])
     learner_of(tiny_clip).fit(examples, 1, silent, path)
     assert set(seen) == {Passes(2, 1)}
 
@@ -204,11 +204,11 @@ def test_other_images_and_other_frozen_factors_are_another_run(tiny_clip, exampl
 
 
 def test_cuts_that_are_asked_for_anew_are_obeyed(tiny_clip, examples, tmp_path, monkeypatch):
-    path, seen, accumulate = tmp_path / "state", [], ExactStep.accumulate
+    path, seen, gradients = tmp_path / "state", [], ExactStep.gradients
     with pytest.raises(KeyboardInterrupt):
         learner_of(tiny_clip).fit(examples, 1, interrupted_before(3), path)
     monkeypatch.setattr(
-        ExactStep, "accumulate", lambda self, *rest: (seen.append(self.passes), accumulate(self, *rest))[1]
+        ExactStep, "gradients", lambda self, batch: (seen.append(self.passes), gradients(self, batch))[1]
     )
     learner_of(tiny_clip, images_per_pass=1, checkpoint_seconds=9.0).fit(examples, 1, silent, path)
     assert {passes.images for passes in seen} == {1}

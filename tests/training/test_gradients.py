@@ -6,21 +6,25 @@ import torch
 
 from lowshot.data import task_of_arrays
 from lowshot.progress import silent
-from lowshot.training.gradients import FIRST_LOSS_SCALE, StepGradients
-from lowshot.training.state import TrainingState
+from lowshot.training.loop import LaunchedSteps
+from lowshot.training.state import FIRST_LOSS_SCALE, TrainingState
 from lowshot.training.step import ExactStep, Passes
+from lowshot.training.steps import Stage
 
 from .steps import LABELS, ROWS, WHOLE, assert_same, crops, gradients, learner_on
 
 
 def taken(learner, scale=1.0, passes=WHOLE):
-    state = TrainingState(learner.parameters, torch.optim.AdamW(learner.parameters), passes, scale)
-    exact = ExactStep(learner.backbone, learner._tokens, learner._keys, passes, True)
+    """The state after the fourth step of a run, and the step's loss and gradients; nothing is learnt from it."""
+    optimizer = torch.optim.SGD(learner.parameters, lr=0.0)
+    is_float16 = learner.backbone.dtype == torch.float16
+    state = TrainingState(learner.parameters, optimizer, passes, scale, is_float16=is_float16, losses=[1.0] * 3)
+    exact = ExactStep(learner.backbone, learner.prompts.tokens, learner.keys, passes, True)
     labels = torch.zeros(10, dtype=torch.int64).index_copy(0, torch.tensor(ROWS), LABELS)
-    step = StepGradients(state, exact, lambda number, rows: crops(rows), labels)
+    steps = LaunchedSteps(state, [Stage(9, exact)], lambda number, rows: crops(rows), labels)
     with learner.backbone.training():
-        loss = step(3, ROWS)
-    return state, (loss, [p.grad for p in learner.parameters])
+        steps.take(ROWS, 0.0)
+    return state, (state.losses[3] if steps.settle() else float("nan"), [p.grad for p in learner.parameters])
 
 
 def test_where_memory_runs_out_the_step_is_taken_in_halves_with_the_same_result(tiny_clip, monkeypatch):

@@ -65,8 +65,8 @@ def needs_of(learner, **how):
     text = learner.recipe.method.encoder != "vision"
     return measure_needs(
         learner.backbone,
-        learner._tokens,
-        learner._keys,
+        learner.prompts.tokens,
+        learner.keys,
         learner.trainable_parameters,
         text_is_trained=text,
         **how,
@@ -111,11 +111,11 @@ def test_what_prompts_begin_with_is_kept_once(tiny_clip):
 def test_what_is_begun_is_kept_from_step_to_step(tiny_clip):
     needs = measured(tiny_clip, position="1")
     tokens = load_backbone(str(tiny_clip)).tokenize(PROMPTS)["input_ids"].numel()
-    assert needs.begun == tokens * 16 * 4
+    assert needs.cached == tokens * 16 * 4
     assert needs.prompt < 0.7 * measured(tiny_clip).prompt
-    assert measured(tiny_clip).begun == 0
-    assert measured(tiny_clip, encoder="vision").begun == len(PROMPTS) * 16 * 4
-    assert needs_of(learner_on(tiny_clip), views_bytes=77).begun == 77
+    assert measured(tiny_clip).cached == 0
+    assert measured(tiny_clip, encoder="vision").cached == len(PROMPTS) * 16 * 4
+    assert needs_of(learner_on(tiny_clip), views_bytes=77).cached == 77
 
 
 def test_checkpointing_keeps_nothing_of_blocks_that_are_not_trained(tiny_clip):
@@ -128,7 +128,7 @@ def test_checkpointing_keeps_nothing_of_blocks_that_are_not_trained(tiny_clip):
 
 def test_a_single_prompt_can_be_measured(tiny_clip):
     learner = learner_on(tiny_clip)
-    learner._tokens = {name: ids[:1] for name, ids in learner._tokens.items()}
+    learner.prompts = replace(learner.prompts, tokens={name: ids[:1] for name, ids in learner.prompts.tokens.items()})
     needs = needs_of(learner)
     assert needs.prompts_once + needs.prompt > 0
     assert choose_passes(needs, EngineConfig(), 4, 1).prompts == 1
@@ -138,7 +138,7 @@ def test_nothing_is_left_behind_by_measuring(tiny_clip):
     before = torch.random.get_rng_state()
     recipe = preset_recipe("paper", "lora").replace(model=str(tiny_clip))
     learner = create_learner(load_backbone(str(tiny_clip)), PROMPTS, recipe)
-    measure_needs(learner.backbone, learner._tokens, learner._keys, 1, text_is_trained=True)
+    measure_needs(learner.backbone, learner.prompts.tokens, learner.keys, 1, text_is_trained=True)
     assert all(p.grad is None for p in learner.parameters)
     assert not learner.backbone.model.training
     assert torch.equal(before, torch.random.get_rng_state())
@@ -184,7 +184,7 @@ def test_what_the_recipe_says_is_what_is_cut():
 
 
 def test_what_is_kept_once_counts_once():
-    passes, more = Passes(2, 5), replace(NEEDS, prompts_once=3, begun=4)
+    passes, more = Passes(2, 5), replace(NEEDS, prompts_once=3, cached=4)
     assert more.peak(passes, 5) == NEEDS.peak(passes, 5) + 3 + 4
     assert more.peak(passes, 6) == NEEDS.peak(passes, 6) + 4  # the prompts' graph is gone before the images come
     assert replace(more, overhead=2.0).peak(passes, 6) == replace(NEEDS, overhead=2.0).peak(passes, 6) + 4

@@ -86,7 +86,7 @@ def test_the_embeddings_of_an_image_are_those_of_plain_modules(tiny_clip):
 def test_the_scores_are_those_of_plain_loops(tiny_clip):
     learner = learner_on(tiny_clip)
     with torch.no_grad():
-        images, classes = learner.backbone.encode_images(crops(ROWS)), learner._encode_classes()
+        images, classes = learner.backbone.encode_images(crops(ROWS)), learner.encode_classes()
     assert classes.shape == (5, 2, 16)
     expected = scores_by_loops(images, classes, learner.backbone.logit_scale)
     torch.testing.assert_close(learner.logits_of(images), expected, rtol=1e-9, atol=0)
@@ -94,7 +94,7 @@ def test_the_scores_are_those_of_plain_loops(tiny_clip):
 
 def test_the_first_stage_adds_the_cosine_of_the_means(tiny_clip):
     learner = learner_on(tiny_clip)
-    images, classes = learner.backbone.encode_images(crops(ROWS)), learner._encode_classes()
+    images, classes = learner.backbone.encode_images(crops(ROWS)), learner.encode_classes()
     of_means = torch.cosine_similarity(images.mean(1)[:, None], classes.mean(1)[None], dim=-1)
     expected = learner.logits_of(images) + learner.backbone.logit_scale * of_means
     found = learner.first_step(WHOLE).scoring.scores(images, classes)
@@ -104,7 +104,7 @@ def test_the_first_stage_adds_the_cosine_of_the_means(tiny_clip):
 def test_the_gradient_is_that_of_the_plain_loss_with_the_plan_held_fixed(tiny_clip):
     learner = learner_on(tiny_clip)
     found = gradients(learner, WHOLE, scoring=learner.scoring)
-    cosines = torch.einsum("bmd,cnd->bcmn", learner.backbone.encode_images(crops(ROWS)), learner._encode_classes())
+    cosines = torch.einsum("bmd,cnd->bcmn", learner.backbone.encode_images(crops(ROWS)), learner.encode_classes())
     rows = [[plan_by_loops(pairs) for pairs in row] for row in cosines.tolist()]
     plans = torch.tensor(rows, dtype=torch.float64)
     loss = functional.cross_entropy(learner.backbone.logit_scale * (plans * cosines).sum((-2, -1)), LABELS)
@@ -140,7 +140,7 @@ def test_the_first_stage_trains_the_vision_tower_alone_and_encodes_the_prompts_o
     assert len(encoded) == 1
     assert text.grad is None
     assert text.requires_grad
-    scores = exact.scoring.scores(learner.backbone.encode_images(crops(ROWS)), learner._encode_classes())
+    scores = exact.scoring.scores(learner.backbone.encode_images(crops(ROWS)), learner.encode_classes())
     plain = functional.cross_entropy(scores, LABELS)
     assert loss == pytest.approx(plain.item(), rel=1e-9)
     torch.testing.assert_close(vision.grad, torch.autograd.grad(plain, vision)[0], rtol=1e-7, atol=1e-10)
@@ -257,7 +257,7 @@ def test_the_scores_of_many_classes_make_the_cuts_smaller(tiny_clip, monkeypatch
 def test_classes_with_different_numbers_of_prompts_are_refused(tiny_clip):
     with pytest.raises(InputError, match="needs as many prompts of each class; one class has 2, another 4"):
         learner_on(tiny_clip, (("a cat", "a kitten"), "a dog"))
-    assert learner_on(tiny_clip, (("a cat", "a kitten"), ("a dog", "a puppy")))._encode_classes().shape == (2, 4, 16)
+    assert learner_on(tiny_clip, (("a cat", "a kitten"), ("a dog", "a puppy"))).encode_classes().shape == (2, 4, 16)
 
 
 def test_it_trains_the_tokens_of_both_towers_and_nothing_else(tiny_clip):
@@ -272,7 +272,7 @@ def test_it_trains_the_tokens_of_both_towers_and_nothing_else(tiny_clip):
 
 def test_one_image_prompt_and_one_opening_are_scored_by_their_cosine(tiny_clip):
     learner = learner_on(tiny_clip, openings=("red",), vision_prompts=1)
-    images, classes = learner.backbone.encode_images(crops(ROWS)), learner._encode_classes()
+    images, classes = learner.backbone.encode_images(crops(ROWS)), learner.encode_classes()
     torch.testing.assert_close(
         learner.logits_of(images), learner.backbone.logits(images[:, 0], classes[:, 0]), rtol=1e-9, atol=0
     )

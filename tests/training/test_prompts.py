@@ -22,7 +22,7 @@ def without_dropout(method):
 
 
 def prompts_of(learner, **levers):
-    return ClassPrompts(learner.backbone, learner._tokens, **levers)
+    return ClassPrompts(learner.backbone, learner.prompts.tokens, **levers)
 
 
 IN_FLOAT64 = [(method, torch.float64, 1e-10) for method in METHODS if method != "qlora"]  # bitsandbytes has none
@@ -80,7 +80,7 @@ def test_tuners_that_may_look_at_rows_forbid_it(tiny_clip, method):
 
 def test_a_single_prompt_shares_nothing(tiny_clip):
     learner = learner_on(tiny_clip, dropout=0.0)
-    one = {name: ids[:1] for name, ids in learner._tokens.items()}
+    one = {name: ids[:1] for name, ids in learner.prompts.tokens.items()}
     assert ClassPrompts(learner.backbone, one).shared == 0
 
 
@@ -125,7 +125,9 @@ def around(learner, tower, stage):
     """What enters a stage and what leaves it."""
     backbone = learner.backbone
     with torch.no_grad():
-        begun = backbone.embed_prompts(learner._tokens) if tower == "text" else backbone.embed_images(crops(ROWS))
+        begun = (
+            backbone.embed_prompts(learner.prompts.tokens) if tower == "text" else backbone.embed_images(crops(ROWS))
+        )
         entering = backbone.advance(begun, stage)
         return entering.hidden, backbone.advance(entering, stage + 1).hidden
 
@@ -133,7 +135,7 @@ def around(learner, tower, stage):
 @pytest.mark.parametrize(("chosen", "once", "every_step"), [({"position": "1"}, 1, 1), ({"encoder": "vision"}, 2, 0)])
 def test_frozen_blocks_are_run_once_for_all_steps(tiny_clip, monkeypatch, chosen, once, every_step):
     learner = learner_on(tiny_clip, **chosen)
-    exact = ExactStep(learner.backbone, learner._tokens, learner._keys, WHOLE, learner._text_is_trained)
+    exact = ExactStep(learner.backbone, learner.prompts.tokens, learner.keys, WHOLE, learner.text_is_trained)
     of_text, calls, forward = set(learner.backbone.model.text_model.encoder.layers), [], blocks.run_block
     monkeypatch.setattr(blocks, "run_block", lambda layer, *rest: (calls.append(layer), forward(layer, *rest))[1])
     with learner.backbone.training():
@@ -158,7 +160,7 @@ def test_many_prompts_are_begun_in_parts(tiny_clip, monkeypatch):
 @pytest.mark.parametrize("position", ["all", "1"])
 def test_what_is_kept_is_known_beforehand(tiny_clip, position):
     prompts = prompts_of(learner_on(tiny_clip, position=position, dropout=0.0))
-    told = prompts.kept_bytes
+    told = prompts.cached_bytes
     kept = 0 if prompts.of(range(5)) is None or prompts._kept is None else prompts._kept.hidden.nbytes
     assert told == kept
     assert (told > 0) == (position == "1")

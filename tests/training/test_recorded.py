@@ -12,6 +12,7 @@ from lowshot.models import load_backbone
 from lowshot.progress import silent
 from lowshot.settings import preset_recipe
 from lowshot.training import create_learner, recorded, weights
+from lowshot.training.images import ImagesWhenAsked, step_images
 from lowshot.training.recorded import PlainRecorder, RecordedSteps
 
 from .steps import Losses, crops
@@ -121,9 +122,10 @@ def steps_of(learner, examples, size, scale=1.0):
 
     passes = Passes(size, 5)
     optimizer = torch.optim.AdamW(learner.parameters, lr=0.0, fused=True)
-    state = TrainingState(learner.parameters, optimizer, passes, scale)
+    is_float16 = learner.backbone.dtype == torch.float16
+    state = TrainingState(learner.parameters, optimizer, passes, scale, is_float16=is_float16)
     labels = torch.from_numpy(examples.labels)
-    images_of = learner._images_of(examples)
+    images_of = step_images(examples, learner.backbone, learner.recipe.training, beside=True)
     return state, RecordedSteps(state, learner.exact_step(passes), images_of, labels, size, PlainRecorder())
 
 
@@ -164,12 +166,13 @@ def test_a_step_that_is_no_number_stops_all_after_it(tiny_clip, examples, record
     learned = []
     for graph in (True, False):
         learner = learner_on(tiny_clip, cuda_graph=graph)
-        give = learner._images_of(examples)
+        give = step_images(examples, learner.backbone, learner.recipe.training, beside=True)
 
         def spoilt(number, rows, give=give):
             return give(number, rows) * (float("nan") if number == 4 else 1.0)
 
-        monkeypatch.setattr(learner, "_images_of", lambda examples, spoilt=spoilt: spoilt)
+        images = ImagesWhenAsked(spoilt)
+        monkeypatch.setattr(weights, "step_images", lambda *_, images=images, **__: images)
         outcome = learner.fit(examples, 1, silent)
         assert outcome.stopped.startswith("training diverged at step 5 of 7")
         assert outcome.steps == 3
@@ -235,6 +238,7 @@ def test_what_cannot_be_recorded_is_launched_and_said(tiny_clip, examples, monke
     [
         ("lora", {"optimizer": "sgd", "precision": "fp16"}, "optimizer sgd cannot be recorded in float16"),
         ("2sfs", {}, "two stages"),
+        ("2sfs", {"first_stage": 0.3}, "two stages"),
         ("plot++", {"template": ("{}.",)}, "two stages"),
         ("peft:loha", {}, "may draw from torch's generator"),
     ],
@@ -291,7 +295,7 @@ def test_an_interrupt_in_the_middle_of_an_update_leaves_the_state_that_was_writt
 
 
 def test_a_run_that_is_over_when_its_scale_would_grow_stays_where_it_was(tiny_clip, examples, monkeypatch):
-    monkeypatch.setattr(recorded, "STEPS_TO_DOUBLE", 4)
+    monkeypatch.setattr("lowshot.training.state.STEPS_TO_DOUBLE", 4)
     learner = learner_on(tiny_clip, precision="fp16", dropout=0.0)
     state, steps = steps_of(learner, examples, 4, 2.0**8)
     give = steps._images_of

@@ -22,7 +22,7 @@ def test_every_cut_has_the_gradient_of_the_whole_dropout_included(tiny_clip, met
 def test_it_is_the_gradient_that_autograd_gives_the_plain_loss(tiny_clip):
     learner = learner_on(tiny_clip, dropout=0.0)
     found = gradients(learner, Passes(2, 2))
-    scores = learner.backbone.logits(learner.backbone.encode_images(crops(ROWS)), learner._encode_classes())
+    scores = learner.backbone.logits(learner.backbone.encode_images(crops(ROWS)), learner.encode_classes())
     loss = functional.cross_entropy(scores, LABELS)
     assert_same(found, (loss.item(), torch.autograd.grad(loss, learner.parameters)), 1e-10)
 
@@ -52,7 +52,7 @@ def test_masks_belong_to_seed_step_and_sample(tiny_clip):
     loss, _ = gradients(learner, WHOLE)
     assert gradients(learner, WHOLE)[0] == loss
     assert gradients(learner, WHOLE, step=4)[0] != loss
-    learner._keys.seed += 1
+    learner.keys.seed += 1
     assert gradients(learner, WHOLE)[0] != loss
 
 

@@ -16,8 +16,9 @@ from lowshot.models import load_backbone
 from lowshot.progress import silent
 from lowshot.settings import preset_recipe
 from lowshot.training import create_learner
-from lowshot.training.loop import learning_rate
-from lowshot.training.two_stage import first_stage_steps
+from lowshot.training.step import Passes
+from lowshot.training.steps import learning_rate, stage_at
+from lowshot.training.two_stage import ClassifierStep
 
 STEPS, FIRST = 10, 6
 PROMPTS = ("a blue", "a green", "a red")
@@ -119,13 +120,13 @@ def test_the_first_stage_is_layernorm_and_the_second_leaves_the_towers_alone(tin
     assert norms.keys() == first.adapter.tensors().keys()
     # The order of images beyond the sixth step is drawn after it.
     assert all(torch.equal(norms[name], tensor) for name, tensor in first.adapter.tensors().items())
-    assert not torch.equal(both.classifier.detach(), both.with_prompts(["a blue one", *PROMPTS[1:]])._encode_classes())
+    assert not torch.equal(both.classifier.detach(), both.with_prompts(["a blue one", *PROMPTS[1:]]).encode_classes())
 
 
 @pytest.mark.parametrize(("steps", "share", "first"), [(4800, 0.6, 2880), (300, 0.6, 180), (1, 0.6, 0), (5, 0.7, 3)])
-def test_steps_are_split_as_published(steps, share, first):
-    recipe = preset_recipe("paper", "2sfs").replace(first_stage=share)
-    assert first_stage_steps(recipe, steps) == first
+def test_steps_are_split_as_published(tiny_clip, steps, share, first):
+    stages = learner_of(tiny_clip, first_stage=share).stages(steps, Passes(1, 1))
+    assert [stage.steps for stage in stages] == [first, steps - first]
 
 
 def test_published_settings():
@@ -138,8 +139,9 @@ def test_published_settings():
 
 def test_the_learning_rate_begins_anew_with_the_classifier(tiny_clip):
     learner = learner_of(tiny_clip)
-    config = learner.recipe.training
-    found = [learner._rate(step, STEPS) for step in range(STEPS)]
+    config, stages = learner.recipe.training, learner.stages(STEPS, Passes(4, 3))
+    places = [stage_at(stages, step) for step in range(STEPS)]
+    found = [stage.learning_rate(step - first, config) for step, (stage, first) in enumerate(places)]
     assert found[0] == found[FIRST] == config.learning_rate
     assert found[:FIRST] == [learning_rate(step, FIRST, config) for step in range(FIRST)]
     assert found[FIRST:] == [learning_rate(step, STEPS - FIRST, config) for step in range(STEPS - FIRST)]
@@ -225,22 +227,22 @@ def test_classes_without_a_row_are_judged_by_the_trained_text_tower(tiny_clip, e
     rows = functional.normalize(learner.classifier.detach(), dim=-1)
     first = learner_of(tiny_clip, method="layernorm", base_steps=FIRST)
     first.fit(examples, 1, silent)
-    text = first.with_prompts(["a black", ["a white", "a pale"]])._encode_classes()
-    mixed = learner.with_prompts(["a black", "a red", ("a white", "a pale"), ["a blue"]])._encode_classes()
+    text = first.with_prompts(["a black", ["a white", "a pale"]]).encode_classes()
+    mixed = learner.with_prompts(["a black", "a red", ("a white", "a pale"), ["a blue"]]).encode_classes()
     torch.testing.assert_close(mixed, torch.stack([text[0], rows[2], text[1], rows[0]]), atol=1e-6, rtol=0)
-    assert torch.equal(learner._encode_classes(), rows)  # this learner stays as it is
+    assert torch.equal(learner.encode_classes(), rows)  # this learner stays as it is
 
 
 def test_a_loss_that_is_no_number_leaves_the_last_good_weights(tiny_clip, examples, monkeypatch):
     """In the first step of the second stage: no classifier was trained, so the prompts judge."""
     learner = learner_of(tiny_clip)
-    monkeypatch.setattr("lowshot.training.two_stage.TwoStageGradients._of_classifier", lambda *_: math.nan)
+    monkeypatch.setattr(ClassifierStep, "gradients", lambda *_: torch.tensor(math.nan))
     outcome = learner.fit(examples, 1, silent)
     assert outcome.stopped.startswith(f"training diverged at step {FIRST + 1} of {STEPS}")
     assert outcome.steps <= FIRST
     text = learner.with_prompts(["a red", "a blue"])  # in another order, which a classifier would follow
     torch.testing.assert_close(learner.logits(images())[:, [2, 0]], text.logits(images()), atol=1e-4, rtol=0)
-    torch.testing.assert_close(learner._encode_classes().norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(learner.encode_classes().norm(dim=1), torch.ones(3))
 
 
 def test_fitting_again_begins_anew(tiny_clip, examples):

@@ -52,7 +52,7 @@ def test_kept_views_give_the_gradient_of_views_computed_again(tiny_clip, chosen,
     for passes in (WHOLE, Passes(2, 2), Passes(1, 5)):  # the second time they come from memory
         found = gradients(learner, passes, images_of=lambda rows: views(3, rows))
         assert_same(found, plain(learner), 1e-10)
-    assert views.kept_bytes <= capacity
+    assert views.cached_bytes <= capacity
 
 
 def test_every_family_can_keep_views(tiny_model):
@@ -71,9 +71,9 @@ def test_a_view_is_cropped_once(tiny_clip, chosen):
     for step in range(60):
         assert len(views(step, ROWS)) == len(ROWS)
     assert len(crops.asked) == len(set(crops.asked)) == len(ROWS) * COUNT
-    before = views.kept_bytes
+    before = views.cached_bytes
     views(61, ROWS)
-    assert views.kept_bytes == before
+    assert views.cached_bytes == before
 
 
 @pytest.mark.parametrize("slab", [1, 1000, 1 << 25])
@@ -85,9 +85,9 @@ def test_what_is_kept_holds_on_to_nothing_else(tiny_clip, monkeypatch, slab):
         images = views(step, ROWS)
         again = [learner.backbone.encode_images(Crops.pixels(row, views.number(step, row))) for row in ROWS]
         torch.testing.assert_close(images.hidden, torch.cat(again).detach(), atol=1e-12, rtol=0)
-    storages = {kept.hidden.untyped_storage().data_ptr(): kept.hidden for kept in views._kept.values()}
+    storages = {kept.hidden.untyped_storage().data_ptr(): kept.hidden for kept in views._cached.values()}
     taken = sum(hidden.untyped_storage().nbytes() for hidden in storages.values())
-    assert taken == views.kept_bytes == 20 * EMBEDDING
+    assert taken == views.cached_bytes == 20 * EMBEDDING
     assert len(storages) == {1: 20, 1000: 3, 1 << 25: 1}[slab]
 
 
@@ -106,7 +106,7 @@ def test_where_all_blocks_are_trained_views_are_pixels_and_nothing_is_kept(tiny_
     for _ in range(2):
         assert torch.equal(views(0, ROWS), Crops()(shown))
     assert crops.asked == 2 * shown
-    assert views.kept_bytes == 0
+    assert views.cached_bytes == 0
 
 
 def test_beyond_the_capacity_a_view_is_computed_again_and_those_kept_stay(tiny_clip):
@@ -114,7 +114,7 @@ def test_beyond_the_capacity_a_view_is_computed_again_and_those_kept_stay(tiny_c
     views = views_of(learner, crops, capacity=3 * EMBEDDING + EMBEDDING // 2)
     for _ in range(2):
         views(0, [1, 2, 3, 4, 5])
-    assert views.kept_bytes == 3 * EMBEDDING
+    assert views.cached_bytes == 3 * EMBEDDING
     assert [row for row, _ in crops.asked] == [1, 2, 3, 4, 5, 4, 5]
 
 
@@ -125,7 +125,7 @@ def test_what_all_views_take_is_known_beforehand(tiny_clip, chosen):
         views = views_of(learner, Crops(), capacity=capacity)
         for step in range(60):
             views(step, ROWS)
-        assert views_bytes(learner.backbone, len(ROWS), COUNT, capacity) == views.kept_bytes
+        assert views_bytes(learner.backbone, len(ROWS), COUNT, capacity) == views.cached_bytes
 
 
 def test_views_are_kept_in_the_type_the_model_computes_in(tiny_clip):
@@ -133,7 +133,7 @@ def test_views_are_kept_in_the_type_the_model_computes_in(tiny_clip):
     images = views(0, ROWS)
     assert isinstance(images, Partway)
     assert images.hidden.dtype == torch.bfloat16
-    assert views.kept_bytes == images.hidden.nbytes
+    assert views.cached_bytes == images.hidden.nbytes
 
 
 def test_what_is_kept_has_no_graph(tiny_clip):

@@ -12,8 +12,8 @@ from lowshot.models import blocks, load_backbone
 from lowshot.progress import silent
 from lowshot.settings import preset_recipe
 from lowshot.training import create_learner, weights
-from lowshot.training.loop import learning_rate
 from lowshot.training.step import ExactStep
+from lowshot.training.steps import learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -204,17 +204,17 @@ def test_a_loss_that_is_no_number_stops_the_run_with_the_last_good_weights(tiny_
 
 
 def test_the_last_good_weights_are_those_of_the_run_that_ended_before(tiny_clip, examples, monkeypatch):
-    accumulate = ExactStep.accumulate
+    gradients = ExactStep.gradients
 
-    def broken(self, number, *rest):
-        loss = accumulate(self, number, *rest)
-        return float("nan") if number == 9 else loss
+    def broken(self, batch):
+        loss = gradients(self, batch)
+        return loss * float("nan") if batch.number == 9 else loss
 
-    monkeypatch.setattr(ExactStep, "accumulate", broken)
+    monkeypatch.setattr(ExactStep, "gradients", broken)
     learner, outcome = fitted(tiny_clip, examples)
     assert outcome.steps == 8
-    monkeypatch.setattr(ExactStep, "accumulate", accumulate)
-    monkeypatch.setattr("lowshot.training.weights.learning_rate", lambda step, *_: rates(step) if step < 8 else 0.0)
+    monkeypatch.setattr(ExactStep, "gradients", gradients)
+    monkeypatch.setattr("lowshot.training.steps.learning_rate", lambda step, *_: rates(step) if step < 8 else 0.0)
     rates = functools.partial(learning_rate, steps=24, config=learner.recipe.training)
     shorter, _ = fitted(tiny_clip, examples, weight_decay=learner.recipe.training.weight_decay)
     assert torch.equal(scores(learner), scores(shorter))

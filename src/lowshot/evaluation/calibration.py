@@ -107,9 +107,9 @@ def fold_of_each(labels: NDArray[np.int64], folds: int) -> NDArray[np.int64]:
     if folds > len(several):
         raise DataError(f"calibration-folds is {folds}; expected at most {len(several)}, the images to be held out")
     grouped = several[np.argsort(labels[several], kind="stable")]
-    found = np.full(len(labels), -1, dtype=np.int64)
-    found[grouped] = np.arange(len(grouped)) % folds  # dealt out like cards, class by class
-    return found
+    fold_of = np.full(len(labels), -1, dtype=np.int64)
+    fold_of[grouped] = np.arange(len(grouped)) % folds  # dealt out like cards, class by class
+    return fold_of
 
 
 def fold_checkpoints(checkpoint: Path, folds: int) -> list[Path]:
@@ -167,18 +167,18 @@ def held_out_scores(
         return _scored(fresh(), examples, track)
     folds = int(fold_of.max()) + 1
     files = [None] * folds if checkpoint is None else fold_checkpoints(checkpoint, folds)
-    found = []
+    scored = []
     for fold, file in enumerate(files[:first]):
-        said = f"fold {fold + 1} of {folds}"
+        name = f"fold {fold + 1} of {folds}"
         rest, held = np.flatnonzero(fold_of != fold).tolist(), np.flatnonzero(fold_of == fold)
-        learner, learnt, named = fresh(), examples.subset(rest), _named(track, said)
+        learner, learnt, named = fresh(), examples.subset(rest), _named(track, name)
         shots = int(np.bincount(learnt.labels).max())
         outcome = learner.fit(learnt, shots, named, file, [contents[i] for i in rest] if contents else ())
         if outcome.stopped:
-            raise RunError(f"{said} of the calibration: {outcome.stopped}")
-        found.append(_scored(learner, examples.subset(held), named))
+            raise RunError(f"{name} of the calibration: {outcome.stopped}")
+        scored.append(_scored(learner, examples.subset(held), named))
         del learner  # the next one needs its memory
-    tables, labels = zip(*found, strict=True)
+    tables, labels = zip(*scored, strict=True)
     return np.concatenate(tables), np.concatenate(labels)
 
 

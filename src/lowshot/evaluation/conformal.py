@@ -65,9 +65,9 @@ def threshold(scores: Sequence[float], coverage: float) -> float:
     count, wanted = len(scores), Fraction(str(coverage))  # 0.9 is meant, not the binary number beside it
     position = math.ceil((count + 1) * wanted)
     if position > count:
-        needed = math.ceil(wanted / (1 - wanted))
+        needed, largest = math.ceil(wanted / (1 - wanted)), math.floor(count / (count + 1) * 1000) / 1000
         raise InputError(
-            f"coverage is {coverage}, but {count} held-out images allow at most {_rounded_down(count / (count + 1))}; "
+            f"coverage is {coverage}, but {count} held-out images allow at most {largest:g}; "
             f"ask for less, or calibrate on {needed} images or more (--shots)"
         )
     return scores[position - 1]
@@ -89,7 +89,3 @@ def set_measures(members: NDArray[np.bool_], labels: NDArray[np.int64]) -> dict[
     """``covered``, the share of sets ``(N, C)`` that hold the true class ``(N,)``, and ``mean_set_size``, classes."""
     covered = members[np.arange(len(labels)), labels]
     return {"covered": float(covered.mean()), "mean_set_size": float(members.sum(1).mean())}
-
-
-def _rounded_down(fraction: float) -> str:
-    return f"{math.floor(fraction * 1000) / 1000:g}"

@@ -16,7 +16,7 @@ _LEAST = float(np.finfo(np.float32).tiny)
 
 
 def measures(table: NDArray[np.floating], labels: NDArray[np.int64]) -> dict[str, Any]:
-    """What a table of probabilities is worth against the truth.
+    """Figures of merit of a table of probabilities against the truth.
 
     ``acc1``
         Share of images whose most probable class is the right one; of equally probable classes the first counts.
@@ -54,23 +54,27 @@ def measures(table: NDArray[np.floating], labels: NDArray[np.int64]) -> dict[str
     if not len(labels):
         raise ValueError("measures of no images are not defined")
     of_truth = table[np.arange(len(labels)), labels]
-    ranks = _ranks(table, labels)
+    # How many classes come before the true one, (N,); of equally probable ones the first does, as in argmax.
+    is_lower = np.arange(table.shape[1]) < labels[:, None]
+    ranks = ((table > of_truth[:, None]) | ((table == of_truth[:, None]) & is_lower)).sum(1)
     right = ranks == 0
+    # Sums of squares without a copy of the table in float64.
+    squares: NDArray[np.float64] = np.einsum("nc,nc->n", table, table, dtype=np.float64)
     recalls, bins = _class_recall(right, labels, table.shape[1]), _reliability(table.max(1).astype(np.float64), right)
-    found = {
+    figures = {
         "acc1": float(right.mean()),
         "acc1_interval": accuracy_interval(int(right.sum()), len(right)),
         "acc5": float((ranks < 5).mean()),
         "mean_class_recall": float(np.mean([recall for recall in recalls if recall is not None])),
         "ece": sum(images * abs(accuracy - confidence) for images, confidence, accuracy in bins) / len(right),
         "nll": float(-np.log(np.maximum(of_truth.astype(np.float64), _LEAST)).mean()),
-        "brier": float((_square_sums(table) - 2 * of_truth.astype(np.float64) + 1).mean()),
+        "brier": float((squares - 2 * of_truth.astype(np.float64) + 1).mean()),
         "class_recall": recalls,
         "reliability": bins,
     }
     if table.shape[1] <= 5:
-        del found["acc5"]
-    return found
+        del figures["acc5"]
+    return figures
 
 
 def accuracy_interval(right: int, images: int) -> list[float]:
@@ -99,29 +103,15 @@ def confusion(predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: 
     return counts
 
 
-def _ranks(table: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many classes come before the true one, ``(N,)``; of equally probable ones the first does, as in argmax."""
-    of_truth = table[np.arange(len(labels)), labels][:, None]
-    comes_first = np.arange(table.shape[1]) < labels[:, None]
-    before: NDArray[np.int64] = ((table > of_truth) | ((table == of_truth) & comes_first)).sum(1)
-    return before
-
-
 def _class_recall(right: NDArray[np.bool_], labels: NDArray[np.int64], classes: int) -> list[float | None]:
     images = np.bincount(labels, minlength=classes)
     recognised = np.bincount(labels, weights=right, minlength=classes)
-    return [float(found / count) if count else None for found, count in zip(recognised, images, strict=True)]
+    return [float(right / count) if count else None for right, count in zip(recognised, images, strict=True)]
 
 
 def _reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> list[list[float]]:
-    """Of top probabilities ``(N,)`` and whether each was right: images, mean confidence and accuracy of each bin."""
+    """Images, mean confidence and accuracy of each bin, from top probabilities ``(N,)`` and whether each was right."""
     bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
     images = np.bincount(bins)
     sums = np.bincount(bins, weights=confidence), np.bincount(bins, weights=right)
     return [[int(images[b]), *(float(total[b] / images[b]) for total in sums)] for b in np.flatnonzero(images)]
-
-
-def _square_sums(table: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Sum of each row's squares, ``(N,)``, without a copy of the table in float64."""
-    sums: NDArray[np.float64] = np.einsum("nc,nc->n", table, table, dtype=np.float64)
-    return sums

@@ -24,7 +24,7 @@ BATCH_SIZE = 256
 """Images per forward pass. The last bits of a probability depend on it, so it is the same everywhere. No limit that
 suits a CPU cuts it: of ViT-B/16 it is 50,000 tokens, which makes products large enough for a GPU."""
 SHARED_EMBEDDINGS = SharedEmbeddings()
-"""What the learners of this process share of frozen vision towers."""
+"""Embeddings by frozen vision towers that the learners of this process share."""
 _CPU_THREADS, _MOST_THREADS = 2, 16
 _BATCHES_UNDER_WAY = 2  # on a CUDA device: more would pile up in pinned memory where it is slower than decoding
 
@@ -82,24 +82,21 @@ def _table(
     track: Track,
     features: SharedEmbeddings,
 ) -> NDArray[np.float32]:
-    """What is made of each batch's scores ``(B, C)``, of all images."""
-    embeddings = _embeddings(learner, images, image_size, track, features)
-    embeddings = embeddings.to(learner.backbone.device)  # those that were kept: all at once, not batch by batch
+    """Normalised scores of all images, batch by batch."""
+    if learner.frozen_images:
+        embeddings = features.of(learner, images, lambda: _computed(learner, images, image_size, track))
+    else:
+        # Merging takes time too, which a few images would not win back.
+        merged = learner.merged_for_inference() if len(images) >= BATCH_SIZE else contextlib.nullcontext()
+        with merged:
+            embeddings = _computed(learner, images, image_size, track)
+    embeddings = embeddings.to(learner.backbone.device)  # cached ones all at once, not batch by batch
     parts = (embeddings[start : start + BATCH_SIZE] for start in range(0, len(embeddings), BATCH_SIZE))
     scores = [normalised(learner.logits_of(part).float()) for part in parts]
     table: NDArray[np.float32] = torch.cat(scores).cpu().numpy()
     if not np.isfinite(table).all():
         raise RunError("the classifier gives probabilities that are not finite: its training has diverged")
     return table
-
-
-def _embeddings(learner: Learner, images: Images, image_size: int, track: Track, features: SharedEmbeddings) -> Tensor:
-    """Unit embeddings ``(N, D)``."""
-    if learner.frozen_images:
-        return features.of(learner, images, lambda: _computed(learner, images, image_size, track))
-    # Merging takes time too, which a few images would not win back.
-    with learner.merged_for_inference() if len(images) >= BATCH_SIZE else contextlib.nullcontext():
-        return _computed(learner, images, image_size, track)
 
 
 def _computed(learner: Learner, images: Images, image_size: int, track: Track) -> Tensor:
@@ -109,8 +106,11 @@ def _computed(learner: Learner, images: Images, image_size: int, track: Track) -
     and no more photographs in full size than threads.
     """
     device, count = learner.backbone.device, len(images)
+    threads = _CPU_THREADS  # few where torch computes on the same cores
+    if device.type != "cpu":
+        threads = min(max(_CPU_THREADS, torch.get_num_threads()), _MOST_THREADS)
     cropped = _Crops(images, image_size)
-    crops = computed_ahead(cropped.__getitem__, range(count), _threads(device), ahead=BATCH_SIZE + 1)
+    crops = computed_ahead(cropped.__getitem__, range(count), threads, ahead=BATCH_SIZE + 1)
     starts = range(0, count, BATCH_SIZE)
     embeddings, under_way = [], _UnderWay(device)
     with contextlib.closing(crops):
@@ -128,11 +128,6 @@ def _gathered(crops: Iterator[NDArray[Any]], count: int, image_size: int, *, pin
     for row in batch:
         row.copy_(torch.from_numpy(next(crops)))
     return batch
-
-
-def _threads(device: torch.device) -> int:
-    """How many threads decode: the cores that torch may use, but few where it computes on those itself."""
-    return _CPU_THREADS if device.type == "cpu" else min(max(_CPU_THREADS, torch.get_num_threads()), _MOST_THREADS)
 
 
 class _Crops:

@@ -1,4 +1,4 @@
-"""Other label spaces than the one that was learnt: who judges them, and what the figures come to."""
+"""Other label spaces than the one that was learnt: their learners, and one figure over all."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def learners_for(learner: Learner, task: Task, others: Mapping[str, Task], confi
         DataError: A task's classes cannot be put into words, or not in as few tokens as the text tower takes.
     """
     everywhere = set(itertools.chain(task.class_names, *(other.class_names for other in others.values())))
-    judges = {}
+    learners = {}
     for name, other in others.items():
         prompts = prompts_for(other.class_names, config, data=other.name, template=other.template, others=everywhere)
         with long_prompts_named(other.class_names, prompts):
-            judges[name] = learner.with_prompts(prompts)
-    return judges
+            learners[name] = learner.with_prompts(prompts)
+    return learners
 
 
 def with_others(learnt: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]], protocol: str) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def with_others(learnt: Mapping[str, Any], others: Mapping[str, Mapping[str, Any
     if not others:
         return dict(learnt)
     accuracies = [other["acc1"] for other in others.values()]
-    found = {**learnt, "others": {name: dict(other) for name, other in others.items()}}
+    metrics = {**learnt, "others": {name: dict(other) for name, other in others.items()}}
     if protocol == "base-to-new":
-        return {**found, "harmonic_mean": statistics.harmonic_mean([learnt["acc1"], *accuracies])}
-    return {**found, "mean_of_others": statistics.fmean(accuracies)}
+        return {**metrics, "harmonic_mean": statistics.harmonic_mean([learnt["acc1"], *accuracies])}
+    return {**metrics, "mean_of_others": statistics.fmean(accuracies)}

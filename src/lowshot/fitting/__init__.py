@@ -1,4 +1,4 @@
-"""What ``fit`` does: draw the shots, put the classes into words, train, and take down what it took."""
+"""The parts of ``fit``: draw the shots, put the classes into words, train, and write the record."""
 
 from .auto import choice_file
 from .fit import Fitted, fit_lesson

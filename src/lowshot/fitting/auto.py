@@ -12,6 +12,7 @@ crops of the images that they learnt from, which tells less, and the record says
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import math
@@ -34,7 +35,7 @@ from .trials import ZERO_SHOT, Trial, Trials
 CANDIDATES = ("lora", "proker", "gda", "task-res")
 """Methods that are tried beside zero-shot; of equals the first. docs/concepts/auto.md says where the order is from."""
 CHEAPEST_FIRST = ("gda", "proker", "task-res", "lora")
-"""They again, in the order in which they are tried."""
+"""The same methods in the order in which they are tried."""
 HANDED_ON = METHODS[AUTO].training or frozenset()
 """Training settings that whatever is chosen gets; the others are those of its preset."""
 FEW = 100
@@ -62,14 +63,16 @@ def choose(
     """
     if launched_together():
         raise InputError("method auto cannot choose in several processes, which time would part; name a method")
-    asked = lesson.recipe
-    preset = preset_of(asked)
-    key = hashlib.sha256(canonical_json([asked.to_dict(), lesson.prompts, contents]).encode()).hexdigest()
-    choice = _kept(file, key)
+    recipe = lesson.recipe
+    preset = preset_of(recipe)
+    key = hashlib.sha256(canonical_json([recipe.to_dict(), lesson.prompts, contents]).encode()).hexdigest()
+    choice = None if file is None else _read_choice(file, key)
     if choice is None:
-        choice = _made(Trials(lesson, lambda name: concrete(asked, preset, name), asked.method.time_budget, track))
-        _keep(file, key, choice)
-    return dataclasses.replace(lesson, recipe=concrete(asked, preset, choice["method"])), choice
+        choice = _try_all(Trials(lesson, lambda name: concrete(recipe, preset, name), recipe.method.time_budget, track))
+        if file is not None:
+            with contextlib.suppress(OutputError):  # a choice that cannot be kept is made once more
+                write_text(file, canonical_json({"of": key, "choice": choice}))
+    return dataclasses.replace(lesson, recipe=concrete(recipe, preset, choice["method"])), choice
 
 
 def choice_file(checkpoint: Path) -> Path:
@@ -77,46 +80,49 @@ def choice_file(checkpoint: Path) -> Path:
     return checkpoint.with_name(f"{checkpoint.stem}.choice.json")
 
 
-def preset_of(asked: Recipe) -> str:
+def preset_of(recipe: Recipe) -> str:
     """The preset that a recipe of method ``auto`` is of; what is chosen has its settings from there.
 
     Raises:
         InputError: A training setting is none of any preset's; the message names it.
     """
-    usual = default_preset(asked.model.model)
-    fits = [name for name in (usual, *PRESETS) if AUTO in PRESETS[name] and not _unlike(asked, name)]
+    usual = default_preset(recipe.model.model)
+    fits = [name for name in (usual, *PRESETS) if AUTO in PRESETS[name] and not _unlike(recipe, name)]
     if fits:
         return fits[0]
-    name = _unlike(asked, usual)[0]
+    name = _unlike(recipe, usual)[0]
     raise InputError(
-        f"{name.replace('_', '-')} is {asked.settings()[name]!r}, but method auto trains by the preset of whatever it "
+        f"{name.replace('_', '-')} is {recipe.settings()[name]!r}, but method auto trains by the preset of whatever it "
         "chooses; leave it out, or name a method"
     )
 
 
-def _unlike(asked: Recipe, preset: str) -> list[str]:
+def _unlike(recipe: Recipe, preset: str) -> list[str]:
     """Training settings that are not the preset's and not handed on."""
-    here, there = asked.settings(), preset_recipe(preset, AUTO).settings()
+    here, there = recipe.settings(), preset_recipe(preset, AUTO).settings()
     return [
         n for n, row in SETTINGS.items() if row.section == "training" and n not in HANDED_ON and here[n] != there[n]
     ]
 
 
-def concrete(asked: Recipe, preset: str, method: str) -> Recipe:
-    """A method's recipe in place of ``auto``: what was asked of model, data and engine, the rest of the preset."""
+def concrete(recipe: Recipe, preset: str, method: str) -> Recipe:
+    """A method's recipe in place of ``auto``'s: the same model, data and engine, the rest of the preset."""
     sections = {"model", "data", "engine"}
     best = BEST_OF["builtin"] if preset == "builtin" else preset  # on other models nobody has measured it
-    settings = {n: v for n, v in asked.settings().items() if SETTINGS[n].section in sections or n in HANDED_ON}
+    settings = {n: v for n, v in recipe.settings().items() if SETTINGS[n].section in sections or n in HANDED_ON}
     return preset_recipe(best if method in PRESETS[best] else preset, method).replace(**obeyed(method, settings))
 
 
-def _made(trials: Trials) -> dict[str, Any]:
+def _try_all(trials: Trials) -> dict[str, Any]:
+    """The choice that the trials of all candidates come to, as it is recorded."""
     if not trials.folds and trials.images >= FEW and trials.recognises_every_shot():
-        return _settled(trials, ZERO_SHOT, "it recognises every shot, and none can be held out", [])
+        why = "it recognises every shot, and none can be held out"
+        return {"method": ZERO_SHOT, "why": why, "folds": trials.folds, "tried": []}
     zero = trials.zero_shot()
-    found = {method: trials.of(method) for method in sorted(CANDIDATES, key=CHEAPEST_FIRST.index)}
-    method, why = decided([found[method] for method in CANDIDATES], zero)
-    return _settled(trials, method, why, [zero, *found.values()])
+    others = {method: trials.of(method) for method in sorted(CANDIDATES, key=CHEAPEST_FIRST.index)}
+    method, why = decided([others[method] for method in CANDIDATES], zero)
+    tried = [trial.to_dict() for trial in (zero, *others.values())]
+    return {"method": method, "why": why, "folds": trials.folds, "tried": tried}
 
 
 def decided(trials: Sequence[Trial], zero: Trial) -> tuple[str, str]:
@@ -137,14 +143,10 @@ def decided(trials: Sequence[Trial], zero: Trial) -> tuple[str, str]:
     gain, error = gain_of(best, zero)
     if gain < -error or (gain <= 0 and len(best.right) >= FEW):
         return ZERO_SHOT, f"nothing was better: {best.method} by {100 * gain:+.1f} points"
-    return best.method, f"{100 * gain:+.1f} points against zero-shot{_as_good(best, tried)}"
-
-
-def _as_good(best: Trial, tried: Sequence[Trial]) -> str:
-    """The others that are less than a standard error away, in words."""
-    apart = {trial.method: gain_of(trial, best) for trial in tried if trial is not best}
-    equals = [method for method, (gain, error) in apart.items() if abs(gain) <= error]
-    return f", no further from {' and '.join(equals)} than chance may be" if equals else ""
+    why = f"{100 * gain:+.1f} points against zero-shot"
+    gains = {trial.method: gain_of(trial, best) for trial in tried if trial is not best}
+    equals = [method for method, (gain, error) in gains.items() if abs(gain) <= error]
+    return best.method, why + (f", no further from {' and '.join(equals)} than chance may be" if equals else "")
 
 
 def gain_of(one: Trial, other: Trial) -> tuple[float, float]:
@@ -152,17 +154,13 @@ def gain_of(one: Trial, other: Trial) -> tuple[float, float]:
     rows = sorted(one.right.keys() & other.right.keys())
     if not rows:
         return 0.0, math.inf
-    apart = np.array([one.right[row] - other.right[row] for row in rows])
-    return float(apart.mean()), float(apart.std(ddof=1) / math.sqrt(len(rows))) if len(rows) > 1 else math.inf
+    gains = np.array([one.right[row] - other.right[row] for row in rows])
+    return float(gains.mean()), float(gains.std(ddof=1) / math.sqrt(len(rows))) if len(rows) > 1 else math.inf
 
 
-def _settled(trials: Trials, method: str, why: str, tried: Sequence[Trial]) -> dict[str, Any]:
-    return {"method": method, "why": why, "folds": trials.folds, "tried": [trial.to_dict() for trial in tried]}
-
-
-def _kept(file: Path | None, key: str) -> dict[str, Any] | None:
+def _read_choice(file: Path, key: str) -> dict[str, Any] | None:
     """The choice that a run before this one made of the same; None where there is none, or of something else."""
-    if file is None or not file.exists():
+    if not file.exists():
         return None
     try:
         values = read_json_object(file)
@@ -172,13 +170,3 @@ def _kept(file: Path | None, key: str) -> dict[str, Any] | None:
     if values.get("of") != key or not isinstance(choice, dict) or not is_choice(choice):
         return None
     return choice if choice["method"] in (*CANDIDATES, ZERO_SHOT) else None
-
-
-def _keep(file: Path | None, key: str, choice: dict[str, Any]) -> None:
-    """A choice that cannot be kept is made once more; nothing else is lost."""
-    if file is None:
-        return
-    try:
-        write_text(file, canonical_json({"of": key, "choice": choice}))
-    except OutputError:
-        return

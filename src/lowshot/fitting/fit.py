@@ -27,12 +27,12 @@ Watched: TypeAlias = Callable[[Learner, Lesson], contextlib.AbstractContextManag
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """A learner that has learnt, and what is known of it."""
+    """A trained learner, its record and notes."""
 
     learner: Learner
     record: RunRecord
     notes: tuple[str, ...]
-    """What a person should know, one line each."""
+    """Lines that a person should read."""
 
 
 def fit_lesson(
@@ -61,7 +61,8 @@ def fit_lesson(
     contents: tuple[str, ...] = ()
     if lesson.recipe.method.method == AUTO:
         if lesson.recipe.training.calibration_folds:
-            folds_of(lesson, lesson.recipe.training.calibration_folds, _unheard)  # refused now, not after a choice
+            # Refused now, not after a choice; warnings will come once more.
+            folds_of(lesson, lesson.recipe.training.calibration_folds, lambda lines: None)  # noqa: ARG005
         contents = content_hashes(lesson.examples.images, track)  # one that cannot be read is found now
         file = None if checkpoint is None else choice_file(checkpoint)
         lesson, choice = choose(lesson, track=track, contents=contents, file=file)
@@ -82,10 +83,6 @@ def fit_lesson(
         outcome = learner.fit(lesson.examples, lesson.draw.shots, track, checkpoint, contents, report)
     notes = (*outcome.notes, *([outcome.unwritten] if outcome.unwritten else []))
     return Fitted(learner, _record(lesson, learner, outcome, contents, calibration, choice), notes)
-
-
-def _unheard(_: Sequence[str]) -> None:
-    """Warnings that will come once more."""
 
 
 def folds_of(lesson: Lesson, folds: int, warn: Callable[[Sequence[str]], None]) -> NDArray[np.int64]:

@@ -17,12 +17,12 @@ LoadBackbone: TypeAlias = Callable[[str, str], Backbone]
 
 @dataclasses.dataclass(frozen=True)
 class Lesson:
-    """What is to be learnt, and by which recipe."""
+    """A task's shots and class prompts, and the recipe to learn them by."""
 
     task: Task
-    """Those classes of the data that are learnt, under the recipe's protocol."""
+    """The data's classes that are learnt, under the recipe's protocol."""
     others: Mapping[str, Task]
-    """What the protocol judges besides, by name."""
+    """Tasks that the protocol judges besides, by name."""
     recipe: Recipe
     """Its draw is one that says the same on every machine."""
     draw: Draw

@@ -1,4 +1,4 @@
-"""How candidates for ``--method auto`` do on the shots, as far as the time allows to find out."""
+"""Trials of candidates for ``--method auto`` on the shots, as far as the time allows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ZERO_SHOT = "zero-shot"
 MOST_FOLDS = 4
 """Parts that the shots are held out in."""
 CROPS = 4
-"""Of each shot, where none can be held out."""
+"""Crops of each shot, where none can be held out."""
 PROBED_STEPS = 3
 """Steps that tell how long a training will take."""
 _TIMED_IMAGES = 8
@@ -37,14 +37,14 @@ _A_STEP = 3.0
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """How a candidate did."""
+    """A candidate's recognition of the judged shots."""
 
     method: str
     right: Mapping[int, float] = dataclasses.field(default_factory=dict)
     """Shot that was judged -> 1 if its class was recognised, else 0, or the share of its crops; empty where the
     candidate was not tried."""
     seconds: float = 0.0
-    said: str = ""
+    note: str = ""
     """Why it was not tried, or on some of the images only."""
 
     @property
@@ -55,7 +55,7 @@ class Trial:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a record."""
         figures = {"images": len(self.right), "acc1": self.accuracy, "seconds": round(self.seconds, 2)}
-        return {"method": self.method, **figures, "said": self.said}
+        return {"method": self.method, **figures, "said": self.note}
 
 
 class Trials:
@@ -75,7 +75,12 @@ class Trials:
         self._ends = time.monotonic() + seconds
         self._track = track
         self._fold_of = _fold_of(lesson.examples)
-        self._judged = lesson.examples if self.folds else _crops_of(lesson)
+        self._judged = lesson.examples
+        if not self.folds:  # crops of every shot, drawn by the recipe's seed, and kept as the shots themselves are
+            examples, training = lesson.examples, lesson.recipe.training
+            names = tuple(f"{name} {view}" for view in range(CROPS) for name in examples.identities)
+            crops = _Crops(examples.images, training.seed, training.flip)
+            self._judged = kept_decoded(Examples(crops, np.tile(examples.labels, CROPS), names), lesson.recipe)
         self._seconds_per_image = 0.0  # through the vision tower, once it is known
         self._step_seconds: dict[str, float] = {}
 
@@ -90,7 +95,7 @@ class Trials:
         return 0 if self._fold_of is None else int(self._fold_of.max()) + 1
 
     def zero_shot(self) -> Trial:
-        """What learns nothing: whatever is to be judged was held out from it. It tells how fast images are encoded."""
+        """Zero-shot, from which every image was held out. It tells how fast images are encoded."""
         started = time.monotonic()
         learner = self._untrained(ZERO_SHOT)
         right = self._right(learner, self._judged)
@@ -106,15 +111,19 @@ class Trials:
         """A method that learns; not tried where the time does not allow it, or the method does not take these shots."""
         started = time.monotonic()
         try:
-            right, said = self._tried(method)
+            right, note = self._tried(method)
         except (InputError, RunError) as error:
-            right, said = {}, first_line(error)
-        return Trial(method, right, time.monotonic() - started, said)
+            right, note = {}, first_line(error)
+        return Trial(method, right, time.monotonic() - started, note)
 
     def _tried(self, method: str) -> tuple[dict[int, float], str]:
         shots = int(np.bincount(self._lesson.examples.labels).max())
         held = shots // self.folds if self.folds else 0
-        training, fold = self._seconds_of_all(method, shots), self._seconds(method, shots - held)
+        # What follows the choice: the training, and those of a calibration's folds.
+        training, calibration_folds = self._seconds(method, shots), self._recipe_of(method).training.calibration_folds
+        if calibration_folds:
+            training += calibration_folds * self._seconds(method, shots - shots // calibration_folds)
+        fold = self._seconds(method, shots - held)
         left = self._ends - time.monotonic()
         affordable = math.floor((left - training) / fold) if fold else MOST_FOLDS
         if affordable < 1 or left < training:
@@ -124,23 +133,15 @@ class Trials:
             learner.fit(self._lesson.examples, shots, self._track)
             return self._right(learner, self._judged), ""
         folds = min(self.folds, affordable)
-        said = "" if folds == self.folds else f"{folds} of {self.folds} folds, as many as there is time for"
-        return self._held_out(method, self._fold_of, folds), said
-
-    def _held_out(self, method: str, fold_of: NDArray[np.int64], folds: int) -> dict[int, float]:
-        lesson = self._of(method)
+        note = "" if folds == self.folds else f"{folds} of {self.folds} folds, as many as there is time for"
+        lesson, fold_of = self._of(method), self._fold_of
         scores, labels = held_out_scores(lesson.untrained, lesson.examples, fold_of, first=folds, track=self._track)
         rows = np.concatenate([np.flatnonzero(fold_of == fold) for fold in range(folds)])
-        return dict(zip(rows.tolist(), (scores.argmax(1) == labels).astype(float).tolist(), strict=True))
-
-    def _seconds_of_all(self, method: str, shots: int) -> float:
-        """Of what follows the choice: the training, and those of a calibration's folds."""
-        folds = self._recipe_of(method).training.calibration_folds
-        of_folds = folds * self._seconds(method, shots - shots // folds) if folds else 0.0
-        return self._seconds(method, shots) + of_folds
+        right = (scores.argmax(1) == labels).astype(float)
+        return dict(zip(rows.tolist(), right.tolist(), strict=True)), note
 
     def _seconds(self, method: str, shots: int) -> float:
-        """Of one training with so many shots: a guess from below where that is too long already."""
+        """Time of one training with so many shots: a guess from below where that is too long already."""
         recipe, images = self._recipe_of(method), len(self._lesson.examples)
         if method_spec(method).kind == "features":
             return self._seconds_per_image * images * (recipe.training.views or 0)  # else they are encoded already
@@ -148,15 +149,12 @@ class Trials:
         least = self._seconds_per_image * _A_STEP * batch * steps
         if least > self._ends - time.monotonic():
             return least
-        return max(least, self._seconds_per_step(method) * steps)
-
-    def _seconds_per_step(self, method: str) -> float:
         if method not in self._step_seconds:
             lesson = self._of(method)
             recipe = lesson.recipe.replace(base_steps=PROBED_STEPS, steps_per_shot=0)
             outcome = dataclasses.replace(lesson, recipe=recipe).untrained().fit(lesson.examples, 1, self._track)
             self._step_seconds[method] = outcome.seconds / max(outcome.steps, 1)
-        return self._step_seconds[method]
+        return max(least, self._step_seconds[method] * steps)
 
     def _of(self, method: str) -> Lesson:
         return dataclasses.replace(self._lesson, recipe=self._recipe_of(method))
@@ -165,7 +163,7 @@ class Trials:
         return self._of(method).untrained()
 
     def _right(self, learner: Learner, examples: Examples) -> dict[int, float]:
-        """Of each shot; crops of one shot are no independent witnesses."""
+        """Recognition of each shot; crops of one shot are no independent witnesses."""
         table = log_probabilities(learner, examples.images, learner.backbone.image_size, track=self._track)
         right = (table.argmax(1) == examples.labels).reshape(-1, len(self._lesson.examples)).mean(0)
         return dict(enumerate(right.tolist()))
@@ -174,12 +172,12 @@ class Trials:
 @torch.no_grad()
 def _seconds_per_image(backbone: Backbone) -> float:
     """Through the vision tower. The first pass of a process takes longer, and what is kept of the shots takes none."""
-    side, found = backbone.image_size, []
+    side, seconds = backbone.image_size, []
     for _ in range(2):
         started = time.monotonic()
         backbone.encode_images(torch.zeros(_TIMED_IMAGES, 3, side, side)).cpu()  # a GPU is waited for
-        found.append(time.monotonic() - started)
-    return min(found) / _TIMED_IMAGES
+        seconds.append(time.monotonic() - started)
+    return min(seconds) / _TIMED_IMAGES
 
 
 def _fold_of(examples: Examples) -> NDArray[np.int64] | None:
@@ -188,14 +186,6 @@ def _fold_of(examples: Examples) -> NDArray[np.int64] | None:
     if most < 2 or examples.has_repeats:
         return None
     return fold_of_each(examples.labels, min(MOST_FOLDS, most))
-
-
-def _crops_of(lesson: Lesson) -> Examples:
-    """Random crops of every shot, ``CROPS`` of each, drawn by the recipe's seed; kept as the shots themselves are."""
-    examples, training = lesson.examples, lesson.recipe.training
-    names = tuple(f"{name} {view}" for view in range(CROPS) for name in examples.identities)
-    crops = _Crops(examples.images, training.seed, training.flip)
-    return kept_decoded(Examples(crops, np.tile(examples.labels, CROPS), names), lesson.recipe)
 
 
 _SIDE, _LEAST = 224, 0.5
@@ -216,5 +206,5 @@ class _Crops:
         view, row = divmod(index, len(self.images))
         key = (self.seed, view, row)
         crop = random_crops([self.images[row]], _SIDE, crop_minimum=_LEAST, flip=self.flip, keys=[key])[0]
-        found: NDArray[np.uint8] = (crop.permute(1, 2, 0) * 255).round().byte().numpy()
-        return found
+        pixels: NDArray[np.uint8] = (crop.permute(1, 2, 0) * 255).round().byte().numpy()
+        return pixels

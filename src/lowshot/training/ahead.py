@@ -21,7 +21,7 @@ _THREADS = 4
 """A batch of 32 photographs takes one of them about 10 ms."""
 
 CROPS_BYTES = 60 * 10**6
-"""What a device takes while it makes a batch of crops, at most: the photographs' pixels as floats, and resized one way.
+"""Bytes on a device while it makes a batch of crops, at most: the photographs' pixels as floats, and resized one way.
 By their shapes; it was not measured."""
 
 
@@ -85,7 +85,8 @@ class ImagesAhead:
         """The images of a step's rows, for whatever is launched next on the current stream."""
         images = self._finished.pop(number, None) if self._is_coming(number, rows) else None
         if images is None:
-            images = self._finish(self._prepared(number, rows))
+            is_coming = self._is_coming(number, rows)
+            images = self._finish(self._coming[number][1].result() if is_coming else self._prepare(number, rows))
         self._coming.pop(number, None)
         if self._stream is not None:
             torch.cuda.current_stream(self._device).wait_stream(self._stream)
@@ -98,11 +99,6 @@ class ImagesAhead:
 
     def _is_coming(self, number: int, rows: Sequence[int]) -> bool:
         return number in self._coming and list(self._coming[number][0]) == list(rows)
-
-    def _prepared(self, number: int, rows: Sequence[int]) -> Prepared:
-        if self._is_coming(number, rows):
-            return self._coming[number][1].result()
-        return self._prepare(number, rows)
 
     def _finish(self, prepared: Prepared) -> Tensor:
         if self._stream is None:

@@ -81,9 +81,9 @@ class CheckpointFile:
         if facts is None:
             raise InputError(f"training state {self.path} is of another lowshot; remove it to begin anew")
 
-    def _refuse_another_run(self, found: Mapping[str, Any]) -> None:
-        for name in sorted(found.keys() | self._belongs_to.keys()):
-            there, here = found.get(name), self._belongs_to.get(name)
+    def _refuse_another_run(self, belongs_to: Mapping[str, Any]) -> None:
+        for name in sorted(belongs_to.keys() | self._belongs_to.keys()):
+            there, here = belongs_to.get(name), self._belongs_to.get(name)
             if there != here:
                 raise InputError(
                     f"training state {self.path} is of another run: {name.replace('_', '-')} was {_short(there)} and "

@@ -24,7 +24,7 @@ from ..settings import Recipe
 from .embeddings import EmbeddingCache, Embeddings, tower_key
 from .learner import TrainingOutcome
 from .memory import memory_use
-from .prompts import encode_with_lengths, tokenized
+from .prompts import TokenizedPrompts
 
 IMAGES_AT_ONCE = 256
 """Views in one pass through the vision tower. The last bits of an embedding depend on it."""
@@ -58,8 +58,7 @@ class HeadLearner:
 
     @torch.no_grad()
     def _tokenize(self, prompts: Sequence[str | Sequence[str]]) -> None:
-        tokens, owners = tokenized(self.backbone, prompts)
-        self.classes, self._lengths = encode_with_lengths(self.backbone, tokens, owners, owners.classes)
+        self.classes, self._lengths = TokenizedPrompts.of(self.backbone, prompts).class_embeddings()
         """Class embeddings ``(C, D)``, and what they measured before they were brought to length 1."""
 
     @property

@@ -22,17 +22,17 @@ from ..settings import Recipe
 
 @dataclasses.dataclass(frozen=True)
 class TrainingOutcome:
-    """What training took."""
+    """The steps, time and memory of a training, and how it ended."""
 
     steps: int = 0
     """Updates in the weights there are now."""
     seconds: float = 0.0
-    """Of all steps, those before an interruption included."""
+    """Time of all steps, those before an interruption included."""
     static_memory_bytes: int = 0
     """In use before the first step."""
     peak_memory_bytes: int = 0
     reserved_memory_bytes: int = 0
-    """What the CUDA allocator held for it at most; 0 on a CPU."""
+    """The most that the CUDA allocator held for it; 0 on a CPU."""
     final_loss: float | None = None
     """Mean over the last tenth of the steps; None where nothing was trained."""
     begun_at_step: int = 0
@@ -44,7 +44,7 @@ class TrainingOutcome:
     chosen: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Hyper-parameters that the shots, or how many there are, decided."""
     notes: tuple[str, ...] = ()
-    """What a person should know of it, one line each."""
+    """Lines that a person should read."""
 
 
 class Learner(Protocol):

@@ -31,7 +31,9 @@ def memory_use(device: torch.device) -> Iterator[MemoryUse]:
     On Linux the kernel's high-water mark is set back first, and what the allocator holds without need is given back to
     the kernel, so an earlier, larger block does not count. Elsewhere the mark is that of the whole process so far.
     """
-    _give_back_what_is_free()
+    # What earlier work freed would else count as there before, and what the block takes of it not at all.
+    with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such function
+        ctypes.CDLL(None).malloc_trim(0)
     use = MemoryUse(static=resident_bytes(device))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -45,30 +47,25 @@ def memory_use(device: torch.device) -> Iterator[MemoryUse]:
 
 
 def resident_bytes(device: torch.device) -> int:
-    """What is taken now: on CUDA what is allocated, on a CPU the process's resident set; 0 where Linux does not say."""
+    """Bytes in use now: on CUDA what is allocated, on a CPU the process's resident set; 0 where Linux does not say."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     return _kernel_says("VmRSS") or 0
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """What a CUDA device has left, with what torch holds of it without need; None on a CPU, which others use too."""
+    """Bytes left on a CUDA device, with what torch holds of it without need; None on a CPU, which others use too."""
     if device.type != "cuda":
         return None
     held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + held
 
 
-def _give_back_what_is_free() -> None:
-    """What earlier work freed would else count as there before, and what the block takes of it not at all."""
-    with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such function
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 def _resident_high_water() -> int:
-    said = _kernel_says("VmHWM")
-    if said is not None:
-        return said
+    """The most bytes that were resident; 0 where no system tells."""
+    high_water = _kernel_says("VmHWM")
+    if high_water is not None:
+        return high_water
     try:
         import resource
     except ImportError:  # Windows

@@ -38,5 +38,5 @@ def create_optimizer(
         from bitsandbytes.optim import PagedAdamW8bit
     except ImportError:
         raise MissingExtraError("bitsandbytes", "quantize", "optimizer paged-adamw-8bit") from None
-    made: torch.optim.Optimizer = PagedAdamW8bit(parameters, lr=rate, weight_decay=decay)
-    return made
+    optimizer: torch.optim.Optimizer = PagedAdamW8bit(parameters, lr=rate, weight_decay=decay)
+    return optimizer

@@ -23,15 +23,15 @@ KEPT_AT_ONCE = {"cpu": 1 << 28}
 """Bytes that a pass takes at most where no budget is set and nothing is said: larger passes are no faster on a CPU, and
 touch fresh memory. A GPU is the faster the more it is given at once."""
 SHARE_OF_FREE = 0.9
-"""Of the memory that is free on a device so much is planned with."""
+"""Share of a device's free memory that is planned with."""
 WORKSPACE = {"cuda": 48 * 10**6}
-"""What cuBLAS keeps for each stream that multiplies, seen on an H200: steps have one of their own."""
+"""Bytes that cuBLAS keeps for each stream that multiplies, seen on an H200: steps have one of their own."""
 OVERHEAD = {"cuda": 1.04, "cpu": 1.8}
-"""What an allocator takes for what is asked of it. CUDA's rounds up. glibc's, on a CPU, leaves gaps between tensors
-that live long and those that do not: 1.55 to 1.8 times as much was resident here (ViT-B/16). With every tensor mapped
-by itself it is 1.04 there too (MALLOC_MMAP_THRESHOLD_=131072), but a step then takes 1.6 times as long."""
+"""Bytes that an allocator takes for each that is asked of it. CUDA's rounds up. glibc's, on a CPU, leaves gaps between
+tensors that live long and those that do not: 1.55 to 1.8 times as much was resident here (ViT-B/16). With every tensor
+mapped by itself it is 1.04 there too (MALLOC_MMAP_THRESHOLD_=131072), but a step then takes 1.6 times as long."""
 SCRATCH = {"cpu": 10**8}
-"""What libraries and the allocator take besides, at most: found as what was missing in every prediction."""
+"""Bytes that libraries and the allocator take besides, at most: so many were missing in every prediction."""
 
 GAPS = {"cpu": 0.45}
 """Where prompts are cut, passes of both towers come by turns, and one does not fill the gaps that the other leaves:
@@ -40,7 +40,7 @@ this share of the smaller of the two lies beside the larger (1,000 classes on Vi
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
-    """What a training step takes on this model, bytes."""
+    """Bytes that a training step takes on this model."""
 
     resident: int
     """Before the step: on a CPU the whole process, on CUDA what is allocated."""
@@ -55,21 +55,21 @@ class Needs:
     """Gradients, both moments of AdamW, and the last good values. Where that is much it lies in large pieces, without
     overhead."""
     overhead: float = 1.0
-    """Of the allocator: see ``OVERHEAD``."""
+    """The allocator's; see ``OVERHEAD``."""
     scratch: int = 0
     """See ``SCRATCH``."""
     gaps: float = 0.0
     """See ``GAPS``."""
     prompts_once: int = 0
     """Kept for the backward pass of prompts besides, however many: of what they begin with, and of weights."""
-    begun: int = 0
+    cached: int = 0
     """Kept from step to step: what enters the first trained blocks. It lies in large pieces, without overhead."""
     fixed: int = 0
-    """Of buffers and libraries, whatever the cuts."""
+    """Buffers and libraries, whatever the cuts."""
     at_once: float = KEPT_AT_ONCE["cpu"]
     """See ``KEPT_AT_ONCE``."""
     free: int | None = None
-    """Of the device's memory, on top of what is resident; None where nothing is known of it."""
+    """The device's free memory, on top of what is resident; None where it is not known."""
 
     def peak(self, passes: Passes, prompts: int) -> int:
         """The height of a step with these cuts."""
@@ -79,7 +79,7 @@ class Needs:
         chunk = self.prompts_once + passes.prompts * (self.prompt + self.prompt_workspace)
         gaps = 0.0 if whole else self.gaps * min(images, chunk)
         working = self.overhead * (max(texts + images, chunk) + gaps)
-        return int(self.resident + self.begun + self.fixed + self.adapter + working + min(self.scratch, working))
+        return int(self.resident + self.cached + self.fixed + self.adapter + working + min(self.scratch, working))
 
 
 def measure_needs(
@@ -125,7 +125,8 @@ def measure_needs(
     def kept_of_prompts(count: int) -> int:
         return kept(count, lambda: backbone.finish(prompts.begin(range(count))))
 
-    image = kept(1, lambda: backbone.encode_images(_black(backbone.image_size)))
+    side = backbone.image_size
+    image = kept(1, lambda: backbone.encode_images(torch.zeros(1, 3, side, side)))
     prompt = once = 0
     if text_is_trained:  # one prompt and two tell what is kept of each from what is kept once for all
         one, two = kept_of_prompts(1), kept_of_prompts(min(2, len(prompts)))
@@ -149,19 +150,15 @@ def measure_needs(
         scratch=SCRATCH.get(backbone.device.type, 0),
         gaps=GAPS.get(backbone.device.type, 0.0),
         prompts_once=once,
-        begun=prompts.kept_bytes + views_bytes,
+        cached=prompts.cached_bytes + views_bytes,
         fixed=buffers_bytes + WORKSPACE.get(backbone.device.type, 0),
         at_once=KEPT_AT_ONCE.get(backbone.device.type, math.inf),
         free=free_bytes(backbone.device),
     )
 
 
-def _black(side: int) -> Tensor:
-    return torch.zeros(1, 3, side, side)
-
-
 def kept_bytes(model: nn.Module, forward: Callable[[], Tensor], frozen: Sequence[Tensor] = ()) -> int:
-    """What autograd keeps of a forward pass besides the model itself and what is frozen, each storage once."""
+    """Bytes that autograd keeps of a forward pass besides the model itself and frozen tensors, each storage once."""
     alive: weakref.WeakSet[_Saved] = weakref.WeakSet()
 
     def note(tensor: Tensor) -> _Saved:
@@ -187,7 +184,7 @@ class _Saved:
 
 
 def _checkpointed(kept: int, blocks: int, entering: int) -> int:
-    """What enters each block, and what one block keeps while it is computed again, with as much for its gradients."""
+    """Bytes that enter each block, and that one block keeps while it is computed again, with as many for gradients."""
     return blocks * entering + 2 * kept // blocks if kept else 0
 
 

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..heads import HEADS, blank_tensors, trained_numbers
 from ..methods import settled_spec
 from ..models import Backbone, Towers, load_structure, round_to, set_precision
-from ..settings import MethodConfig, Recipe
+from ..settings import Recipe
 
 CLASSIFIER = "classifier"
 """Name of a classifier's rows ``(C, D)`` in an adapter's file, for methods that have one on top of the towers."""
@@ -40,17 +40,13 @@ def adapt(towers: Towers, recipe: Recipe, *, rounded: bool = False) -> Adapter:
         set_precision(towers.model, linears, quantize=model.quantize, precision=model.precision)
     adapter = add_adapter(towers.model, method, where, seed=recipe.training.seed)
     if isinstance(adapter, ContextAdapter):
-        _tell_of_tokens(towers, adapter, method)
+        # The towers know of tokens that an adapter has at their inputs; those start as words.
+        towers.openings = adapter.text.openings
+        if adapter.vision is not None:
+            towers.image_prompts, towers.image_prompt_tokens = adapter.vision.vectors.shape[:2]
+        if isinstance(towers, Backbone) and method.openings:
+            adapter.text.begin_with([towers.first_tokens(words, method.context) for words in method.openings])
     return adapter
-
-
-def _tell_of_tokens(towers: Towers, adapter: ContextAdapter, method: MethodConfig) -> None:
-    """Let the towers know of tokens that an adapter has at their inputs, and let those start as words."""
-    towers.openings = adapter.text.openings
-    if adapter.vision is not None:
-        towers.image_prompts, towers.image_prompt_tokens = adapter.vision.vectors.shape[:2]
-    if isinstance(towers, Backbone) and method.openings:
-        adapter.text.begin_with([towers.first_tokens(words, method.context) for words in method.openings])
 
 
 _NOT_ON_QUANTISED = {
@@ -71,9 +67,9 @@ class ParameterCount:
 
     trainable_parameters: int
     total_parameters: int
-    """Of the model, without the adapter."""
+    """Parameters of the model, without the adapter."""
     adapter_bytes: int
-    """Of the tensors' file."""
+    """Size of the tensors' file."""
 
 
 def count_parameters(recipe: Recipe, classes: int = 100) -> ParameterCount:

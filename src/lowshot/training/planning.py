@@ -1,4 +1,4 @@
-"""What a recipe will take on this machine, before it is run: one image and one chunk of prompts tell."""
+"""A recipe's memory and time on this machine, before it is run: one image and one chunk of prompts tell."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from .weights import WeightsLearner
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What training is predicted to take."""
+    """Memory and time that training is predicted to take."""
 
     passes: Passes
     prompts: int
-    """Of all classes together."""
+    """Prompts of all classes together."""
     peak_bytes: int
-    """Of a step: of the whole process on a CPU, of what is allocated on CUDA."""
+    """The height of a step: of the whole process on a CPU, of what is allocated on CUDA."""
     resident_bytes: int
-    """Of that, what is there before the first step."""
+    """The part of it that is there before the first step."""
     step_seconds: float
     steps: int
     calibration_steps: int = 0
-    """Of all folds of a calibration together, on top of those."""
+    """Steps of all folds of a calibration together, on top of those."""
 
     @property
     def train_seconds(self) -> float:
-        """Of all steps, without those of a calibration."""
+        """Time of all steps, without those of a calibration."""
         return self.step_seconds * self.steps
 
     @property
     def calibration_seconds(self) -> float:
-        """Of the folds' steps."""
+        """Time of the folds' steps."""
         return self.step_seconds * self.calibration_steps
 
 
@@ -67,7 +67,7 @@ def plan(recipe: Recipe, *, classes: int, shots: int) -> Plan:
     backbone = load_backbone(recipe.model.model, recipe.model.device)
     learner = create_learner(backbone, of_class, recipe)
     assert isinstance(learner, WeightsLearner)
-    prompts = learner.prompts
+    prompts = len(learner.prompts)
     before = resident_bytes(backbone.device)
     batch = min(recipe.training.batch_size * recipe.training.gradient_accumulation_steps, classes * shots)
     needs, passes = learner.cuts(batch, classes * shots)
@@ -87,27 +87,16 @@ def plan(recipe: Recipe, *, classes: int, shots: int) -> Plan:
             one, more = (_seconds(pass_of(images), backbone.device) for images in (1, passes.images + 1))
             image_seconds = max(0.0, (more - one) / passes.images)
             seconds = max(0.0, one - image_seconds) + batch * image_seconds
-    return Plan(
-        passes,
-        prompts,
-        needs.peak(passes, prompts),
-        before,
-        seconds,
-        recipe.steps(shots),
-        _calibration_steps(recipe, shots),
-    )
-
-
-def _calibration_steps(recipe: Recipe, shots: int) -> int:
-    """Of all folds, where every class has as many shots: see ``evaluation.calibration``."""
-    folds = recipe.training.calibration_folds
-    return folds * recipe.steps(shots - shots // folds) if folds else 0
+    folds = recipe.training.calibration_folds  # where every class has as many shots: see ``evaluation.calibration``
+    calibration_steps = folds * recipe.steps(shots - shots // folds) if folds else 0
+    peak = needs.peak(passes, prompts)
+    return Plan(passes, prompts, peak, before, seconds, recipe.steps(shots), calibration_steps)
 
 
 def _prompts(config: DataConfig, classes: int) -> Prompts:
     """Prompts of classes of which nothing is known but what the files of the settings say."""
-    said = [read_words("class-names", config.class_names), read_words("descriptions", config.descriptions)]
-    known = list(dict.fromkeys(name for words in said for name in words))
+    files = [read_words("class-names", config.class_names), read_words("descriptions", config.descriptions)]
+    known = list(dict.fromkeys(name for words in files for name in words))
     if len(known) > classes:
         raise InputError(f"classes is {classes}; expected {len(known)} or more: the prompts' files speak of so many")
     names = [*known, *(f"class {number}" for number in range(classes - len(known)))]

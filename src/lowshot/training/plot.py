@@ -15,7 +15,6 @@ to the scores. In the second all tokens are trained, with the scores above.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -24,15 +23,15 @@ from torch.nn import functional
 from ..adapters import ContextAdapter
 from ..errors import InputError
 from ..models import Backbone
-from .gradients import StepGradients
 from .prompts import Owners
 from .scoring import Scoring
 from .sinkhorn import transport_plan
 from .step import ExactStep, Passes
+from .steps import Stage
 from .weights import WeightsLearner
 
 REGULARISATION = 0.1
-"""Of the transport: that of the code, for all data sets."""
+"""The transport's, as in the code, for all data sets."""
 _TENSORS_OF_PAIRS = 8
 """As large as the table of all pairs, at once: cosines and plan, which are kept, and Sinkhorn's kernel and products, or
 gradients, which are not. Six were seen (torch's profiler, 1,000 classes); the others are room."""
@@ -83,51 +82,22 @@ class TransportScoring:
 class PlotLearner(WeightsLearner):
     """Trained tokens at the inputs of both towers, whose embeddings are compared by optimal transport."""
 
-    def _scoring_of(self, owners: Owners) -> Scoring:
+    def scoring_of(self, owners: Owners) -> Scoring:
+        """Scores by optimal transport."""
         return TransportScoring(self.backbone, owners)
 
-    def _first_stage(self, steps: int) -> int:
-        return first_stage_steps(steps)
-
-    def _gradients(self, gradients: StepGradients, steps: int) -> Callable[[int, Sequence[int]], float]:
-        first = self.first_step(gradients.state.passes)
-        return PlotGradients(gradients, first, gradients.exact, first_stage_steps(steps))
+    def stages(self, steps: int, passes: Passes) -> list[Stage]:
+        """The tokens of the vision tower alone, then all tokens: the code gives both stages as many steps."""
+        first = steps // 2
+        return [Stage(first, self.first_step(passes)), Stage(steps - first, self.exact_step(passes))]
 
     def first_step(self, passes: Passes) -> ExactStep:
-        """What computes the gradients of a step of the first stage: the text tower is no part of it."""
+        """Return what computes the gradients of a step of the first stage: the text tower is no part of it."""
         assert isinstance(self.adapter, ContextAdapter)
-        scoring = dataclasses.replace(self.scoring, with_means=True)  # type: ignore[type-var]
+        scoring = TransportScoring(self.backbone, self.prompts.owners, with_means=True)
         words = self.adapter.text.vectors
         words.requires_grad_(False)  # so that the prompts are encoded once for the whole stage
         try:
             return dataclasses.replace(self.exact_step(passes), text_is_trained=False, scoring=scoring)
         finally:
             words.requires_grad_(True)
-
-
-@dataclasses.dataclass
-class PlotGradients:
-    """(number of the step, rows of its batch) to the loss; the gradients of its stage are left on the parameters.
-
-    Args:
-        gradients: Computes them.
-        first: For the steps of the first stage.
-        second: For those of the second.
-        steps: How many the first stage has.
-    """
-
-    gradients: StepGradients
-    first: ExactStep
-    second: ExactStep
-    steps: int
-
-    def __call__(self, number: int, rows: Sequence[int]) -> float:
-        self.gradients.exact = self.first if number < self.steps else self.second
-        if number == self.steps:
-            self.gradients.state.optimizer.state.clear()  # each stage has an optimiser of its own
-        return self.gradients(number, rows)
-
-
-def first_stage_steps(steps: int) -> int:
-    """How many of a run's steps train the tokens of the vision tower alone: the code gives both stages as many."""
-    return steps // 2

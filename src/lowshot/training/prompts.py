@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,9 +12,47 @@ from ..adapters import rows_are_alike
 from ..models import Backbone, Partway
 from ..models.classes import Owners, encode_classes, encode_each, encode_with_lengths, tokenized
 
-__all__ = ["ClassPrompts", "Owners", "encode_classes", "encode_each", "encode_with_lengths", "tokenized"]
+__all__ = ["ClassPrompts", "Owners", "TokenizedPrompts", "encode_classes", "tokenized"]
 
-_AT_ONCE = 64  # prompts that go through frozen blocks in one pass, of which nothing is kept
+_AT_ONCE = 64  # prompts in one pass of which nothing is kept for a backward pass
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizedPrompts:
+    """The prompts of all classes, as the text tower takes them.
+
+    Args:
+        backbone: Its tokenizer made the tokens, and its text tower encodes them.
+        texts: Of each class its prompt, or its prompts.
+        tokens: Ids and mask of the prompts of all classes, ``(P, L)`` each, class after class.
+        owners: The class of each prompt.
+    """
+
+    backbone: Backbone
+    texts: tuple[str | Sequence[str], ...]
+    tokens: dict[str, Tensor]
+    owners: Owners
+
+    @classmethod
+    def of(cls, backbone: Backbone, texts: Sequence[str | Sequence[str]]) -> TokenizedPrompts:
+        """Tokenize the prompts of all classes.
+
+        Raises:
+            LongPromptError: A prompt is longer than the text tower takes.
+        """
+        return cls(backbone, tuple(texts), *tokenized(backbone, texts))
+
+    def __len__(self) -> int:
+        """Prompts of all classes together, as often as they go through the text tower."""
+        return len(self.tokens["input_ids"])
+
+    def embeddings(self) -> Tensor:
+        """Unit embeddings ``(P, D)``. All prompts at once may need more memory than training ever does."""
+        return encode_each(self.backbone, self.tokens, _AT_ONCE)
+
+    def class_embeddings(self) -> tuple[Tensor, Tensor]:
+        """Class embeddings ``(C, D)`` and their lengths ``(C,)``; see ``encode_with_lengths``."""
+        return encode_with_lengths(self.backbone, self.tokens, self.owners, self.owners.classes)
 
 
 class ClassPrompts:
@@ -35,7 +74,7 @@ class ClassPrompts:
     ) -> None:
         self._backbone = backbone
         self._tokens = dict(tokens)
-        self._kept: Partway | None = None
+        self._cached: Partway | None = None
         self.stage = backbone.first_trained_stage("text") if partway else 0
         """Where they start; see ``Partway``."""
         may_share = shared_prefix and len(self) > 1 and rows_are_alike(backbone.model.text_model.encoder)
@@ -46,18 +85,18 @@ class ClassPrompts:
         return len(self._tokens["input_ids"])
 
     @property
-    def kept_bytes(self) -> int:
-        """What is kept from step to step."""
+    def cached_bytes(self) -> int:
+        """Bytes that are kept from step to step."""
         return 0 if self.stage == 0 else len(self) * self.begin(range(1)).hidden.nbytes
 
     def of(self, chunk: range) -> Partway:
         """Some of the prompts at ``stage``; what has to be computed for it is kept for the next time."""
         if self.stage == 0:
             return self.begin(chunk)
-        if self._kept is None:
+        if self._cached is None:
             parts = [range(start, min(start + _AT_ONCE, len(self))) for start in range(0, len(self), _AT_ONCE)]
-            self._kept = Partway.joined([self.begin(part) for part in parts])
-        return self._kept.rows(chunk.start, chunk.stop)
+            self._cached = Partway.joined([self.begin(part) for part in parts])
+        return self._cached.rows(chunk.start, chunk.stop)
 
     def begin(self, chunk: range) -> Partway:
         """Some of the prompts at ``stage``, computed anew."""

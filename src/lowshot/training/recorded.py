@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import gc
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -25,9 +24,10 @@ import torch
 from torch import Tensor
 
 from ..models import Partway
-from .gradients import FIRST_LOSS_SCALE, STEPS_TO_DOUBLE
-from .state import TrainingState
-from .step import IGNORED, Batch, ExactStep
+from .images import ImagesOf
+from .loop import within_memory
+from .state import TrainingState, unscaled
+from .step import IGNORED, Batch, StepGradients
 
 AHEAD = 16
 """Steps that are begun before their losses are read."""
@@ -69,10 +69,14 @@ class CudaRecorder:
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 work()
         except RuntimeError as error:
-            first = _first_of(error)
-            if not isinstance(first, torch.OutOfMemoryError):
-                self._failed = first
-            raise first from error
+            # Where recording fails, ending it fails as well and hides the reason.
+            first: BaseException = error
+            while first.__context__ is not None and not isinstance(first, torch.OutOfMemoryError):
+                first = first.__context__
+            reason = first if isinstance(first, RuntimeError) else error
+            if not isinstance(reason, torch.OutOfMemoryError):
+                self._failed = reason
+            raise reason from error
         return graph.replay
 
     @contextmanager
@@ -85,16 +89,8 @@ class CudaRecorder:
         current.wait_stream(self._stream)
 
 
-def _first_of(error: RuntimeError) -> RuntimeError:
-    """What went wrong first: where recording fails, ending it fails as well and hides the reason."""
-    first: BaseException = error
-    while first.__context__ is not None and not isinstance(first, torch.OutOfMemoryError):
-        first = first.__context__
-    return first if isinstance(first, RuntimeError) else error
-
-
 def recorder_on(device: torch.device) -> Recorder | None:
-    """What records steps on a device; None where nothing has to."""
+    """Return the recorder of a device's steps; None where nothing has to be recorded."""
     return _cuda_recorder(device, threading.get_ident()) if device.type == "cuda" else None
 
 
@@ -117,7 +113,7 @@ class PlainRecorder:
 
 @dataclasses.dataclass
 class Buffers:
-    """What a step reads and writes, on the device.
+    """Tensors on the device that a step reads and writes.
 
     Args:
         device: Where they lie.
@@ -134,13 +130,13 @@ class Buffers:
             return torch.zeros(shape, dtype=dtype, device=self.device)
 
         self.number = zeros(dtype=torch.int64)
-        """Of the step, from 0."""
+        """Number of the step, from 0."""
         self.rows, self.labels = (zeros(self.size, dtype=torch.int64) for _ in range(2))
-        """Of the batch; ``IGNORED`` is the label of what only fills it up."""
+        """The batch's; ``IGNORED`` is the label of what only fills it up."""
         self.count, self.rate, self.scale = zeros(), zeros(), zeros()
         """Rows that are not ignored, learning rate, and what the loss is multiplied by."""
         self.losses = zeros(self.ahead, dtype=torch.float64)
-        """Of the steps since they were last read."""
+        """Losses of the steps since they were last read."""
         self.place = zeros(1, dtype=torch.int64)
         """Where among them the next one goes: how many steps there were."""
         self.sound = zeros(dtype=torch.int64)
@@ -148,7 +144,7 @@ class Buffers:
         self.stopped = zeros()
         """1 from the first step on that was not."""
         self.images: Tensor | Partway | None = None
-        """Of the batch; made with the first one, whose shape tells theirs."""
+        """The batch's; made with the first one, whose shape tells theirs."""
 
     def begin(self, number: int, scale: float) -> None:
         """Go on from a step, with no loss in the buffer."""
@@ -168,16 +164,9 @@ class Buffers:
         self.count.fill_(count)
         self.rate.fill_(rate)
         if self.images is None:
-            self.images = self._room_for(images)
+            self.images = _zeros_like(images, self.size)
         here, new = (each.hidden if isinstance(each, Partway) else each for each in (self.images, images))
         here[:count].copy_(new, non_blocking=True)
-
-    def _room_for(self, images: Tensor | Partway) -> Tensor | Partway:
-        if not isinstance(images, Partway):
-            return images.new_zeros(self.size, *images.shape[1:])
-        token = None if images.token is None else images.token[:1].expand(self.size).clone()
-        hidden = images.hidden.new_zeros(self.size, *images.hidden.shape[1:])
-        return dataclasses.replace(images, hidden=hidden, token=token)
 
     def some_images(self, places: range) -> Tensor | Partway:
         """The images at some places of the batch."""
@@ -185,6 +174,15 @@ class Buffers:
         if isinstance(self.images, Partway):
             return self.images.rows(places.start, places.stop)
         return self.images[places.start : places.stop]
+
+
+def _zeros_like(images: Tensor | Partway, size: int) -> Tensor | Partway:
+    """Room for so many images of the same shape."""
+    if not isinstance(images, Partway):
+        return images.new_zeros(size, *images.shape[1:])
+    token = None if images.token is None else images.token[:1].expand(size).clone()
+    hidden = images.hidden.new_zeros(size, *images.hidden.shape[1:])
+    return dataclasses.replace(images, hidden=hidden, token=token)
 
 
 class RecordedSteps:
@@ -202,8 +200,8 @@ class RecordedSteps:
     def __init__(
         self,
         state: TrainingState,
-        exact: ExactStep,
-        images_of: Callable[[int, Sequence[int]], Tensor | Partway],
+        exact: StepGradients,
+        images_of: ImagesOf,
         labels: Tensor,
         size: int,
         recorder: Recorder,
@@ -211,12 +209,11 @@ class RecordedSteps:
         self.ahead, self.note, self.is_whole = AHEAD, "", True
         self._state, self._exact, self._images_of, self._labels = state, exact, images_of, labels
         self._record = recorder
-        self._is_float16 = exact.backbone.dtype == torch.float16
         self._begun: list[tuple[Sequence[int], float]] = []
         self._launched, self._is_over = 0, False
         self._replay: Callable[[], None] | None = None
         with recorder.working():
-            self._buffers = Buffers(exact.backbone.device, size, AHEAD)
+            self._buffers = Buffers(labels.device, size, AHEAD)
             self._buffers.begin(state.step, state.loss_scale)
             for group in state.optimizer.param_groups:
                 group["lr"] = self._buffers.rate
@@ -224,29 +221,39 @@ class RecordedSteps:
                     group["capturable"] = self._buffers.device.type == "cuda"
         # The optimiser changes nothing where this is 1. That steps are launched before one is recorded is no mistake.
         vars(state.optimizer).update(found_inf=self._buffers.stopped, _warned_capturable_if_run_uncaptured=True)
-        exact.loss_scale = self._buffers.scale if self._is_float16 else 1.0
+        exact.loss_scale = self._buffers.scale if state.is_float16 else 1.0
 
     def take(self, rows: Sequence[int], rate: float) -> None:
         """Begin the next step; see ``Steps``."""
-        if self._may_grow() and self.settle() and self._may_grow():  # which may have halved it
-            self._state.loss_scale, self._state.scaled_at = 2 * self._state.loss_scale, self._state.step
-            self._buffers.begin(self._state.step, self._state.loss_scale)
+        state = self._state
+        # Settling may have halved the scale.
+        if self._may_double_scale() and self.settle() and self._may_double_scale():
+            state.double_scale(state.step)
+            self._buffers.begin(state.step, state.loss_scale)
         if self._is_over:
             return
-        number = self._state.step + len(self._begun)
+        number = state.step + len(self._begun)
         with self._record.working():
             self._buffers.fill(rows, self._labels, self._images_of(number, rows), rate)
             self._begun.append((rows, rate))
-            self._once()
+            within_memory(state, self._launch_or_replay)
+
+    def _may_double_scale(self) -> bool:
+        return self._state.may_double_scale(self._state.step + len(self._begun))
 
     def settle(self) -> bool:
         """Read the losses of all steps that were begun; see ``Steps``."""
         while self._begun and not self._is_over:
-            for rows, rate in self._settled():
+            for rows, rate in self._settle_some():
                 self.take(rows, rate)
         return not self._is_over
 
-    def _settled(self) -> Sequence[tuple[Sequence[int], float]]:
+    def close(self) -> None:
+        """See ``Steps``: the gradients of a recorded step hold on to all memory that it takes."""
+        for parameter in self._state.parameters:
+            parameter.grad = None
+
+    def _settle_some(self) -> Sequence[tuple[Sequence[int], float]]:
         """Bring the state to where the device is; steps to be taken again, with a smaller scale, are returned."""
         state, buffers = self._state, self._buffers
         with self._record.working():
@@ -256,41 +263,19 @@ class RecordedSteps:
         again, self._begun = self._begun[int(sound) :], []
         state.losses += losses[: int(sound)]
         if sound < steps:
-            if not self._is_out_of_range(losses[int(sound)]):
+            may_be_range = self._state.is_float16 and math.isfinite(losses[int(sound)])
+            if not (may_be_range and state.halve_scale(state.step)):
                 self._is_over = True
                 state.bring_back()
-            else:
-                state.loss_scale, state.scaled_at = state.loss_scale / 2, state.step
         with self._record.working():
             buffers.begin(state.step, state.loss_scale)
         self.is_whole = True
         return again
 
-    def _may_grow(self) -> bool:
-        number = self._state.step + len(self._begun)
-        is_small = self._is_float16 and self._state.loss_scale < FIRST_LOSS_SCALE
-        return is_small and number - self._state.scaled_at >= STEPS_TO_DOUBLE
-
-    def _is_out_of_range(self, loss: float) -> bool:
-        """Whether a step that was not sound is taken again with a smaller scale: float16 was too narrow for it."""
-        return self._is_float16 and math.isfinite(loss) and self._state.loss_scale > 1
-
-    def _once(self) -> None:
-        """Do one step's work with what is in the buffers, with as much at once as there is memory for."""
-        while True:
-            try:
-                self._launch_or_replay()
-                return
-            except torch.OutOfMemoryError:
-                smaller = self._state.passes.halved()
-                if smaller is None:
-                    raise
-            self._state.passes, self._replay = smaller, None  # outside: what is caught holds on to the whole graph
-            gc.collect()
-            torch.cuda.empty_cache()
-
     def _launch_or_replay(self) -> None:
-        self._exact.passes = self._state.passes
+        """Do one step's work with what is in the buffers."""
+        if self._exact.passes != self._state.passes:
+            self._exact.passes, self._replay = self._state.passes, None
         if self._replay is None and self._launched >= LAUNCHED_FIRST:
             self._replay = self._recorded()
         (self._replay or self._work)()
@@ -316,10 +301,8 @@ class RecordedSteps:
         batch = Batch(buffers.number, buffers.rows, buffers.labels, buffers.some_images, buffers.count)
         loss = self._exact.gradients(batch)
         sound = loss.isfinite()
-        if self._is_float16:
-            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-            torch._foreach_div_(gradients, buffers.scale)
-            sound &= torch.stack(torch._foreach_norm(gradients)).isfinite().all()
+        if self._state.is_float16:
+            sound &= unscaled(parameters, buffers.scale)
         sound &= buffers.stopped == 0
         self.is_whole = False
         state.keep_where(sound)

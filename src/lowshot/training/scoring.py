@@ -12,22 +12,22 @@ from .prompts import Owners
 
 
 class Scoring(Protocol):
-    """What images are compared with, and how."""
+    """A comparison of images with classes."""
 
     def classes(self, prompts: Tensor) -> Tensor:
-        """What images are compared with, ``(C, ...)``, from the unit embeddings of all classes' prompts, ``(P, D)``."""
+        """Class embeddings ``(C, ...)`` from the unit embeddings of all classes' prompts, ``(P, D)``."""
 
     def scores(self, images: Tensor, classes: Tensor) -> Tensor:
         """Class scores ``(B, C)``.
 
         Args:
             images: Unit embeddings as ``Backbone.encode_images`` gives them.
-            classes: What ``classes`` gave.
+            classes: Class embeddings as ``classes`` gives them.
         """
 
     @property
     def image_bytes(self) -> int:
-        """What the scores of one image take at most while they are computed, and kept for the backward pass."""
+        """Bytes of one image's scores at most, while they are computed and kept for the backward pass."""
 
 
 @dataclasses.dataclass(frozen=True)

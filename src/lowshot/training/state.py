@@ -12,6 +12,12 @@ from torch import Tensor, nn
 
 from .step import Passes
 
+FIRST_LOSS_SCALE = 2.0**16
+"""In float16 gradients below 6e-8 are zero, so the loss is multiplied by this before it is propagated back (arXiv
+1710.03740, section 3.2). A power of two: dividing by it afterwards rounds nothing."""
+STEPS_TO_DOUBLE = 2000
+"""Steps after which a scale that was halved is doubled again."""
+
 
 @dataclasses.dataclass
 class TrainingState:
@@ -25,6 +31,7 @@ class TrainingState:
         passes: How a batch is cut up. It decides the rounding, so a run that goes on keeps it.
         loss_scale: What the loss is multiplied by before it is propagated back; 1 but for float16.
         cut_by: The settings that ``passes`` follow from.
+        is_float16: Whether gradients are computed in float16, so that the scale has to fit them.
     """
 
     parameters: Sequence[nn.Parameter]
@@ -32,8 +39,9 @@ class TrainingState:
     passes: Passes
     loss_scale: float = 1.0
     cut_by: Sequence[Any] = ()
+    is_float16: bool = False
     losses: list[float] = dataclasses.field(default_factory=list)
-    """Of the steps done so far."""
+    """Losses of the steps done so far."""
     scaled_at: int = 0
     """The step before which the scale was last changed."""
     seconds: float = 0.0
@@ -75,8 +83,30 @@ class TrainingState:
         self.stopped_at = len(self.losses) + 1
         self.losses = self.losses[:-1]
 
+    def may_double_scale(self, step: int) -> bool:
+        """Whether the scale has fitted for so long that it is doubled before this step."""
+        is_small = self.is_float16 and self.loss_scale < FIRST_LOSS_SCALE
+        return is_small and step - self.scaled_at >= STEPS_TO_DOUBLE
+
+    def double_scale(self, step: int) -> None:
+        """Multiply the loss by twice as much from this step on."""
+        self.loss_scale, self.scaled_at = 2 * self.loss_scale, step
+
+    def halve_scale(self, step: int) -> bool:
+        """Multiply the loss by half as much, for this step too; False where it is not multiplied at all."""
+        if self.loss_scale <= 1:
+            return False
+        self.loss_scale, self.scaled_at = self.loss_scale / 2, step
+        return True
+
+    def unscale_gradients(self) -> bool:
+        """Take the scale out of the gradients again; False where one of them was too large for float16."""
+        if self.loss_scale == 1 and not self.is_float16:
+            return True
+        return bool(unscaled(self.parameters, self.loss_scale))
+
     def facts(self) -> dict[str, Any]:
-        """What of it JSON can hold."""
+        """Return those parts of the state that JSON can hold."""
         named = {name: getattr(self, name) for name in ("loss_scale", "scaled_at", "seconds", "run")}
         return {**named, "passes": dataclasses.asdict(self.passes), "cut_by": list(self.cut_by)}
 
@@ -87,6 +117,13 @@ class TrainingState:
         self.loss_scale, self.scaled_at = float(facts["loss_scale"]), int(facts["scaled_at"])
         self.seconds, self.losses = float(facts["seconds"]), losses
         self.run = str(facts.get("run", self.run))
+
+
+def unscaled(parameters: Sequence[nn.Parameter], scale: float | Tensor) -> Tensor:
+    """Divide all gradients by a scale, in place; returns on the device whether all of them are finite."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    torch._foreach_div_(gradients, scale)
+    return torch.stack(torch._foreach_norm(gradients)).isfinite().all()
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ class Passes:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """What one step learns from. Where its numbers are tensors, all of it lies on the model's device.
+    """The images and labels of one step. Where its numbers are tensors, all of it lies on the model's device.
 
     Args:
         number: Of the step, from 0: with the rows it decides the dropout's masks.
@@ -66,9 +67,40 @@ class Batch:
     count: Tensor | None = None
     first_rows: Sequence[int] | None = None
 
+    @classmethod
+    def of(
+        cls,
+        number: int,
+        rows: Sequence[int],
+        labels: Tensor,
+        images_of: Callable[[Sequence[int]], Tensor | Partway],
+    ) -> Batch:
+        """Make a batch of rows that the processor knows.
+
+        Args:
+            number: Of the step, from 0.
+            rows: Which examples, B of them.
+            labels: Their classes, ``(B,)``.
+            images_of: Some of the rows to their images ``(N, 3, S, S)``, or to these part of the way through the
+                vision tower.
+        """
+        numbers = torch.as_tensor(list(rows), device=labels.device)
+        return cls(number, numbers, labels, lambda at: images_of(rows[at.start : at.stop]), first_rows=rows)
+
 
 IGNORED = -100
 """A label that cross-entropy leaves out."""
+
+
+class StepGradients(Protocol):
+    """Computes the gradients of a step, so much at once, and leaves them on the parameters."""
+
+    passes: Passes
+    loss_scale: float | Tensor
+    """Multiplies the loss before it is propagated back, and with it every gradient."""
+
+    def gradients(self, batch: Batch) -> Tensor:
+        """Add this process's share of the gradients; returns the loss of the whole batch, a float64 on the device."""
 
 
 @dataclasses.dataclass
@@ -119,56 +151,53 @@ class ExactStep:
         labels: Tensor,
         images_of: Callable[[Sequence[int]], Tensor | Partway],
     ) -> float:
-        """Add the gradients of the mean cross-entropy over the rows to the parameters: this process's share of them.
-
-        Args:
-            number: Of the step, from 0: with the rows it decides the dropout's masks.
-            rows: Which examples, B of them.
-            labels: Their classes, ``(B,)``.
-            images_of: Some of the rows to their images ``(N, 3, S, S)``, or to these part of the way through the
-                vision tower.
-
-        Returns:
-            The loss.
-        """
-        numbers = torch.as_tensor(list(rows), device=self.backbone.device)
-        batch = Batch(number, numbers, labels, lambda at: images_of(rows[at.start : at.stop]), first_rows=rows)
-        return self.gradients(batch).item()
+        """Add the gradients of the rows of a step, and wait for the loss; see ``Batch.of`` and ``gradients``."""
+        return self.gradients(Batch.of(number, rows, labels, images_of)).item()
 
     def gradients(self, batch: Batch) -> Tensor:
-        """As ``accumulate``; the loss, float64, stays on the device, and nothing here waits for one."""
+        """Add the gradients of the mean cross-entropy over the rows to the parameters: this process's share of them.
+
+        Returns:
+            The loss, float64. It stays on the device, and nothing here waits for one.
+        """
         self._updates.begin()
-        loss = self._gradients(batch)
+        if self.text_is_trained:
+            own = self.processes.share(len(self._prompts))
+            whole = len(own) <= self.passes.prompts
+            with torch.set_grad_enabled(whole):
+                encoded = [self._encode(batch, chunk) for chunk in self._chunks(own)]
+            prompts = self._gathered(batch, encoded, own).requires_grad_()
+            compared = self._scoring.classes(prompts)
+            classes = compared.detach().requires_grad_()
+            loss = self._through_images(batch, classes)
+            gathered = torch.zeros_like(classes) if classes.grad is None else classes.grad
+            self.processes.add_up(gathered)
+            (gradient,) = torch.autograd.grad(compared, prompts, gathered)
+            self._through_prompts(batch, own, encoded if whole else None, gradient)
+        else:
+            with torch.no_grad():
+                encoded = [self._encode(batch, chunk) for chunk in self._chunks(range(len(self._prompts)))]
+            loss = self._through_images(batch, self._scoring.classes(torch.cat(encoded)))
         self._updates.finish()
         return loss
 
-    def _gradients(self, batch: Batch) -> Tensor:
-        if not self.text_is_trained:
-            return self._through_images(batch, self._scoring.classes(self._frozen(batch)))
-        own = self.processes.share(len(self._prompts))
-        whole = len(own) <= self.passes.prompts
-        with torch.set_grad_enabled(whole):
-            encoded = [self._encode(batch, chunk) for chunk in self._chunks(own)]
-        prompts = self._gathered(batch, encoded, own).requires_grad_()
-        compared = self._scoring.classes(prompts)
-        classes = compared.detach().requires_grad_()
-        loss = self._through_images(batch, classes)
-        gathered = torch.zeros_like(classes) if classes.grad is None else classes.grad
-        self.processes.add_up(gathered)
-        (gradient,) = torch.autograd.grad(compared, prompts, gathered)
-        for chunk, part in zip(self._chunks(own), encoded, strict=True):
-            if whole:
-                with self._pass(batch.number, self._prompt_numbers[chunk.start : chunk.stop]):
-                    part.backward(gradient[chunk.start : chunk.stop])  # type: ignore[no-untyped-call]
-            else:
-                with self._prompt_pass(batch, chunk):
-                    again = self.backbone.finish(self._prompts.of(chunk))
-                    again.backward(gradient[chunk.start : chunk.stop])  # type: ignore[no-untyped-call]
-        return loss
+    def _through_prompts(self, batch: Batch, own: range, encoded: Sequence[Tensor] | None, gradient: Tensor) -> None:
+        """Propagate the gradient of all prompts' embeddings ``(P, D)`` back into the text tower.
 
-    def _frozen(self, batch: Batch) -> Tensor:
-        with torch.no_grad():
-            return torch.cat([self._encode(batch, chunk) for chunk in self._chunks(range(len(self._prompts)))])
+        Args:
+            batch: Of the step.
+            own: This process's prompts.
+            encoded: Their embeddings, chunk by chunk, with their graphs; None where those have to be computed again.
+            gradient: Of the loss.
+        """
+        for index, chunk in enumerate(self._chunks(own)):
+            part = gradient[chunk.start : chunk.stop]
+            if encoded is None:
+                with self._prompt_pass(batch, chunk):
+                    self.backbone.finish(self._prompts.of(chunk)).backward(part)  # type: ignore[no-untyped-call]
+            else:
+                with self._pass(batch.number, self._prompt_numbers[chunk.start : chunk.stop]):
+                    encoded[index].backward(part)  # type: ignore[no-untyped-call]
 
     def _gathered(self, batch: Batch, encoded: Sequence[Tensor], own: range) -> Tensor:
         """The embeddings of all prompts ``(P, D)``, outside the graph: this process's and the others'."""
@@ -193,13 +222,9 @@ class ExactStep:
             first = None if batch.first_rows is None else 2 * batch.first_rows[start]
             images = batch.images(part)
             with self._pass(batch.number, numbers[part.start : part.stop], first):
-                if isinstance(images, Partway):
-                    encoded = self.backbone.finish(images)
-                else:
-                    encoded = self.backbone.encode_images(images)
-                scores = self._scoring.scores(encoded, classes)
-                chosen = batch.labels[part.start : part.stop]
-                loss = functional.cross_entropy(scores, chosen, reduction="sum", ignore_index=IGNORED) / count
+                scores = self._scoring.scores(embeddings_of(self.backbone, images), classes)
+                labels = batch.labels[part.start : part.stop]
+                loss = functional.cross_entropy(scores, labels, reduction="sum", ignore_index=IGNORED) / count
                 (loss * self.loss_scale).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         self.processes.add_up(total)
@@ -218,7 +243,7 @@ class ExactStep:
 
     @contextlib.contextmanager
     def _pass(self, number: int | Tensor, samples: Tensor, first: int | None = None) -> Iterator[None]:
-        """What is drawn in a pass depends on the seed, the step and the samples: a pass taken again draws the same.
+        """Seed the draws of a pass by seed, step and samples: a pass taken again draws the same.
 
         The masks of our own dropout do not even depend on the cut. Some of PEFT's tuners draw from torch's generator.
 
@@ -236,3 +261,8 @@ class ExactStep:
             if self.joint:
                 stack.enter_context(self.backbone.computed_by(self._products))
             yield
+
+
+def embeddings_of(backbone: Backbone, images: Tensor | Partway) -> Tensor:
+    """Unit embeddings of images, or of what is part of the way through the vision tower."""
+    return backbone.finish(images) if isinstance(images, Partway) else backbone.encode_images(images)

@@ -1,4 +1,4 @@
-"""What takes the steps of a run for the loop: each launched by itself and waited for, or recorded once and replayed."""
+"""The steps of a run: its stages, one after the other, and whatever takes them for the loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,43 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from .state import TrainingState
+from ..settings import TrainingConfig
+from .step import StepGradients
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Steps of a run that train the same, with an optimiser's state and a course of the learning rate of their own.
+
+    Args:
+        steps: How many.
+        exact: Computes the gradients, and so decides what is trained.
+        begin: Called before the first step that is taken here, and told whether it is the first of the stage.
+    """
+
+    steps: int
+    exact: StepGradients
+    begin: Callable[[bool], None] = lambda is_first: None  # noqa: ARG005
+
+    def learning_rate(self, step: int, config: TrainingConfig) -> float:
+        """The learning rate of one of the stage's steps, which are counted from 0."""
+        return learning_rate(step, self.steps, config)
+
+
+def stage_at(stages: Sequence[Stage], number: int) -> tuple[Stage, int]:
+    """The stage that a run's step belongs to, and the number of that stage's first step."""
+    first = 0
+    for stage in stages:
+        if number < first + stage.steps:
+            return stage, first
+        first += stage.steps
+    raise IndexError(f"step {number} of {first}")
+
+
+def learning_rate(step: int, steps: int, config: TrainingConfig) -> float:
+    """A cosine from ``learning_rate`` to ``minimum_learning_rate`` at step ``steps`` (arXiv 1608.03983, eq. 5)."""
+    low, high = config.minimum_learning_rate, config.learning_rate
+    return low + (high - low) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 class Steps(Protocol):
@@ -16,7 +52,7 @@ class Steps(Protocol):
     ahead: int
     """How many steps may be begun before they are settled."""
     note: str
-    """What a person should know of how they are taken; empty if nothing."""
+    """Tells a person how the steps are taken; empty if there is nothing to tell."""
     is_whole: bool
     """Whether the state may be written now: not in the middle of an update."""
 
@@ -35,41 +71,5 @@ class Steps(Protocol):
             False where a loss was no number: the state is as it was when one last was, and no later step was taken.
         """
 
-
-@dataclasses.dataclass
-class LaunchedSteps:
-    """Each step is launched by itself, and its loss waited for.
-
-    Args:
-        state: Of the run; changed in place.
-        gradients: (number of the step, its batch) to the loss, with the gradients left on the parameters.
-        note: See ``Steps``.
-    """
-
-    state: TrainingState
-    gradients: Callable[[int, Sequence[int]], float]
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        self.ahead, self.is_whole = 1, True
-        self._is_sound = True
-
-    def take(self, rows: Sequence[int], rate: float) -> None:
-        """Take a step; where its loss is no number the last good values are put back."""
-        state = self.state
-        loss = self.gradients(state.step, rows)
-        self._is_sound = math.isfinite(loss)
-        if not self._is_sound:
-            state.bring_back()
-            return
-        state.keep()
-        self.is_whole = False
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        state.optimizer.step()
-        state.losses.append(loss)
-        self.is_whole = True
-
-    def settle(self) -> bool:
-        """Whether the step's loss was a number."""
-        return self._is_sound
+    def close(self) -> None:
+        """Let go of what was kept for further steps."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -25,12 +25,14 @@ from torch.nn import functional
 
 from ..adapters.checkpoint import TENSORS_FILE, read_tensors, serialized, serialized_size
 from ..data.task import Examples
-from ..models import Backbone, Partway
+from ..models import Backbone
 from ..progress import UNREPORTED, Report, Track
 from ..settings import Recipe
-from .gradients import StepGradients
 from .learner import TrainingOutcome
 from .placing import CLASSIFIER
+from .processes import Processes
+from .step import Batch, Passes, embeddings_of
+from .steps import Stage
 from .weights import WeightsLearner
 
 
@@ -45,7 +47,7 @@ class TwoStageLearner(WeightsLearner):
 
     def __init__(self, backbone: Backbone, prompts: Sequence[str | Sequence[str]], recipe: Recipe) -> None:
         super().__init__(backbone, prompts, recipe)
-        self._learnt_prompts = self._prompts
+        self._learnt_texts = self.prompts.texts
         self.classifier = nn.Parameter(torch.zeros(len(prompts), backbone.embedding_size, device=backbone.device))
         """w, ``(C, D)``, float32; zero before the second stage."""
         self._has_classifier = False
@@ -72,38 +74,40 @@ class TwoStageLearner(WeightsLearner):
         self._has_classifier = False
         outcome = super().fit(examples, shots, track, checkpoint, contents, report)
         # Where the loss stopped being a number before the classifier had a step of its own, prompts judge.
-        self._has_classifier = outcome.steps > first_stage_steps(self.recipe, self.recipe.steps(shots))
+        self._has_classifier = outcome.steps > self._steps_of_norms(self.recipe.steps(shots))
         self._classes = None
         return outcome
 
-    def _first_stage(self, steps: int) -> int:
-        return first_stage_steps(self.recipe, steps)
+    def stages(self, steps: int, passes: Passes) -> list[Stage]:
+        """Layer norms, as any adapter is trained, then the classifier."""
+        first, exact = self._steps_of_norms(steps), self.exact_step(passes)
+        classifier = ClassifierStep(self.backbone, self.classifier, passes, exact.processes)
+        return [Stage(first, exact), Stage(steps - first, classifier, self._begin_classifier)]
 
-    def _gradients(self, gradients: StepGradients, steps: int) -> Callable[[int, Sequence[int]], float]:
-        return TwoStageGradients(
-            gradients, first_stage_steps(self.recipe, steps), self.classifier, self._begin_second_stage
-        )
+    def _steps_of_norms(self, steps: int) -> int:
+        """How many of a run's steps train layer norms; the other ones train the classifier."""
+        return math.floor(self.recipe.method.first_stage * steps + 1e-9)
 
     @torch.no_grad()
-    def _begin_second_stage(self, *, anew: bool) -> None:
-        if anew:
+    def _begin_classifier(self, is_first: bool) -> None:
+        if is_first:
             self._has_classifier = False
-            self.classifier.copy_(self._encode_classes())
+            self.classifier.copy_(self.encode_classes())
         self._has_classifier = True
 
-    def _encode_classes(self) -> Tensor:
-        """The classifier's rows as unit vectors ``(C, D)``; for classes without one what their prompts say."""
+    def encode_classes(self) -> Tensor:
+        """The classifier's rows as unit vectors ``(C, D)``; for classes without one the embeddings of their prompts."""
         if not self._has_classifier:
-            return super()._encode_classes()
-        rows = {said: row for row, said in enumerate(map(_as_said, self._learnt_prompts))}
-        known = [rows.get(said) for said in map(_as_said, self._prompts)]
-        learnt = functional.normalize(self.classifier.detach(), dim=-1)
-        if None not in known:
-            return learnt[known]
-        classes = super()._encode_classes().to(learnt)
-        for place, row in enumerate(known):
+            return super().encode_classes()
+        row_of = {texts: row for row, texts in enumerate(map(_as_tuple, self._learnt_texts))}
+        rows = [row_of.get(texts) for texts in map(_as_tuple, self.prompts.texts)]
+        classifier = functional.normalize(self.classifier.detach(), dim=-1)
+        if None not in rows:
+            return classifier[rows]
+        classes = super().encode_classes().to(classifier)
+        for place, row in enumerate(rows):
             if row is not None:
-                classes[place] = learnt[row]
+                classes[place] = classifier[row]
         return classes
 
     @property
@@ -116,7 +120,7 @@ class TwoStageLearner(WeightsLearner):
         tensors = self._tensors()
         if not self._has_classifier:
             with torch.no_grad():
-                tensors[CLASSIFIER] = super()._encode_classes().float()
+                tensors[CLASSIFIER] = super().encode_classes().float()
         (folder / TENSORS_FILE).write_bytes(serialized(tensors))
 
     @torch.no_grad()
@@ -128,61 +132,44 @@ class TwoStageLearner(WeightsLearner):
         self._has_classifier, self._classes = True, None
 
     def _tensors(self) -> dict[str, Tensor]:
-        """What is saved; the values are those in use, not copies."""
+        """The tensors of the file; their values are those in use, not copies."""
         return {**self.adapter.tensors(), CLASSIFIER: self.classifier.detach()}
 
 
 @dataclasses.dataclass
-class TwoStageGradients:
-    """(number of the step, rows of its batch) to the loss; the gradients of its stage are left on the parameters.
+class ClassifierStep:
+    """Computes the gradients of a classifier on frozen towers, so that an image costs one forward pass.
 
     Args:
-        first: Of the first stage.
-        steps: How many steps that has.
+        backbone: Its towers give the embeddings.
         classifier: w, ``(C, D)``.
-        begin: Told before each step of the second stage whether it is the first of it.
+        passes: How many images at once.
+        processes: Those that share the batch between them.
+        loss_scale: See ``StepGradients``.
     """
 
-    first: StepGradients
-    steps: int
+    backbone: Backbone
     classifier: nn.Parameter
-    begin: Callable[..., None]
+    passes: Passes
+    processes: Processes
+    loss_scale: float | Tensor = 1.0
 
-    def __call__(self, number: int, rows: Sequence[int]) -> float:
-        if number < self.steps:
-            return self.first(number, rows)
-        self.begin(anew=number == self.steps)
-        return self._of_classifier(number, rows)
-
-    def _of_classifier(self, number: int, rows: Sequence[int]) -> float:
-        """Cross-entropy of s cos(f, w) over the rows; the towers are frozen, so an image costs one forward pass."""
-        exact, parameters, at_once = self.first.exact, self.first.state.parameters, self.first.state.passes.images
-        for parameter in parameters:
-            parameter.grad = None
-        own = exact.processes.share(len(rows))
+    def gradients(self, batch: Batch) -> Tensor:
+        """See ``StepGradients``: the loss is the cross-entropy of s cos(f, w) over the rows."""
+        own, at_once = self.processes.share(len(batch.rows)), self.passes.images
         total = torch.zeros((), dtype=torch.float64, device=self.classifier.device)
         for start in range(own.start, own.stop, at_once):
-            part = rows[start : min(start + at_once, own.stop)]
-            classes = functional.normalize(self.classifier, dim=-1)
-            scores = exact.backbone.logits(self._embeddings(number, part), classes)
-            labels = self.first.labels[torch.as_tensor(list(part), device=self.first.labels.device)]
-            loss = functional.cross_entropy(scores, labels, reduction="sum") / len(rows)
-            loss.backward()  # type: ignore[no-untyped-call]
+            part = range(start, min(start + at_once, own.stop))
+            with torch.no_grad():
+                embeddings = embeddings_of(self.backbone, batch.images(part))
+            scores = self.backbone.logits(embeddings, functional.normalize(self.classifier, dim=-1))
+            labels = batch.labels[part.start : part.stop]
+            loss = functional.cross_entropy(scores, labels, reduction="sum") / len(batch.rows)
+            (loss * self.loss_scale).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-        exact.processes.add_up(total)
-        exact.processes.add_up_gradients(parameters)
-        return total.item()
-
-    @torch.no_grad()
-    def _embeddings(self, number: int, rows: Sequence[int]) -> Tensor:
-        images, backbone = self.first.images_of(number, rows), self.first.exact.backbone
-        return backbone.finish(images) if isinstance(images, Partway) else backbone.encode_images(images)
+        self.processes.add_up(total)
+        return total
 
 
-def first_stage_steps(recipe: Recipe, steps: int) -> int:
-    """How many of a run's steps train layer norms; the other ones train the classifier."""
-    return math.floor(recipe.method.first_stage * steps + 1e-9)
-
-
-def _as_said(prompts: str | Sequence[str]) -> tuple[str, ...]:
-    return (prompts,) if isinstance(prompts, str) else tuple(prompts)
+def _as_tuple(texts: str | Sequence[str]) -> tuple[str, ...]:
+    return (texts,) if isinstance(texts, str) else tuple(texts)

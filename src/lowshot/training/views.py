@@ -50,21 +50,26 @@ class Views:
         self._views = views
         self._seed = seed
         self._capacity = capacity
-        self._kept: dict[View, Partway] = {}
+        self._cached: dict[View, Partway] = {}
         self._free: list[Tensor] = []
         self._stage = backbone.first_trained_stage("vision")
-        self.kept_bytes = 0
-        """What is kept now."""
+        self.cached_bytes = 0
+        """Bytes that are kept now."""
 
     def __call__(self, step: int, rows: Sequence[int]) -> Tensor | Partway:
         """The images of some rows: where all blocks are trained pixels, else what enters the first that is."""
         shown = [(row, self.number(step, row)) for row in rows]
         if self._stage == 0:
             return self._crops_of(shown)
-        new = [view for view in dict.fromkeys(shown) if view not in self._kept]
-        begun = dict(zip(new, self._begin(new), strict=True))
-        images = Partway.joined([begun[view] if view in begun else self._kept[view] for view in shown])
-        for view, image in begun.items():
+        computed = {}
+        with torch.no_grad():
+            for view in dict.fromkeys(shown):
+                if view not in self._cached:
+                    # By itself: in a batch its last bits would depend on the others, and on where a run was taken up.
+                    pixels = self._crops_of([view])
+                    computed[view] = self._backbone.advance(self._backbone.embed_images(pixels), self._stage)
+        images = Partway.joined([computed[view] if view in computed else self._cached[view] for view in shown])
+        for view, image in computed.items():
             self._keep(view, image)
         return images
 
@@ -72,26 +77,20 @@ class Views:
         """Which view of an image a step shows, from 0."""
         return int(np.random.default_rng([self._seed, step, row, _CHOICE]).integers(self._views))
 
-    @torch.no_grad()
-    def _begin(self, views: Sequence[View]) -> list[Partway]:
-        """Each by itself: in a batch its last bits would depend on the others, and so on where a run was taken up."""
-        return [
-            self._backbone.advance(self._backbone.embed_images(self._crops_of([view])), self._stage) for view in views
-        ]
-
     def _keep(self, view: View, image: Partway) -> None:
-        left = (self._capacity - self.kept_bytes) // image.nbytes
+        """Copy what was computed of a view to where it is kept, if there is room."""
+        left = (self._capacity - self.cached_bytes) // image.nbytes
         if left == 0:
             return
         if not self._free:
             count = min(left, max(1, SLAB // image.nbytes))
             self._free = list(torch.split(image.hidden.new_empty(count, *image.hidden.shape[1:]), 1))
-        self._kept[view] = dataclasses.replace(image, hidden=self._free.pop().copy_(image.hidden))
-        self.kept_bytes += image.nbytes
+        self._cached[view] = dataclasses.replace(image, hidden=self._free.pop().copy_(image.hidden))
+        self.cached_bytes += image.nbytes
 
 
 def views_bytes(backbone: Backbone, images: int, views: int, capacity: int = CAPACITY) -> int:
-    """What ``Views`` will keep once it has shown every view of so many images."""
+    """Bytes that ``Views`` will keep once it has shown every view of so many images."""
     stage = backbone.first_trained_stage("vision")
     if stage == 0:
         return 0

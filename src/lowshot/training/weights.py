@@ -11,42 +11,37 @@ import copy
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..adapters import adapter_bytes, keep_share, key_dropout
-from ..data.crops import PreparedCrops, batches, prepare_crops, random_crops
+from ..adapters import adapter_bytes, draws_from_torch, keep_share, key_dropout
+from ..data.crops import batches
 from ..data.task import Examples
 from ..errors import RunError
-from ..models import Backbone, Partway, Tower, resolve_adapter_precision
+from ..models import Backbone, Tower, resolve_adapter_precision
 from ..progress import UNREPORTED, Report, Track
 from ..randomness import seeded
 from ..settings import SETTINGS, Decides, Recipe
-from .ahead import CROPS_BYTES, ImagesAhead
 from .checkpoints import CheckpointFile
-from .gradients import FIRST_LOSS_SCALE, StepGradients
+from .images import ImagesOf, pixels_bytes, step_images
 from .learner import TrainingOutcome
-from .loop import TrainingLoop, learning_rate
+from .loop import LaunchedSteps, TrainingLoop
 from .memory import memory_use
 from .optimizers import create_optimizer
-from .passes import WORKSPACE, Needs, choose_passes, measure_needs
+from .passes import Needs, choose_passes, measure_needs
 from .placing import adapt
 from .processes import Processes, join_processes
-from .prompts import Owners, encode_each, tokenized
+from .prompts import Owners, TokenizedPrompts
 from .recorded import RecordedSteps, recorder_on
 from .scoring import CosineScoring, Scoring
-from .state import TrainingState
+from .state import FIRST_LOSS_SCALE, TrainingState
 from .step import ExactStep, Passes
-from .steps import LaunchedSteps, Steps
-from .views import Views, views_bytes
-
-_Crops = TypeVar("_Crops")
-ImagesOf: TypeAlias = Callable[[int, Sequence[int]], Tensor | Partway]
-"""(number of a step, some of its rows) to what goes into the vision tower for them."""
+from .steps import Stage, Steps
+from .views import views_bytes
 
 
 class WeightsLearner:
@@ -63,18 +58,19 @@ class WeightsLearner:
         self.backbone = backbone
         self.recipe = recipe
         self._tokenize(prompts)
-        self._text_is_trained = self._trains("text")
-        self._keys = key_dropout(backbone.model, recipe.training.seed)
+        self.text_is_trained = self._trains("text")
+        self.keys = key_dropout(backbone.model, recipe.training.seed)
+        """Keys of the adapters' dropout."""
         self._processes = Processes()
 
     def _tokenize(self, prompts: Sequence[str | Sequence[str]]) -> None:
-        self._prompts = tuple(prompts)
-        self._tokens, owners = tokenized(self.backbone, prompts)
-        self.scoring = self._scoring_of(owners)
+        self.prompts = TokenizedPrompts.of(self.backbone, prompts)
+        self.scoring = self.scoring_of(self.prompts.owners)
         """Compares images with these classes."""
         self._classes: Tensor | None = None
 
-    def _scoring_of(self, owners: Owners) -> Scoring:
+    def scoring_of(self, owners: Owners) -> Scoring:
+        """Return what compares images with classes that have these prompts."""
         return CosineScoring(self.backbone, owners)
 
     @property
@@ -87,10 +83,9 @@ class WeightsLearner:
         """Numbers that training changes."""
         return sum(p.numel() for p in self.parameters)
 
-    @property
-    def prompts(self) -> int:
-        """Prompts of all classes together, as often as they go through the text tower."""
-        return len(self._tokens["input_ids"])
+    def stages(self, steps: int, passes: Passes) -> list[Stage]:
+        """The stages of a run of so many steps, whose batches are cut like this; here there is one."""
+        return [Stage(steps, self.exact_step(passes))]
 
     def fit(
         self,
@@ -106,25 +101,18 @@ class WeightsLearner:
         Raises:
             InputError: The checkpoint is of another run.
         """
-        device, what = self.backbone.device, f"training {self.recipe.method.method}"
         with _memory_named():
-            loop, images = self._loop(examples, shots, checkpoint, contents)
-        order: Iterable[Sequence[int]] = self._order(examples, loop.steps)
-        state, begun = loop.state, loop.state.step
-        report.begin(state.run, state.losses)  # what it loads is not what training takes
+            loop = self._loop(examples, shots, checkpoint, contents)
+        state, first_step, seed = loop.state, loop.state.step, self.recipe.training.seed
+        order = (rows.tolist() for rows in batches(len(examples), self._batch_size, loop.total, seed))
+        report.begin(state.run, state.losses)  # loading a tracker is not a part of the training
         with (
             _memory_named(),
-            memory_use(device) as memory,
+            memory_use(self.backbone.device) as memory,
             self.backbone.training(checkpointing=self.recipe.engine.gradient_checkpointing),
-            seeded(self.recipe.training.seed),
-            images if isinstance(images, ImagesAhead) else contextlib.nullcontext(),
+            seeded(seed),
         ):
-            order = images.watching(order, begun) if isinstance(images, ImagesAhead) else order
-            try:
-                stopped = loop.run(order, track, what, report)
-            finally:
-                if isinstance(loop.taking, RecordedSteps):
-                    self._drop_gradients()
+            stopped = loop.run(order, track, f"training {self.recipe.method.method}", report)
         if self.recipe.method.shrinkage:
             keep_share(self.adapter, shots / (shots + self.recipe.method.shrinkage))
         self._classes = None
@@ -135,45 +123,55 @@ class WeightsLearner:
             peak_memory_bytes=memory.peak,
             reserved_memory_bytes=memory.reserved,
             final_loss=state.final_loss,
-            begun_at_step=begun,
+            begun_at_step=first_step,
             stopped=stopped,
             unwritten=loop.unwritten,
-            notes=(loop.taking.note,) if loop.taking.note else (),
+            notes=(loop.steps.note,) if loop.steps.note else (),
         )
 
-    def _loop(
-        self, examples: Examples, shots: int, checkpoint: Path | None, contents: Sequence[str]
-    ) -> tuple[TrainingLoop, ImagesOf]:
-        """A fresh run, or the one that the checkpoint is of, as far as it came; and what gives it images."""
-        config, steps, device = self.recipe.training, self.recipe.steps(shots), self.backbone.device
+    def _loop(self, examples: Examples, shots: int, checkpoint: Path | None, contents: Sequence[str]) -> TrainingLoop:
+        """A fresh run, or the one that the checkpoint is of, as far as it came."""
+        config, engine, total = self.recipe.training, self.recipe.engine, self.recipe.steps(shots)
+        device, size = self.backbone.device, min(self._batch_size, len(examples))
         self._processes = join_processes(device)
-        passes = self.cuts(min(self._batch_size, len(examples)), len(examples))[1]
-        scale = FIRST_LOSS_SCALE if self.backbone.dtype == torch.float16 else 1.0
-        engine = self.recipe.engine
-        cut_by = (engine.images_per_pass, engine.prompts_per_pass, engine.memory_budget)
-        optimizer = create_optimizer(self.parameters, config, device)
-        state = TrainingState(self.parameters, optimizer, passes, scale, cut_by)
+        state = self._state(self.cuts(size, len(examples))[1])
         file = None
         if checkpoint is not None:
-            file = CheckpointFile(checkpoint, self._run_facts(examples, contents, steps), engine.checkpoint_seconds)
+            file = CheckpointFile(checkpoint, self._run_facts(examples, contents, total), engine.checkpoint_seconds)
             file.read_into(state)
             self._processes.refuse_different_steps(state.step, device)
+        images = step_images(examples, self.backbone, config, beside=self._crops_beside)
         labels = torch.from_numpy(examples.labels).to(device)
-        kept = file if self._processes.is_first else None
-        size, images = min(self._batch_size, len(examples)), self._images_of(examples)
-        taking = self._taking(state, self.exact_step(state.passes), images, labels, size, steps)
-        return TrainingLoop(state, config, steps, taking, self._is_sound, self._rate, kept), images
+        stages = self.stages(total, state.passes)
+        steps = self._steps(state, stages, images, labels, size)
+        written = file if self._processes.is_first else None
+        return TrainingLoop(state, config, stages, steps, images, self._is_sound, written)
 
-    def _taking(
-        self, state: TrainingState, exact: ExactStep, images_of: ImagesOf, labels: Tensor, size: int, steps: int
+    def _state(self, passes: Passes) -> TrainingState:
+        """The state of a run before its first step."""
+        engine, is_float16 = self.recipe.engine, self.backbone.dtype == torch.float16
+        return TrainingState(
+            self.parameters,
+            create_optimizer(self.parameters, self.recipe.training, self.backbone.device),
+            passes,
+            loss_scale=FIRST_LOSS_SCALE if is_float16 else 1.0,
+            cut_by=(engine.images_per_pass, engine.prompts_per_pass, engine.memory_budget),
+            is_float16=is_float16,
+        )
+
+    def _steps(
+        self, state: TrainingState, stages: Sequence[Stage], images_of: ImagesOf, labels: Tensor, size: int
     ) -> Steps:
-        """What takes the steps: on CUDA a recorded one is replayed, if it can be recorded."""
+        """Return what takes the steps: on CUDA a recorded one is replayed, if it can be recorded."""
         recorder = recorder_on(self.backbone.device) if self.recipe.engine.cuda_graph else None
-        if recorder is not None and self._cannot_record(exact) is None:
-            return RecordedSteps(state, exact, images_of, labels, size, recorder)
-        gradients = StepGradients(state, exact, images_of, labels)
-        note = f"each step was launched by itself: {self._cannot_record(exact)}" if recorder is not None else ""
-        return LaunchedSteps(state, self._gradients(gradients, steps), note)
+        if recorder is None:
+            return LaunchedSteps(state, stages, images_of, labels, self._processes)
+        why_not = self._cannot_record(stages)
+        if why_not is None:
+            [stage] = stages
+            return RecordedSteps(state, stage.exact, images_of, labels, size, recorder)
+        note = f"each step was launched by itself: {why_not}"
+        return LaunchedSteps(state, stages, images_of, labels, self._processes, note)
 
     def step_seconds(self, passes: Passes, size: int) -> float | None:
         """Seconds of a step that is replayed, measured on black images; None where steps are launched by themselves.
@@ -181,57 +179,36 @@ class WeightsLearner:
         Nothing is learnt: the learning rate is zero.
         """
         device, side = self.backbone.device, self.backbone.image_size
-        optimizer = create_optimizer(self.parameters, self.recipe.training, device)
-        state = TrainingState(self.parameters, optimizer, passes)
         black = torch.zeros(size, 3, side, side, device=device)
         labels = torch.zeros(size, dtype=torch.int64, device=device)
-        taking = self._taking(state, self.exact_step(passes), lambda _, rows: black[: len(rows)], labels, size, 2)
-        if not isinstance(taking, RecordedSteps):
+        stages = self.stages(2, passes)
+        steps = self._steps(self._state(passes), stages, lambda _, rows: black[: len(rows)], labels, size)
+        if not isinstance(steps, RecordedSteps):
             return None
-        for _ in range(2):  # what comes first in a run is no measure of the rest
+        for _ in range(2):  # the first steps of a run are no measure of the rest
             started = time.perf_counter()
-            for _ in range(taking.ahead):
-                taking.take(range(size), 0.0)
-            taking.settle()
-        self._drop_gradients()
-        return (time.perf_counter() - started) / taking.ahead
+            for _ in range(steps.ahead):
+                steps.take(range(size), 0.0)
+            steps.settle()
+        steps.close()
+        return (time.perf_counter() - started) / steps.ahead
 
-    def _drop_gradients(self) -> None:
-        """Those of a recorded step hold on to all memory that it takes."""
-        for parameter in self.parameters:
-            parameter.grad = None
-
-    def _cannot_record(self, exact: ExactStep) -> str | None:
+    def _cannot_record(self, stages: Sequence[Stage]) -> str | None:
         """Why a step of this run must be launched by itself, if it must."""
         if self._processes.count > 1:
             return "several processes train together"
-        if self._first_stage(2):
+        if len(stages) > 1:
             return f"method {self.recipe.method.method} trains in two stages"
         optimizer, is_float16 = self.recipe.training.optimizer, self.backbone.dtype == torch.float16
         # Where SGD's first step is to be taken again with a smaller scale, its momentum has not been written.
         if optimizer not in ("adamw", "sgd") or (optimizer == "sgd" and is_float16):
             return f"optimizer {optimizer} cannot be recorded{' in float16' if is_float16 else ''}"
-        if exact.draws:
+        if draws_from_torch(self.backbone.model):
             return f"method {self.recipe.method.method} may draw from torch's generator"
         return None
 
-    def _gradients(self, gradients: StepGradients, steps: int) -> Callable[[int, Sequence[int]], float]:  # noqa: ARG002
-        """What computes each of a run's steps that are launched by themselves."""
-        return gradients
-
-    def _rate(self, step: int, steps: int) -> float:
-        """The learning rate of one of a run's steps: a cosine, or one for each stage."""
-        first, config = self._first_stage(steps), self.recipe.training
-        if step < first:
-            return learning_rate(step, first, config)
-        return learning_rate(step - first, steps - first, config)
-
-    def _first_stage(self, steps: int) -> int:  # noqa: ARG002
-        """How many of a run's steps are a stage of their own; 0 where all are one."""
-        return 0
-
     def cuts(self, batch_size: int, images: int = 0) -> tuple[Needs, Passes]:
-        """What a step needs on this model, and how a batch is cut up for it.
+        """The memory that a step needs on this model, and the cuts of a batch that fit it.
 
         Args:
             batch_size: Images of one step.
@@ -240,30 +217,22 @@ class WeightsLearner:
         Raises:
             InputError: The recipe's memory budget is too small.
         """
-        engine, views, prompts = self.recipe.engine, self.recipe.training.views, len(self._tokens["input_ids"])
+        engine, views, backbone = self.recipe.engine, self.recipe.training.views, self.backbone
         with seeded(self.recipe.training.seed):
             needs = measure_needs(
-                self.backbone,
-                self._tokens,
-                self._keys,
+                backbone,
+                self.prompts.tokens,
+                self.keys,
                 self.trainable_parameters,
-                text_is_trained=self._text_is_trained,
+                text_is_trained=self.text_is_trained,
                 checkpointing=engine.gradient_checkpointing,
-                views_bytes=views_bytes(self.backbone, images, views) if views else 0,
+                views_bytes=views_bytes(backbone, images, views) if views else 0,
                 scores_bytes=self.scoring.image_bytes,
-                buffers_bytes=self._buffers_bytes(batch_size),
+                buffers_bytes=pixels_bytes(backbone.device, backbone.image_size, batch_size, beside=self._crops_beside),
                 products_in=self._products_in,
             )
         share = self._processes.largest_share
-        return needs, choose_passes(needs, engine, share(batch_size), share(prompts))
-
-    def _buffers_bytes(self, batch_size: int) -> int:
-        """Of a batch's pixels on a device: those that a step reads, those that come, and what these are made from."""
-        device, side = self.backbone.device.type, self.backbone.image_size
-        if device == "cpu":
-            return 0
-        batches, workspace = (3, WORKSPACE.get(device, 0)) if self._crops_beside else (2, 0)
-        return batches * batch_size * 3 * side**2 * 4 + workspace + CROPS_BYTES
+        return needs, choose_passes(needs, engine, share(batch_size), share(len(self.prompts)))
 
     @property
     def _crops_beside(self) -> bool:
@@ -271,13 +240,13 @@ class WeightsLearner:
         return self.recipe.engine.memory_budget is None
 
     def exact_step(self, passes: Passes) -> ExactStep:
-        """What computes a step's gradients with these cuts."""
+        """Return what computes a step's gradients with these cuts."""
         return ExactStep(
             self.backbone,
-            self._tokens,
-            self._keys,
+            self.prompts.tokens,
+            self.keys,
             passes,
-            self._text_is_trained,
+            self.text_is_trained,
             processes=self._processes,
             scoring=self.scoring,
             products_in=self._products_in,
@@ -293,29 +262,6 @@ class WeightsLearner:
         """Images of one optimiser step."""
         return self.recipe.training.batch_size * self.recipe.training.gradient_accumulation_steps
 
-    def _order(self, examples: Examples, steps: int) -> Iterator[list[int]]:
-        for rows in batches(len(examples), self._batch_size, steps, self.recipe.training.seed):
-            yield rows.tolist()
-
-    def _images_of(self, examples: Examples) -> ImagesOf:
-        """(number of a step, some of its rows) to what goes into the vision tower for them."""
-        config, device, size = self.recipe.training, self.backbone.device, self.backbone.image_size
-
-        def cropped(views: Sequence[tuple[int, int]], crop: Callable[..., _Crops]) -> _Crops:
-            keys = [(config.seed, view, row) for row, view in views]
-            images = (examples.images[row] for row, _ in views)
-            return crop(images, size, crop_minimum=config.crop_minimum, flip=config.flip, keys=keys, device=device)
-
-        if config.views is not None:
-            return Views(self.backbone, lambda views: cropped(views, random_crops), config.views, config.seed)
-        if device.type == "cpu":  # each step is a view of its own
-            return lambda step, rows: cropped([(row, step) for row in rows], random_crops)
-
-        def prepared(step: int, rows: Sequence[int]) -> PreparedCrops:
-            return cropped([(row, step) for row in rows], prepare_crops)
-
-        return ImagesAhead(prepared, device, beside=self._crops_beside)
-
     def _run_facts(self, examples: Examples, contents: Sequence[str], steps: int) -> dict[str, Any]:
         """All that decides what a run computes, by name: weights, images and prompts by the hashes of what they are."""
         settings = {n: value for n, value in self.recipe.settings().items() if SETTINGS[n].decides is Decides.RESULT}
@@ -327,12 +273,15 @@ class WeightsLearner:
             "device_type": self.backbone.device.type,
             "weights": identity.weights_sha256,
             "model_settings": identity.settings_sha256,
-            "frozen_factors": _digest(map(_bytes, self.backbone.model.buffers())),
+            "frozen_factors": _digest(
+                buffer.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+                for buffer in self.backbone.model.buffers()
+            ),
             "images": _digest(
                 f"{name} {label}".encode() for name, label in zip(examples.identities, examples.labels, strict=True)
             ),
             "image_contents": _digest(content.encode() for content in contents),
-            "prompts": _digest(json.dumps(said).encode() for said in self._prompts),
+            "prompts": _digest(json.dumps(texts).encode() for texts in self.prompts.texts),
         }
 
     @torch.no_grad()
@@ -344,9 +293,9 @@ class WeightsLearner:
         scores = self.logits(torch.full((1, 3, side, side), 0.5))
         return bool(scores.isfinite().all())
 
-    def _encode_classes(self) -> Tensor:
-        """What images are compared with, some prompts at a time: all at once may be more than training ever needs."""
-        return self.scoring.classes(encode_each(self.backbone, self._tokens, _PROMPTS_AT_ONCE))
+    def encode_classes(self) -> Tensor:
+        """The embeddings ``(C, ...)`` of the classes that ``scoring`` compares images with."""
+        return self.scoring.classes(self.prompts.embeddings())
 
     @property
     def frozen_images(self) -> bool:
@@ -371,7 +320,7 @@ class WeightsLearner:
     def logits_of(self, embeddings: Tensor) -> Tensor:
         """Class scores ``(B, C)``; but for PLOT++ scaled cosine similarities."""
         if self._classes is None:
-            self._classes = self._encode_classes()
+            self._classes = self.encode_classes()
         return self.scoring.scores(embeddings.to(self._classes.device), self._classes)
 
     @torch.no_grad()
@@ -392,13 +341,6 @@ class WeightsLearner:
         """Read them back, strictly."""
         self.adapter.load(folder)
         self._classes = None
-
-
-_PROMPTS_AT_ONCE = 64
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def _digest(parts: Iterable[bytes]) -> str:
