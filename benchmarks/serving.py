@@ -215,8 +215,9 @@ def peft_mixed(arguments: Arguments, model: str, method: str, crops: Tensor) -> 
     from peft import LoraConfig, get_peft_model
 
     from lowshot.adapters import place
-    from lowshot.adapters.build import attaching
-    from lowshot.adapters.lora_xs import LoraXsConfig, attach_bases
+    from lowshot.adapters.lora_xs import attach_bases
+    from lowshot.adapters.lora_xs.tuner import LoraXsConfig
+    from lowshot.adapters.peft_adapter import attaching
     from lowshot.models import load_backbone, set_precision
 
     recipe = recipe_of(arguments, model).replace(encoder="vision")

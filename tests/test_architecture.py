@@ -7,7 +7,10 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "lowshot"
 
-LEAVES = {"errors", "files", "methods", "progress", "randomness", "threads", "records", "settings"}
+LEAVES = {
+    *("calibration", "errors", "files", "methods", "progress", "randomness", "records", "settings", "tensor_file"),
+    "threads",
+}
 MAY_IMPORT = {
     "errors": set(),
     "methods": {"errors"},
@@ -17,17 +20,19 @@ MAY_IMPORT = {
     "threads": set(),
     "records": {"errors"},
     "runs_folder": {"errors", "files", "records"},
+    "calibration": {"errors"},
+    "tensor_file": {"errors"},
     "settings": {"errors", "methods"},
     "data": LEAVES,
     "models": LEAVES,
     "adapters": LEAVES,
-    "heads": {"errors", "progress", "adapters"},
+    "heads": {"errors", "progress", "tensor_file"},
     "training": LEAVES | {"data", "models", "adapters", "heads"},
     "evaluation": LEAVES | {"data", "training"},
     "report": LEAVES | {"runs_folder"},
     "tracking": LEAVES,
     "hub": {"errors", "records"},
-    "saved": LEAVES | {"models", "evaluation"},
+    "saved": LEAVES | {"models"},
     "serving": LEAVES | {"data", "models", "adapters", "heads", "saved"},
     "fitting": LEAVES | {"data", "models", "training", "evaluation"},
     "classifier": LEAVES

@@ -85,7 +85,7 @@ def test_the_readmes_lines_print_what_it_says(tmp_path, monkeypatch, capsys):
 
 def test_the_readmes_table_is_that_of_the_committed_records():
     from lowshot.records import RunRecord
-    from lowshot.report import format_table, summarize
+    from lowshot.report.summary import format_table, summarize
 
     values = json.loads((ROOT / "docs" / "demo" / "demo.json").read_text(encoding="utf-8"))
     table = format_table(summarize([RunRecord.from_dict(record) for record in values["records"]]), style="text")

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from .calibration import Calibration
 from .data import (
     Images,
     ImagesOnDemand,
@@ -26,7 +27,6 @@ from .data import (
 )
 from .errors import DataError, InputError, NotFittedError, RunError
 from .evaluation import (
-    Calibration,
     fold_checkpoints,
     learners_for,
     left_to_judge,
@@ -44,7 +44,6 @@ from .methods import AUTO
 from .models import Backbone, load_backbone
 from .progress import UNREPORTED, Report, Reports, Track, silent
 from .records import RECORD_FILE, RunRecord
-from .report.card import model_card
 from .saved import check_backbone, read_record
 from .settings import SETTINGS, DataConfig, Recipe, default_method, preset_for, preset_recipe
 from .threads import cpu_threads
@@ -439,6 +438,8 @@ class FewShotClassifier:
             NotFittedError: ``fit`` has not been called.
             OutputError: The folder exists and is not empty, or cannot be written.
         """
+        from .report.card import model_card
+
         _, learner = self._ready()
         with folder_written_aside(Path(folder)) as aside:
             learner.save(aside)

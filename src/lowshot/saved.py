@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from .calibration import Calibration
 from .errors import AdapterError
-from .evaluation import Calibration
 from .files import read_json_object
 from .models import Identity
 from .records import RECORD_FILE, RunRecord

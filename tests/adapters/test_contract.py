@@ -10,7 +10,7 @@ from lowshot.adapters import adapter_bytes
 from lowshot.errors import InputError
 from lowshot.methods import METHODS, method_spec
 from lowshot.models import load_backbone
-from lowshot.training import adapt
+from lowshot.training.placing import adapt
 
 from .conftest import images, take_steps
 

@@ -5,7 +5,8 @@ import torch
 
 from lowshot.models import load_backbone
 from lowshot.settings import preset_recipe
-from lowshot.training import count_parameters, create_learner
+from lowshot.training import create_learner
+from lowshot.training.placing import count_parameters
 
 from .conftest import PROMPTS, images, take_steps
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lowshot.adapters import JointUpdates
+from lowshot.adapters.joint import JointUpdates
 from lowshot.adapters.lean import LeanMixin
 from lowshot.models.frozen import side_by_side
 from lowshot.training.step import Passes

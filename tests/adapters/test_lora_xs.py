@@ -6,9 +6,10 @@ import torch
 from peft import PeftModel, PsoftConfig, get_peft_model, get_peft_model_state_dict
 from torch import nn
 
-from lowshot.adapters.lora_xs import LoraXsConfig, attach_bases, basis_of
+from lowshot.adapters.lora_xs import attach_bases, basis_of
 from lowshot.adapters.lora_xs.basis import ATTRIBUTE
 from lowshot.adapters.lora_xs.layer import SIGMA
+from lowshot.adapters.lora_xs.tuner import LoraXsConfig
 from lowshot.errors import InputError
 
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from lowshot.adapters import tuners
+from lowshot.adapters.peft_types import tuners
 from lowshot.methods import METHODS
 
 from .conftest import images, take_steps

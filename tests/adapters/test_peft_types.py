@@ -6,11 +6,10 @@ import pytest
 import torch
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
-from lowshot.adapters import tuners
-from lowshot.adapters.peft_types import KNOW_QUANTISED_WEIGHTS, NOT_FOR_LINEAR_LAYERS
+from lowshot.adapters.peft_types import KNOW_QUANTISED_WEIGHTS, NOT_FOR_LINEAR_LAYERS, tuners
 from lowshot.errors import InputError, UnknownNameError
 from lowshot.models import load_backbone
-from lowshot.training import adapt
+from lowshot.training.placing import adapt
 
 from .conftest import images, take_steps
 

@@ -19,7 +19,8 @@ from lowshot.adapters.lora_xs.cache import cached_basis
 from lowshot.adapters.lora_xs.portable import TOLERANCE, probes
 from lowshot.errors import AdapterError
 from lowshot.models import load_backbone
-from lowshot.training import adapt, create_learner
+from lowshot.training import create_learner
+from lowshot.training.placing import adapt
 
 from .conftest import PROMPTS, images, take_steps
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from lowshot.calibration import threshold
 from lowshot.errors import InputError
 from lowshot.evaluation import prediction_sets, set_measures
-from lowshot.evaluation.conformal import scores_of, threshold
+from lowshot.evaluation.conformal import scores_of
 
 coverages = st.decimals("0.01", "0.99", places=2).map(float)
 scores = st.lists(st.integers(0, 10**6), min_size=2, max_size=60).map(lambda found: [s / 10**6 for s in found])

@@ -19,7 +19,7 @@ from lowshot.heads import (
     tip_adapter,
     trained_numbers,
 )
-from lowshot.heads.choice import choose, held_out
+from lowshot.heads.cross_validation import choose, held_out
 from lowshot.progress import UNREPORTED
 from lowshot.training.memory import memory_use
 
@@ -129,7 +129,7 @@ def test_what_a_thousand_classes_take_is_bounded(made_up, method, monkeypatch):
     for module in (tip_adapter, gda, linear_probe):
         monkeypatch.setattr(module, "CANDIDATES", module.CANDIDATES[:1])
     monkeypatch.setattr("lowshot.heads.clip_adapter.epochs_by_shots", lambda _: 1)
-    monkeypatch.setattr("lowshot.heads.choice.FOLDS", 2)
+    monkeypatch.setattr("lowshot.heads.cross_validation.FOLDS", 2)
     monkeypatch.setattr(proker, "MOST_CHOSEN_WITH", 0)
     per_class = 4 if method == "proker" else 16  # 16,000 are solved for in 2 GB and a minute
     shots = made_up(classes=1000, per_class=per_class, views=1, width=8)

@@ -15,7 +15,8 @@ from lowshot.errors import AdapterError, DataError, InputError
 from lowshot.heads import HEADS
 from lowshot.models import Backbone, load_backbone
 from lowshot.settings import preset_recipe
-from lowshot.training import count_parameters, create_learner
+from lowshot.training import create_learner
+from lowshot.training.placing import count_parameters
 from lowshot.training.planning import plan
 
 COLOURS = ("blue", "green", "red")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lowshot.records import RunRecord
-from lowshot.report import Prediction, Showcase
+from lowshot.report.page import Prediction, Showcase
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _PROVENANCE = {

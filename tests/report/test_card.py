@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowshot.report import model_card
+from lowshot.report.card import model_card
 
 from .factory import record, zero_shot
 

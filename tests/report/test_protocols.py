@@ -1,5 +1,6 @@
-from lowshot.report import format_table, model_card, summarize
+from lowshot.report.card import model_card
 from lowshot.report.protocols import protocol_rows, protocol_table
+from lowshot.report.summary import format_table, summarize
 
 from .factory import record
 

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowshot.errors import InputError
-from lowshot.report import format_table, summarize
 from lowshot.report.averages import averages
-from lowshot.report.summary import usual_settings
+from lowshot.report.summary import format_table, summarize, usual_settings
 from lowshot.settings import preset_recipe
 
 from .factory import record, rival, zero_shot

@@ -1,24 +1,17 @@
-"""What is trained, in one of two shapes: modules that PEFT adds, or parameters the model already has."""
+"""What is trained: the contract of an adapter, and the one whose parameters the model already has."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ..errors import AdapterError, InputError
-from ..files import canonical_json, read_json_object
-from .checkpoint import TENSORS_FILE, read_tensors, serialized, serialized_size
-from .lora_xs import BASIS_FILE, LoraXsConfig, basis_facts, restore_basis
+from ..tensor_file import TENSORS_FILE, read_tensors, serialized, serialized_size
 
 CONFIG_FILE = "adapter_config.json"
 _Layer = TypeVar("_Layer", bound=nn.Module)
@@ -89,71 +82,6 @@ def keep_share(adapter: Adapter, share: float) -> None:
             parameter.mul_(share)
 
 
-class PeftAdapter:
-    """A PEFT model's one adapter, in PEFT's two files."""
-
-    def __init__(self, model: PeftModel) -> None:
-        self.model = model
-
-    def parameters(self) -> list[nn.Parameter]:
-        return [p for p in self.model.parameters() if p.requires_grad]
-
-    def tensors(self) -> dict[str, Tensor]:
-        tensors = get_peft_model_state_dict(self.model, save_embedding_layers=False)
-        return {name: tensor.detach() for name, tensor in tensors.items()}
-
-    def save(self, folder: Path, base_model: str) -> None:
-        config = self._config
-        config.base_model_name_or_path = base_model
-        config.save_pretrained(folder)
-        # PEFT writes its sets in an order that changes from process to process.
-        written = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-        (folder / CONFIG_FILE).write_text(canonical_json(_ordered(written)), encoding="utf-8")
-        (folder / TENSORS_FILE).write_bytes(serialized(self.tensors()))
-        if isinstance(config, LoraXsConfig):
-            (folder / BASIS_FILE).write_bytes(basis_facts(self.model))
-
-    def load(self, folder: Path) -> None:
-        self._check_config(folder / CONFIG_FILE)
-        set_peft_model_state_dict(self.model, read_tensors(folder / TENSORS_FILE, self.tensors()))
-        if isinstance(self._config, LoraXsConfig):
-            restore_basis(self.model, folder / BASIS_FILE)
-
-    def merge(self) -> nn.Module:
-        try:
-            merged: nn.Module = self.model.merge_and_unload()
-        except NotImplementedError as error:
-            raise InputError(f"adapters of type {_text(self._config.peft_type)} cannot be merged: {error}") from error
-        return merged
-
-    @contextlib.contextmanager
-    def merged(self) -> Iterator[None]:
-        with computing_as(_plain_layers(self.model)):
-            yield
-
-    @property
-    def _config(self) -> Any:
-        return self.model.peft_config["default"]
-
-    def _check_config(self, path: Path) -> None:
-        try:
-            saved = read_json_object(path)
-        except FileNotFoundError:
-            raise AdapterError(f"adapter {path.parent} is incomplete: {path.name} is missing") from None
-        except InputError as error:
-            raise AdapterError(f"adapter {error}") from None
-        expected = _ordered(json.loads(canonical_json(_plain(self._config.to_dict()))))
-        for key in sorted(saved.keys() | expected.keys()):
-            self._check_field(path, key, saved.get(key), expected.get(key))
-
-    def _check_field(self, path: Path, key: str, found: object, expected: object) -> None:
-        if key == "target_modules":
-            if _names(found) != _names(expected):
-                raise AdapterError(f"adapter file {path} adapts other modules than lowshot.json says")
-        elif key not in _WHERE_IT_WAS_MADE and found != expected:
-            raise AdapterError(f"adapter file {path} has {key} = {found!r}; lowshot.json says {expected!r}")
-
-
 class ParameterAdapter:
     """Parameters of the model itself; the file holds their new values under their own names.
 
@@ -210,46 +138,3 @@ def computing_as(plain: Sequence[tuple[nn.Module, nn.Linear]]) -> Iterator[None]
     finally:
         for layer, _ in plain:
             vars(layer).pop("forward", None)
-
-
-_WHERE_IT_WAS_MADE = {"auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision"}
-
-
-@torch.no_grad()
-def _plain_layers(model: nn.Module) -> list[tuple[Any, nn.Linear]]:
-    """Each adapted layer beside a plain one of the same function, or none at all; see ``Adapter.merged``."""
-    adapted = [cast(Any, module) for module in model.modules() if isinstance(module, BaseTunerLayer)]
-    try:
-        return [(layer, _merged_copy(layer)) for layer in to_be_merged(adapted, lambda layer: layer.get_base_layer())]
-    except (RuntimeError, ValueError):  # what a tuner says that cannot be merged, or not with its options
-        return []
-
-
-def _merged_copy(layer: Any) -> nn.Linear:
-    twin = copy.deepcopy(layer)
-    twin.merge()
-    return cast(nn.Linear, twin.get_base_layer())
-
-
-def _ordered(config: dict[str, Any]) -> dict[str, Any]:
-    targets = config.get("target_modules")
-    return {**config, "target_modules": sorted(targets) if isinstance(targets, list) else targets}
-
-
-def _plain(value: Any) -> Any:
-    """A configuration as JSON can say it: sets become sorted lists; PEFT's enumerations are strings already."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, set | frozenset):
-        return sorted(_plain(item) for item in value)
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _names(targets: object) -> object:
-    return set(map(str, targets)) if isinstance(targets, list) else targets
-
-
-def _text(peft_type: Any) -> str:
-    return str(getattr(peft_type, "value", peft_type))

@@ -23,10 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import AdapterError
+from ..tensor_file import read_file
 from .adapter import ParameterAdapter, computing_as, to_be_merged
-from .checkpoint import read_file
-from .lora_xs.basis import ATTRIBUTE, BASIS_VERSION, Basis, attach_bases
-from .lora_xs.portable import waves
+from .lora_xs.basis import ATTRIBUTE, BASIS_VERSION, Basis, attach_bases, waves
 
 BASIS_FILE = "clip_svd_basis.safetensors"
 UNDETERMINED_GAP = 1e-7

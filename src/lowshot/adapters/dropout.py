@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 _STREAM = 3  # keeps the masks of a seed apart from its crops and its order
@@ -155,6 +154,8 @@ def key_dropout(model: nn.Module, seed: int) -> MaskKeys:
 
     Other tuners of PEFT drop weights or ranks instead of inputs, which have no rows to go by; theirs stays as it is.
     """
+    from peft.tuners.lora import LoraLayer
+
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
     keys = MaskKeys(seed)
     for number, layer in enumerate(layers):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from peft.tuners.lora import LoraLayer
-from peft.tuners.lora.variants import DoraLinearVariant
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from .dropout import SampleDropout
@@ -15,13 +12,17 @@ def draws_from_torch(model: nn.Module) -> bool:
 
     LoRA's dropout, keyed by sample, does not.
     """
-    return any(_may_draw(module) for module in model.modules())
+    from peft.tuners.lora import LoraLayer
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
-
-def _may_draw(module: nn.Module) -> bool:
-    if isinstance(module, BaseTunerLayer):
-        return not isinstance(module, LoraLayer)
-    return isinstance(module, nn.Dropout) and not isinstance(module, SampleDropout) and module.p > 0
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            may_draw = not isinstance(module, LoraLayer)
+        else:
+            may_draw = isinstance(module, nn.Dropout) and not isinstance(module, SampleDropout) and module.p > 0
+        if may_draw:
+            return True
+    return False
 
 
 def rows_are_alike(blocks: nn.Module) -> bool:
@@ -30,10 +31,15 @@ def rows_are_alike(blocks: nn.Module) -> bool:
     Not with dropout, which draws for each sample. Not with those of PEFT's tuners that lowshot does not know by heart:
     some draw numbers for each row (PVeRA), others look at all rows together (Lily's experts).
     """
-    return not any(_tells_rows_apart(module) for module in blocks.modules())
+    from peft.tuners.lora import LoraLayer
+    from peft.tuners.lora.variants import DoraLinearVariant
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
-
-def _tells_rows_apart(module: nn.Module) -> bool:
-    if isinstance(module, LoraLayer):
-        return not all(isinstance(variant, DoraLinearVariant) for variant in module.lora_variant.values())
-    return isinstance(module, BaseTunerLayer) or (isinstance(module, nn.Dropout) and module.p > 0)
+    for module in blocks.modules():
+        if isinstance(module, LoraLayer):
+            alike = all(isinstance(variant, DoraLinearVariant) for variant in module.lora_variant.values())
+        else:
+            alike = not isinstance(module, BaseTunerLayer) and not (isinstance(module, nn.Dropout) and module.p > 0)
+        if not alike:
+            return False
+    return True

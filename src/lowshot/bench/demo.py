@@ -16,7 +16,7 @@ from ..evaluation import confusion
 from ..methods import PIXEL_REGRESSION, display_name, method_spec
 from ..progress import Track, silent
 from ..records import RunRecord
-from ..report import Prediction, Showcase
+from ..report.page import Prediction, Showcase
 from ..settings import Recipe, default_preset, preset_recipe
 from .rivals import pixel_regression
 

@@ -55,7 +55,7 @@ def run(arguments: Sequence[str]) -> int:
 
     from ..bench import demo
     from ..data import builtin_task, draw_from
-    from ..report import format_table, summarize
+    from ..report.summary import format_table, summarize
 
     torch.set_num_threads(parsed.threads)
     task = builtin_task(parsed.task)
@@ -94,7 +94,7 @@ def _write(
 ) -> None:
     """Records, an adapter that is tried at once, and the page."""
     from ..bench import demo
-    from ..report import write_report
+    from ..report.page import write_report
 
     _clear(out)
     write_text(out / RESULTS_FILE, canonical_json({"records": [record.to_dict() for record in records]}))

@@ -95,7 +95,7 @@ def _transformers() -> Finding:
 
 
 def _peft() -> Finding:
-    from ..adapters import lora_xs  # noqa: F401
+    from ..adapters.lora_xs import tuner  # noqa: F401
 
     return Finding("peft", "ok", str(_version("peft")))
 

@@ -15,7 +15,7 @@ from ..settings import Recipe, default_preset, preset_recipe
 from .arguments import PresetName, parse_with_recipe, print_json
 
 if TYPE_CHECKING:
-    from ..training import ParameterCount
+    from ..training.placing import ParameterCount
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
     model = parsed.settings.model.model
     if parsed.table and parsed.settings != preset_recipe(default_preset(model), "lora").replace(model=model):
         raise InputError("params --table counts every method with its published settings; expected only --model")
-    from ..training import count_parameters
+    from ..training.placing import count_parameters
 
     recipes = list(_table(model)) if parsed.table else [parsed.settings]
     rows = [(recipe, count_parameters(recipe, parsed.classes)) for recipe in recipes]

@@ -79,7 +79,7 @@ def _said(style: str, tables: Sequence[Table], records: Sequence[RunRecord]) -> 
 
 def _write(folder: Path, tables: Sequence[Table], records: Sequence[RunRecord], caveats: Sequence[str]) -> list[Path]:
     """The files of a report; each appears whole or not at all."""
-    from ..report import write_report
+    from ..report.page import write_report
 
     for style, name in _FILES.items():
         write_text(folder / name, _said(style, tables, records))

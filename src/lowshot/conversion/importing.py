@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from ..adapters import Adapter, adapter_bytes, layers_at
-from ..adapters.checkpoint import TENSORS_FILE, serialized
 from ..classifier import CARD_FILE
 from ..data import Examples, Prompts, Task, long_prompts_named, prompts_for
 from ..errors import AdapterError, DataError
@@ -23,6 +22,7 @@ from ..models import Backbone, Tower, load_backbone
 from ..records import RECORD_FILE, RunRecord, provenance
 from ..report.card import model_card
 from ..settings import DataConfig, Recipe
+from ..tensor_file import TENSORS_FILE, serialized
 from ..training.placing import adapt
 from .clip_lora import NAME, ClipLora, read_clip_lora
 from .source import as_input, class_probabilities, probe_images

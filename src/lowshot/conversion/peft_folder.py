@@ -16,11 +16,11 @@ from torch import Tensor
 
 from ..adapters import Adapter
 from ..adapters.adapter import CONFIG_FILE
-from ..adapters.build import attaching
-from ..adapters.checkpoint import TENSORS_FILE, serialized
+from ..adapters.peft_adapter import attaching
 from ..errors import InputError
 from ..files import canonical_json, read_json_object
 from ..models import Backbone, load_backbone, round_to
+from ..tensor_file import TENSORS_FILE, serialized
 from .source import Source, as_input, class_probabilities
 
 PACKAGES = ()

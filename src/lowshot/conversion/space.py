@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from ..adapters.adapter import CONFIG_FILE
-from ..adapters.checkpoint import TENSORS_FILE
 from ..adapters.lora_xs import BASIS_FILE
 from ..errors import AdapterError, InputError, RunError
 from ..files import canonical_json, folder_written_aside, refuse_existing
 from ..records import RECORD_FILE, RunRecord
-from ..report import model_card
+from ..report.card import model_card
 from ..report.quantities import images_per_class
 from ..serving import AdapterBank
 from ..serving.entries import entry_of
+from ..tensor_file import TENSORS_FILE
 from .export import README_FILE, Export
 from .source import Source, open_source
 

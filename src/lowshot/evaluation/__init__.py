@@ -1,6 +1,6 @@
 """Evaluation: predictions in batches, metrics, calibration, sets of classes."""
 
-from .calibration import Calibration, calibrate, fold_checkpoints, fold_of_each, held_out_scores
+from .calibration import calibrate, fold_checkpoints, fold_of_each, held_out_scores
 from .conformal import prediction_sets, set_measures
 from .metrics import confusion, measures
 from .predict import log_probabilities, probabilities
@@ -8,7 +8,6 @@ from .protocols import learners_for, with_others
 from .unseen import left_to_judge, refuse_other_classes
 
 __all__ = [
-    "Calibration",
     "calibrate",
     "confusion",
     "fold_checkpoints",

@@ -8,81 +8,23 @@ at once.
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..calibration import LARGEST_TEMPERATURE, LEAST_TEMPERATURE, Calibration
 from ..data.task import Examples
-from ..errors import DataError, InputError, RunError
+from ..errors import DataError, RunError
 from ..progress import Track
 from ..training.learner import Learner
-from .conformal import scores_of, threshold
+from .conformal import scores_of
 from .predict import log_probabilities
 
-LEAST_TEMPERATURE, LARGEST_TEMPERATURE = 0.05, 20.0
 _Item = TypeVar("_Item")
-
-
-@dataclasses.dataclass(frozen=True)
-class Calibration:
-    """What held-out shots tell of a classifier; all that is needed to predict with it.
-
-    Args:
-        folds: Parts that the shots were held out in; 0 where nothing is learnt, so that none had to be.
-        temperature: What class scores are divided by before the softmax.
-        scores: One minus the probability of the true class, of every held-out image; ascending, rounded up.
-    """
-
-    folds: int
-    temperature: float
-    scores: tuple[float, ...]
-
-    def threshold(self, coverage: float) -> float:
-        """The largest score of a class in a set with this coverage; see ``conformal``.
-
-        Raises:
-            InputError: It is no fraction between 0 and 1, or too few images were held out for it.
-        """
-        return threshold(self.scores, coverage)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for a record."""
-        return {
-            "folds": self.folds,
-            "images": len(self.scores),
-            "scores": list(self.scores),
-            "temperature": self.temperature,
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
-        """Read what ``to_dict`` gave.
-
-        Raises:
-            InputError: It is something else.
-        """
-        folds, temperature, scores = (values.get(name) for name in ("folds", "temperature", "scores"))
-        sound = (
-            set(values) == {"folds", "images", "scores", "temperature"}
-            and type(folds) is int
-            and (folds == 0 or folds >= 2)
-            and isinstance(temperature, float)
-            and LEAST_TEMPERATURE <= temperature <= LARGEST_TEMPERATURE
-            and isinstance(scores, list)
-            and all(isinstance(score, float) and 0 <= score <= 1 for score in scores)
-            and scores == sorted(scores)
-            and values["images"] == len(scores) > 0
-        )
-        if not sound:
-            raise InputError(
-                "calibration is not what lowshot writes: folds, images, ascending scores and a temperature"
-            )
-        return cls(values["folds"], values["temperature"], tuple(values["scores"]))
 
 
 def fold_of_each(labels: NDArray[np.int64], folds: int) -> NDArray[np.int64]:

@@ -23,15 +23,10 @@ folds' classifiers did. ``evaluate`` measures it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from ..errors import InputError
 
 _DIGITS = 6
 
@@ -50,35 +45,12 @@ def scores_of(table: NDArray[np.floating], labels: NDArray[np.int64]) -> tuple[f
     return tuple(float(score) for score in np.sort(np.minimum(steps, unit) / unit))
 
 
-def threshold(scores: Sequence[float], coverage: float) -> float:
-    """The largest score that a class in a set may have: the k-th smallest of n, k the least with k >= (n + 1) coverage.
-
-    Args:
-        scores: Of n held-out images, ascending.
-        coverage: Probability with which a set holds the true class, between 0 and 1.
-
-    Raises:
-        InputError: The coverage is no such fraction, or there are too few scores for it.
-    """
-    if not 0 < coverage < 1:
-        raise InputError(f"coverage is {coverage}; expected a fraction between 0 and 1, such as 0.9")
-    count, wanted = len(scores), Fraction(str(coverage))  # 0.9 is meant, not the binary number beside it
-    position = math.ceil((count + 1) * wanted)
-    if position > count:
-        needed, largest = math.ceil(wanted / (1 - wanted)), math.floor(count / (count + 1) * 1000) / 1000
-        raise InputError(
-            f"coverage is {coverage}, but {count} held-out images allow at most {largest:g}; "
-            f"ask for less, or calibrate on {needed} images or more (--shots)"
-        )
-    return scores[position - 1]
-
-
 def prediction_sets(table: NDArray[np.floating], largest: float) -> NDArray[np.bool_]:
     """Which classes are in each image's set, ``(N, C)``. The most probable class always is: no set is empty.
 
     Args:
         table: Probabilities ``(N, C)``.
-        largest: What ``threshold`` gave.
+        largest: What ``Calibration.threshold`` gave.
     """
     members: NDArray[np.bool_] = 1 - table.astype(np.float64) <= largest
     members[np.arange(len(table)), table.argmax(1)] = True

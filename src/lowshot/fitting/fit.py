@@ -11,9 +11,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ..calibration import Calibration
 from ..data import content_hashes
 from ..errors import DataError
-from ..evaluation import Calibration, calibrate, fold_of_each, learners_for
+from ..evaluation import calibrate, fold_of_each, learners_for
 from ..methods import AUTO, method_spec
 from ..progress import Report, Track
 from ..records import RunRecord, provenance

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..progress import Report
-from .choice import choose, not_chosen
+from .cross_validation import choose, not_chosen
 from .head import Axes, Fit, Head, OtherClasses, Schedule, as_saved, number
 from .shots import Shots, Text, by_class
 
@@ -25,7 +25,7 @@ class GaussianDiscriminant:
     Every class is a Gaussian of one covariance, so that ``w_c = P m_c`` and ``b_c = -<m_c, P m_c> / 2`` with the mean
     m_c of its embeddings and the precision ``P = D ((n - 1) S + tr(S) I)^-1``, the empirical Bayes ridge estimator, of
     the pooled covariance S of all n views. Classes are taken to be equally likely. The authors choose alpha on a
-    validation set; here it is cross-validation over the shots (``choice``).
+    validation set; here it is cross-validation over the shots.
 
     Args:
         weights: ``w``, ``(C, D)``.

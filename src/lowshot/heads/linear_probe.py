@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..progress import Report
-from .choice import choose, not_chosen
+from .cross_validation import choose, not_chosen
 from .head import Axes, Fit, Head, OtherClasses, Schedule, as_saved, number
 from .shots import Shots, Text
 
@@ -27,7 +27,7 @@ MOST_STEPS = 1000
 class LinearProbe:
     """Scikit-learn's logistic regression on unit embeddings, by L-BFGS (CLIP, arXiv 2103.00020, appendix A.3).
 
-    The inverse strength C of its L2 penalty is chosen by cross-validation over the shots (``choice``), where the papers
+    The inverse strength C of its L2 penalty is chosen by cross-validation over the shots, where the papers
     have a validation set. It does not use the class names.
 
     Args:

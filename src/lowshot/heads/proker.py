@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ..errors import InputError
 from ..progress import Report
-from .choice import choose, not_chosen
+from .cross_validation import choose, not_chosen
 from .head import Axes, Fit, Head, OtherClasses, Schedule, as_saved, number
 from .shots import Shots, Text
 
@@ -39,7 +39,7 @@ class ProKeR:
     nothing to correct.
 
     The authors search beta and lambda on a validation set, or take for all data sets what they found on ImageNet. Here
-    cross-validation over the shots (``choice``) decides between the latter and others; it alone is taken for one image
+    cross-validation over the shots decides between the latter and others; it alone is taken for one image
     of each class, and for more than 4,096 embeddings.
 
     Args:

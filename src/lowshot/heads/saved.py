@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from ..adapters.checkpoint import TENSORS_FILE, read_tensors, rows_of, serialized
 from ..errors import AdapterError
+from ..tensor_file import TENSORS_FILE, read_tensors, rows_of, serialized
 from .head import Head, blank_tensors, tensors_of
 
 

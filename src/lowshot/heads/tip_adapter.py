@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..progress import Report
-from .choice import choose, not_chosen
+from .cross_validation import choose, not_chosen
 from .descent import descend
 from .head import Axes, Fit, Head, OtherClasses, Schedule, as_saved, mean_of_last_tenth, number
 from .shots import Shots, Text, by_class
@@ -30,7 +30,7 @@ class TipAdapter:
 
     Equations 3 and 4 of arXiv 2207.09519; k_i is the mean of a shot's views (ten crops of half the area or more, and
     mirrored ones), brought to length 1, and its value the one-hot label. The authors search alpha and beta on a
-    validation set; here it is cross-validation over the shots (``choice``).
+    validation set; here it is cross-validation over the shots.
 
     Args:
         keys: ``(N, D)``.

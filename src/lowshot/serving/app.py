@@ -19,10 +19,10 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.staticfiles import StaticFiles
 
 from ..adapters.adapter import CONFIG_FILE
-from ..adapters.checkpoint import TENSORS_FILE
 from ..adapters.lora_xs import BASIS_FILE
 from ..errors import LowshotError
 from ..records import RECORD_FILE
+from ..tensor_file import TENSORS_FILE
 from . import schema, teach_requests
 from .prometheus import CONTENT_TYPE
 from .refusals import GONE, ClientGone, Draining, Refusal, refusal_of

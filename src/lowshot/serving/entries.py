@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..adapters.adapter import CONFIG_FILE
-from ..adapters.checkpoint import TENSORS_FILE
 from ..adapters.lora_xs import BASIS_FILE
 from ..errors import AdapterError, InputError
 from ..heads import HEADS
@@ -17,6 +16,7 @@ from ..methods import Quantization
 from ..records import RECORD_FILE, RunRecord
 from ..saved import read_record_and_recipe
 from ..settings import MethodConfig, Recipe
+from ..tensor_file import TENSORS_FILE
 from .predictions import Summary, summary_of
 from .residents import Stamp
 

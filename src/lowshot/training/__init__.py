@@ -2,6 +2,5 @@
 
 from .create import create_learner
 from .learner import Learner, TrainingOutcome
-from .placing import ParameterCount, adapt, count_parameters
 
-__all__ = ["Learner", "ParameterCount", "TrainingOutcome", "adapt", "count_parameters", "create_learner"]
+__all__ = ["Learner", "TrainingOutcome", "create_learner"]

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..adapters.checkpoint import serialized_size
 from ..data.crops import central_crops, random_crops
 from ..data.store import DecodedOnce
 from ..data.task import Examples, Images, ImageSubset
@@ -21,6 +20,7 @@ from ..heads import HEADS, Head, Schedule, Shots, Text, read_head, tensors_of, t
 from ..models import Backbone, set_precision
 from ..progress import UNREPORTED, Report, Track
 from ..settings import Recipe
+from ..tensor_file import serialized_size
 from .embeddings import EmbeddingCache, Embeddings, tower_key
 from .learner import TrainingOutcome
 from .memory import memory_use

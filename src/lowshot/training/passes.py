@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..adapters import JointUpdates, MaskKeys
+from ..adapters import MaskKeys
+from ..adapters.joint import JointUpdates
 from ..errors import InputError
 from ..models import Backbone, Products
 from ..settings import EngineConfig, parse_bytes

@@ -7,12 +7,12 @@ import dataclasses
 import torch
 
 from ..adapters import Adapter, ContextAdapter, adapter_bytes, add_adapter, place, prepare
-from ..adapters.checkpoint import serialized_size
 from ..errors import InputError
 from ..heads import HEADS, blank_tensors, trained_numbers
 from ..methods import settled_spec
 from ..models import Backbone, Towers, load_structure, round_to, set_precision
 from ..settings import Recipe
+from ..tensor_file import serialized_size
 
 CLASSIFIER = "classifier"
 """Name of a classifier's rows ``(C, D)`` in an adapter's file, for methods that have one on top of the towers."""

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..adapters import JointUpdates, MaskKeys, draws_from_torch
+from ..adapters import MaskKeys, draws_from_torch
+from ..adapters.joint import JointUpdates
 from ..models import Backbone, Partway, Products
 from ..randomness import seeded
 from .processes import Processes

@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..adapters.checkpoint import TENSORS_FILE, read_tensors, serialized, serialized_size
 from ..data.task import Examples
 from ..models import Backbone
 from ..progress import UNREPORTED, Report, Track
 from ..settings import Recipe
+from ..tensor_file import TENSORS_FILE, read_tensors, serialized, serialized_size
 from .learner import TrainingOutcome
 from .placing import CLASSIFIER
 from .processes import Processes

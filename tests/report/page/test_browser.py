@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from lowshot.report import render_page
+from lowshot.report.page import render_page
 
 from ..factory import eleven_data_sets, measured, record, rival, showcase, zero_shot
 

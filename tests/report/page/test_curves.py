@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from lowshot.report import summarize
 from lowshot.report.page.curves import (
     Look,
     baselines,
@@ -15,7 +14,7 @@ from lowshot.report.page.curves import (
 )
 from lowshot.report.page.tips import Origins
 from lowshot.report.published import PublishedFigure
-from lowshot.report.summary import runs_by_row
+from lowshot.report.summary import runs_by_row, summarize
 
 from ..factory import record, rival, zero_shot
 

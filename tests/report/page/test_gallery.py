@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lowshot.errors import InputError
-from lowshot.report import Prediction
+from lowshot.report.page import Prediction
 from lowshot.report.page.gallery import most_confused, showcase_section
 
 from ..factory import png, showcase

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from lowshot.report import summarize
 from lowshot.report.page.headline import headline, key_figures, main_result, standfirst
+from lowshot.report.summary import summarize
 
 from ..factory import record, rival, zero_shot
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lowshot.errors import InputError, OutputError
-from lowshot.report import render_page, write_report
+from lowshot.report.page import render_page, write_report
 
 from ..factory import CATALOGUE, DIGITS, eleven_data_sets, measured, record, rival, showcase, zero_shot
 
@@ -283,6 +283,6 @@ def test_no_records_are_refused():
 
 
 def test_reports_need_neither_torch_nor_numpy():
-    code = "import sys, lowshot.report; sys.exit(bool({'torch', 'numpy', 'PIL'} & set(sys.modules)))"
+    code = "import sys, lowshot.report.page; sys.exit(bool({'torch', 'numpy', 'PIL'} & set(sys.modules)))"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

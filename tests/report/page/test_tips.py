@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from lowshot.report import summarize
 from lowshot.report.page.tips import Origins, row_tip
+from lowshot.report.summary import summarize
 
 from ..factory import record, zero_shot
 

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 
+BASIS_FILE = "lora_xs_basis.safetensors"
+"""Beside an adapter's tensors, what tells its basis from others: see ``portable``."""
 ATTRIBUTE = "lora_xs_basis"
 """Set on a linear layer, it keeps the basis of the weight that the layer had in full precision. Adapters share it."""
 BASIS_VERSION = 1
@@ -101,3 +103,8 @@ def attach_bases(model: nn.Module, names: Sequence[str], rank: int) -> None:
         if known is None or known.rank < rank:
             assert isinstance(linear.weight, Tensor)
             setattr(linear, ATTRIBUTE, cached_basis(linear.weight, rank).to(linear.weight.device))
+
+
+def waves(count: int, phase: float) -> Tensor:
+    """``(count,)`` numbers in [-1, 1], float64, that are the same on every machine and fall in with nothing."""
+    return torch.cos(phase * (1.0 + torch.arange(count, dtype=torch.float64) * 2.399963))  # the golden angle

@@ -17,11 +17,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ...errors import AdapterError
-from ..checkpoint import read_file
-from .basis import BASIS_VERSION, Basis
+from ...tensor_file import read_file
+from .basis import BASIS_VERSION, Basis, waves
 from .layer import LoraXsMixin
 
-BASIS_FILE = "lora_xs_basis.safetensors"
 TOLERANCE = 1e-2
 """Largest accepted difference of a probe, and of a singular value as a share of the largest.
 
@@ -40,11 +39,6 @@ def probes(basis: Basis) -> Tensor:
     values = basis.singular_values[: basis.rank].clamp_min(torch.finfo(torch.float64).tiny)
     right = basis.right.cpu().double() / values[:, None]
     return (basis.left.cpu().double() @ waves(outputs, 1.0) + right @ waves(inputs, 2.0)).float()
-
-
-def waves(count: int, phase: float) -> Tensor:
-    """``(count,)`` numbers in [-1, 1], float64, that are the same on every machine and fall in with nothing."""
-    return torch.cos(phase * (1.0 + torch.arange(count, dtype=torch.float64) * 2.399963))  # the golden angle
 
 
 def layers_of(model: nn.Module) -> list[tuple[str, LoraXsMixin]]:

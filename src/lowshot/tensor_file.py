@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..errors import AdapterError
+from .errors import AdapterError
 
 TENSORS_FILE = "adapter_model.safetensors"
 _METADATA = {"format": "pt"}

@@ -1,0 +1,47 @@
+"""LoRA-XS as a tuner of PEFT's, registered on import as type ``LORA_XS``."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Any, NoReturn
+
+from peft import LoraConfig
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from peft.tuners.lora import LoraModel
+from peft.utils import hotswap
+
+from ..lean import modules_with
+from .layer import LoraXsMixin
+
+
+class LoraXsType(str, enum.Enum):
+    """PEFT's own enumeration cannot be extended; this one member looks up like any of its."""
+
+    LORA_XS = "LORA_XS"
+
+
+@dataclasses.dataclass
+class LoraXsConfig(LoraConfig):  # type: ignore[misc]
+    """A ``LoraConfig`` whose layers are LoRA-XS layers; its fields mean what they mean there."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = LoraXsType.LORA_XS
+        self._register_custom_module(modules_with(LoraXsMixin))
+
+
+class LoraXsModel(LoraModel):  # type: ignore[misc]
+    """PEFT's LoRA tuner with LoRA-XS layers."""
+
+    def add_weighted_adapter(self, *_: Any, **__: Any) -> NoReturn:
+        """Not defined: the inherited version averages factors that LoRA-XS adapters share."""
+        raise NotImplementedError(
+            "LoRA-XS adapters cannot be combined by add_weighted_adapter; average their R instead"
+        )
+
+
+PEFT_TYPE_TO_CONFIG_MAPPING[LoraXsType.LORA_XS] = LoraXsConfig
+PEFT_TYPE_TO_TUNER_MAPPING[LoraXsType.LORA_XS] = LoraXsModel
+PEFT_TYPE_TO_PREFIX_MAPPING[LoraXsType.LORA_XS] = "lora_"
+hotswap.CONFIG_KEYS_TO_CHECK[LoraXsType.LORA_XS] = hotswap.CONFIG_KEYS_TO_CHECK["LORA"]
