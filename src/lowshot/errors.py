@@ -1,23 +1,31 @@
 """The errors lowshot raises.
 
-LowshotError
-├── InputError            what was given cannot be used (also a ValueError); exit status 2
-│   ├── UnknownNameError  a name that is in no list; the message offers the nearest
-│   ├── DataError         images, folders, labels
-│   │   └── LongPromptError  a prompt of more tokens than the text tower takes
-│   ├── AdapterError      a saved adapter that is incomplete, damaged or of another backbone
-│   ├── OutputError       a place that cannot be written
-│   └── MissingExtraError an optional package that is not installed
-├── NotFittedError        asked to predict before fit (also a ValueError and an AttributeError); exit status 2
-└── RunError              work that began and failed; exit status 1
+LowshotError             failed
+├── InputError           unusable_setting  what was given cannot be used (also a ValueError)
+│   ├── UnknownNameError unknown_name      a name that is in no list; ``kind``, ``name``, ``known``, ``nearest``
+│   ├── DataError        unusable_data     images, folders, labels
+│   │   ├── ImageError   unusable_image    one image
+│   │   └── LongPromptError long_prompt    more tokens than the text tower takes; ``prompt``, ``tokens``, ``limit``
+│   ├── AdapterError     adapter_refused   a saved adapter that is incomplete, damaged or of another backbone
+│   ├── OutputError      no_room           a place that cannot be written
+│   │   └── OutputExistsError output_exists  a place that is taken; ``path``
+│   └── MissingExtraError missing_extra    an optional package that is not installed; ``package``, ``extra``
+├── NotFittedError       not_fitted        asked to predict before fit (also a ValueError and an AttributeError)
+└── RunError             failed            work that began and failed
 
-Every message names the thing, what was got, what was expected and, where there is one, the next step.
+Class and code are stable, the sentence is not. Every message names the thing, what was got, what was expected and,
+where there is one, the next step; what a program may want of it is an attribute. The command line exits with
+``exit_status``, the server answers with ``code``; docs/reference/errors.md has both.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+_Error = TypeVar("_Error", bound="LowshotError")
 
 
 def first_line(error: BaseException) -> str:
@@ -28,12 +36,26 @@ def first_line(error: BaseException) -> str:
 class LowshotError(Exception):
     """Everything lowshot raises on purpose."""
 
-    exit_status = 1
+    code: ClassVar[str] = "failed"
+    """One word for programs, which stays the same when the sentence changes."""
+    exit_status: ClassVar[int] = 1
+    """Of a command that ends so."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pass between processes with message and facts, whatever the class is made of."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[_Error], arguments: tuple[Any, ...], facts: dict[str, Any]) -> _Error:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(facts)
+    return error
 
 
 class InputError(LowshotError, ValueError):
     """What the user gave cannot be used."""
 
+    code = "unusable_setting"
     exit_status = 2
 
 
@@ -41,22 +63,34 @@ class UnknownNameError(InputError):
     """A name that is in no list.
 
     Args:
-        what: The kind of thing, such as ``"method"``.
+        kind: The kind of thing, such as ``"method"``.
         name: The name that was given.
         known: The names that exist.
     """
 
-    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
-        known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"known: {', '.join(known)}" if known else "there is none yet"
-        if near:
-            hint = f"did you mean {' or '.join(near)}?"
-        super().__init__(f"unknown {what} {name!r}; {hint}")
+    code = "unknown_name"
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind = kind
+        self.name = name
+        self.known = tuple(sorted(known))
+        self.nearest = tuple(difflib.get_close_matches(name, self.known, n=3, cutoff=0.5))
+        hint = f"known: {', '.join(self.known)}" if self.known else "there is none yet"
+        if self.nearest:
+            hint = f"did you mean {' or '.join(self.nearest)}?"
+        super().__init__(f"unknown {kind} {name!r}; {hint}")
 
 
 class DataError(InputError):
     """Images, folders or labels that cannot be used."""
+
+    code = "unusable_data"
+
+
+class ImageError(DataError):
+    """An image that is missing, damaged, none at all, or of a size that cannot be used."""
+
+    code = "unusable_image"
 
 
 class LongPromptError(DataError):
@@ -64,12 +98,16 @@ class LongPromptError(DataError):
 
     Args:
         prompt: The prompt.
-        tokens: What it comes to.
-        limit: What the tower takes at most.
+        tokens: How many it has.
+        limit: The most that the tower takes.
     """
+
+    code = "long_prompt"
 
     def __init__(self, prompt: str, tokens: int, limit: int) -> None:
         self.prompt = prompt
+        self.tokens = tokens
+        self.limit = limit
         shown = prompt if len(prompt) <= 200 else f"{prompt[:200]}..."
         super().__init__(
             f"prompt {shown!r} has {tokens} tokens; expected at most {limit}: shorten the class name (--class-names "
@@ -80,9 +118,27 @@ class LongPromptError(DataError):
 class AdapterError(InputError):
     """A saved adapter that is incomplete, damaged or belongs to another backbone."""
 
+    code = "adapter_refused"
+
 
 class OutputError(InputError):
-    """A place that cannot be written, or that already holds something."""
+    """A place that cannot be written."""
+
+    code = "no_room"
+
+
+class OutputExistsError(OutputError):
+    """A place that already holds something.
+
+    Args:
+        path: The place.
+    """
+
+    code = "output_exists"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"output {path} already exists; choose another folder or remove it")
 
 
 class MissingExtraError(InputError):
@@ -91,16 +147,21 @@ class MissingExtraError(InputError):
     Args:
         package: The package that could not be imported.
         extra: The extra of lowshot that brings it.
-        purpose: What it is needed for.
+        purpose: The work that needs it.
     """
 
+    code = "missing_extra"
+
     def __init__(self, package: str, extra: str, purpose: str) -> None:
+        self.package = package
+        self.extra = extra
         super().__init__(f"{purpose} needs the package {package}: pip install 'lowshot[{extra}]'")
 
 
 class NotFittedError(LowshotError, ValueError, AttributeError):
     """A classifier was asked to predict before it was fitted."""
 
+    code = "not_fitted"
     exit_status = 2
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError, OutputError
+from .errors import InputError, OutputError, OutputExistsError
 
 
 def canonical_json(value: Any) -> str:
@@ -47,11 +47,12 @@ def refuse_existing(path: Path) -> None:
     """Say early that an output folder is taken or cannot be made, before hours are spent on what should go there.
 
     Raises:
-        OutputError: ``path`` exists and is not an empty folder, or its parent cannot be written.
+        OutputExistsError: ``path`` exists and is not an empty folder.
+        OutputError: Its parent cannot be written.
     """
     is_empty_folder = path.is_dir() and not path.is_symlink() and not path.is_mount() and not any(path.iterdir())
     if (path.exists() or path.is_symlink()) and not is_empty_folder:
-        raise OutputError(f"output {path} already exists; choose another folder or remove it")
+        raise OutputExistsError(path)
     parent = next(p for p in path.absolute().parents if p.exists())
     try:
         tempfile.TemporaryDirectory(dir=parent).cleanup()  # only trying tells: permissions, read-only disks, /proc

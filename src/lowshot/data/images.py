@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..errors import DataError
+from ..errors import ImageError
 from .task import Images, Pixels, whole
 
 MAXIMUM_PIXELS = 50_000_000
@@ -48,7 +48,7 @@ def decode_image(source: Path | bytes) -> Pixels:
         RGB pixels ``(height, width, 3)``, ``uint8``.
 
     Raises:
-        DataError: Missing, unreadable, no plain file, truncated, not an image, too large or too narrow; the file is
+        ImageError: Missing, unreadable, no plain file, truncated, not an image, too large or too narrow; the file is
             named.
     """
     name = str(source) if isinstance(source, Path) else "image"
@@ -57,34 +57,34 @@ def decode_image(source: Path | bytes) -> Pixels:
             status = source.stat()
             # Who opens a pipe waits for its writer, and a device has no end.
             if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-                raise DataError(f"{name} is a pipe, socket or device; expected an image file")
+                raise ImageError(f"{name} is a pipe, socket or device; expected an image file")
             size = status.st_size
         else:
             size = len(source)
         if size > MAXIMUM_FILE_BYTES:
-            raise DataError(f"{name} has {size:,} bytes; expected at most {MAXIMUM_FILE_BYTES:,}")
+            raise ImageError(f"{name} has {size:,} bytes; expected at most {MAXIMUM_FILE_BYTES:,}")
         with Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=FORMATS) as image:
             return _decoded(image, name)
 
 
 @contextlib.contextmanager
 def _decoding(name: str) -> Iterator[None]:
-    """Turn whatever Pillow raises into a DataError that names the image, and pass over what it warns of."""
+    """Turn whatever Pillow raises into an ImageError that names the image, and pass over what it warns of."""
     try:
         with _pillow_unheard():
             yield
-    except DataError:
+    except ImageError:
         raise
     except FileNotFoundError:
-        raise DataError(f"{name} does not exist") from None
+        raise ImageError(f"{name} does not exist") from None
     except IsADirectoryError:
-        raise DataError(f"{name} is a folder; expected an image file") from None
+        raise ImageError(f"{name} is a folder; expected an image file") from None
     except UnidentifiedImageError:
-        raise DataError(f"{name} is not an image; expected one of {', '.join(FORMATS)}") from None
+        raise ImageError(f"{name} is not an image; expected one of {', '.join(FORMATS)}") from None
     except PermissionError as error:
-        raise DataError(f"{name} cannot be read: {error.strerror}") from error
+        raise ImageError(f"{name} cannot be read: {error.strerror}") from error
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ... for damaged files
-        raise DataError(f"{name} cannot be decoded: {error}") from error
+        raise ImageError(f"{name} cannot be decoded: {error}") from error
 
 
 class _InDecodingThreads(type):
@@ -125,7 +125,7 @@ def _decoded(image: Image.Image, name: str) -> Pixels:
     if image.mode.startswith("I") or image.mode == "F":  # more than 8 bits of grey: convert("RGB") would clip at 255
         levels, white = np.asarray(image, dtype=np.float64), 1 if image.mode == "F" else 65535
         if not (levels.min() >= 0 and levels.max() <= white):  # NaN is neither
-            raise DataError(f"{name} has grey levels from {levels.min():g} to {levels.max():g}; expected 0 to {white}")
+            raise ImageError(f"{name} has grey levels from {levels.min():g} to {levels.max():g}; expected 0 to {white}")
         image = Image.fromarray(np.round(levels * (255 / white)).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -136,9 +136,9 @@ def _decoded(image: Image.Image, name: str) -> Pixels:
 
 def _check_size(width: int, height: int, name: str) -> None:
     if width * height > MAXIMUM_PIXELS:
-        raise DataError(f"{name} has {width} x {height} pixels; expected at most {MAXIMUM_PIXELS:,} in all")
+        raise ImageError(f"{name} has {width} x {height} pixels; expected at most {MAXIMUM_PIXELS:,} in all")
     if max(width, height, 1) > MAXIMUM_ASPECT_RATIO * min(width, height):
-        raise DataError(f"{name} has {width} x {height} pixels; expected sides within 1:{MAXIMUM_ASPECT_RATIO}")
+        raise ImageError(f"{name} has {width} x {height} pixels; expected sides within 1:{MAXIMUM_ASPECT_RATIO}")
 
 
 def content_hash(pixels: Pixels) -> str:
@@ -154,7 +154,7 @@ def as_pixels(image: object) -> Pixels:
     Arrays are ``(height, width)`` or ``(height, width, 3)``, ``uint8`` in 0..255 or floating point in [0, 1].
 
     Raises:
-        DataError: It is none of these, out of range, or as for ``decode_image``.
+        ImageError: It is none of these, out of range, or as for ``decode_image``.
     """
     if isinstance(image, str | Path):
         return decode_image(Path(image))
@@ -163,18 +163,18 @@ def as_pixels(image: object) -> Pixels:
         with _PICTURE_LOCK, _decoding("image"):
             return _decoded(image, "image")
     if not isinstance(image, np.ndarray):
-        raise DataError(f"an image is a {type(image).__name__}; expected a path, a PIL image or a NumPy array")
+        raise ImageError(f"an image is a {type(image).__name__}; expected a path, a PIL image or a NumPy array")
     if image.ndim == 2:
         image = np.repeat(image[:, :, None], 3, axis=2)
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise DataError(f"an image array has shape {image.shape}; expected (height, width) or (height, width, 3)")
+        raise ImageError(f"an image array has shape {image.shape}; expected (height, width) or (height, width, 3)")
     _check_size(image.shape[1], image.shape[0], "an image array")
     if image.dtype == np.uint8:
         return image
     if np.issubdtype(image.dtype, np.floating) and image.min() >= 0 and image.max() <= 1:
         return np.round(image * 255).astype(np.uint8)
     extent = f" from {image.min()} to {image.max()}" if np.issubdtype(image.dtype, np.number) else ""
-    raise DataError(
+    raise ImageError(
         f"an image array has values of {image.dtype}{extent}; expected uint8 in 0..255 or floating point in [0, 1]"
     )
 
@@ -196,7 +196,7 @@ class FileImages:
 class ImagesOnDemand:
     """Images as Python callers pass them (see ``as_pixels``), decoded when asked for and not kept.
 
-    A DataError names the file or, where there is none, the image's index.
+    An ImageError names the file or, where there is none, the image's index.
     """
 
     sources: Sequence[object] | Images
@@ -208,10 +208,10 @@ class ImagesOnDemand:
         source = self.sources[index]
         try:
             return as_pixels(source)
-        except DataError as error:
+        except ImageError as error:
             if isinstance(source, str | Path):
                 raise
-            raise DataError(f"images[{index}]: {error}") from error.__cause__
+            raise ImageError(f"images[{index}]: {error}") from error.__cause__
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,20 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import AdapterError, DataError, LowshotError, OutputError, RunError, UnknownNameError
+from ..errors import AdapterError, InputError, LowshotError, OutputError, OutputExistsError, UnknownNameError
 
 GONE = 499
 """The status that is noted of a client that went before its answer, as nginx has it; nobody is sent it."""
-
-
-_KINDS = (
-    (UnknownNameError, 404, "unknown_name"),
-    (DataError, 422, "unusable_image"),
-    (AdapterError, 409, "adapter_refused"),
-    (RunError, 500, "failed"),
-    (OutputError, 507, "no_room"),
-    (LowshotError, 422, "unusable_setting"),
-)
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a fault
@@ -83,7 +73,17 @@ class ClientGone(Exception):  # noqa: N818 - nobody is told
     """Whoever asked has hung up: nobody is left to answer."""
 
 
+_STATUSES: Mapping[type[LowshotError], int] = {
+    UnknownNameError: 404,
+    AdapterError: 409,
+    OutputExistsError: 409,
+    OutputError: 507,
+    InputError: 422,
+}
+"""The first class that an error is of decides; any other error is the server's own."""
+
+
 def refusal_of(error: LowshotError) -> Refusal:
-    """The refusal that says one of lowshot's own errors."""
-    status, code = next((status, code) for kind, status, code in _KINDS if isinstance(error, kind))
-    return Refusal(status, code, " ".join(str(error).split()))
+    """How a server says one of lowshot's own errors."""
+    status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), 500)
+    return Refusal(status, error.code, " ".join(str(error).split()))
