@@ -18,7 +18,7 @@ import lowshot
 from lowshot import FewShotClassifier
 from lowshot.conversion import export_space, space
 from lowshot.data import builtin_task
-from lowshot.errors import AdapterError, InputError, OutputError, RunError
+from lowshot.errors import AdapterError, InputError, OutputExistsError, RunError
 
 MODEL = "openai/clip-vit-base-patch16"
 
@@ -96,10 +96,10 @@ def test_requirements_are_those_that_it_was_checked_with(made):
 
 
 def test_a_model_on_the_hub_is_named_wherever_it_is_needed():
-    [line] = [line for line in space._dockerfile(MODEL).splitlines() if line.startswith("CMD ")]
+    [line] = [line for line in space.dockerfile(MODEL).splitlines() if line.startswith("CMD ")]
     assert json.loads(line.removeprefix("CMD "))[:5] == ["lowshot", "serve", "adapters", "--model", MODEL]
     assert yaml.safe_load(space._front_matter("a", MODEL).split("---\n")[1])["models"] == [MODEL]
-    assert "lowshot[serve,quantize,siglip]==" in space._requirements(MODEL, "nf4")
+    assert "lowshot[serve,quantize,siglip]==" in space.requirements(MODEL, "nf4")
 
 
 def test_nobody_learns_from_it_which_images_were_learnt_from(made, adapter):
@@ -158,13 +158,13 @@ def test_the_same_adapter_gives_the_same_bytes(made, adapter, tmp_path):
 
 
 def test_a_backbone_that_no_space_can_fetch_is_refused_with_what_to_do(saved, tmp_path):
-    with pytest.raises(InputError, match=r"is a folder on this machine.*push it to the Hub.*--model OWNER/NAME"):
+    with pytest.raises(InputError, match=r"--model OWNER/NAME"):
         export_space(saved("lora-xs")[0], tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_no_server_serves_is_refused(saved, tmp_path):
-    with pytest.raises(AdapterError, match="method dora, which cannot share a pass"):
+    with pytest.raises(AdapterError, match="method dora"):
         export_space(saved("dora")[0], tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -179,13 +179,13 @@ def test_a_name_that_no_server_serves_is_refused(adapter, tmp_path):
 def test_a_space_that_says_something_else_does_not_appear(adapter, tmp_path, monkeypatch):
     predict = space.AdapterBank.predict
     monkeypatch.setattr(space.AdapterBank, "predict", lambda bank, images, name: predict(bank, images, name)[::-1])
-    with pytest.raises(RunError, match=r"gives probabilities up to .* apart"):
+    with pytest.raises(RunError, match=r"Space .* apart"):
         export_space(adapter, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_existing_folder_is_left_alone(adapter, tmp_path):
     (tmp_path / "kept").write_text("x")
-    with pytest.raises(OutputError, match="already exists"):
+    with pytest.raises(OutputExistsError):
         export_space(adapter, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]

@@ -1,6 +1,6 @@
 """Conversion: saved adapters into other forms, most of which need no lowshot, and CLIP-LoRA's into lowshot's."""
 
-from .export import FORMATS, Export, export
+from .exporting import FORMATS, Export, export
 from .importing import import_clip_lora
 from .space import export_space
 

@@ -49,7 +49,15 @@ def read_clip_lora(path: Path) -> ClipLora:
     """
     content = _object(path, "the file", _load(path), {"weights", "metadata"})
     metadata = _object(path, "metadata", content["metadata"], _METADATA)
-    rank, alpha, projections = _numbers(path, metadata)
+    rank, alpha, params = metadata["r"], metadata["alpha"], metadata["params"]
+    if type(rank) is not int or rank < 1:
+        raise _not_this(path, f"r is {rank!r}; expected a whole number of 1 or more")
+    if type(alpha) not in (int, float) or not (math.isfinite(alpha) and alpha > 0):
+        raise _not_this(path, f"alpha is {alpha!r}; expected a number above 0")
+    texts = isinstance(params, list | tuple) and bool(params) and all(isinstance(p, str) for p in params)
+    if not texts or not set(params) <= set(_MODULES) or len(set(params)) != len(params):
+        raise _not_this(path, f"params is {params!r}; expected some of {', '.join(_MODULES)}")
+    projections = tuple(projection for projection in _MODULES if projection in params)
     weights = content["weights"]
     names = [f"layer_{i}" for i in range(len(weights))] if isinstance(weights, dict) else []
     if not names or set(weights) != set(names):
@@ -57,7 +65,7 @@ def read_clip_lora(path: Path) -> ClipLora:
     _refuse_lora_xs(path, weights)
     return ClipLora(
         rank=rank,
-        alpha=alpha,
+        alpha=float(alpha),
         encoder=_choice(path, metadata, "encoder", ("text", "vision", "both")),
         projections=projections,
         position=_choice(path, metadata, "position", POSITIONS),
@@ -69,7 +77,10 @@ def _load(path: Path) -> Any:
     if not path.is_file():
         raise AdapterError(f"file {path} {'is a folder' if path.is_dir() else 'does not exist'}; expected a .pt file")
     try:
-        size = _unpacked_bytes(path)
+        size = path.stat().st_size
+        if zipfile.is_zipfile(path):  # torch's files are zip archives, and zeros pack well
+            with zipfile.ZipFile(path) as archive:
+                size = sum(entry.file_size for entry in archive.infolist())
         if size > _LARGEST_BYTES:
             raise AdapterError(f"file {path} holds {size:,} bytes; expected at most {_LARGEST_BYTES:,}")
         # A pickle may name any function to call; weights_only lets nothing through but tensors and plain containers.
@@ -80,31 +91,10 @@ def _load(path: Path) -> Any:
         raise AdapterError(f"file {path} cannot be read as plain tensors: {first_line(error)[:200]}") from None
 
 
-def _unpacked_bytes(path: Path) -> int:
-    """Size of the file, or of what it unpacks to: torch's files are zip archives, and zeros pack well."""
-    if not zipfile.is_zipfile(path):
-        return path.stat().st_size
-    with zipfile.ZipFile(path) as archive:
-        return sum(entry.file_size for entry in archive.infolist())
-
-
 def _object(path: Path, what: str, value: object, keys: set[str]) -> dict[str, Any]:
     if not isinstance(value, dict) or set(value) != keys:
         raise _not_this(path, f"{what} has {_shown(value)}; expected {', '.join(sorted(keys))}")
     return value
-
-
-def _numbers(path: Path, metadata: dict[str, Any]) -> tuple[int, float, tuple[Projection, ...]]:
-    """Rank, alpha and projections."""
-    rank, alpha, params = metadata["r"], metadata["alpha"], metadata["params"]
-    if type(rank) is not int or rank < 1:
-        raise _not_this(path, f"r is {rank!r}; expected a whole number of 1 or more")
-    if type(alpha) not in (int, float) or not (math.isfinite(alpha) and alpha > 0):
-        raise _not_this(path, f"alpha is {alpha!r}; expected a number above 0")
-    known = isinstance(params, list | tuple) and bool(params) and all(isinstance(p, str) for p in params)
-    if not known or not set(params) <= set(_MODULES) or len(set(params)) != len(params):
-        raise _not_this(path, f"params is {params!r}; expected some of {', '.join(_MODULES)}")
-    return rank, float(alpha), tuple(projection for projection in _MODULES if projection in params)
 
 
 def _choice(path: Path, metadata: dict[str, Any], key: str, expected: tuple[str, ...]) -> str:
@@ -116,38 +106,35 @@ def _choice(path: Path, metadata: dict[str, Any], key: str, expected: tuple[str,
 def _layer(
     path: Path, name: str, layer: object, projections: tuple[Projection, ...]
 ) -> dict[Projection, tuple[Tensor, Tensor]]:
-    held = _object(path, name, layer, {_MODULES[projection] for projection in projections})
+    modules = _object(path, name, layer, {_MODULES[projection] for projection in projections})
     factors = {}
     for projection in projections:
         module = _MODULES[projection]
-        pair = _object(path, f"{name}.{module}", held[module], _FACTORS)
+        pair = _object(path, f"{name}.{module}", modules[module], _FACTORS)
         for factor in sorted(_FACTORS):
-            _check_tensor(path, f"{name}.{module}.{factor}", pair[factor])
+            tensor, place = pair[factor], f"{name}.{module}.{factor}"
+            # A tensor that is not contiguous can claim a trillion numbers and hold one.
+            dense = isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu"
+            if not dense or not tensor.is_contiguous():
+                raise _not_this(path, f"{place} is a {type(tensor).__name__}; expected a dense tensor")
+            if tensor.dtype != torch.float32 or tensor.ndim != 2:
+                raise _not_this(path, f"{place} is {tuple(tensor.shape)} of {tensor.dtype}; expected a float32 matrix")
+            if not torch.isfinite(tensor).all():
+                raise AdapterError(f"file {path}: {place} holds values that are not finite; train it again")
         factors[projection] = (pair["w_lora_A"].detach(), pair["w_lora_B"].detach())
     return factors
-
-
-def _check_tensor(path: Path, name: str, tensor: object) -> None:
-    plain = isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu"
-    # A tensor that is not contiguous can claim a trillion numbers and hold one.
-    if not isinstance(tensor, Tensor) or not plain or not tensor.is_contiguous():
-        raise _not_this(path, f"{name} is a {type(tensor).__name__}; expected a dense tensor")
-    if tensor.dtype != torch.float32 or tensor.ndim != 2:
-        raise _not_this(path, f"{name} is {tuple(tensor.shape)} of {tensor.dtype}; expected a float32 matrix")
-    if not torch.isfinite(tensor).all():
-        raise AdapterError(f"file {path}: {name} holds values that are not finite; train it again")
 
 
 def _refuse_lora_xs(path: Path, weights: dict[str, Any]) -> None:
     """CLIP-LoRA-XS saves R alone, and q's where k's should be: nobody can restore such an adapter."""
     layers = [layer for layer in weights.values() if isinstance(layer, dict)]
-    held = [
+    matrices = [
         {name: m["w_lora_R"] for name, m in layer.items() if isinstance(m, dict) and "w_lora_R" in m}
         for layer in layers
     ]
-    if not any(held):
+    if not any(matrices):
         return
-    pairs = [(rs.get("q_proj"), rs.get("k_proj")) for rs in held]
+    pairs = [(of_layer.get("q_proj"), of_layer.get("k_proj")) for of_layer in matrices]
     lost = all(isinstance(q, Tensor) and isinstance(k, Tensor) and torch.equal(q, k) for q, k in pairs)
     why = (
         "its code writes the matrices of q under the name of k (they are equal in every layer here), so that the "
@@ -161,8 +148,8 @@ def _refuse_lora_xs(path: Path, weights: dict[str, Any]) -> None:
     )
 
 
-def _not_this(path: Path, found: str) -> AdapterError:
-    return AdapterError(f"file {path} is not an adapter that {NAME} saved: {found}")
+def _not_this(path: Path, why: str) -> AdapterError:
+    return AdapterError(f"file {path} is not an adapter that {NAME} saved: {why}")
 
 
 def _shown(value: object) -> str:

@@ -64,7 +64,15 @@ def import_clip_lora(
     prompts = prompts_for(names, recipe.data, data=f"classes file {classes}")
     backbone = load_backbone(model)
     layers = _layers(file, saved, backbone)
-    settings = _settings(saved, layers, backbone)
+    settings = {
+        "method": "lora",
+        "rank": saved.rank,
+        "alpha": saved.alpha,
+        "scaling": "sqrt-rank",
+        "encoder": saved.encoder,
+        "projections": saved.projections,
+        "position": _position(saved.position, layers, backbone),
+    }
     recipe = recipe.replace(**settings, model=backbone.identity.id)
     adapter = adapt(backbone, recipe)
     tensors = _tensors(file, saved, layers, backbone, adapter)
@@ -73,7 +81,9 @@ def import_clip_lora(
         (aside / TENSORS_FILE).write_bytes(serialized(tensors))
         adapter.load(aside)
         with long_prompts_named(names, prompts):
-            _refuse_overflow(file, backbone, prompts)
+            answers = class_probabilities(backbone, prompts, as_input(probe_images(backbone.image_size)[:1]))
+        if not np.isfinite(answers).all():  # finite weights can still be so large that nothing comes out
+            raise AdapterError(f"file {file} gives probabilities that are not finite: its training has diverged")
         known = {"model", "quantize", "template", *settings}
         record = _record(file, names, prompts, _only(known, recipe), backbone, adapter)
         (aside / RECORD_FILE).write_text(canonical_json(record.to_dict()), encoding="utf-8")
@@ -103,48 +113,26 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 
 def _layers(file: Path, saved: ClipLora, backbone: Backbone) -> dict[Tower, tuple[int, ...]]:
-    """Which layers of which tower the file's are, in its order.
+    """Layers of each tower that the file has, in its order.
 
     Raises:
         AdapterError: There are more or fewer than the position has in this backbone.
     """
     both: tuple[Tower, ...] = ("text", "vision")
     towers = [tower for tower in both if saved.encoder in ("both", tower)]
-    readings = [_readings(tower, saved.position, backbone.depths[tower]) for tower in towers]
-    for reading in itertools.product(*readings):
+    readings = {tower: [layers_at(saved.position, backbone.depths[tower])] for tower in towers}
+    if backbone.depths["vision"] == 24 and "vision" in towers:
+        # CLIP-LoRA lists the layers of ViT-L/14's 24 by hand: ``all`` are the first 21, and other names mean the layers
+        # that they mean for a depth of 12. Its ``top3`` does not exist there.
+        readings["vision"].append(tuple(range(21)) if saved.position == "all" else layers_at(saved.position, 12))
+    for reading in itertools.product(*readings.values()):
         if sum(map(len, reading)) == len(saved.layers):
             return dict(zip(towers, reading, strict=True))
-    expected = " and ".join(
-        f"{len(options[0])} of the {tower} tower" for tower, options in zip(towers, readings, strict=True)
-    )
+    expected = " and ".join(f"{len(options[0])} of the {tower} tower" for tower, options in readings.items())
     raise AdapterError(
         f"file {file} has {len(saved.layers)} layers, but {backbone.identity.id} has {expected} at position "
         f"{saved.position}; give the backbone it was trained on with --model"
     )
-
-
-def _readings(tower: Tower, position: str, depth: int) -> list[tuple[int, ...]]:
-    """What a position may mean in a tower of this depth.
-
-    CLIP-LoRA lists the layers of ViT-L/14's 24 by hand: ``all`` are the first 21, and other names mean the layers
-    that they mean for a depth of 12. Its ``top3`` does not exist there.
-    """
-    readings = [layers_at(position, depth)]
-    if tower == "vision" and depth == 24:
-        readings.append(tuple(range(21)) if position == "all" else layers_at(position, 12))
-    return readings
-
-
-def _settings(saved: ClipLora, layers: Mapping[Tower, tuple[int, ...]], backbone: Backbone) -> dict[str, object]:
-    return {
-        "method": "lora",
-        "rank": saved.rank,
-        "alpha": saved.alpha,
-        "scaling": "sqrt-rank",
-        "encoder": saved.encoder,
-        "projections": saved.projections,
-        "position": _position(saved.position, layers, backbone),
-    }
 
 
 def _position(position: str, layers: Mapping[Tower, tuple[int, ...]], backbone: Backbone) -> str:
@@ -182,13 +170,6 @@ def _tensors(
                     )
                 tensors[name] = tensor
     return tensors
-
-
-def _refuse_overflow(file: Path, backbone: Backbone, prompts: Prompts) -> None:
-    """Finite weights can still be so large that nothing comes out."""
-    images = as_input(probe_images(backbone.image_size)[:1])
-    if not np.isfinite(class_probabilities(backbone, prompts, images)).all():
-        raise AdapterError(f"file {file} gives probabilities that are not finite: its training has diverged")
 
 
 def _record(

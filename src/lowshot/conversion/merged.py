@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..adapters import Adapter
 from ..models import Backbone, load_backbone
 from ..models.loading import BUILTIN, without_progress_bars
-from .source import Source, as_input, class_probabilities, merge
+from .source import Source, as_input, class_probabilities
 
 PACKAGES = ()
 
@@ -23,7 +23,8 @@ def write(source: Source, backbone: Backbone, adapter: Adapter | None, folder: P
     """
     from transformers import AutoImageProcessor
 
-    merge(backbone, adapter)
+    if adapter is not None:
+        adapter.merge()
     where = BUILTIN if backbone.identity.id == "builtin" else backbone.identity.id
     with without_progress_bars():
         backbone.model.save_pretrained(folder)
@@ -32,5 +33,5 @@ def write(source: Source, backbone: Backbone, adapter: Adapter | None, folder: P
 
 
 def read_back(source: Source, folder: Path) -> NDArray[np.float32]:
-    """What the folder, taken for a backbone like any other, says of the probes zero-shot, ``(N, C)``."""
-    return class_probabilities(load_backbone(str(folder)), source.prompts, as_input(source.probes))
+    """Zero-shot probabilities ``(N, C)`` of the probes, with the folder as a backbone like any other."""
+    return class_probabilities(load_backbone(str(folder)), source.record.prompts, as_input(source.probes))

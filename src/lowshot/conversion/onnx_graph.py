@@ -22,7 +22,7 @@ from ..adapters import Adapter
 from ..errors import InputError, RunError, first_line
 from ..models import Backbone
 from ..randomness import seeded
-from .source import Source, as_input, class_embeddings, merge
+from .source import Source, as_input, class_embeddings
 
 PACKAGES = ("onnx", "onnxscript")
 MODEL_FILE = "model.onnx"
@@ -59,14 +59,15 @@ def write(source: Source, backbone: Backbone, adapter: Adapter | None, folder: P
     Raises:
         InputError: PEFT cannot merge this tuner, or torch cannot express this image tower as a graph.
     """
-    merge(backbone, adapter)
-    classes = class_embeddings(backbone, source.prompts)
+    if adapter is not None:
+        adapter.merge()
+    classes = class_embeddings(backbone, source.record.prompts)
     program = _graph(ImageClassifier(backbone, classes).eval(), backbone.image_size)
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()  # traces of the exporting machine's source files
     program.model.metadata_props.clear()
     program.model.metadata_props["classes"] = json.dumps(source.record.classes, ensure_ascii=False)
-    program.model.metadata_props["prompts"] = json.dumps(source.prompts, ensure_ascii=False)
+    program.model.metadata_props["prompts"] = json.dumps(source.record.prompts, ensure_ascii=False)
     size = sum(parameter.nbytes for parameter in backbone.model.vision_model.parameters())
     program.save(folder / MODEL_FILE, external_data=size > LARGEST_SINGLE_FILE_BYTES)
 
@@ -86,18 +87,14 @@ def _graph(classifier: ImageClassifier, size: int) -> Any:
                 dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
             )
         except Exception as error:  # the exporter raises what the tower's code raises under tracing
-            raise _no_graph(_first_cause(error)) from error
+            cause: BaseException = error
+            while cause.__cause__ is not None:  # torch wraps what was raised first in pages of advice
+                cause = cause.__cause__
+            raise _no_graph(first_line(cause)[:200]) from error
     shape = program.model.graph.inputs[0].shape if program else None
     if shape is None or isinstance(shape[0], int):
         raise _no_graph("it would take batches of one size only")
     return program
-
-
-def _first_cause(error: BaseException) -> str:
-    """One line of what was raised first; torch wraps it in pages of advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return first_line(error)[:200]
 
 
 def _no_graph(why: str) -> InputError:
@@ -112,7 +109,7 @@ _TALKATIVE = ("torch.onnx._internal.exporter._registration", "onnxscript.optimiz
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Without a warning that torch gives of its own code, and without lists of what need not be done."""
+    """Silence a warning that torch gives of its own code, and lists of what need not be done."""
     loggers = [logging.getLogger(name) for name in _TALKATIVE]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -127,7 +124,7 @@ def _quietly() -> Iterator[None]:
 
 
 def read_back(source: Source, folder: Path) -> NDArray[np.float32] | None:
-    """What onnxruntime makes of the graph: the first probe alone, the others as a batch; None without onnxruntime.
+    """Probabilities by onnxruntime: the first probe alone, the others as a batch; None without onnxruntime.
 
     Raises:
         RunError: onnxruntime refuses the graph.
@@ -141,6 +138,6 @@ def read_back(source: Source, folder: Path) -> NDArray[np.float32] | None:
         session = onnxruntime.InferenceSession(os.fspath(folder / MODEL_FILE), providers=["CPUExecutionProvider"])
         parts = [session.run(["probabilities"], {"images": part})[0] for part in (images[:1], images[1:])]
     except Exception as error:  # its errors have no common parent
-        said = " ".join(str(error).split())[:200]
-        raise RunError(f"onnxruntime {onnxruntime.__version__} cannot run what was exported: {said}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(f"onnxruntime {onnxruntime.__version__} cannot run what was exported: {reason}") from error
     return np.concatenate(parts)

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
-from torch import Tensor
 
 from ..adapters import Adapter
 from ..adapters.adapter import CONFIG_FILE
@@ -49,23 +48,19 @@ def write(source: Source, backbone: Backbone, adapter: Adapter | None, folder: P
         return
     config = {**read_json_object(source.folder / CONFIG_FILE), "peft_type": "LORA"}
     (folder / CONFIG_FILE).write_text(canonical_json(config), encoding="utf-8")
-    (folder / TENSORS_FILE).write_bytes(serialized(_factors(adapter)))
-
-
-def _factors(adapter: Adapter) -> dict[str, Tensor]:
-    """``lora_A`` ``(R, I)`` and ``lora_B`` ``(O, R)`` of every adapted layer, by the names PEFT saves them under."""
-    tensors = {}
-    for name, layer in adapter.model.named_modules():
-        if isinstance(layer, LoraLayer):
-            for factor in ("lora_A", "lora_B"):
-                tensors[f"{name}.{factor}.weight"] = getattr(layer, factor)["default"].weight.detach()
-    return tensors
+    factors = {  # lora_A (R, I) and lora_B (O, R) of every adapted layer, by the names PEFT saves them under
+        f"{name}.{factor}.weight": getattr(layer, factor)["default"].weight.detach()
+        for name, layer in adapter.model.named_modules()
+        if isinstance(layer, LoraLayer)
+        for factor in ("lora_A", "lora_B")
+    }
+    (folder / TENSORS_FILE).write_bytes(serialized(factors))
 
 
 def read_back(source: Source, folder: Path) -> NDArray[np.float32]:
-    """What PEFT alone makes of the folder, on the base that the adapter was trained on, of the probes ``(N, C)``."""
+    """Probabilities ``(N, C)`` of the probes by PEFT alone, on the base that the adapter was trained on."""
     backbone = load_backbone(source.recipe.model.model)
     round_to(backbone.model, backbone.encoder_linears(), source.recipe.model.quantize)
     with attaching(seed=0):
         PeftModel.from_pretrained(backbone.model, folder).eval()  # the layers are replaced in the backbone's model
-    return class_probabilities(backbone, source.prompts, as_input(source.probes), source.temperature)
+    return class_probabilities(backbone, source.record.prompts, as_input(source.probes), source.temperature)

@@ -14,8 +14,7 @@ _TITLES = {
     "onnx": "An image classifier in ONNX",
 }
 
-_USES = {
-    "peft": """
+_PEFT = """
         import json
         import torch
         from peft import PeftModel
@@ -24,7 +23,11 @@ _USES = {
 
         {base}
         folder = "path/to/this/folder"
-        model = PeftModel.from_pretrained(AutoModel.from_pretrained(base), folder).eval()
+        model = PeftModel.from_pretrained(AutoModel.from_pretrained(base), folder).eval()"""
+
+_USES = {
+    "peft": _PEFT
+    + """
         classes = json.load(open(f"{{folder}}/classes.json", encoding="utf-8"))
         tokens = AutoTokenizer.from_pretrained(base)(classes["prompts"], padding="max_length", return_tensors="pt")
         pixels = AutoImageProcessor.from_pretrained(base)(Image.open("image.png").convert("RGB"), return_tensors="pt")
@@ -77,17 +80,7 @@ _SEVERAL_PROMPTS = """
         """
 
 _USES_OF_SEVERAL_PROMPTS = {
-    "peft": """
-        import json
-        import torch
-        from peft import PeftModel
-        from PIL import Image
-        from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
-
-        {base}
-        folder = "path/to/this/folder"
-        model = PeftModel.from_pretrained(AutoModel.from_pretrained(base), folder).eval()"""
-    + _SEVERAL_PROMPTS.replace("{files}", "base"),
+    "peft": _PEFT + _SEVERAL_PROMPTS.replace("{files}", "base"),
     "merged": """
         import json
         import torch
@@ -98,7 +91,7 @@ _USES_OF_SEVERAL_PROMPTS = {
         model = AutoModel.from_pretrained(folder).eval()"""
     + _SEVERAL_PROMPTS.replace("{files}", "folder"),
 }
-"""Where a class has several prompts, whose embeddings are averaged."""
+"""Programs for classes of several prompts, whose embeddings are averaged."""
 
 _WORDS = {
     "peft": "`adapter_config.json` and `adapter_model.safetensors` are PEFT's own files and need nothing else. The\n"
@@ -121,30 +114,29 @@ def readme(record: RunRecord, name: str) -> str:
         record: Of the adapter.
         name: The format: ``peft``, ``merged`` or ``onnx``.
     """
-    several = any(len(said) > 1 for said in record.prompts)
+    several = any(len(prompts) > 1 for prompts in record.prompts)
     uses = _USES | _USES_OF_SEVERAL_PROMPTS if several else _USES
     words = _WORDS | _WORDS_OF_SEVERAL_PROMPTS if several else _WORDS
-    use = textwrap.dedent(uses[name]).strip().format(base=_base(record))
+    model = record.model.get("id")
+    base = f"base = {json.dumps(str(model or ''), ensure_ascii=False)}"
+    use = textwrap.dedent(uses[name]).strip().format(base=_BUILTIN_BASE if model == "builtin" else base)
     temperature = record.calibration.get("temperature")
     if temperature and name == "peft":
         use = use.replace(".softmax(-1)", f".div({temperature:.6g}).softmax(-1)")
     head = f"# {_TITLES[name]}, for {len(record.classes)} classes"
-    parts = [head, words[name], _CLASSES, f"## Use\n\n```python\n{use}\n```", _making(record, name)]
+    parts = [head, words[name], _CLASSES, f"## Use\n\n```python\n{use}\n```", *_making(record, name)]
     return "\n\n".join(parts) + "\n"
 
 
-def _base(record: RunRecord) -> str:
-    """Python that says where the backbone is; the built-in one is found without importing lowshot."""
-    if record.model.get("id") == "builtin":
-        found = 'find_spec("lowshot").submodule_search_locations[0] + "/models/builtin"'
-        return f"from importlib.util import find_spec\n\nbase = {found}"
-    return f"base = {json.dumps(str(record.model.get('id', '')), ensure_ascii=False)}"
-
-
 _CLASSES = "`classes.json` has the class names in the order of the probabilities, the template and the prompts."
+_BUILTIN_BASE = """from importlib.util import find_spec
+
+base = find_spec("lowshot").submodule_search_locations[0] + "/models/builtin\""""
+"""Python that finds the built-in model without importing lowshot."""
 
 
-def _making(record: RunRecord, name: str) -> str:
+def _making(record: RunRecord, name: str) -> list[str]:
+    """Paragraphs on how the folder was made; facts are indented, where Markdown acts on nothing in a name."""
     facts = {
         "command": f"lowshot export ADAPTER --format {name}",
         "method": display_name(record.method_used, record.quantize),
@@ -155,32 +147,27 @@ def _making(record: RunRecord, name: str) -> str:
         "imported from": record.provenance.get("imported", {}).get("file"),
         "settings": json.dumps(record.recipe, sort_keys=True, ensure_ascii=False),
     }
-    notes = [_on_quantized_base(record, name)] if record.quantize != "none" else []
-    notes += [_on_calibration(record, name)] if record.calibration else []
-    return "\n\n".join(["## How it was made", _listing(facts), *notes])
-
-
-def _listing(facts: dict[str, object]) -> str:
-    """Facts in an indented block, where Markdown acts on nothing that a name may hold."""
     width = max(map(len, facts))
-    return "\n".join(f"    {name:<{width}}  {' '.join(str(v).split())}" for name, v in facts.items() if v)
-
-
-def _on_quantized_base(record: RunRecord, name: str) -> str:
-    if name == "peft":
-        return (
-            f"It was trained on a backbone whose blocks were quantised to {record.quantize}. On the same backbone in\n"
-            "full precision it is nearly the same function; `--format merged` has exactly the trained one."
+    listing = "\n".join(
+        f"    {fact:<{width}}  {' '.join(str(value).split())}" for fact, value in facts.items() if value
+    )
+    paragraphs = ["## How it was made", listing]
+    if record.quantize != "none":
+        paragraphs.append((_ON_QUANTIZED_PEFT if name == "peft" else _ON_QUANTIZED).format(record.quantize))
+    if record.calibration:
+        where = "in the lines above" if name == "peft" else "inside the model"
+        paragraphs.append(
+            f"Its probabilities were calibrated on {record.calibration['images']:,} images that were held out: scores "
+            f"are\ndivided by a temperature of {record.calibration['temperature']:.6g}, {where}."
         )
-    return (
-        f"The backbone's blocks were quantised to {record.quantize} in training. The weights here are float32: those\n"
-        "rounded values, plus the adapter's update."
-    )
+    return paragraphs
 
 
-def _on_calibration(record: RunRecord, name: str) -> str:
-    where = "in the lines above" if name == "peft" else "inside the model"
-    return (
-        f"Its probabilities were calibrated on {record.calibration['images']:,} images that were held out: scores are\n"
-        f"divided by a temperature of {record.calibration['temperature']:.6g}, {where}."
-    )
+_ON_QUANTIZED_PEFT = (
+    "It was trained on a backbone whose blocks were quantised to {}. On the same backbone in\n"
+    "full precision it is nearly the same function; `--format merged` has exactly the trained one."
+)
+_ON_QUANTIZED = (
+    "The backbone's blocks were quantised to {} in training. The weights here are float32: those\n"
+    "rounded values, plus the adapter's update."
+)

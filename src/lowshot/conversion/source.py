@@ -15,8 +15,7 @@ from torch import Tensor
 
 from ..adapters import Adapter
 from ..classifier import saved_adapter
-from ..data import Prompts, recorded_prompts
-from ..errors import InputError
+from ..errors import RunError
 from ..hub import adapter_folder
 from ..methods import method_spec
 from ..models import Backbone, load_backbone, load_structure, resolve_precision, round_to
@@ -31,7 +30,7 @@ PROBES = 8
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A saved adapter, and what its classifier says of the probes."""
+    """A saved adapter, and its classifier's answers to the probes."""
 
     folder: Path
     name: str
@@ -45,13 +44,8 @@ class Source:
     """``(PROBES, C)``, as ``FewShotClassifier.predict_proba`` gives them."""
 
     @property
-    def prompts(self) -> Prompts:
-        """The prompts of each class, in the order of the classes."""
-        return recorded_prompts(self.record, self.recipe.data)
-
-    @property
     def temperature(self) -> float:
-        """What its class scores are divided by; 1 where it is not calibrated."""
+        """Divisor of the class scores; 1 where it is not calibrated."""
         return float(self.record.calibration.get("temperature", 1.0))
 
     @property
@@ -61,13 +55,39 @@ class Source:
 
     @property
     def is_float32(self) -> bool:
-        """Whether the classifier itself is computed in float32 on full-precision weights, as every export is."""
+        """True where the classifier itself is computed in float32 on full-precision weights, as every export is."""
         model = self.recipe.model
         return model.quantize == "none" and resolve_precision("none", model.precision, torch.device("cpu")) == "fp32"
 
+    def refuse_difference(
+        self, table: NDArray[np.float32], name: str, tolerance: float, expected: NDArray[np.float32] | None = None
+    ) -> None:
+        """Refuse probabilities ``(PROBES, C)`` of an export of this name that rounding alone cannot explain.
+
+        Args:
+            table: The export's.
+            name: What the export is called in the message.
+            tolerance: The largest difference that is accepted.
+            expected: What they should be, if not the classifier's own.
+
+        Raises:
+            RunError: One is further away.
+        """
+        apart = largest_difference(table, self.probabilities if expected is None else expected)
+        if not apart <= tolerance:
+            raise RunError(
+                f"the {name} of {self.folder} gives probabilities up to {apart:.1g} apart from the adapter's; "
+                f"expected at most {tolerance:g}; nothing was written"
+            )
+
+
+def largest_difference(table: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Largest difference of a probability between two tables ``(N, C)``."""
+    return float(np.abs(table - other).max())
+
 
 def open_source(folder: str | os.PathLike[str], model: str | None = None) -> Source:
-    """Load an adapter as strictly as for prediction, and let it say what it thinks of the probes.
+    """Load an adapter as strictly as for prediction, and ask it about the probes.
 
     Args:
         folder: What ``save_pretrained`` wrote, or a repository that ``push_to_hub`` wrote.
@@ -89,25 +109,11 @@ def open_source(folder: str | os.PathLike[str], model: str | None = None) -> Sou
     )
 
 
-def refuse_other_kinds(method: str) -> None:
-    """Refuse what no model of plain layers and class prompts can say.
-
-    Raises:
-        InputError: The method changes no weights of the backbone, or classifies by more than those.
-    """
-    spec = method_spec(method)
-    if (spec.kind != "weights" or spec.has_classifier) and method != "zero-shot":
-        raise InputError(
-            f"method {method} classifies by more than the backbone's weights and class prompts; expected a method "
-            "that trains weights, or zero-shot (lowshot methods lists them)"
-        )
-
-
 def trained_model(source: Source) -> tuple[Backbone, Adapter | None]:
-    """The function that was trained, in plain float32 layers; on a quantised base they hold its rounded values.
+    """Rebuild the function that was trained, in plain float32 layers; a quantised base gives its rounded values.
 
-    The model's logit scale, which the backbone has read already, is that of the calibrated scores: what is written with
-    it gives calibrated probabilities by itself.
+    The model's logit scale, which the backbone has read already, is that of the calibrated scores: files written with
+    it give calibrated probabilities by themselves.
 
     Returns:
         The backbone with the adapter in it, and the adapter (None where nothing was trained).
@@ -120,17 +126,6 @@ def trained_model(source: Source) -> tuple[Backbone, Adapter | None]:
     adapter = adapt(backbone, source.recipe, rounded=True)
     adapter.load(source.folder)
     return backbone, adapter
-
-
-def merge(backbone: Backbone, adapter: Adapter | None) -> None:
-    """Bring the adapter into the backbone's weights, in place.
-
-    Raises:
-        InputError: The method cannot be merged.
-    """
-    if adapter is not None:
-        merged = adapter.merge()
-        assert merged is backbone.model
 
 
 def probe_images(size: int) -> NDArray[np.uint8]:
@@ -153,7 +148,7 @@ def as_input(images: NDArray[np.uint8]) -> Tensor:
 
 @torch.no_grad()
 def class_embeddings(backbone: Backbone, prompts: Sequence[Sequence[str]]) -> Tensor:
-    """Unit embeddings ``(C, D)`` of classes, of which ``prompts`` are said."""
+    """Unit embeddings ``(C, D)`` of classes that have these prompts."""
     tokens, owners = tokenized(backbone, prompts)
     return encode_classes(backbone, tokens, owners, owners.classes)
 
@@ -164,5 +159,5 @@ def class_probabilities(
 ) -> NDArray[np.float32]:
     """Softmax over cosine similarities ``(N, C)`` of images ``(N, 3, S, S)`` in [0, 1] and classes."""
     scores = backbone.logits(backbone.encode_images(images), class_embeddings(backbone, prompts))
-    found: NDArray[np.float32] = torch.softmax(scores / temperature, dim=-1).numpy()
-    return found
+    probabilities: NDArray[np.float32] = torch.softmax(scores / temperature, dim=-1).numpy()
+    return probabilities

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..adapters.adapter import CONFIG_FILE
 from ..adapters.lora_xs import BASIS_FILE
-from ..errors import AdapterError, InputError, RunError
+from ..errors import AdapterError, InputError
 from ..files import canonical_json, folder_written_aside, refuse_existing
 from ..records import RECORD_FILE, RunRecord
 from ..report.card import model_card
@@ -26,11 +26,11 @@ from ..report.quantities import images_per_class
 from ..serving import AdapterBank
 from ..serving.entries import entry_of
 from ..tensor_file import TENSORS_FILE
-from .export import README_FILE, Export
-from .source import Source, open_source
+from .exporting import README_FILE, Export
+from .source import Source, largest_difference, open_source
 
 PORT = 7860
-"""Where a Space expects its server."""
+"""Port at which a Space expects its server."""
 SERVED = "adapters"
 """The folder that is served."""
 TOLERANCE = 5e-3
@@ -56,50 +56,50 @@ def export_space(folder: str | os.PathLike[str], out: str | os.PathLike[str], *,
         OutputError: ``out`` exists, or cannot be written.
         AdapterError: The adapter cannot be loaded, or no server can serve it.
         InputError: The backbone is a folder on this machine, which no Space can fetch.
-        RunError: What was written does not compute what the adapter does.
+        RunError: The files do not compute what the adapter does.
     """
     refuse_existing(Path(out))
     source = open_source(folder, model)
-    _refuse_unserved(source)
-    with folder_written_aside(Path(out)) as aside:
-        _write(source, aside)
-        difference = _difference(source, aside)
-        files = tuple(sorted(path.relative_to(aside).as_posix() for path in aside.rglob("*") if path.is_file()))
-    return Export(Path(out), "space", files, difference, tuple(_notes(source)))
-
-
-def _refuse_unserved(source: Source) -> None:
-    refusal, model = entry_of(source.folder).refusal, source.recipe.model.model
+    refusal, base = entry_of(source.folder).refusal, source.recipe.model.model
     if refusal:
         raise AdapterError(refusal)
-    if model != "builtin" and Path(model).expanduser().is_dir():
+    if base != "builtin" and Path(base).expanduser().is_dir():
         raise InputError(
-            f"model {model} is a folder on this machine, which no Space can fetch; push it to the Hub and say where it "
+            f"model {base} is a folder on this machine, which no Space can fetch; push it to the Hub and say where it "
             "is there: --model OWNER/NAME"
         )
+    with folder_written_aside(Path(out)) as aside:
+        _write(source, aside)
+        answers = AdapterBank(aside / SERVED, model=base, device="cpu").predict(list(source.probes), source.name)
+        table = np.stack([answer.probabilities for answer in answers])
+        if source.is_float32:  # a base of fewer bits rounds by itself, and differently in every order of its products
+            source.refuse_difference(table, "Space", TOLERANCE)
+        files = tuple(sorted(path.relative_to(aside).as_posix() for path in aside.rglob("*") if path.is_file()))
+    notes = () if source.is_float32 else ("the classifier rounds its arithmetic: that is the difference",)
+    return Export(Path(out), "space", files, largest_difference(table, source.probabilities), notes)
 
 
 def _write(source: Source, folder: Path) -> None:
     model, name = source.recipe.model.model, source.name
-    told = dataclasses.replace(source.record, draw=(), learnt=())  # names and hashes of somebody's own images
+    record = dataclasses.replace(source.record, draw=(), learnt=())  # names and hashes of somebody's own images
     adapter = folder / SERVED / name
     adapter.mkdir(parents=True)
     for file in _TENSOR_FILES:
         if (source.folder / file).exists():
             (adapter / file).write_bytes((source.folder / file).read_bytes())
     texts = {
-        adapter / RECORD_FILE: canonical_json(told.to_dict()),
-        adapter / README_FILE: model_card(told),
-        folder / README_FILE: _front_matter(name, model) + _readme(told, name),
-        folder / "Dockerfile": _dockerfile(model),
-        folder / "requirements.txt": _requirements(model, source.quantize),
+        adapter / RECORD_FILE: canonical_json(record.to_dict()),
+        adapter / README_FILE: model_card(record),
+        folder / README_FILE: _front_matter(name, model) + _readme(record, name),
+        folder / "Dockerfile": dockerfile(model),
+        folder / "requirements.txt": requirements(model, source.quantize),
     }
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
 
 
 def _front_matter(name: str, model: str) -> str:
-    """What the Hub reads. Names of adapters and of models on the Hub mean in JSON what they mean in YAML."""
+    """YAML that the Hub reads. Names of adapters and of models on the Hub mean in JSON what they mean in YAML."""
     values = {
         "title": json.dumps(name),
         "emoji": "🔎",
@@ -142,12 +142,13 @@ In this folder, after `hf auth login`:
 
 
 def server_command(model: str) -> list[str]:
-    """What the container runs."""
+    """Command that the container runs."""
     where = ["--host", "0.0.0.0", "--port", str(PORT)]
     return ["lowshot", "serve", SERVED, "--model", model, *where, "--no-teach", "--public"]
 
 
-def _dockerfile(model: str) -> str:
+def dockerfile(model: str) -> str:
+    """Dockerfile of a container that serves the adapters on this backbone."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     return f"""FROM python:{python}-slim
 RUN useradd --create-home --uid {_USER} user
@@ -161,7 +162,8 @@ CMD {json.dumps(server_command(model))}
 """
 
 
-def _requirements(model: str, quantize: str) -> str:
+def requirements(model: str, quantize: str) -> str:
+    """Packages that a backbone in this precision needs, in the versions that are installed here."""
     extras = ["serve", *(["quantize"] if quantize != "none" else []), *(["siglip"] if model != "builtin" else [])]
     packages = [*_PINNED, *(["bitsandbytes"] if quantize != "none" else [])]
     versions = {name: importlib.metadata.version(name).partition("+")[0] for name in ("lowshot", *packages)}
@@ -174,24 +176,3 @@ def _requirements(model: str, quantize: str) -> str:
             "",
         ]
     )
-
-
-def _difference(source: Source, folder: Path) -> float:
-    """Largest difference from the classifier's probabilities; refused where rounding cannot be the reason.
-
-    A base of fewer bits rounds by itself, and differently in every order of its products.
-    """
-    bank = AdapterBank(folder / SERVED, model=source.recipe.model.model, device="cpu")
-    answers = bank.predict(list(source.probes), source.name)
-    found = np.stack([answer.probabilities for answer in answers])
-    apart = float(np.abs(found - source.probabilities).max())
-    if source.is_float32 and not apart <= TOLERANCE:
-        raise RunError(
-            f"the Space of {source.folder} gives probabilities up to {apart:.1g} apart from the adapter's; expected at "
-            f"most {TOLERANCE:g}; nothing was written"
-        )
-    return apart
-
-
-def _notes(source: Source) -> list[str]:
-    return [] if source.is_float32 else ["the classifier rounds its arithmetic: that is the difference"]

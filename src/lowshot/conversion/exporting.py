@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..adapters import Adapter
-from ..errors import MissingExtraError, RunError, UnknownNameError
+from ..errors import InputError, MissingExtraError, UnknownNameError
 from ..files import canonical_json, folder_written_aside, refuse_existing
+from ..methods import method_spec
 from ..models import Backbone
 from . import merged, onnx_graph, peft_folder
 from .readme import readme
-from .source import Source, as_input, class_probabilities, open_source, refuse_other_kinds, trained_model
+from .source import Source, as_input, class_probabilities, largest_difference, open_source, trained_model
 
 CLASSES_FILE = "classes.json"
 README_FILE = "README.md"
@@ -26,7 +27,7 @@ TOLERANCE = 1e-4
 
 
 class Format(Protocol):
-    """What the module of a format has."""
+    """Functions that the module of a format has."""
 
     @property
     def PACKAGES(self) -> tuple[str, ...]:  # noqa: N802 - a constant of the module
@@ -46,7 +47,7 @@ class Format(Protocol):
         """
 
     def read_back(self, source: Source, folder: Path) -> NDArray[np.float32] | None:
-        """What the files say of the probes ``(PROBES, C)``, read as their user will; None if that needs a package."""
+        """Probabilities of the probes ``(PROBES, C)``, read as the files' user will; None if that needs a package."""
 
 
 FORMATS: dict[str, Format] = {"peft": peft_folder, "merged": merged, "onnx": onnx_graph}
@@ -55,15 +56,15 @@ FORMATS: dict[str, Format] = {"peft": peft_folder, "merged": merged, "onnx": onn
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """What was written."""
+    """A folder that was written, and how near it is to the classifier."""
 
     folder: Path
     format: str
     files: tuple[str, ...]
     largest_difference: float | None
-    """Of a probability, between the saved classifier and what was read back, over the probes; None if not read."""
+    """Largest difference of a probability between classifier and export, over the probes; None if not read back."""
     notes: tuple[str, ...]
-    """What a person should know, one line each."""
+    """Facts that a person should know, one line each."""
 
 
 def export(
@@ -87,62 +88,50 @@ def export(
         MissingExtraError: The format needs a package that is not installed.
         AdapterError: The adapter cannot be loaded.
         InputError: The adapter's method cannot be had in this format.
-        RunError: What was written does not compute what the adapter does.
+        RunError: The files do not compute what the adapter does.
     """
     if format not in FORMATS:
         raise UnknownNameError("format", format, FORMATS)
-    _refuse_missing_packages(format)
+    module = FORMATS[format]
+    for package in module.PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, format, f"format {format}")
     refuse_existing(Path(out))
     source = open_source(folder, model)
-    refuse_other_kinds(source.recipe.method.method)
+    method = source.recipe.method.method
+    spec = method_spec(method)
+    if method != "zero-shot" and (spec.kind != "weights" or spec.has_classifier):
+        raise InputError(
+            f"method {method} classifies by more than the backbone's weights and class prompts; expected a method "
+            "that trains weights, or zero-shot (lowshot methods lists them)"
+        )
     with folder_written_aside(Path(out)) as aside:
         expected = _write(source, format, aside)
-        found = FORMATS[format].read_back(source, aside)
-        difference = _difference(source, format, expected, found)
+        table = module.read_back(source, aside)
+        if table is not None:
+            # A classifier computed in bfloat16, or on 8-bit weights, differs from any float32 model by its own
+            # rounding. What is exported is then held against the float32 model that it was made from.
+            source.refuse_difference(table, f"{format} export", TOLERANCE, None if source.is_float32 else expected)
         files = tuple(sorted(path.name for path in aside.iterdir()))
+    difference = None if table is None else largest_difference(table, source.probabilities)
     return Export(Path(out), format, files, difference, tuple(_notes(source, difference)))
 
 
-def _refuse_missing_packages(name: str) -> None:
-    for package in FORMATS[name].PACKAGES:
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(package, name, f"format {name}")
-
-
 def _write(source: Source, name: str, aside: Path) -> NDArray[np.float32]:
-    """Write all files; returns what the float32 model says of the probes before anything was changed in it."""
+    """Write all files; returns the float32 model's answers to the probes, before anything was changed in it."""
     backbone, adapter = trained_model(source)
-    expected = class_probabilities(backbone, source.prompts, as_input(source.probes), source.temperature)
+    prompts, templates = source.record.prompts, source.recipe.data.template
+    expected = class_probabilities(backbone, prompts, as_input(source.probes), source.temperature)
     FORMATS[name].write(source, backbone, adapter, aside)
-    prompts, templates = source.prompts, source.recipe.data.template
     classes = {
         "classes": list(source.record.classes),
         "template": templates[0] if len(templates) == 1 else templates,
-        "prompts": [said[0] for said in prompts] if all(len(said) == 1 for said in prompts) else prompts,
+        "prompts": [texts[0] for texts in prompts] if all(len(texts) == 1 for texts in prompts) else prompts,
         "image_size": backbone.image_size,
     }
     (aside / CLASSES_FILE).write_text(canonical_json(classes), encoding="utf-8")
     (aside / README_FILE).write_text(readme(source.record, name), encoding="utf-8")
     return expected
-
-
-def _difference(
-    source: Source, name: str, expected: NDArray[np.float32], found: NDArray[np.float32] | None
-) -> float | None:
-    """Largest difference from the classifier's probabilities; refused where rounding cannot be the reason.
-
-    A classifier computed in bfloat16, or on 8-bit weights, differs from any float32 model by its own rounding. What
-    is exported is then held against the float32 model that it was made from.
-    """
-    if found is None:
-        return None
-    apart = float(np.abs(found - (source.probabilities if source.is_float32 else expected)).max())
-    if not apart <= TOLERANCE:
-        raise RunError(
-            f"the {name} export of {source.folder} gives probabilities up to {apart:.1g} apart from the adapter's; "
-            f"expected at most {TOLERANCE:g}; nothing was written"
-        )
-    return float(np.abs(found - source.probabilities).max())
 
 
 def _notes(source: Source, difference: float | None) -> list[str]:
