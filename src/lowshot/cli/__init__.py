@@ -40,17 +40,17 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: whatever keeps its state when a person presses Ctrl-C keeps it then too."""
 
 
-def _terminate(*_: object) -> NoReturn:
-    raise Terminated
-
-
 @contextlib.contextmanager
 def _termination_raised() -> Iterator[None]:
     """Let SIGTERM raise ``Terminated``; Python allows that in the main thread alone."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _terminate)
+
+    def terminate(*_: object) -> NoReturn:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:

@@ -39,9 +39,9 @@ def parse(
     Raises:
         InputError: They do not fit; one line that says why.
     """
-    said = io.StringIO()
+    panel = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(panel):
             parsed = tyro.cli(
                 kind,
                 prog=f"lowshot {command}",
@@ -53,7 +53,11 @@ def parse(
     except SystemExit as leaving:
         if leaving.code == 0:  # --help
             raise
-        raise InputError(f"{_plain(said.getvalue())} (lowshot {command} --help lists the arguments)") from None
+        # The words inside tyro's frame, without its title, its pointer to the help, and the names of its parsers.
+        words = re.sub(r"\x1b\[[0-9;]*m|^╭.*$", "", panel.getvalue(), flags=re.MULTILINE)
+        words = " ".join(re.sub(r"[╰╯│─━╮]+", " ", words).split()).partition("For full helptext")[0].strip()
+        problem = re.sub(r"^(Value error )?[- ]*Error parsing [\w.]+: ", "", words)
+        raise InputError(f"{problem} (lowshot {command} --help lists the arguments)") from None
 
 
 def parse_with_recipe(
@@ -70,22 +74,20 @@ def parse_with_recipe(
         arguments: What the user typed.
         chooses: Whether the command chooses a method where none is named and no recipe given.
     """
-    recipe = _recipe_before_flags(arguments, chooses)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for flag in ("--model", "--method", "--quantize", "--preset", "--recipe"):
+        first.add_argument(flag)
+    recipe = Recipe()
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
+        # A flag without its value ends argparse; the real parser says so better.
+        recipe = _recipe_below_flags(first.parse_known_args(list(arguments))[0], chooses)
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     required = {f.name: tyro.MISSING for f in fields if f.default is f.default_factory is dataclasses.MISSING}
     return parse(kind, command, arguments, default=kind(**{**required, "settings": recipe}))
 
 
-def _recipe_before_flags(arguments: Sequence[str], chooses: bool) -> Recipe:
-    """The recipe that the chosen model, method, preset and file give."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for flag in ("--model", "--method", "--quantize", "--preset", "--recipe"):
-        first.add_argument(flag)
-    with contextlib.redirect_stderr(io.StringIO()):
-        try:
-            chosen, _ = first.parse_known_args(list(arguments))
-        except SystemExit:  # a flag without its value: the real parser says so better
-            return Recipe()
+def _recipe_below_flags(chosen: argparse.Namespace, chooses: bool) -> Recipe:
+    """Recipe that the chosen model, method, preset and file give."""
     if chosen.method is not None:
         resolve_alias(chosen.method, chosen.quantize)  # refuses a contradiction while both can still be seen
     file = Path(chosen.recipe) if chosen.recipe else None
@@ -99,26 +101,18 @@ def _recipe_before_flags(arguments: Sequence[str], chooses: bool) -> Recipe:
 
 
 def _written(sections: Mapping[str, Any], name: str) -> str | None:
-    """What a recipe file says of the setting that is called as its section is; whether it fits is looked at later."""
+    """Value, in a recipe file, of the setting that is called as its section is; whether it fits is looked at later."""
     section = sections.get(name)
     value = section.get(name) if isinstance(section, Mapping) else None
     return value if isinstance(value, str) else None
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on standard output."""
+    """Print one JSON value to standard output."""
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def warn(lines: Sequence[str]) -> None:
-    """Things a person should know, on standard error."""
+    """Write things a person should know to standard error."""
     for line in lines:
         sys.stderr.write(f"lowshot: warning: {line}\n")
-
-
-def _plain(panel: str) -> str:
-    """The words inside tyro's frame, without its title, its pointer to the help, and where our own errors passed."""
-    words = re.sub(r"\x1b\[[0-9;]*m|^╭.*$", "", panel, flags=re.MULTILINE)
-    words = " ".join(re.sub(r"[╰╯│─━╮]+", " ", words).split())
-    words = words.partition("For full helptext")[0].strip()
-    return re.sub(r"^(Value error )?[- ]*Error parsing [\w.]+: ", "", words)

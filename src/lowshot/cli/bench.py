@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -16,9 +17,7 @@ from ..settings import SETTINGS
 from .arguments import parse, print_json
 
 if TYPE_CHECKING:
-    from ..bench.engines import Engine
     from ..bench.grid import Cell
-    from ..runs_folder import RunsFolder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,40 +58,32 @@ def run(arguments: Sequence[str]) -> int:
     cells = chosen(read_grid(parsed.recipe), parsed.only)
     if parsed.dry_run:
         return _dry_run(parsed, cells)
-    engine = _engine(parsed)
+    engine = None
+    if parsed.engine == "ray":
+        from ..bench.engines.ray import RayEngine
+
+        engine = RayEngine(parsed.address)
     runs = RunsFolder(parsed.out)
-    forecast, (done, todo) = read_forecast(cells, runs), _parted(cells, runs)
-    chosen_now = [*done, *(forecast.probes(todo) if parsed.probe else todo)[: parsed.limit]]
+    forecast = read_forecast(cells, runs)
+    done = [cell for cell in cells if runs.is_done(cell)]
+    keys = {cell.key for cell in done}
+    left = [cell for cell in cells if cell.key not in keys]
+    do_now = [*done, *(forecast.probes(left) if parsed.probe else left)[: parsed.limit]]
     say = (lambda _line: None) if parsed.json else (lambda line: print(line, flush=True))
     try:
-        outcome = run_cells(chosen_now, runs, engine, forecast=forecast, say=say, track=shown)
+        outcome = run_cells(do_now, runs, engine, forecast=forecast, say=say, track=shown)
     except KeyboardInterrupt:
-        kept = sum(runs.is_done(cell) for cell in cells)
-        sys.stderr.write(f"lowshot: {kept} of {len(cells)} runs are done; the same command does what is left\n")
+        finished = sum(runs.is_done(cell) for cell in cells)
+        sys.stderr.write(f"lowshot: {finished} of {len(cells)} runs are done; the same command does what is left\n")
         raise
-    left = len(cells) - outcome.done - outcome.failed
+    remaining = len(cells) - outcome.done - outcome.failed
     if parsed.json:
-        print_json({"cells": len(cells), "done": outcome.done, "failed": outcome.failed, "left": left})
+        print_json({"cells": len(cells), "done": outcome.done, "failed": outcome.failed, "left": remaining})
     else:
-        print(f"{outcome.done} of {len(cells)} runs done, {outcome.failed} failed, {left} left: {parsed.out}")
+        print(f"{outcome.done} of {len(cells)} runs done, {outcome.failed} failed, {remaining} left: {parsed.out}")
     if outcome.failed:
         sys.stderr.write(f"lowshot: why they failed is in {parsed.out / 'failed'}; the same command tries them again\n")
     return 1 if outcome.failed else 0
-
-
-def _engine(parsed: Arguments) -> Engine | None:
-    if parsed.engine == "local":
-        return None
-    from ..bench.engines.ray import RayEngine
-
-    return RayEngine(parsed.address)
-
-
-def _parted(cells: Sequence[Cell], runs: RunsFolder | None) -> tuple[list[Cell], list[Cell]]:
-    """The runs that are done, and the others."""
-    done = [cell for cell in cells if runs is not None and runs.is_done(cell)]
-    keys = {cell.key for cell in done}
-    return done, [cell for cell in cells if cell.key not in keys]
 
 
 def chosen(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
@@ -111,20 +102,18 @@ def chosen(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
         if name not in (*SETTINGS, "data"):
             raise UnknownNameError("setting", name, (*SETTINGS, "data"))
         conditions.append((name, value))
-    found = [cell for cell in cells if all(_has(cell, name, value) for name, value in conditions)]
-    if not found:
-        raise InputError(f"no run has {' '.join(only)}; the recipe stands for {len(cells)}: --dry-run lists them")
-    return found
-
-
-def _has(cell: Cell, name: str, value: str) -> bool:
     from ..methods import display_name
 
-    settings: dict[str, Any] = {**cell.recipe.settings(), "data": cell.data}
-    here = settings[name]
-    if name == "method":
-        return value in (here, display_name(here, settings["quantize"]))
-    return value == (" ".join(map(str, here)) if isinstance(here, tuple) else str(here))
+    matching = []
+    for cell in cells:
+        settings: dict[str, Any] = {**cell.recipe.settings(), "data": cell.data}
+        texts = {n: {" ".join(map(str, v)) if isinstance(v, tuple) else str(v)} for n, v in settings.items()}
+        texts["method"].add(display_name(settings["method"], settings["quantize"]))
+        if all(value in texts[name] for name, value in conditions):
+            matching.append(cell)
+    if not matching:
+        raise InputError(f"no run has {' '.join(only)}; the recipe stands for {len(cells)}: --dry-run lists them")
+    return matching
 
 
 def _dry_run(parsed: Arguments, cells: Sequence[Cell]) -> int:
@@ -134,46 +123,26 @@ def _dry_run(parsed: Arguments, cells: Sequence[Cell]) -> int:
 
     runs = RunsFolder(parsed.out) if parsed.out.is_dir() else None
     forecast = Forecast() if runs is None else read_forecast(cells, runs)
-    done, left = _parted(cells, runs)
-    failed = [cell for cell in left if runs is not None and runs.failure(cell) is not None]
-    seconds = [forecast.seconds(cell) for cell in left]
-    known = [figure for figure in seconds if figure is not None]
-    if parsed.json:
-        print_json(
-            {
-                "cells": len(cells),
-                "done": len(done),
-                "failed": len(failed),
-                "left": len(left),
-                "seconds": sum(known) if len(known) == len(left) else None,
-                "runs": [
-                    {"key": cell.key, "data": cell.data, "label": cell.label, **_state(cell, runs)} for cell in cells
-                ],
-            }
-        )
-        return 0
+    listed, seconds = [], []
     for cell in cells:
-        print(f"{cell.key}  {_state(cell, runs)['state']:<6}  {cell.label}")
-    print(f"{len(cells)} runs: {len(done)} done, {len(failed)} failed the last time, {len(left)} left{_time(seconds)}")
-    return 0
-
-
-def _state(cell: Cell, runs: RunsFolder | None) -> dict[str, str]:
-    if runs is None:
-        return {"state": "left"}
-    if runs.is_done(cell):
-        return {"state": "done"}
-    failure = runs.failure(cell)
-    return {"state": "left"} if failure is None else {"state": "failed", "error": failure.error}
-
-
-def _time(seconds: Sequence[float | None]) -> str:
+        failure = runs.failure(cell) if runs else None
+        state = "done" if runs and runs.is_done(cell) else "failed" if failure else "left"
+        error = {"error": failure.error} if failure else {}
+        listed.append({"key": cell.key, "data": cell.data, "label": cell.label, "state": state, **error})
+        if state != "done":
+            seconds.append(forecast.seconds(cell))
     known = [figure for figure in seconds if figure is not None]
-    unknown = len(seconds) - len(known)
-    if not seconds:
-        return ""
-    if not known:
-        return "; how long they take is not known before one of each kind is done: --probe"
-    return f", {sum(known) / 60:.1f} min" + (
-        f" and {unknown} of kinds that none is done of: --probe" if unknown else ""
-    )
+    states = collections.Counter(row["state"] for row in listed)
+    done, failed, left = states["done"], states["failed"], len(seconds)
+    if parsed.json:
+        counts = {"cells": len(cells), "done": done, "failed": failed, "left": left}
+        print_json({**counts, "seconds": sum(known) if len(known) == left else None, "runs": listed})
+        return 0
+    for row in listed:
+        print(f"{row['key']}  {row['state']:<6}  {row['label']}")
+    time = f", {sum(known) / 60:.1f} min" if known else ""
+    if len(known) < left:
+        unknown = f" and {left - len(known)} of kinds that none is done of: --probe"
+        time += unknown if known else "; how long they take is not known before one of each kind is done: --probe"
+    print(f"{len(cells)} runs: {done} done, {failed} failed the last time, {left} left{time}")
+    return 0

@@ -8,9 +8,9 @@ import functools
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -20,9 +20,9 @@ from ..settings import DataConfig, Recipe, TrainingConfig
 from .arguments import parse, print_json, warn
 
 if TYPE_CHECKING:
-    from ..data import Checked, Task
-    from ..data.catalogue import DataSet
+    from ..data import Task
 
+_SPLITS = ("train", "validation", "test")
 _Root = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")]
 
 
@@ -35,6 +35,43 @@ class List:
     json: bool = False
     """Print `[{name, title, classes, train, validation, test, state, images, missing, template, licence, homepage}]`"""
 
+    def act(self) -> int:
+        """Print a line for each data set of the catalogue."""
+        from ..data.catalogue import CATALOGUE, ROOT_VARIABLE, data_root, state_of
+
+        root = data_root(self.root) if self.root or os.environ.get(ROOT_VARIABLE) else None
+        states = {name: state_of(data_set, root) if root else None for name, data_set in CATALOGUE.items()}
+        if self.json:
+            rows = [
+                {
+                    "name": name,
+                    "title": CATALOGUE[name].title,
+                    "classes": CATALOGUE[name].classes,
+                    **dataclasses.asdict(CATALOGUE[name].sizes),
+                    "state": state.name if state else None,
+                    "images": str(state.place.images) if state and state.place else None,
+                    "missing": list(state.missing) if state else None,
+                    "template": CATALOGUE[name].template,
+                    "licence": CATALOGUE[name].licence,
+                    "homepage": CATALOGUE[name].homepage,
+                }
+                for name, state in states.items()
+            ]
+            print_json(rows)
+            return 0
+        print(f"{'name':<16} {'classes':>7} {'train':>10} {'validation':>10} {'test':>7}  state")
+        for name, state in states.items():
+            sizes = dataclasses.asdict(CATALOGUE[name].sizes)
+            train, validation, test = (f"{sizes[split]:,}" if sizes[split] else "-" for split in _SPLITS)
+            images = f": {state.place.images}" if state and state.place else ""
+            where = "; ".join([f"{state.name}{images}", *state.missing]) if state else "-"
+            print(f"{name:<16} {CATALOGUE[name].classes:>7,} {train:>10} {validation:>10} {test:>7}  {where}")
+        if root is None:
+            print(f"\nnothing was looked for: give --root FOLDER or set {ROOT_VARIABLE}")
+        if any(state and state.name == "incomplete" for state in states.values()):
+            print("\nlowshot data prepare NAME completes what is incomplete, or says what stands in its way")
+        return 0
+
 
 @dataclasses.dataclass(frozen=True)
 class Check:
@@ -46,6 +83,29 @@ class Check:
     """Folder that holds the data sets; else the one that the environment variable LOWSHOT_DATA names."""
     json: bool = False
     """Print `{data, classes, train, validation, test, missing, corrupt, sizes, copies, ok}`."""
+
+    def act(self) -> int:
+        """Decode every image and print what is wrong."""
+        from ..data import CATALOGUE, check_images, load_task
+        from ..data.catalogue import wrong_sizes
+
+        warnings: list[str] = []
+        task = load_task(self.data, "later", warnings, self.root)
+        sizes = wrong_sizes(CATALOGUE[self.data], task) if self.data in CATALOGUE else []
+        warn([line for line in warnings if line not in sizes])
+        checked = check_images(task, shown)
+        missing, corrupt, copies = checked.missing, checked.corrupt, checked.copies
+        well = not (missing or corrupt or sizes)
+        if self.json:
+            lists = {"missing": missing, "corrupt": corrupt, "sizes": sizes, "copies": copies}
+            print_json({"data": self.data, "classes": len(task.class_names), **_sizes(task), **lists, "ok": well})
+        else:
+            for kind, lines in {"missing": missing, "corrupt": corrupt, "size": sizes, "copies": copies}.items():
+                for line in lines:
+                    print(f"{kind}: {line}")
+            counts = f"{len(missing):,} missing, {len(corrupt):,} corrupt, {len(copies):,} more than once"
+            print(f"{task.name}: {_counts(task)}: {counts}")
+        return 0 if well else 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +120,37 @@ class Prepare:
     """Folder with files that you have already, under the names they are published by."""
     json: bool = False
     """Print a list of `{name, classes, train, validation, test}`."""
+
+    def act(self) -> int:
+        """Install one data set after the other; one that fails does not keep the others."""
+        from ..data.catalogue import data_set
+        from ..data.catalogue.preparing import prepare
+
+        if not self.names:
+            raise InputError("no data set is named; expected one or more (lowshot data list has them)")
+        for name in self.names:
+            data_set(name)  # refuses a misspelt one before hours are spent on those before it
+        say = functools.partial(print, file=sys.stderr if self.json else None, flush=True)
+        installed, failed = [], {}
+        for name in self.names:
+            warnings: list[str] = []
+            try:
+                task = prepare(name, self.root, self.archives, say=say, warn=warnings, track=shown)
+            except LowshotError as error:
+                if len(self.names) == 1:
+                    raise
+                failed[name] = error
+                continue
+            finally:
+                warn(warnings)
+            installed.append({"name": name, "classes": len(task.class_names), **_sizes(task)})
+            root = [] if self.root is None else ["--root", str(self.root)]
+            say(f"{name} is installed: {_counts(task)}; next: {shlex.join(['lowshot', 'data', 'check', name, *root])}")
+        if self.json:
+            print_json(installed)
+        if failed:
+            raise RunError("; ".join(f"{name} is not installed: {error}" for name, error in failed.items()))
+        return 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,125 +172,57 @@ class Draw:
     json: bool = False
     """Print `{data, draw, seed, shots, images, classes, sha256}`, `classes` with the number of images of each."""
 
+    def act(self) -> int:
+        """Draw as a fit would, and print or list the images."""
+        from ..data import draw_from, draw_sha256, load_task, write_draw
+
+        Recipe().replace(shots=self.shots, seed=self.seed, draw=self.draw)  # refuses what a fit would
+        warnings: list[str] = []
+        task = load_task(self.data, warn=warnings, root=self.root)
+        drawn = draw_from(task, self.shots, self.seed, self.draw)
+        warn([*warnings, *drawn.warnings(task.class_names)])
+        of_label = collections.Counter(task.train.labels[drawn.indices].tolist())
+        counts = {name: of_label[label] for label, name in enumerate(task.class_names)}
+        sha256 = draw_sha256([task.train.identities[index] for index in drawn.indices])
+        if self.out is not None:
+            write_draw(self.out, task, drawn)
+        if self.json:
+            rule = {"data": self.data, "draw": self.draw, "seed": self.seed, "shots": drawn.shots}
+            print_json({**rule, "images": len(drawn.indices), "classes": counts, "sha256": sha256})
+            return 0
+        equally_many = len(set(counts.values())) == 1
+        each = f", {min(counts.values()):,} of each" if equally_many else ""
+        print(f"{task.name}: {len(drawn.indices):,} images of {len(counts):,} classes{each}")
+        for name, count in counts.items() if not equally_many else ():
+            print(f"{count:>9,}  {name}")
+        print(f"sha256 {sha256}")
+        if self.out is not None:
+            root = [] if self.root is None else ["--root", str(self.root)]
+            fit = shlex.join(["lowshot", "fit", self.data, *root, "--draw", str(self.out), "--out", "adapter"])
+            print(f"listed in {self.out}; next: {fit}")
+        return 0
+
+
+ACTIONS: dict[str, type[List | Prepare | Check | Draw]] = {
+    "list": List,
+    "prepare": Prepare,
+    "check": Check,
+    "draw": Draw,
+}
+"""Action -> its arguments, and what does it."""
+
 
 def run(arguments: Sequence[str]) -> int:
     """Do what the first argument says."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_usage())
+        lines = [f"  {name:<8} {str(action.__doc__).splitlines()[0]}" for name, action in ACTIONS.items()]
+        print("\n".join(["usage: lowshot data ACTION [ARGUMENTS]", "", *lines, ""]))
+        print("lowshot data ACTION --help says more.")
         raise SystemExit(0)
-    action, *rest = arguments
-    if action not in ACTIONS:
-        raise UnknownNameError("action of lowshot data", action, ACTIONS)
-    kind, act = ACTIONS[action]
-    return act(parse(kind, f"data {action}", rest))
-
-
-def _usage() -> str:
-    lines = [f"  {name:<8} {str(kind.__doc__).splitlines()[0]}" for name, (kind, _) in ACTIONS.items()]
-    return "\n".join(
-        ["usage: lowshot data ACTION [ARGUMENTS]", "", *lines, "", "lowshot data ACTION --help says more."]
-    )
-
-
-# -- list --------------------------------------------------------------------------------------------------------------
-
-
-def _list(parsed: List) -> int:
-    from ..data.catalogue import CATALOGUE, ROOT_VARIABLE, data_root
-
-    root = data_root(parsed.root) if parsed.root or os.environ.get(ROOT_VARIABLE) else None
-    rows = [_row(data_set, root) for data_set in CATALOGUE.values()]
-    if parsed.json:
-        print_json(rows)
-        return 0
-    print(f"{'name':<16} {'classes':>7} {'train':>10} {'validation':>10} {'test':>7}  state")
-    for row in rows:
-        counts = (f"{row[split]:,}" if row[split] else "-" for split in ("train", "validation", "test"))
-        train, validation, test = counts
-        print(f"{row['name']:<16} {row['classes']:>7,} {train:>10} {validation:>10} {test:>7}  {_where(row)}")
-    if root is None:
-        print(f"\nnothing was looked for: give --root FOLDER or set {ROOT_VARIABLE}")
-    if any(row["state"] == "incomplete" for row in rows):
-        print("\nlowshot data prepare NAME completes what is incomplete, or says what stands in its way")
-    return 0
-
-
-def _row(data_set: DataSet, root: Path | None) -> dict[str, Any]:
-    from ..data.catalogue import state_of
-
-    state = state_of(data_set, root) if root else None
-    return {
-        "name": data_set.name,
-        "title": data_set.title,
-        "classes": data_set.classes,
-        **dataclasses.asdict(data_set.sizes),
-        "state": state.name if state else None,
-        "images": str(state.place.images) if state and state.place else None,
-        "missing": list(state.missing) if state else None,
-        "template": data_set.template,
-        "licence": data_set.licence,
-        "homepage": data_set.homepage,
-    }
-
-
-def _where(row: dict[str, Any]) -> str:
-    images = [row["images"]] if row["images"] else []
-    return "; ".join([": ".join([row["state"] or "-", *images]), *(row["missing"] or ())])
-
-
-# -- prepare ----------------------------------------------------------------------------------------------------------
-
-
-def _prepare(parsed: Prepare) -> int:
-    from ..data.catalogue import data_set
-    from ..data.catalogue.preparing import prepare
-
-    if not parsed.names:
-        raise InputError("no data set is named; expected one or more (lowshot data list has them)")
-    for name in parsed.names:
-        data_set(name)  # refuses a misspelt one before hours are spent on those before it
-    said = functools.partial(print, file=sys.stderr if parsed.json else None, flush=True)
-    tasks, failed = [], {}
-    for name in parsed.names:
-        warned: list[str] = []
-        try:
-            task = prepare(name, parsed.root, parsed.archives, say=said, warn=warned, track=shown)
-        except LowshotError as error:
-            if len(parsed.names) == 1:
-                raise
-            failed[name] = error  # the others may go well
-            continue
-        finally:
-            warn(warned)
-        tasks.append({"name": name, "classes": len(task.class_names), **_sizes(task)})
-        root = [] if parsed.root is None else ["--root", str(parsed.root)]
-        said(f"{name} is installed: {_counts(task)}; next: {shlex.join(['lowshot', 'data', 'check', name, *root])}")
-    if parsed.json:
-        print_json(tasks)
-    if failed:
-        raise RunError("; ".join(f"{name} is not installed: {error}" for name, error in failed.items()))
-    return 0
-
-
-# -- check -------------------------------------------------------------------------------------------------------------
-
-
-def _check(parsed: Check) -> int:
-    from ..data import CATALOGUE, check_images, load_task
-    from ..data.catalogue import wrong_sizes
-
-    said: list[str] = []
-    task = load_task(parsed.data, "later", said, parsed.root)
-    sizes = wrong_sizes(CATALOGUE[parsed.data], task) if parsed.data in CATALOGUE else []
-    warn([line for line in said if line not in sizes])
-    found = check_images(task, shown)
-    well = not (found.missing or found.corrupt or sizes)
-    if parsed.json:
-        lists = {"missing": found.missing, "corrupt": found.corrupt, "sizes": sizes, "copies": found.copies}
-        print_json({"data": parsed.data, "classes": len(task.class_names), **_sizes(task), **lists, "ok": well})
-    else:
-        print("\n".join(_report(task, found, sizes)))
-    return 0 if well else 1
+    name, *rest = arguments
+    if name not in ACTIONS:
+        raise UnknownNameError("action of lowshot data", name, ACTIONS)
+    return parse(ACTIONS[name], f"data {name}", rest).act()
 
 
 def _sizes(task: Task) -> dict[str, int]:
@@ -210,56 +233,3 @@ def _counts(task: Task) -> str:
     sizes = _sizes(task)
     splits = ", ".join(f"{count:,} in {split}" for split, count in sizes.items() if count)
     return f"{sum(sizes.values()):,} images of {len(task.class_names):,} classes ({splits})"
-
-
-def _report(task: Task, found: Checked, sizes: Sequence[str]) -> list[str]:
-    lists = {"missing": found.missing, "corrupt": found.corrupt, "size": sizes, "copies": found.copies}
-    lines = [f"{kind}: {line}" for kind, entries in lists.items() for line in entries]
-    counts = f"{len(found.missing):,} missing, {len(found.corrupt):,} corrupt, {len(found.copies):,} more than once"
-    return [*lines, f"{task.name}: {_counts(task)}: {counts}"]
-
-
-# -- draw --------------------------------------------------------------------------------------------------------------
-
-
-def _draw(parsed: Draw) -> int:
-    from ..data import draw_from, draw_sha256, load_task, write_draw
-
-    Recipe().replace(shots=parsed.shots, seed=parsed.seed, draw=parsed.draw)  # refuses what a fit would
-    said: list[str] = []
-    task = load_task(parsed.data, warn=said, root=parsed.root)
-    drawn = draw_from(task, parsed.shots, parsed.seed, parsed.draw)
-    warn([*said, *drawn.warnings(task.class_names)])
-    of_label = collections.Counter(task.train.labels[drawn.indices].tolist())
-    counts = {name: of_label[label] for label, name in enumerate(task.class_names)}
-    sha256 = draw_sha256([task.train.identities[index] for index in drawn.indices])
-    if parsed.out is not None:
-        write_draw(parsed.out, task, drawn)
-    if parsed.json:
-        asked = {"data": parsed.data, "draw": parsed.draw, "seed": parsed.seed, "shots": drawn.shots}
-        print_json({**asked, "images": len(drawn.indices), "classes": counts, "sha256": sha256})
-    else:
-        print("\n".join(_drawn_said(task, counts, sha256)))
-        if parsed.out is not None:
-            root = [] if parsed.root is None else ["--root", str(parsed.root)]
-            fit = shlex.join(["lowshot", "fit", parsed.data, *root, "--draw", str(parsed.out), "--out", "adapter"])
-            print(f"listed in {parsed.out}; next: {fit}")
-    return 0
-
-
-def _drawn_said(task: Task, counts: dict[str, int], sha256: str) -> list[str]:
-    """One line for all classes if they have equally many images, else one for each."""
-    sizes = set(counts.values())
-    each = f", {min(sizes):,} of each" if len(sizes) == 1 else ""
-    head = f"{task.name}: {sum(counts.values()):,} images of {len(counts):,} classes{each}"
-    lines = [] if each else [f"{count:>9,}  {name}" for name, count in counts.items()]
-    return [head, *lines, f"sha256 {sha256}"]
-
-
-ACTIONS: dict[str, tuple[type, Callable[[Any], int]]] = {
-    "list": (List, _list),
-    "prepare": (Prepare, _prepare),
-    "check": (Check, _check),
-    "draw": (Draw, _draw),
-}
-"""Action -> its arguments, and what does it."""

@@ -73,7 +73,9 @@ def run(arguments: Sequence[str]) -> int:
     records, showcased = [], None
     for cell, record, classifier in demo.run(task, grid, track=shown):
         records.append(record)
-        say(_line(record))
+        name = display_name(record.method, record.quantize)
+        how = f"{record.shots:>2} shots, seed {record.seed}" if record.shots else "nothing learnt"
+        say(f"{name:<17} {how:<16}  {record.metrics['acc1']:6.1%}  {record.train_seconds:5.1f} s")
         if classifier is not None and cell == demo.showcased(grid):
             showcased = classifier
     rows = summarize(records)
@@ -92,17 +94,19 @@ def _write(
     classifier: FewShotClassifier | None,
     say: Callable[[str], None],
 ) -> None:
-    """Records, an adapter that is tried at once, and the page."""
+    """Write the records, an adapter that is tried at once, and the page."""
     from ..bench import demo
     from ..report.page import write_report
 
-    _clear(out)
+    for leftover in ("index.html", RESULTS_FILE):  # an earlier demo's, and nothing else that lies there
+        (out / leftover).unlink(missing_ok=True)
+    shutil.rmtree(out / "adapter", ignore_errors=True)
     write_text(out / RESULTS_FILE, canonical_json({"records": [record.to_dict() for record in records]}))
     if classifier is not None:
         classifier.save_pretrained(out / "adapter")
         say(f"saved {out / 'adapter'}; of three test images it says:")
-        for said, truth in demo.three_predictions(out / "adapter", task):
-            say(f"  {said}" + ("" if said == truth else f"  (wrong: it is {truth})"))
+        for answer, truth in demo.three_predictions(out / "adapter", task):
+            say(f"  {answer}" + ("" if answer == truth else f"  (wrong: it is {truth})"))
     showcase = demo.showcase(classifier, task) if classifier is not None else None
     say(f"report: {write_report(out, records, showcase, title=f'lowshot demo: {task.name}')}")
 
@@ -119,16 +123,3 @@ def _check(parsed: Arguments) -> None:
             raise InputError(f"{name} is {smallest}; expected 1 or more")
     if not (parsed.out / RESULTS_FILE).exists():
         refuse_existing(parsed.out)
-
-
-def _clear(out: Path) -> None:
-    """Remove what an earlier demo left, and only that."""
-    for leftover in ("index.html", RESULTS_FILE):
-        (out / leftover).unlink(missing_ok=True)
-    shutil.rmtree(out / "adapter", ignore_errors=True)
-
-
-def _line(record: RunRecord) -> str:
-    name = display_name(record.method, record.quantize)
-    how = f"{record.shots:>2} shots, seed {record.seed}" if record.shots else "nothing learnt"
-    return f"{name:<17} {how:<16}  {record.metrics['acc1']:6.1%}  {record.train_seconds:5.1f} s"

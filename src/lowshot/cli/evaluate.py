@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -53,28 +53,21 @@ def run(arguments: Sequence[str]) -> int:
     warn(classifier.warnings_)
     if parsed.json:
         print_json({"adapter": str(parsed.adapter), "data": parsed.data, **metrics})
-    else:
-        print(_said(classifier.record_.task, metrics))
-    return 0
-
-
-def _said(task: str, metrics: Mapping[str, Any]) -> str:
+        return 0
     from ..report.protocols import protocol_table
     from ..report.quantities import accuracy_line
 
-    measures = (
-        f"mean class recall {100 * metrics['mean_class_recall']:.1f} %",
-        f"calibration error {100 * metrics['ece']:.1f} %",
-        f"negative log-likelihood {metrics['nll']:.3f}",
-        f"Brier score {metrics['brier']:.3f}",
+    print(accuracy_line(metrics))
+    print(
+        f"mean class recall {100 * metrics['mean_class_recall']:.1f} %, "
+        f"calibration error {100 * metrics['ece']:.1f} %, "
+        f"negative log-likelihood {metrics['nll']:.3f}, Brier score {metrics['brier']:.3f}"
     )
-    lines = [accuracy_line(metrics), ", ".join(measures)]
-    if "sets" in metrics:
-        sets = metrics["sets"]
-        lines.append(
+    if sets := metrics.get("sets"):
+        print(
             f"sets at {100 * sets['coverage']:g} % hold the true class of {100 * sets['covered']:.1f} % of the images; "
             f"they have {sets['mean_set_size']:.2f} classes on average"
         )
     if metrics.get("others"):
-        lines += ["", protocol_table(task, metrics)]
-    return "\n".join(lines)
+        print(f"\n{protocol_table(classifier.record_.task, metrics)}")
+    return 0

@@ -35,16 +35,16 @@ def run(arguments: Sequence[str]) -> int:
     from ..conversion import export, export_space
 
     if parsed.format == "space":
-        made = export_space(parsed.adapter, parsed.out, model=parsed.model)
+        exported = export_space(parsed.adapter, parsed.out, model=parsed.model)
     else:
-        made = export(parsed.adapter, parsed.out, format=parsed.format, model=parsed.model)
+        exported = export(parsed.adapter, parsed.out, format=parsed.format, model=parsed.model)
     if parsed.json:
-        shown = {"adapter": str(parsed.adapter), "out": str(made.folder), "format": made.format}
-        print_json({**shown, "files": made.files, "largest_difference": made.largest_difference, "notes": made.notes})
+        facts = dataclasses.asdict(exported)
+        print_json({"adapter": str(parsed.adapter), "out": str(facts.pop("folder")), **facts})
         return 0
-    warn(made.notes)
-    print(f"exported {parsed.adapter} to {made.folder}: {', '.join(made.files)}")
-    if made.largest_difference is not None:
-        print(f"largest difference of a probability from the classifier's: {made.largest_difference:.1e}")
-    print(f"how to use it: {made.folder / 'README.md'}")
+    warn(exported.notes)
+    print(f"exported {parsed.adapter} to {exported.folder}: {', '.join(exported.files)}")
+    if exported.largest_difference is not None:
+        print(f"largest difference of a probability from the classifier's: {exported.largest_difference:.1e}")
+    print(f"how to use it: {exported.folder / 'README.md'}")
     return 0

@@ -46,8 +46,9 @@ def run(arguments: Sequence[str]) -> int:
     from ..classifier import FewShotClassifier
     from ..training.processes import is_first_process
 
-    if parsed.preset is not None and is_first_process():
-        _say_what_changes(parsed.preset, parsed.settings)
+    if parsed.preset is not None and is_first_process() and (changes := changes_of(parsed.preset, parsed.settings)):
+        told = (f"{name.replace('_', '-')} {value} (not {paper})" for name, (value, paper) in changes.items())
+        sys.stderr.write(f"lowshot: preset {parsed.preset}: {', '.join(told)}\n")
     classifier = FewShotClassifier.from_recipe(parsed.settings)
     checkpoint = parsed.out.with_name(f"{parsed.out.name}.training.safetensors")
     states = classifier.training_states(checkpoint)
@@ -71,18 +72,10 @@ def run(arguments: Sequence[str]) -> int:
     if parsed.json:
         print_json(record)
     else:
-        print(_said(record, parsed.out))
+        print("\n".join(_summary(record, parsed.out)))
     if record["stopped"]:
         raise RunError(f"{record['stopped']}; {parsed.out} has the weights of step {record['steps']}")
     return 0
-
-
-def _say_what_changes(preset: str, recipe: Recipe) -> None:
-    """What the preset that was asked for does otherwise than the papers."""
-    changes = changes_of(preset, recipe)
-    said = ", ".join(f"{name.replace('_', '-')} {here} (not {paper})" for name, (here, paper) in changes.items())
-    if said:
-        sys.stderr.write(f"lowshot: preset {preset}: {said}\n")
 
 
 def _fit(classifier: FewShotClassifier, task: Task, states: Sequence[Path]) -> None:
@@ -104,43 +97,37 @@ def _fit(classifier: FewShotClassifier, task: Task, states: Sequence[Path]) -> N
 
 
 def _furthest(states: Sequence[Path]) -> Path | None:
-    """The last of the states that there is: those before it are of folds that are done."""
+    """Last of the states that there is: those before it are of folds that are done."""
     return next((state for state in reversed(states) if state.exists()), None)
 
 
-def _said(record: dict[str, Any], out: Path) -> str:
-    from ..report.protocols import protocol_table
-    from ..report.quantities import accuracy_line
-
+def _summary(record: dict[str, Any], out: Path) -> list[str]:
+    """Lines on what was chosen and why, what was learnt at what cost, how well it does, and what comes next."""
+    lines, choice = [], record["choice"]
+    if tried := choice.get("tried"):
+        judged = f"shots held out in {choice['folds']} folds" if choice["folds"] else "shots, by other crops of them"
+        lines.append(f"auto tried, on {tried[0]['images']} {judged}:")
+        for trial in tried:
+            accuracy = "-" if trial["acc1"] is None else f"{trial['acc1']:.1%}"
+            remark = f"  {trial['said']}" if trial["said"] else ""
+            lines.append(f"  {trial['method']:<12} {accuracy:>6}  {trial['seconds']:>6.1f} s{remark}")
+    if choice:
+        lines.append(f"it took {choice['method']}: {choice['why']}")
     name = display_name(record["recipe"]["method"]["method"], record["quantize"])
     learnt = f"{len(record['draw'])} images of {len(record['classes'])} classes"
     cost = f"{record['trainable_parameters']:,} parameters, {record['steps']} steps, {record['train_seconds']:.1f} s"
-    lines = [*_choice_lines(record["choice"]), f"{name} learnt {learnt} from {record['task']}: {cost}"]
-    metrics, calibration = record["metrics"], record["calibration"]
-    if metrics.get("others"):
-        lines.append(protocol_table(record["task"], metrics))
-    elif metrics:
-        lines.append(accuracy_line(metrics))
-    if calibration:
+    lines.append(f"{name} learnt {learnt} from {record['task']}: {cost}")
+    if record["metrics"].get("others"):
+        from ..report.protocols import protocol_table
+
+        lines.append(protocol_table(record["task"], record["metrics"]))
+    elif record["metrics"]:
+        from ..report.quantities import accuracy_line
+
+        lines.append(accuracy_line(record["metrics"]))
+    if calibration := record["calibration"]:
         folds = f", in {calibration['folds']} folds" if calibration["folds"] else ""
         held_out = f"{calibration['images']} images held out{folds}"
         lines.append(f"calibrated on {held_out}: temperature {calibration['temperature']:.3g}")
-    lines.append(
-        f"saved to {out} ({record['adapter_bytes'] / 1000:.1f} KB of adapter); next: lowshot predict {out} IMAGE..."
-    )
-    return "\n".join(lines)
-
-
-def _choice_lines(choice: dict[str, Any]) -> list[str]:
-    """What was tried and why one was chosen; nothing where a method was named."""
-    if not choice:
-        return []
-    lines = []
-    if tried := choice["tried"]:
-        judged = f"shots held out in {choice['folds']} folds" if choice["folds"] else "shots, by other crops of them"
-        lines.append(f"auto tried, on {tried[0]['images']} {judged}:")
-    for trial in tried:
-        accuracy = "-" if trial["acc1"] is None else f"{trial['acc1']:.1%}"
-        said = f"  {trial['said']}" if trial["said"] else ""
-        lines.append(f"  {trial['method']:<12} {accuracy:>6}  {trial['seconds']:>6.1f} s{said}")
-    return [*lines, f"it took {choice['method']}: {choice['why']}"]
+    kilobytes = record["adapter_bytes"] / 1000
+    return [*lines, f"saved to {out} ({kilobytes:.1f} KB of adapter); next: lowshot predict {out} IMAGE..."]

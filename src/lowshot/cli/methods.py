@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from ..methods import ALIASES, METHODS, PEFT_PREFIX, MethodSpec
+from ..methods import ALIASES, METHODS, PEFT_PREFIX
 from ..settings import TrainingConfig
 from .arguments import parse, print_json
 
@@ -22,9 +21,22 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     """List the methods."""
     parsed = parse(Arguments, "methods", arguments)
-    aliases = {name: {a: q for a, (m, q) in ALIASES.items() if m == name} for name in METHODS}
     if parsed.json:
-        print_json([_row(spec, aliases[spec.name]) for spec in METHODS.values()])
+        every = [field.name for field in dataclasses.fields(TrainingConfig)]
+        rows = [
+            {
+                "name": spec.name,
+                "kind": spec.kind,
+                "summary": spec.summary,
+                "settings": sorted(spec.settings),
+                "training": sorted(every if spec.training is None else spec.training),
+                "learns": spec.learns,
+                "has_classifier": spec.has_classifier,
+                "aliases": {alias: quantize for alias, (method, quantize) in ALIASES.items() if method == spec.name},
+            }
+            for spec in METHODS.values()
+        ]
+        print_json(rows)
         return 0
     for spec in METHODS.values():
         print(f"{spec.name:<13} {spec.kind:<9} {spec.summary}")
@@ -34,17 +46,3 @@ def run(arguments: Sequence[str]) -> int:
         f"{PEFT_PREFIX + 'TYPE':<13} {'weights':<9} PEFT's tuner of this type, such as oft; options: --peft key=value"
     )
     return 0
-
-
-def _row(spec: MethodSpec, aliases: Mapping[str, str]) -> dict[str, Any]:
-    every = [field.name for field in dataclasses.fields(TrainingConfig)]
-    return {
-        "name": spec.name,
-        "kind": spec.kind,
-        "summary": spec.summary,
-        "settings": sorted(spec.settings),
-        "training": sorted(every if spec.training is None else spec.training),
-        "learns": spec.learns,
-        "has_classifier": spec.has_classifier,
-        "aliases": aliases,
-    }

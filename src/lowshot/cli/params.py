@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -13,9 +13,6 @@ from ..errors import InputError
 from ..methods import METHODS, display_name, method_spec
 from ..settings import Recipe, default_preset, preset_recipe
 from .arguments import PresetName, parse_with_recipe, print_json
-
-if TYPE_CHECKING:
-    from ..training.placing import ParameterCount
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +41,24 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError("params --table counts every method with its published settings; expected only --model")
     from ..training.placing import count_parameters
 
-    recipes = list(_table(model)) if parsed.table else [parsed.settings]
+    recipes = [parsed.settings]
+    if parsed.table:  # CLIP-LoRA-XS's table 1 has LoRA at rank 2 and itself at ranks 32 and 45; then the other methods
+        others = [name for name, spec in METHODS.items() if spec.kind in ("weights", "prompts")]
+        ranks = [("lora", 2), ("lora-xs", 32), ("lora-xs", 45)]
+        published = [preset_recipe("paper", method).replace(rank=rank) for method, rank in ranks]
+        published += [preset_recipe("paper", method) for method in others if method not in ("lora", "lora-xs")]
+        recipes = [recipe.replace(model=model) for recipe in published]
     rows = [(recipe, count_parameters(recipe, parsed.classes)) for recipe in recipes]
     if parsed.json:
-        values = [_values(*row) for row in rows]
+        values = [
+            {
+                "model": recipe.model.model,
+                "method": recipe.method.method,
+                "settings": {name: value for name, value in recipe.to_dict()["method"].items() if name != "method"},
+                **dataclasses.asdict(count),
+            }
+            for recipe, count in rows
+        ]
         print_json(values if parsed.table else values[0])
         return 0
     print(f"{'method':<12} {'rank':>4}  {'trainable':>11}  {'% of total':>10}  {'adapter KB':>10}")
@@ -55,30 +66,6 @@ def run(arguments: Sequence[str]) -> int:
         share = 100 * count.trainable_parameters / count.total_parameters
         rank = recipe.method.rank if "rank" in method_spec(recipe.method.method).settings else "-"
         size = count.adapter_bytes / 1000
-        print(f"{_name(recipe):<12} {rank:>4}  {count.trainable_parameters:>11,}  {share:>10.2f}  {size:>10,.1f}")
+        name = display_name(recipe.method.method, recipe.model.quantize)
+        print(f"{name:<12} {rank:>4}  {count.trainable_parameters:>11,}  {share:>10.2f}  {size:>10,.1f}")
     return 0
-
-
-def _table(model: str) -> Iterator[Recipe]:
-    """CLIP-LoRA-XS's table 1 has LoRA at rank 2 and itself at ranks 32 and 45; then the other methods."""
-    published = [("lora", {"rank": 2}), ("lora-xs", {"rank": 32}), ("lora-xs", {"rank": 45})]
-    others: list[tuple[str, dict[str, Any]]] = [
-        (name, {})
-        for name, spec in METHODS.items()
-        if spec.kind in ("weights", "prompts") and name not in ("lora", "lora-xs")
-    ]
-    for method, settings in [*published, *others]:
-        yield preset_recipe("paper", method).replace(model=model, **settings)
-
-
-def _name(recipe: Recipe) -> str:
-    return display_name(recipe.method.method, recipe.model.quantize)
-
-
-def _values(recipe: Recipe, count: ParameterCount) -> dict[str, Any]:
-    return {
-        "model": recipe.model.model,
-        "method": recipe.method.method,
-        "settings": {name: value for name, value in recipe.to_dict()["method"].items() if name != "method"},
-        **dataclasses.asdict(count),
-    }

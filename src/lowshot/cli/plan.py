@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -13,9 +13,6 @@ from ..errors import InputError
 from ..settings import Recipe
 from ..threads import cpu_threads
 from .arguments import PresetName, parse_with_recipe, print_json
-
-if TYPE_CHECKING:
-    from ..training.planning import Plan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,34 +38,29 @@ def run(arguments: Sequence[str]) -> int:
 
     shots = parsed.settings.data.shots or 1
     with cpu_threads(parsed.settings.engine.threads):
-        made = plan(parsed.settings, classes=parsed.classes, shots=shots)
+        planned = plan(parsed.settings, classes=parsed.classes, shots=shots)
+    train, calibration = planned.train_seconds, planned.calibration_seconds
     if parsed.json:
-        print_json(_values(made))
-    else:
-        print(_said(made, parsed.settings, parsed.classes, shots))
-    return 0
-
-
-def _values(made: Plan) -> dict[str, Any]:
-    seconds = {"train_seconds": made.train_seconds, "calibration_seconds": made.calibration_seconds}
-    return {**dataclasses.asdict(made), **seconds}
-
-
-def _said(made: Plan, settings: Recipe, classes: int, shots: int) -> str:
-    passes, budget = made.passes, settings.engine.memory_budget
-    whole = passes.prompts >= made.prompts
+        print_json({**dataclasses.asdict(planned), "train_seconds": train, "calibration_seconds": calibration})
+        return 0
+    passes, budget = planned.passes, parsed.settings.engine.memory_budget
+    whole = passes.prompts >= planned.prompts
     texts = "all prompts at once" if whole else f"{passes.prompts} prompts at once, forward twice"
     why = f"the largest that fit {budget}" if budget else "what suits this machine; --memory-budget sets a limit"
-    lines = [
-        f"peak   {made.peak_bytes / 1e9:.2f} GB, of which {made.resident_bytes / 1e9:.2f} GB before the first step",
-        f"time   {made.step_seconds:.3g} s a step, {_duration(made.train_seconds)} for {made.steps:,} steps "
-        f"({shots} shots of {classes} classes)",
-        f"plan   {passes.images} images at once, {texts}: {why}",
-    ]
-    if made.calibration_steps:
-        more = f"{_duration(made.calibration_seconds)} more for {made.calibration_steps:,} steps"
-        lines.insert(2, f"       {more} of {settings.training.calibration_folds} folds to calibrate on")
-    return "\n".join(lines)
+    peak, resident = planned.peak_bytes / 1e9, planned.resident_bytes / 1e9
+    print(f"peak   {peak:.2f} GB, of which {resident:.2f} GB before the first step")
+    print(
+        f"time   {planned.step_seconds:.3g} s a step, {_duration(train)} for {planned.steps:,} steps "
+        f"({shots} shots of {parsed.classes} classes)"
+    )
+    if planned.calibration_steps:
+        folds = parsed.settings.training.calibration_folds
+        print(
+            f"       {_duration(calibration)} more for {planned.calibration_steps:,} steps "
+            f"of {folds} folds to calibrate on"
+        )
+    print(f"plan   {passes.images} images at once, {texts}: {why}")
+    return 0
 
 
 def _duration(seconds: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -51,19 +51,21 @@ def run(arguments: Sequence[str]) -> int:
     from ..classifier import saved_adapter
 
     classifier = saved_adapter(parsed.adapter, model=parsed.model, device=parsed.device)
-    largest = None if parsed.coverage is None else classifier.calibration.threshold(parsed.coverage)
+    threshold = None if parsed.coverage is None else classifier.calibration.threshold(parsed.coverage)
     table = classifier.predict_proba(parsed.images)
     rows = [dict(zip(classifier.classes_.tolist(), map(float, row), strict=True)) for row in table]
-    sets = [()] * len(rows) if largest is None else classifier.sets_of(table, largest)
+    sets = [()] * len(rows) if threshold is None else classifier.sets_of(table, threshold)
+    answers = list(zip(parsed.images, rows, sets, strict=True))
     if parsed.json:
-        print_json([_values(*found) for found in zip(parsed.images, rows, sets, strict=True)])
+        print_json(
+            [
+                {"image": str(image), "label": max(row, key=row.__getitem__), "probabilities": row}
+                | ({"set": list(members)} if members else {})  # no set is empty
+                for image, row, members in answers
+            ]
+        )
         return 0
-    for image, row, members in zip(parsed.images, rows, sets, strict=True):
+    for image, row, members in answers:
         names = members or sorted(row, key=lambda name: -row[name])[: parsed.top or _TOP]
         print(f"{image}  " + "  ".join(f"{name} {row[name]:.1%}" for name in names))
     return 0
-
-
-def _values(image: Path, row: dict[str, float], members: tuple[str, ...]) -> dict[str, Any]:
-    found = {"image": str(image), "label": max(row, key=row.__getitem__), "probabilities": row}
-    return {**found, "set": list(members)} if members else found  # no set is empty

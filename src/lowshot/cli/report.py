@@ -55,11 +55,18 @@ def run(arguments: Sequence[str]) -> int:
     tables += [table for method in parsed.against for table in difference_tables(runs.records, method)]
     incomplete = completeness_caveats(runs)
     tables[-1] = dataclasses.replace(tables[-1], notes=(*tables[-1].notes, *incomplete))
-    written = _write(parsed.out, tables, runs.records, incomplete) if parsed.out else []
+    written = []
+    if parsed.out:
+        from ..report.page import write_report
+
+        texts = {parsed.out / name: _in_style(style, tables, runs.records) for style, name in _FILES.items()}
+        for path, text in texts.items():
+            write_text(path, text)
+        written = [write_report(parsed.out, runs.records, caveats=incomplete), *texts]
     if parsed.json:
         print_json(_as_json(runs, tables, written, parsed.against))
         return 0
-    print(_said(parsed.format, tables, runs.records), end="")
+    print(_in_style(parsed.format, tables, runs.records), end="")
     if parsed.format in ("csv", "latex"):
         warn(incomplete)
     if written and parsed.format == "terminal":
@@ -67,7 +74,7 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _said(style: str, tables: Sequence[Table], records: Sequence[RunRecord]) -> str:
+def _in_style(style: str, tables: Sequence[Table], records: Sequence[RunRecord]) -> str:
     from ..report.tables import formats, long_format
 
     if style == "terminal":
@@ -75,15 +82,6 @@ def _said(style: str, tables: Sequence[Table], records: Sequence[RunRecord]) -> 
     if style == "csv":
         return long_format.in_csv(records)
     return formats.in_markdown(tables) if style == "markdown" else formats.in_latex(tables)
-
-
-def _write(folder: Path, tables: Sequence[Table], records: Sequence[RunRecord], caveats: Sequence[str]) -> list[Path]:
-    """The files of a report; each appears whole or not at all."""
-    from ..report.page import write_report
-
-    for style, name in _FILES.items():
-        write_text(folder / name, _said(style, tables, records))
-    return [write_report(folder, records, caveats=caveats), *(folder / name for name in _FILES.values())]
 
 
 def _as_json(runs: Runs, tables: Sequence[Table], written: Sequence[Path], against: Sequence[str]) -> dict[str, object]:
@@ -105,8 +103,8 @@ def _as_json(runs: Runs, tables: Sequence[Table], written: Sequence[Path], again
         "differences": [
             {"backbone": section.model, "protocol": section.protocol, **dataclasses.asdict(difference)}
             for reference in against
-            for section, found in differences_from(runs.records, reference)
-            for difference in found
+            for section, differences in differences_from(runs.records, reference)
+            for difference in differences
         ],
         "notes": [note for table in tables for note in table.notes],
         "written": list(map(str, written)),

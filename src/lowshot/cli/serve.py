@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from ..errors import InputError, MissingExtraError, OutputError
 from ..progress import shown
+from ..records import RECORD_FILE
 from ..settings import parse_bytes
 from .arguments import parse
 
@@ -60,12 +61,18 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     """Serve until a signal ends it."""
     parsed = parse(Arguments, "serve", arguments)
-    _check(parsed)
+    _refuse(parsed)
     from ..serving.server import ServerSettings, listening_socket, read_token, serve, url_of
 
     token = None if parsed.token_file is None else read_token(parsed.token_file)
-    taken = listening_socket(parsed.host, parsed.port, token, public=parsed.public)
-    with taken as listening, _folder(parsed) as folder:
+    with contextlib.ExitStack() as until_the_end:
+        socket = listening_socket(parsed.host, parsed.port, token, public=parsed.public)
+        listening = until_the_end.enter_context(socket)
+        folder = parsed.folder or Path(until_the_end.enter_context(TemporaryDirectory(prefix="lowshot-demo-")))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"folder {folder} cannot be made: {error.strerror or error}") from error
         if parsed.threads is not None:
             import torch
 
@@ -77,21 +84,26 @@ def run(arguments: Sequence[str]) -> int:
             for name, reason in bank.refused().items():
                 sys.stderr.write(f"lowshot: warning: {name} is not served: {reason}\n")
             count = len(bank.names())
-            what = f"{count} adapter{'' if count == 1 else 's'} of {bank.backbone.identity.id}"
-            print(f"serving {what} at {url_of(listening)} (Ctrl-C stops)", flush=True)
+            adapters = f"{count} adapter{'' if count == 1 else 's'} of {bank.backbone.identity.id}"
+            print(f"serving {adapters} at {url_of(listening)} (Ctrl-C stops)", flush=True)
 
-        kept = ("memory", "model", "device", "teach", "public", "demo")
-        serve(listening, ServerSettings(folder, token, **{name: getattr(parsed, name) for name in kept}), announce)
+        names = ("memory", "model", "device", "teach", "public", "demo")
+        serve(listening, ServerSettings(folder, token, **{name: getattr(parsed, name) for name in names}), announce)
     return 0
 
 
-def _check(parsed: Arguments) -> None:
+def _refuse(parsed: Arguments) -> None:
     """Refuse what can be refused without loading anything."""
     for module, package in _PACKAGES.items():
         if importlib.util.find_spec(module) is None:
             raise MissingExtraError(package, "serve", "lowshot serve")
     if parsed.folder is None and not parsed.demo:
         raise InputError("serve needs a folder of adapters, which may be new: lowshot serve DIR; or try --demo")
+    if parsed.folder is not None and parsed.folder.exists() and not parsed.folder.is_dir():
+        raise InputError(f"{parsed.folder} is a file; expected a folder of adapters")
+    if parsed.folder is not None and (parsed.folder / RECORD_FILE).exists():
+        folder = parsed.folder
+        raise InputError(f"{folder} is an adapter; expected the folder that it lies in: {folder.parent}")
     if parsed.demo and parsed.model not in (None, "builtin"):
         raise InputError(f"demo is of the built-in model, but model is {parsed.model}; leave one out")
     if parsed.public and (parsed.teach or parsed.token_file is not None):
@@ -99,24 +111,6 @@ def _check(parsed: Arguments) -> None:
     if parsed.threads is not None and parsed.threads < 1:
         raise InputError(f"threads is {parsed.threads}; expected 1 or more")
     parse_bytes("memory", parsed.memory)
-
-
-@contextmanager
-def _folder(parsed: Arguments) -> Iterator[Path]:
-    """The folder that is served; it is made if it is not there."""
-    if parsed.folder is None:
-        with tempfile.TemporaryDirectory(prefix="lowshot-demo-") as temporary:
-            yield Path(temporary)
-        return
-    if parsed.folder.exists() and not parsed.folder.is_dir():
-        raise InputError(f"{parsed.folder} is a file; expected a folder of adapters")
-    if (parsed.folder / "lowshot.json").exists():
-        raise InputError(f"{parsed.folder} is an adapter; expected the folder that it lies in: {parsed.folder.parent}")
-    try:
-        parsed.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"folder {parsed.folder} cannot be made: {error.strerror or error}") from error
-    yield parsed.folder
 
 
 def _teach_demo(folder: Path) -> None:
