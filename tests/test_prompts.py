@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 
@@ -88,38 +87,36 @@ def test_each_of_the_settings_changes_what_is_learnt(tiny_clip, words):
         assert not np.allclose(table, tables[0], atol=1e-5)
 
 
-def test_a_template_may_be_given_alone_and_the_old_way_of_writing_it_down_is_read(tiny_clip, tmp_path):
+def test_a_template_may_be_given_alone_and_written_down_alone(tiny_clip, tmp_path):
     classifier = fitted(tiny_clip, template="{} everywhere")
     assert classifier.recipe.data.template == ("{} everywhere",)
     assert classifier.record_.prompts[0] == ("blue everywhere",)
-    classifier.save_pretrained(tmp_path / "new")
-    old = shutil.copytree(tmp_path / "new", tmp_path / "old")
-    record = json.loads((old / "lowshot.json").read_text())
-    del record["prompts"]
+    classifier.save_pretrained(tmp_path / "adapter")
+    path = tmp_path / "adapter" / "lowshot.json"
+    record = json.loads(path.read_text())
     record["recipe"]["data"]["template"] = "{} everywhere"
-    (old / "lowshot.json").write_text(json.dumps(record))
+    path.write_text(json.dumps(record))
     images, _ = pictures(5, seed=1)
-    again = saved_adapter(old)
+    again = saved_adapter(tmp_path / "adapter")
     np.testing.assert_array_equal(again.predict_proba(images), classifier.predict_proba(images))
 
 
 @pytest.mark.parametrize(
     "prompts",
-    ["x", 3, ["a", "b", "c"], [["a"], ["b"]], [["a"], ["b"], []], [["a"], ["b"], [3]], [["a"], ["b"], "c"]],
+    ["x", 3, [], ["a", "b", "c"], [["a"], ["b"]], [["a"], ["b"], []], [["a"], ["b"], [3]], [["a"], ["b"], "c"]],
     ids=str,
 )
 def test_damaged_prompts_in_a_record_are_refused(tiny_clip, tmp_path, prompts):
     fitted(tiny_clip, "zero-shot").save_pretrained(tmp_path / "adapter")
     path = tmp_path / "adapter" / "lowshot.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "prompts": prompts}))
-    with pytest.raises(AdapterError, match=r"lowshot\.json is damaged: record's prompts"):
+    with pytest.raises(AdapterError, match=r"lowshot\.json .*prompts"):
         saved_adapter(tmp_path / "adapter")
 
 
 def test_a_prompt_that_is_too_long_is_refused_with_its_class_before_anything_is_learnt(tiny_clip, tmp_path):
     (tmp_path / "d.json").write_text(json.dumps({"green": ["Grass.", "g" * 60]}))
-    said = r"class 'green': prompt 'g{60}' has 62 tokens; expected at most 48: shorten the class name \(--class-names"
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=r"'green': .*'g{60}' .*\b62 .*\b48\b.*--class-names"):
         fitted(tiny_clip, descriptions=tmp_path / "d.json")
 
 
@@ -127,9 +124,9 @@ def test_settings_that_are_no_templates_or_files_are_refused():
     for template in ((), ("{}", ""), ("{}", "{} {}"), ("{}", "clip-80"), ("{}", 3), 3):
         with pytest.raises(InputError, match="template is "):
             FewShotClassifier(template=template)
-    with pytest.raises(InputError, match="class-names is ''; expected the path of a JSON file"):
+    with pytest.raises(InputError, match="class-names is ''"):
         FewShotClassifier(class_names="")
-    with pytest.raises(InputError, match="descriptions is 3; expected str or NoneType"):
+    with pytest.raises(InputError, match="descriptions is 3"):
         FewShotClassifier(descriptions=3)
 
 

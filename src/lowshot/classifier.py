@@ -22,7 +22,6 @@ from .data import (
     learnt_part,
     load_task,
     other_tasks,
-    recorded_prompts,
     task_of_arrays,
 )
 from .errors import DataError, InputError, NotFittedError, RunError
@@ -481,7 +480,7 @@ class FewShotClassifier:
         classifier._warn(check_backbone(folder, record, backbone.identity))
         if record.stopped:
             classifier._warn([f"{folder} has the weights of step {record.steps}: {record.stopped}"])
-        learner = create_learner(backbone, recorded_prompts(record, recipe.data), recipe)
+        learner = create_learner(backbone, record.prompts, recipe)
         learner.load(folder)
         classifier.classes_ = np.asarray(record.classes)
         classifier.record_ = record

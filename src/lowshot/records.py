@@ -1,7 +1,8 @@
-"""What a run leaves behind: one result with its provenance, as plain JSON. Reports are derived from these alone."""
+"""Records of runs: one result with its provenance, as plain JSON. Reports are derived from these alone."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -35,7 +36,7 @@ _PACKAGES = ("lowshot", "torch", "transformers", "peft", "bitsandbytes", "onnx",
 
 @dataclasses.dataclass(frozen=True)
 class RunRecord:
-    """One classifier: what was asked, what it cost, how well it did. Accuracies are fractions in [0, 1]."""
+    """One classifier: its settings, its cost, its measures. Accuracies are fractions in [0, 1]."""
 
     task: str
     """Name of the data."""
@@ -66,29 +67,29 @@ class RunRecord:
     learnt: tuple[str, ...] = ()
     """Content hashes of the images learnt from or calibrated on: they never count as unseen, whatever their names."""
     prompts: tuple[tuple[str, ...], ...] = ()
-    """The prompts of each class, in label order; empty for a rival, and where an old record's template made them."""
+    """The prompts of each class, in label order; empty for a rival."""
     final_loss: float | None = None
     """Mean training loss over the last tenth of the steps."""
     static_memory_bytes: int = 0
-    """Of the peak, what was in use before the first step; what is above it training itself took."""
+    """Part of the peak in use before the first step; training itself took the rest."""
     reserved_memory_bytes: int = 0
-    """What the CUDA allocator held of the device at most; 0 on a CPU."""
+    """Most memory that the CUDA allocator held of the device; 0 on a CPU."""
     stopped: str = ""
-    """Why training ended before its last step; empty where it did not."""
+    """Reason why training ended before its last step; empty where it did not."""
     choice: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """For ``auto``: the ``method`` it chose, which ``recipe`` is of, ``why``, the ``folds`` that shots were held out
     in, and every method that was ``tried`` with its figures; else empty."""
     chosen: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Hyper-parameters that no setting decided, but the shots or their number; see ``docs/concepts/rivals.md``."""
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Where it was evaluated: ``lowshot.evaluation.measures``, ``acc1`` first, with ``images``, ``classes`` and
+    """Measures: ``lowshot.evaluation.measures``, ``acc1`` first, with ``images``, ``classes`` and
     ``split``; ``others`` has the same of what else the protocol judges, see ``lowshot.evaluation.with_others``."""
     evaluation_seconds: float = 0.0
     """Wall time of the judging that ``metrics`` come from, decoding the images included; 0 where there was none."""
     calibration: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """``lowshot.evaluation.Calibration`` as plain values; empty where none was asked for."""
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """When, where and with what: ``provenance()``."""
+    """Date, command, versions, hardware and commit, as ``provenance()`` gives them."""
     format: int = RECORD_FORMAT
 
     @property
@@ -98,13 +99,13 @@ class RunRecord:
 
     @property
     def learning_seconds(self) -> float:
-        """Of training, and of all that ``auto`` tried before it."""
+        """Wall time of training, and of all that ``auto`` tried before it."""
         tried = (float(trial["seconds"]) for trial in self.choice.get("tried", ()))
         return self.train_seconds + sum(tried)
 
     @property
     def training_memory_bytes(self) -> int:
-        """What training took at its height on top of what was there: weights, libraries."""
+        """Memory of training at its height, on top of what was there: weights, libraries."""
         return max(0, self.peak_memory_bytes - self.static_memory_bytes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,12 +139,11 @@ class RunRecord:
                 "record's choice is not one of method auto; expected method, why, folds and what was tried"
             )
         prompts = _prompts(values.get("prompts", ()), len(lists["classes"]))
-        read = {"prompts": prompts, "metrics": _metrics(values.get("metrics", {}))}
-        return cls(**{**values, **{name: tuple(items) for name, items in lists.items()}, **read})
+        return cls(**{**values, **{name: tuple(items) for name, items in lists.items()}, "prompts": prompts})
 
 
 def is_choice(value: Any) -> bool:
-    """Whether a value has all that a model card and the command line tell of what ``auto`` chose."""
+    """Say whether a value has all that a model card and the command line tell of what ``auto`` chose."""
     return _has(value, _OF_A_CHOICE) and all(_has(trial, _OF_A_TRIAL) for trial in value["tried"])
 
 
@@ -151,23 +151,18 @@ def _has(value: Any, fields: Mapping[str, Any]) -> bool:
     return isinstance(value, Mapping) and all(n in value and isinstance(value[n], kind) for n, kind in fields.items())
 
 
-def _metrics(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What records called ``accuracy`` before there were other measures is ``acc1``."""
-    return {"acc1" if name == "accuracy" else name: value for name, value in values.items()}
-
-
 def _prompts(values: Any, classes: int) -> tuple[tuple[str, ...], ...]:
     """One or more texts for each class, or nothing at all."""
     fits = isinstance(values, list | tuple) and len(values) in (0, classes)
-    if not fits or not all(isinstance(said, list | tuple) and said for said in values):
+    if not fits or not all(isinstance(prompts, list | tuple) and prompts for prompts in values):
         raise InputError("record's prompts is not a list with one or more texts for each class")
-    if not all(isinstance(prompt, str) for said in values for prompt in said):
+    if not all(isinstance(prompt, str) for prompts in values for prompt in prompts):
         raise InputError("record's prompts has something in it that is no text")
-    return tuple(tuple(said) for said in values)
+    return tuple(tuple(prompts) for prompts in values)
 
 
 def provenance() -> dict[str, Any]:
-    """When, where and with what something was computed."""
+    """Date, command, versions, hardware and commit of what is computed now."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": _command(),
@@ -186,30 +181,18 @@ def _command() -> str:
 
 @functools.cache
 def _environment() -> dict[str, Any]:
-    return {"versions": _versions(), "hardware": _hardware(), **_commit()}
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _hardware() -> dict[str, Any]:
-    accelerator = None
-    if "torch" in sys.modules:  # asking must not be what loads it
-        torch = sys.modules["torch"]
-        accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    torch = sys.modules.get("torch")  # asking must not be what loads it
+    hardware = {
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "accelerator": accelerator,
+        "accelerator": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
         "system": platform.platform(),
     }
+    return {"versions": versions, "hardware": hardware, **_commit()}
 
 
 def _processor() -> str:

@@ -41,6 +41,8 @@ def read_record_and_recipe(folder: Path) -> tuple[RunRecord, Recipe]:
     classes = record.classes
     if len(classes) < 2 or len(set(classes)) != len(classes) or not all(classes):
         raise AdapterError(f"adapter file {path} is damaged: its classes are not two or more different names")
+    if not record.prompts:
+        raise AdapterError(f"adapter file {path} is damaged: it has no prompts; expected some for each class")
     return record, recipe
 
 

@@ -6,17 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data import layouts
-from lowshot.data import (
-    CATALOGUE,
-    class_prompts,
-    long_prompts_named,
-    prompts_for,
-    read_data_set,
-    read_words,
-    recorded_prompts,
-)
+from lowshot.data import CATALOGUE, class_prompts, long_prompts_named, prompts_for, read_data_set, read_words
 from lowshot.errors import DataError, LongPromptError
-from lowshot.records import RunRecord
 from lowshot.settings import TEMPLATE_SETS, DataConfig
 
 ANIMALS = ("polar_bear", "cat")
@@ -223,14 +214,3 @@ def test_a_prompt_that_proves_too_long_is_refused_with_its_class():
     said = r"class 'cat': prompt 'a very long cat' has 90 tokens; expected at most 77: shorten the class name"
     with pytest.raises(DataError, match=said), long_prompts_named(ANIMALS, prompts):
         raise LongPromptError("a very long cat", 90, 77)
-
-
-def test_a_record_has_its_prompts_and_an_old_one_its_template():
-    fields = dict.fromkeys(("task", "method", "quantize"), "x") | {"recipe": {}, "model": {}, "draw": ()}
-    numbers = ("shots", "seed", "trainable_parameters", "total_parameters", "adapter_bytes", "steps")
-    fields |= dict.fromkeys((*numbers, "train_seconds", "peak_memory_bytes"), 0) | {"classes": ANIMALS}
-    config = DataConfig(template=("the {}",), class_names="gone.json")
-    prompts = (("a bear",), ("a cat", "a kitten"))
-    assert recorded_prompts(RunRecord(**fields, prompts=prompts), config) == prompts
-    old = recorded_prompts(RunRecord(**fields), DataConfig(template=("the {}",)))
-    assert old == (("the polar bear",), ("the cat",))

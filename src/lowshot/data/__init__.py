@@ -7,7 +7,7 @@ from .checking import Checked, check_images
 from .draws import draw_from, draw_sha256, write_draw
 from .folder import read_folder
 from .images import FileImages, ImagesOnDemand, MemoryImages, as_pixels, content_hash, decode_image
-from .prompts import Prompts, class_prompts, long_prompts_named, prompts_for, read_words, recorded_prompts
+from .prompts import Prompts, class_prompts, long_prompts_named, prompts_for, read_words
 from .protocols import base_and_new, learnt_part, other_tasks
 from .shots import Draw, draw_like_clip_lora, draw_like_coop, draw_shots
 from .sources import load_task, task_of_arrays
@@ -50,7 +50,6 @@ __all__ = [
     "read_data_set",
     "read_folder",
     "read_words",
-    "recorded_prompts",
     "task_of_arrays",
     "write_draw",
 ]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import DataError, LongPromptError
-from ..records import RunRecord
 from ..settings import COOP, TEMPLATE_SETS, DataConfig
 from .task import as_read, is_text
 
@@ -117,15 +116,6 @@ def read_words(setting: str, path: str | None) -> dict[str, tuple[str, ...]]:
             raise DataError(f"{where} has the text {empty[0]!r}; expected one with words in it")
         words[name] = tuple(text.strip() for text in texts)
     return words
-
-
-def recorded_prompts(record: RunRecord, config: DataConfig) -> Prompts:
-    """Return the prompts that a saved classifier was made with: its record has them, an old one its template.
-
-    Raises:
-        DataError: It is an old record, and names no template.
-    """
-    return record.prompts or prompts_for(record.classes, config, data=record.task)
 
 
 @contextlib.contextmanager

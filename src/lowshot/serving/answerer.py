@@ -12,12 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data import Prompts, long_prompts_named, recorded_prompts
+from ..data import Prompts, long_prompts_named
 from ..data.crops import central_crops
 from ..data.images import decode_image
 from ..errors import LowshotError
 from ..models.classes import encode_classes, tokenized
-from ..settings import Recipe
 from .bank import AdapterBank, Answer, batch_on
 from .predictions import Prediction
 
@@ -114,8 +113,7 @@ class Answerer:
         """Class names and their unit embeddings ``(C, D)`` by the text tower as it is."""
         try:
             record = self.bank.describe(name).record
-            prompts = recorded_prompts(record, Recipe.from_dict(record.recipe).data)
-            with long_prompts_named(record.classes, prompts):
-                return record.classes, self._class_embeddings(prompts)
+            with long_prompts_named(record.classes, record.prompts):
+                return record.classes, self._class_embeddings(record.prompts)
         except LowshotError as error:
             return error

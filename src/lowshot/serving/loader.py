@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..data import recorded_prompts
 from ..heads import HEADS, read_head
 from ..methods import method_spec
 from ..models import Backbone
@@ -52,7 +51,7 @@ class Loader:
         text, vision = Updates(), Updates()
         if method_spec(recipe.method.method).kind == "weights":
             text, vision = self._forms.updates(folder, recipe.method)
-        classes = self._class_tables.table(record.classes, recorded_prompts(record, recipe.data), text)
+        classes = self._class_tables.table(record.classes, record.prompts, text)
         temperature = float(record.calibration.get("temperature", 1.0))
         return Resident(
             name=folder.name,
