@@ -1,4 +1,4 @@
-"""How hard the built-in tasks are: zero-shot, the pixel rival and two adapters with 16 shots, on every test split.
+"""Difficulty of the built-in tasks: zero-shot, the pixel rival and two adapters with 16 shots, on every test split.
 
     .venv/bin/python benchmarks/builtin_tasks.py [--json] [--smoke]
 

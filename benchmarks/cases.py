@@ -35,7 +35,7 @@ Way = Literal["lowshot", "published", "published-fused", "published-qlora", "pef
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What to measure."""
+    """One case to measure."""
 
     variant: str
     """Name of the row."""
@@ -56,7 +56,7 @@ class Case:
     """Wait for the device after each step and take its time; else that of all measured steps together."""
     device: str = "cpu"
     threads: int | None = None
-    """Of torch; as it comes if not given."""
+    """Threads of torch; as it comes if not given."""
 
 
 def measure(case: Case, ends: float = math.inf) -> dict[str, Any]:
@@ -131,12 +131,12 @@ class Clock:
         self.warm_up = warm_up
         self.ends = ends
         self.seconds: list[float] = []
-        """Of each item; where the device is not waited for, of what the processor had to do with it."""
+        """Seconds of each item; where the device is not waited for, of the processor's work on it."""
         self.total = 0.0
         self.measured = 0.0
-        """Of all items that count, together."""
+        """Seconds of all items that count, together."""
         self.is_over = False
-        """Whether the end came before the last item."""
+        """True where the end came before the last item."""
 
     @property
     def steps(self) -> int:
@@ -193,7 +193,7 @@ def matrix_rate(dtype: torch.dtype, device: torch.device, side: int | None = Non
 
 @dataclasses.dataclass(frozen=True)
 class _Ran:
-    """What a run needed, beside its time. Bytes."""
+    """Needs of a run beside its time, in bytes."""
 
     static: int
     peak: int
@@ -202,10 +202,10 @@ class _Ran:
     """The model's tensors, with the adapter's."""
     trainable: int
     dtype: torch.dtype
-    """Of its matrix products."""
+    """Precision of its matrix products."""
     predicted: dict[str, int] | None = None
     notes: tuple[str, ...] = ()
-    """What training had to say, and how the batch was cut up, if it was."""
+    """Remarks of training, and how the batch was cut up, if it was."""
 
 
 def _published(case: Case, shape: Shape, device: torch.device, clock: Clock) -> _Ran:
@@ -289,7 +289,7 @@ def lowshot_learner(case: Case, shape: Shape) -> tuple[WeightsLearner, Examples]
 
 
 def _stored_bytes(model: nn.Module) -> int:
-    """Of all tensors of a model, the scales of quantised weights included."""
+    """Bytes of all tensors of a model, the scales of quantised weights included."""
     return sum(tensor.nbytes for tensor in model.state_dict().values())
 
 

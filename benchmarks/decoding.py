@@ -39,13 +39,13 @@ Way = Callable[[], Any]
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(OnDevice):
-    """How often, and where crops are wanted; a smoke run measures everything once."""
+    """Repetitions, and the device of the crops; a smoke run measures everything once."""
 
     repeats: int = 15
 
     @property
     def times(self) -> int:
-        """How often each way is measured."""
+        """Number of measurements of each way."""
         return 1 if self.smoke else self.repeats
 
 

@@ -33,20 +33,20 @@ PHOTO_SIZE = 500, 375
 FILES = 512
 """Different photographs at most; where more are to be judged, they come again."""
 ONE_LEVER = ("forward-merged", "overlapped")
-"""Where nothing is merged they are `forward` and `lowshot`."""
+"""Ways to judge; where nothing is merged they are `forward` and `lowshot`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(OnDevice):
-    """How to measure judging."""
+    """Cases to measure."""
 
     images: int | None = None
     """Judged in each row; 512 on a CPU and 8192 on CUDA if not given."""
     repeats: int | None = None
-    """Of each row, all rows in turn; 1 on a CPU and 3 on CUDA if not given."""
+    """Measurements of each row, all rows in turn; 1 on a CPU and 3 on CUDA if not given."""
     classes: int = 100
     threads: int | None = None
-    """Of torch; as it comes if not given."""
+    """Threads of torch; as it comes if not given."""
 
     @property
     def count(self) -> int:
@@ -55,7 +55,7 @@ class Arguments(OnDevice):
 
     @property
     def times(self) -> int:
-        """How often each row is measured."""
+        """Number of measurements of each row."""
         return self.repeats or (3 if self.on == "cuda" and not self.smoke else 1)
 
 
@@ -122,7 +122,7 @@ def plain(learner: Learner, images: FileImages) -> None:
 
 @contextlib.contextmanager
 def unmerged(learner: Any) -> Iterator[None]:
-    """What judging would be if weights were never merged."""
+    """Judging as it would be if weights were never merged."""
     learner.merged_for_inference = contextlib.nullcontext
     try:
         yield
@@ -131,7 +131,7 @@ def unmerged(learner: Any) -> Iterator[None]:
 
 
 def seconds(work: Callable[..., Any], *arguments: Any) -> float:
-    """Of one call; every way ends with its results on the processor, so that CUDA is done then."""
+    """Seconds of one call; every way ends with its results on the processor, so that CUDA is done then."""
     started = time.perf_counter()
     work(*arguments)
     return time.perf_counter() - started
@@ -191,7 +191,7 @@ def measured(arguments: Arguments, images: FileImages) -> tuple[dict[str, Row], 
 
 
 def figures(rows: Rows) -> dict[str, float]:
-    """What is gained, as the plain way over lowshot's; and each lever alone."""
+    """Gains, as the plain way over lowshot's; and each lever alone."""
     wanted = {
         "time_ratio": ("plain-fp32", "lowshot-bf16"),
         "time_ratio_same_precision": ("plain-bf16", "lowshot-bf16"),

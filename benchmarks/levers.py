@@ -47,13 +47,13 @@ GROUPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(Output):
-    """How often; a smoke run measures everything once, and a step of a tiny model."""
+    """Repetitions; a smoke run measures everything once, and a step of a tiny model."""
 
     repeats: int = 15
 
     @property
     def times(self) -> int:
-        """How often each lever is measured."""
+        """Number of measurements of each lever."""
         return 1 if self.smoke else self.repeats
 
 
@@ -196,7 +196,7 @@ def compiled(dtype: torch.dtype, repeats: int) -> dict[str, Any]:
 
 
 def shares(smoke: bool) -> dict[str, float]:
-    """Where the time of a bf16 step of eight images and 100 prompts goes, as shares."""
+    """Shares of the time of a bf16 step of eight images and 100 prompts."""
     shape = "smoke" if smoke else "vit-b16"
     case = Case("lora-bf16", "lowshot", {"precision": "bf16"}, shape=shape, batch_size=8, steps=1)
     with seeded(0):
@@ -229,7 +229,7 @@ def measured(arguments: Arguments) -> dict[str, Any]:
 
 
 def lines(name: str, row: Any) -> Iterator[str]:
-    """What is printed of a lever."""
+    """Line that is printed of a lever."""
     if not isinstance(row, Mapping):
         yield f"{name:<44} {row:9.3g}"
     elif "median" in row:

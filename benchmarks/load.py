@@ -37,15 +37,15 @@ _SAMPLES = 20  # of the server's memory
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(Output):
-    """How much, and for how long."""
+    """Load, and its duration."""
 
     clients: int = 200
     adapters: int = 100
     seconds: float = 60.0
     quiet_seconds: float = 5.0
-    """Of the one client before."""
+    """Seconds of the one client before."""
     threads: int | None = None
-    """Of the server."""
+    """Threads of the server."""
 
     def __post_init__(self) -> None:
         if self.smoke:
@@ -55,7 +55,7 @@ class Arguments(Output):
 
 @dataclasses.dataclass
 class Seen:
-    """What the clients saw."""
+    """Answers that the clients got."""
 
     statuses: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     """Answers by status; ``broken`` counts connections that ended without one."""
@@ -163,7 +163,7 @@ async def loaded(port: int, asked: Sequence[bytes], clients: int, seconds: float
 
 
 def resident_bytes(port: int) -> int:
-    """What the server says of its memory."""
+    """Memory of the server by its own account."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as response:
         lines = response.read().decode().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("process_resident_memory_bytes ")))

@@ -1,4 +1,4 @@
-"""Which learning rate suits LoRA-XS, under both published conventions of its scaling g.
+"""Learning rates for LoRA-XS, under both published conventions of its scaling g.
 
     .venv/bin/python benchmarks/lora_xs_learning_rate.py [--json] [--smoke]
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of training share: their arguments, each case in a fresh process, the table, the result."""
+"""Parts that the benchmarks of training share: their arguments, each case in a fresh process, the table, the result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CASES = Path(__file__).parent / "cases.py"
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """What becomes of the figures of any benchmark."""
+    """Arguments on the figures of any benchmark."""
 
     smoke: bool = False
     """Something tiny in this process, in seconds: shows that everything runs. Its figures mean nothing; they are
@@ -38,14 +38,14 @@ class Output:
 
 @dataclasses.dataclass(frozen=True)
 class OnDevice(Output):
-    """Where to measure."""
+    """Device to measure on."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto``: CUDA if there is one."""
 
     @property
     def on_cuda(self) -> bool:
-        """Whether it is a CUDA device.
+        """Say whether it is a CUDA device.
 
         Raises:
             SystemExit: One is asked for and there is none.
@@ -67,12 +67,12 @@ class OnDevice(Output):
 
 @dataclasses.dataclass(frozen=True)
 class Measuring(OnDevice):
-    """How to measure training."""
+    """Arguments of a benchmark of training."""
 
     classes: int = 100
     batch_size: int = 32
     threads: int | None = None
-    """Of torch; as it comes if not given."""
+    """Threads of torch; as it comes if not given."""
 
     def __post_init__(self) -> None:
         if self.smoke:
@@ -157,7 +157,7 @@ def line(row: Row) -> str:
 
 
 def prediction_error(row: Row) -> float | None:
-    """How far the predicted peak is off the measured one, as a share of it; None where nothing was predicted."""
+    """Distance of the predicted peak from the measured one, as a share of it; None where nothing was predicted."""
     return row["predicted"]["peak_bytes"] / row["peak_bytes"] - 1 if row["predicted"] else None
 
 
@@ -198,7 +198,7 @@ def published_in_16_bits(how: Measuring) -> str:
 
 
 def result_of(benchmark: str, how: Measuring, rows: Rows, figures: Mapping[str, float]) -> dict[str, Any]:
-    """What a benchmark writes, but for its provenance."""
+    """Result of a benchmark, but for its provenance."""
     shape = "smoke" if how.smoke else "vit-b16"
     return {
         "benchmark": benchmark,

@@ -45,8 +45,8 @@ class Arguments(Measuring):
     """Shape of the step."""
 
     memory_budget: str | None = None
-    """What lora-bf16 has to keep to once more; by default 1.5GB on a CPU, where torch alone takes a third of that, and
-    0.5GB on CUDA."""
+    """Budget that lora-bf16 has to keep to once more; by default 1.5GB on a CPU, where torch alone takes a third of
+    that, and 0.5GB on CUDA."""
     steps: int = 2
     """Measured steps, after one that is not (five on CUDA)."""
 

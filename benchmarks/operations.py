@@ -168,7 +168,7 @@ def meta_learner(settings: Mapping[str, Any], shape: Shape, classes: int) -> Wei
 
 
 def recorded_steps(learner: WeightsLearner, images: int, classes: int) -> RecordedSteps:
-    """What would be recorded on CUDA: the whole batch at once, with a batch in its buffers."""
+    """Step as it would be recorded on CUDA: the whole batch at once, with a batch in its buffers."""
     device = torch.device("meta")
     optimizer = create_optimizer(learner.parameters, learner.recipe.training, device)
     state = TrainingState(learner.parameters, optimizer, Passes(images, classes))
@@ -186,12 +186,12 @@ def recorded_steps(learner: WeightsLearner, images: int, classes: int) -> Record
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """What to count."""
+    """Arguments of the count."""
 
     json: bool = False
     """Print one object instead of a table."""
     methods: tuple[Method, ...] = tuple(METHODS)  # type: ignore[assignment]
-    """Which methods."""
+    """Methods to count."""
     by_name: bool = False
     """Say which operations they are too."""
     smoke: bool = False

@@ -1,4 +1,4 @@
-"""What words do: zero-shot accuracy of the built-in model, the same classes put into words in several ways.
+"""Effect of words: zero-shot accuracy of the built-in model, the same classes put into words in several ways.
 
     .venv/bin/python benchmarks/prompts.py [--json] [--smoke]
 

@@ -49,7 +49,7 @@ NOISE = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(OnDevice):
-    """What to serve and how often."""
+    """Adapters to serve, and repetitions."""
 
     model: Literal["builtin", "vit-b16"] = "builtin"
     """The built-in model, or a ViT-B/16 with random weights."""
@@ -64,7 +64,7 @@ class Arguments(OnDevice):
     repeats: int = 7
     """Measured batches of each way, after one that is not."""
     threads: int | None = None
-    """Of torch; as it comes if not given."""
+    """Threads of torch; as it comes if not given."""
 
     def __post_init__(self) -> None:
         if self.smoke:
@@ -181,7 +181,7 @@ def linked(folder: Path, to: Path, count: int) -> Path:
 
 
 def seconds(work: Callable[[], Any], device: torch.device) -> float:
-    """Of one call, the device's part included."""
+    """Seconds of one call, the device's part included."""
     import torch
 
     def wait() -> None:

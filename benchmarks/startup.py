@@ -1,4 +1,4 @@
-"""How long a user waits before anything happens: help, and a first prediction in a fresh process.
+"""Time that a user waits before anything happens: help, and a first prediction in a fresh process.
 
     .venv/bin/python benchmarks/startup.py [--json] [--smoke]
 
@@ -25,7 +25,7 @@ LOWSHOT = [sys.executable, "-m", "lowshot"]
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(Output):
-    """How often. A smoke run leaves out what loads a model."""
+    """Repetitions. A smoke run leaves out what loads a model."""
 
     repetitions: int = 5
     """Measured runs of each command, after one that warms the file cache."""
@@ -42,7 +42,7 @@ def seconds(command: list[str], repetitions: int) -> list[float]:
 
 
 def commands(folder: Path, smoke: bool) -> dict[str, list[str]]:
-    """What is run, by what it is called.
+    """Commands by their names.
 
     Args:
         folder: Where an adapter and an image are put first.

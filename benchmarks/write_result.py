@@ -1,4 +1,4 @@
-"""Where every benchmark's figures go: benchmarks/results/<date>-<hardware>-<benchmark>.json."""
+"""Files of every benchmark's figures: benchmarks/results/<date>-<hardware>-<benchmark>.json."""
 
 from __future__ import annotations
 

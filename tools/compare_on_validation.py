@@ -70,7 +70,7 @@ SHORTER: Mapping[str, Mapping[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Which cells."""
+    """Cells to run."""
 
     out: Path
     """File for the results, a line for each run."""
@@ -86,7 +86,7 @@ Cell = tuple[str, int, int]
 
 
 def accuracy(task: Task, shots: int, seed: int, settings: Mapping[str, Any], kept: KeptBackbone) -> float:
-    """Of one classifier on its task's validation split."""
+    """Accuracy of one classifier on its task's validation split."""
     assert task.validation is not None
     named = {"preset": "builtin", "method": "lora", **settings}
     recipe = preset_recipe(named.pop("preset"), named["method"]).replace(**named, shots=shots, seed=seed, threads=1)

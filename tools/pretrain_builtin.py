@@ -75,7 +75,7 @@ FIELD_SIZE = 64  # side of the stored distance fields, pixels
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What determines the weights. Two runs with equal settings on equal versions give equal files."""
+    """Settings that determine the weights. Two runs with equal settings on equal versions give equal files."""
 
     out: Path
     """Folder for the finished model."""
@@ -92,7 +92,7 @@ class Settings:
     checkpoint_every: int = 500
     threads: int = 2
     characters: str = CHARACTERS
-    """What is drawn and named; the first ten are the digits."""
+    """Characters that are drawn and named; the first ten are the digits."""
 
 
 def build_tokenizer(folder: Path, characters: str) -> CLIPTokenizer:

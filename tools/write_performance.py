@@ -62,7 +62,7 @@ def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def name_of(variant: str) -> str:
-    """What a row is called in the tables."""
+    """Name of a row in the tables."""
     if variant.startswith("lora-bf16-in-"):
         return f"`lora`, bf16, `--memory-budget {variant.removeprefix('lora-bf16-in-')}`"
     return NAMES.get(variant, f"`{variant}`")
@@ -195,7 +195,7 @@ _MODEL_OPTION = {"ViT-B/16, random": " --model vit-b16"}
 
 
 def _served(model: str, result: Mapping[str, Any]) -> str:
-    """What the columns come to, and what an adapter takes."""
+    """Sums of the columns, and the size of an adapter."""
     most, rank = max(result["shape"]["adapters"]), result["shape"]["rank"]
     return (
         f"{model}: {most:,} adapters at {result['share_of_single']:.0%} of one beside the weights and "
@@ -223,7 +223,7 @@ def load_lines(result: Mapping[str, Any] | None) -> list[str]:
 
 
 def origin(command: str, result: Mapping[str, Any]) -> str:
-    """What was run, when and on what."""
+    """Command, date and hardware of a result."""
     provenance = result["provenance"]
     return f"`{command}`, {provenance['date'][:10]}, {machine(provenance)}, random weights"
 

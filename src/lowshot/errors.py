@@ -39,7 +39,7 @@ class LowshotError(Exception):
     code: ClassVar[str] = "failed"
     """One word for programs, which stays the same when the sentence changes."""
     exit_status: ClassVar[int] = 1
-    """Of a command that ends so."""
+    """Exit status of a command that ends so."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pass between processes with message and facts, whatever the class is made of."""
@@ -53,7 +53,7 @@ def _restored(kind: type[_Error], arguments: tuple[Any, ...], facts: dict[str, A
 
 
 class InputError(LowshotError, ValueError):
-    """What the user gave cannot be used."""
+    """Something that the user gave cannot be used."""
 
     code = "unusable_setting"
     exit_status = 2

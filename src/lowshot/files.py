@@ -85,9 +85,9 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
     try:
         with _os_errors_about(path):
             yield aside
-            for made in (*aside.rglob("*"), aside):
-                made.chmod(0o755 if made.is_dir() else 0o644)  # temporary and safetensors files are made private
-                sync(made)
+            for entry in (*aside.rglob("*"), aside):
+                entry.chmod(0o755 if entry.is_dir() else 0o644)  # temporary and safetensors files are made private
+                sync(entry)
             if path.exists():
                 path.rmdir()
             aside.rename(path)
@@ -97,7 +97,7 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
 
 
 def cache_folder() -> Path:
-    """Where results that can be computed again are kept: ``$LOWSHOT_CACHE``, else ``lowshot`` in the user's cache."""
+    """Folder of results that can be computed again: ``$LOWSHOT_CACHE``, else ``lowshot`` in the user's cache."""
     chosen = os.environ.get("LOWSHOT_CACHE")
     return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lowshot"
 

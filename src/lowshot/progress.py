@@ -1,6 +1,6 @@
-"""Telling how far long work is: a bar on a terminal, plain lines in a log, silence by default.
+"""Progress of long work: a bar on a terminal, plain lines in a log, silence by default.
 
-And telling whoever keeps the curves of a training how it goes, step by step.
+Curves of a training are told step by step to whoever keeps them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,14 @@ def shown(items: Iterable[_Item], /, *, what: str, total: int) -> Iterator[_Item
 
         yield from tqdm(items, desc=what, total=total, leave=False, dynamic_ncols=True)
     else:
-        yield from _lines(items, what, total)
+        started = printed = time.monotonic()
+        for done, item in enumerate(items):
+            now = time.monotonic()
+            if done and now - printed >= _SECONDS_BETWEEN_LINES:
+                printed = now
+                left = (now - started) / done * (total - done)
+                sys.stderr.write(f"{what}: {done} of {total}, {left:.0f} s left\n")
+            yield item
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,17 +52,17 @@ class StepTaken:
     steps: int
     """Steps of the whole run."""
     loss: float
-    """Before the update."""
+    """Loss before the update."""
     learning_rate: float
-    """Of the update."""
+    """Learning rate of the update."""
     images: int
     """Images that were learnt from so far, each as often as it was."""
     seconds: float
-    """That the step took."""
+    """Wall time of the step."""
 
 
 class Report(Protocol):
-    """Is told how training goes, and must not stop it."""
+    """Listener to a training, which must not stop it."""
 
     def begin(self, run: str, losses: Sequence[float]) -> None:
         """Training begins, or goes on.
@@ -70,7 +77,7 @@ class Report(Protocol):
 
 
 class Unreported:
-    """Nobody asked how training goes."""
+    """Listener that does nothing."""
 
     def begin(self, run: str, losses: Sequence[float]) -> None:
         pass
@@ -83,10 +90,10 @@ UNREPORTED: Report = Unreported()
 
 
 class Reports:
-    """Tells several.
+    """Listener that passes everything on to several.
 
     Args:
-        *reports: Who is told, in this order.
+        *reports: The listeners, in this order.
     """
 
     def __init__(self, *reports: Report) -> None:
@@ -99,14 +106,3 @@ class Reports:
     def step(self, taken: StepTaken) -> None:
         for report in self._reports:
             report.step(taken)
-
-
-def _lines(items: Iterable[_Item], what: str, total: int) -> Iterator[_Item]:
-    started = said = time.monotonic()
-    for done, item in enumerate(items):
-        now = time.monotonic()
-        if done and now - said >= _SECONDS_BETWEEN_LINES:
-            said = now
-            left = (now - started) / done * (total - done)
-            sys.stderr.write(f"{what}: {done} of {total}, {left:.0f} s left\n")
-        yield item
