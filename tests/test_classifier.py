@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import numpy as np
@@ -9,7 +10,16 @@ from sklearn.base import clone
 
 from lowshot import FewShotClassifier, Recipe
 from lowshot.classifier import saved_adapter
-from lowshot.errors import AdapterError, DataError, InputError, NotFittedError, OutputError, RunError, UnknownNameError
+from lowshot.errors import (
+    AdapterError,
+    DataError,
+    ImageError,
+    InputError,
+    NotFittedError,
+    OutputExistsError,
+    RunError,
+    UnknownNameError,
+)
 from lowshot.models import load_backbone
 from lowshot.settings import obeyed
 
@@ -84,7 +94,7 @@ def test_a_folder_with_shots_is_judged_on_what_was_not_drawn(quick, folder):
 def test_a_folder_learnt_whole_cannot_judge(quick, folder):
     classifier = FewShotClassifier(method="lora", **quick).fit(folder)
     assert classifier.record_.shots == 6
-    with pytest.raises(DataError, match="every image was learnt from"):
+    with pytest.raises(DataError, match="learnt from"):
         classifier.evaluate(folder)
 
 
@@ -96,13 +106,13 @@ def test_too_few_images_are_used_and_said(quick, folder):
 
 def test_other_classes_than_those_taught_are_refused(fitted, folder):
     (folder / "red").rename(folder / "crimson")
-    with pytest.raises(DataError, match="other classes than this adapter, such as 'crimson'"):
+    with pytest.raises(DataError, match="'crimson'"):
         fitted.evaluate(folder)
 
 
 def test_a_bad_image_is_named(quick, folder):
     (folder / "red" / "bad.png").write_bytes(b"not an image")
-    with pytest.raises(DataError, match=r"bad\.png is not an image"):
+    with pytest.raises(ImageError, match=r"bad\.png"):
         FewShotClassifier(method="lora", **quick).fit(folder)
     classifier = FewShotClassifier(method="lora", **quick, on_bad_image="skip").fit(folder)
     assert any("left out" in line and "bad.png" in line for line in classifier.warnings_)
@@ -110,7 +120,7 @@ def test_a_bad_image_is_named(quick, folder):
 
 def test_before_fit_it_says_so():
     for ask in (lambda c: c.predict([np.zeros((4, 4, 3))]), lambda c: c.save_pretrained("nowhere")):
-        with pytest.raises(NotFittedError, match="not fitted"):
+        with pytest.raises(NotFittedError):
             ask(FewShotClassifier())
 
 
@@ -128,7 +138,7 @@ def test_after_an_interrupted_fit_nothing_half_learnt_answers(quick):
 
 def test_after_a_fit_that_diverged_the_last_good_weights_answer_and_the_record_says_so(quick):
     classifier = FewShotClassifier(method="lora", **quick)
-    with pytest.raises(RunError, match="try a lower learning rate"):
+    with pytest.raises(RunError, match="learning rate"):
         classifier.set_params(learning_rate=1e30).fit(*pictures())
     assert np.isfinite(classifier.predict_proba(pictures()[0])).all()
     assert classifier.record_.stopped.startswith("training diverged at step")
@@ -139,9 +149,9 @@ def test_images_without_labels_are_refused(fitted):
         FewShotClassifier().fit(pictures()[0])
     with pytest.raises(DataError, match=r"score\(images, labels\)"):
         fitted.score(pictures()[0])
-    with pytest.raises(DataError, match="12 images have 2 labels"):
+    with pytest.raises(DataError, match=r"\b12 .*\b2 "):
         fitted.score(pictures()[0], ["red", "blue"])
-    with pytest.raises(DataError, match="label 'crimson' is none of the 3 classes"):
+    with pytest.raises(DataError, match=r"'crimson'.* 3 "):
         fitted.score(pictures()[0], ["crimson"] * 12)
 
 
@@ -183,26 +193,27 @@ def test_a_change_of_method_or_preset_brings_its_settings():
     assert (classifier.recipe.method.rank, classifier.recipe.method.alpha) == (16, 3.0)
     classifier.set_params(preset="paper")
     assert (classifier.recipe.method.rank, classifier.recipe.training.steps_per_shot) == (32, 500)
-    with pytest.raises(UnknownNameError, match="unknown preset 'papr'"):
+    with pytest.raises(UnknownNameError) as refused:
         classifier.set_params(preset="papr")
+    assert (refused.value.kind, refused.value.name) == ("preset", "papr")
     assert classifier.preset == "paper"
 
 
 def test_an_alias_and_its_precision_must_agree():
     assert FewShotClassifier(method="qlora", quantize="nf4").recipe.model.quantize == "nf4"
-    with pytest.raises(InputError, match="method qlora means quantize nf4, but quantize is 'none'; say method lora"):
+    with pytest.raises(InputError, match=r"qlora .*nf4.*'none'"):
         FewShotClassifier(method="qlora", quantize="none")
 
 
 def test_one_path_is_not_a_list_of_images(fitted):
-    with pytest.raises(DataError, match=r"one path, 'a\.png'; expected a list"):
+    with pytest.raises(DataError, match=r"'a\.png'"):
         fitted.predict("a.png")
     with pytest.raises(DataError, match="no images to score"):
         fitted.score([], [])
 
 
 def test_a_folder_that_is_not_there_is_no_backbone():
-    with pytest.raises(InputError, match="neither an adapter nor a model"):
+    with pytest.raises(InputError, match="nowhere"):
         FewShotClassifier.from_pretrained("./nowhere")
 
 
@@ -220,12 +231,14 @@ def test_scikit_learn_can_clone_it_and_change_it(quick):
 
 
 def test_unknown_settings_are_named():
-    with pytest.raises(UnknownNameError, match="unknown setting 'ranks'; did you mean rank"):
+    with pytest.raises(UnknownNameError) as refused:
         FewShotClassifier(ranks=3)
+    assert (refused.value.kind, refused.value.name, refused.value.nearest[0]) == ("setting", "ranks", "rank")
     with pytest.raises(InputError, match="shots is 0"):
         FewShotClassifier().fit("digits", shots=0)
-    with pytest.raises(UnknownNameError, match="unknown task, data set or folder 'digit'; did you mean digits"):
+    with pytest.raises(UnknownNameError) as refused:
         FewShotClassifier().fit("digit", shots=1)
+    assert (refused.value.name, refused.value.nearest[0]) == ("digit", "digits")
 
 
 @pytest.mark.parametrize(
@@ -264,8 +277,9 @@ def test_the_folder_is_that_of_peft_with_record_and_card(saved):
 
 def test_what_exists_is_never_overwritten(fitted, saved):
     before = {p.name: p.read_bytes() for p in saved.iterdir()}
-    with pytest.raises(OutputError, match="already exists"):
+    with pytest.raises(OutputExistsError) as refused:
         fitted.save_pretrained(saved)
+    assert refused.value.path == saved
     assert {p.name: p.read_bytes() for p in saved.iterdir()} == before
 
 
@@ -276,7 +290,7 @@ def test_other_weights_of_the_same_shape_are_refused(saved, tiny_clip, tmp_path)
     tensors = load_file(other / "model.safetensors")
     tensors["visual_projection.weight"] += 0.01
     save_file(tensors, other / "model.safetensors", {"format": "pt"})
-    with pytest.raises(AdapterError, match=r"was trained on .* with weights \w{12}..., but"):
+    with pytest.raises(AdapterError, match=r"weights \w{12}"):
         FewShotClassifier.from_pretrained(saved, model=str(other))
 
 
@@ -319,12 +333,12 @@ def test_the_same_weights_with_another_activation_are_refused(saved, tiny_clip, 
     config = json.loads((other / "config.json").read_text())
     config["vision_config"]["hidden_act"] = "relu"
     (other / "config.json").write_text(json.dumps(config))
-    with pytest.raises(AdapterError, match=r"with settings \w{12}..., but"):
+    with pytest.raises(AdapterError, match=r"settings \w{12}"):
         FewShotClassifier.from_pretrained(saved, model=str(other))
 
 
 def test_settings_of_a_saved_adapter_are_its_own(saved):
-    with pytest.raises(InputError, match="rank cannot be changed in a saved adapter"):
+    with pytest.raises(InputError, match="rank "):
         FewShotClassifier.from_pretrained(saved, rank=4)
 
 
@@ -339,7 +353,7 @@ def test_the_backbone_may_have_moved(saved, fitted, tiny_clip, tmp_path):
 def test_an_incomplete_adapter_is_refused(saved, tmp_path, missing):
     folder = shutil.copytree(saved, tmp_path / "adapter")
     (folder / missing).unlink()
-    with pytest.raises(AdapterError, match=f"{missing} is missing"):
+    with pytest.raises(AdapterError, match=re.escape(missing)):
         saved_adapter(folder)
 
 
@@ -372,7 +386,7 @@ def damaged(saved, tmp_path, **changes):
     ids=str,
 )
 def test_a_damaged_record_is_refused(saved, tmp_path, changes):
-    with pytest.raises(AdapterError, match=r"lowshot\.json is damaged"):
+    with pytest.raises(AdapterError, match=r"lowshot\.json"):
         saved_adapter(damaged(saved, tmp_path, **changes))
 
 
@@ -380,13 +394,13 @@ def test_a_damaged_record_is_refused(saved, tmp_path, changes):
 def test_a_record_that_is_no_json_object_is_refused(saved, tmp_path, text):
     folder = shutil.copytree(saved, tmp_path / "adapter")
     (folder / "lowshot.json").write_text(text)
-    with pytest.raises(AdapterError, match=r"lowshot\.json is damaged"):
+    with pytest.raises(AdapterError, match=r"lowshot\.json"):
         saved_adapter(folder)
 
 
 def test_a_folder_that_is_no_adapter_is_refused(tmp_path):
-    for path, said in ((tmp_path / "none", "does not exist"), (tmp_path, "holds no adapter")):
-        with pytest.raises(AdapterError, match=said):
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(AdapterError, match=re.escape(str(path))):
             saved_adapter(path)
 
 
@@ -408,7 +422,7 @@ def test_pushing_goes_through_the_hub_client_and_failures_are_one_line(fitted, m
     assert pushed["repository"] == ("me/colours", True)
     assert "lowshot.json" in pushed["files"]
     monkeypatch.undo()
-    with pytest.raises(InputError, match="pushing to 'me/colours' failed"):
+    with pytest.raises(InputError, match="'me/colours'"):
         fitted.push_to_hub("me/colours")
 
 
@@ -486,11 +500,11 @@ def test_a_record_of_listed_images_names_them_by_hash_and_says_where_to_find_the
     record = FewShotClassifier(method="lora", **quick, draw=str(tmp_path / "adapter")).fit(folder).record_
     assert record.recipe["data"]["draw"].startswith("sha256:")
     assert str(tmp_path / "adapter") not in json.dumps(dict(record.recipe))
-    with pytest.raises(DataError, match=r"is known by its hash alone; give the folder of the adapter"):
+    with pytest.raises(DataError, match="hash"):
         FewShotClassifier.from_recipe(Recipe.from_dict(record.recipe)).fit(folder)
 
 
 def test_images_that_are_drawn_several_times_cannot_be_held_out(quick, folder):
     classifier = FewShotClassifier(method="lora", **quick, shots=7, draw="coop", calibration_folds=2)
-    with pytest.raises(DataError, match="the draw has some of them several times"):
+    with pytest.raises(DataError, match="several times"):
         classifier.fit(folder)

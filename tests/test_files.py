@@ -1,11 +1,12 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from lowshot.errors import OutputError
+from lowshot.errors import OutputError, OutputExistsError
 from lowshot.files import canonical_json, folder_written_aside, refuse_existing, remove, write_text
 
 
@@ -49,7 +50,7 @@ def test_an_empty_folder_may_be_filled(tmp_path):
 def test_a_place_that_cannot_be_renamed_to_is_refused_before_the_work(monkeypatch, tmp_path):
     (tmp_path / "mounted").mkdir()
     monkeypatch.setattr(Path, "is_mount", lambda self: self.name == "mounted")
-    with pytest.raises(OutputError, match="mounted already exists"):
+    with pytest.raises(OutputExistsError, match="mounted"):
         refuse_existing(tmp_path / "mounted")
 
 
@@ -66,7 +67,7 @@ def test_what_exists_is_refused(tmp_path):
     (tmp_path / "file").write_text("precious")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     for taken in ("out", "file", "dangling"):
-        with pytest.raises(OutputError, match=f"{taken} already exists"):
+        with pytest.raises(OutputExistsError, match=re.escape(str(taken))):
             refuse_existing(tmp_path / taken)
     with pytest.raises(OutputError, match=r"is a file|Not a directory"):
         refuse_existing(tmp_path / "file" / "below")
@@ -75,7 +76,7 @@ def test_what_exists_is_refused(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a place where even root cannot write")
 def test_no_permission_is_said_before_the_work():
-    with pytest.raises(OutputError, match=r"/proc/out cannot be made"):
+    with pytest.raises(OutputError, match=r"/proc/out "):
         refuse_existing(Path("/proc/out"))
 
 

@@ -16,7 +16,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from lowshot import FewShotClassifier
 from lowshot.conversion import FORMATS, export, onnx_graph, peft_folder
-from lowshot.errors import InputError, MissingExtraError, OutputError, RunError, UnknownNameError
+from lowshot.errors import InputError, MissingExtraError, OutputExistsError, RunError, UnknownNameError
 from lowshot.methods import METHODS
 
 from .conftest import CLASSES, PEFT_OPTIONS, pictures
@@ -125,16 +125,14 @@ def test_files_that_are_pefts_already_are_left_as_they_are(saved, exported, meth
 
 @pytest.mark.parametrize("method", ["layernorm", "bitfit", "full", "clip-svd", "zero-shot"])
 def test_methods_without_a_peft_adapter_are_sent_to_merged(saved, tmp_path, method):
-    with pytest.raises(InputError, match=f"method {method} cannot be had in format peft: .*use --format merged"):
+    with pytest.raises(InputError, match=f"{method} .*peft.*--format merged"):
         export(saved(method)[0], tmp_path / "out", format="peft")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["peft", "merged", "onnx"])
 def test_a_classifier_on_top_of_the_towers_cannot_be_had_without_them(saved, tmp_path, name):
-    with pytest.raises(
-        InputError, match="method 2sfs classifies by more than the backbone's weights and class prompts"
-    ):
+    with pytest.raises(InputError, match="method 2sfs "):
         export(saved("2sfs")[0], tmp_path / "out", format=name)
     assert list(tmp_path.iterdir()) == []
 
@@ -170,7 +168,7 @@ def test_weights_too_large_for_one_file_lie_beside_the_graph(saved, tmp_path, mo
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])
 def test_a_missing_package_is_named_before_anything_is_loaded(tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MissingExtraError, match=rf"package {package}: pip install 'lowshot\[onnx\]'"):
+    with pytest.raises(MissingExtraError, match=rf"{package}: pip install 'lowshot\[onnx\]'"):
         export(tmp_path / "no such adapter", tmp_path / "out", format="onnx")
 
 
@@ -225,7 +223,7 @@ def test_a_template_with_other_braces_is_taken_as_it_is(saved, tmp_path):
 def test_an_export_that_computes_something_else_does_not_appear(saved, tmp_path, monkeypatch):
     original = peft_folder.read_back
     monkeypatch.setattr(peft_folder, "read_back", lambda *given: original(*given)[:, ::-1])
-    with pytest.raises(RunError, match=r"the peft export of .* apart from the adapter's"):
+    with pytest.raises(RunError, match=r"peft export .* apart"):
         export(saved("lora")[0], tmp_path / "out", format="peft")
     assert list(tmp_path.iterdir()) == []
 
@@ -233,14 +231,15 @@ def test_an_export_that_computes_something_else_does_not_appear(saved, tmp_path,
 def test_an_existing_output_is_refused_before_anything_is_loaded(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "kept").write_text("x")
-    with pytest.raises(OutputError, match="already exists"):
+    with pytest.raises(OutputExistsError):
         export(tmp_path / "no such adapter", tmp_path / "out", format="peft")
     assert (tmp_path / "out" / "kept").read_text() == "x"
 
 
 def test_an_unknown_format_is_named(tmp_path):
-    with pytest.raises(UnknownNameError, match="unknown format 'onx'; did you mean onnx"):
+    with pytest.raises(UnknownNameError) as refused:
         export(tmp_path, tmp_path / "out", format="onx")
+    assert (refused.value.kind, refused.value.name, refused.value.nearest) == ("format", "onx", ("onnx",))
 
 
 def test_a_moved_backbone_is_given_by_name(saved, tmp_path, tiny_clip):
@@ -310,7 +309,7 @@ def test_a_siglip_is_exported_like_a_clip(saved, tmp_path, tiny_siglip):
 
 def test_what_torch_cannot_express_as_a_graph_is_sent_to_merged(saved, tmp_path, tiny_naflex):
     adapter, _ = saved("lora", model=tiny_naflex)
-    with pytest.raises(InputError, match=r"cannot be had in format onnx: .*use --format merged"):
+    with pytest.raises(InputError, match=r"onnx: .*--format merged"):
         export(adapter, tmp_path / "out", format="onnx")
     assert export(adapter, tmp_path / "out", format="merged").largest_difference < TOLERANCE
 

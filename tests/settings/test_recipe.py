@@ -54,7 +54,7 @@ def test_every_preset_names_methods_and_is_valid():
 
 
 def test_a_preset_for_other_methods_is_refused():
-    with pytest.raises(InputError, match="preset lora-xs-official is for lora-xs; expected another for method lora"):
+    with pytest.raises(InputError, match=r"lora-xs-official .*lora-xs.*method lora"):
         preset_recipe("lora-xs-official", "lora")
 
 
@@ -78,11 +78,11 @@ def test_the_two_conventions_of_lora_xs_are_presets():
 @pytest.mark.parametrize(
     ("method", "settings", "said"),
     [
-        ("zero-shot", {"rank": 3}, "rank is 3, but method zero-shot has no rank; leave it out"),
-        ("layernorm", {"projections": ("q",)}, "method layernorm has no projections"),
-        ("full", {"position": "up"}, "method full has no position"),
-        ("peft:oft", {"dropout": 0.0}, r"method peft:oft has no dropout; leave it out \(settings of peft:oft: encoder"),
-        ("lora", {"peft": ("r=3",)}, "method lora has no peft"),
+        ("zero-shot", {"rank": 3}, "rank is 3.* zero-shot "),
+        ("layernorm", {"projections": ("q",)}, "layernorm .*projections"),
+        ("full", {"position": "up"}, "full .*position"),
+        ("peft:oft", {"dropout": 0.0}, r"peft:oft .*dropout.*peft:oft: encoder"),
+        ("lora", {"peft": ("r=3",)}, "lora .*peft"),
     ],
 )
 def test_settings_that_a_method_does_not_obey_are_refused(method, settings, said):
@@ -158,12 +158,15 @@ def test_bad_values_are_named_with_what_was_expected(setting, value, said):
 
 
 def test_unknown_names_offer_the_nearest():
-    with pytest.raises(UnknownNameError, match="unknown setting 'rnk'; did you mean rank"):
-        Recipe().replace(rnk=3)
-    with pytest.raises(UnknownNameError, match=r"unknown method 'lorra'; did you mean lora"):
-        Recipe().replace(method="lorra")
-    with pytest.raises(UnknownNameError, match="unknown preset 'papr'; did you mean paper"):
-        preset_recipe("papr", "lora")
+    asking = {
+        ("setting", "rnk", "rank"): lambda: Recipe().replace(rnk=3),
+        ("method", "lorra", "lora"): lambda: Recipe().replace(method="lorra"),
+        ("preset", "papr", "paper"): lambda: preset_recipe("papr", "lora"),
+    }
+    for facts, ask in asking.items():
+        with pytest.raises(UnknownNameError) as refused:
+            ask()
+        assert (refused.value.kind, refused.value.name, refused.value.nearest[0]) == facts
 
 
 @given(
@@ -191,9 +194,9 @@ def test_recipe_files_win_over_what_is_below(tmp_path):
     ("text", "said"),
     [
         ("[method\n", "cannot be read"),
-        ("[methods]\nrank = 2\n", "unknown recipe section 'methods'; did you mean method"),
-        ("[method]\nrnk = 2\n", r"unknown setting in \[method\] 'rnk'; did you mean rank"),
-        ("[training]\nrank = 2\n", r"unknown setting in \[training\] 'rank'"),
+        ("[methods]\nrank = 2\n", "section 'methods'.* method\\b"),
+        ("[method]\nrnk = 2\n", r"\[method\] 'rnk'.* rank\b"),
+        ("[training]\nrank = 2\n", r"\[training\] 'rank'"),
         ("method = 3\n", "expected a table"),
         ('[method]\nrank = "two"\n', "rank is 'two'; expected int"),
     ],
@@ -206,7 +209,7 @@ def test_bad_recipe_files_are_refused(tmp_path, text, said):
 
 
 def test_a_missing_recipe_file_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere\.toml does not exist"):
+    with pytest.raises(InputError, match=r"nowhere\.toml"):
         read_recipe(tmp_path / "nowhere.toml")
 
 
@@ -221,10 +224,10 @@ def test_amounts_of_memory_are_read(text, amount):
 @pytest.mark.parametrize("text", ["", "lots", "2 G B", "-1GB", "1e9", "2TB", "٣GB"])
 @pytest.mark.parametrize("field", ["memory_budget", "image_memory", "image_disk"])
 def test_other_texts_are_refused_as_soon_as_they_are_given(field, text):
-    with pytest.raises(InputError, match=f"{field.replace('_', '-')} is .*; expected an amount such as 2GB"):
+    with pytest.raises(InputError, match=f"{field.replace('_', '-')} is .*2GB"):
         EngineConfig(**{field: text})
 
 
 def test_a_budget_of_nothing_is_refused():
-    with pytest.raises(InputError, match="memory-budget is '0 KB'; expected an amount such as 2GB"):
+    with pytest.raises(InputError, match=r"memory-budget is '0 KB'.*2GB"):
         EngineConfig(memory_budget="0 KB")
