@@ -91,7 +91,7 @@ def test_the_clock_takes_the_time_of_each_item_and_of_all(program):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a CUDA device")
 def test_a_device_that_is_not_there_is_refused_and_never_replaced(measuring):
     assert measuring.OnDevice().on == "cpu"
-    with pytest.raises(SystemExit, match="device is cuda, but torch sees no CUDA device here; say --device cpu"):
+    with pytest.raises(SystemExit, match=r"cuda.*--device cpu"):
         _ = measuring.OnDevice(device="cuda").on
 
 

@@ -161,7 +161,7 @@ def test_some_variants_of_a_step_can_be_chosen_and_unknown_ones_are_refused(run,
     assert [row["variant"] for row in result["rows"]] == ["lowshot-bf16"]
     assert not [name for name in result if "ratio" in name]
     step = program("step")
-    with pytest.raises(SystemExit, match="no variant lowshot-fp8; there are published-fp32"):
+    with pytest.raises(SystemExit, match=r"lowshot-fp8.*published-fp32"):
         step.main(step.Arguments(smoke=True, device="cpu", variants=("lowshot-fp8",)))
 
 
