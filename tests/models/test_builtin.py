@@ -11,6 +11,8 @@ from lowshot.data.glyphs import HELD_OUT_FONTS, PRETRAINING_FONTS
 from lowshot.models import load_backbone
 from lowshot.models.loading import BUILTIN
 
+pytestmark = pytest.mark.usefixtures("models_are_read_anew")
+
 
 @pytest.fixture(scope="module")
 def backbone():

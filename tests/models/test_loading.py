@@ -11,6 +11,7 @@ from lowshot.errors import InputError
 from lowshot.models import load_backbone, load_structure
 from lowshot.models.loading import pick_device
 
+pytestmark = pytest.mark.usefixtures("models_are_read_anew")
 BOTH = pytest.mark.parametrize("load", [load_backbone, load_structure])
 
 

@@ -1,0 +1,63 @@
+"""A model's files are read once in a session: tests load the same few hundreds of times, and reading is most of it.
+
+``load_backbone`` itself runs as it is. What transformers gives it is a copy of what was read before, where each file of
+the folder still has the size and the time that it had then.
+"""
+
+import copy
+import functools
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def models_are_read_once():
+    """Models are copied, since tests change them; nobody changes a tokenizer or an image processor."""
+    with pytest.MonkeyPatch.context() as patch:
+        if transformers := sys.modules.get("transformers"):  # else nobody is about to load a model
+            for loader, copied in (
+                (transformers.PreTrainedModel, copy.deepcopy),
+                (transformers.AutoTokenizer, itself),
+                (transformers.AutoImageProcessor, itself),
+            ):
+                patch.setattr(loader, "from_pretrained", reading_once(loader.__dict__["from_pretrained"], copied))
+        yield
+
+
+def reading_once(plain, copied):
+    """Stands in for a ``from_pretrained``."""
+    known = {}
+
+    @functools.wraps(plain.__func__)
+    def from_pretrained(cls, source, *arguments, **options):
+        read = functools.partial(plain.__func__, cls, source, *arguments, **options)
+        if arguments or not Path(source).is_dir():
+            return read()
+        key = cls, *state_of(Path(source)), repr(sorted(options.items()))
+        if key not in known:
+            known[key] = read()
+        return copied(known[key])
+
+    return classmethod(from_pretrained)
+
+
+def state_of(folder):
+    """What changes if a file does."""
+    facts = ((path.name, path.stat()) for path in sorted(folder.iterdir()))
+    return str(folder), *((name, fact.st_size, fact.st_mtime_ns, fact.st_ino) for name, fact in facts)
+
+
+def itself(value):
+    return value
+
+
+@pytest.fixture
+def models_are_read_anew(monkeypatch):
+    """For tests of the reading itself."""
+    import transformers
+
+    for loader in (transformers.PreTrainedModel, transformers.AutoTokenizer, transformers.AutoImageProcessor):
+        plain = loader.__dict__["from_pretrained"].__func__
+        monkeypatch.setattr(loader, "from_pretrained", classmethod(getattr(plain, "__wrapped__", plain)))
