@@ -12,8 +12,10 @@ demo: $(INSTALLED)  ## Teach the built-in model handwriting, with every method; 
 demo-serve: $(INSTALLED)  ## Open a page with a few taught classifiers, and teach it more
 	$(BIN)/lowshot serve --demo
 
+# What is compiled is kept, whatever the environment says: each worker and many tests' processes import the same.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(INSTALLED)  ## Run the tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 install: $(INSTALLED)  ## Make .venv with everything in it
 
