@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-pytest_plugins = ["tiny_models", "read_once"]
+pytest_plugins = ["tiny_models", "read_once", "forking"]
 
 # Property tests draw the same examples every time, and none fails because the machine is busy.
 settings.register_profile("deterministic", deadline=None, derandomize=True)

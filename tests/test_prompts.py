@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -145,7 +144,7 @@ def ensemble(tmp_path_factory):
     return folder, classifier
 
 
-def test_every_export_averages_too_and_its_own_lines_say_how(ensemble, tmp_path):
+def test_every_export_averages_too_and_its_own_lines_say_how(ensemble, tmp_path, forked):
     folder, classifier = ensemble
     program = ""
     for name in ("peft", "merged", "onnx"):
@@ -156,7 +155,7 @@ def test_every_export_averages_too_and_its_own_lines_say_how(ensemble, tmp_path)
         classes = json.loads((made.folder / "classes.json").read_text())
         assert classes["prompts"] == [list(said) for said in classifier.record_.prompts]
         assert classes["template"] == list(TEMPLATES)
-    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*forked, "-c", program], cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     expected = classifier.predict_proba([folder / "image.png"])[0]
     said = done.stdout.splitlines()

@@ -1,7 +1,6 @@
 """Saved here, loaded in a process that knows nothing of this one: the same answers, for every method and base."""
 
 import subprocess
-import sys
 import textwrap
 
 import numpy as np
@@ -34,7 +33,7 @@ PROGRAM = """
 
 
 @pytest.fixture(scope="module")
-def tables(tiny_clip, tmp_path_factory):
+def tables(tiny_clip, tmp_path_factory, forked):
     """Probabilities of every case, from this process and from a fresh one."""
     folder = tmp_path_factory.mktemp("fresh")
     images = np.random.default_rng(0).integers(0, 255, (6, 20, 20, 3), dtype=np.uint8)
@@ -47,7 +46,7 @@ def tables(tiny_clip, tmp_path_factory):
         name = f"adapter-{method}-{quantize}".replace(":", "-")
         classifier.save_pretrained(folder / name)
         here[method, quantize] = name, classifier.predict_proba(list(images))
-    subprocess.run([sys.executable, "-c", textwrap.dedent(PROGRAM), str(folder)], check=True, timeout=150)
+    subprocess.run([*forked, "-c", textwrap.dedent(PROGRAM), str(folder)], check=True, timeout=150)
     return here, np.load(folder / "tables.npz")
 
 

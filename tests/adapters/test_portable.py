@@ -4,7 +4,6 @@ import copy
 import dataclasses
 import os
 import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -91,7 +90,7 @@ def test_some_of_those_bases_really_have_other_signs():
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_the_number_of_threads_does_not_matter(threads, tmp_path):
+def test_the_number_of_threads_does_not_matter(threads, tmp_path, forked):
     program = f"""
         import torch
         from lowshot.adapters.lora_xs import basis_of
@@ -100,7 +99,7 @@ def test_the_number_of_threads_does_not_matter(threads, tmp_path):
         weight = torch.randn(96, 64, generator=torch.Generator().manual_seed(0))
         save_file({{"left": basis_of(weight, 16).left}}, r"{tmp_path / "left.safetensors"}")
     """
-    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, env=os.environ)
+    subprocess.run([*forked, "-c", textwrap.dedent(program)], check=True, env=os.environ)
     found = load_file(tmp_path / "left.safetensors")["left"]
     torch.testing.assert_close(found, basis_of(weight(96, 64), 16).left, atol=1e-5, rtol=0)
 

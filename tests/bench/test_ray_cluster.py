@@ -90,7 +90,7 @@ def test_an_address_where_there_is_no_cluster_is_refused(tmp_path):
         run_cells(expand({"data": "letters"}, {}), RunsFolder(tmp_path), RayEngine("127.0.0.1:9"))
 
 
-def test_a_grid_that_is_terminated_keeps_the_state_of_its_runs_and_another_engine_goes_on(tmp_path):
+def test_a_grid_that_is_terminated_keeps_the_state_of_its_runs_and_another_engine_goes_on(tmp_path, forked):
     recipe, out = tmp_path / "grid.toml", tmp_path / "runs"
     recipe.write_text(
         '[grid]\ndata = "digits"\nshots = 1\n[training]\nbase_steps = 150\n[engine]\ncheckpoint_seconds = 1\n'
@@ -111,6 +111,6 @@ def test_a_grid_that_is_terminated_keeps_the_state_of_its_runs_and_another_engin
     assert printed == ""
     assert said == "lowshot: 0 of 1 runs are done; the same command does what is left\nlowshot: terminated\n"
     assert state.stat().st_mtime_ns > before
-    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    ended = subprocess.run([*forked, *command[1:]], check=False, capture_output=True, text=True)
     assert json.loads(ended.stdout) == {"cells": 1, "done": 1, "failed": 0, "left": 0}
     assert not state.exists()

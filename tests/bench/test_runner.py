@@ -2,7 +2,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -270,13 +269,13 @@ def test_what_a_process_left_that_was_killed_after_its_last_word_is_removed(tmp_
     assert [path.name for path in (runs.path / "partial").iterdir()] == [runs.checkpoint(under_way).name]
 
 
-def test_killed_twice_a_grid_loses_nothing_and_repeats_nothing(tmp_path):
+def test_killed_twice_a_grid_loses_nothing_and_repeats_nothing(tmp_path, forked):
     recipe, out = tmp_path / "grid.toml", tmp_path / "runs"
     recipe.write_text(
         '[grid]\ndata = "digits"\nshots = 1\nseed = [1, 2, 3]\n[training]\nbase_steps = 40\n'
         "[engine]\ncheckpoint_seconds = 0\n"
     )
-    command = [sys.executable, "-m", "lowshot", "bench", str(recipe), "--out", str(out)]
+    command = [*forked, "-m", "lowshot", "bench", str(recipe), "--out", str(out)]
     kept: dict[str, bytes] = {}
     for _ in range(2):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -14,10 +14,8 @@ from lowshot.cli import main
 from lowshot.data import builtin_task
 
 
-def lowshot(*arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "lowshot", *map(str, arguments)], capture_output=True, text=True, timeout=120
-    )
+def lowshot(python, *arguments):
+    done = subprocess.run([*python, "-m", "lowshot", *map(str, arguments)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -37,18 +35,18 @@ def photos(tmp_path_factory):
     return root
 
 
-def test_fit_evaluate_and_predict_agree_between_processes(photos, tmp_path):
+def test_fit_evaluate_and_predict_agree_between_processes(photos, tmp_path, forked):
     adapter = tmp_path / "adapter"
-    fitted = json.loads(lowshot("fit", photos, "--out", adapter, "--method", "lora-xs", "--json"))
+    fitted = json.loads(lowshot([sys.executable], "fit", photos, "--out", adapter, "--method", "lora-xs", "--json"))
     assert fitted["shots"] == 4
     assert (fitted["metrics"]["images"], fitted["metrics"]["split"]) == (18, "test")
     assert fitted["metrics"]["acc1"] >= 0.8
 
-    evaluated = json.loads(lowshot("evaluate", adapter, photos, "--json"))
+    evaluated = json.loads(lowshot(forked, "evaluate", adapter, photos, "--json"))
     assert evaluated["acc1"] == fitted["metrics"]["acc1"]
 
     images = sorted((photos / "test").rglob("*.png"))
-    first, second = (json.loads(lowshot("predict", adapter, *images, "--json")) for _ in range(2))
+    first, second = (json.loads(lowshot(forked, "predict", adapter, *images, "--json")) for _ in range(2))
     assert first == second
     right = [row["label"] == path.parent.name.replace("_", " ") for row, path in zip(first, images, strict=True)]
     assert np.mean(right) == evaluated["acc1"]
@@ -63,14 +61,14 @@ def until(condition):
     raise AssertionError("nothing happened within a minute")
 
 
-def test_a_run_that_is_terminated_and_then_killed_ends_in_the_very_same_adapter(photos, tmp_path):
+def test_a_run_that_is_terminated_and_then_killed_ends_in_the_very_same_adapter(photos, tmp_path, forked):
     settings = ("--method", "lora", "--steps-per-shot", "0", "--base-steps", "150")
     settings += ("--checkpoint-seconds", "0", "--device", "cpu")
     whole, other = tmp_path / "whole", tmp_path / "other"
     state = tmp_path / "other.training.safetensors"
 
     def start():
-        command = [sys.executable, "-m", "lowshot", "fit", photos, "--out", other, *settings]
+        command = [*forked, "-m", "lowshot", "fit", photos, "--out", other, *settings]
         return subprocess.Popen([str(x) for x in command], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     with start() as running:
@@ -89,7 +87,7 @@ def test_a_run_that_is_terminated_and_then_killed_ends_in_the_very_same_adapter(
     assert not other.exists()
 
     done = subprocess.run(
-        [sys.executable, "-m", "lowshot", "fit", photos, "--out", other, *settings],
+        [*forked, "-m", "lowshot", "fit", photos, "--out", other, *settings],
         capture_output=True,
         text=True,
         timeout=120,

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import urllib.request
 
 import pytest
@@ -111,7 +110,7 @@ def test_nobody_learns_from_it_which_images_were_learnt_from(made, adapter):
     assert FewShotClassifier.from_pretrained(made.folder / "adapters" / "no").classes_.tolist() == kept["classes"]
 
 
-def test_its_command_serves_the_adapter(made, adapter, tmp_path):
+def test_its_command_serves_the_adapter(made, adapter, tmp_path, forked):
     """Its own arguments, in its own folder, but for the address: this machine alone, at a port that is free."""
     command = command_of(made.folder)
     assert {"--no-teach", "--public"} <= set(command)
@@ -121,7 +120,7 @@ def test_its_command_serves_the_adapter(made, adapter, tmp_path):
     image = builtin_task("digits").test.images[0]
     Image.fromarray(image).save(tmp_path / "image.png")
     expected = FewShotClassifier.from_pretrained(adapter).predict_proba([image])[0]
-    with serving([sys.executable, "-m", command[0], *arguments], made.folder) as url:
+    with serving([*forked, "-m", command[0], *arguments], made.folder) as url:
         assert json.load(urllib.request.urlopen(f"{url}v1/server"))["teach"] is False
         content = (tmp_path / "image.png").read_bytes()
         head = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a.png"\r\n\r\n'

@@ -4,9 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
-import os
 import subprocess
-import sys
 import threading
 import time
 
@@ -52,12 +50,11 @@ def running(folder, *, token=None, teach=True, public=False, model=None, demo=Fa
 
 
 @contextlib.contextmanager
-def started(*arguments, environment=None):
+def started(python, *arguments):
     """``lowshot serve`` in a process of its own: the process and its address; killed at the end if it still runs."""
-    command = [sys.executable, "-m", "lowshot", "serve", *map(str, arguments), "--port", "0"]
-    made = {**os.environ, **(environment or {})}
+    command = [*python, "-m", "lowshot", "serve", *map(str, arguments), "--port", "0"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=made) as process:
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
         try:
             said = process.stdout.readline()
             assert said.startswith("serving"), (said, process.poll(), process.stderr.read() if not said else "")

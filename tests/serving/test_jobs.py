@@ -305,8 +305,8 @@ def refuses(address):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_a_server_that_is_killed_while_it_teaches_leaves_nothing_half_made(tiny_clip, tmp_path):
-    with started(tmp_path, "--model", tiny_clip) as (process, url):
+def test_a_server_that_is_killed_while_it_teaches_leaves_nothing_half_made(tiny_clip, tmp_path, forked):
+    with started(forked, tmp_path, "--model", tiny_clip) as (process, url):
         long_lesson(url, tmp_path)
         process.kill()
         process.wait()
@@ -320,9 +320,9 @@ def test_a_server_that_is_killed_while_it_teaches_leaves_nothing_half_made(tiny_
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_a_server_that_is_told_to_stop_answers_what_it_has_taken_in(kinds, tmp_path, number):
+def test_a_server_that_is_told_to_stop_answers_what_it_has_taken_in(kinds, tmp_path, number, forked):
     shutil.copytree(kinds / "xs4", tmp_path / "xs4")
-    with started(tmp_path) as (process, url):
+    with started(forked, tmp_path) as (process, url):
         if number == signal.SIGTERM:
             long_lesson(url, tmp_path)
         address = ("127.0.0.1", int(url.rsplit(":", 1)[1].strip("/")))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 import zipfile
 
 import numpy as np
@@ -51,11 +50,11 @@ SHAPES = {"ring": ring, "cross": cross, "triangle": triangle}
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
+def address(tmp_path_factory, forked):
     """A server with a classifier of digits."""
     folder = tmp_path_factory.mktemp("adapters")
     FewShotClassifier(method="lora").fit("digits", shots=8).save_pretrained(folder / "digits")
-    command = [sys.executable, "-m", "lowshot", "serve", str(folder), "--port", "0", "--threads", "1"]
+    command = [*forked, "-m", "lowshot", "serve", str(folder), "--port", "0", "--threads", "1"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         yield re.search(r"http://\S+", server.stdout.readline())[0]
