@@ -1,0 +1,48 @@
+"""A forked process ends as a fresh one does: what tests of kills and of exit statuses rest on."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("program", "status", "said"),
+    [
+        ("print('done')", 0, ""),
+        ("import sys; sys.exit(3)", 3, ""),
+        ("raise ValueError('why')", 1, "ValueError: why"),
+        ("import os; os.kill(os.getpid(), 9)", -signal.SIGKILL, ""),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM, ""),
+    ],
+)
+def test_its_status_is_its_own(forked, tmp_path, program, status, said):
+    done = subprocess.run([*forked, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, said in done.stderr) == (status, True)
+    assert done.stdout == ("done\n" if status == 0 else "")
+
+
+def test_it_has_the_folder_environment_and_arguments_that_it_was_given(forked, tmp_path):
+    program = "import os, sys; print(os.getcwd(), os.environ['COLOUR'], *sys.argv[1:])"
+    environment = {**os.environ, "COLOUR": "red"}
+    command = [*forked, "-c", program, "one", "two words"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{tmp_path} red one two words\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it(forked, number):
+    program = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    with subprocess.Popen([*forked, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
+        process = int(asked.stdout.readline())
+        asked.send_signal(number)
+        asked.wait(60)
+    for _ in range(1000):
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    raise AssertionError("it still runs")
