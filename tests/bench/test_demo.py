@@ -40,26 +40,30 @@ def test_the_demo_prints_one_object_and_writes_its_report(tmp_path, capsys):
     out = tmp_path / "report"
     arguments = ["demo", "--json", "--out", str(out), "--shots", "1", "--seeds", "1", "2"]
     arguments += ["--methods", "zero-shot", "pixel-regression", "lora-xs"]
-    for _ in range(2):  # the demo's own folder may be written again
-        assert main(arguments) == 0
-        rows = json.loads(capsys.readouterr().out)["rows"]
-        assert [row["method"] for row in rows] == ["zero-shot", "pixel-regression", "lora-xs"]
-        for row in rows:
-            assert {
-                "task",
-                "method",
-                "quantize",
-                "shots",
-                "accuracy_mean",
-                "accuracy_std",
-                "trainable_parameters",
-                "adapter_bytes",
-                "train_seconds",
-                "training_memory_bytes",
-            } <= set(row)
-            assert 0 <= row["accuracy_mean"] <= 1
-        zero_shot, pixels, adapter = (row["accuracy_mean"] for row in rows)
-        assert adapter > zero_shot
-        assert adapter > pixels
-        assert (out / "index.html").stat().st_size > 10_000
-        assert (out / "adapter" / "lowshot.json").exists()
+    assert main(arguments) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["method"] for row in rows] == ["zero-shot", "pixel-regression", "lora-xs"]
+    for row in rows:
+        assert {
+            "task",
+            "method",
+            "quantize",
+            "shots",
+            "accuracy_mean",
+            "accuracy_std",
+            "trainable_parameters",
+            "adapter_bytes",
+            "train_seconds",
+            "training_memory_bytes",
+        } <= set(row)
+        assert 0 <= row["accuracy_mean"] <= 1
+    zero_shot, pixels, adapter = (row["accuracy_mean"] for row in rows)
+    assert adapter > zero_shot
+    assert adapter > pixels
+    assert (out / "index.html").stat().st_size > 10_000
+    assert (out / "adapter" / "lowshot.json").exists()
+
+    (out / "index.html").write_text("old")
+    assert main([*arguments[:6], "--seeds", "1", "--methods", "zero-shot"]) == 0  # its own folder may be written again
+    assert (out / "index.html").stat().st_size > 10_000
+    assert not (out / "adapter").exists()
