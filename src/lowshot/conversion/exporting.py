@@ -99,8 +99,7 @@ def export(
     refuse_existing(Path(out))
     source = open_source(folder, model)
     method = source.recipe.method.method
-    spec = method_spec(method)
-    if method != "zero-shot" and (spec.kind != "weights" or spec.has_classifier):
+    if not method_spec(method).is_mergeable:
         raise InputError(
             f"method {method} classifies by more than the backbone's weights and class prompts; expected a method "
             "that trains weights, or zero-shot (lowshot methods lists them)"

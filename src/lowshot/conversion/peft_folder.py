@@ -18,18 +18,12 @@ from ..adapters.adapter import CONFIG_FILE
 from ..adapters.peft_adapter import attaching
 from ..errors import InputError
 from ..files import canonical_json, read_json_object
+from ..methods import method_spec
 from ..models import Backbone, load_backbone, round_to
 from ..tensor_file import TENSORS_FILE, serialized
 from .source import Source, as_input, class_probabilities
 
 PACKAGES = ()
-_NOT_IN_PEFT = {
-    "zero-shot": "nothing was trained",
-    "layernorm": "it trains parameters the model has, and PEFT adds none for them",
-    "bitfit": "it trains parameters the model has, and PEFT adds none for them",
-    "full": "it trains all weights of the model",
-    "clip-svd": "it changes all singular values, which as LoRA would be factors larger than the weights",
-}
 
 
 def write(source: Source, backbone: Backbone, adapter: Adapter | None, folder: Path) -> None:  # noqa: ARG001
@@ -39,8 +33,8 @@ def write(source: Source, backbone: Backbone, adapter: Adapter | None, folder: P
         InputError: PEFT has no adapter for this method; ``merged`` can have it.
     """
     method = source.record.method_used
-    if adapter is None or method in _NOT_IN_PEFT:
-        why = _NOT_IN_PEFT.get(method, "it has no adapter")
+    why = method_spec(method).outside_peft
+    if adapter is None or why:
         raise InputError(f"method {method} cannot be had in format peft: {why}; use --format merged")
     if method != "lora-xs":
         for name in (CONFIG_FILE, TENSORS_FILE):

@@ -1,6 +1,6 @@
 """Methods: a table with a row for each, known without importing torch. What they do lives in other rooms."""
 
-from .names import display_name, method_spec, resolve_alias, settled_spec
+from .names import display_name, imported, method_spec, resolve_alias, settled_spec
 from .row import Kind, MethodSpec, Quantization
 from .rows import ALIASES, AUTO, BEST, BEST_OF, METHODS, PEFT_PREFIX, PIXEL_REGRESSION, ZERO_SHOT
 
@@ -17,6 +17,7 @@ __all__ = [
     "MethodSpec",
     "Quantization",
     "display_name",
+    "imported",
     "method_spec",
     "resolve_alias",
     "settled_spec",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+from typing import Any
 
 from ..errors import InputError, UnknownNameError
 from .row import MethodSpec, Quantization
@@ -60,3 +62,9 @@ def display_name(method: str, quantize: str) -> str:
         if combination == (method, quantize):
             return alias
     return method if quantize == "none" else f"{method}+{quantize}"
+
+
+def imported(code: str, room: str) -> Any:
+    """The object that a row names as ``module:name``, in a room such as ``lowshot.heads``."""
+    module, _, name = code.partition(":")
+    return getattr(importlib.import_module(f"{room}.{module}"), name)

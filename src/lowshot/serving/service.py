@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import LowshotError
+from ..methods import METHODS
 from .answerer import Answerer, BackboneAnswer, Query, Reply
 from .bank import AdapterBank
 from .batcher import Batcher
@@ -74,8 +75,8 @@ class Service:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Methods that can be taught here: some of what the bank can serve."""
-        return ("lora-xs", "lora", "zero-shot")
+        """Methods that can be taught here, those with the smallest adapters first: the first is the default."""
+        return tuple(reversed([name for name, row in METHODS.items() if row.taught]))
 
     async def predict(self, name: str, contents: Sequence[bytes | Refusal], options: Options) -> dict[str, Any]:
         """Answer about images by an adapter.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ..methods import settled_spec
+from ..methods import imported, settled_spec
 from ..models import Backbone
 from ..settings import Recipe
 from .learner import Learner
@@ -22,19 +22,5 @@ def create_learner(backbone: Backbone, prompts: Sequence[str | Sequence[str]], r
         LongPromptError: A prompt is longer than the text tower takes.
         InputError: The settings do not fit this backbone.
     """
-    spec = settled_spec(recipe.method.method)
-    if spec.kind == "features":
-        from .head_learner import HeadLearner
-
-        return HeadLearner(backbone, prompts, recipe)
-    if spec.has_classifier:
-        from .two_stage import TwoStageLearner
-
-        return TwoStageLearner(backbone, prompts, recipe)
-    if spec.name == "plot++":
-        from .plot import PlotLearner
-
-        return PlotLearner(backbone, prompts, recipe)
-    from .weights import WeightsLearner
-
-    return WeightsLearner(backbone, prompts, recipe)
+    kind: Callable[..., Learner] = imported(settled_spec(recipe.method.method).learner, "lowshot.training")
+    return kind(backbone, prompts, recipe)

@@ -49,16 +49,10 @@ def adapt(towers: Towers, recipe: Recipe, *, rounded: bool = False) -> Adapter:
     return adapter
 
 
-_NOT_ON_QUANTISED = {
-    "full": "trains the weights themselves",
-    "clip-svd": "keeps all singular vectors of the weights, which take more memory than fewer bits save",
-}
-
-
 def _refuse_quantised(recipe: Recipe) -> None:
-    method, quantize = recipe.method.method, recipe.model.quantize
-    if method in _NOT_ON_QUANTISED and quantize != "none":
-        raise InputError(f"method {method} {_NOT_ON_QUANTISED[method]}; quantize is {quantize}, expected none")
+    spec, quantize = settled_spec(recipe.method.method), recipe.model.quantize
+    if spec.unquantised and quantize != "none":
+        raise InputError(f"method {spec.name} {spec.unquantised}; quantize is {quantize}, expected none")
 
 
 @dataclasses.dataclass(frozen=True)
