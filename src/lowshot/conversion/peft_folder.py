@@ -53,7 +53,7 @@ def write(source: Source, backbone: Backbone, adapter: Adapter | None, folder: P
 
 def read_back(source: Source, folder: Path) -> NDArray[np.float32]:
     """Probabilities ``(N, C)`` of the probes by PEFT alone, on the base that the adapter was trained on."""
-    backbone = load_backbone(source.recipe.model.model)
+    backbone = load_backbone(source.recipe.model.model, exportable=True)
     round_to(backbone.model, backbone.encoder_linears(), source.recipe.model.quantize)
     with attaching(seed=0):
         PeftModel.from_pretrained(backbone.model, folder).eval()  # the layers are replaced in the backbone's model

@@ -118,7 +118,7 @@ def trained_model(source: Source) -> tuple[Backbone, Adapter | None]:
     Returns:
         The backbone with the adapter in it, and the adapter (None where nothing was trained).
     """
-    backbone = load_backbone(source.recipe.model.model)
+    backbone = load_backbone(source.recipe.model.model, exportable=True)
     backbone.model.logit_scale.data -= math.log(source.temperature)
     if method_spec(source.recipe.method.method).kind != "weights":
         round_to(backbone.model, backbone.encoder_linears(), source.recipe.model.quantize)

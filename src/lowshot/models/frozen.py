@@ -14,9 +14,8 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.activations import QuickGELUActivation
 
-from .quick_gelu import GATE, QuickGelu
+from .quick_gelu import GATE, QuickGelu, is_quick_gelu
 
 Addition = Callable[[Tensor, Tensor], Tensor]
 """(outputs ``(T, O)``, inputs ``(T, I)``) to outputs with what an adapter adds; the outputs given may be changed."""
@@ -65,7 +64,7 @@ class Products:
     def mlp(self, mlp: Any, inputs: Tensor) -> Tensor:
         """``(..., D)`` to the same shape, through a block's MLP."""
         products = self._product([mlp.fc1]), self._product([mlp.fc2])
-        if isinstance(mlp.activation_fn, QuickGELUActivation) and all(p is not None and p[1] is None for p in products):
+        if is_quick_gelu(mlp.activation_fn) and all(p is not None and p[1] is None for p in products):
             first, second = (product[0] for product in products if product is not None)
             flat: Tensor = _FrozenMlp.apply(inputs.flatten(0, -2), first, second)  # type: ignore[no-untyped-call]
             return flat.view(inputs.shape)
@@ -85,8 +84,7 @@ class Products:
 
 def activation_of(mlp: Any) -> Callable[[Tensor], Tensor]:
     """A block's activation; QuickGELU as it is computed here."""
-    is_quick = isinstance(mlp.activation_fn, QuickGELUActivation)
-    activation: Callable[[Tensor], Tensor] = QuickGelu.apply if is_quick else mlp.activation_fn
+    activation: Callable[[Tensor], Tensor] = QuickGelu.apply if is_quick_gelu(mlp.activation_fn) else mlp.activation_fn
     return activation
 
 

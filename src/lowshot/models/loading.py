@@ -14,6 +14,7 @@ import torch
 
 from ..errors import InputError, first_line
 from .backbone import Backbone, Identity, Towers, settings_sha256, weights_sha256
+from .clip import Clip, ClipConfig, read_clip
 from .families import FAMILIES
 
 if TYPE_CHECKING:
@@ -63,28 +64,26 @@ def pick_device(device: str) -> torch.device:
     return picked
 
 
-def load_backbone(model: str = "builtin", device: str = "cpu") -> Backbone:
+def load_backbone(model: str = "builtin", device: str = "cpu", *, exportable: bool = False) -> Backbone:
     """Load a CLIP or SigLIP with its tokenizer and preprocessing, in float32.
 
     Args:
         model: ``builtin``, a Hub id, or a folder in transformers format.
         device: See ``pick_device``.
+        exportable: Whether the built-in model too is of transformers' class, which can save itself; see ``clip``.
 
     Raises:
         InputError: There is no such model, it is of no known kind, or its files are damaged.
     """
-    from transformers import AutoImageProcessor, AutoTokenizer
-
     on = pick_device(device)
     source = _source(model)
-    model_class = _model_class(_read_config(model, source))
-    with _failing_in_one_line(model), _quietly():
-        loaded, report = model_class.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
-        _refuse_missing_tensors(model, report["missing_keys"])
-        _refuse_unusable_vision(model, loaded.config.vision_config)
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        processor = AutoImageProcessor.from_pretrained(source, backend="pil")
-    mean, std = tuple(processor.image_mean), tuple(processor.image_std)
+    if model == "builtin" and not exportable:
+        loaded: Any
+        loaded, tokenizer = read_clip(BUILTIN)
+        pixels = json.loads((BUILTIN / "preprocessor_config.json").read_text(encoding="utf-8"))
+        mean, std = tuple(pixels["image_mean"]), tuple(pixels["image_std"])
+    else:
+        loaded, tokenizer, mean, std = _from_transformers(model, source)
     towers = Towers(loaded)
     if towers.family.causal_text:
         _refuse_lost_end_of_text(model, loaded.config.text_config.eos_token_id, tokenizer)
@@ -108,12 +107,16 @@ def load_structure(model: str = "builtin") -> Towers:
     Raises:
         InputError: There is no such model, it is of no known kind, or its config.json is damaged.
     """
+    if model == "builtin":
+        with torch.device("meta"):
+            structure: Any = Clip(ClipConfig.read(BUILTIN))
+        return Towers(structure)
     raw = _read_config(model, _source(model))
-    model_class = _model_class(raw)
     with _failing_in_one_line(model), _quietly(), torch.device("meta"):
-        config = model_class.config_class.from_dict(raw)
+        kind = _model_class(raw)
+        config = kind.config_class.from_dict(raw)
         _refuse_unusable_vision(model, config.vision_config)
-        return Towers(model_class(config).float())  # as load_backbone does, whatever type the checkpoint is in
+        return Towers(kind(config).float())  # as load_backbone does, whatever type the checkpoint is in
 
 
 @contextlib.contextmanager
@@ -139,8 +142,23 @@ def _source(model: str) -> str:
 def _model_class(config: dict[str, Any]) -> type[PreTrainedModel]:
     import transformers
 
-    found: type[PreTrainedModel] = getattr(transformers, FAMILIES[config["model_type"]].model_class)
-    return found
+    kind: type[PreTrainedModel] = getattr(transformers, FAMILIES[config["model_type"]].model_class)
+    return kind
+
+
+def _from_transformers(model: str, source: str) -> tuple[Any, Any, tuple[Any, ...], tuple[Any, ...]]:
+    """The model, its tokenizer, and the mean and deviation that its pixels are normalised with."""
+    kind = _model_class(_read_config(model, source))
+    from transformers import AutoImageProcessor, AutoTokenizer
+
+    with _failing_in_one_line(model), _quietly():
+        loaded, report = kind.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+        if missing := report["missing_keys"]:
+            raise InputError(f"model {model!r} lacks {len(missing)} of its tensors, such as {min(missing)}")
+        _refuse_unusable_vision(model, loaded.config.vision_config)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        processor = AutoImageProcessor.from_pretrained(source, backend="pil")
+    return loaded, tokenizer, tuple(processor.image_mean), tuple(processor.image_std)
 
 
 def _read_config(model: str, source: str) -> dict[str, Any]:
@@ -219,11 +237,6 @@ def _refuse_other_formats(model: str, source: str) -> None:
             f"model {model!r} holds a .pt file ({checkpoints[0].name}), such as OpenAI's package downloads; expected "
             f"transformers format, such as {_OTHER_NAMES.get(checkpoints[0].stem, _EXAMPLES)}"
         )
-
-
-def _refuse_missing_tensors(model: str, missing: set[str]) -> None:
-    if missing:
-        raise InputError(f"model {model!r} lacks {len(missing)} of its tensors, such as {min(missing)}")
 
 
 def _refuse_unusable_vision(model: str, vision: Any) -> None:

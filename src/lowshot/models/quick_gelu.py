@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 GATE = 1.702
@@ -23,3 +23,16 @@ class QuickGelu(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (inputs,) = ctx.saved_tensors
         return torch.ops.aten.silu_backward(gradient, GATE * inputs)  # type: ignore[no-any-return]
+
+
+class QuickGeluActivation(nn.Module):
+    """The activation as a module; ``is_quick_gelu`` knows it."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = QuickGelu.apply(inputs)  # type: ignore[no-untyped-call]
+        return outputs
+
+
+def is_quick_gelu(activation: object) -> bool:
+    """Whether a block's activation is QuickGELU: the module here, or transformers', which is not imported for this."""
+    return type(activation).__name__ in (QuickGeluActivation.__name__, "QuickGELUActivation")

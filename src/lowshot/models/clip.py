@@ -1,0 +1,228 @@
+"""The built-in CLIP without transformers: plain modules that have its names, in its order, and a tokenizer.
+
+transformers takes longer to import than the built-in model takes to learn a head and predict with it. Of its forward
+passes nothing is missed: ``families`` embeds inputs with the modules here, ``blocks`` runs the blocks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from .quick_gelu import QuickGeluActivation
+
+
+@dataclasses.dataclass
+class _TowerConfig:
+    """Settings of a tower, by the names they have in config.json."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    hidden_act: str
+    layer_norm_eps: float
+
+
+@dataclasses.dataclass
+class TextConfig(_TowerConfig):
+    """Settings of the text tower."""
+
+    vocab_size: int
+    max_position_embeddings: int
+    eos_token_id: int
+
+
+@dataclasses.dataclass
+class VisionConfig(_TowerConfig):
+    """Settings of the vision tower."""
+
+    num_channels: int
+    image_size: int
+    patch_size: int
+
+
+@dataclasses.dataclass
+class ClipConfig:
+    """What a model's config.json says."""
+
+    text_config: TextConfig
+    vision_config: VisionConfig
+    projection_dim: int
+    logit_scale_init_value: float
+    model_type: str = "clip"
+
+    @classmethod
+    def read(cls, folder: Path) -> ClipConfig:
+        """The configuration in a folder."""
+        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        text, vision = (
+            {field.name: raw[tower][field.name] for field in dataclasses.fields(kind)}
+            for tower, kind in (("text_config", TextConfig), ("vision_config", VisionConfig))
+        )
+        return cls(TextConfig(**text), VisionConfig(**vision), raw["projection_dim"], raw["logit_scale_init_value"])
+
+
+class ClipTokenizer:
+    """As much of a tokenizer of transformers as a backbone asks for.
+
+    Args:
+        folder: Has its tokenizer.json.
+        end: Id of the end-of-text token, with which prompts are padded too.
+    """
+
+    def __init__(self, folder: Path, end: int) -> None:
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.eos_token_id = end
+
+    def __call__(
+        self, text: str | Sequence[str], *, add_special_tokens: bool = True, padding: bool = False, **_: object
+    ) -> dict[str, Any]:
+        """``input_ids`` of a text or of several; padded to the longest they are a tensor, with their mask."""
+        if isinstance(text, str):
+            return {"input_ids": self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids}
+        encoded = self._tokenizer.encode_batch(list(text), add_special_tokens=add_special_tokens)
+        rows = [encoding.ids for encoding in encoded]
+        if not padding:
+            return {"input_ids": rows}
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [self.eos_token_id] * (longest - len(row)) for row in rows])
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def get_vocab(self) -> Mapping[str, int]:
+        """Token -> id."""
+        vocabulary: Mapping[str, int] = self._tokenizer.get_vocab(with_added_tokens=True)
+        return vocabulary
+
+
+class _TextEmbeddings(nn.Module):
+    """Token ids ``(P, L)`` to what enters the first block, ``(P, L, D)``."""
+
+    position_ids: Tensor
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        _number_positions(self, config.max_position_embeddings)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        positions: Tensor = self.position_embedding(self.position_ids[:, : input_ids.shape[-1]])
+        embedded: Tensor = self.token_embedding(input_ids) + positions
+        return embedded
+
+
+class _VisionEmbeddings(nn.Module):
+    """Normalised pixels ``(B, 3, S, S)`` to the class token and the patches, ``(B, L, D)``."""
+
+    position_ids: Tensor
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        size, width = config.patch_size, config.hidden_size
+        self.class_embedding = nn.Parameter(torch.randn(width))
+        self.patch_embedding = nn.Conv2d(config.num_channels, width, size, stride=size, bias=False)
+        count = (config.image_size // size) ** 2 + 1
+        self.position_embedding = nn.Embedding(count, width)
+        _number_positions(self, count)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.class_embedding.expand(len(pixels), 1, -1), patches], dim=1)
+        embedded: Tensor = tokens + self.position_embedding(self.position_ids)
+        return embedded
+
+
+def _number_positions(embeddings: nn.Module, count: int) -> None:
+    embeddings.register_buffer("position_ids", torch.arange(count).expand(1, -1), persistent=False)
+
+
+class _Attention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.head_dim = width // heads
+        self.scale = self.head_dim**-0.5
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.q_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+
+
+class _Mlp(nn.Module):
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.activation_fn = QuickGeluActivation()
+        self.fc1 = nn.Linear(width, inner)
+        self.fc2 = nn.Linear(inner, width)
+
+
+class _Block(nn.Module):
+    def __init__(self, config: _TowerConfig) -> None:
+        super().__init__()
+        self.self_attn = _Attention(config.hidden_size, config.num_attention_heads)
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = _Mlp(config.hidden_size, config.intermediate_size)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+
+class _Encoder(nn.Module):
+    def __init__(self, config: _TowerConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([_Block(config) for _ in range(config.num_hidden_layers)])
+
+
+class _TextModel(nn.Module):
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.embeddings = _TextEmbeddings(config)
+        self.encoder = _Encoder(config)
+        self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.eos_token_id = config.eos_token_id
+
+
+class _VisionModel(nn.Module):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.embeddings = _VisionEmbeddings(config)
+        self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.encoder = _Encoder(config)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+
+class Clip(nn.Module):
+    """A CLIP with QuickGELU; its weights are drawn from torch's generator until others are loaded."""
+
+    is_gradient_checkpointing = False  # PEFT asks for it
+
+    def __init__(self, config: ClipConfig) -> None:
+        super().__init__()
+        text, vision = config.text_config, config.vision_config
+        self.config = config
+        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init_value))
+        self.text_model = _TextModel(text)
+        self.vision_model = _VisionModel(vision)
+        self.visual_projection = nn.Linear(vision.hidden_size, config.projection_dim, bias=False)
+        self.text_projection = nn.Linear(text.hidden_size, config.projection_dim, bias=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.logit_scale.device
+
+
+def read_clip(folder: Path) -> tuple[Clip, ClipTokenizer]:
+    """The model in a folder, and its tokenizer."""
+    config = ClipConfig.read(folder)
+    with torch.random.fork_rng(devices=[]):
+        model = Clip(config)
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    return model, ClipTokenizer(folder, config.text_config.eos_token_id)
