@@ -24,6 +24,29 @@ def test_transformers_loads_it_without_lowshot():
     assert type(AutoProcessor.from_pretrained(BUILTIN)).__name__ == "CLIPProcessor"
 
 
+def test_without_transformers_it_is_the_same_model_to_the_last_bit(backbone):
+    """The same names in the same order, too: masks are numbered and parameters optimised in it."""
+    theirs = load_backbone("builtin", exportable=True)
+    assert isinstance(theirs.model, CLIPModel)
+    assert not isinstance(backbone.model, CLIPModel)
+    for listed in ("named_modules", "named_parameters", "named_buffers"):
+        names, expected = ([name for name, _ in getattr(each.model, listed)()] for each in (backbone, theirs))
+        assert names == expected
+    assert backbone.identity == theirs.identity
+    assert (backbone.mean, backbone.std) == (theirs.mean, theirs.std)
+    words = ["a photo of a digit seven.", "", "Łódź,  7 猫s", "it's A Dog's <|endoftext|> e\u0301"]
+    for word in words:
+        for special in (True, False):
+            ours, expected = (each.tokenizer(word, add_special_tokens=special) for each in (backbone, theirs))
+            assert ours["input_ids"] == expected["input_ids"]
+    tokens, images = backbone.tokenize(words), torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for name, ids in theirs.tokenize(words).items():
+        torch.testing.assert_close(tokens[name], ids, rtol=0, atol=0)
+    with torch.no_grad():
+        assert torch.equal(backbone.encode_prompts(tokens), theirs.encode_prompts(tokens))
+        assert torch.equal(backbone.encode_images(images), theirs.encode_images(images))
+
+
 def test_it_is_small():
     assert sum(file.stat().st_size for file in BUILTIN.iterdir()) <= 8_000_000
 
