@@ -63,7 +63,8 @@ class SingularValueLinear(nn.Module):
         """d, ``(R,)``, R the smaller side of the weight."""
         self.singular_values = values.double()
         """s, ``(R,)``, float64, descending."""
-        self.open = _no_pairs(basis) if weight.is_meta else _open_pairs(basis.left, right, values)
+        none = Pairs(torch.empty(0, dtype=torch.int64), basis.left[:0], basis.right[:0])
+        self.open = none if weight.is_meta else _open_pairs(basis.left, right, values)
         """The pairs that the weight does not determine."""
         self.probes = values.double() if weight.is_meta else _probes(basis.left, right)
         """One number for each pair, ``(R,)``, float64, whatever its sign."""
@@ -245,10 +246,6 @@ def _open_pairs(left: Tensor, right: Tensor, values: Tensor) -> Pairs:
     last = values[-1:] <= UNDETERMINED_GAP * values[0]
     rows = (torch.cat([near, last]) | torch.cat([last.new_zeros(1), near])).nonzero()[:, 0]
     return Pairs(rows, left[rows].float(), right[rows].float())
-
-
-def _no_pairs(basis: Basis) -> Pairs:
-    return Pairs(torch.empty(0, dtype=torch.int64), basis.left[:0], basis.right[:0])
 
 
 def _probes(left: Tensor, right: Tensor) -> Tensor:

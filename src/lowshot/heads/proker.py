@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -66,22 +65,21 @@ class ProKeR:
                 f"{8 * rows**2 / 1e9:,.0f} GB; expected at most {MOST_ROWS:,}: ask for fewer views or shots"
             )
         default = PUBLISHED[max(known for known in PUBLISHED if known <= shots.per_class)]
-        said = f"beta {default[0]:g} and lambda {default[1]:g}"
+        published = f"beta {default[0]:g} and lambda {default[1]:g}"
         if rows > MOST_CHOSEN_WITH:
             beta, penalty = default
-            notes = [f"{rows:,} embeddings are too many to choose with: proker takes its authors' {said}"]
+            notes = [f"{rows:,} embeddings are too many to choose with: proker takes its authors' {published}"]
         else:
             candidates = (default, *CANDIDATES)
-            (beta, penalty), chosen = choose(candidates, functools.partial(cls._each, candidates), shots)
-            notes = [] if chosen else [not_chosen(said)]
+
+            def heads_of(learnt: Shots) -> Iterator[Head]:
+                for beta, penalty in candidates:
+                    yield cls.solved(learnt, beta, penalty)
+
+            (beta, penalty), chosen = choose(candidates, heads_of, shots)
+            notes = [] if chosen else [not_chosen(published)]
         chosen_values = {"beta": beta, "lambda": penalty}
         return Fit(cls.solved(shots, beta, penalty), chosen=chosen_values, notes=tuple(notes))
-
-    @classmethod
-    def _each(cls, candidates: Sequence[tuple[float, float]], shots: Shots) -> Iterator[Head]:
-        """The head that each of these makes of the shots."""
-        for beta, penalty in candidates:
-            yield cls.solved(shots, beta, penalty)
 
     @classmethod
     def solved(cls, shots: Shots, beta: float, penalty: float) -> ProKeR:

@@ -281,14 +281,14 @@ class Backbone(Towers):
             LongPromptError: A prompt is longer than the text tower takes; the message quotes it.
         """
         limit, opening = self.context_length, len(self.openings[0]) if self.openings else 0
-        said = [f" {prompt}" if opening else prompt for prompt in prompts]  # Gemma's tokens tell where a word begins
-        lengths = [opening + len(ids) for ids in self.tokenizer(said, verbose=False)["input_ids"]]
+        texts = [f" {prompt}" if opening else prompt for prompt in prompts]  # Gemma's tokens tell where a word begins
+        lengths = [opening + len(ids) for ids in self.tokenizer(texts, verbose=False)["input_ids"]]
         if max(lengths) > limit:
             worst = lengths.index(max(lengths))
             raise LongPromptError(prompts[worst], lengths[worst], limit)
-        tokens = self.tokenizer(said, return_tensors="pt", **self.padding)
-        found = {name: tokens[name].to(self.device) for name in ("input_ids", "attention_mask") if name in tokens}
-        return self._opened(found, max(lengths)) if opening else found
+        made = self.tokenizer(texts, return_tensors="pt", **self.padding)
+        tokens = {name: made[name].to(self.device) for name in ("input_ids", "attention_mask") if name in made}
+        return self._opened(tokens, max(lengths)) if opening else tokens
 
     def first_tokens(self, words: str, count: int) -> list[int]:
         """The ids of words, without what the tokenizer puts around them: ``count`` of them, or fewer."""
@@ -378,7 +378,9 @@ class Backbone(Towers):
         if partway.stage == stage:
             return partway
         finish = self.family.finish_text if partway.tower == "text" else self.family.finish_images
-        return dataclasses.replace(partway, stage=stage, hidden=_unit(finish(self.model, partway.hidden)))
+        finished = finish(self.model, partway.hidden)
+        embeddings = functional.normalize(finished.to(_at_least_float32(finished.dtype)), dim=-1)
+        return dataclasses.replace(partway, stage=stage, hidden=embeddings)
 
     def _through_blocks(self, partway: Partway, stage: int) -> Partway:
         """Run the blocks before a stage; behind the last one only what the embedding is read from is left."""
@@ -411,14 +413,14 @@ class Backbone(Towers):
         """
         depth = self.depths[tower]
         trained = [name for name, p in self.model.named_parameters(remove_duplicate=False) if p.requires_grad]
-        inside = [n for n in trained if any(_is_in(n, module) for module in self.tower_modules(tower))]
-        return min((self._stage(tower, name, depth) for name in inside), default=depth + 1)
-
-    def _stage(self, tower: Tower, parameter: str, depth: int) -> int:
-        """The stage that a parameter of a tower belongs to."""
-        if any(_is_in(parameter, module) for module in _AFTER_BLOCKS[tower]):
-            return depth
-        return next((n for n in range(depth) if _is_in(parameter, self.layer_name(tower, n))), 0)
+        first = depth + 1
+        for name in trained:
+            if any(_is_in(name, module) for module in _AFTER_BLOCKS[tower]):
+                first = min(first, depth)
+            elif any(_is_in(name, module) for module in self.tower_modules(tower)):
+                blocks = (n for n in range(depth) if _is_in(name, self.layer_name(tower, n)))
+                first = min(first, next(blocks, 0))
+        return first
 
     @property
     def logit_scale(self) -> float:
@@ -446,10 +448,6 @@ def _is_in(parameter: str, module: str) -> bool:
 
 def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
-
-
-def _unit(embeddings: Tensor) -> Tensor:
-    return functional.normalize(embeddings.to(_at_least_float32(embeddings.dtype)), dim=-1)
 
 
 def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:

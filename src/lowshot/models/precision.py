@@ -8,7 +8,7 @@ activations, which outweigh the weights in a CLIP (HAZARDS of the published QLoR
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -71,7 +71,14 @@ def set_precision(
     device = next(model.parameters()).device
     dtype = _TYPES[resolve_precision(quantize, precision, device)]
     if quantize != "none":
-        _replace(model, linears, lambda linear: _quantized(linear, quantize, dtype))
+        for name in linears:
+            linear = model.get_submodule(name)
+            assert isinstance(linear, nn.Linear)
+            quantized = _quantized(linear, quantize, dtype)
+            if hasattr(linear, "lora_xs_basis"):
+                quantized.lora_xs_basis = linear.lora_xs_basis
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, quantized)
         # PEFT asks the model, not the layer, before it uses its own layers for quantised weights.
         setattr(model, {"nf4": "is_loaded_in_4bit", "int8": "is_loaded_in_8bit"}[quantize], True)
     if dtype != torch.float32:
@@ -87,18 +94,11 @@ def round_to(model: nn.Module, linears: Sequence[str], quantize: Quantization) -
     this is what can be merged with an adapter and exported.
     """
     if quantize != "none":
-        _replace(model, linears, lambda linear: _rounded(linear, quantize))
-
-
-def _replace(model: nn.Module, names: Sequence[str], change: Callable[[nn.Linear], nn.Module]) -> None:
-    for name in names:
-        linear = model.get_submodule(name)
-        assert isinstance(linear, nn.Linear)
-        replacement = change(linear)
-        if hasattr(linear, "lora_xs_basis"):
-            replacement.lora_xs_basis = linear.lora_xs_basis
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, replacement)
+        for name in linears:
+            linear = model.get_submodule(name)
+            assert isinstance(linear, nn.Linear)
+            rounded = _dequantized(_quantized(linear, quantize, torch.float32))
+            linear.weight.data = rounded.to(linear.weight.device)
 
 
 def _bitsandbytes() -> Any:
@@ -182,11 +182,6 @@ def _linear_8bit() -> Any:
             return flat.view(*inputs.shape[:-1], -1)
 
     return Linear8bit
-
-
-def _rounded(linear: nn.Linear, quantize: Quantization) -> nn.Linear:
-    linear.weight.data = _dequantized(_quantized(linear, quantize, torch.float32)).to(linear.weight.device)
-    return linear
 
 
 def _dequantized(linear: nn.Module) -> Tensor:

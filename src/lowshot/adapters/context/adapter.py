@@ -47,13 +47,9 @@ def add_context(model: nn.Module, method: MethodConfig, *, seed: int) -> Context
     embeddings = cast(Any, model.get_submodule("text_model.embeddings"))
     with seeded(seed):
         text = TextContext(embeddings.token_embedding, max(1, len(method.openings)), method.context)
-        vision = _before_images(cast(Any, model), method.vision_prompts) if method.method == "plot++" else None
+        vision = None
+        if method.method == "plot++":
+            patches, width = cast(Any, model).vision_model.embeddings, cast(Any, model).config.vision_config.hidden_size
+            vision = patches.context = VisionContext(patches, method.vision_prompts, VISION_TOKENS, width)
     embeddings.token_embedding = text
     return ContextAdapter(model, text, vision)
-
-
-def _before_images(model: Any, prompts: int) -> VisionContext:
-    patches, width = model.vision_model.embeddings, model.config.vision_config.hidden_size
-    context = VisionContext(patches, prompts, VISION_TOKENS, width)
-    patches.context = context
-    return context

@@ -76,7 +76,9 @@ def basis_of(weight: Tensor, rank: int) -> Basis:
             f"rank is {rank}, but the weight is {tuple(weight.shape)}; expected at most {min(weight.shape)}"
         )
     if weight.is_meta:
-        return _without_values(weight, rank)
+        (outputs, inputs), values = weight.shape, torch.empty(rank + 1)
+        anchors = torch.empty(rank, dtype=torch.int64)
+        return Basis(weight.new_empty(rank, outputs), weight.new_empty(rank, inputs), values, anchors)
     full = weight.detach().to("cpu", torch.float32).double()
     if not full.isfinite().all():
         raise InputError(f"a weight of {tuple(weight.shape)} holds values that are not finite: it has no basis")
@@ -85,12 +87,6 @@ def basis_of(weight: Tensor, rank: int) -> Basis:
     anchors = left.abs().argmax(1)
     signs = left.gather(1, anchors[:, None]).sign()
     return Basis((signs * left).float().contiguous(), (signs * right).float().contiguous(), s[: rank + 1], anchors)
-
-
-def _without_values(weight: Tensor, rank: int) -> Basis:
-    outputs, inputs = weight.shape
-    values, anchors = torch.empty(rank + 1), torch.empty(rank, dtype=torch.int64)
-    return Basis(weight.new_empty(rank, outputs), weight.new_empty(rank, inputs), values, anchors)
 
 
 def attach_bases(model: nn.Module, names: Sequence[str], rank: int) -> None:

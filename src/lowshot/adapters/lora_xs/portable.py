@@ -51,11 +51,12 @@ def basis_facts(model: nn.Module, adapter: str = "default") -> bytes:
     bases = [_basis_in_use(layer, adapter) for _, layer in layers_of(model)]
     values = torch.stack([basis.singular_values[: basis.rank] for basis in bases])
     largest = values[:, :1].clamp_min(torch.finfo(torch.float64).tiny)
+    anchors = torch.stack([basis.anchors for basis in bases])
     tensors = {
         # Small types are enough to tell weights apart and to point at an entry, and keep the adapter small.
         "largest": values[:, 0].float(),
         "shares": (values / largest).half(),
-        "anchors": _small_integers(torch.stack([basis.anchors for basis in bases])),
+        "anchors": anchors.to(torch.int16 if int(anchors.max()) <= torch.iinfo(torch.int16).max else torch.int32),
         "probes": torch.stack([probes(basis) for basis in bases]).half(),
     }
     for index, basis in enumerate(bases):
@@ -70,10 +71,6 @@ def _basis_in_use(layer: Any, adapter: str) -> Basis:
     basis: Basis = layer.basis(layer.r[adapter])
     left, right = layer.lora_B[adapter].u.detach().T, layer.lora_A[adapter].weight.detach()
     return Basis(left, right, basis.singular_values, basis.anchors)
-
-
-def _small_integers(values: Tensor) -> Tensor:
-    return values.to(torch.int16 if int(values.max()) <= torch.iinfo(torch.int16).max else torch.int32)
 
 
 def restore_basis(model: nn.Module, path: Path, adapter: str = "default") -> None:
