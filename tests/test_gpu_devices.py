@@ -19,7 +19,7 @@ from lowshot.progress import silent
 from lowshot.serving import AdapterBank
 from lowshot.serving.batcher import Batcher
 from lowshot.settings import preset_recipe
-from lowshot.training import create_learner, weights
+from lowshot.training import create_learner, run
 from lowshot.training.recorded import PlainRecorder
 
 from .training.steps import Losses
@@ -61,7 +61,7 @@ RECORDED = [
 def device(request, monkeypatch):
     """Where steps are recorded; on a CPU they are done again."""
     if request.param == "cpu":
-        monkeypatch.setattr(weights, "recorder_on", lambda device: PlainRecorder())
+        monkeypatch.setattr(run, "recorder_on", lambda device: PlainRecorder())
     return request.param
 
 

@@ -188,11 +188,11 @@ def test_the_time_of_a_step_leaves_out_those_before_it_and_the_time_of_a_run_doe
 
 
 def test_steps_that_are_recorded_are_measured_together(program, monkeypatch):
-    from lowshot.training import weights
+    from lowshot.training import run
     from lowshot.training.recorded import PlainRecorder, RecordedSteps
 
     settled, settle = [], RecordedSteps.settle
-    monkeypatch.setattr(weights, "recorder_on", lambda device: PlainRecorder())
+    monkeypatch.setattr(run, "recorder_on", lambda device: PlainRecorder())
     monkeypatch.setattr(RecordedSteps, "settle", lambda self: settled.append(len(self._begun)) or settle(self))
     cases = program("cases")
     how = {"shape": "smoke", "classes": 4, "batch_size": 4, "warm_up": 16, "steps": 20, "waits": False, "threads": 1}

@@ -12,7 +12,7 @@ from lowshot.errors import InputError
 from lowshot.models import load_backbone
 from lowshot.progress import silent
 from lowshot.settings import preset_recipe
-from lowshot.training import create_learner, weights
+from lowshot.training import create_learner, run
 from lowshot.training.optimizers import create_optimizer
 from lowshot.training.passes import kept_bytes
 from lowshot.training.plot import TransportScoring
@@ -187,7 +187,7 @@ def test_in_the_first_half_of_the_steps_the_words_stay_and_each_half_has_a_cosin
 
 def test_each_half_has_an_optimiser_of_its_own(tiny_clip, examples, monkeypatch):
     made = []
-    monkeypatch.setattr(weights, "create_optimizer", lambda *given: made.append(create_optimizer(*given)) or made[0])
+    monkeypatch.setattr(run, "create_optimizer", lambda *given: made.append(create_optimizer(*given)) or made[0])
     fitted(tiny_clip, examples, 7, optimizer="adamw")
     assert [int(state["step"]) for state in made[0].state.values()] == [4, 4]
 

@@ -161,7 +161,7 @@ def test_many_prompts_are_begun_in_parts(tiny_clip, monkeypatch):
 def test_what_is_kept_is_known_beforehand(tiny_clip, position):
     prompts = prompts_of(learner_on(tiny_clip, position=position, dropout=0.0))
     told = prompts.cached_bytes
-    kept = 0 if prompts.of(range(5)) is None or prompts._kept is None else prompts._kept.hidden.nbytes
+    kept = 0 if prompts.of(range(5)) is None or prompts._cached is None else prompts._cached.hidden.nbytes
     assert told == kept
     assert (told > 0) == (position == "1")
 

@@ -11,7 +11,7 @@ from lowshot.data import task_of_arrays
 from lowshot.models import load_backbone
 from lowshot.progress import silent
 from lowshot.settings import preset_recipe
-from lowshot.training import create_learner, recorded, weights
+from lowshot.training import create_learner, recorded, run, weights
 from lowshot.training.images import ImagesWhenAsked, step_images
 from lowshot.training.recorded import PlainRecorder, RecordedSteps
 
@@ -32,7 +32,7 @@ def examples():
 def recording(monkeypatch):
     """Steps are recorded here as they are on CUDA; what was recorded is counted."""
     recorder = Counting()
-    monkeypatch.setattr(weights, "recorder_on", lambda device: recorder)
+    monkeypatch.setattr(run, "recorder_on", lambda device: recorder)
     return recorder
 
 
@@ -225,7 +225,7 @@ def test_what_cannot_be_recorded_is_launched_and_said(tiny_clip, examples, monke
 
     refusing = PlainRecorder()
     monkeypatch.setattr(type(refusing), "__call__", lambda self, work: fails(work))
-    monkeypatch.setattr(weights, "recorder_on", lambda device: refusing)
+    monkeypatch.setattr(run, "recorder_on", lambda device: refusing)
     learner, losses = fitted(tiny_clip, examples)
     [note] = learner.outcome.notes
     assert note.startswith("each step was launched by itself")
@@ -258,17 +258,18 @@ def test_losses_are_read_every_few_steps(tiny_clip, examples, recording, monkeyp
 
 
 def test_a_plan_measures_the_step_that_is_replayed_and_learns_nothing(tiny_clip, recording):
+    from lowshot.training.planning import step_seconds
     from lowshot.training.step import Passes
 
     learner = learner_on(tiny_clip)
     before = values(learner)
     with learner.backbone.training():
-        assert learner.step_seconds(Passes(4, 5), 4) > 0
+        assert step_seconds(learner, Passes(4, 5), 4) > 0
     assert recording.recorded == 1
     assert all(parameter.grad is None for parameter in learner.parameters)
     assert all(torch.equal(one, other) for one, other in zip(values(learner), before, strict=True))
     with learner.backbone.training():
-        assert learner_on(tiny_clip, cuda_graph=False).step_seconds(Passes(4, 5), 4) is None
+        assert step_seconds(learner_on(tiny_clip, cuda_graph=False), Passes(4, 5), 4) is None
 
 
 def test_an_interrupt_in_the_middle_of_an_update_leaves_the_state_that_was_written_before(

@@ -16,6 +16,8 @@ from ..models import load_backbone
 from ..settings import DataConfig, Recipe
 from .create import create_learner
 from .memory import resident_bytes
+from .recorded import RecordedSteps
+from .run import fresh_state, steps_of
 from .step import Passes
 from .weights import WeightsLearner
 
@@ -82,7 +84,7 @@ def plan(recipe: Recipe, *, classes: int, shots: int) -> Plan:
         return lambda: step.accumulate(0, rows, torch.zeros(images, dtype=torch.int64).to(backbone.device), images_of)
 
     with backbone.training(checkpointing=recipe.engine.gradient_checkpointing):
-        seconds = learner.step_seconds(passes, batch)
+        seconds = step_seconds(learner, passes, batch)
         if seconds is None:
             one, more = (_seconds(pass_of(images), backbone.device) for images in (1, passes.images + 1))
             image_seconds = max(0.0, (more - one) / passes.images)
@@ -91,6 +93,35 @@ def plan(recipe: Recipe, *, classes: int, shots: int) -> Plan:
     calibration_steps = folds * recipe.steps(shots - shots // folds) if folds else 0
     peak = needs.peak(passes, prompts)
     return Plan(passes, prompts, peak, before, seconds, recipe.steps(shots), calibration_steps)
+
+
+def step_seconds(learner: WeightsLearner, passes: Passes, size: int) -> float | None:
+    """Seconds of a step that is replayed, measured on black images; None where steps are launched by themselves.
+
+    Nothing is learnt: the learning rate is zero.
+
+    Args:
+        learner: In training mode.
+        passes: How a batch is cut.
+        size: Rows of a batch.
+    """
+    backbone, recipe, side = learner.backbone, learner.recipe, learner.backbone.image_size
+    black = torch.zeros(size, 3, side, side, device=backbone.device)
+    labels = torch.zeros(size, dtype=torch.int64, device=backbone.device)
+    state = fresh_state(learner.parameters, passes, recipe, backbone)
+    stages = learner.stages(2, passes)
+    steps = steps_of(
+        state, stages, lambda _, rows: black[: len(rows)], labels, size, recipe, backbone, learner.processes
+    )
+    if not isinstance(steps, RecordedSteps):
+        return None
+    for _ in range(2):  # the first steps of a run are no measure of the rest
+        started = time.perf_counter()
+        for _ in range(steps.ahead):
+            steps.take(range(size), 0.0)
+        steps.settle()
+    steps.close()
+    return (time.perf_counter() - started) / steps.ahead
 
 
 def _prompts(config: DataConfig, classes: int) -> Prompts:

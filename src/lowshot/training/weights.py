@@ -10,7 +10,6 @@ import contextlib
 import copy
 import hashlib
 import json
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..adapters import adapter_bytes, draws_from_torch, keep_share, key_dropout
+from ..adapters import adapter_bytes, keep_share, key_dropout
 from ..data.crops import batches
 from ..data.task import Examples
 from ..errors import RunError
@@ -27,20 +26,18 @@ from ..progress import UNREPORTED, Report, Track
 from ..randomness import seeded
 from ..settings import SETTINGS, Decides, Recipe
 from .checkpoints import CheckpointFile
-from .images import ImagesOf, pixels_bytes, step_images
+from .images import pixels_bytes, step_images
 from .learner import TrainingOutcome
-from .loop import LaunchedSteps, TrainingLoop
+from .loop import TrainingLoop
 from .memory import memory_use
-from .optimizers import create_optimizer
 from .passes import Needs, choose_passes, measure_needs
 from .placing import adapt
 from .processes import Processes, join_processes
 from .prompts import Owners, TokenizedPrompts
-from .recorded import RecordedSteps, recorder_on
+from .run import fresh_state, steps_of
 from .scoring import CosineScoring, Scoring
-from .state import FIRST_LOSS_SCALE, TrainingState
 from .step import ExactStep, Passes
-from .steps import Stage, Steps
+from .steps import Stage
 from .views import views_bytes
 
 
@@ -61,7 +58,8 @@ class WeightsLearner:
         self.text_is_trained = self._trains("text")
         self.keys = key_dropout(backbone.model, recipe.training.seed)
         """Keys of the adapters' dropout."""
-        self._processes = Processes()
+        self.processes = Processes()
+        """Those that train together; known once training begins."""
 
     def _tokenize(self, prompts: Sequence[str | Sequence[str]]) -> None:
         self.prompts = TokenizedPrompts.of(self.backbone, prompts)
@@ -133,79 +131,20 @@ class WeightsLearner:
         """A fresh run, or the one that the checkpoint is of, as far as it came."""
         config, engine, total = self.recipe.training, self.recipe.engine, self.recipe.steps(shots)
         device, size = self.backbone.device, min(self._batch_size, len(examples))
-        self._processes = join_processes(device)
-        state = self._state(self.cuts(size, len(examples))[1])
+        self.processes = join_processes(device)
+        passes = self.cuts(size, len(examples))[1]
+        state = fresh_state(self.parameters, passes, self.recipe, self.backbone)
         file = None
         if checkpoint is not None:
             file = CheckpointFile(checkpoint, self._run_facts(examples, contents, total), engine.checkpoint_seconds)
             file.read_into(state)
-            self._processes.refuse_different_steps(state.step, device)
+            self.processes.refuse_different_steps(state.step, device)
         images = step_images(examples, self.backbone, config, beside=self._crops_beside)
         labels = torch.from_numpy(examples.labels).to(device)
         stages = self.stages(total, state.passes)
-        steps = self._steps(state, stages, images, labels, size)
-        written = file if self._processes.is_first else None
+        steps = steps_of(state, stages, images, labels, size, self.recipe, self.backbone, self.processes)
+        written = file if self.processes.is_first else None
         return TrainingLoop(state, config, stages, steps, images, self._is_sound, written)
-
-    def _state(self, passes: Passes) -> TrainingState:
-        """The state of a run before its first step."""
-        engine, is_float16 = self.recipe.engine, self.backbone.dtype == torch.float16
-        return TrainingState(
-            self.parameters,
-            create_optimizer(self.parameters, self.recipe.training, self.backbone.device),
-            passes,
-            loss_scale=FIRST_LOSS_SCALE if is_float16 else 1.0,
-            cut_by=(engine.images_per_pass, engine.prompts_per_pass, engine.memory_budget),
-            is_float16=is_float16,
-        )
-
-    def _steps(
-        self, state: TrainingState, stages: Sequence[Stage], images_of: ImagesOf, labels: Tensor, size: int
-    ) -> Steps:
-        """Return what takes the steps: on CUDA a recorded one is replayed, if it can be recorded."""
-        recorder = recorder_on(self.backbone.device) if self.recipe.engine.cuda_graph else None
-        if recorder is None:
-            return LaunchedSteps(state, stages, images_of, labels, self._processes)
-        why_not = self._cannot_record(stages)
-        if why_not is None:
-            [stage] = stages
-            return RecordedSteps(state, stage.exact, images_of, labels, size, recorder)
-        note = f"each step was launched by itself: {why_not}"
-        return LaunchedSteps(state, stages, images_of, labels, self._processes, note)
-
-    def step_seconds(self, passes: Passes, size: int) -> float | None:
-        """Seconds of a step that is replayed, measured on black images; None where steps are launched by themselves.
-
-        Nothing is learnt: the learning rate is zero.
-        """
-        device, side = self.backbone.device, self.backbone.image_size
-        black = torch.zeros(size, 3, side, side, device=device)
-        labels = torch.zeros(size, dtype=torch.int64, device=device)
-        stages = self.stages(2, passes)
-        steps = self._steps(self._state(passes), stages, lambda _, rows: black[: len(rows)], labels, size)
-        if not isinstance(steps, RecordedSteps):
-            return None
-        for _ in range(2):  # the first steps of a run are no measure of the rest
-            started = time.perf_counter()
-            for _ in range(steps.ahead):
-                steps.take(range(size), 0.0)
-            steps.settle()
-        steps.close()
-        return (time.perf_counter() - started) / steps.ahead
-
-    def _cannot_record(self, stages: Sequence[Stage]) -> str | None:
-        """Why a step of this run must be launched by itself, if it must."""
-        if self._processes.count > 1:
-            return "several processes train together"
-        if len(stages) > 1:
-            return f"method {self.recipe.method.method} trains in two stages"
-        optimizer, is_float16 = self.recipe.training.optimizer, self.backbone.dtype == torch.float16
-        # Where SGD's first step is to be taken again with a smaller scale, its momentum has not been written.
-        if optimizer not in ("adamw", "sgd") or (optimizer == "sgd" and is_float16):
-            return f"optimizer {optimizer} cannot be recorded{' in float16' if is_float16 else ''}"
-        if draws_from_torch(self.backbone.model):
-            return f"method {self.recipe.method.method} may draw from torch's generator"
-        return None
 
     def cuts(self, batch_size: int, images: int = 0) -> tuple[Needs, Passes]:
         """The memory that a step needs on this model, and the cuts of a batch that fit it.
@@ -231,7 +170,7 @@ class WeightsLearner:
                 buffers_bytes=pixels_bytes(backbone.device, backbone.image_size, batch_size, beside=self._crops_beside),
                 products_in=self._products_in,
             )
-        share = self._processes.largest_share
+        share = self.processes.largest_share
         return needs, choose_passes(needs, engine, share(batch_size), share(len(self.prompts)))
 
     @property
@@ -247,7 +186,7 @@ class WeightsLearner:
             self.keys,
             passes,
             self.text_is_trained,
-            processes=self._processes,
+            processes=self.processes,
             scoring=self.scoring,
             products_in=self._products_in,
         )
@@ -269,7 +208,7 @@ class WeightsLearner:
         return {
             **settings,
             "steps": steps,
-            "processes": self._processes.count,
+            "processes": self.processes.count,
             "device_type": self.backbone.device.type,
             "weights": identity.weights_sha256,
             "model_settings": identity.settings_sha256,

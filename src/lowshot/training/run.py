@@ -1,0 +1,82 @@
+"""The start of a run: its state before the first step, and whatever takes its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..adapters import draws_from_torch
+from ..models import Backbone
+from ..settings import Recipe
+from .images import ImagesOf
+from .loop import LaunchedSteps
+from .optimizers import create_optimizer
+from .processes import Processes
+from .recorded import RecordedSteps, recorder_on
+from .state import FIRST_LOSS_SCALE, TrainingState
+from .step import Passes
+from .steps import Stage, Steps
+
+
+def fresh_state(
+    parameters: Sequence[nn.Parameter], passes: Passes, recipe: Recipe, backbone: Backbone
+) -> TrainingState:
+    """The state of a run before its first step."""
+    engine, is_float16 = recipe.engine, backbone.dtype == torch.float16
+    return TrainingState(
+        parameters,
+        create_optimizer(parameters, recipe.training, backbone.device),
+        passes,
+        loss_scale=FIRST_LOSS_SCALE if is_float16 else 1.0,
+        cut_by=(engine.images_per_pass, engine.prompts_per_pass, engine.memory_budget),
+        is_float16=is_float16,
+    )
+
+
+def steps_of(
+    state: TrainingState,
+    stages: Sequence[Stage],
+    images_of: ImagesOf,
+    labels: Tensor,
+    size: int,
+    recipe: Recipe,
+    backbone: Backbone,
+    processes: Processes,
+) -> Steps:
+    """Return what takes the steps of a run: on CUDA a recorded one is replayed, if it can be recorded.
+
+    Args:
+        state: Of the run; changed in place.
+        stages: Of the run.
+        images_of: (number of the step, rows) to their images.
+        labels: Of all examples, ``(N,)``, on the model's device.
+        size: Rows of a full batch.
+        recipe: Method, optimiser, and whether a step may be recorded.
+        backbone: With its adapter.
+        processes: Those that train together.
+    """
+    recorder = recorder_on(backbone.device) if recipe.engine.cuda_graph else None
+    why_not = None if recorder is None else _why_not_recorded(stages, recipe, backbone, processes)
+    if recorder is None or why_not is not None:
+        note = "" if why_not is None else f"each step was launched by itself: {why_not}"
+        return LaunchedSteps(state, stages, images_of, labels, processes, note)
+    [stage] = stages
+    return RecordedSteps(state, stage.exact, images_of, labels, size, recorder)
+
+
+def _why_not_recorded(stages: Sequence[Stage], recipe: Recipe, backbone: Backbone, processes: Processes) -> str | None:
+    """Why a step of a run must be launched by itself, if it must."""
+    method, optimizer = recipe.method.method, recipe.training.optimizer
+    if processes.count > 1:
+        return "several processes train together"
+    if len(stages) > 1:
+        return f"method {method} trains in two stages"
+    is_float16 = backbone.dtype == torch.float16
+    # Where SGD's first step is to be taken again with a smaller scale, its momentum has not been written.
+    if optimizer not in ("adamw", "sgd") or (optimizer == "sgd" and is_float16):
+        return f"optimizer {optimizer} cannot be recorded{' in float16' if is_float16 else ''}"
+    if draws_from_torch(backbone.model):
+        return f"method {method} may draw from torch's generator"
+    return None
