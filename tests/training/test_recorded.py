@@ -14,6 +14,7 @@ from lowshot.settings import preset_recipe
 from lowshot.training import create_learner, recorded, run, weights
 from lowshot.training.images import ImagesWhenAsked, step_images
 from lowshot.training.recorded import PlainRecorder, RecordedSteps
+from lowshot.training.steps import learning_rate
 
 from .steps import Losses, crops
 
@@ -307,6 +308,21 @@ def test_a_run_that_is_over_when_its_scale_would_grow_stays_where_it_was(tiny_cl
         assert not steps.settle()
         assert not steps.settle()
     assert (len(state.losses), state.stopped_at) == (1, 3)
+
+
+def test_the_learning_rate_follows_the_steps_where_the_scale_grows(tiny_clip, examples, recording, monkeypatch):
+    """A scale that grows settles steps before the loop asks for it."""
+
+    class Rates(Losses):
+        def step(self, taken):
+            super().step(taken)
+            rates.append(taken.learning_rate)
+
+    monkeypatch.setattr("lowshot.training.state.STEPS_TO_DOUBLE", 2)
+    monkeypatch.setattr("lowshot.training.state.FIRST_LOSS_SCALE", 2.0**40)
+    rates, learner = [], learner_on(tiny_clip, precision="fp16", dropout=0.0)
+    assert not learner.fit(examples, 1, silent, report=Rates()).stopped
+    assert rates == [learning_rate(step, STEPS, learner.recipe.training) for step in range(STEPS)]
 
 
 def test_nothing_of_a_step_is_held_on_to_afterwards(tiny_clip, examples, recording):

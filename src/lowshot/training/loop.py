@@ -81,9 +81,10 @@ class TrainingLoop:
             left = iter(self.images.watching(order, self.state.step))
             images = sum(map(len, itertools.islice(left, self.state.step)))
             try:
-                for rows in track(left, what=what, total=total - self.state.step):
+                # Counted here: taking a step may settle those before it.
+                for number, rows in enumerate(track(left, what=what, total=total - self.state.step), self.state.step):
                     started = started if unsettled else time.perf_counter()
-                    number, images = self.state.step + len(unsettled), images + len(rows)
+                    images += len(rows)
                     stage, first = stage_at(self.stages, number)
                     rate = stage.learning_rate(number - first, self.config)
                     self.steps.take(rows, rate)
