@@ -58,7 +58,7 @@ class Claim:
     """A run that this process may do, and no other one meanwhile."""
 
     state: Path
-    """Where the state of its training is kept."""
+    """File of the state of its training."""
     lock: Path
     mark: str
     """Content of ``lock``, and of no other file."""
@@ -131,7 +131,7 @@ class RunsFolder:
         self._remove_states("*")
 
     def checkpoint(self, run: Run) -> Path:
-        """Where a run keeps the state of its training."""
+        """Return the file in which a run keeps the state of its training."""
         return self.path / _PARTIAL / f"{run.key}.training{_STATE}"
 
     @contextlib.contextmanager

@@ -33,7 +33,7 @@ class Cell:
 
 
 def cells(methods: Sequence[str], shots: Sequence[int], seeds: Sequence[int]) -> list[Cell]:
-    """All runs, methods first. What learns nothing from images runs once."""
+    """Return all runs, methods first; a method that learns nothing from images runs once."""
     grid = []
     for method in dict.fromkeys(methods):
         if method != PIXEL_REGRESSION and method_spec(method).name == "zero-shot":
@@ -44,7 +44,7 @@ def cells(methods: Sequence[str], shots: Sequence[int], seeds: Sequence[int]) ->
 
 
 def recipe_of(cell: Cell) -> Recipe:
-    """The settings of a cell: those of the built-in model's preset.
+    """Return the settings of a cell: those of the built-in model's preset.
 
     Raises:
         InputError: The method is unknown, or shots or seed are out of range.
@@ -54,7 +54,7 @@ def recipe_of(cell: Cell) -> Recipe:
 
 
 def showcased(grid: Sequence[Cell]) -> Cell | None:
-    """The cell whose classifier is saved and looked at closely: the smallest adapter with the most shots."""
+    """Return the cell whose classifier is saved and looked at closely: the smallest adapter with the most shots."""
     trained = [cell for cell in grid if cell.method not in ("zero-shot", PIXEL_REGRESSION)]
     return max(trained, key=lambda cell: (cell.method == "lora-xs", cell.shots), default=None)
 
@@ -66,7 +66,7 @@ def run(
 
     Args:
         task: A task with a test split.
-        grid: What to run.
+        grid: The runs.
         track: Shows the progress of each.
     """
     for cell in grid:
@@ -79,15 +79,15 @@ def run(
 
 
 def three_predictions(adapter: Path, task: Task) -> list[tuple[str, str]]:
-    """What a saved adapter says of three test images, each with the truth."""
+    """Labels that a saved adapter gives three test images, each with the truth."""
     assert task.test is not None
     chosen = [0, len(task.test) // 2, len(task.test) - 1]
-    said = FewShotClassifier.from_pretrained(adapter).predict([task.test.images[i] for i in chosen])
-    return [(str(label), task.class_names[task.test.labels[i]]) for label, i in zip(said, chosen, strict=True)]
+    labels = FewShotClassifier.from_pretrained(adapter).predict([task.test.images[i] for i in chosen])
+    return [(str(label), task.class_names[task.test.labels[i]]) for label, i in zip(labels, chosen, strict=True)]
 
 
 def showcase(classifier: FewShotClassifier, task: Task) -> Showcase:
-    """What this classifier makes of the test images: some of them, and the confusions over all."""
+    """Return some test images with this classifier's predictions, and its confusions over all of them."""
     assert task.test is not None
     table = classifier.predict_proba(task.test.images)
     predicted = table.argmax(1).astype(np.int64)
@@ -116,7 +116,7 @@ def showcase(classifier: FewShotClassifier, task: Task) -> Showcase:
 
 
 def png_bytes(pixels: np.ndarray) -> bytes:
-    """An image ``(H, W, 3)`` as a PNG file."""
+    """Return an image ``(H, W, 3)`` as a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""What an adapter must beat to be worth its name: methods from outside, on the same shots and test images."""
+"""Methods from outside that an adapter must beat, on the same shots and test images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Doing the runs of a grid: whichever engine does them, what becomes of each is kept and told here."""
+"""Doing the runs of a grid: whichever engine does them, their records are kept and told here."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from ..progress import Track, silent
 from ..runs_folder import Claims, RunsFolder
 from .engines import Engine, Result
+from .engines.local import LocalEngine
 from .forecast import Forecast
 from .grid import Cell
 
 
 @dataclasses.dataclass
 class Outcome:
-    """What became of the runs of a grid."""
+    """How many runs of a grid came to which end."""
 
     done: int = 0
     """Runs with a record, whoever did them."""
@@ -38,11 +39,10 @@ def run_cells(
 
     Args:
         cells: The runs.
-        runs: Where records go.
-        engine: Where the runs are done; one after the other in this process if not given.
-        forecast: What the records of these runs tell of their time, where somebody has read them all; they are read
-            here if not given.
-        say: Is told one line for each run.
+        runs: The folder of their records.
+        engine: Does the runs; one after the other in this process if not given.
+        forecast: Knows the times of those of the runs that are done; their records are read here if not given.
+        say: Receives one line for each run.
         track: Shows the progress of each, where it is done in this process.
 
     Raises:
@@ -51,34 +51,36 @@ def run_cells(
     """
     runs.tidy()
     forecast = forecast or read_forecast(cells, runs)
-    left, known = [cell for cell in cells if not runs.is_done(cell)], set[str]()
+    left, warned = [cell for cell in cells if not runs.is_done(cell)], set[str]()
     results: dict[str, Result] = {}
     if left:
-        engine = engine or _local()
+        engine = engine or LocalEngine()
         with (
             contextlib.closing(Claims(runs)) as claims,
             contextlib.closing(engine.run(left, claims.take, say, track)) as ended,
         ):
             for result in ended:
-                _keep(result, runs)
+                if result.record is None:
+                    runs.keep_failure(result.cell, result.error)
+                else:
+                    runs.keep(result.cell, result.record)
+                    forecast.learn(result.cell, result.record, result.seconds)
                 claims.give_back(result.cell)
                 results[result.cell.key] = result
-                if result.record is not None:
-                    forecast.learn(result.cell, result.record, result.seconds)
                 ahead = [cell for cell in left if cell.key not in results and not runs.is_done(cell)]
                 for warning in result.warnings:
-                    if warning not in known:  # many runs have the same reason to warn
-                        known.add(warning)
+                    if warning not in warned:  # many runs have the same reason to warn
+                        warned.add(warning)
                         say(f"{result.cell.label}: {warning}")
                 place = f"{len(results):>{len(str(len(left)))}} of {len(left)}"
-                say(f"{place}  {result.cell.label}: {_figures(result)}{forecast.said(ahead, engine.places)}")
+                say(f"{place}  {result.cell.label}: {result.summary}{forecast.said(ahead, engine.places)}")
     failed = sum(result.record is None for result in results.values())
     done = sum(runs.is_done(cell) for cell in cells)
     return Outcome(done, failed, len(cells) - done - failed)
 
 
 def read_forecast(cells: Sequence[Cell], runs: RunsFolder) -> Forecast:
-    """What the records of those runs that are done tell of their time.
+    """Return the forecast that the records of those runs tell which are done.
 
     Raises:
         InputError: A record is damaged.
@@ -88,23 +90,3 @@ def read_forecast(cells: Sequence[Cell], runs: RunsFolder) -> Forecast:
         if (record := runs.record(cell)) is not None:
             forecast.learn(cell, record)
     return forecast
-
-
-def _local() -> Engine:
-    from .engines.local import LocalEngine  # brings torch, which nobody needs where all is done
-
-    return LocalEngine()
-
-
-def _keep(result: Result, runs: RunsFolder) -> None:
-    if result.record is None:
-        runs.keep_failure(result.cell, result.error)
-    else:
-        runs.keep(result.cell, result.record)
-
-
-def _figures(result: Result) -> str:
-    if result.record is None:
-        return f"failed: {result.reason}"
-    stopped = f", {result.record.stopped}" if result.record.stopped else ""
-    return f"{result.record.metrics['acc1']:.1%}, {result.seconds:.1f} s{stopped}"

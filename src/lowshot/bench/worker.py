@@ -1,4 +1,4 @@
-"""Doing single runs: what any engine does in each of its processes."""
+"""Single runs, as any engine does them in each of its processes."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ class SharedTasks:
     """The data sets of a grid, each read once; the images of each decoded once for all runs of this process."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[Any, ...], Task] = {}
+        self._tasks: dict[tuple[Any, ...], Task] = {}
 
     def of(self, cell: Cell, classifier: FewShotClassifier) -> Task:
-        """What a run learns from and is judged on.
+        """Return the task that a run learns from and is judged on.
 
         Raises:
             DataError: It cannot be used.
         """
         data, engine = cell.recipe.data, cell.recipe.engine
         key = (cell.data, data.root, data.on_bad_image, engine.image_memory, engine.image_disk)
-        if key not in self._kept:
+        if key not in self._tasks:
             caps = [parse_bytes(field, getattr(engine, field)) for field in ("image_memory", "image_disk")]
             task = classifier.task(cell.data)
-            kept = {
+            splits = {
                 split: dataclasses.replace(examples, images=decoded_once(examples.images, caps[0], caps[1]))
                 for split, examples in (("train", task.train), ("test", task.test))
                 if examples is not None
             }
-            self._kept[key] = dataclasses.replace(task, **kept)  # type: ignore[arg-type]
-        return self._kept[key]
+            self._tasks[key] = dataclasses.replace(task, **splits)  # type: ignore[arg-type]
+        return self._tasks[key]
 
 
 class Worker:
-    """Does runs in this process, one after the other; what several of them read is read once.
+    """Does runs in this process, one after the other; files that several of them read are read once.
 
-    That is the backbone, as long as it is the same one, the data sets, their images, and what vision towers that
-    nobody trains make of the test images (``lowshot.evaluation.SHARED_EMBEDDINGS``).
+    They share the backbone, as long as it is the same one, the data sets, their images, and the embeddings of the
+    test images by vision towers that nobody trains (``lowshot.evaluation.SHARED_EMBEDDINGS``).
     """
 
     def __init__(self) -> None:
@@ -71,10 +71,7 @@ class Worker:
             classifier.fit(task, checkpoint=checkpoint, track=track).evaluate(task, track=track)
             record = classifier.record_
         except Exception as failure:
-            error, reason = _said(failure), first_line(failure)
+            is_ours = isinstance(failure, LowshotError)  # its message tells enough
+            error = str(failure) if is_ours else "".join(traceback.format_exception(failure))
+            reason = first_line(failure)
         return Result(cell, record, time.perf_counter() - started, error, reason, tuple(classifier.warnings_))
-
-
-def _said(error: Exception) -> str:
-    """A message where the error is one of ours; else where it came from, too."""
-    return str(error) if isinstance(error, LowshotError) else "".join(traceback.format_exception(error))

@@ -1,4 +1,4 @@
-"""Engines: where the runs of a grid are done. What becomes of them is kept in one place, ``runner.run_cells``.
+"""Engines do the runs of a grid somewhere. Records are kept in one place, ``runner.run_cells``.
 
 An engine never writes into the folder of runs: it gives back results, and so can do the runs on any machine.
 """
@@ -17,7 +17,7 @@ from ..grid import Cell
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What became of one run: a record, or an error."""
+    """The end of one run: a record, or an error."""
 
     cell: Cell
     record: RunRecord | None
@@ -25,11 +25,19 @@ class Result:
     seconds: float
     """Wall time of the run, data, training and evaluation."""
     error: str = ""
-    """Why it failed, in full."""
+    """The whole message of a failure."""
     reason: str = ""
     """The same in one line."""
     warnings: tuple[str, ...] = ()
-    """What a person should know of the run besides."""
+    """Lines that a person should know of the run besides."""
+
+    @property
+    def summary(self) -> str:
+        """Accuracy and time of the run, or why it failed, for a line of progress."""
+        if self.record is None:
+            return f"failed: {self.reason}"
+        stopped = f", {self.record.stopped}" if self.record.stopped else ""
+        return f"{self.record.metrics['acc1']:.1%}, {self.seconds:.1f} s{stopped}"
 
 
 class Engine(Protocol):
@@ -42,14 +50,14 @@ class Engine(Protocol):
     def run(
         self, cells: Sequence[Cell], take: Callable[[Cell], Claim | None], say: Callable[[str], None], track: Track
     ) -> Generator[Result, None, None]:
-        """Do the runs, and yield what becomes of each as it ends.
+        """Do the runs, and yield the result of each as it ends.
 
         Closing the iterator, or an exception in it, ends the runs that are under way.
 
         Args:
-            cells: What to do.
+            cells: The runs.
             take: Asked right before a run is begun: None where it is not to be done here.
-            say: Is told what a person should know.
+            say: Receives lines that a person should know.
             track: Shows the progress of runs in this process.
 
         Raises:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Sequence
 from ...progress import Track
 from ...runs_folder import Claim
 from ..grid import Cell
-from ..worker import Worker
 from . import Result
 
 
@@ -20,6 +19,8 @@ class LocalEngine:
         self, cells: Sequence[Cell], take: Callable[[Cell], Claim | None], say: Callable[[str], None], track: Track
     ) -> Generator[Result, None, None]:
         """See ``Engine.run``."""
+        from ..worker import Worker  # brings torch, which nobody needs where all is done
+
         del say  # there is nothing to tell
         worker = Worker()
         for cell in cells:

@@ -36,9 +36,9 @@ from ..grid import Cell
 from . import Result
 
 LOSSES = 3
-"""Workers that a run may lose; then it counts as failed, and the others go on."""
+"""Workers that a run may lose before it counts as failed, and the others go on."""
 PATIENCE_SECONDS = 60.0
-"""How long a cluster may have no machine that is large enough, after it had one."""
+"""Time for which a cluster may have no machine that is large enough, after it had one."""
 _GLANCE_SECONDS = 0.2
 _FAREWELL_SECONDS = 5.0
 _KNOCK_SECONDS = 10.0
@@ -50,13 +50,13 @@ _Item = TypeVar("_Item")
 
 @dataclasses.dataclass(frozen=True)
 class Room:
-    """What a run takes of a machine."""
+    """CPUs and GPUs that a run takes, or that a machine has."""
 
     cpus: int
     gpus: int
 
     def places(self, machines: Iterable[Room]) -> int:
-        """How many such runs these machines do at the same time."""
+        """Return how many such runs these machines do at the same time."""
         return sum(
             min(machine.cpus // self.cpus, machine.gpus // self.gpus if self.gpus else machine.cpus)
             for machine in machines
@@ -122,11 +122,11 @@ class RayEngine:
 
 
 def room_of(cell: Cell, machines: Sequence[Room]) -> Room:
-    """What a run takes.
+    """Return the room that a run takes.
 
     Args:
         cell: The run.
-        machines: What each machine of the cluster has.
+        machines: The room of each machine of the cluster.
 
     Raises:
         InputError: It is more than any of them has, or the run asks for one GPU by its number.
@@ -137,9 +137,9 @@ def room_of(cell: Cell, machines: Sequence[Room]) -> Room:
     on_gpu = device == "cuda" or (device == "auto" and any(machine.gpus for machine in machines))
     room = Room(cell.recipe.engine.threads or 1, int(on_gpu))
     if not room.places(machines):
-        there = ", ".join(sorted({str(machine) for machine in machines})) or "nothing"
+        available = ", ".join(sorted({str(machine) for machine in machines})) or "nothing"
         raise InputError(
-            f"{cell.label} asks for {room}; the machines of the Ray cluster have {there}: "
+            f"{cell.label} asks for {room}; the machines of the Ray cluster have {available}: "
             "choose other --threads or another --device in the recipe, or add a machine"
         )
     return room
@@ -187,24 +187,22 @@ class _Crew:
 
     def _hand_out(self) -> bool:
         """Give whoever has nothing to do a run; False once there is none left, nor under way."""
-        while self._idle and (attempt := self._next()) is not None:
+        while self._idle and (self._again or self._cells):
+            if self._again:
+                attempt = self._again.popleft()
+            else:
+                cell = self._cells.popleft()
+                if (claim := self._take(cell)) is None:
+                    continue
+                attempt = _Attempt(cell, claim)
             worker = self._idle.pop()
             cell, claim = attempt.cell, attempt.claim
             job = {"data": cell.data, "recipe": cell.recipe.to_dict(), "compared": cell.compared, "claim": claim}
             self._busy[worker.do.remote(job)] = worker, attempt
         return bool(self._cells or self._again or any(attempt for _, attempt in self._busy.values()))
 
-    def _next(self) -> _Attempt | None:
-        if self._again:
-            return self._again.popleft()
-        while self._cells:
-            cell = self._cells.popleft()
-            if (claim := self._take(cell)) is not None:
-                return _Attempt(cell, claim)
-        return None
-
     def _hire(self) -> int:
-        """Start workers where there is room and work for them; returns how many runs have room at the same time.
+        """Start workers where there is room and work for them; return how many runs have room at the same time.
 
         After a few in a row that could not be started there are no further ones: whoever is there does the runs.
         """
@@ -224,7 +222,7 @@ class _Crew:
         return places
 
     def _result(self, task: Any) -> Result | None:
-        """What came of a task; None where it was a worker's start, or is to be done again."""
+        """Return the result of a task; None where it was a worker's start, or is to be done again."""
         import ray
 
         worker, attempt = self._busy.pop(task)
@@ -233,11 +231,20 @@ class _Crew:
         except ray.exceptions.RayError as error:
             ray.kill(worker)
             reason = " ".join(str(error).split())
-            if attempt is not None:
-                return self._lost(attempt, reason)
-            self._failed_starts.append(reason)
-            self._say(f"a worker could not be started: {reason}")
-            return None
+            if attempt is None:
+                self._failed_starts.append(reason)
+                self._say(f"a worker could not be started: {reason}")
+                return None
+            attempt.losses += 1
+            if attempt.losses < LOSSES:
+                self._say(f"{attempt.cell.label}: its worker was lost, another does the run again: {reason}")
+                self._again.append(attempt)
+                return None
+            failure = (
+                f"{attempt.losses} workers were lost that did this run: a machine that goes away ends them so, and one "
+                f"whose memory runs out (see memory_budget and image_memory). Ray says of the last: {reason}"
+            )
+            return Result(attempt.cell, None, 0.0, failure, failure)
         self._idle.append(worker)
         if attempt is None:
             self._failed_starts.clear()
@@ -248,20 +255,8 @@ class _Crew:
             record = dataclasses.replace(record, provenance={**record.provenance, "command": self._command})
         return Result(attempt.cell, **{**answer, "record": record})
 
-    def _lost(self, attempt: _Attempt, reason: str) -> Result | None:
-        attempt.losses += 1
-        if attempt.losses < LOSSES:
-            self._say(f"{attempt.cell.label}: its worker was lost, another does the run again: {reason}")
-            self._again.append(attempt)
-            return None
-        error = (
-            f"{attempt.losses} workers were lost that did this run: a machine that goes away ends them so, and one "
-            f"whose memory runs out (see memory_budget and image_memory). Ray says of the last: {reason}"
-        )
-        return Result(attempt.cell, None, 0.0, error, error)
-
     def _interrupt(self) -> None:
-        """Have runs that are under way keep their state; whoever has not done so after a few seconds is ended."""
+        """Have runs that are under way keep their state; a worker that has not done so in a few seconds is ended."""
         import ray
 
         at_work = [(task, worker) for task, (worker, attempt) in self._busy.items() if attempt is not None]
@@ -273,10 +268,10 @@ class _Crew:
 
 
 class _Worker:
-    """In a process that Ray has started: does runs one after the other.
+    """Does runs one after the other, in a process that Ray has started.
 
     Args:
-        room: What the process was given.
+        room: Of the process.
         folder: The driver's working folder; paths in recipes are relative to it.
         version: Of the driver's lowshot.
     """
@@ -293,10 +288,10 @@ class _Worker:
         self._threads, self._worker = room.cpus, Worker()
 
     def greet(self) -> None:
-        """Answers once the process is there, and has nothing to do."""
+        """Answer once the process is there, and has nothing to do."""
 
     def do(self, job: dict[str, Any]) -> dict[str, Any]:
-        """One run; a result in plain values."""
+        """Do one run; return a result in plain values."""
         cell = Cell(job["data"], Recipe.from_dict(job["recipe"]), job["compared"])
         try:
             with cpu_threads(self._threads):
@@ -304,12 +299,12 @@ class _Worker:
         except KeyboardInterrupt:  # its state is kept, and nobody waits for an answer
             return {}
         record = None if result.record is None else result.record.to_dict()
-        said = {"error": result.error, "reason": result.reason, "warnings": result.warnings}
-        return {"record": record, "seconds": result.seconds, **said}
+        messages = {"error": result.error, "reason": result.reason, "warnings": result.warnings}
+        return {"record": record, "seconds": result.seconds, **messages}
 
 
 def _until_cancelled(items: Iterable[_Item], /, *, what: str, total: int) -> Iterator[_Item]:  # noqa: ARG001
-    """A ``Track`` by which a run ends as if Ctrl-C had been pressed, which Ray cannot do to a worker that it keeps."""
+    """End a run as if Ctrl-C had been pressed, by its ``Track``: Ray cannot do so to a worker that it keeps."""
     import ray
 
     context = ray.get_runtime_context()
@@ -334,16 +329,22 @@ def _connected(address: str | None) -> Iterator[None]:
     import ray
     from ray._private import worker as driver
 
-    said, driver.print_to_stdstream = driver.print_to_stdstream, _unsaid
+    on_termination, printer = signal.getsignal(signal.SIGTERM), driver.print_to_stdstream
+    # Ray would print pages from its logs onto standard output for each machine that is lost.
+    driver.print_to_stdstream = lambda *_, **__: None
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     try:
-        with _termination_untouched():
+        try:
             ray.init(
                 address=address or "local",
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,
                 **(own if address is None else {}),
             )
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                # Ray leaves the process at once on SIGTERM, over whatever would keep its state.
+                signal.signal(signal.SIGTERM, on_termination)
         yield
     except (ConnectionError, ValueError, TimeoutError) as error:
         if ray.is_initialized():
@@ -351,15 +352,11 @@ def _connected(address: str | None) -> Iterator[None]:
         raise InputError(_no_cluster(address, error)) from error
     finally:
         ray.shutdown()
-        driver.print_to_stdstream = said
-
-
-def _unsaid(*_: Any, **__: Any) -> None:
-    """Ray would print pages from its logs onto standard output for each machine that is lost."""
+        driver.print_to_stdstream = printer
 
 
 def _knock(address: str) -> None:
-    """See whether anything listens there: Ray would try for minutes."""
+    """Refuse an address where nothing listens: Ray would try for minutes."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), _KNOCK_SECONDS).close()
@@ -368,29 +365,16 @@ def _knock(address: str) -> None:
 
 
 def _no_cluster(address: str | None, error: Exception) -> str:
-    where = "on this machine" if address in (None, "auto") else f"at {address}"
-    return f"no Ray cluster {where}: {first_line(error)}; expected one that this machine is part of (ray start --help)"
-
-
-@contextlib.contextmanager
-def _termination_untouched() -> Iterator[None]:
-    """Ray leaves the process at once on SIGTERM, over whatever would keep its state."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    place = "on this machine" if address in (None, "auto") else f"at {address}"
+    return f"no Ray cluster {place}: {first_line(error)}; expected one that this machine is part of (ray start --help)"
 
 
 def _machines() -> list[Room]:
-    """What each machine of the cluster has."""
+    """Return the room of each machine of the cluster."""
     import ray
 
-    owned = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Room(int(resources.get("CPU", 0)), int(resources.get("GPU", 0))) for resources in owned]
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Room(int(machine.get("CPU", 0)), int(machine.get("GPU", 0))) for machine in resources]
 
 
 def _version() -> str:
