@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lowshot.errors import UnknownNameError
-from lowshot.report.tables.differences import differences_from
+from lowshot.report.tables.differences import difference_tables, differences_from
 
 from ..factory import record
 
@@ -23,3 +23,7 @@ def test_a_backbone_on_which_the_reference_was_not_judged_does_not_refuse_the_ot
 def test_a_reference_that_was_judged_nowhere_is_refused():
     with pytest.raises(UnknownNameError, match="unknown method of these runs 'lora'"):
         differences_from([record(accuracy=None), record("dora")], "lora")
+
+
+def test_a_reference_that_stands_alone_has_no_table_of_differences():
+    assert difference_tables([record(seed=1), record(seed=2)], "lora") == []

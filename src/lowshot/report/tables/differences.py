@@ -16,9 +16,11 @@ _HEADINGS = ("difference", f"{INTERVAL:.0%} interval", "pairs", "p, corrected")
 
 
 def difference_tables(records: Sequence[RunRecord], reference: str) -> list[Table]:
-    """``differences_from`` in points, a table each; arguments and errors are those."""
+    """``differences_from`` in points, a table each where there are any; arguments and errors are those."""
     tables = []
     for section, of_section in differences_from(records, reference):
+        if not of_section:  # the reference stands alone
+            continue
         blocks: dict[int, list[Line]] = {}
         for one in of_section:
             low, high = one.interval or (0.0, 0.0)
