@@ -78,8 +78,9 @@ except LowshotError as error:
 
 
 def test_what_is_pushed_is_fetched_and_predicts_the_same_offline_too(run, hub, fitted, images):
-    status, said, err = run(PUSH)
-    assert (status, said) == (0, f"{hub.url}/me/days/commit/{1:040d}"), err
+    status, said, err = run(PUSH + ASK + EXPORT)
+    pushed, answered, exported = said.splitlines() if status == 0 else (said, "", "")
+    assert (status, pushed) == (0, f"{hub.url}/me/days/commit/{1:040d}"), err
     assert hub.private["me/days"]
     files = hub.repositories["me/days"][-1]
     assert set(files) == {"adapter_config.json", "adapter_model.safetensors", "lowshot.json", "README.md"}
@@ -87,11 +88,8 @@ def test_what_is_pushed_is_fetched_and_predicts_the_same_offline_too(run, hub, f
     assert fitted.record_.draw
 
     expected = fitted.predict_proba(images).tolist()
-    status, said, err = run(ASK)
-    assert status == 0, err
-    assert json.loads(said) == expected
-    status, said, err = run(EXPORT)
-    assert (status, "adapter_model.safetensors" in said) == (0, True), err
+    assert json.loads(answered) == expected
+    assert "adapter_model.safetensors" in exported
     before = len(hub.requests)
     status, said, err = run(ASK, HF_HUB_OFFLINE="1")
     assert json.loads(said) == expected
@@ -99,13 +97,12 @@ def test_what_is_pushed_is_fetched_and_predicts_the_same_offline_too(run, hub, f
 
 
 def test_a_hub_that_refuses_or_breaks_off_is_one_line(run, hub, tmp_path):
-    status, said, err = run(PUSH, token="hf_wrong")
-    assert (status, said[:33]) == (0, "refused: pushing to 'me/days' fai"), err
     hub.broken.add("adapter_model.safetensors")
-    status, said, err = run(ASK, HF_HOME=str(tmp_path))
+    with_the_right_one = "import os; os.environ['HF_TOKEN'] = 'hf_right'\n"
+    status, said, err = run(PUSH + with_the_right_one + ASK, token="hf_wrong", HF_HOME=str(tmp_path))
     hub.broken.clear()
-    assert status == 0, err
-    assert said.startswith("refused: adapter me/days cannot be fetched from the Hub:")
+    assert (status, said[:33]) == (0, "refused: pushing to 'me/days' fai"), err
+    assert "\nrefused: adapter me/days cannot be fetched from the Hub:" in said
 
 
 @pytest.mark.parametrize("name", ["builtin", "me/days/more", "./me/days", "../days", "me/", "/tmp/x", "me/da ys", "-"])
