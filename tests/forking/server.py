@@ -22,18 +22,15 @@ def import_everything():
 
     for module in pkgutil.walk_packages(lowshot.__path__, "lowshot."):
         if not module.name.startswith(LEFT_OUT):
-            importlib.import_module(module.name)
+            with contextlib.suppress(ImportError):  # of an extra that is not installed
+                importlib.import_module(module.name)
     # What is only imported inside functions.
-    import bitsandbytes
-    import peft
-    import scipy.linalg
-    import sklearn
-    import uvicorn
+    for name in ("bitsandbytes", "peft", "scipy.linalg", "sklearn", "uvicorn"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     from transformers import AutoImageProcessor, AutoTokenizer, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-    for imported in (bitsandbytes, peft, scipy.linalg, sklearn, uvicorn, AutoImageProcessor, AutoTokenizer):
-        assert imported
-    assert CLIPImageProcessorPil and CLIPModel and CLIPTokenizer
+    assert all((AutoImageProcessor, AutoTokenizer, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer))
 
 
 def wait_for_work(number):
