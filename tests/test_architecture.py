@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "data": LEAVES,
     "models": LEAVES,
     "adapters": LEAVES,
-    "heads": {"errors", "progress", "tensor_file"},
+    "heads": {"errors", "methods", "progress", "tensor_file"},
     "training": LEAVES | {"data", "models", "adapters", "heads"},
     "evaluation": LEAVES | {"data", "training"},
     "report": LEAVES | {"runs_folder"},

@@ -9,9 +9,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lowshot.adapters import clip_svd
-from lowshot.adapters.clip_svd import BASIS_FILE, add_singular_values, attach_all_triplets
+from lowshot.adapters.clip_svd import BASIS_FILE, add_singular_values, prepare
 from lowshot.adapters.lora_xs import basis
+from lowshot.adapters.placement import Place
 from lowshot.errors import AdapterError
+from lowshot.settings import MethodConfig
 
 from .conftest import images, take_steps
 
@@ -33,8 +35,9 @@ def random(*shape, seed=0):
 
 def adapted(first, second=None, delta=None):
     model = Two(first, random(8, 20) if second is None else second)
-    attach_all_triplets(model, ["first", "second"])
-    adapter = add_singular_values(model, ["first", "second"])
+    where = Place((), (), (), ("first", "second"))
+    prepare(model, MethodConfig(method="clip-svd"), where)
+    adapter = add_singular_values(model, MethodConfig(method="clip-svd"), where, seed=1)
     if delta is not None:
         model.first.delta.data = delta.clone()
     return adapter

@@ -18,6 +18,7 @@ EVERY = [row for row in [*METHODS.values(), method_spec("peft:oft")] if row.kind
 HEAD = '''
 """A head that somebody adds: the mean of a class's shots, twice as loud."""
 
+import dataclasses
 from typing import ClassVar
 
 from .head import Fit, as_saved

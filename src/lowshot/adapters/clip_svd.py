@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -23,9 +23,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import AdapterError
+from ..settings import MethodConfig
 from ..tensor_file import read_file
 from .adapter import ParameterAdapter, computing_as, to_be_merged
 from .lora_xs.basis import ATTRIBUTE, BASIS_VERSION, Basis, attach_bases, waves
+from .placement import Place
 
 BASIS_FILE = "clip_svd_basis.safetensors"
 UNDETERMINED_GAP = 1e-7
@@ -117,22 +119,28 @@ class Pairs:
     """``(K, I)``, float32."""
 
 
-def attach_all_triplets(model: nn.Module, names: Sequence[str]) -> None:
-    """Leave all singular triplets of each named linear layer there, before its precision is changed.
+def prepare(model: nn.Module, method: MethodConfig, place: Place) -> None:  # noqa: ARG001 - as every method's
+    """Leave all singular triplets of each adapted layer there, before its precision is changed.
 
     For ViT-B/16 and all its matrices that takes a minute or two, once: they are kept in the cache folder (0.75 GB).
     """
-    for name in names:
+    for name in place.linears:
         weight = model.get_submodule(name).weight
         assert isinstance(weight, Tensor)
         attach_bases(model, [name], min(weight.shape))
 
 
-def add_singular_values(model: nn.Module, names: Sequence[str]) -> SingularValueAdapter:
+def add_singular_values(
+    model: nn.Module,
+    method: MethodConfig,  # noqa: ARG001 - as every method's
+    place: Place,
+    *,
+    seed: int,  # noqa: ARG001 - the update starts at zero
+) -> SingularValueAdapter:
     """Replace linear layers, which know their triplets, by such with trained singular values, in place."""
     model.requires_grad_(False)
     layers = {}
-    for name in names:
+    for name in place.linears:
         linear = model.get_submodule(name)
         assert isinstance(linear, nn.Linear)
         layers[name] = SingularValueLinear(linear, getattr(linear, ATTRIBUTE))

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..settings import MethodConfig
+from .adapter import ParameterAdapter
 from .placement import Place
-
-METHODS = ("layernorm", "bitfit", "full", "2sfs")
 
 
 class _Held(nn.Module):
@@ -28,27 +27,32 @@ class _Held(nn.Module):
         return kept.to(self.dtype)
 
 
-def chosen_parameters(model: nn.Module, method: MethodConfig, place: Place) -> list[str]:
-    """Dotted names of the parameters that a method trains.
+def add_layer_norms(model: nn.Module, method: MethodConfig, place: Place, *, seed: int) -> ParameterAdapter:  # noqa: ARG001
+    """Train scale and shift of the layer norms; arguments are those of ``add_adapter``."""
+    norms = {name for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)}
+    return _training(model, [name for name in _inside(model, method, place) if name.rpartition(".")[0] in norms])
 
-    ``full`` takes everything in the towers. The others take the blocks at the position; with position ``all``
-    also what lies before and after the blocks.
-    """
-    within = place.modules if method.method == "full" or method.position == "all" else place.layers
-    norms = {
-        f"{name}.{parameter}"
-        for name, module in model.named_modules()
-        if isinstance(module, nn.LayerNorm)
-        for parameter in ("weight", "bias")
-    }
-    inside = [
-        name
-        for name, _ in model.named_parameters()
-        if any(name == part or name.startswith(f"{part}.") for part in within)
-    ]
-    if method.method in ("layernorm", "2sfs"):
-        return [name for name in inside if name in norms]
-    return [name for name in inside if method.method == "full" or name.endswith("bias")]
+
+def add_biases(model: nn.Module, method: MethodConfig, place: Place, *, seed: int) -> ParameterAdapter:  # noqa: ARG001
+    """Train every bias; arguments are those of ``add_adapter``."""
+    return _training(model, [name for name in _inside(model, method, place) if name.endswith("bias")])
+
+
+def add_all_weights(model: nn.Module, method: MethodConfig, place: Place, *, seed: int) -> ParameterAdapter:  # noqa: ARG001
+    """Train everything in the towers; arguments are those of ``add_adapter``."""
+    return _training(model, _inside(model, method, place))
+
+
+def _inside(model: nn.Module, method: MethodConfig, place: Place) -> list[str]:
+    """Dotted names of the parameters at a place: of the blocks; with position ``all`` also before and after them."""
+    within = place.modules if method.position == "all" else place.layers
+    names = [name for name, _ in model.named_parameters()]
+    return [name for name in names if any(name == part or name.startswith(f"{part}.") for part in within)]
+
+
+def _training(model: nn.Module, names: list[str]) -> ParameterAdapter:
+    model.requires_grad_(False)
+    return ParameterAdapter(model, unfreeze(model, names))
 
 
 def unfreeze(model: nn.Module, names: list[str]) -> dict[str, nn.Parameter]:

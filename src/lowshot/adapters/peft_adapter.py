@@ -6,7 +6,7 @@ import contextlib
 import copy
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -94,38 +94,26 @@ class PeftAdapter:
                 raise AdapterError(f"adapter file {path} has {key} = {there!r}; lowshot.json says {here!r}")
 
 
-def add_peft_adapter(model: nn.Module, method: MethodConfig, place: Place, *, seed: int) -> PeftAdapter:
-    """Put a fresh adapter of PEFT's into the model, in place; arguments and errors are those of ``add_adapter``."""
-    config = _peft_config(method, place)
-    is_foreign = method.method.startswith(PEFT_PREFIX)
-    names = place.linears if is_foreign else ()
-    before = [cast(Tensor, model.get_submodule(name).weight).detach().clone() for name in names]
-    if method.method not in KNOW_QUANTISED_WEIGHTS and not all(weight.is_floating_point() for weight in before):
-        raise InputError(f"method {method.method} does not fit: it does not know quantised weights; use quantize none")
-    with attaching(seed):
-        try:
-            # New layers come in training mode, whatever mode the model is in: their dropout would blur predictions.
-            adapted = get_peft_model(model, config).eval()
-            if is_foreign:
-                _try_layers(model, names, before)
-        except Exception as error:  # each tuner has limits of its own, and words for them
-            raise InputError(f"method {method.method} does not fit: {' '.join(str(error).split())}") from error
-    return PeftAdapter(adapted)
+def add_lora(model: nn.Module, method: MethodConfig, place: Place, *, seed: int) -> PeftAdapter:
+    """LoRA: h = W x + scaling * B A x; A Kaiming uniform, B zero (arXiv 2106.09685, section 4.1)."""
+    config = LoraConfig(**_low_rank(method, place))
+    config._register_custom_module(modules_with(LeanMixin))
+    return _added(model, method, config, seed)
 
 
-def _peft_config(method: MethodConfig, place: Place) -> PeftConfig:
-    """PEFT's configuration of a method.
+def add_dora(model: nn.Module, method: MethodConfig, place: Place, *, seed: int) -> PeftAdapter:
+    """DoRA: W' = m (W + scaling * B A) / ||W + scaling * B A||, norms per output row (arXiv 2402.09353, equation 5)."""
+    return _added(model, method, LoraConfig(**_low_rank(method, place), use_dora=True), seed)
 
-    LoRA: h = W x + scaling * B A x; A Kaiming uniform, B zero (arXiv 2106.09685, section 4.1).
-    DoRA: W' = m (W + scaling * B A) / ||W + scaling * B A||, norms per output row (arXiv 2402.09353, equation 5).
-    LoRA-XS: h = W x + scaling * U R diag(S) V^T x (arXiv 2405.17604, equation 2).
 
-    Raises:
-        InputError: PEFT has no such tuner, or refuses its options.
-    """
-    if method.method.startswith(PEFT_PREFIX):
-        return tuner_config(method.method, method.peft, place.linears)
-    low_rank = {
+def add_lora_xs(model: nn.Module, method: MethodConfig, place: Place, *, seed: int) -> PeftAdapter:
+    """LoRA-XS: h = W x + scaling * U R diag(S) V^T x (arXiv 2405.17604, equation 2)."""
+    return _added(model, method, LoraXsConfig(**_low_rank(method, place)), seed)
+
+
+def _low_rank(method: MethodConfig, place: Place) -> dict[str, Any]:
+    """What the configurations of these three have in common."""
+    return {
         "r": method.rank,
         # alpha is the same in all layers: each has the scaling of its own rank
         "rank_pattern": {} if method.rank_by_depth == "uniform" else layer_ranks(method, place),
@@ -135,13 +123,38 @@ def _peft_config(method: MethodConfig, place: Place) -> PeftConfig:
         "target_modules": list(place.linears),
         "bias": "none",
     }
-    if method.method == "lora-xs":
-        return LoraXsConfig(**low_rank)
-    if method.method == "dora":
-        return LoraConfig(**low_rank, use_dora=True)
-    config = LoraConfig(**low_rank)
-    config._register_custom_module(modules_with(LeanMixin))
-    return config
+
+
+def add_tuner(model: nn.Module, method: MethodConfig, place: Place, *, seed: int) -> PeftAdapter:
+    """A tuner of PEFT's that the method is called after, tried on each layer.
+
+    Raises:
+        InputError: PEFT has no such tuner, it refuses its options, or it does not leave the base alone.
+    """
+    tuner = PEFT_PREFIX + method.method.removeprefix(PEFT_PREFIX)
+    config = tuner_config(tuner, method.peft, place.linears)
+    before = [cast(Tensor, model.get_submodule(name).weight).detach().clone() for name in place.linears]
+    if tuner not in KNOW_QUANTISED_WEIGHTS and not all(weight.is_floating_point() for weight in before):
+        raise InputError(f"method {method.method} does not fit: it does not know quantised weights; use quantize none")
+    return _added(model, method, config, seed, lambda: _try_layers(model, place.linears, before))
+
+
+def _added(
+    model: nn.Module, method: MethodConfig, config: PeftConfig, seed: int, check: Callable[[], None] = lambda: None
+) -> PeftAdapter:
+    """The adapter of a configuration, put into the model and checked.
+
+    Raises:
+        InputError: It does not fit these layers.
+    """
+    with attaching(seed):
+        try:
+            # New layers come in training mode, whatever mode the model is in: their dropout would blur predictions.
+            adapted = get_peft_model(model, config).eval()
+            check()
+        except Exception as error:  # each tuner has limits of its own, and words for them
+            raise InputError(f"method {method.method} does not fit: {' '.join(str(error).split())}") from error
+    return PeftAdapter(adapted)
 
 
 @contextlib.contextmanager

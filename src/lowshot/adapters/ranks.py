@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import torch
+from torch import nn
+
+from ..errors import InputError
 from ..settings import MethodConfig
 from .placement import Place
 
@@ -37,3 +41,17 @@ def layer_ranks(method: MethodConfig, place: Place) -> dict[str, int]:
     return {
         name: next(rank for block, rank in of_block.items() if name.startswith(f"{block}.")) for name in place.linears
     }
+
+
+def refuse_large_ranks(model: nn.Module, method: MethodConfig, place: Place) -> None:
+    """Refuse ranks that a weight cannot have.
+
+    Raises:
+        InputError: The rank exceeds a weight's smaller side.
+    """
+    for name, rank in layer_ranks(method, place).items():
+        weight = model.get_submodule(name).weight
+        assert isinstance(weight, torch.Tensor)
+        shape = tuple(weight.shape)
+        if rank > min(shape):
+            raise InputError(f"rank is {rank}, but {name} is {shape[0]} x {shape[1]}; expected at most {min(shape)}")

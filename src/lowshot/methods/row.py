@@ -25,6 +25,8 @@ class MethodSpec:
     code: str = ""
     """``module:name`` of what makes it, imported when it is used: in ``heads`` a class for ``features``, in
     ``adapters`` a builder for the others."""
+    prepares: str = ""
+    """``module:name`` in ``adapters`` of what it needs of the full-precision weights."""
     learner: str = "weights:WeightsLearner"
     """``module:name`` in ``training`` of what trains it."""
     settings: frozenset[str] = frozenset()

@@ -10,6 +10,7 @@ from ...errors import InputError
 from ...randomness import seeded
 from ...settings import MethodConfig
 from ..adapter import ParameterAdapter
+from ..placement import Place
 from .tokens import TextContext, VisionContext
 
 VISION_TOKENS = 2
@@ -35,20 +36,23 @@ class ContextAdapter(ParameterAdapter):
         raise InputError("trained tokens are inputs of the towers: no weights can hold them, so they cannot be merged")
 
 
-def add_context(model: nn.Module, method: MethodConfig, *, seed: int) -> ContextAdapter:
-    """Put fresh trained tokens into a model, in place; only they are trainable.
+def add_text_tokens(model: nn.Module, method: MethodConfig, place: Place, *, seed: int) -> ContextAdapter:  # noqa: ARG001
+    """Put fresh trained tokens before the words; arguments are those of ``add_adapter``."""
+    return _add_tokens(model, method, seed, in_both=False)
 
-    Args:
-        model: The backbone's model.
-        method: Its ``context``, ``openings`` and ``vision_prompts`` count.
-        seed: Determines the initial values.
-    """
+
+def add_tokens_of_both(model: nn.Module, method: MethodConfig, place: Place, *, seed: int) -> ContextAdapter:  # noqa: ARG001
+    """Put fresh trained tokens before the words and behind the patches; arguments are those of ``add_adapter``."""
+    return _add_tokens(model, method, seed, in_both=True)
+
+
+def _add_tokens(model: nn.Module, method: MethodConfig, seed: int, *, in_both: bool) -> ContextAdapter:
     model.requires_grad_(False)
     embeddings = cast(Any, model.get_submodule("text_model.embeddings"))
     with seeded(seed):
         text = TextContext(embeddings.token_embedding, max(1, len(method.openings)), method.context)
         vision = None
-        if method.method == "plot++":
+        if in_both:
             patches, width = cast(Any, model).vision_model.embeddings, cast(Any, model).config.vision_config.hidden_size
             vision = patches.context = VisionContext(patches, method.vision_prompts, VISION_TOKENS, width)
     embeddings.token_embedding = text

@@ -14,6 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import InputError
+from ...settings import MethodConfig
+from ..placement import Place
+from ..ranks import refuse_large_ranks
 
 BASIS_FILE = "lora_xs_basis.safetensors"
 """Beside an adapter's tensors, what tells its basis from others: see ``portable``."""
@@ -87,6 +90,12 @@ def basis_of(weight: Tensor, rank: int) -> Basis:
     anchors = left.abs().argmax(1)
     signs = left.gather(1, anchors[:, None]).sign()
     return Basis((signs * left).float().contiguous(), (signs * right).float().contiguous(), s[: rank + 1], anchors)
+
+
+def prepare(model: nn.Module, method: MethodConfig, place: Place) -> None:
+    """Leave the basis of each adapted layer there; arguments and errors are those of ``adapters.prepare``."""
+    refuse_large_ranks(model, method, place)
+    attach_bases(model, place.linears, method.rank)
 
 
 def attach_bases(model: nn.Module, names: Sequence[str], rank: int) -> None:
