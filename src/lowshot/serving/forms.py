@@ -37,13 +37,26 @@ class Forms:
         self._bases = bases
         self._forms: dict[MethodConfig, Adapter] = {}  # least recently used first
 
+    @torch.no_grad()
     def updates(self, folder: Path, method: MethodConfig) -> tuple[Updates, Updates]:
         """Updates that a saved adapter adds in the text tower and in the vision tower."""
         form = self._form(method)
         form.load(folder)
-        middles, own = _read_off(form.model)
-        if any(isinstance(form.model.get_submodule(_PEFT_PREFIX + name), LoraXsMixin) for name in own):
-            del self._forms[method]  # that adapter's own factors have become its basis
+        middles: dict[str, Tensor] = {}
+        own: dict[str, OwnFactors] = {}
+        for full_name, module in form.model.named_modules():
+            if not isinstance(module, LoraLayer):
+                continue
+            layer: Any = module
+            name, scale = full_name.removeprefix(_PEFT_PREFIX), layer.scaling["default"]
+            a, b = layer.lora_A["default"].weight, layer.lora_B["default"]
+            if not isinstance(layer, LoraXsMixin):
+                own[name] = OwnFactors(a.clone(), scale * b.weight)
+            elif a.data_ptr() == layer.basis(len(a)).right.data_ptr():
+                middles[name] = (scale * b.R).T.contiguous()
+            else:
+                own[name] = OwnFactors(a.clone(), scale * b.weight)
+                self._forms.pop(method, None)  # the adapter's own factors have become the form's basis
         return self._in_tower("text", middles, own), self._in_tower("vision", middles, own)
 
     def _form(self, method: MethodConfig) -> Adapter:
@@ -79,21 +92,3 @@ def _without_weights(model: nn.Module) -> nn.Module:
             empty = nn.Parameter(torch.zeros(()).expand(parameter.shape), requires_grad=False)
             setattr(module, name, empty)
     return copy.eval()
-
-
-@torch.no_grad()
-def _read_off(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, OwnFactors]]:
-    """The update of each adapted layer: a matrix where it is in the shared basis, factors where it is not."""
-    middles: dict[str, Tensor] = {}
-    own: dict[str, OwnFactors] = {}
-    for full_name, module in model.named_modules():
-        if not isinstance(module, LoraLayer):
-            continue
-        layer: Any = module
-        name, scale = full_name.removeprefix(_PEFT_PREFIX), layer.scaling["default"]
-        a, b = layer.lora_A["default"].weight, layer.lora_B["default"]
-        if isinstance(layer, LoraXsMixin) and a.data_ptr() == layer.basis(len(a)).right.data_ptr():
-            middles[name] = (scale * b.R).T.contiguous()
-        else:
-            own[name] = OwnFactors(a.clone(), scale * b.weight)
-    return middles, own
