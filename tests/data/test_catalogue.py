@@ -209,7 +209,7 @@ def test_empty_folders_are_not_taken_for_a_data_set(name, tmp_path):
 def test_a_data_set_that_lacks_an_image_is_incomplete(install, name):
     root = install(name)
     row = CATALOGUE[name]
-    image = read(name, root)[0].test.images.paths[0]
+    image = read(name, root)[0].test.images.path(0)
     of_its_class = sorted(image.parent.iterdir())
     for path in of_its_class if name == "imagenet" else [image]:  # of ImageNet only classes are looked at
         path.unlink()

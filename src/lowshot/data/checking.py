@@ -69,7 +69,7 @@ def check_images(task: Task, track: Track = silent) -> Checked:
                 before = first.setdefault(content, item)
                 if (before.split, before.label) != (item.split, item.label):
                     elsewhere.setdefault(content, item)
-            elif isinstance(item.images, FileImages) and kind_of(item.images.paths[item.index]) == "nothing":
+            elif isinstance(item.images, FileImages) and kind_of(item.images.path(item.index)) == "nothing":
                 missing.append(f"{item.split}: {item.identity}")
             else:
                 corrupt.append(f"{item.split}: {error}")

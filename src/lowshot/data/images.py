@@ -181,15 +181,25 @@ def as_pixels(image: object) -> Pixels:
 
 @dataclasses.dataclass(frozen=True)
 class FileImages:
-    """Images in files, one each, decoded whenever they are asked for and not kept."""
+    """Images in files, one each, decoded whenever they are asked for and not kept.
 
-    paths: Sequence[Path]
+    Args:
+        paths: Path of each file, best as a text: a million objects of ``Path`` would take half a gigabyte.
+        folder: The folder that the paths start from.
+    """
+
+    paths: Sequence[str | Path]
+    folder: Path = Path()
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Pixels:
-        return decode_image(self.paths[index])
+        return decode_image(self.path(index))
+
+    def path(self, index: int) -> Path:
+        """Return the path of a file."""
+        return self.folder / self.paths[index]
 
 
 @dataclasses.dataclass(frozen=True)

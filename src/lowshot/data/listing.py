@@ -9,7 +9,7 @@ import stat
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Literal, TypeAlias, overload
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -26,33 +26,6 @@ Kind: TypeAlias = Literal["file", "folder", "other", "nothing"]
 """The kinds of things at a path; ``other`` is a pipe, a socket, a device, or one that cannot be looked at."""
 
 _MAXIMUM_CHARACTERS = 64 << 20
-
-
-@dataclasses.dataclass(frozen=True)
-class PathsBelow(Sequence[Path]):
-    """Paths made when asked for: a million of them would take half a gigabyte.
-
-    Args:
-        folder: The folder they start from.
-        names: Paths below it, with ``/``.
-    """
-
-    folder: Path
-    names: Sequence[str]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @overload
-    def __getitem__(self, index: int) -> Path: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Path]: ...
-
-    def __getitem__(self, index: int | slice) -> Path | Sequence[Path]:
-        if isinstance(index, slice):
-            return PathsBelow(self.folder, self.names[index])
-        return self.folder / self.names[index]
 
 
 @dataclasses.dataclass
@@ -80,7 +53,7 @@ class FileList:
     def examples(self) -> Examples:
         """The split's examples; no file is decoded."""
         return Examples(
-            images=FileImages(PathsBelow(self.folder, tuple(self.names))),
+            images=FileImages(tuple(self.names), self.folder),
             labels=np.asarray(self.labels, dtype=np.int64),
             identities=tuple(self.names),
         )

@@ -59,8 +59,9 @@ def missing_images(task: Task) -> list[str]:
     """Return a line for each split of a task that has images whose files are not there."""
     lines = []
     for split, examples in task.splits().items():
-        paths = examples.images.paths if isinstance(examples.images, FileImages) else ()
+        images = examples.images
+        paths = map(images.path, range(len(images))) if isinstance(images, FileImages) else ()
         missing = [path for path in paths if kind_of(path) != "file"]
         if missing:
-            lines.append(f"{len(missing):,} of {len(paths):,} images in {split} are not there, such as {missing[0]}")
+            lines.append(f"{len(missing):,} of {len(images):,} images in {split} are not there, such as {missing[0]}")
     return lines
