@@ -427,11 +427,12 @@ def test_a_lock_whose_holder_died_stops_nobody(offer, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"dtd"}
 
 
-def test_a_file_system_without_locks_is_used_without(offer, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_a_file_system_without_locks_is_used_without(offer, tmp_path, monkeypatch, number):
     offer("dtd")
 
     def unsupported(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(number, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", unsupported)
     assert len(install("dtd", tmp_path)[0].test) == 9
