@@ -25,7 +25,7 @@ print(*sys.modules)
 NEVER = (
     *("peft", "bitsandbytes", "transformers", "accelerate", "torch._dynamo", "sympy"),
     *("sklearn", "scipy", "datasets", "pandas", "matplotlib"),
-    *("lowshot.report.tables", "lowshot.report.page", "lowshot.bench", "lowshot.conversion"),
+    *("lowshot.report", "lowshot.data.catalogue", "lowshot.bench", "lowshot.conversion"),
     *("lowshot.adapters.peft_adapter", "lowshot.adapters.lean", "lowshot.adapters.joint"),
     *(f"lowshot.training.{name}" for name in ("weights", "step", "loop", "recorded", "passes", "placing")),
 )
@@ -47,5 +47,5 @@ def test_a_head_is_learnt_and_predicted_with_without_what_it_does_not_need(impor
 
 
 def test_serving_a_head_needs_neither_training_nor_what_trains(imports):
-    never = {*NEVER, "lowshot.training", "lowshot.evaluation", "lowshot.fitting", "lowshot.report"}
+    never = {*NEVER, "lowshot.training", "lowshot.evaluation", "lowshot.fitting"}
     assert sorted(imports[1] & never) == []

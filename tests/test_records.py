@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from lowshot.errors import InputError
 from lowshot.records import RunRecord, provenance
-from lowshot.report.card import model_card
+from lowshot.wording.card import model_card
 
 FIELDS = {
     "task": "digits",

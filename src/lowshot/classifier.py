@@ -437,7 +437,7 @@ class FewShotClassifier:
             NotFittedError: ``fit`` has not been called.
             OutputError: The folder exists and is not empty, or cannot be written.
         """
-        from .report.card import model_card
+        from .wording.card import model_card
 
         _, learner = self._ready()
         with folder_written_aside(Path(folder)) as aside:

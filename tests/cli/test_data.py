@@ -7,7 +7,7 @@ import pytest
 
 from data import layouts
 from lowshot.cli import main
-from lowshot.data import CATALOGUE
+from lowshot.data.catalogue import CATALOGUE
 
 
 @pytest.fixture

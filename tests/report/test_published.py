@@ -15,8 +15,9 @@ from lowshot.report.published import (
     published_figures,
     same_method,
 )
-from lowshot.report.summary import settings_as_text, summarize
+from lowshot.report.summary import summarize
 from lowshot.settings import preset_recipe
+from lowshot.wording.settings import settings_as_text
 
 from .factory import record, rival, zero_shot
 

@@ -86,8 +86,8 @@ class Check:
 
     def act(self) -> int:
         """Decode every image and print what is wrong."""
-        from ..data import CATALOGUE, check_images, load_task
-        from ..data.catalogue import wrong_sizes
+        from ..data import check_images, load_task
+        from ..data.catalogue import CATALOGUE, wrong_sizes
 
         warnings: list[str] = []
         task = load_task(self.data, "later", warnings, self.root)

@@ -54,8 +54,8 @@ def run(arguments: Sequence[str]) -> int:
     if parsed.json:
         print_json({"adapter": str(parsed.adapter), "data": parsed.data, **metrics})
         return 0
-    from ..report.protocols import protocol_table
-    from ..report.quantities import accuracy_line
+    from ..wording.protocols import protocol_table
+    from ..wording.quantities import accuracy_line
 
     print(accuracy_line(metrics))
     print(

@@ -118,11 +118,11 @@ def _summary(record: dict[str, Any], out: Path) -> list[str]:
     cost = f"{record['trainable_parameters']:,} parameters, {record['steps']} steps, {record['train_seconds']:.1f} s"
     lines.append(f"{name} learnt {learnt} from {record['task']}: {cost}")
     if record["metrics"].get("others"):
-        from ..report.protocols import protocol_table
+        from ..wording.protocols import protocol_table
 
         lines.append(protocol_table(record["task"], record["metrics"]))
     elif record["metrics"]:
-        from ..report.quantities import accuracy_line
+        from ..wording.quantities import accuracy_line
 
         lines.append(accuracy_line(record["metrics"]))
     if calibration := record["calibration"]:

@@ -20,10 +20,10 @@ from ..errors import AdapterError, DataError
 from ..files import canonical_json, folder_written_aside, refuse_existing
 from ..models import Backbone, Tower, load_backbone
 from ..records import RECORD_FILE, RunRecord, provenance
-from ..report.card import model_card
 from ..settings import DataConfig, Recipe
 from ..tensor_file import TENSORS_FILE, serialized
 from ..training.placing import adapt
+from ..wording.card import model_card
 from .clip_lora import NAME, ClipLora, read_clip_lora
 from .source import as_input, class_probabilities, probe_images
 

@@ -21,11 +21,11 @@ from ..adapters.lora_xs import BASIS_FILE
 from ..errors import AdapterError, InputError
 from ..files import canonical_json, folder_written_aside, refuse_existing
 from ..records import RECORD_FILE, RunRecord
-from ..report.card import model_card
-from ..report.quantities import images_per_class
 from ..serving import AdapterBank
 from ..serving.entries import entry_of
 from ..tensor_file import TENSORS_FILE
+from ..wording.card import model_card
+from ..wording.quantities import images_per_class
 from .exporting import README_FILE, Export
 from .source import Source, largest_difference, open_source
 

@@ -2,7 +2,6 @@
 
 from .ahead import content_hashes
 from .builtin import BUILTIN_TASKS, builtin_task
-from .catalogue import CATALOGUE, DataSet, read_data_set
 from .checking import Checked, check_images
 from .draws import draw_from, draw_sha256, write_draw
 from .folder import read_folder
@@ -16,9 +15,7 @@ from .task import Examples, Images, Pixels, Task
 
 __all__ = [
     "BUILTIN_TASKS",
-    "CATALOGUE",
     "Checked",
-    "DataSet",
     "Draw",
     "Examples",
     "FileImages",
@@ -47,7 +44,6 @@ __all__ = [
     "long_prompts_named",
     "other_tasks",
     "prompts_for",
-    "read_data_set",
     "read_folder",
     "read_words",
     "task_of_arrays",

@@ -17,7 +17,6 @@ import numpy as np
 
 from ..errors import DataError, InputError
 from ..settings import DataConfig
-from .catalogue import CATALOGUE
 from .sources import load_task
 from .task import Examples, Task
 
@@ -93,6 +92,8 @@ def default_targets(protocol: str, data: str) -> tuple[str, ...]:
             f"({data} has no usual ones, only {_IMAGENET} has)"
         )
     shifts = protocol == "domain-generalisation"
+    from .catalogue import CATALOGUE
+
     return tuple(name for name, row in CATALOGUE.items() if (row.sizes.train is None) == shifts and name != _IMAGENET)
 
 

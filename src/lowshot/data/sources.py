@@ -12,7 +12,6 @@ import numpy as np
 
 from ..errors import DataError, UnknownNameError
 from .builtin import BUILTIN_TASKS, builtin_task
-from .catalogue import CATALOGUE, read_data_set
 from .folder import read_folder
 from .hub import PREFIX, read_hub
 from .images import MemoryImages, as_pixels, content_hash
@@ -60,13 +59,15 @@ def load_task(
     if isinstance(data, str):
         if data in BUILTIN_TASKS:
             return builtin_task(data)
-        if data in CATALOGUE:
-            return read_data_set(data, root, on_bad_image, warn)
         if data.startswith(PREFIX):
             return read_hub(data, on_bad_image, warn)
-        is_no_path = Path(data).name == data and kind_of(Path(data)) == "nothing"
-        if not data or is_no_path:  # "" would be the current folder
-            raise UnknownNameError("task, data set or folder", data, [*BUILTIN_TASKS, *CATALOGUE])
+        if not data or Path(data).name == data:  # "" would be the current folder
+            from .catalogue import CATALOGUE, read_data_set
+
+            if data in CATALOGUE:
+                return read_data_set(data, root, on_bad_image, warn)
+            if not data or kind_of(Path(data)) == "nothing":
+                raise UnknownNameError("task, data set or folder", data, [*BUILTIN_TASKS, *CATALOGUE])
     return _read_path(Path(data), on_bad_image, warn)
 
 

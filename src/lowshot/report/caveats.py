@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..methods import display_name
 from ..records import RunRecord
 from ..runs_folder import Runs
-from .provenance import hardware_text
+from ..wording.provenance import hardware_text
 from .summary import usual_settings, variant_text
 
 _MOST_NAMED = 4

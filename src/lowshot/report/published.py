@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from ..records import RunRecord
 from ..settings import SETTINGS, Decides, preset_recipe
-from .summary import Row, settings_as_text
+from ..wording.settings import settings_as_text
+from .summary import Row
 
 KINDS = {
     "quoted": "printed in a paper, by its authors or by others who quote them",

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from ..methods import METHODS
 from ..records import RunRecord
+from ..wording.settings import shown_settings
 from .published import ELEVEN
-from .summary import shown_settings
 
 
 def in_reading_order(records: Sequence[RunRecord]) -> tuple[RunRecord, ...]:

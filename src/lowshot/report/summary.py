@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,11 +12,10 @@ from ..errors import InputError
 from ..methods import METHODS, PIXEL_REGRESSION, display_name
 from ..records import RunRecord
 from ..settings import SETTINGS, default_preset, preset_recipe
-from .quantities import share, short
+from ..wording.quantities import aligned, share, short
+from ..wording.settings import settings_as_text
 
 _RIVAL_LABELS = {PIXEL_REGRESSION: "pixels + logistic regression"}
-_COLUMNS_OF_ROWS = ("method", "quantize", "shots", "seed")
-"""Settings that rows have columns of, or are the mean over."""
 _SAID_OF_AUTO = ("model", "data")  # the rest is what it chose
 _WEIGHTS = "weights"
 _OFF = "False"
@@ -184,24 +182,6 @@ def _preset_settings(record: RunRecord) -> dict[str, str]:
     return settings_as_text(recipe.to_dict())
 
 
-def shown_settings(record: RunRecord) -> dict[str, str]:
-    """Settings of a record's recipe as text, by name; without those that every run of a grid has for itself."""
-    return settings_as_text(record.recipe)
-
-
-def settings_as_text(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Settings of a recipe's sections as text, by name; without those that every run of a grid has for itself."""
-    settings = {name: value for section in sections.values() for name, value in section.items()}
-    return {name: _shown(value) for name, value in settings.items() if name not in _COLUMNS_OF_ROWS}
-
-
-def _shown(value: object) -> str:
-    """As on a command line: what has spaces in it stands in quotes where there are several."""
-    if not isinstance(value, (list, tuple)):
-        return str(value)
-    return str(value[0]) if len(value) == 1 else shlex.join(map(str, value))
-
-
 def _asked_settings(record: RunRecord) -> dict[str, str]:
     """Settings as text, by name, without those that ``auto`` chose."""
     asked = {part: record.recipe[part] for part in _SAID_OF_AUTO} if record.choice else record.recipe
@@ -363,19 +343,6 @@ def format_table(rows: Sequence[Row], style: Literal["text", "markdown"] = "text
     table = [[column.heading for column in columns], *([column.text(row) for column in columns] for row in rows)]
     numbers = [column.is_number for column in columns]
     return _markdown(table, numbers) if style == "markdown" else aligned(table, numbers)
-
-
-def aligned(table: Sequence[Sequence[str]], numbers: Sequence[bool]) -> str:
-    """Cells padded to the widest of their column: numbers to the right, words to the left."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for cells in table:
-        padded = [
-            cell.rjust(width) if is_number else cell.ljust(width)
-            for cell, width, is_number in zip(cells, widths, numbers, strict=True)
-        ]
-        lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines) + "\n"
 
 
 def _markdown(table: Sequence[Sequence[str]], numbers: Sequence[bool]) -> str:

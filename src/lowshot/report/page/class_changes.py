@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ...records import RunRecord
-from ..quantities import percent
+from ...wording.quantities import percent
 from .axes import Wording, drawing, text
 from .markup import Markup, element
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ...records import RunRecord
-from ..quantities import images_per_class
+from ...wording.quantities import images_per_class
 from ..summary import Row
 from .axes import Wording
 from .charts import series_style

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ...records import RunRecord
+from ...wording.quantities import images_per_class
 from ..published import PublishedFigure, same_method
-from ..quantities import images_per_class
 from ..summary import Row, SeriesKey
 from .charts import Baseline, Point, Series
 from .tips import Origins, RowRuns, row_tip

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..provenance import hardware_text
+from ...wording.provenance import hardware_text
+from ...wording.quantities import images_per_class
 from ..published import PublishedFigure
-from ..quantities import images_per_class
 from ..summary import Row, accuracy_text
 from .axes import Wording
 from .charts import MOST_LINES, Baseline, key_mark, line_chart, scatter_chart, small_chart

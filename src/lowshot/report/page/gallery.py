@@ -6,7 +6,7 @@ import base64
 import math
 from collections.abc import Sequence
 
-from ..quantities import images_per_class, percent
+from ...wording.quantities import images_per_class, percent
 from .markup import Markup, element, scrollable
 from .showcase import Prediction, Showcase
 

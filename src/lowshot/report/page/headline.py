@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..quantities import duration, images_per_class, percent, size
+from ...wording.quantities import duration, images_per_class, percent, size
 from ..summary import Row
 
 AVERAGE_OF = "average of "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ...records import RunRecord
-from ..quantities import counted, percent
+from ...wording.quantities import counted, percent
 from .axes import Frame, Wording, drawing, grid
 from .markup import Markup, element
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from ...errors import InputError
 from ...files import write_text
 from ...records import RunRecord
+from ...wording.quantities import counted
 from ..averages import averages_and_gaps
 from ..caveats import provenance_caveats
 from ..published import PublishedFigure, published_average, published_beside
-from ..quantities import counted
 from ..summary import Row, runs_by_row
 from .classes import classes_section
 from .curves import Look, learnt, measured, series_numbers

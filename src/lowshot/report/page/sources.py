@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ...records import RunRecord
-from ..provenance import evaluation_text, model_text, versions_text
-from ..summary import Row, shown_settings
+from ...wording.provenance import evaluation_text, model_text, versions_text
+from ...wording.settings import shown_settings
+from ..summary import Row
 from .markup import Markup, element, scrollable
 
 _MOST_COMMANDS = 6

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ...records import RunRecord
-from ..provenance import commit_text, dates_text, hardware_text
-from ..quantities import duration, images_per_class, size
+from ...wording.provenance import commit_text, dates_text, hardware_text
+from ...wording.quantities import duration, images_per_class, size
 from ..summary import Row, accuracy_text
 
 RowRuns = Mapping[Row, Sequence[RunRecord]]

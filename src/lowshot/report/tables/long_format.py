@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ...records import RunRecord
+from ...wording.provenance import commit_text
 from ..comparative import Comparative, comparatives
 from ..layouts import layout_of
-from ..provenance import commit_text
 from ..samples import AVERAGE, whole_of
 
 _COSTS = ("trainable_parameters", "total_parameters", "adapter_bytes", "train_seconds", "training_memory_bytes")

@@ -11,7 +11,7 @@ from .imported_card import imported_card
 from .protocols import COLUMNS, protocol_rows
 from .provenance import commit_text, hardware_text, model_text, versions_text
 from .quantities import duration, images_per_class, interval, percent, share, size
-from .summary import shown_settings
+from .settings import shown_settings
 
 _MOST_CLASSES = 20
 # What the Hub accepts as a model; a folder on somebody's disk is none, and would be refused on upload.

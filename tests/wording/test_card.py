@@ -7,9 +7,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowshot.report.card import model_card
+from lowshot.wording.card import model_card
 
-from .factory import record, zero_shot
+from ..report.factory import record, zero_shot
 
 
 def front_matter(card):

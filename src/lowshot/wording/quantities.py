@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _NO_BREAK = "\u00a0"
@@ -65,3 +65,16 @@ def accuracy_line(metrics: Mapping[str, Any]) -> str:
     within = f" ({interval(*known)})" if known else ""
     kind = "the test split" if metrics["split"] == "test" else "images it has not learnt from"
     return f"accuracy {100 * metrics['acc1']:.1f} %{within} on {metrics['images']:,} images: {kind}"
+
+
+def aligned(table: Sequence[Sequence[str]], numbers: Sequence[bool]) -> str:
+    """Cells padded to the widest of their column: numbers to the right, words to the left."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for cells in table:
+        padded = [
+            cell.rjust(width) if is_number else cell.ljust(width)
+            for cell, width, is_number in zip(cells, widths, numbers, strict=True)
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines) + "\n"

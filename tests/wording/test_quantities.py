@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from lowshot.report.quantities import accuracy_line, duration, images_per_class, percent, share, size
+from lowshot.wording.quantities import accuracy_line, duration, images_per_class, percent, share, size
 
 
 @pytest.mark.parametrize(

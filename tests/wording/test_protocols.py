@@ -1,8 +1,8 @@
-from lowshot.report.card import model_card
-from lowshot.report.protocols import protocol_rows, protocol_table
 from lowshot.report.summary import format_table, summarize
+from lowshot.wording.card import model_card
+from lowshot.wording.protocols import protocol_rows, protocol_table
 
-from .factory import record
+from ..report.factory import record
 
 BASE_TO_NEW = {
     "acc1": 0.912,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .quantities import interval
-from .summary import aligned
+from .quantities import aligned, interval
 
 COLUMNS = {"": False, "accuracy %": True, "95 % interval": True, "images": True, "split": False, "classes": True}
 """Heading -> whether there are numbers below it."""

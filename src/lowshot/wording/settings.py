@@ -1,0 +1,30 @@
+"""Settings of a record as text."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from ..records import RunRecord
+
+_COLUMNS_OF_ROWS = ("method", "quantize", "shots", "seed")
+"""Settings that rows have columns of, or are the mean over."""
+
+
+def shown_settings(record: RunRecord) -> dict[str, str]:
+    """Settings of a record's recipe as text, by name; without those that every run of a grid has for itself."""
+    return settings_as_text(record.recipe)
+
+
+def settings_as_text(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Settings of a recipe's sections as text, by name; without those that every run of a grid has for itself."""
+    settings = {name: value for section in sections.values() for name, value in section.items()}
+    return {name: _shown(value) for name, value in settings.items() if name not in _COLUMNS_OF_ROWS}
+
+
+def _shown(value: object) -> str:
+    """As on a command line: what has spaces in it stands in quotes where there are several."""
+    if not isinstance(value, (list, tuple)):
+        return str(value)
+    return str(value[0]) if len(value) == 1 else shlex.join(map(str, value))
