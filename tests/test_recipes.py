@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from lowshot.bench.grid import read_grid
-from lowshot.data import BUILTIN_TASKS, CATALOGUE
+from lowshot.data import BUILTIN_TASKS
+from lowshot.data.catalogue import CATALOGUE
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 RUNS = {

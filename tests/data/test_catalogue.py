@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from data import layouts
-from lowshot.data import CATALOGUE, draw_from, load_task, read_data_set
-from lowshot.data.catalogue import find, lacks, state_of
+from lowshot.data import draw_from, load_task
+from lowshot.data.catalogue import CATALOGUE, find, lacks, read_data_set, state_of
 from lowshot.data.catalogue.facts import UNKNOWN
 from lowshot.errors import DataError, UnknownNameError
 

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from data import layouts
-from lowshot.data import CATALOGUE, builtin_task, check_images, load_task, read_data_set, task_of_arrays
+from lowshot.data import builtin_task, check_images, load_task, task_of_arrays
 from lowshot.data import checking as module
+from lowshot.data.catalogue import CATALOGUE, read_data_set
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ import scipy.io
 
 from data import layouts
 from data.server import serving
-from lowshot.data import CATALOGUE, check_images, load_task
-from lowshot.data.catalogue import download, find, lock, preparing, state_of
+from lowshot.data import check_images, load_task
+from lowshot.data.catalogue import CATALOGUE, download, find, lock, preparing, state_of
 from lowshot.data.catalogue.preparing import prepare
 from lowshot.errors import DataError, OutputError, RunError, UnknownNameError
 

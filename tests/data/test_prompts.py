@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data import layouts
-from lowshot.data import CATALOGUE, class_prompts, long_prompts_named, prompts_for, read_data_set, read_words
+from lowshot.data import class_prompts, long_prompts_named, prompts_for, read_words
+from lowshot.data.catalogue import CATALOGUE, read_data_set
 from lowshot.errors import DataError, LongPromptError
 from lowshot.settings import TEMPLATE_SETS, DataConfig
 

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data import layouts
-from lowshot.data import CATALOGUE, check_images, read_data_set
+from lowshot.data import check_images
+from lowshot.data.catalogue import CATALOGUE, read_data_set
 from lowshot.errors import DataError
 
 

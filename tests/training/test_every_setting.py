@@ -1,10 +1,12 @@
 """Each setting that decides the result changes it: a row without a change that shows it fails here."""
 
 import functools
+import json
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from lowshot.data import task_of_arrays
 from lowshot.models import load_backbone
@@ -88,3 +90,18 @@ def test_every_setting_that_decides_the_result_is_here():
 def test_a_setting_that_decides_the_result_changes_it(scores, method, both, changed):
     settings = {**both, **changed}
     assert not torch.equal(scores(method, both), scores(settings.pop("method", method), settings))
+
+
+def test_a_checkpoint_belongs_to_the_settings_that_decide_the_result_and_to_no_others(tiny_clip, examples, tmp_path):
+    recipe = preset_recipe("paper", "lora").replace(model=str(tiny_clip), **BASE)
+    learner = create_learner(load_backbone(str(tiny_clip)), ("a blue", "a green", "a red"), recipe)
+    learner.fit(examples, 4, silent, checkpoint=tmp_path / "state")
+    with safe_open(str(tmp_path / "state"), framework="pt") as file:
+        belongs_to = json.loads(file.metadata()["facts"])["belongs_to"]
+    expected = {row.name for row in SETTINGS.values() if row.decides is Decides.RESULT}
+    assert set(belongs_to) & set(SETTINGS) == expected
+    assert all(belongs_to[name] == _plain(recipe.settings()[name]) for name in expected)
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lowshot.models import Partway
+from lowshot.models import TowerState
 from lowshot.training.step import Passes
 from lowshot.training.views import Views, views_bytes
 
@@ -131,7 +131,7 @@ def test_what_all_views_take_is_known_beforehand(tiny_clip, chosen):
 def test_views_are_kept_in_the_type_the_model_computes_in(tiny_clip):
     views = views_of(learner_on(tiny_clip, dtype=torch.float32, precision="bf16", position="1"), Crops())
     images = views(0, ROWS)
-    assert isinstance(images, Partway)
+    assert isinstance(images, TowerState)
     assert images.hidden.dtype == torch.bfloat16
     assert views.cached_bytes == images.hidden.nbytes
 

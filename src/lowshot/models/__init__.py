@@ -4,16 +4,16 @@ from .backbone import Backbone, Identity, Towers
 from .frozen import Products
 from .kept import KeptBackbone
 from .loading import load_backbone, load_structure
-from .partway import Partway, Tower
 from .precision import resolve_adapter_precision, resolve_precision, round_to, set_precision
+from .tower_state import Tower, TowerState
 
 __all__ = [
     "Backbone",
     "Identity",
     "KeptBackbone",
-    "Partway",
     "Products",
     "Tower",
+    "TowerState",
     "Towers",
     "load_backbone",
     "load_structure",

@@ -19,7 +19,7 @@ from ..errors import LongPromptError
 from .blocks import Packing, run_blocks
 from .families import FAMILIES, Family
 from .frozen import Products
-from .partway import Partway, Tower, shared_tokens
+from .tower_state import Tower, TowerState, shared_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -314,8 +314,8 @@ class Backbone(Towers):
 
     def raw_prompts(self, tokens: dict[str, Tensor]) -> Tensor:
         """Embeddings ``(P, D)`` as ``encode_prompts`` gives them, but of the length that the tower gives them."""
-        partway = self.advance(self.embed_prompts(tokens), self.depths["text"])
-        finished = self.family.finish_text(self.model, partway.hidden)
+        state = self.advance(self.embed_prompts(tokens), self.depths["text"])
+        finished = self.family.finish_text(self.model, state.hidden)
         return finished.to(_at_least_float32(finished.dtype))
 
     def encode_images(self, images: Tensor) -> Tensor:
@@ -327,7 +327,7 @@ class Backbone(Towers):
         embeddings = self.finish(self.embed_images(images))
         return embeddings if self.image_prompts is None else embeddings.view(len(images), self.image_prompts, -1)
 
-    def embed_prompts(self, tokens: dict[str, Tensor], shared: int = 0, *, checked: bool = False) -> Partway:
+    def embed_prompts(self, tokens: dict[str, Tensor], shared: int = 0, *, checked: bool = False) -> TowerState:
         """What enters the first block of the text tower.
 
         Args:
@@ -339,16 +339,16 @@ class Backbone(Towers):
         family, ids = self.family, tokens["input_ids"]
         embedded, token = family.embed_text(self.model, ids), family.text_token(self.model, ids)
         if shared == 0:
-            return Partway("text", 0, embedded, token)
+            return TowerState("text", 0, embedded, token)
         assert checked or shared <= self.shared_tokens(tokens), shared
-        return Partway("text", 0, embedded[:, shared:], token - shared, embedded[:1, :shared])
+        return TowerState("text", 0, embedded[:, shared:], token - shared, embedded[:1, :shared])
 
     def shared_tokens(self, tokens: dict[str, Tensor]) -> int:
         """How many first tokens have the same hidden states in all prompts: 0 where the tower is not causal."""
         ids = tokens["input_ids"]
         return shared_tokens(ids, self.family.text_token(self.model, ids)) if self.family.causal_text else 0
 
-    def embed_images(self, images: Tensor) -> Partway:
+    def embed_images(self, images: Tensor) -> TowerState:
         """What enters the first block of the vision tower, of images as ``encode_images`` takes them."""
         assert images.shape[-2:] == (self.image_size, self.image_size), images.shape
         exact, family, device = _at_least_float32(self.dtype), self.family, self.device
@@ -358,58 +358,58 @@ class Backbone(Towers):
         pixels = ((images.to(device, exact) - mean) / std).to(self.dtype)
         hidden = family.embed_images(self.model, pixels)
         token = None if family.image_token is None else torch.full((len(hidden),), family.image_token, device=device)
-        return Partway("vision", 0, hidden, token)
+        return TowerState("vision", 0, hidden, token)
 
-    def finish(self, partway: Partway) -> Tensor:
+    def finish(self, state: TowerState) -> Tensor:
         """Unit embeddings ``(N, D)``, in float32 at least."""
-        return self.advance(partway, self.depths[partway.tower] + 1).hidden
+        return self.advance(state, self.depths[state.tower] + 1).hidden
 
-    def advance(self, partway: Partway, stage: int) -> Partway:
+    def advance(self, state: TowerState, stage: int) -> TowerState:
         """Go on through a tower.
 
         Args:
-            partway: Where to start.
-            stage: Where to stop: what was done up to there is that of this stage's input; see ``Partway``.
+            state: Where to start.
+            stage: Where to stop: what was done up to there is that of this stage's input; see ``TowerState``.
         """
-        depth = self.depths[partway.tower]
-        assert partway.stage <= stage <= depth + 1, (partway.stage, stage)
-        if partway.stage < min(stage, depth):
-            partway = self._through_blocks(partway, min(stage, depth))
-        if partway.stage == stage:
-            return partway
-        finish = self.family.finish_text if partway.tower == "text" else self.family.finish_images
-        finished = finish(self.model, partway.hidden)
+        depth = self.depths[state.tower]
+        assert state.stage <= stage <= depth + 1, (state.stage, stage)
+        if state.stage < min(stage, depth):
+            state = self._through_blocks(state, min(stage, depth))
+        if state.stage == stage:
+            return state
+        finish = self.family.finish_text if state.tower == "text" else self.family.finish_images
+        finished = finish(self.model, state.hidden)
         embeddings = functional.normalize(finished.to(_at_least_float32(finished.dtype)), dim=-1)
-        return dataclasses.replace(partway, stage=stage, hidden=embeddings)
+        return dataclasses.replace(state, stage=stage, hidden=embeddings)
 
-    def _through_blocks(self, partway: Partway, stage: int) -> Partway:
+    def _through_blocks(self, state: TowerState, stage: int) -> TowerState:
         """Run the blocks before a stage; behind the last one only what the embedding is read from is left."""
-        layers = self.model.get_submodule(f"{partway.tower}_model.encoder").layers
+        layers = self.model.get_submodule(f"{state.tower}_model.encoder").layers
         is_last = stage == len(layers)
-        hidden, packing = partway.hidden, None
-        if partway.shared is not None:
-            hidden, packing = Packing.join(partway.shared, hidden), Packing(partway.shared.shape[1], len(hidden))
+        hidden, packing = state.hidden, None
+        if state.shared is not None:
+            hidden, packing = Packing.join(state.shared, hidden), Packing(state.shared.shape[1], len(hidden))
         hidden = run_blocks(
-            layers[partway.stage : stage],
+            layers[state.stage : stage],
             hidden,
-            causal=partway.tower == "text" and self.family.causal_text,
-            token=partway.token if is_last else None,
+            causal=state.tower == "text" and self.family.causal_text,
+            token=state.token if is_last else None,
             checkpointing=self._checkpointing,
             packing=packing,
             products=self._products,
         )
         if is_last:
-            return Partway(partway.tower, stage, hidden, None)
+            return TowerState(state.tower, stage, hidden, None)
         shared = None
         if packing is not None:
             shared, hidden = packing.split(hidden)
-        return dataclasses.replace(partway, stage=stage, hidden=hidden, shared=shared)
+        return dataclasses.replace(state, stage=stage, hidden=hidden, shared=shared)
 
     def first_trained_stage(self, tower: Tower) -> int:
         """The first stage of a tower in which something is trained; all before it is the same in every step.
 
         Returns:
-            0 also where something is trained that comes before the blocks; depth + 1 where nothing is: see ``Partway``.
+            0 also where something is trained that comes before the blocks; depth + 1 where nothing is (``TowerState``).
         """
         depth = self.depths[tower]
         trained = [name for name, p in self.model.named_parameters(remove_duplicate=False) if p.requires_grad]

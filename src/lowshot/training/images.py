@@ -13,21 +13,21 @@ from torch import Tensor
 
 from ..data.crops import PreparedCrops, prepare_crops, random_crops
 from ..data.task import Examples
-from ..models import Backbone, Partway
+from ..models import Backbone, TowerState
 from ..settings import TrainingConfig
 from .ahead import CROPS_BYTES, ImagesAhead
 from .passes import WORKSPACE
 from .views import Views
 
 _Crops = TypeVar("_Crops")
-ImagesOf: TypeAlias = Callable[[int, Sequence[int]], Tensor | Partway]
+ImagesOf: TypeAlias = Callable[[int, Sequence[int]], Tensor | TowerState]
 """(number of a step, some of its rows) to what goes into the vision tower for them."""
 
 
 class StepImages(Protocol):
     """Gives steps their images, within its ``with`` block."""
 
-    def __call__(self, number: int, rows: Sequence[int], /) -> Tensor | Partway:
+    def __call__(self, number: int, rows: Sequence[int], /) -> Tensor | TowerState:
         """The images of some rows of a step; see ``ImagesOf``."""
 
     def watching(self, order: Iterable[Sequence[int]], first: int) -> Iterable[Sequence[int]]:
@@ -50,7 +50,7 @@ class ImagesWhenAsked(contextlib.AbstractContextManager[Any]):
 
     images_of: ImagesOf
 
-    def __call__(self, number: int, rows: Sequence[int], /) -> Tensor | Partway:
+    def __call__(self, number: int, rows: Sequence[int], /) -> Tensor | TowerState:
         """See ``StepImages``."""
         return self.images_of(number, rows)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..adapters import rows_are_alike
-from ..models import Backbone, Partway
+from ..models import Backbone, TowerState
 from ..models.classes import Owners, encode_classes, encode_each, encode_with_lengths, tokenized
 
 __all__ = ["ClassPrompts", "Owners", "TokenizedPrompts", "encode_classes", "tokenized"]
@@ -74,9 +74,9 @@ class ClassPrompts:
     ) -> None:
         self._backbone = backbone
         self._tokens = dict(tokens)
-        self._cached: Partway | None = None
+        self._cached: TowerState | None = None
         self.stage = backbone.first_trained_stage("text") if partway else 0
-        """Where they start; see ``Partway``."""
+        """Where they start; see ``TowerState``."""
         may_share = shared_prefix and len(self) > 1 and rows_are_alike(backbone.model.text_model.encoder)
         self.shared = backbone.shared_tokens(self._tokens) if may_share else 0
         """Tokens that go through the tower once for all."""
@@ -89,16 +89,16 @@ class ClassPrompts:
         """Bytes that are kept from step to step."""
         return 0 if self.stage == 0 else len(self) * self.begin(range(1)).hidden.nbytes
 
-    def of(self, chunk: range) -> Partway:
+    def of(self, chunk: range) -> TowerState:
         """Some of the prompts at ``stage``; what has to be computed for it is kept for the next time."""
         if self.stage == 0:
             return self.begin(chunk)
         if self._cached is None:
             parts = [range(start, min(start + _AT_ONCE, len(self))) for start in range(0, len(self), _AT_ONCE)]
-            self._cached = Partway.joined([self.begin(part) for part in parts])
+            self._cached = TowerState.joined([self.begin(part) for part in parts])
         return self._cached.rows(chunk.start, chunk.stop)
 
-    def begin(self, chunk: range) -> Partway:
+    def begin(self, chunk: range) -> TowerState:
         """Some of the prompts at ``stage``, computed anew."""
         tokens = {name: ids[chunk.start : chunk.stop] for name, ids in self._tokens.items()}
         if self.stage == 0:

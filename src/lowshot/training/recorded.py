@@ -23,7 +23,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..models import Partway
+from ..models import TowerState
 from .images import ImagesOf
 from .loop import within_memory
 from .state import TrainingState, unscaled
@@ -143,7 +143,7 @@ class Buffers:
         """How many of those were sound."""
         self.stopped = zeros()
         """1 from the first step on that was not."""
-        self.images: Tensor | Partway | None = None
+        self.images: Tensor | TowerState | None = None
         """The batch's; made with the first one, whose shape tells theirs."""
 
     def begin(self, number: int, scale: float) -> None:
@@ -153,7 +153,7 @@ class Buffers:
         for tensor in (self.place, self.sound, self.stopped, self.losses):
             tensor.zero_()
 
-    def fill(self, rows: Sequence[int], labels: Tensor, images: Tensor | Partway, rate: float) -> None:
+    def fill(self, rows: Sequence[int], labels: Tensor, images: Tensor | TowerState, rate: float) -> None:
         """Put a batch in, in the order of the stream that steps are taken on; nothing waits for it."""
         count = len(rows)
         on_host = torch.tensor(list(rows), dtype=torch.int64)
@@ -165,20 +165,20 @@ class Buffers:
         self.rate.fill_(rate)
         if self.images is None:
             self.images = _zeros_like(images, self.size)
-        here, new = (each.hidden if isinstance(each, Partway) else each for each in (self.images, images))
+        here, new = (each.hidden if isinstance(each, TowerState) else each for each in (self.images, images))
         here[:count].copy_(new, non_blocking=True)
 
-    def some_images(self, places: range) -> Tensor | Partway:
+    def some_images(self, places: range) -> Tensor | TowerState:
         """The images at some places of the batch."""
         assert self.images is not None
-        if isinstance(self.images, Partway):
+        if isinstance(self.images, TowerState):
             return self.images.rows(places.start, places.stop)
         return self.images[places.start : places.stop]
 
 
-def _zeros_like(images: Tensor | Partway, size: int) -> Tensor | Partway:
+def _zeros_like(images: Tensor | TowerState, size: int) -> Tensor | TowerState:
     """Room for so many images of the same shape."""
-    if not isinstance(images, Partway):
+    if not isinstance(images, TowerState):
         return images.new_zeros(size, *images.shape[1:])
     token = None if images.token is None else images.token[:1].expand(size).clone()
     hidden = images.hidden.new_zeros(size, *images.hidden.shape[1:])

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from ..adapters import MaskKeys, draws_from_torch
 from ..adapters.joint import JointUpdates
-from ..models import Backbone, Partway, Products
+from ..models import Backbone, Products, TowerState
 from ..randomness import seeded
 from .processes import Processes
 from .prompts import ClassPrompts
@@ -64,7 +64,7 @@ class Batch:
     number: int | Tensor
     rows: Tensor
     labels: Tensor
-    images: Callable[[range], Tensor | Partway]
+    images: Callable[[range], Tensor | TowerState]
     count: Tensor | None = None
     first_rows: Sequence[int] | None = None
 
@@ -74,7 +74,7 @@ class Batch:
         number: int,
         rows: Sequence[int],
         labels: Tensor,
-        images_of: Callable[[Sequence[int]], Tensor | Partway],
+        images_of: Callable[[Sequence[int]], Tensor | TowerState],
     ) -> Batch:
         """Make a batch of rows that the processor knows.
 
@@ -150,7 +150,7 @@ class ExactStep:
         number: int,
         rows: Sequence[int],
         labels: Tensor,
-        images_of: Callable[[Sequence[int]], Tensor | Partway],
+        images_of: Callable[[Sequence[int]], Tensor | TowerState],
     ) -> float:
         """Add the gradients of the rows of a step, and wait for the loss; see ``Batch.of`` and ``gradients``."""
         return self.gradients(Batch.of(number, rows, labels, images_of)).item()
@@ -264,6 +264,6 @@ class ExactStep:
             yield
 
 
-def embeddings_of(backbone: Backbone, images: Tensor | Partway) -> Tensor:
+def embeddings_of(backbone: Backbone, images: Tensor | TowerState) -> Tensor:
     """Unit embeddings of images, or of what is part of the way through the vision tower."""
-    return backbone.finish(images) if isinstance(images, Partway) else backbone.encode_images(images)
+    return backbone.finish(images) if isinstance(images, TowerState) else backbone.encode_images(images)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..models import Backbone, Partway
+from ..models import Backbone, TowerState
 
 CAPACITY = 1 << 30
 """Bytes of hidden states that are kept at most."""
@@ -50,13 +50,13 @@ class Views:
         self._views = views
         self._seed = seed
         self._capacity = capacity
-        self._cached: dict[View, Partway] = {}
+        self._cached: dict[View, TowerState] = {}
         self._free: list[Tensor] = []
         self._stage = backbone.first_trained_stage("vision")
         self.cached_bytes = 0
         """Bytes that are kept now."""
 
-    def __call__(self, step: int, rows: Sequence[int]) -> Tensor | Partway:
+    def __call__(self, step: int, rows: Sequence[int]) -> Tensor | TowerState:
         """The images of some rows: where all blocks are trained pixels, else what enters the first that is."""
         shown = [(row, self.number(step, row)) for row in rows]
         if self._stage == 0:
@@ -68,7 +68,7 @@ class Views:
                     # By itself: in a batch its last bits would depend on the others, and on where a run was taken up.
                     pixels = self._crops_of([view])
                     computed[view] = self._backbone.advance(self._backbone.embed_images(pixels), self._stage)
-        images = Partway.joined([computed[view] if view in computed else self._cached[view] for view in shown])
+        images = TowerState.joined([computed[view] if view in computed else self._cached[view] for view in shown])
         for view, image in computed.items():
             self._keep(view, image)
         return images
@@ -77,7 +77,7 @@ class Views:
         """Which view of an image a step shows, from 0."""
         return int(np.random.default_rng([self._seed, step, row, _CHOICE]).integers(self._views))
 
-    def _keep(self, view: View, image: Partway) -> None:
+    def _keep(self, view: View, image: TowerState) -> None:
         """Copy what was computed of a view to where it is kept, if there is room."""
         left = (self._capacity - self.cached_bytes) // image.nbytes
         if left == 0:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowshot.models import load_backbone
-from lowshot.models.partway import Partway, shared_tokens
+from lowshot.models.tower_state import TowerState, shared_tokens
 
 PROMPTS = ["a photo of a cat.", "a photo of a crow.", "a photo of me.", "a photo of ants."]
 IN_COMMON = len("<a photo of ".replace(" ", ""))  # the tokenizer spells, and a start token comes first
@@ -52,7 +52,7 @@ def test_rows_can_be_taken_out_and_joined_at_any_stage(tiny_model, tower):
         for stage in range(backbone.depths[tower] + 2):
             whole = backbone.advance(begun(backbone, tower), stage)
             torch.testing.assert_close(backbone.finish(whole.rows(1, 3)), expected[1:3], atol=1e-12, rtol=0)
-            turned = Partway.joined([whole.rows(2, 4), whole.rows(0, 2)])
+            turned = TowerState.joined([whole.rows(2, 4), whole.rows(0, 2)])
             torch.testing.assert_close(backbone.finish(turned), expected[[2, 3, 0, 1]], atol=1e-12, rtol=0)
 
 

@@ -13,7 +13,7 @@ Tower = Literal["vision", "text"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Partway:
+class TowerState:
     """N images or prompts at one stage of a tower.
 
     A tower of depth d has the stages 0 to d - 1, its blocks, and stage d, what follows them; at stage d + 1 nothing is
@@ -38,7 +38,7 @@ class Partway:
     def __len__(self) -> int:
         return len(self.hidden)
 
-    def rows(self, start: int, stop: int) -> Partway:
+    def rows(self, start: int, stop: int) -> TowerState:
         """Some of the N, without a copy."""
         token = None if self.token is None else self.token[start:stop]
         return dataclasses.replace(self, hidden=self.hidden[start:stop], token=token)
@@ -49,7 +49,7 @@ class Partway:
         return self.hidden.nbytes + (0 if self.shared is None else self.shared.nbytes)
 
     @staticmethod
-    def joined(parts: Sequence[Partway]) -> Partway:
+    def joined(parts: Sequence[TowerState]) -> TowerState:
         """All rows of several at the same stage, one after the other; what they share is that of the first."""
         hidden = torch.cat([part.hidden for part in parts])
         tokens = [part.token for part in parts if part.token is not None]
