@@ -26,7 +26,7 @@ from measuring import OnDevice, finish
 from evaluation import PHOTO_SIZE, write_photographs
 from lowshot.data import FileImages, Pixels
 from lowshot.data.ahead import computed_ahead
-from lowshot.data.crops import _cuts, _laid_out, _resize_alone, _resize_together
+from lowshot.data.crops import _as_floats, _cuts, _laid_out, _resize, _resize_together
 from lowshot.data.store import DecodedOnce
 
 IMAGES = 32
@@ -68,7 +68,8 @@ def ways_to_crop(height: int, width: int, size: int, crop_minimum: float, device
     cuts = list(_cuts(images, crop_minimum, True, [(0, i) for i in range(IMAGES)]))
 
     def one_by_one() -> None:
-        torch.cat([_resize_alone(cut, size) for cut in cuts]).to(device)
+        crops = [(_resize(_as_floats(cut.pixels[None]), (size, size)), cut.mirrored) for cut in cuts]
+        torch.cat([crop.flip(-1) if mirrored else crop for crop, mirrored in crops]).to(device)
         wait()
 
     def together() -> None:

@@ -163,7 +163,7 @@ def test_it_stands_before_a_quantised_base(tiny_clip, quantize):
 
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
-    [("context", 0, "context is 0; expected 1 or more"), ("openings", ("",), r"openings is \('',\); expected words")],
+    [("context", 0, "context is 0; expected 1 or more"), ("openings", ("",), "openings is ''; expected words")],
 )
 def test_bad_settings_are_refused(setting, value, said):
     with pytest.raises(InputError, match=said):

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from lowshot import calibration
 from lowshot.calibration import Calibration
 from lowshot.data import Examples
 from lowshot.errors import DataError, InputError, RunError
-from lowshot.evaluation import calibrate, fold_of_each
+from lowshot.evaluation import calibrate, calibration, fold_of_each
 from lowshot.evaluation.calibration import calibrated, fitted_temperature, held_out_scores
 from lowshot.progress import silent
 from lowshot.training import TrainingOutcome

@@ -73,6 +73,7 @@ def work(request, descriptors):
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests were begun with it ignored
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])

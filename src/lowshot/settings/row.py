@@ -45,6 +45,8 @@ class Values:
     expected: str
     """The end of the sentence that refuses another one: ``rank is 0; expected 1 or more``."""
     allow: Callable[[Any], bool]
+    each: bool = False
+    """Whether that is asked of each item of a list, so that the one that does not fit is named."""
 
 
 ANY = Values("", lambda _: True)
@@ -61,8 +63,8 @@ def number(expected: str, allow: Callable[[float], bool]) -> Values:
 
 
 def texts(expected: str, allow: Callable[[str], bool]) -> Values:
-    """Lists of texts that a condition holds for, each."""
-    return Values(expected, lambda values: all(isinstance(text, str) and allow(text) for text in values))
+    """Lists of texts that a condition holds for."""
+    return Values(expected, lambda text: isinstance(text, str) and allow(text), each=True)
 
 
 def listed(names: Iterable[str]) -> str:
@@ -152,8 +154,9 @@ class Setting:
             return
         if get_origin(self.kind) is Literal and value not in get_args(self.kind):
             raise refusal(self.name, value, listed(get_args(self.kind)))
-        if not self.values.allow(value):
-            raise refusal(self.name, value, self.values.expected)
+        for item in value if self.values.each else (value,):
+            if not self.values.allow(item):
+                raise refusal(self.name, item, self.values.expected)
 
 
 def setting(
