@@ -215,7 +215,7 @@ def peft_mixed(arguments: Arguments, model: str, method: str, crops: Tensor) -> 
     from peft import LoraConfig, get_peft_model
 
     from lowshot.adapters import place
-    from lowshot.adapters.lora_xs import attach_bases
+    from lowshot.adapters.lora_xs import layer_bases
     from lowshot.adapters.lora_xs.tuner import LoraXsConfig
     from lowshot.adapters.peft_adapter import attaching
     from lowshot.models import load_backbone, set_precision
@@ -224,10 +224,10 @@ def peft_mixed(arguments: Arguments, model: str, method: str, crops: Tensor) -> 
     backbone = load_backbone(model, arguments.on)
     linears = list(place(recipe.method, backbone).linears)
     config_class = LoraXsConfig if method == "lora-xs" else LoraConfig
-    if method == "lora-xs":
-        attach_bases(backbone.model, linears, RANK)
+    bases = layer_bases(backbone.model, dict.fromkeys(linears, RANK)) if method == "lora-xs" else {}
     set_precision(backbone.model, backbone.encoder_linears(), precision=arguments.precision)
     config = config_class(r=RANK, lora_alpha=1, use_rslora=True, target_modules=linears, init_lora_weights=False)
+    config.bases = bases
     names = [f"row-{row}" for row in range(len(crops))]
     with attaching(0):
         peft = get_peft_model(backbone.model, config, adapter_name=names[0]).eval()

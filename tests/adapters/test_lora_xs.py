@@ -6,8 +6,7 @@ import torch
 from peft import PeftModel, PsoftConfig, get_peft_model, get_peft_model_state_dict
 from torch import nn
 
-from lowshot.adapters.lora_xs import attach_bases, basis_of
-from lowshot.adapters.lora_xs.basis import ATTRIBUTE
+from lowshot.adapters.lora_xs import basis_of, layer_bases
 from lowshot.adapters.lora_xs.layer import SIGMA
 from lowshot.adapters.lora_xs.tuner import LoraXsConfig
 from lowshot.errors import InputError
@@ -32,8 +31,9 @@ class Two(nn.Module):
         return self.second(torch.tanh(self.first(x)))
 
 
-def adapted(base, rank=4, **options):
+def adapted(base, rank=4, bases=None, **options):
     config = LoraXsConfig(r=rank, lora_alpha=1, use_rslora=True, target_modules=["first", "second"], **options)
+    config.bases = bases or {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return get_peft_model(base, config)
@@ -117,23 +117,23 @@ def test_plain_peft_loads_what_was_saved_once_lowshot_is_imported(generator, tmp
     torch.testing.assert_close(loaded(x), model(x), atol=0, rtol=0)
 
 
-def test_an_attached_basis_is_used_instead_of_the_weight(generator):
+def test_a_prepared_basis_is_used_instead_of_the_weight(generator):
     base = Two(generator)
-    attach_bases(base, ["first", "second"], 6)
-    wanted = getattr(base.first, ATTRIBUTE).left[:4].clone()
+    bases = layer_bases(base, {"first": 6, "second": 6})
+    wanted = bases["first"].left[:4].clone()
     base.first.weight.data.zero_()
-    layer = adapted(base).base_model.model.first
+    layer = adapted(base, bases=bases).base_model.model.first
     assert torch.equal(layer.lora_B["default"].u, wanted.T)
 
 
 def test_all_adapters_of_a_layer_share_its_basis(generator):
     base = Two(generator)
-    attach_bases(base, ["first", "second"], 6)
-    model = adapted(base)
+    bases = layer_bases(base, {"first": 6, "second": 6})
+    model = adapted(base, bases=bases)
     with torch.random.fork_rng():
         model.add_adapter("smaller", LoraXsConfig(r=3, lora_alpha=1, target_modules=["first"]))
     layer = base.first
-    basis = getattr(layer.base_layer, ATTRIBUTE)
+    basis = bases["first"]
     for name in ("default", "smaller"):
         assert layer.lora_A[name].weight.data_ptr() == basis.right.data_ptr()
         assert layer.lora_B[name].u.data_ptr() == basis.left.data_ptr()
@@ -142,8 +142,8 @@ def test_all_adapters_of_a_layer_share_its_basis(generator):
 def test_the_basis_stays_in_float32_on_a_base_in_bfloat16(generator):
     base = Two(generator)
     wanted = basis_of(base.first.weight, 4)
-    attach_bases(base, ["first", "second"], 4)
-    layer = adapted(base.bfloat16()).base_model.model.first
+    bases = layer_bases(base, {"first": 4, "second": 4})
+    layer = adapted(base.bfloat16(), bases=bases).base_model.model.first
     assert torch.equal(layer.lora_A["default"].weight, wanted.right)
     assert layer.lora_B["default"].R.dtype == torch.float32
     assert layer(torch.randn(3, 12, generator=generator).bfloat16()).dtype == torch.bfloat16

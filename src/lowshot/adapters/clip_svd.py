@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import save
@@ -26,7 +27,7 @@ from ..errors import AdapterError
 from ..settings import MethodConfig
 from ..tensor_file import read_file
 from .adapter import ParameterAdapter, computing_as, to_be_merged
-from .lora_xs.basis import ATTRIBUTE, BASIS_VERSION, Basis, attach_bases, waves
+from .lora_xs.basis import BASIS_VERSION, Basis, layer_bases, waves
 from .placement import Place
 
 BASIS_FILE = "clip_svd_basis.safetensors"
@@ -119,15 +120,13 @@ class Pairs:
     """``(K, I)``, float32."""
 
 
-def prepare(model: nn.Module, method: MethodConfig, place: Place) -> None:  # noqa: ARG001 - as every method's
-    """Leave all singular triplets of each adapted layer there, before its precision is changed.
+def prepare(model: nn.Module, method: MethodConfig, place: Place) -> dict[str, Basis]:  # noqa: ARG001 - every method's
+    """Return all singular triplets of each adapted layer, before its precision is changed.
 
     For ViT-B/16 and all its matrices that takes a minute or two, once: they are kept in the cache folder (0.75 GB).
     """
-    for name in place.linears:
-        weight = model.get_submodule(name).weight
-        assert isinstance(weight, Tensor)
-        attach_bases(model, [name], min(weight.shape))
+    sides = {name: min(cast(Tensor, model.get_submodule(name).weight).shape) for name in place.linears}
+    return layer_bases(model, sides)
 
 
 def add_singular_values(
@@ -136,15 +135,15 @@ def add_singular_values(
     place: Place,
     *,
     seed: int,  # noqa: ARG001 - the update starts at zero
+    bases: dict[str, Basis],
 ) -> SingularValueAdapter:
-    """Replace linear layers, which know their triplets, by such with trained singular values, in place."""
+    """Replace linear layers by such with trained singular values, in place; the triplets are taken out of ``bases``."""
     model.requires_grad_(False)
     layers = {}
     for name in place.linears:
         linear = model.get_submodule(name)
         assert isinstance(linear, nn.Linear)
-        layers[name] = SingularValueLinear(linear, getattr(linear, ATTRIBUTE))
-        delattr(linear, ATTRIBUTE)  # the layer has its own, in the type it computes in
+        layers[name] = SingularValueLinear(linear, bases.pop(name))  # it has its own, in the type it computes in
         _replace(model, name, layers[name])
     return SingularValueAdapter(model, layers)
 

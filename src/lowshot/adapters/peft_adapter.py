@@ -23,7 +23,7 @@ from ..settings import MethodConfig
 from ..tensor_file import TENSORS_FILE, read_tensors, serialized
 from .adapter import CONFIG_FILE, computing_as, to_be_merged
 from .lean import LeanMixin, modules_with
-from .lora_xs.basis import BASIS_FILE
+from .lora_xs.basis import BASIS_FILE, Basis
 from .lora_xs.portable import basis_facts, restore_basis
 from .lora_xs.tuner import LoraXsConfig
 from .peft_types import KNOW_QUANTISED_WEIGHTS, tuner_config
@@ -106,9 +106,13 @@ def add_dora(model: nn.Module, method: MethodConfig, place: Place, *, seed: int)
     return _added(model, method, LoraConfig(**_low_rank(method, place), use_dora=True), seed)
 
 
-def add_lora_xs(model: nn.Module, method: MethodConfig, place: Place, *, seed: int) -> PeftAdapter:
+def add_lora_xs(
+    model: nn.Module, method: MethodConfig, place: Place, *, seed: int, bases: Mapping[str, Basis]
+) -> PeftAdapter:
     """LoRA-XS: h = W x + scaling * U R diag(S) V^T x (arXiv 2405.17604, equation 2)."""
-    return _added(model, method, LoraXsConfig(**_low_rank(method, place)), seed)
+    config = LoraXsConfig(**_low_rank(method, place))
+    config.bases = bases
+    return _added(model, method, config, seed)
 
 
 def _low_rank(method: MethodConfig, place: Place) -> dict[str, Any]:

@@ -56,8 +56,7 @@ def set_precision(
 ) -> None:
     """Bring a float32 model to the precision its frozen weights will have, in place.
 
-    Quantised weights are made from the float32 ones, not from their bfloat16 rounding. Attributes that were set on a
-    layer (such as a LoRA-XS basis of its full-precision weight) move along.
+    Quantised weights are made from the float32 ones, not from their bfloat16 rounding.
 
     Args:
         model: The model, in float32, on the device it will stay on.
@@ -75,8 +74,6 @@ def set_precision(
             linear = model.get_submodule(name)
             assert isinstance(linear, nn.Linear)
             quantized = _quantized(linear, quantize, dtype)
-            if hasattr(linear, "lora_xs_basis"):
-                quantized.lora_xs_basis = linear.lora_xs_basis
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, quantized)
         # PEFT asks the model, not the layer, before it uses its own layers for quantised weights.

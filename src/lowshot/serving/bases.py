@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from ..adapters.lora_xs import Basis, attach_bases
-from ..adapters.lora_xs.basis import ATTRIBUTE
+from ..adapters.lora_xs import Basis, layer_bases
 
 
 class Bases:
@@ -40,17 +39,13 @@ class Bases:
             return
         if model is None:
             model = self._read_model()
-        for name, rank in missing.items():
-            attach_bases(model, [name], rank)
-            basis: Basis = getattr(model.get_submodule(name), ATTRIBUTE)
-            self._known[name] = basis.to(self._device)
+        self._known |= {name: basis.to(self._device) for name, basis in layer_bases(model, missing).items()}
 
     def at(self, name: str, rank: int) -> Basis:
         """The leading part of a layer's basis, which must have been prepared, on the backbone's device."""
         known = self._known[name]
         return known if known.rank == rank else known.leading(rank)
 
-    def lend(self, model: nn.Module, names: Sequence[str], rank: int) -> None:
-        """Leave bases at the linear layers of a model on the CPU, where LoRA-XS looks for them."""
-        for name in names:
-            setattr(model.get_submodule(name), ATTRIBUTE, self.at(name, rank).to(torch.device("cpu")))
+    def on_cpu(self, names: Sequence[str], rank: int) -> dict[str, Basis]:
+        """Return the bases of some layers, which must have been prepared, on the CPU."""
+        return {name: self.at(name, rank).to(torch.device("cpu")) for name in names}

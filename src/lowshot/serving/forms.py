@@ -14,6 +14,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from ..adapters import Adapter, add_adapter, place, prepare
+from ..adapters.lora_xs import Basis
 from ..adapters.lora_xs.layer import LoraXsMixin
 from ..models import Backbone, Tower
 from ..settings import MethodConfig
@@ -66,9 +67,10 @@ class Forms:
             model, where = _without_weights(self._backbone.model), place(method, self._backbone)
             if method.method == "lora-xs":
                 self._bases.prepare(dict.fromkeys(where.linears, method.rank))
-                self._bases.lend(model, where.linears, method.rank)
-            prepare(model, method, where)
-            form = add_adapter(model, method, where, seed=0)
+                bases: dict[str, Basis] | None = self._bases.on_cpu(where.linears, method.rank)
+            else:
+                bases = prepare(model, method, where)
+            form = add_adapter(model, method, where, seed=0, bases=bases)
         self._forms[method] = form
         if len(self._forms) > _MOST_FORMS:
             self._forms.pop(next(iter(self._forms)))

@@ -33,12 +33,12 @@ def adapt(towers: Towers, recipe: Recipe, *, rounded: bool = False) -> Adapter:
     _refuse_quantised(recipe)
     where = place(method, towers)
     linears = towers.encoder_linears()
-    prepare(towers.model, method, where)
+    bases = prepare(towers.model, method, where)
     if rounded:
         round_to(towers.model, linears, model.quantize)
     else:
         set_precision(towers.model, linears, quantize=model.quantize, precision=model.precision)
-    adapter = add_adapter(towers.model, method, where, seed=recipe.training.seed)
+    adapter = add_adapter(towers.model, method, where, seed=recipe.training.seed, bases=bases)
     if isinstance(adapter, ContextAdapter):
         # The towers know of tokens that an adapter has at their inputs; those start as words.
         towers.openings = adapter.text.openings

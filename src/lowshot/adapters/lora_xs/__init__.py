@@ -4,6 +4,6 @@ A checkpoint holds R alone. A PEFT without lowshot refuses the unknown type inst
 which it would if the type were ``LORA`` with one more key.
 """
 
-from .basis import BASIS_FILE, Basis, attach_bases, basis_of
+from .basis import BASIS_FILE, Basis, basis_of, layer_bases
 
-__all__ = ["BASIS_FILE", "Basis", "attach_bases", "basis_of"]
+__all__ = ["BASIS_FILE", "Basis", "basis_of", "layer_bases"]

@@ -8,7 +8,7 @@ weight, in float64, in full, and each pair is turned so that its anchor, the lef
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,6 @@ from ..ranks import refuse_large_ranks
 
 BASIS_FILE = "lora_xs_basis.safetensors"
 """Beside an adapter's tensors, what tells its basis from others: see ``portable``."""
-ATTRIBUTE = "lora_xs_basis"
-"""Set on a linear layer, it keeps the basis of the weight that the layer had in full precision. Adapters share it."""
 BASIS_VERSION = 1
 """Changes when the same weight would get another basis."""
 DEGENERATE_GAP = 1e-5
@@ -92,22 +90,27 @@ def basis_of(weight: Tensor, rank: int) -> Basis:
     return Basis((signs * left).float().contiguous(), (signs * right).float().contiguous(), s[: rank + 1], anchors)
 
 
-def prepare(model: nn.Module, method: MethodConfig, place: Place) -> None:
-    """Leave the basis of each adapted layer there; arguments and errors are those of ``adapters.prepare``."""
+def prepare(model: nn.Module, method: MethodConfig, place: Place) -> dict[str, Basis]:
+    """Return the basis of each adapted layer; arguments and errors are those of ``adapters.prepare``."""
     refuse_large_ranks(model, method, place)
-    attach_bases(model, place.linears, method.rank)
+    return layer_bases(model, dict.fromkeys(place.linears, method.rank))
 
 
-def attach_bases(model: nn.Module, names: Sequence[str], rank: int) -> None:
-    """Leave the basis of each named linear layer there, before anything quantises the weight."""
+def layer_bases(model: nn.Module, ranks: Mapping[str, int]) -> dict[str, Basis]:
+    """The bases of linear layers in full precision, beside their weights.
+
+    Args:
+        model: The model, before anything quantises it.
+        ranks: Dotted name of a layer -> rank of its basis.
+    """
     from .cache import cached_basis
 
-    for name in names:
-        linear = model.get_submodule(name)
-        known: Basis | None = getattr(linear, ATTRIBUTE, None)
-        if known is None or known.rank < rank:
-            assert isinstance(linear.weight, Tensor)
-            setattr(linear, ATTRIBUTE, cached_basis(linear.weight, rank).to(linear.weight.device))
+    bases = {}
+    for name, rank in ranks.items():
+        weight = model.get_submodule(name).weight
+        assert isinstance(weight, Tensor)
+        bases[name] = cached_basis(weight, rank).to(weight.device)
+    return bases
 
 
 def waves(count: int, phase: float) -> Tensor:

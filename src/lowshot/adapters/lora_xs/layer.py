@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ...errors import InputError
 from ..lean import LeanMixin
-from .basis import ATTRIBUTE, Basis, basis_of
+from .basis import Basis, basis_of
 
 SIGMA = 1e-5
 """Standard deviation of R's entries before training, as published: the update starts at almost nothing."""
@@ -54,6 +54,8 @@ class TrainedOutput(nn.Module):
 class LoraXsMixin(LeanMixin):
     """Replaces the two trained factors of a PEFT LoRA layer by frozen ones with R between them."""
 
+    _basis: Basis | None = None
+
     def resolve_lora_variant(self, **_: Any) -> None:
         """No variant of LoRA applies on top."""
 
@@ -64,6 +66,9 @@ class LoraXsMixin(LeanMixin):
             super().update_layer(adapter_name, r, lora_alpha=lora_alpha, config=config, **kwargs)
         finally:
             config.init_lora_weights = init
+        prepared = config.bases.get(self.kwargs.get("target_name"))
+        if prepared is not None and (self._basis is None or self._basis.rank < r):
+            self._basis = prepared
         basis = self.basis(r)
         self.lora_A[adapter_name] = FrozenInput(basis.right)
         self.lora_B[adapter_name] = TrainedOutput(basis.left.T)
@@ -73,13 +78,11 @@ class LoraXsMixin(LeanMixin):
         """The basis of the full-precision weight, which all adapters of this layer look at without copying it.
 
         Raises:
-            InputError: The weight is quantised and its basis was not taken before.
+            InputError: The weight is quantised and its basis was not prepared.
         """
-        base = self.get_base_layer()
-        known: Basis | None = getattr(base, ATTRIBUTE, None)
-        if known is None or known.rank < rank:
-            if not base.weight.is_floating_point():
+        if self._basis is None or self._basis.rank < rank:
+            weight = self.get_base_layer().weight
+            if not weight.is_floating_point():
                 raise InputError("LoRA-XS needs the basis of the full-precision weight; attach it before quantising")
-            known = basis_of(base.weight, rank).to(base.weight.device)
-            setattr(base, ATTRIBUTE, known)
-        return known.leading(rank)
+            self._basis = basis_of(weight, rank).to(weight.device)
+        return self._basis.leading(rank)

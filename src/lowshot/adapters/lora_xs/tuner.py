@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from peft import LoraConfig
@@ -12,6 +13,7 @@ from peft.tuners.lora import LoraModel
 from peft.utils import hotswap
 
 from ..lean import modules_with
+from .basis import Basis
 from .layer import LoraXsMixin
 
 
@@ -28,6 +30,8 @@ class LoraXsConfig(LoraConfig):  # type: ignore[misc]
     def __post_init__(self) -> None:
         super().__post_init__()
         self.peft_type = LoraXsType.LORA_XS
+        self.bases: Mapping[str, Basis] = {}
+        """Name of a layer -> its prepared basis. It is no field: the file of the configuration does not have it."""
         self._register_custom_module(modules_with(LoraXsMixin))
 
 
