@@ -123,13 +123,22 @@ class Towers:
         self.model.requires_grad_(False).eval()
         self.parameters = sum(p.numel() for p in self.model.parameters())
         """Parameters of the model as it was loaded, before any adapter or quantisation."""
-        self.openings: tuple[tuple[int, ...], ...] = ()
-        """Ids that stand before the words of every prompt: an adapter's trained tokens. Each prompt is put into words
-        once with each of the openings, which are equally long."""
-        self.image_prompts: int | None = None
-        """M where an adapter has every image seen M times, once with each of M prompts of trained tokens."""
-        self.image_prompt_tokens = 0
-        """Tokens of each of those prompts."""
+        self.use_trained_tokens(openings=())
+
+    def use_trained_tokens(
+        self, *, openings: Sequence[Sequence[int]], image_prompts: int | None = None, image_prompt_tokens: int = 0
+    ) -> None:
+        """Count on tokens that an adapter in ``model`` trains at the towers' inputs.
+
+        Args:
+            openings: Ids that stand before the words of every prompt. Each prompt is tokenised once with each of the
+                openings, which are equally long.
+            image_prompts: M where every image is seen M times, once with each of M prompts of trained tokens.
+            image_prompt_tokens: Tokens of each of those prompts.
+        """
+        self.openings = tuple(map(tuple, openings))
+        self.image_prompts = image_prompts
+        self.image_prompt_tokens = image_prompt_tokens
 
     @property
     def family(self) -> Family:

@@ -40,10 +40,8 @@ def adapt(towers: Towers, recipe: Recipe, *, rounded: bool = False) -> Adapter:
         set_precision(towers.model, linears, quantize=model.quantize, precision=model.precision)
     adapter = add_adapter(towers.model, method, where, seed=recipe.training.seed, bases=bases)
     if isinstance(adapter, ContextAdapter):
-        # The towers know of tokens that an adapter has at their inputs; those start as words.
-        towers.openings = adapter.text.openings
-        if adapter.vision is not None:
-            towers.image_prompts, towers.image_prompt_tokens = adapter.vision.vectors.shape[:2]
+        prompts, tokens = (None, 0) if adapter.vision is None else adapter.vision.vectors.shape[:2]
+        towers.use_trained_tokens(openings=adapter.text.openings, image_prompts=prompts, image_prompt_tokens=tokens)
         if isinstance(towers, Backbone) and method.openings:
             adapter.text.begin_with([towers.first_tokens(words, method.context) for words in method.openings])
     return adapter
