@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 from ..errors import InputError
-from ..settings import POSITIONS, MethodConfig
-
-Tower = Literal["vision", "text"]
+from ..settings import POSITIONS, TOWERS, MethodConfig, Tower
 
 
 class Structure(Protocol):
@@ -52,8 +50,7 @@ def place(method: MethodConfig, structure: Structure) -> Place:
     Raises:
         InputError: The position names a layer that a tower does not have, or none of a tower.
     """
-    both: tuple[Tower, ...] = ("text", "vision")
-    towers = tuple(tower for tower in both if method.encoder in ("both", tower))
+    towers = tuple(tower for tower in TOWERS if method.encoder in ("both", tower))
     blocks = [
         (tower, layer) for tower in towers for layer in layers_at(method.position, structure.depths[tower], tower)
     ]

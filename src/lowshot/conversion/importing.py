@@ -18,9 +18,9 @@ from ..classifier import CARD_FILE
 from ..data import Examples, Prompts, Task, long_prompts_named, prompts_for
 from ..errors import AdapterError, DataError
 from ..files import canonical_json, folder_written_aside, refuse_existing
-from ..models import Backbone, Tower, load_backbone
+from ..models import Backbone, load_backbone
 from ..records import RECORD_FILE, RunRecord, provenance
-from ..settings import DataConfig, Recipe
+from ..settings import TOWERS, DataConfig, Recipe, Tower
 from ..tensor_file import TENSORS_FILE, serialized
 from ..training.placing import adapt
 from ..wording.card import model_card
@@ -118,8 +118,7 @@ def _layers(file: Path, saved: ClipLora, backbone: Backbone) -> dict[Tower, tupl
     Raises:
         AdapterError: There are more or fewer than the position has in this backbone.
     """
-    both: tuple[Tower, ...] = ("text", "vision")
-    towers = [tower for tower in both if saved.encoder in ("both", tower)]
+    towers = [tower for tower in TOWERS if saved.encoder in ("both", tower)]
     readings = {tower: [layers_at(saved.position, backbone.depths[tower])] for tower in towers}
     if backbone.depths["vision"] == 24 and "vision" in towers:
         # CLIP-LoRA lists the layers of ViT-L/14's 24 by hand: ``all`` are the first 21, and other names mean the layers

@@ -5,14 +5,13 @@ from .frozen import Products
 from .kept import KeptBackbone
 from .loading import load_backbone, load_structure
 from .precision import resolve_adapter_precision, resolve_precision, round_to, set_precision
-from .tower_state import Tower, TowerState
+from .tower_state import TowerState
 
 __all__ = [
     "Backbone",
     "Identity",
     "KeptBackbone",
     "Products",
-    "Tower",
     "TowerState",
     "Towers",
     "load_backbone",

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import LongPromptError
+from ..settings import Tower
 from .blocks import Packing, run_blocks
 from .families import FAMILIES, Family
 from .frozen import Products
-from .tower_state import Tower, TowerState, shared_tokens
+from .tower_state import TowerState, shared_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-Tower = Literal["vision", "text"]
+from ..settings import Tower
 
 
 @dataclasses.dataclass(frozen=True)

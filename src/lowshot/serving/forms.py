@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from ..adapters import Adapter, add_adapter, place, prepare
 from ..adapters.lora_xs import Basis
 from ..adapters.lora_xs.layer import LoraXsMixin
-from ..models import Backbone, Tower
-from ..settings import MethodConfig
+from ..models import Backbone
+from ..settings import MethodConfig, Tower
 from .bases import Bases
 from .mixing import OwnFactors, Updates
 

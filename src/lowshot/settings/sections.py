@@ -16,6 +16,8 @@ from .row import AMOUNT, SOME_AMOUNT, Decides, Section, Values, at_least, number
 
 Projection = Literal["q", "k", "v", "o", "fc1", "fc2"]
 PROJECTIONS: tuple[Projection, ...] = ("q", "k", "v", "o", "fc1", "fc2")
+Tower = Literal["vision", "text"]
+TOWERS: tuple[Tower, ...] = ("text", "vision")
 POSITIONS = ("all", "bottom", "mid", "up", "half-bottom", "half-up", "top3")
 TRACKERS = ("none", "tensorboard", "wandb", "mlflow", "trackio")
 DRAWS = ("lowshot", "coop", "clip-lora")

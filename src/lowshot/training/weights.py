@@ -21,10 +21,10 @@ from ..adapters import adapter_bytes, keep_share, key_dropout
 from ..data.crops import batches
 from ..data.task import Examples
 from ..errors import RunError
-from ..models import Backbone, Tower, resolve_adapter_precision
+from ..models import Backbone, resolve_adapter_precision
 from ..progress import UNREPORTED, Report, Track
 from ..randomness import seeded
-from ..settings import SETTINGS, Decides, Recipe
+from ..settings import SETTINGS, Decides, Recipe, Tower
 from .checkpoints import CheckpointFile
 from .images import pixels_bytes, step_images
 from .learner import TrainingOutcome
