@@ -16,7 +16,7 @@ from lowshot.cli import main
 from lowshot.errors import InputError, OutputError
 from lowshot.evaluation import predict
 from lowshot.fitting import choice_file
-from lowshot.models import kept
+from lowshot.models import copies
 from lowshot.runs_folder import RunsFolder
 
 GRID = (
@@ -121,8 +121,8 @@ def test_an_error_nobody_thought_of_is_kept_with_its_place(recipe, tmp_path, mon
 
 def test_runs_of_one_process_share_backbone_data_and_features_of_frozen_towers(tmp_path, monkeypatch):
     read, computed = [], []
-    load, compute = kept.load_backbone, predict._computed
-    monkeypatch.setattr(kept, "load_backbone", lambda model: read.append(model) or load(model))
+    load, compute = copies.load_backbone, predict._computed
+    monkeypatch.setattr(copies, "load_backbone", lambda model: read.append(model) or load(model))
     monkeypatch.setattr(predict.SHARED_EMBEDDINGS, "_cached", {})  # other tests judge the same images
     monkeypatch.setattr(predict, "_computed", lambda *given: computed.append(given) or compute(*given))
     axes = {"data": "digits", "method": "lora", "encoder": "text", "shots": 1, "seed": [1, 2]}

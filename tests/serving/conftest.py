@@ -11,7 +11,7 @@ import torch
 from lowshot import FewShotClassifier
 from lowshot.heads import HEADS
 from lowshot.methods import method_spec
-from lowshot.models.kept import KeptBackbone
+from lowshot.models.copies import KeptBackbone
 from lowshot.serving import bank
 
 CLASSES = ("cat", "cow", "dog")

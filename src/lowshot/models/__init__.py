@@ -1,8 +1,8 @@
 """Backbones: loading, the two towers, the precision of their frozen weights."""
 
 from .backbone import Backbone, Identity, Towers
+from .copies import KeptBackbone
 from .frozen import Products
-from .kept import KeptBackbone
 from .loading import load_backbone, load_structure
 from .precision import resolve_adapter_precision, resolve_precision, round_to, set_precision
 from .tower_state import TowerState

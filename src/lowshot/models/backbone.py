@@ -286,6 +286,7 @@ class Backbone(Towers):
         the embedding is read at the last place.
 
         Where there are ``openings``, O of them, every prompt becomes as many, one after the other: ``(P * O, L)``.
+        Each has one of the openings between its start and its words.
 
         Raises:
             LongPromptError: A prompt is longer than the text tower takes; the message quotes it.
@@ -296,27 +297,24 @@ class Backbone(Towers):
         if max(lengths) > limit:
             worst = lengths.index(max(lengths))
             raise LongPromptError(prompts[worst], lengths[worst], limit)
-        made = self.tokenizer(texts, return_tensors="pt", **self.padding)
-        tokens = {name: made[name].to(self.device) for name in ("input_ids", "attention_mask") if name in made}
-        return self._opened(tokens, max(lengths)) if opening else tokens
+        encoded = self.tokenizer(texts, return_tensors="pt", **self.padding)
+        tokens = {name: encoded[name].to(self.device) for name in ("input_ids", "attention_mask") if name in encoded}
+        if opening == 0:
+            return tokens
+        openings = torch.tensor(self.openings, device=self.device)
+        before = {"input_ids": openings, "attention_mask": torch.ones_like(openings)}
+        start = self.family.text_start
+        places = max(lengths) if self.family.causal_text else limit  # what is cut off there is padding
+        for name, ids in tokens.items():
+            rows = ids.repeat_interleave(len(openings), dim=0)
+            parts = [rows[:, :start], before[name].repeat(len(ids), 1), rows[:, start:]]
+            tokens[name] = torch.cat(parts, dim=1)[:, :places]
+        return tokens
 
     def first_tokens(self, words: str, count: int) -> list[int]:
         """The ids of words, without what the tokenizer puts around them: ``count`` of them, or fewer."""
         ids: list[int] = self.tokenizer(words, add_special_tokens=False)["input_ids"]
         return ids[:count]
-
-    def _opened(self, tokens: dict[str, Tensor], length: int) -> dict[str, Tensor]:
-        """Every prompt with each of the openings between its start and its words."""
-        openings = torch.tensor(self.openings, device=self.device)
-        places = length if self.family.causal_text else self.context_length  # what is cut off there is padding
-        put = {"input_ids": openings, "attention_mask": torch.ones_like(openings)}
-        start = self.family.text_start
-        opened = {}
-        for name, ids in tokens.items():
-            rows = ids.repeat_interleave(len(openings), dim=0)
-            parts = [rows[:, :start], put[name].repeat(len(ids), 1), rows[:, start:]]
-            opened[name] = torch.cat(parts, dim=1)[:, :places]
-        return opened
 
     def encode_prompts(self, tokens: dict[str, Tensor]) -> Tensor:
         """Unit embeddings ``(P, D)`` of tokenised prompts, in float32 at least."""
@@ -448,7 +446,10 @@ class Backbone(Towers):
             classes: Unit embeddings ``(..., C, D)``.
         """
         scale = torch.full((), self._log_scale, dtype=images.dtype, device=images.device).exp()
-        with _without_autocast(images.device):
+        has_autocast = images.device.type in ("cpu", "cuda")
+        # It would round cosines to 8 bits, which a scale of 100 makes steps of up to half a logit.
+        exact = torch.autocast(images.device.type, enabled=False) if has_autocast else contextlib.nullcontext()
+        with exact:
             return scale * images @ classes.mT + self._bias
 
 
@@ -458,10 +459,3 @@ def _is_in(parameter: str, module: str) -> bool:
 
 def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
-
-
-def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Autocast would round cosines to 8 bits, which a scale of 100 makes steps of up to half a logit."""
-    if device.type in ("cpu", "cuda"):
-        return torch.autocast(device.type, enabled=False)
-    return contextlib.nullcontext()

@@ -73,18 +73,13 @@ def run_blocks(
     for index, layer in enumerate(layers):
         wanted = token if index == len(layers) - 1 else None
         if checkpointing and torch.is_grad_enabled():
-            block = functools.partial(
-                checkpoint, run_block, use_reentrant=False, preserve_rng_state=not _is_recorded(hidden)
-            )
+            # While a CUDA graph is recorded nothing draws from torch's generator, and its state cannot be had.
+            is_recorded = hidden.is_cuda and torch.cuda.is_current_stream_capturing()
+            block = functools.partial(checkpoint, run_block, use_reentrant=False, preserve_rng_state=not is_recorded)
             hidden = block(layer, hidden, causal, wanted, packing, products)
         else:
             hidden = run_block(layer, hidden, causal, wanted, packing, products)
     return hidden
-
-
-def _is_recorded(hidden: Tensor) -> bool:
-    """Whether a CUDA graph is recorded: then nothing draws from torch's generator, and its state cannot be had."""
-    return hidden.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def run_block(
@@ -96,13 +91,13 @@ def run_block(
     products: Products | None = None,
 ) -> Tensor:
     """One pre-norm transformer block: x + attention(norm(x)), then y + MLP(norm(y)); shapes as ``run_blocks``."""
-    attended, kept = layer.layer_norm1(hidden), hidden
-    asking = attended
+    attended = layer.layer_norm1(hidden)
+    queries = attended
     if token is not None:
-        asking, kept = _at(attended, token, packing), _at(hidden, token, packing)
-    hidden = kept + _attention(layer.self_attn, asking, attended, causal, token, packing, products)
-    normed = layer.layer_norm2(hidden)
-    return hidden + (_mlp(layer.mlp, normed) if products is None else products.mlp(layer.mlp, normed))
+        queries, hidden = _at(attended, token, packing), _at(hidden, token, packing)
+    hidden = hidden + _attention(layer.self_attn, queries, attended, causal, token, packing, products)
+    normed, mlp = layer.layer_norm2(hidden), layer.mlp
+    return hidden + (mlp.fc2(activation_of(mlp)(mlp.fc1(normed))) if products is None else products.mlp(mlp, normed))
 
 
 def _at(hidden: Tensor, token: Tensor, packing: Packing | None) -> Tensor:
@@ -112,29 +107,25 @@ def _at(hidden: Tensor, token: Tensor, packing: Packing | None) -> Tensor:
 
 def _attention(
     attention: Any,
-    asking: Tensor,
+    queries: Tensor,
     attended: Tensor,
     causal: bool,
     token: Tensor | None,
     packing: Packing | None,
     products: Products | None,
 ) -> Tensor:
-    each = _each if products is None else products
-    if asking is attended:  # in the order in which the model holds them, which is that of their masks
+    each = products or (lambda modules, inputs: tuple(module(inputs) for module in modules))
+    if queries is attended:  # in the order in which the model holds them, which is that of their masks
         key, value, query = each([attention.k_proj, attention.v_proj, attention.q_proj], attended)
     else:
         key, value = each([attention.k_proj, attention.v_proj], attended)
-        (query,) = each([attention.q_proj], asking)
+        (query,) = each([attention.q_proj], queries)
     heads = attention.head_dim, attention.scale
     if packing is None:
         mixed = _mixed(query, key, value, *heads, causal=causal, token=token)
     else:
         mixed = _mixed_packed(query, key, value, *heads, token=token, packing=packing)
     return each([attention.out_proj], mixed)[0]
-
-
-def _each(modules: Sequence[nn.Module], inputs: Tensor) -> tuple[Tensor, ...]:
-    return tuple(module(inputs) for module in modules)
 
 
 def _mixed_packed(
@@ -164,19 +155,18 @@ def _mixed(
     """
     visible = None
     if causal and (token is not None or query.shape[1] < key.shape[1]):
-        visible = _visible(query.shape[1], key.shape[1], token, query.device)
+        places = torch.arange(key.shape[1], device=query.device)
+        if token is None:  # those up to a query's own, (Q, L)
+            visible = places <= places[key.shape[1] - query.shape[1] :, None]
+        else:  # those up to its sequence's token, (N, 1, 1, L)
+            visible = (places <= token[:, None])[:, None, None]
     mix = _mix_by_products if query.is_cpu and query.dtype == torch.bfloat16 else _mix_fused
-    query, key, value = (_heads(projected, width) for projected in (query, key, value))
+    query, key, value = (
+        projected.unflatten(-1, (-1, width)).transpose(1, 2)  # type: ignore[no-untyped-call]
+        for projected in (query, key, value)
+    )
     mixed = mix(query, key, value, visible, causal and visible is None, scale)
     return mixed.transpose(1, 2).flatten(2)
-
-
-def _visible(queries: int, keys: int, token: Tensor | None, device: torch.device) -> Tensor:
-    """Which places a query sees: those up to its own, ``(Q, L)``, or up to its sequence's token, ``(N, 1, 1, L)``."""
-    places = torch.arange(keys, device=device)
-    if token is not None:
-        return (places <= token[:, None])[:, None, None]
-    return places <= places[keys - queries :, None]
 
 
 def _mix_fused(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, causal: bool, scale: float) -> Tensor:
@@ -196,12 +186,3 @@ def _mix_by_products(
     if visible is not None:
         scores = scores.masked_fill(~visible, -torch.inf)
     return torch.softmax(scores, dim=-1) @ value
-
-
-def _heads(projected: Tensor, width: int) -> Tensor:
-    return projected.unflatten(-1, (-1, width)).transpose(1, 2)  # type: ignore[no-untyped-call, no-any-return]
-
-
-def _mlp(mlp: Any, inputs: Tensor) -> Tensor:
-    projected: Tensor = mlp.fc2(activation_of(mlp)(mlp.fc1(inputs)))
-    return projected

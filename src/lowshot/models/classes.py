@@ -50,11 +50,11 @@ def tokenized(backbone: Backbone, prompts: Sequence[str | Sequence[str]]) -> tup
     Raises:
         LongPromptError: A prompt is longer than the text tower takes.
     """
-    of_class = [[said] if isinstance(said, str) else list(said) for said in prompts]
+    of_class = [[own] if isinstance(own, str) else list(own) for own in prompts]
     assert all(of_class), "a class without a prompt"
     each = max(1, len(backbone.openings))
-    owners = [index for index, said in enumerate(of_class) for _ in range(each * len(said))]
-    tokens = backbone.tokenize([prompt for said in of_class for prompt in said])
+    owners = [index for index, own in enumerate(of_class) for _ in range(each * len(own))]
+    tokens = backbone.tokenize([prompt for own in of_class for prompt in own])
     return tokens, Owners(torch.tensor(owners, device=backbone.device), len(of_class))
 
 

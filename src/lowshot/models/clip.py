@@ -6,7 +6,6 @@ passes nothing is missed: ``families`` embeds inputs with the modules here, ``bl
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,59 +15,25 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from .quick_gelu import QuickGeluActivation
 
 
-@dataclasses.dataclass
-class _TowerConfig:
-    """Settings of a tower, by the names they have in config.json."""
+class ClipConfig(dict[str, Any]):
+    """Settings by the names they have in config.json, as attributes and as keys: PEFT asks a mapping."""
 
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    hidden_act: str
-    layer_norm_eps: float
-
-
-@dataclasses.dataclass
-class TextConfig(_TowerConfig):
-    """Settings of the text tower."""
-
-    vocab_size: int
-    max_position_embeddings: int
-    eos_token_id: int
-
-
-@dataclasses.dataclass
-class VisionConfig(_TowerConfig):
-    """Settings of the vision tower."""
-
-    num_channels: int
-    image_size: int
-    patch_size: int
-
-
-@dataclasses.dataclass
-class ClipConfig:
-    """What a model's config.json says."""
-
-    text_config: TextConfig
-    vision_config: VisionConfig
-    projection_dim: int
-    logit_scale_init_value: float
-    model_type: str = "clip"
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
 
     @classmethod
     def read(cls, folder: Path) -> ClipConfig:
-        """The configuration in a folder."""
-        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        text, vision = (
-            {field.name: raw[tower][field.name] for field in dataclasses.fields(kind)}
-            for tower, kind in (("text_config", TextConfig), ("vision_config", VisionConfig))
-        )
-        return cls(TextConfig(**text), VisionConfig(**vision), raw["projection_dim"], raw["logit_scale_init_value"])
+        """The configuration in a folder; those of the towers are configurations in it."""
+        config: ClipConfig = json.loads((folder / "config.json").read_text(encoding="utf-8"), object_hook=cls)
+        return config
 
 
 class ClipTokenizer:
@@ -93,9 +58,8 @@ class ClipTokenizer:
         rows = [encoding.ids for encoding in encoded]
         if not padding:
             return {"input_ids": rows}
-        longest = max(map(len, rows))
-        ids = torch.tensor([row + [self.eos_token_id] * (longest - len(row)) for row in rows])
-        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
+        ids = pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=self.eos_token_id)
+        mask = pad_sequence([torch.ones(len(row), dtype=torch.int64) for row in rows], batch_first=True)
         return {"input_ids": ids, "attention_mask": mask}
 
     def get_vocab(self) -> Mapping[str, int]:
@@ -109,7 +73,7 @@ class _TextEmbeddings(nn.Module):
 
     position_ids: Tensor
 
-    def __init__(self, config: TextConfig) -> None:
+    def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
@@ -126,7 +90,7 @@ class _VisionEmbeddings(nn.Module):
 
     position_ids: Tensor
 
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         size, width = config.patch_size, config.hidden_size
         self.class_embedding = nn.Parameter(torch.randn(width))
@@ -166,7 +130,7 @@ class _Mlp(nn.Module):
 
 
 class _Block(nn.Module):
-    def __init__(self, config: _TowerConfig) -> None:
+    def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.self_attn = _Attention(config.hidden_size, config.num_attention_heads)
         self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -175,13 +139,13 @@ class _Block(nn.Module):
 
 
 class _Encoder(nn.Module):
-    def __init__(self, config: _TowerConfig) -> None:
+    def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList([_Block(config) for _ in range(config.num_hidden_layers)])
 
 
 class _TextModel(nn.Module):
-    def __init__(self, config: TextConfig) -> None:
+    def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.embeddings = _TextEmbeddings(config)
         self.encoder = _Encoder(config)
@@ -190,7 +154,7 @@ class _TextModel(nn.Module):
 
 
 class _VisionModel(nn.Module):
-    def __init__(self, config: VisionConfig) -> None:
+    def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.embeddings = _VisionEmbeddings(config)
         self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)

@@ -203,17 +203,14 @@ def _four_bits_into(weight: Tensor, state: Any, part: Tensor) -> None:
         part.copy_(bitsandbytes.functional.dequantize_4bit(weight, state))
 
 
-def _scales_of_eight_bits(layer: Any) -> Tensor:
-    scales: Tensor = layer.row_scales()
-    return scales[:, None]
-
-
-def _eight_bits_into(weight: Tensor, scales: Tensor, part: Tensor) -> None:
-    torch.mul(weight, scales, out=part)
-
-
-_SCALES: dict[str, Callable[[Any], Any]] = {"nf4": _scales_of_four_bits, "int8": _scales_of_eight_bits}
-_INTO: dict[str, Callable[[Tensor, Any, Tensor], None]] = {"nf4": _four_bits_into, "int8": _eight_bits_into}
+_SCALES: dict[str, Callable[[Any], Any]] = {
+    "nf4": _scales_of_four_bits,
+    "int8": lambda layer: layer.row_scales()[:, None],
+}
+_INTO: dict[str, Callable[[Tensor, Any, Tensor], object]] = {
+    "nf4": _four_bits_into,
+    "int8": lambda weight, scales, part: torch.mul(weight, scales, out=part),
+}
 
 
 class _QuantisedProduct(torch.autograd.Function):

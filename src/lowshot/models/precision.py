@@ -90,12 +90,18 @@ def round_to(model: nn.Module, linears: Sequence[str], quantize: Quantization) -
     A model that was trained on a quantised base is the same function on this one, up to the type it is computed in:
     this is what can be merged with an adapter and exported.
     """
-    if quantize != "none":
-        for name in linears:
-            linear = model.get_submodule(name)
-            assert isinstance(linear, nn.Linear)
-            rounded = _dequantized(_quantized(linear, quantize, torch.float32))
-            linear.weight.data = rounded.to(linear.weight.device)
+    if quantize == "none":
+        return
+    dequantize = _bitsandbytes().functional
+    for name in linears:
+        linear = model.get_submodule(name)
+        assert isinstance(linear, nn.Linear)
+        quantized: Any = _quantized(linear, quantize, torch.float32)
+        if quantize == "nf4":
+            rounded = dequantize.dequantize_4bit(quantized.weight.data, quantized.weight.quant_state)
+        else:
+            rounded = dequantize.int8_vectorwise_dequant(quantized.weight.data, quantized.state.SCB)
+        linear.weight.data = rounded.float().to(linear.weight.device)
 
 
 def _bitsandbytes() -> Any:
@@ -107,14 +113,14 @@ def _bitsandbytes() -> Any:
 
 
 def _quantized(linear: nn.Linear, quantize: Quantization, dtype: torch.dtype) -> nn.Module:
-    made: nn.Module = {"nf4": _in_four_bits, "int8": _in_eight_bits}[quantize](linear, dtype)
-    return made.requires_grad_(False).train(linear.training)
+    layer: nn.Module = {"nf4": _in_four_bits, "int8": _in_eight_bits}[quantize](linear, dtype)
+    return layer.requires_grad_(False).train(linear.training)
 
 
 def _in_four_bits(linear: nn.Linear, dtype: torch.dtype) -> nn.Module:
     """NF4 with double quantisation (arXiv 2305.14314, section 3)."""
     bnb = _bitsandbytes().nn
-    made = bnb.Linear4bit(
+    layer = bnb.Linear4bit(
         linear.in_features,
         linear.out_features,
         bias=linear.bias is not None,
@@ -122,22 +128,22 @@ def _in_four_bits(linear: nn.Linear, dtype: torch.dtype) -> nn.Module:
         quant_type="nf4",
         device="meta",
     )
-    made.weight = bnb.Params4bit(
-        linear.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=True, module=made
+    layer.weight = bnb.Params4bit(
+        linear.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=True, module=layer
     )
-    made.bias = linear.bias
+    layer.bias = linear.bias
     # On processors with AVX512-BF16 bitsandbytes repacks the weight in the first forward pass without gradients;
     # training then fails and dequantising silently returns garbage.
-    made.support_avx512bf16_for_cpu = False
-    made = made.to(linear.weight.device)
-    made.weight.quant_state.dtype = dtype  # what it is dequantised to: float32 would cost a copy of twice the size
-    return made  # type: ignore[no-any-return]
+    layer.support_avx512bf16_for_cpu = False
+    layer = layer.to(linear.weight.device)
+    layer.weight.quant_state.dtype = dtype  # what it is dequantised to: float32 would cost a copy of twice the size
+    return layer  # type: ignore[no-any-return]
 
 
 def _in_eight_bits(linear: nn.Linear, dtype: torch.dtype) -> nn.Module:  # noqa: ARG001 - it computes in its input's type
     """Rows of the weight in 8 bits, each with a scale (LLM.int8()'s weights, arXiv 2208.07339)."""
     bnb = _bitsandbytes().nn
-    made = _linear_8bit()(
+    layer = _linear_8bit()(
         linear.in_features,
         linear.out_features,
         bias=linear.bias is not None,
@@ -145,11 +151,11 @@ def _in_eight_bits(linear: nn.Linear, dtype: torch.dtype) -> nn.Module:  # noqa:
         device="meta",
     )
     # It is quantised on its way from the CPU to wherever it goes, and only then.
-    made.weight = bnb.Int8Params(linear.weight.data.cpu(), requires_grad=False, has_fp16_weights=False)
-    made.bias = linear.bias
-    made = made.to(linear.weight.device)
-    made.init_8bit_state()
-    return made  # type: ignore[no-any-return]
+    layer.weight = bnb.Int8Params(linear.weight.data.cpu(), requires_grad=False, has_fp16_weights=False)
+    layer.bias = linear.bias
+    layer = layer.to(linear.weight.device)
+    layer.init_8bit_state()
+    return layer  # type: ignore[no-any-return]
 
 
 @functools.cache
@@ -179,13 +185,3 @@ def _linear_8bit() -> Any:
             return flat.view(*inputs.shape[:-1], -1)
 
     return Linear8bit
-
-
-def _dequantized(linear: nn.Module) -> Tensor:
-    """The weight ``(O, I)`` of a quantised linear layer, as float32."""
-    functional = _bitsandbytes().functional
-    weight: Any = linear.weight
-    if hasattr(weight, "quant_state"):
-        return functional.dequantize_4bit(weight.data, weight.quant_state).float()  # type: ignore[no-any-return]
-    state: Any = linear.state
-    return functional.int8_vectorwise_dequant(weight.data, state.SCB).float()  # type: ignore[no-any-return]

@@ -3,21 +3,21 @@ import pytest
 import torch
 
 from lowshot import FewShotClassifier
-from lowshot.models import KeptBackbone, kept, load_backbone
+from lowshot.models import KeptBackbone, copies, load_backbone
 
 
 def counted(monkeypatch):
     asked = []
-    monkeypatch.setattr(kept, "load_backbone", lambda model: asked.append(model) or load_backbone(model))
+    monkeypatch.setattr(copies, "load_backbone", lambda model: asked.append(model) or load_backbone(model))
     return asked
 
 
 def test_a_models_files_are_read_once(tiny_clip, monkeypatch):
     asked, shelf = counted(monkeypatch), KeptBackbone()
-    copies = [shelf.load(str(tiny_clip)) for _ in range(3)]
+    backbones = [shelf.load(str(tiny_clip)) for _ in range(3)]
     assert asked == [str(tiny_clip)]
-    assert len({id(copy.model) for copy in copies}) == 3
-    assert copies[0].identity == copies[1].identity == copies[2].identity
+    assert len({id(each.model) for each in backbones}) == 3
+    assert backbones[0].identity == backbones[1].identity == backbones[2].identity
 
 
 def test_another_model_takes_the_place_of_the_last_one(tiny_clip, monkeypatch):
