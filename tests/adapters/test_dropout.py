@@ -76,21 +76,21 @@ def test_of_all_levels_exactly_the_share_is_kept(monkeypatch, p):
     monkeypatch.setattr(dropout, "_levels", lambda count, *key: drawn)
     monkeypatch.setattr(dropout, "_hashed_levels", lambda *a: levels_of_all(a[-1])[None, None])
     layer = SampleDropout(p, 0, MaskKeys(seed=1, samples=[0]))
-    kept = layer.kept(torch.ones(1, size))
+    kept = layer.mask(torch.ones(1, size))
     assert kept.sum() == size * layer.share_kept > 0
     assert dropout._hashed(size, layer.threshold, [0], layer.keys, CPU).sum() == kept.sum()
 
 
 def test_a_probability_that_rounds_to_none_keeps_everything(generator):
     layer = SampleDropout(1e-6, 0, MaskKeys(seed=1, samples=[7]))
-    assert layer.kept(torch.ones(1, 9)) is None
+    assert layer.mask(torch.ones(1, 9)) is None
     assert torch.equal(layer(torch.ones(1, 9)), torch.ones(1, 9))
 
 
 def test_inputs_elsewhere_get_masks_that_were_made_there(monkeypatch):
     monkeypatch.delattr(dropout, "_drawn")
     layer = SampleDropout(0.5, 0, MaskKeys(seed=1, samples=[4, 6]))
-    kept = layer.kept(torch.empty(2, 3, 5, device="meta"))
+    kept = layer.mask(torch.empty(2, 3, 5, device="meta"))
     assert (kept.device.type, kept.dtype, kept.shape) == ("meta", torch.uint8, (2, 3, 5))
 
 
@@ -98,7 +98,7 @@ def test_inputs_elsewhere_get_masks_that_were_made_there(monkeypatch):
 def test_a_hash_is_the_same_on_every_device():
     samples = [0, 3, 1 << 40]
     layer = SampleDropout(0.25, 3, MaskKeys(seed=1, step=2, samples=samples))
-    kept = layer.kept(torch.empty(3, 197, 769, device="cuda"))
+    kept = layer.mask(torch.empty(3, 197, 769, device="cuda"))
     expected = dropout._hashed(197 * 769, 1 << 14, [3], layer.keys, CPU)
     assert torch.equal(kept.cpu().flatten(1), expected[0])
 
@@ -148,9 +148,9 @@ def test_masks_by_numbers_that_live_in_tensors_are_the_same(monkeypatch):
     keys = MaskKeys(seed=1, layers=3)
     layer = SampleDropout(0.25, 2, keys)
     with keys.of(7, [5, 9, 2]):
-        plain = layer.kept(torch.ones(3, 40))
+        plain = layer.mask(torch.ones(3, 40))
     with keys.of(torch.tensor(7), torch.tensor([5, 9, 2])):
-        assert torch.equal(layer.kept(torch.ones(3, 40)), plain)
+        assert torch.equal(layer.mask(torch.ones(3, 40)), plain)
 
 
 def test_layers_that_see_the_same_input_get_the_masks_that_each_has_alone(generator):
@@ -158,8 +158,8 @@ def test_layers_that_see_the_same_input_get_the_masks_that_each_has_alone(genera
     layers = [SampleDropout(0.25, number, keys) for number in (4, 5, 6)]
     like = torch.ones(2, 3, 5)
     with keys.of(2, [8, 1]):
-        together = dropout.kept_by(layers, like)
-        assert torch.equal(together, torch.stack([layer.kept(like) for layer in layers]))
+        together = dropout.joint_masks(layers, like)
+        assert torch.equal(together, torch.stack([layer.mask(like) for layer in layers]))
 
 
 def test_keys_that_differ_have_words_that_differ():

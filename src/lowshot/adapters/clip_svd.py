@@ -69,8 +69,12 @@ class SingularValueLinear(nn.Module):
         none = Pairs(torch.empty(0, dtype=torch.int64), basis.left[:0], basis.right[:0])
         self.open = none if weight.is_meta else _open_pairs(basis.left, right, values)
         """The pairs that the weight does not determine."""
-        self.probes = values.double() if weight.is_meta else _probes(basis.left, right)
-        """One number for each pair, ``(R,)``, float64, whatever its sign."""
+        self.probes = values.double()
+        """w_i (a^T u_i) (b^T v_i) of each pair, ``(R,)``, float64, whatever its sign; w, a and b are ``waves``."""
+        if not weight.is_meta:
+            left_part, right_part = basis.left.cpu().double(), right.cpu().double()
+            ours, theirs = left_part @ waves(left_part.shape[1], 1.0), right_part @ waves(right_part.shape[1], 2.0)
+            self.probes = waves(basis.rank, 3.0) * ours * theirs
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``(..., I)`` to ``(..., O)``."""
@@ -162,7 +166,13 @@ class SingularValueAdapter(ParameterAdapter):
 
     def save(self, folder: Path, base_model: str) -> None:
         super().save(folder, base_model)
-        (folder / BASIS_FILE).write_bytes(self._facts())
+        layers = list(self._layers.values())
+        tensors = {"checks": torch.stack([layer.checks(layer.open.rows) for layer in layers])}
+        for index, layer in enumerate(layers):
+            if len(layer.open.rows):
+                fields = vars(layer.open).items()
+                tensors |= {f"{field}.{index}": tensor.cpu().contiguous() for field, tensor in fields}
+        (folder / BASIS_FILE).write_bytes(save(tensors, metadata={"basis_version": str(BASIS_VERSION)}))
 
     def load(self, folder: Path) -> None:
         super().load(folder)
@@ -174,7 +184,10 @@ class SingularValueAdapter(ParameterAdapter):
         stored = self._stored_pairs(path, facts)
         for index, (name, layer) in enumerate(self._layers.items()):
             pairs = stored.get(index, layer.open)
-            apart = _apart(facts["checks"][index], layer.checks(pairs.rows))
+            here = layer.checks(pairs.rows)
+            scale = torch.ones_like(here)
+            scale[0] = here[0].clamp_min(torch.finfo(torch.float64).tiny)  # a length counts as a share of itself
+            apart = float(((facts["checks"][index] - here) / scale).abs().max())
             if not apart <= TOLERANCE:
                 raise AdapterError(
                     f"adapter {folder} was trained on other singular values or vectors: those of {name} are "
@@ -194,15 +207,6 @@ class SingularValueAdapter(ParameterAdapter):
         with computing_as([(layer, layer.merged()) for layer in layers]):
             yield
 
-    def _facts(self) -> bytes:
-        layers = list(self._layers.values())
-        tensors = {"checks": torch.stack([layer.checks(layer.open.rows) for layer in layers])}
-        for index, layer in enumerate(layers):
-            if len(layer.open.rows):
-                fields = vars(layer.open).items()
-                tensors |= {f"{field}.{index}": tensor.cpu().contiguous() for field, tensor in fields}
-        return bytes(save(tensors, metadata={"basis_version": str(BASIS_VERSION)}))
-
     def _stored_pairs(self, path: Path, facts: Mapping[str, Tensor]) -> dict[int, Pairs]:
         """Number of a layer -> the pairs that came with the adapter.
 
@@ -210,23 +214,16 @@ class SingularValueAdapter(ParameterAdapter):
             AdapterError: The file is not one of these layers.
         """
         layers, fields = list(self._layers.values()), [field.name for field in dataclasses.fields(Pairs)]
-        found = [index for index in range(len(layers)) if f"rows.{index}" in facts]
-        expected = {"checks", *(f"{field}.{index}" for field in fields for index in found)}
+        with_pairs = [index for index in range(len(layers)) if f"rows.{index}" in facts]
+        expected = {"checks", *(f"{field}.{index}" for field in fields for index in with_pairs)}
         if odd := sorted(expected ^ facts.keys()):
             which = "missing" if odd[0] in expected else "unknown"
             raise AdapterError(f"adapter file {path} is damaged: {odd[0]} is {which}")
-        pairs = {index: Pairs(*(facts[f"{field}.{index}"] for field in fields)) for index in found}
+        pairs = {index: Pairs(*(facts[f"{field}.{index}"] for field in fields)) for index in with_pairs}
         fits = _is_like(facts["checks"], (len(layers), 3), torch.float64)
         if not fits or not all(_pairs_fit(each, layers[index]) for index, each in pairs.items()):
             raise AdapterError(f"adapter file {path} is damaged: its tensors do not fit the layers, or are not finite")
         return pairs
-
-
-def _apart(found: Tensor, here: Tensor) -> float:
-    """How far the checks are from each other; the first is a length and counts as a share of itself."""
-    scale = torch.ones_like(here)
-    scale[0] = here[0].clamp_min(torch.finfo(torch.float64).tiny)
-    return float(((found - here) / scale).abs().max())
 
 
 def _is_like(tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
@@ -253,12 +250,6 @@ def _open_pairs(left: Tensor, right: Tensor, values: Tensor) -> Pairs:
     last = values[-1:] <= UNDETERMINED_GAP * values[0]
     rows = (torch.cat([near, last]) | torch.cat([last.new_zeros(1), near])).nonzero()[:, 0]
     return Pairs(rows, left[rows].float(), right[rows].float())
-
-
-def _probes(left: Tensor, right: Tensor) -> Tensor:
-    """w_i (a^T u_i) (b^T v_i) of each pair, with cosines of plain multiples for w, a and b."""
-    ours, theirs = (side.cpu().double() @ waves(side.shape[1], phase) for side, phase in ((left, 1.0), (right, 2.0)))
-    return waves(len(left), 3.0) * ours * theirs
 
 
 def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:

@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 _STREAM = 3  # keeps the masks of a seed apart from its crops and its order
@@ -104,16 +103,16 @@ class SampleDropout(nn.Dropout):
         Raises:
             RuntimeError: The keys are those of another number of samples.
         """
-        kept = self.kept(input)
-        return input if kept is None else input * kept / self.share_kept
+        mask = self.mask(input)
+        return input if mask is None else input * mask / self.share_kept
 
-    def kept(self, like: Tensor) -> Tensor | None:
+    def mask(self, like: Tensor) -> Tensor | None:
         """Which entries are kept: ones and zeros of the input's shape, one byte each; None where all are.
 
         Raises:
             RuntimeError: The keys are those of another number of samples.
         """
-        masks = kept_by([self], like)
+        masks = joint_masks([self], like)
         return None if masks is None else masks[0]
 
     @property
@@ -127,8 +126,8 @@ class SampleDropout(nn.Dropout):
         return min(round(self.p * _LEVELS), _LEVELS - 1)
 
 
-def kept_by(layers: Sequence[SampleDropout], like: Tensor) -> Tensor | None:
-    """The masks of layers that see the same input, J of them, ``(J, N, ..., D)``; see ``SampleDropout.kept``.
+def joint_masks(layers: Sequence[SampleDropout], like: Tensor) -> Tensor | None:
+    """The masks of layers that see the same input, J of them, ``(J, N, ..., D)``; see ``SampleDropout.mask``.
 
     Args:
         layers: With the same probability, numbered one after the other.
@@ -168,17 +167,13 @@ def key_dropout(model: nn.Module, seed: int) -> MaskKeys:
 def _drawn(count: int, threshold: int, layers: Sequence[int], keys: MaskKeys, device: torch.device) -> Tensor:  # noqa: ARG001
     """Masks ``(J, N, count)`` of some layers by SFC64, on the CPU."""
     step, samples = int(keys.step), [int(sample) for sample in keys.samples]
-    kept = np.empty((len(layers), len(samples), count), np.bool_)
-    for rows, layer in zip(kept, layers, strict=True):
+    masks = np.empty((len(layers), len(samples), count), np.bool_)
+    for rows, layer in zip(masks, layers, strict=True):
         for row, sample in zip(rows, samples, strict=True):  # one by one: a sample's levels fit into the cache
-            np.greater_equal(_levels(count, keys.seed, step, sample, layer), threshold, out=row)
-    return torch.from_numpy(kept.view(np.uint8))
-
-
-def _levels(count: int, *key: int) -> NDArray[np.uint16]:
-    """Uniform whole numbers below ``_LEVELS``: fifteen times as fast to come by as torch's Bernoulli draws on a CPU."""
-    raw: NDArray[np.uint64] = np.random.SFC64([*key, _STREAM]).random_raw((count + 3) // 4)
-    return raw.view(np.uint16)[:count]
+            # Uniform levels: fifteen times as fast to come by as torch's Bernoulli draws on a CPU.
+            raw = np.random.SFC64([keys.seed, step, sample, layer, _STREAM]).random_raw((count + 3) // 4)
+            np.greater_equal(raw.view(np.uint16)[:count], threshold, out=row)
+    return torch.from_numpy(masks.view(np.uint8))
 
 
 def _hashed(count: int, threshold: int, layers: Sequence[int], keys: MaskKeys, device: torch.device) -> Tensor:

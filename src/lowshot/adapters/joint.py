@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .dropout import SampleDropout, kept_by
+from .dropout import SampleDropout, joint_masks
 from .lean import LeanMixin, low_rank
 
 
@@ -117,9 +117,9 @@ class _Stack:
         self._inner: Tensor | None = None
         like = {"dtype": trained.dtype, "device": trained.device}
         if hasattr(lasts[0], "R"):  # LoRA-XS: both factors are frozen, with R between them
-            kept = dtype or trained.dtype
-            self._inner = torch.stack([first.weight for first in firsts]).to(kept)
-            self._outer = torch.stack([last.u for last in lasts]).to(kept)
+            product_type = dtype or trained.dtype
+            self._inner = torch.stack([first.weight for first in firsts]).to(product_type)
+            self._outer = torch.stack([last.u for last in lasts]).to(product_type)
             self.parameters = [last.R for last in lasts]
             self.scales = torch.tensor(scales, **like).repeat_interleave(trained.numel())
         else:
@@ -141,12 +141,12 @@ class _Stack:
         if not isinstance(dropouts[0], SampleDropout):
             return None
         samples = len(dropouts[0].keys.samples)
-        return kept_by(dropouts, inputs.view(samples, -1, inputs.shape[-1]))
+        return joint_masks(dropouts, inputs.view(samples, -1, inputs.shape[-1]))
 
     def factors(self, layers: range) -> tuple[Tensor, Tensor]:
         """A ``(J, R, I)`` and B ``(J, O, R)`` of some layers, scaled, in the type of the products."""
         if self._whole is None:
-            self._whole, self._parts = self._made(self._tower.values(self)), None
+            self._whole, self._parts = self._factors_of_all(self._tower.values(self)), None
         if not {layers.start, layers.stop} <= self._cuts:
             self._cuts, self._parts = self._cuts | {layers.start, layers.stop}, None
         cuts = sorted(self._cuts)
@@ -161,7 +161,7 @@ class _Stack:
         """Forget the factors of the pass before."""
         self._whole = self._parts = None
 
-    def _made(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def _factors_of_all(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """A ``(n, R, I)`` and B ``(n, O, R)`` of all layers, from the scaled values."""
         count = len(self.layers)
         if self._inner is not None and self._outer is not None:
@@ -250,11 +250,8 @@ def _towers(model: nn.Module, dtype: torch.dtype | None) -> list[_Tower]:
     for name, layer in model.named_modules():
         if isinstance(layer, LeanMixin) and layer.lean_adapter() is not None:
             stacks = towers.setdefault(name.partition(".layers.")[0], {})
-            stacks.setdefault(_shape(layer), []).append(layer)
+            adapter = cast(str, layer.lean_adapter())
+            threshold = getattr(layer.lora_dropout[adapter], "threshold", 0)
+            shape = (layer.in_features, layer.out_features, layer.r[adapter], threshold)
+            stacks.setdefault(shape, []).append(layer)
     return [_Tower(list(stacks.values()), dtype) for stacks in towers.values()]
-
-
-def _shape(layer: LeanMixin) -> tuple[object, ...]:
-    name = cast(str, layer.lean_adapter())
-    dropout = layer.lora_dropout[name]
-    return layer.in_features, layer.out_features, layer.r[name], getattr(dropout, "threshold", 0)

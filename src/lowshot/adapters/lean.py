@@ -29,7 +29,7 @@ class LeanMixin(lora_layer.LoraLayer):  # type: ignore[misc]
             return unchanged
         result: Tensor = self.base_layer(x)
         dropout = self.lora_dropout[name]
-        mask = dropout.kept(x) if isinstance(dropout, SampleDropout) else None
+        mask = dropout.mask(x) if isinstance(dropout, SampleDropout) else None
         scale = self.scaling[name] if mask is None else self.training_scale(name)
         a, b = self.lora_A[name].weight, scale * self.lora_B[name].weight
         update = low_rank(x.flatten(0, -2), mask, a[None], b[None], [0])
@@ -95,11 +95,10 @@ class _LowRank(torch.autograd.Function):
     def forward(
         ctx: Any, onto: Tensor | None, x: Tensor, masks: Tensor | None, a: Tensor, b: Tensor, places: tuple[int, ...]
     ) -> Tensor:
-        inner = (
-            _of_all(x, a)
-            if masks is None
-            else _joined([torch.bmm(_masked(x, masks[some], a.dtype), a[some].mT) for some in _at_once(masks)])
-        )
+        if masks is None:  # all J layers as one product
+            inner = (x.to(a.dtype) @ a.flatten(0, 1).T).view(len(x), *a.shape[:2]).transpose(0, 1)
+        else:
+            inner = _joined([torch.bmm(_masked(x, masks[some], a.dtype), a[some].mT) for some in _at_once(masks)])
         ctx.save_for_backward(x, masks, inner, a, b)
         ctx.places = places
         if onto is None:
@@ -137,11 +136,6 @@ class _LowRank(torch.autograd.Function):
 
 def _masked(x: Tensor, masks: Tensor, dtype: torch.dtype) -> Tensor:
     return x.to(dtype) * masks
-
-
-def _of_all(x: Tensor, a: Tensor) -> Tensor:
-    """A x of J layers that drop nothing, ``(J, T, R)``, as one product."""
-    return (x.to(a.dtype) @ a.flatten(0, 1).T).view(len(x), *a.shape[:2]).transpose(0, 1)
 
 
 def _at_once(masks: Tensor) -> list[slice]:

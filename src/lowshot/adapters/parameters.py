@@ -23,8 +23,8 @@ class _Held(nn.Module):
         super().__init__()
         self.dtype = dtype
 
-    def forward(self, kept: Tensor) -> Tensor:
-        return kept.to(self.dtype)
+    def forward(self, parameter: Tensor) -> Tensor:
+        return parameter.to(self.dtype)
 
 
 def add_layer_norms(model: nn.Module, method: MethodConfig, place: Place, *, seed: int) -> ParameterAdapter:  # noqa: ARG001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -94,7 +95,9 @@ def tuner_config(method: str, options: Sequence[str], targets: Sequence[str]) ->
             raise UnknownNameError(f"option of {method}", key, allowed)
         if key in given:
             raise InputError(f"option {key} of {method} is given twice")
-        given[key] = _value(value)
+        given[key] = value
+        with contextlib.suppress(ValueError):
+            given[key] = json.loads(value)
     try:
         return kind(target_modules=list(targets), **given)
     except Exception as error:  # each tuner checks its options in its own way
@@ -103,10 +106,3 @@ def tuner_config(method: str, options: Sequence[str], targets: Sequence[str]) ->
 
 def _fields(kind: type[PeftConfig]) -> list[str]:
     return [field.name for field in dataclasses.fields(kind) if field.init]
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

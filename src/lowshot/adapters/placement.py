@@ -79,7 +79,13 @@ def layers_at(position: str, depth: int, tower: str = "backbone") -> tuple[int, 
         InputError: A listed layer is beyond the depth.
     """
     if position not in POSITIONS:
-        return _listed(position, depth, tower)
+        layers = sorted({int(layer) for layer in position.split(",")})
+        if layers[-1] >= depth:
+            raise InputError(
+                f"position names layer {layers[-1]}, but the {tower} tower has {depth} layers, 0 to {depth - 1}; "
+                "leave it out, or choose one tower with encoder"
+            )
+        return tuple(layers)
     third, half = round(depth / 3), round(depth / 2)
     first, last = {
         "all": (0, depth),
@@ -91,13 +97,3 @@ def layers_at(position: str, depth: int, tower: str = "backbone") -> tuple[int, 
         "top3": (max(0, depth - 3), depth),
     }[position]
     return tuple(range(first, last))
-
-
-def _listed(position: str, depth: int, tower: str) -> tuple[int, ...]:
-    layers = sorted({int(layer) for layer in position.split(",")})
-    if layers[-1] >= depth:
-        raise InputError(
-            f"position names layer {layers[-1]}, but the {tower} tower has {depth} layers, 0 to {depth - 1}; "
-            "leave it out, or choose one tower with encoder"
-        )
-    return tuple(layers)

@@ -30,10 +30,10 @@ def cached_basis(weight: Tensor, rank: int) -> Basis:
     known = _read(path, weight)
     if known is not None and known.rank >= rank:
         return known.leading(rank)
-    made = basis_of(weight, rank)
+    basis = basis_of(weight, rank)
     with contextlib.suppress(OSError, ValueError):  # a cache that cannot be written costs time, nothing else
-        write_bytes(path, bytes(save({name: getattr(made, name).contiguous() for name in _FIELDS})))
-    return made
+        write_bytes(path, bytes(save({name: getattr(basis, name).contiguous() for name in _FIELDS})))
+    return basis
 
 
 def weight_sha256(weight: Tensor) -> str:
@@ -50,14 +50,14 @@ def _read(path: Path, weight: Tensor) -> Basis | None:
     except (OSError, SafetensorError, TypeError):
         return None
     (outputs, inputs), rank = weight.shape, len(basis.left)
-    found = {name: (tuple(t.shape), t.dtype) for name, t in vars(basis).items()}
-    wanted = {
+    layout = {name: (tuple(t.shape), t.dtype) for name, t in vars(basis).items()}
+    layout_of_a_basis = {
         "left": ((rank, outputs), torch.float32),
         "right": ((rank, inputs), torch.float32),
         "singular_values": ((min(rank + 1, outputs, inputs),), torch.float64),
         "anchors": ((rank,), torch.int64),
     }
-    if found != wanted or rank == 0 or basis.anchors.min() < 0 or basis.anchors.max() >= outputs:
+    if layout != layout_of_a_basis or rank == 0 or basis.anchors.min() < 0 or basis.anchors.max() >= outputs:
         return None
     expected = basis.left @ weight.detach().to("cpu", torch.float32)
     near = 1e-4 * float(basis.singular_values[0])

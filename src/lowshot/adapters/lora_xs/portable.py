@@ -8,6 +8,7 @@ at all: that layer's factors are stored in full.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,12 @@ def layers_of(model: nn.Module) -> list[tuple[str, LoraXsMixin]]:
 
 def basis_facts(model: nn.Module, adapter: str = "default") -> bytes:
     """The content of ``BASIS_FILE``: facts of all layers in alphabetical order, factors of degenerate ones."""
-    bases = [_basis_in_use(layer, adapter) for _, layer in layers_of(model)]
+    bases = []
+    for _, layer in layers_of(model):
+        basis = layer.basis(layer.r[adapter])
+        # The factors that this adapter really uses: stored ones, where it came with them.
+        left, right = layer.lora_B[adapter].u.detach().T, layer.lora_A[adapter].weight.detach()
+        bases.append(dataclasses.replace(basis, left=left, right=right))
     values = torch.stack([basis.singular_values[: basis.rank] for basis in bases])
     largest = values[:, :1].clamp_min(torch.finfo(torch.float64).tiny)
     anchors = torch.stack([basis.anchors for basis in bases])
@@ -66,13 +72,7 @@ def basis_facts(model: nn.Module, adapter: str = "default") -> bytes:
     return bytes(save(tensors, metadata={"basis_version": str(BASIS_VERSION)}))
 
 
-def _basis_in_use(layer: Any, adapter: str) -> Basis:
-    """The layer's basis with the factors that this adapter really uses: stored ones, where it came with them."""
-    basis: Basis = layer.basis(layer.r[adapter])
-    left, right = layer.lora_B[adapter].u.detach().T, layer.lora_A[adapter].weight.detach()
-    return Basis(left, right, basis.singular_values, basis.anchors)
-
-
+@torch.no_grad()
 def restore_basis(model: nn.Module, path: Path, adapter: str = "default") -> None:
     """Bring a loaded adapter and the bases of the model it was loaded into together, in place.
 
@@ -85,7 +85,11 @@ def restore_basis(model: nn.Module, path: Path, adapter: str = "default") -> Non
         AdapterError: The file is missing or damaged, or a layer's basis is another one; the message names the layer.
     """
     layers = layers_of(model)
-    facts = _read(path, [layer.basis(layer.r[adapter]) for _, layer in layers])
+    facts, metadata = read_file(path, _MOST_BYTES, "a few thousand")
+    version = metadata.get("basis_version")
+    if version != str(BASIS_VERSION):
+        raise AdapterError(f"adapter file {path} has basis version {version}; this lowshot reads {BASIS_VERSION}")
+    _check_shapes(path, facts, [layer.basis(layer.r[adapter]) for _, layer in layers])
     for index, (name, layer) in enumerate(layers):
         basis = layer.basis(layer.r[adapter])
         _refuse_other_values(path, name, basis, facts["shares"][index].double() * facts["largest"][index].double())
@@ -94,16 +98,10 @@ def restore_basis(model: nn.Module, path: Path, adapter: str = "default") -> Non
         else:
             signs = _signs(path, name, basis, facts["anchors"][index].long())
             _refuse_other_vectors(path, name, basis, signs, facts["probes"][index].float())
-            _carry_over(layer.lora_B[adapter].R, signs)
-
-
-def _read(path: Path, bases: list[Basis]) -> dict[str, Tensor]:
-    tensors, metadata = read_file(path, _MOST_BYTES, "a few thousand")
-    version = metadata.get("basis_version")
-    if version != str(BASIS_VERSION):
-        raise AdapterError(f"adapter file {path} has basis version {version}; this lowshot reads {BASIS_VERSION}")
-    _check_shapes(path, tensors, bases)
-    return tensors
+            # U D and V D instead of U and V are the same update with D R D instead of R.
+            r = layer.lora_B[adapter].R
+            turn = signs.to(r.device, r.dtype)
+            r.copy_(turn[:, None] * r * turn[None, :])
 
 
 def _check_shapes(path: Path, tensors: Mapping[str, Tensor], bases: list[Basis]) -> None:
@@ -152,13 +150,6 @@ def _another_basis(path: Path, name: str, why: str) -> AdapterError:
         f"adapter {path.parent} was trained in another basis: {module} has other singular vectors here ({why}); "
         "load it with the model it was trained on"
     )
-
-
-@torch.no_grad()
-def _carry_over(r: nn.Parameter, signs: Tensor) -> None:
-    """U D and V D instead of U and V are the same update with D R D instead of R."""
-    turn = signs.to(r.device, r.dtype)
-    r.copy_(turn[:, None] * r * turn[None, :])
 
 
 def _use_stored_factors(
