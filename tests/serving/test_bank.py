@@ -171,7 +171,7 @@ def test_a_running_batch_keeps_the_adapter_that_it_began_with(kinds, copied, alo
     during = rows_of(bank.predict(ReplacedMeanwhile(), ["zero", "xs4"]))
     np.testing.assert_allclose(during[1], alone(kinds / "xs4", images)[1], atol=EXACT)
     np.testing.assert_allclose(rows_of(bank.predict(images, "xs4")), alone(kinds / "lora2", images), atol=EXACT)
-    assert bank.used_bytes == sum(bank._residents._kept[name].nbytes for name in bank.resident())
+    assert bank.used_bytes == sum(bank._residents._by_name[name].nbytes for name in bank.resident())
 
 
 def test_what_changes_while_it_is_read_is_read_again(kinds, copied, alone, monkeypatch):

@@ -50,7 +50,7 @@ def test_the_budget_is_kept_and_what_is_in_use_stays_whatever_happens(steps):
                 state[name] = found
             assert found is state[name]
             in_use.append(found)
-        kept = [residents._kept[each] for each in residents.names()]
+        kept = [residents._by_name[each] for each in residents.names()]
         held = {id(part): part.nbytes for each in (*kept, *in_use) for part in (each.classes, each.updates)}
         assert residents.used_bytes == sum(held.values()) <= BUDGET
         # What is in use is still there, unless a newer state took its name or it was dropped.

@@ -89,7 +89,15 @@ class Answerer:
     @torch.no_grad()
     def backbone_answers(self, crops: Sequence[Tensor], names: Sequence[str]) -> list[BackboneAnswer | LowshotError]:
         """The backbone's own answer about each crop, among the classes of the adapter that is named for it."""
-        backbone, by_name = self.bank.backbone, {name: self._class_table(name) for name in dict.fromkeys(names)}
+        backbone = self.bank.backbone
+        by_name: dict[str, tuple[tuple[str, ...], Tensor] | LowshotError] = {}
+        for name in dict.fromkeys(names):  # class names and their unit embeddings by the text tower as it is
+            try:
+                record = self.bank.describe(name).record
+                with long_prompts_named(record.classes, record.prompts):
+                    by_name[name] = record.classes, self._class_embeddings(record.prompts)
+            except LowshotError as error:
+                by_name[name] = error
         tables = [by_name[name] for name in names]
         embeddings = backbone.encode_images(batch_on(backbone.device, crops))
         scores = [
@@ -108,12 +116,3 @@ class Answerer:
             else:
                 answers.append(BackboneAnswer(embedding, Prediction(name, table[0], next(probabilities))))
         return answers
-
-    def _class_table(self, name: str) -> tuple[tuple[str, ...], Tensor] | LowshotError:
-        """Class names and their unit embeddings ``(C, D)`` by the text tower as it is."""
-        try:
-            record = self.bank.describe(name).record
-            with long_prompts_named(record.classes, record.prompts):
-                return record.classes, self._class_embeddings(record.prompts)
-        except LowshotError as error:
-            return error

@@ -84,6 +84,12 @@ def entry_of(folder: Path) -> Entry:
         )
     try:
         record, recipe = read_entry(folder)
+        method, refusal = recipe.method.method, ""
+        if method not in MIXABLE:
+            refusal = (
+                f"adapter {folder} has method {method}, which cannot share a pass through the backbone with others; "
+                f"expected {', '.join(MIXABLE)}: predict with it by lowshot predict or FewShotClassifier"
+            )
         return dataclasses.replace(
             entry,
             model=recipe.model.model,
@@ -92,7 +98,7 @@ def entry_of(folder: Path) -> Entry:
             precision=recipe.model.precision,
             method=recipe.method,
             summary=summary_of(folder.name, record, recipe.method),
-            refusal=_unmixable(folder, recipe.method.method),
+            refusal=refusal,
         )
     except InputError as error:
         return entry.refused(str(error))
@@ -132,12 +138,3 @@ def adapter_folders(folder: Path) -> Iterator[tuple[Path, Stamp]]:
         stamp = stamp_of(path)
         if not is_gone(stamp):
             yield path, stamp
-
-
-def _unmixable(folder: Path, method: str) -> str:
-    if method in MIXABLE:
-        return ""
-    return (
-        f"adapter {folder} has method {method}, which cannot share a pass through the backbone with others; expected "
-        f"{', '.join(MIXABLE)}: predict with it by lowshot predict or FewShotClassifier"
-    )

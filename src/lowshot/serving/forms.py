@@ -64,7 +64,13 @@ class Forms:
         """The whole of an adapter of this method, on a backbone without weights."""
         form = self._forms.pop(method, None)
         if form is None:
-            model, where = _without_weights(self._backbone.model), place(method, self._backbone)
+            with torch.device("meta"):
+                model: nn.Module = type(self._backbone.model)(self._backbone.model.config).eval()
+            for module in model.modules():
+                for name, parameter in module.named_parameters(recurse=False):  # of their shapes, without memory
+                    empty = nn.Parameter(torch.zeros(()).expand(parameter.shape), requires_grad=False)
+                    setattr(module, name, empty)
+            where = place(method, self._backbone)
             if method.method == "lora-xs":
                 self._bases.prepare(dict.fromkeys(where.linears, method.rank))
                 bases: dict[str, Basis] | None = self._bases.on_cpu(where.linears, method.rank)
@@ -83,14 +89,3 @@ class Forms:
         factors = {name: each for name, each in own.items() if name.startswith(inside)}
         stacked = torch.stack(list(matrices.values())) if matrices else None
         return Updates(tuple(matrices), stacked, factors).to(self._backbone.device)
-
-
-def _without_weights(model: nn.Module) -> nn.Module:
-    """The structure of a transformers model; its parameters have their shapes, all zeros, and take no memory."""
-    with torch.device("meta"):
-        copy: nn.Module = type(model)(model.config)
-    for module in copy.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            empty = nn.Parameter(torch.zeros(()).expand(parameter.shape), requires_grad=False)
-            setattr(module, name, empty)
-    return copy.eval()

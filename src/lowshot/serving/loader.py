@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from ..settings import Recipe
 from .bases import Bases
 from .class_tables import ClassTables
 from .mixing import Rows, Updates
-from .residents import ClassTable, OwnHead, Resident, Stamp
+from .residents import OwnHead, Resident, Stamp
 
 if TYPE_CHECKING:
     from .forms import Forms
@@ -39,6 +38,7 @@ class Loader:
     ) -> None:
         self._backbone = backbone
         self._bases = bases
+        self._forms: Forms | None = None
         self._class_tables = ClassTables(backbone, rows, bases, computed_in, dtype)
 
     def load(self, folder: Path, stamp: Stamp, record: RunRecord, recipe: Recipe) -> Resident:
@@ -48,29 +48,24 @@ class Loader:
             AdapterError: A file is missing or damaged or does not fit, exactly as for ``FewShotClassifier``.
             InputError: The settings do not fit this backbone.
         """
+        method, device = recipe.method.method, self._backbone.device
         text, vision = Updates(), Updates()
-        if method_spec(recipe.method.method).kind == "weights":
+        if method_spec(method).kind == "weights":
+            from .forms import Forms
+
+            self._forms = self._forms or Forms(self._backbone, self._bases)
             text, vision = self._forms.updates(folder, recipe.method)
         classes = self._class_tables.table(record.classes, record.prompts, text)
         temperature = float(record.calibration.get("temperature", 1.0))
+        head = None  # the class embeddings alone
+        if method in HEADS:
+            count, width = classes.embeddings.shape
+            head = OwnHead(read_head(folder, HEADS[method], classes=count, width=width, device=device))
         return Resident(
             name=folder.name,
             stamp=stamp,
             classes=classes,
-            temperature=torch.tensor(temperature, dtype=torch.float32, device=self._backbone.device),
+            temperature=torch.tensor(temperature, dtype=torch.float32, device=device),
             updates=vision,
-            head=self._head(folder, recipe.method.method, classes),
+            head=head,
         )
-
-    @functools.cached_property
-    def _forms(self) -> Forms:
-        from .forms import Forms
-
-        return Forms(self._backbone, self._bases)
-
-    def _head(self, folder: Path, method: str, classes: ClassTable) -> OwnHead | None:
-        """The head that judges in the place of the class embeddings alone; None for methods that have none."""
-        if method not in HEADS:
-            return None
-        (count, width), device = classes.embeddings.shape, self._backbone.device
-        return OwnHead(read_head(folder, HEADS[method], classes=count, width=width, device=device))

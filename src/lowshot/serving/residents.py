@@ -87,7 +87,7 @@ class Residents:
 
     def __init__(self, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes
-        self._kept: dict[str, Resident] = {}  # least recently used first
+        self._by_name: dict[str, Resident] = {}  # least recently used first
         self._in_use: collections.Counter[Resident] = collections.Counter()
         self._holders: collections.Counter[Part] = collections.Counter()
         self._used_bytes = 0
@@ -101,20 +101,20 @@ class Residents:
     def names(self) -> list[str]:
         """The adapters in memory, least recently used first."""
         with self._changed:
-            return list(self._kept)
+            return list(self._by_name)
 
     def bytes_of(self, name: str) -> int:
         """Memory that an adapter takes, 0 if it is not there."""
         with self._changed:
-            return self._kept[name].nbytes if name in self._kept else 0
+            return self._by_name[name].nbytes if name in self._by_name else 0
 
     def get(self, name: str, stamp: Stamp) -> Resident | None:
         """The adapter as it lies on disk now, in use from here on; None if it is not in memory in this state."""
         with self._changed:
-            resident = self._kept.get(name)
+            resident = self._by_name.get(name)
             if resident is None or resident.stamp != stamp:
                 return None
-            self._kept[name] = self._kept.pop(name)
+            self._by_name[name] = self._by_name.pop(name)
             self._use(resident)
             return resident
 
@@ -139,12 +139,16 @@ class Residents:
             )
         with self._changed:
             self._drop(resident.name)
-            while not self._make_room(resident):
-                if not may_wait:
+            while not self._fits(resident):
+                idle = next((name for name, each in self._by_name.items() if not self._in_use[each]), None)
+                if idle is not None:  # the least recently used first
+                    self._drop(idle)
+                elif may_wait:
+                    self._changed.wait()
+                else:
                     return False
-                self._changed.wait()
             self._drop(resident.name)  # another thread may have taken it in meanwhile
-            self._kept[resident.name] = resident
+            self._by_name[resident.name] = resident
             self._hold(resident)
             self._use(resident)
             return True
@@ -166,18 +170,9 @@ class Residents:
             self._changed.notify_all()
 
     def _drop(self, name: str) -> None:
-        resident = self._kept.pop(name, None)
+        resident = self._by_name.pop(name, None)
         if resident is not None:
             self._let_go(resident)
-
-    def _make_room(self, resident: Resident) -> bool:
-        """Whether it fits, after as many of the others have gone as have to and can."""
-        for name in list(self._kept):
-            if self._fits(resident):
-                return True
-            if not self._in_use[self._kept[name]]:
-                self._drop(name)
-        return self._fits(resident)
 
     def _fits(self, resident: Resident) -> bool:
         new = sum(part.nbytes for part in resident.parts if not self._holders[part])

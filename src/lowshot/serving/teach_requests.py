@@ -120,7 +120,13 @@ def checked_settings(
     settings = {"method": methods[0], **given}
     if settings["method"] not in methods:
         raise _unusable(f"method is {reprlib.repr(settings['method'])}; expected one of {', '.join(methods)}")
-    settings |= _steps(settings.pop("steps", None), settings["method"])
+    steps, method = settings.pop("steps", None), settings["method"]
+    if steps is not None:
+        if not _takes_steps(method):
+            raise _unusable(f"steps is {reprlib.repr(steps)}, but method {method} takes none; leave it out")
+        if type(steps) is not int or steps < 1:
+            raise _unusable(f"steps is {reprlib.repr(steps)}; expected a whole number of 1 or more")
+        settings |= {"base_steps": steps, "steps_per_shot": 0}  # of the whole training
     try:
         recipe = preset_recipe(default_preset(model), settings["method"]).replace(**settings)
         recipe.refuse_idle_training()
@@ -134,24 +140,13 @@ def _takes_steps(method: str) -> bool:
     return method_spec(method).training is None  # it obeys all that decides how many
 
 
-def _steps(given: object, method: str) -> dict[str, int]:
-    """Optimiser steps of the whole training, as a recipe has them."""
-    if given is None:
-        return {}
-    if not _takes_steps(method):
-        raise _unusable(f"steps is {reprlib.repr(given)}, but method {method} takes none; leave it out")
-    if type(given) is not int or given < 1:
-        raise _unusable(f"steps is {reprlib.repr(given)}; expected a whole number of 1 or more")
-    return {"base_steps": given, "steps_per_shot": 0}
-
-
 def _check_cost(recipe: Recipe, shots: int, limits: Limits) -> None:
     """Refuse what would take too long or too much memory."""
     values = recipe.settings()
     for setting, most in _MOST.items():
         if values[setting] > most:
-            said = f"{setting.replace('_', '-')} is {reprlib.repr(values[setting])}"
-            raise _unusable(f"{said}; expected at most {most}")
+            excess = f"{setting.replace('_', '-')} is {reprlib.repr(values[setting])}"
+            raise _unusable(f"{excess}; expected at most {most}")
     templates = len(recipe.data.template)
     if templates > _MOST_TEMPLATES:
         raise _unusable(f"template has {templates} texts; expected at most {_MOST_TEMPLATES}")
@@ -161,8 +156,8 @@ def _check_cost(recipe: Recipe, shots: int, limits: Limits) -> None:
         raise _unusable(f"training would take {steps:,} steps; expected at most {limits.teaching_steps:,}: set steps")
 
 
-def _unusable(said: str) -> Refusal:
-    return Refusal(422, "unusable_setting", said)
+def _unusable(message: str) -> Refusal:
+    return Refusal(422, "unusable_setting", message)
 
 
 def _label(label: object) -> str:
