@@ -44,7 +44,7 @@ class LoudMean:
         return 2 * text.scale * images @ self.means.to(images).T
 '''
 ROWS = """
-    _head("loud-mean", "loud_mean:LoudMean", "a head of somebody's", _SHOWN),
+    _head("loud-mean", "loud_mean:LoudMean", "a head of somebody's", _ON_VIEWS),
     MethodSpec(
         "oft", "weights", "PEFT's OFT under a name of its own", "peft_adapter:add_tuner",
         settings=_PLACE | {"peft"}, presets=_presets(builtin={**_BUILTIN, "learning_rate": 2e-3}),

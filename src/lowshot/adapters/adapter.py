@@ -1,4 +1,4 @@
-"""What is trained: the contract of an adapter, and the one whose parameters the model already has."""
+"""The contract of an adapter, and the adapter whose parameters the model already has."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Adapter(Protocol):
         """The model with the adapter in it; names of its parameters are the adapter's own affair."""
 
     def parameters(self) -> list[nn.Parameter]:
-        """What is trained, float32."""
+        """The trained parameters, float32."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """What is saved, by the names it is saved under."""
+        """The saved tensors, by the names they are saved under."""
 
     def save(self, folder: Path, base_model: str) -> None:
         """Write the adapter's files into an existing folder, byte for byte the same for the same adapter.

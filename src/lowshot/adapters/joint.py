@@ -21,7 +21,7 @@ from .lean import LeanMixin, low_rank
 
 
 class JointUpdates:
-    """What LoRA and LoRA-XS layers add to frozen products.
+    """Updates that LoRA and LoRA-XS layers add to frozen products.
 
     Args:
         model: With its adapter. Layers that are no plain LoRA are left to themselves.

@@ -44,7 +44,7 @@ class LeanMixin(lora_layer.LoraLayer):  # type: ignore[misc]
         return active[0] if fits and not self.lora_bias[active[0]] else None
 
     def training_scale(self, name: str) -> float:
-        """What an update is multiplied by in training: the scaling, and what makes up for entries that are dropped."""
+        """Factor of an update in training: the scaling, and compensation for entries that are dropped."""
         dropout, scale = self.lora_dropout[name], float(self.scaling[name])
         return scale / dropout.share_kept if isinstance(dropout, SampleDropout) else scale
 

@@ -116,7 +116,7 @@ def add_lora_xs(
 
 
 def _low_rank(method: MethodConfig, place: Place) -> dict[str, Any]:
-    """What the configurations of these three have in common."""
+    """Settings that the configurations of these three share."""
     return {
         "r": method.rank,
         # alpha is the same in all layers: each has the scaling of its own rank

@@ -11,7 +11,7 @@ from ..settings import POSITIONS, TOWERS, MethodConfig, Tower
 
 
 class Structure(Protocol):
-    """What is asked of a backbone to find its layers by."""
+    """The part of a backbone by which its layers are found."""
 
     @property
     def depths(self) -> Mapping[Tower, int]:

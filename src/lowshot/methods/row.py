@@ -1,4 +1,4 @@
-"""What is known of a method before anything is loaded."""
+"""The form of a row in the table of methods: everything that is known before anything is loaded."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ class MethodSpec:
     ``choice`` stands for one of the others until ``fit`` has seen the shots."""
     summary: str
     code: str = ""
-    """``module:name`` of what makes it, imported when it is used: in ``heads`` a class for ``features``, in
-    ``adapters`` a builder for the others."""
+    """``module:name``, imported when it is used: in ``heads`` a class for ``features``, in ``adapters`` a builder for
+    the others."""
     prepares: str = ""
-    """``module:name`` in ``adapters`` of what it needs of the full-precision weights."""
+    """``module:name`` in ``adapters`` of a function that sees the full-precision weights before the builder is called.
+    It checks them; the builder is given as ``bases`` what it returns, if it returns something."""
     learner: str = "weights:WeightsLearner"
-    """``module:name`` in ``training`` of what trains it."""
+    """``module:name`` in ``training`` of the class that trains it."""
     settings: frozenset[str] = frozenset()
-    """Those of the settings in a recipe's ``[method]`` that it obeys. Others are refused rather than ignored."""
+    """Settings in a recipe's ``[method]`` that it obeys. Others are refused rather than ignored."""
     training: frozenset[str] | None = None
     """The same of ``[training]``; None for all of them."""
     presets: Mapping[str, Settings] = dataclasses.field(default_factory=dict)

@@ -24,16 +24,16 @@ ALIASES: dict[str, tuple[str, Quantization]] = {
 }
 """Method and base precision are two choices; these names make both at once."""
 
-# --- What methods obey: names of settings -----------------------------------------------------------------------------
+# --- Settings that methods obey: in [method], then in [training] ------------------------------------------------------
 
 _LAYERS = frozenset({"encoder", "position"})
 _PLACE = _LAYERS | {"projections"}
 _CONTEXT = frozenset({"context", "openings"})
 _LOW_RANK = _PLACE | {"rank", "alpha", "scaling", "dropout"}
-_LINEAR = frozenset({"shrinkage"})  # what these add to a weight is linear in their last factor
-_JUDGED = frozenset({"seed", "calibration_folds"})
-_SHOWN = _JUDGED | {"views", "crop_minimum", "flip"}
-_DESCENDED = _SHOWN | {"learning_rate", "minimum_learning_rate", "weight_decay", "batch_size"}
+_SHRINKABLE = frozenset({"shrinkage"})  # what these add to a weight is linear in their last factor
+_SEEDED = frozenset({"seed", "calibration_folds"})
+_ON_VIEWS = _SEEDED | {"views", "crop_minimum", "flip"}
+_BY_DESCENT = _ON_VIEWS | {"learning_rate", "minimum_learning_rate", "weight_decay", "batch_size"}
 
 # --- Presets that several methods share -------------------------------------------------------------------------------
 
@@ -98,7 +98,7 @@ _ROWS = (
         "features",
         "cosine similarity of image and class prompt; nothing is trained",
         learner="head_learner:HeadLearner",
-        training=_JUDGED,
+        training=_SEEDED,
         presets=_presets(fast=NOTHING, best=NOTHING, builtin_best=NOTHING),
         learns=False,
         outside_peft="nothing was trained",
@@ -111,7 +111,7 @@ _ROWS = (
         "CLIP-LoRA: low-rank updates in both towers (arXiv 2405.18541)",
         "peft_adapter:add_lora",
         prepares="ranks:refuse_large_ranks",
-        settings=_LOW_RANK | _LINEAR | {"rank_by_depth"},
+        settings=_LOW_RANK | _SHRINKABLE | {"rank_by_depth"},
         presets=_presets(
             builtin=_BUILTIN_LORA, fast=_FAST, best=_BEST_LORA, builtin_best={**_BUILTIN_LORA, **_BEST_LORA}
         ),
@@ -124,7 +124,7 @@ _ROWS = (
         "only an r x r matrix per projection, between its singular vectors (2405.17604)",
         "peft_adapter:add_lora_xs",
         prepares="lora_xs.basis:prepare",
-        settings=_LOW_RANK | _LINEAR,
+        settings=_LOW_RANK | _SHRINKABLE,
         presets=_presets(
             {"rank": 32},  # CLIP-LoRA-XS keeps all of CLIP-LoRA's but the rank (its table 1)
             {**_BUILTIN_LORA, "rank": 16, "learning_rate": 2e-2},
@@ -217,13 +217,13 @@ _ROWS = (
         "nearest-mean",
         "nearest_mean:NearestMean",
         "cosine similarity to the mean of each class's shots (1911.04623)",
-        _SHOWN,
+        _ON_VIEWS,
     ),
     _head(
         "tip-adapter",
         "tip_adapter:TipAdapter",
         "a cache of the shots beside the class prompts (2207.09519)",
-        _SHOWN,
+        _ON_VIEWS,
         _TEN_VIEWS,
         **_UPRIGHT,
     ),
@@ -231,17 +231,17 @@ _ROWS = (
         "gda",
         "gda:GaussianDiscriminant",
         "Gaussians of one covariance beside the class prompts (2402.04087)",
-        _SHOWN,
+        _ON_VIEWS,
         _TEN_VIEWS,
         **_UPRIGHT,
     ),
-    _head("proker", "proker:ProKeR", "kernel ridge regression on what the prompts leave over (2501.11175)", _SHOWN),
-    _head("linear-probe", "linear_probe:LinearProbe", "logistic regression on the embeddings (2103.00020)", _SHOWN),
+    _head("proker", "proker:ProKeR", "kernel ridge regression on what the prompts leave over (2501.11175)", _ON_VIEWS),
+    _head("linear-probe", "linear_probe:LinearProbe", "logistic regression on the embeddings (2103.00020)", _ON_VIEWS),
     _head(
         "lp++",
         "lp_plus_plus:LinearProbePlusPlus",
         "a linear probe that blends images and prompts by class (2404.02285)",
-        _SHOWN,
+        _ON_VIEWS,
         {"views": 1, "crop_minimum": 0.5},
         **_UPRIGHT,
     ),
@@ -249,7 +249,7 @@ _ROWS = (
         "tip-adapter-f",
         "tip_adapter:TipAdapterF",
         "Tip-Adapter with its keys fine-tuned (2207.09519)",
-        _DESCENDED,
+        _BY_DESCENT,
         {**_TRAINED_HEAD, "crop_minimum": 0.5, "learning_rate": 1e-3},
         **_UPRIGHT,
         learning_rate=3e-2,
@@ -258,7 +258,7 @@ _ROWS = (
         "clip-adapter",
         "clip_adapter:ClipAdapter",
         "a bottleneck after the vision tower (2110.04544)",
-        _DESCENDED,
+        _BY_DESCENT,
         {**_TRAINED_HEAD, "batch_size": 32, "learning_rate": 1e-5, "weight_decay": 0.0},
         **_UPRIGHT,
         learning_rate=3e-3,
@@ -267,7 +267,7 @@ _ROWS = (
         "task-res",
         "task_res:TaskRes",
         "a residual of each class embedding (2211.10277)",
-        _DESCENDED,
+        _BY_DESCENT,
         {**_TRAINED_HEAD, "learning_rate": 2e-3, "weight_decay": 5e-4},
         **_UPRIGHT,
         learning_rate=1e-1,
@@ -277,7 +277,7 @@ _ROWS = (
         "choice",
         "whichever does best on held-out shots within a time budget",
         settings=frozenset({"time_budget"}),
-        training=_JUDGED | {"flip"},  # what means the same to all that it may choose
+        training=_SEEDED | {"flip"},  # what means the same to all that it may choose
         presets=_presets(builtin=_BUILTIN),
     ),
 )

@@ -143,7 +143,7 @@ class Towers:
 
     @property
     def family(self) -> Family:
-        """What kind of model it is; of no interest outside this package."""
+        """The kind of model it is; of no interest outside this package."""
         return FAMILIES[self.model.config.model_type]
 
     @property
@@ -185,7 +185,7 @@ class Towers:
 
     @property
     def padding(self) -> dict[str, Any]:
-        """What a tokenizer is asked for: padding to the longest prompt if that is exact, else to the full context."""
+        """Arguments of the tokenizer: padding to the longest prompt if that is exact, else to the full context."""
         if self.family.causal_text:
             return {"padding": True, "return_attention_mask": True}
         return {"padding": "max_length", "max_length": self.context_length, "return_attention_mask": False}
@@ -336,7 +336,7 @@ class Backbone(Towers):
         return embeddings if self.image_prompts is None else embeddings.view(len(images), self.image_prompts, -1)
 
     def embed_prompts(self, tokens: dict[str, Tensor], shared: int = 0, *, checked: bool = False) -> TowerState:
-        """What enters the first block of the text tower.
+        """Tokens as they enter the first block of the text tower.
 
         Args:
             tokens: Tokenised prompts.
@@ -357,7 +357,7 @@ class Backbone(Towers):
         return shared_tokens(ids, self.family.text_token(self.model, ids)) if self.family.causal_text else 0
 
     def embed_images(self, images: Tensor) -> TowerState:
-        """What enters the first block of the vision tower, of images as ``encode_images`` takes them."""
+        """Images, as ``encode_images`` takes them, as they enter the first block of the vision tower."""
         assert images.shape[-2:] == (self.image_size, self.image_size), images.shape
         exact, family, device = _at_least_float32(self.dtype), self.family, self.device
         if self._pixel_statistics[0].device != device:  # moved once: CUDA would wait for a copy in every pass
@@ -432,7 +432,7 @@ class Backbone(Towers):
 
     @property
     def logit_scale(self) -> float:
-        """What cosine similarities are multiplied by; 100 in OpenAI's models."""
+        """Factor of cosine similarities; 100 in OpenAI's models."""
         return math.exp(self._log_scale)
 
     def logits(self, images: Tensor, classes: Tensor) -> Tensor:

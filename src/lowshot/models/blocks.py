@@ -55,7 +55,7 @@ def run_blocks(
     packing: Packing | None = None,
     products: Products | None = None,
 ) -> Tensor:
-    """What leaves a tower's blocks.
+    """Hidden states that leave a tower's blocks.
 
     Args:
         layers: The blocks in their order.

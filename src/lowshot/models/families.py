@@ -1,4 +1,4 @@
-"""What the kinds of model differ in, and what comes before and after a tower's transformer blocks."""
+"""Differences between the kinds of model: all that comes before and after a tower's transformer blocks."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ Addition = Callable[[Tensor, Tensor], Tensor]
 
 
 class Additions(Protocol):
-    """What adapters add to the products of frozen layers."""
+    """Updates that adapters add to the products of frozen layers."""
 
     def to(self, modules: Sequence[nn.Module]) -> tuple[Sequence[nn.Module], Addition | None] | None:
         """The frozen layers of modules that see the same input, and what is added to their outputs side by side.

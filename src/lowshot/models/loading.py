@@ -29,7 +29,7 @@ _OTHER_NAMES = {
     "ViT-L-14-336px": "openai/clip-vit-large-patch14-336",
     "ViT-bigG-14": "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
 }
-"""What OpenAI's package and open_clip call their models, with a dash for OpenAI's slash."""
+"""Names of models in OpenAI's package and open_clip, with a dash for OpenAI's slash -> Hub id."""
 
 BUILTIN = Path(__file__).parent / "builtin"
 """The built-in model's folder: a CLIP in transformers format like any other."""
@@ -134,7 +134,7 @@ def without_progress_bars() -> Iterator[None]:
 
 
 def _source(model: str) -> str:
-    """What transformers is asked for: a folder's full path, or a Hub id."""
+    """The name of a model for transformers: a folder's full path, or a Hub id."""
     folder = BUILTIN if model == "builtin" else Path(model).expanduser()
     return str(folder.resolve()) if folder.is_dir() else model
 

@@ -22,7 +22,7 @@ _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_precision(quantize: Quantization, precision: str, device: torch.device) -> str:
-    """What ``auto`` means here.
+    """The precision that ``auto`` means here.
 
     On a CPU it is ``fp32``, or ``bf16`` where the base is quantised; on CUDA ``bf16``, or ``fp16`` where the device is
     too old for that.
@@ -40,7 +40,7 @@ def resolve_precision(quantize: Quantization, precision: str, device: torch.devi
 
 
 def resolve_adapter_precision(precision: str, device: torch.device) -> str:
-    """What ``auto`` means here for an adapter's products: ``base`` on CUDA, where float32 has no fast ones.
+    """The precision that ``auto`` means for an adapter's products: ``base`` on CUDA, where float32 has no fast ones.
 
     Args:
         precision: ``auto``, or ``fp32`` or ``base``, which mean themselves.
@@ -175,7 +175,7 @@ def _linear_8bit() -> Any:
             self.weight.CB = None
 
         def row_scales(self) -> Tensor:
-            """What a row's whole numbers are multiplied by, ``(O,)``."""
+            """Factors of the rows' whole numbers, ``(O,)``."""
             scales: Tensor = self.state.SCB
             return scales * (1 / 127)  # as bitsandbytes rounds it
 

@@ -22,9 +22,9 @@ from .service import Service
 from .uploads import check_names, content_of, files_of, form_of, json_object, text_of
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-"""What an adapter that is taught here may be called."""
+"""Form of the name of an adapter that is taught here."""
 TEACHABLE = (*(name for name, row in SETTINGS.items() if row.teachable), "steps")
-"""What a client may set: names as in a recipe, and ``steps`` for the optimiser steps of the whole training."""
+"""Settings that a client may send: names as in a recipe, and ``steps`` for those of the whole training."""
 _SPECIAL = frozenset({"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))})
 _MOST_CLASS_CHARACTERS = 100
 _MOST = {"batch_size": 256, "rank": 512}

@@ -9,10 +9,10 @@ from ..errors import InputError, UnknownNameError
 from ..methods import AUTO, BEST, BEST_OF, METHODS, PEFT_PREFIX, method_spec
 from .recipe import SETTINGS, Recipe
 
-_ROWS = {**METHODS, PEFT_PREFIX: method_spec(f"{PEFT_PREFIX}type")}
+_METHODS = {**METHODS, PEFT_PREFIX: method_spec(f"{PEFT_PREFIX}type")}
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    preset: {name: dict(row.presets[preset]) for name, row in _ROWS.items() if preset in row.presets}
-    for preset in dict.fromkeys(preset for row in _ROWS.values() for preset in row.presets)
+    preset: {name: dict(row.presets[preset]) for name, row in _METHODS.items() if preset in row.presets}
+    for preset in dict.fromkeys(preset for row in _METHODS.values() for preset in row.presets)
 }
 """Preset -> method -> settings that differ from the dataclasses' defaults; ``peft:`` stands for every ``peft:TYPE``."""
 
@@ -50,7 +50,7 @@ def obeyed(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changes_of(preset: str, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
-    """What a recipe made from this preset has other than its method has in ``paper``, of what the preset decides.
+    """Values that a preset gave to a recipe and that differ from its method's in ``paper``.
 
     Returns:
         Setting -> its value in the recipe, and in ``paper``. Empty for ``paper`` itself.
@@ -66,16 +66,16 @@ def changes_of(preset: str, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
 
 
 def default_method(preset: str) -> str:
-    """What ``fit`` does where no method is named: choose one, if the preset is not for certain methods only."""
+    """The method of ``fit`` where none is named: ``auto``, unless the preset is for certain methods only."""
     return AUTO if AUTO in PRESETS.get(preset, {}) else Recipe().method.method
 
 
 def default_preset(model: str) -> str:
-    """The published settings are for models of CLIP's size; the built-in one, a hundred times smaller, has its own."""
+    """The preset of a model: the published one, but the built-in model, a hundred times smaller, has its own."""
     return "builtin" if model == "builtin" else "paper"
 
 
 def preset_for(model: str, named: str | None) -> str:
-    """The preset that a model has by this name, or by none; ``best`` is on top of its default."""
+    """The preset of this name for a model, or the model's default; ``best`` means the best on top of that."""
     usual = default_preset(model)
     return (BEST_OF[usual] if named == BEST else named) or usual

@@ -87,10 +87,10 @@ class Recipe:
         return (base or cls()).replace(**settings)
 
     def refuse_idle_training(self) -> None:
-        """For whoever trains: a setting that the method has no use for would look as if it did something.
+        """Refuse settings in ``[training]`` that the method has no use for: they would look as if they did something.
 
         Raises:
-            InputError: Some setting in ``[training]`` is not the default, and the method does not obey it.
+            InputError: One is not the default, and the method does not obey it.
         """
         obeyed = method_spec(self.method.method).training
         if obeyed is None or self.method.method == AUTO:  # which knows the preset it is of
@@ -113,7 +113,7 @@ SETTINGS: dict[str, Setting] = {row.name: row for section in vars(Recipe()).valu
 
 
 def _coerced(row: Setting, value: Any) -> Any:
-    """TOML and JSON have lists for tuples and whole numbers for floats; anything else must already fit."""
+    """Return the value in its setting's type: TOML and JSON have lists for tuples and whole numbers for floats."""
     types = row.types
     if isinstance(value, os.PathLike):
         value = os.fspath(value)

@@ -1,4 +1,4 @@
-"""What is known of a setting besides its type and its help: its default, its range, and what it decides."""
+"""The form of a row in the table of settings: type, default, range, and what the setting decides."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import InputError
 
 
 class Decides(enum.Enum):
-    """What a setting decides. Whatever asks which settings matter for something asks for these."""
+    """The part of a run that a setting decides. Whatever asks which settings matter for something asks for these."""
 
     RESULT = "result"
     """The numbers that are learnt from given weights, images and words."""
@@ -102,7 +102,7 @@ def _is_amount(text: str, above: int) -> bool:
 
 
 AMOUNT = Values(_AMOUNT_EXPECTED, lambda text: _is_amount(text, -1))
-SOME_AMOUNT = Values(_AMOUNT_EXPECTED, lambda text: _is_amount(text, 0))
+POSITIVE_AMOUNT = Values(_AMOUNT_EXPECTED, lambda text: _is_amount(text, 0))
 
 
 def refusal(name: str, value: object, expected: str) -> InputError:
@@ -171,16 +171,8 @@ def setting(
     younger: bool = False,
 ) -> Any:
     """A dataclass field that is a setting; its type and its help stand around it, the rest of its row is this."""
-    row = {
-        "decides": decides,
-        "values": values,
-        "of_data": of_data,
-        "same_pace": same_pace,
-        "teachable": teachable,
-        "movable": movable,
-        "younger": younger,
-    }
-    return dataclasses.field(default=default, metadata=row)
+    flags = {"of_data": of_data, "same_pace": same_pace, "teachable": teachable, "movable": movable, "younger": younger}
+    return dataclasses.field(default=default, metadata={"decides": decides, "values": values, **flags})
 
 
 class Section:
@@ -199,16 +191,15 @@ class Section:
         """Refuse values that do not go with each other."""
 
 
+_ROWS: dict[type, tuple[Setting, ...]] = {}
+
+
 def rows_of(section: type[Any]) -> tuple[Setting, ...]:
     """The rows of a section, in its order."""
     if section not in _ROWS:
-        types = get_type_hints(section)
-        title = section.__name__.removesuffix("Config").lower()
+        types, title = get_type_hints(section), section.__name__.removesuffix("Config").lower()
         _ROWS[section] = tuple(
             Setting(field.name, title, types[field.name], field.default, **field.metadata)
             for field in dataclasses.fields(section)
         )
     return _ROWS[section]
-
-
-_ROWS: dict[type, tuple[Setting, ...]] = {}

@@ -12,7 +12,7 @@ from typing import Literal
 
 from ..errors import InputError, UnknownNameError
 from ..methods import MethodSpec, Quantization, method_spec
-from .row import AMOUNT, SOME_AMOUNT, Decides, Section, Values, at_least, number, refusal, rows_of, setting, texts
+from .row import AMOUNT, POSITIVE_AMOUNT, Decides, Section, Values, at_least, number, refusal, rows_of, setting, texts
 
 Projection = Literal["q", "k", "v", "o", "fc1", "fc2"]
 PROJECTIONS: tuple[Projection, ...] = ("q", "k", "v", "o", "fc1", "fc2")
@@ -213,7 +213,7 @@ class EngineConfig(Section):
     """Images that go through the vision tower at once while training; as many as suit the machine if not given."""
     prompts_per_pass: int | None = setting(None, Decides.COST, at_least(1))
     """Prompts that go through the text tower at once while training; fewer than all are computed twice."""
-    memory_budget: str | None = setting(None, Decides.COST, SOME_AMOUNT)
+    memory_budget: str | None = setting(None, Decides.COST, POSITIVE_AMOUNT)
     """Most memory that training may take, such as `2GB`: the whole process on a CPU, what is allocated on CUDA."""
     gradient_checkpointing: bool = setting(False, Decides.COST)
     """Compute each block's activations again in the backward pass instead of keeping them: less memory, more time."""

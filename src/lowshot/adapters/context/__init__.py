@@ -1,4 +1,4 @@
-"""What prompt learners train: tokens at the towers' inputs. The weights of the model stay as they are."""
+"""Tokens at the towers' inputs, which prompt learners train. The weights of the model stay as they are."""
 
 from .adapter import ContextAdapter
 from .tokens import TextContext, VisionContext

@@ -1,4 +1,4 @@
-"""What lets an adapter that holds R alone find its basis again, or notice that this is not the one.
+"""Facts by which an adapter that holds R alone finds its basis again, or notices that this is not the one.
 
 Beside R an adapter keeps, for each layer, its singular values, the anchors of its signs and one probe of each pair of
 vectors. Loading compares them with the basis at hand. A sign that came out otherwise is carried over into R; anything
