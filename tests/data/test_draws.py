@@ -19,9 +19,9 @@ from lowshot.data import (
     draw_like_coop,
     draw_sha256,
     draw_shots,
-    read_data_set,
     write_draw,
 )
+from lowshot.data.catalogue import read_data_set
 from lowshot.errors import DataError, OutputError, UnknownNameError
 from lowshot.records import RunRecord
 
