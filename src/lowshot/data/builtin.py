@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,25 +30,11 @@ def _generator(identity: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big"))
 
 
-def _task(name: str, class_names: Sequence[str], examples: Examples, summary: str) -> Task:
-    """Split examples: three tenths of each class to train on, two to validate, half to test."""
-    order = sorted(range(len(examples)), key=lambda i: hashlib.sha256(examples.identities[i].encode()).digest())
-    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
-    for label in np.unique(examples.labels):
-        members = [i for i in order if examples.labels[i] == label]
-        test, validation = len(members) - len(members) // 2, len(members) // 5
-        parts[2].extend(members[:test])
-        parts[1].extend(members[test : test + validation])
-        parts[0].extend(members[test + validation :])
-    train, validation_part, test_part = (examples.subset(sorted(part)) for part in parts)
-    return Task(name, tuple(class_names), train, validation_part, test_part, summary)
-
-
 # -- scanned digits ----------------------------------------------------------------------------------------------------
 
 
-def _digits(name: str, summary: str) -> Task:
-    """Make a task of the scans ``(1797, 8, 8)``; images of ``digits-wild`` have them on textured ground.
+def _digits(name: str) -> tuple[list[str], Examples]:
+    """Return classes and examples of the scans ``(1797, 8, 8)``; ``digits-wild`` has them on textured ground.
 
     There they are in any place, in two colours that may differ more in hue than in brightness.
     """
@@ -68,7 +54,7 @@ def _digits(name: str, summary: str) -> Task:
         ink[top : top + side, left : left + side] = _resized(grey[number] / 255.0, (side, side))
         pictures[number] = _painted(ink, generator, texture=0.22, grain=0.04)
     class_names = [glyph_name(digit) for digit in "0123456789"]
-    return _task(name, class_names, Examples(MemoryImages(np.stack(pictures)), labels, identities), summary)
+    return class_names, Examples(MemoryImages(np.stack(pictures)), labels, identities)
 
 
 # -- glyphs ------------------------------------------------------------------------------------------------------------
@@ -101,7 +87,8 @@ def _drawn(task: _GlyphTask, character: str, font: str, identity: str) -> Pixels
     return task.style(render_glyph(font, character) / 255.0, _generator(identity))
 
 
-def _glyphs(name: str, summary: str) -> Task:
+def _glyphs(name: str) -> tuple[list[str], Examples]:
+    """Return classes and examples of characters drawn in the style of a task."""
     task = _GLYPH_TASKS[name]
     items, labels = [], []
     for label, character in enumerate(task.characters):
@@ -112,7 +99,7 @@ def _glyphs(name: str, summary: str) -> Task:
             labels.append(label)
     identities = tuple(identity for *_, identity in items)
     examples = Examples(_GlyphImages(task, tuple(items)), np.asarray(labels, dtype=np.int64), identities)
-    return _task(name, [glyph_name(c) for c in task.characters], examples, summary)
+    return [glyph_name(character) for character in task.characters], examples
 
 
 def _resized(ink: Ink, shape: tuple[int, int]) -> Ink:
@@ -201,20 +188,15 @@ _GLYPH_TASKS = {
     ),
 }
 
-_BUILDERS: dict[str, tuple[str, Callable[[str], Task]]] = {
-    "digits": ("scans of handwritten digits, 8 x 8 pixels (scikit-learn)", functools.partial(_digits, "digits")),
-    "digits-wild": (
-        "the scans in random colours, places and sizes on textured ground",
-        functools.partial(_digits, "digits-wild"),
-    ),
-    "letters": ("Latin capitals, worn and torn, at 10 to 14 pixels", functools.partial(_glyphs, "letters")),
-    "greek": ("Greek letters turned, slanted and coloured", functools.partial(_glyphs, "greek")),
-    "cyrillic": ("Cyrillic capitals as contours", functools.partial(_glyphs, "cyrillic")),
-    "accents": ("Latin letters that differ in their accents alone", functools.partial(_glyphs, "accents")),
-    "symbols": ("signs, arrows and operators printed through a screen", functools.partial(_glyphs, "symbols")),
+BUILTIN_TASKS = {
+    "digits": "scans of handwritten digits, 8 x 8 pixels (scikit-learn)",
+    "digits-wild": "the scans in random colours, places and sizes on textured ground",
+    "letters": "Latin capitals, worn and torn, at 10 to 14 pixels",
+    "greek": "Greek letters turned, slanted and coloured",
+    "cyrillic": "Cyrillic capitals as contours",
+    "accents": "Latin letters that differ in their accents alone",
+    "symbols": "signs, arrows and operators printed through a screen",
 }
-
-BUILTIN_TASKS = {name: summary for name, (summary, _) in _BUILDERS.items()}
 """Name -> one line on its images."""
 
 
@@ -225,7 +207,17 @@ def builtin_task(name: str) -> Task:
     Raises:
         UnknownNameError: There is none of this name.
     """
-    if name not in _BUILDERS:
-        raise UnknownNameError("task", name, _BUILDERS)
-    summary, build = _BUILDERS[name]
-    return build(summary)
+    if name not in BUILTIN_TASKS:
+        raise UnknownNameError("task", name, BUILTIN_TASKS)
+    class_names, examples = _glyphs(name) if name in _GLYPH_TASKS else _digits(name)
+    # Three tenths of each class to train on, two to validate, half to test.
+    order = sorted(range(len(examples)), key=lambda i: hashlib.sha256(examples.identities[i].encode()).digest())
+    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
+    for label in np.unique(examples.labels):
+        members = [i for i in order if examples.labels[i] == label]
+        test, validation = len(members) - len(members) // 2, len(members) // 5
+        parts[2].extend(members[:test])
+        parts[1].extend(members[test : test + validation])
+        parts[0].extend(members[test + validation :])
+    train, validation_part, test_part = (examples.subset(sorted(part)) for part in parts)
+    return Task(name, tuple(class_names), train, validation_part, test_part, BUILTIN_TASKS[name])
