@@ -69,38 +69,7 @@ def decode_image(source: Path | bytes) -> Pixels:
 
 @contextlib.contextmanager
 def _decoding(name: str) -> Iterator[None]:
-    """Turn whatever Pillow raises into an ImageError that names the image, and pass over what it warns of."""
-    try:
-        with _pillow_unheard():
-            yield
-    except ImageError:
-        raise
-    except FileNotFoundError:
-        raise ImageError(f"{name} does not exist") from None
-    except IsADirectoryError:
-        raise ImageError(f"{name} is a folder; expected an image file") from None
-    except UnidentifiedImageError:
-        raise ImageError(f"{name} is not an image; expected one of {', '.join(FORMATS)}") from None
-    except PermissionError as error:
-        raise ImageError(f"{name} cannot be read: {error.strerror}") from error
-    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ... for damaged files
-        raise ImageError(f"{name} cannot be decoded: {error}") from error
-
-
-class _InDecodingThreads(type):
-    """Every category is a subclass in a thread that is decoding, and none is in any other."""
-
-    def __subclasscheck__(cls, category: type) -> bool:
-        return getattr(_thread, "decoding", False)
-
-
-class _WhileDecoding(Warning, metaclass=_InDecodingThreads):
-    """The category of the filter on Pillow's warnings; nothing is ever warned of under it."""
-
-
-@contextlib.contextmanager
-def _pillow_unheard() -> Iterator[None]:
-    """Pass over Pillow's warnings in this thread, and in no other.
+    """Turn whatever Pillow raises into an ImageError that names the image, and pass over what it warns of.
 
     It warns of many pixels, where our own, lower cap stands in its place, and of damaged EXIF data, which harms no
     pixel. ``warnings.catch_warnings`` swaps the filters of the whole process, so two threads that decode would undo
@@ -113,8 +82,31 @@ def _pillow_unheard() -> Iterator[None]:
     _thread.decoding = True
     try:
         yield
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(f"{name} does not exist") from None
+    except IsADirectoryError:
+        raise ImageError(f"{name} is a folder; expected an image file") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{name} is not an image; expected one of {', '.join(FORMATS)}") from None
+    except PermissionError as error:
+        raise ImageError(f"{name} cannot be read: {error.strerror}") from error
+    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ... for damaged files
+        raise ImageError(f"{name} cannot be decoded: {error}") from error
     finally:
         _thread.decoding = False
+
+
+class _InDecodingThreads(type):
+    """Every category is a subclass in a thread that is decoding, and none is in any other."""
+
+    def __subclasscheck__(cls, category: type) -> bool:
+        return getattr(_thread, "decoding", False)
+
+
+class _WhileDecoding(Warning, metaclass=_InDecodingThreads):
+    """The category of the filter on Pillow's warnings; nothing is ever warned of under it."""
 
 
 def _decoded(image: Image.Image, name: str) -> Pixels:

@@ -39,7 +39,10 @@ def locked(folder: Path, work: str, say: Callable[[str], None]) -> Iterator[None
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            say(f"waiting for {_holder(path)}, which works in {folder}")
+            holder = ""
+            with contextlib.suppress(OSError):
+                holder = path.read_text(encoding="utf-8", errors="replace")[:200]
+            say(f"waiting for {holder or 'another process'}, which works in {folder}")
             lock.acquire(poll_interval=SECONDS_BETWEEN_TRIES)
     except OSError as error:
         if error.errno not in _WITHOUT_LOCKS:
@@ -52,10 +55,3 @@ def locked(folder: Path, work: str, say: Callable[[str], None]) -> Iterator[None
         with contextlib.suppress(OSError):  # Windows does not remove what is open; the next holder does not mind
             path.unlink()
         lock.release()
-
-
-def _holder(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")[:200] or "another process"
-    except OSError:
-        return "another process"
