@@ -196,7 +196,7 @@ def one_by_one(images, size, mirrored):
 
 def together(images, size, mirrored):
     cuts = [module._Cut(*cut) for cut in zip(images, mirrored, strict=True)]
-    return module._resize_together(module._laid_out(cuts, size, pinned=False), size, CPU)
+    return module.Portion.of(cuts, size, pinned=False).resized(size, CPU)
 
 
 def edges(height, width, seed):
@@ -266,13 +266,13 @@ def test_on_another_device_the_same_crops_are_resized_together(monkeypatch):
     """The device is none that computes, so what would be sent there is resized here."""
     images = [noise(30 + i, 50 - i, seed=i) for i in range(6)]
     keys = [(3, i) for i in range(6)]
-    resize, sent = module._resize_together, []
+    resize, sent = module.Portion.resized, []
 
     def here(portion, size, device):
         sent.append((len(portion.padded), device.type))
         return resize(portion, size, CPU)
 
-    monkeypatch.setattr(module, "_resize_together", here)
+    monkeypatch.setattr(module.Portion, "resized", here)
     monkeypatch.setattr(module, "_PADDED_PIXELS", 2 * 35 * 50)
     there = random_crops(images, 12, crop_minimum=0.3, flip=True, keys=keys, device=torch.device("meta"))
 

@@ -92,7 +92,7 @@ class PreparedCrops(NamedTuple):
 
     def resized(self, device: torch.device) -> Tensor:
         """Return the crops as ``random_crops`` does, on the device; the processor does not wait for them."""
-        return torch.cat([_resize_together(portion, self.size, device) for portion in self.portions])
+        return torch.cat([portion.resized(self.size, device) for portion in self.portions])
 
 
 def prepare_crops(
@@ -111,7 +111,7 @@ def prepare_crops(
     """
     cuts = _cuts(images, crop_minimum, flip, keys)
     pinned = device.type == "cuda"
-    return PreparedCrops([_laid_out(portion, size, pinned=pinned) for portion in _portions(cuts)], size)
+    return PreparedCrops([Portion.of(portion, size, pinned=pinned) for portion in _portions(cuts)], size)
 
 
 def crop_box(height: int, width: int, crop_minimum: float, generator: np.random.Generator) -> tuple[int, int, int, int]:
@@ -190,40 +190,40 @@ class Portion(NamedTuple):
     vertical: Tensor
     """See ``_lines``, of the columns."""
     horizontal: Tensor
-    """The same of the rows."""
+    """The same for the rows, see ``_lines``."""
 
+    @classmethod
+    def of(cls, cuts: Sequence[_Cut], size: int, *, pinned: bool) -> Portion:
+        """Lay cuts out side by side, in memory that is pinned for a CUDA device."""
+        heights, widths = (np.array([cut.pixels.shape[axis] for cut in cuts]) for axis in (0, 1))
+        # The rest beyond a crop is left as it is: bytes are finite, and their weights are zero.
+        shape = len(cuts), int(heights.max()), int(widths.max()), 3
+        padded = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+        for place, cut in zip(padded.numpy(), cuts, strict=True):
+            place[: cut.pixels.shape[0], : cut.pixels.shape[1]] = cut.pixels
+        lines = (
+            _lines(heights, size, np.zeros(len(cuts), dtype=bool)),
+            _lines(widths, size, np.array([cut.mirrored for cut in cuts])),
+        )
+        vertical, horizontal = (each.pin_memory() if pinned else each for each in lines)
+        return cls(padded, vertical, horizontal)
 
-def _laid_out(cuts: Sequence[_Cut], size: int, *, pinned: bool) -> Portion:
-    heights, widths = (np.array([cut.pixels.shape[axis] for cut in cuts]) for axis in (0, 1))
-    # The rest beyond a crop is left as it is: bytes are finite, and their weights are zero.
-    shape = len(cuts), int(heights.max()), int(widths.max()), 3
-    padded = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
-    for place, cut in zip(padded.numpy(), cuts, strict=True):
-        place[: cut.pixels.shape[0], : cut.pixels.shape[1]] = cut.pixels
-    lines = (
-        _lines(heights, size, np.zeros(len(cuts), dtype=bool)),
-        _lines(widths, size, np.array([cut.mirrored for cut in cuts])),
-    )
-    vertical, horizontal = (each.pin_memory() if pinned else each for each in lines)
-    return Portion(padded, vertical, horizontal)
+    def resized(self, size: int, device: torch.device) -> Tensor:
+        """Resize by two matrix products on a device, ``(B, 3, size, size)``, as ``interpolate`` would each cut alone.
 
-
-def _resize_together(portion: Portion, size: int, device: torch.device) -> Tensor:
-    """Resize cuts by two matrix products on a device, ``(B, 3, size, size)``, as ``interpolate`` would each alone.
-
-    Resizing is linear and its two directions are independent: a crop ``X`` becomes ``V X H^T``, where the rows of V and
-    H are the weights of the pixels above and beside each other (see ``_bicubic_weights``).
-    """
-    _, height, width, _ = portion.padded.shape
-    vertical = _bicubic_weights(portion.vertical.to(device, non_blocking=True), height)
-    horizontal = _bicubic_weights(portion.horizontal.to(device, non_blocking=True), width)
-    # No autocast, which would round pixels and weights to 8 bits.
-    has_autocast = torch.amp.is_autocast_available(device.type)
-    with torch.autocast(device.type, enabled=False) if has_autocast else contextlib.nullcontext():
-        rows = vertical @ portion.padded.to(device, non_blocking=True).flatten(2).float()
-        rows = rows.view(-1, size, width, 3).permute(0, 3, 1, 2).reshape(-1, 3 * size, width)
-        resized = (rows @ horizontal.transpose(1, 2)).view(-1, 3, size, size)
-    return (resized / 255.0).clamp(0.0, 1.0)
+        Resizing is linear and its two directions are independent: a crop ``X`` becomes ``V X H^T``, where the rows of V
+        and H are the weights of the pixels above and beside each other (see ``_bicubic_weights``).
+        """
+        _, height, width, _ = self.padded.shape
+        vertical = _bicubic_weights(self.vertical.to(device, non_blocking=True), height)
+        horizontal = _bicubic_weights(self.horizontal.to(device, non_blocking=True), width)
+        # No autocast, which would round pixels and weights to 8 bits.
+        has_autocast = torch.amp.is_autocast_available(device.type)
+        with torch.autocast(device.type, enabled=False) if has_autocast else contextlib.nullcontext():
+            rows = vertical @ self.padded.to(device, non_blocking=True).flatten(2).float()
+            rows = rows.view(-1, size, width, 3).permute(0, 3, 1, 2).reshape(-1, 3 * size, width)
+            resized = (rows @ horizontal.transpose(1, 2)).view(-1, 3, size, size)
+        return (resized / 255.0).clamp(0.0, 1.0)
 
 
 def _lines(lengths: NDArray[np.int64], size: int, mirrored: NDArray[np.bool_]) -> Tensor:
