@@ -64,23 +64,6 @@ def report_copies(
     Raises:
         DataError: One path has two classes, or is in one split twice.
     """
-    groups = _same_paths(where, class_names, splits)
-    if contents:
-        same_size = _sharing(_places(splits), _Place.size)
-        same_end = (group for places in same_size for group in _sharing(places, _Place.end))
-        groups = [group for places in same_end for group in _sharing(places, _Place.content)]
-    for kind, position in (("splits", 0), ("classes", 1)):
-        apart = [group for group in groups if len({place[position] for place in group}) > 1]
-        if apart:
-            first = apart[0][0]
-            second = next(place for place in apart[0] if place[position] != first[position])
-            warn.append(
-                f"{where}: {len(apart)} image(s) are in two {kind} at once, such as {first.path} and {second.path}"
-            )
-
-
-def _same_paths(where: Path, class_names: Sequence[str], splits: Mapping[str, FileList]) -> list[list[_Place]]:
-    """Return groups of places of one path, which must agree in class; there are some only if splits share a folder."""
     lists = collections.Counter(files.folder for files in splits.values())
     shared = {split: files for split, files in splits.items() if lists[files.folder] > 1}
     groups = list(_sharing(_places(shared), lambda place: place.name))
@@ -93,7 +76,18 @@ def _same_paths(where: Path, class_names: Sequence[str], splits: Mapping[str, Fi
             if other.split in met:
                 raise DataError(f"{where}: {first.name} is in {other.split} twice; expected each image once in a split")
             met.add(other.split)
-    return groups
+    if contents:
+        same_size = _sharing(_places(splits), _Place.size)
+        same_end = (group for places in same_size for group in _sharing(places, _Place.end))
+        groups = [group for places in same_end for group in _sharing(places, _Place.content)]
+    for kind, position in (("splits", 0), ("classes", 1)):
+        apart = [group for group in groups if len({place[position] for place in group}) > 1]
+        if apart:
+            first = apart[0][0]
+            second = next(place for place in apart[0] if place[position] != first[position])
+            warn.append(
+                f"{where}: {len(apart)} image(s) are in two {kind} at once, such as {first.path} and {second.path}"
+            )
 
 
 def _places(splits: Mapping[str, FileList]) -> Iterator[_Place]:

@@ -31,8 +31,20 @@ def read_folder(root: Path, on_bad_image: str = "error", warn: list[str] | None 
         DataError: There is no such folder, it holds no classes, a class is empty, or its layout is ambiguous.
     """
     warn = warn if warn is not None else []
-    folders = _split_folders(root, warn) or {"train": root}
-    splits = {split: (folder, _list_classes(folder, warn)) for split, folder in folders.items()}
+    splits: dict[str, tuple[Path, Classes]] = {}
+    for split, folder in (_split_folders(root, warn) or {"train": root}).items():
+        classes: Classes = {}
+        class_folders, left_out = _subfolders(folder)
+        _say_left_out(folder, left_out, warn)
+        for class_folder in class_folders:
+            name = class_name(class_folder.name)
+            if name in classes:
+                raise DataError(f"{folder}: two folders give the class name {name!r}; expected one folder per class")
+            left_out = collections.Counter()
+            files = sorted(image_files(class_folder, left_out))
+            _say_left_out(class_folder, left_out, warn)
+            classes[name] = [path.relative_to(folder).as_posix() for path in files]
+        splits[split] = folder, classes
     if not splits["train"][1]:
         raise DataError(f"{root} has no folders in it; expected one folder of images per class")
     for split, (_, classes) in splits.items():
@@ -111,18 +123,3 @@ def _subfolders(folder: Path) -> tuple[list[Path], collections.Counter[str]]:
 
 def _say_left_out(folder: Path, left_out: collections.Counter[str], warn: list[str]) -> None:
     warn += [f"{folder}: left out {count} {what}" for what, count in sorted(left_out.items())]
-
-
-def _list_classes(folder: Path, warn: list[str]) -> Classes:
-    classes: Classes = {}
-    class_folders, left_out = _subfolders(folder)
-    _say_left_out(folder, left_out, warn)
-    for class_folder in class_folders:
-        name = class_name(class_folder.name)
-        if name in classes:
-            raise DataError(f"{folder}: two folders give the class name {name!r}; expected one folder per class")
-        left_out = collections.Counter()
-        files = sorted(image_files(class_folder, left_out))
-        _say_left_out(class_folder, left_out, warn)
-        classes[name] = [path.relative_to(folder).as_posix() for path in files]
-    return classes

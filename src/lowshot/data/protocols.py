@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import shlex
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -71,7 +70,17 @@ def other_tasks(task: Task, config: DataConfig, warn: list[str]) -> dict[str, Ta
         case "base-to-new":
             others = {NEW: base_and_new(task)[1]}
         case "cross-dataset" | "domain-generalisation":
-            others = _read_targets(config.targets or default_targets(config.protocol, task.name), config, warn)
+            others, unread = {}, dict[str, InputError]()
+            for name in config.targets or default_targets(config.protocol, task.name):
+                try:
+                    others[name] = load_task(name, config.on_bad_image, warn, config.root)
+                except InputError as error:
+                    unread[name] = error
+            if unread:
+                first, why = next(iter(unread.items()))
+                count = f"{len(unread)} of {len(others) + len(unread)} targets cannot be read: {', '.join(unread)}"
+                rest = f"; to go on with the others: --targets {shlex.join(others)}" if others else ""
+                raise DataError(f"{count}; {first}: {why}{rest}")
     for other in others.values():
         if not len(other.train if other.test is None else other.test):
             raise DataError(f"{other.name} has no images to judge")
@@ -95,23 +104,6 @@ def default_targets(protocol: str, data: str) -> tuple[str, ...]:
     from .catalogue import CATALOGUE
 
     return tuple(name for name, row in CATALOGUE.items() if (row.sizes.train is None) == shifts and name != _IMAGENET)
-
-
-def _read_targets(names: Sequence[str], config: DataConfig, warn: list[str]) -> dict[str, Task]:
-    read: dict[str, Task] = {}
-    unread: dict[str, InputError] = {}
-    for name in names:
-        try:
-            read[name] = load_task(name, config.on_bad_image, warn, config.root)
-        except InputError as error:
-            unread[name] = error
-    if unread:
-        first, why = next(iter(unread.items()))
-        message = (
-            f"{len(unread)} of {len(read) + len(unread)} targets cannot be read: {', '.join(unread)}; {first}: {why}"
-        )
-        raise DataError(f"{message}; to go on with the others: --targets {shlex.join(read)}" if read else message)
-    return read
 
 
 def _part(task: Task, name: str, classes: range) -> Task:

@@ -134,7 +134,20 @@ class Task:
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:
             raise DataError(f"{self.name} has {len(self.class_names)} class(es); expected at least 2")
-        self._check_names()
+        for name in (self.name, *self.class_names):
+            if not is_text(name):
+                raise DataError(f"the name {name!r} is not UTF-8; rename it")
+        read_as: dict[str, str] = {}
+        for name in self.class_names:  # two that are read alike would make the same prompt
+            words = as_read(name.replace("_", " "))
+            if not words:
+                raise DataError(f"{self.name} has a class without a name, {name!r}")
+            if words in read_as:
+                alike = f"classes {read_as[words]!r} and {name!r} differ only in case or spaces"
+                raise DataError(
+                    f"{self.name} names a class twice: {name}" if name == read_as[words] else f"{self.name}: {alike}"
+                )
+            read_as[words] = name
         for examples in self.splits().values():
             if not set(examples.labels.tolist()) <= set(range(len(self.class_names))):
                 extent = f"{examples.labels.min()} to {examples.labels.max()}"
@@ -144,19 +157,3 @@ class Task:
         """Return the splits that there are, by their names: ``train`` always, then ``validation`` and ``test``."""
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: examples for name, examples in splits.items() if examples is not None}
-
-    def _check_names(self) -> None:
-        """Refuse names that are no text, and two of classes that would make the same prompt."""
-        for name in (self.name, *self.class_names):
-            if not is_text(name):
-                raise DataError(f"the name {name!r} is not UTF-8; rename it")
-        read_as: dict[str, str] = {}
-        for name in self.class_names:
-            words = as_read(name.replace("_", " "))
-            if not words:
-                raise DataError(f"{self.name} has a class without a name, {name!r}")
-            if name == read_as.get(words):
-                raise DataError(f"{self.name} names a class twice: {name}")
-            if words in read_as:
-                raise DataError(f"{self.name}: classes {read_as[words]!r} and {name!r} differ only in case or spaces")
-            read_as[words] = name
