@@ -63,7 +63,7 @@ def fetch(file: Download, folder: Path, track: Track, check: Callable[[Path], No
         OutputError: It cannot be written.
     """
     failures = []
-    with _writing(folder):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for url in file.urls:
         partial = _Partial(folder / f"{file.file}.partial", url)
@@ -142,6 +142,30 @@ class _Partial:
         self.path.unlink(missing_ok=True)
         write_text(self._notes, canonical_json({"url": self.url, "version": version}))
 
+    def append(self, response: Any, start: int, end: int | None, limit: int) -> Iterator[int]:
+        """Append what arrives; yields after each MB."""
+        received, megabytes = start, start // _CHUNK
+        with writing(self.path), self.path.open("ab") as out:
+            while True:
+                try:
+                    piece = bytes(response.read1(_CHUNK))  # as soon as anything is there: nothing of it is lost then
+                except (OSError, http.client.HTTPException) as error:
+                    raise _Interrupted(f"the connection broke ({_reason(error)})") from None
+                if not piece:
+                    break
+                received += len(piece)
+                if received > (limit if end is None else end):
+                    most = f"{limit:,} bytes expected at most" if end is None else f"{end:,} bytes it spoke of"
+                    raise _OtherFileError(f"it sends more than the {most}")
+                out.write(piece)
+                while received // _CHUNK > megabytes:
+                    megabytes += 1
+                    yield megabytes
+            out.flush()
+            os.fsync(out.fileno())
+        if end is not None and received < end:
+            raise _Interrupted(f"the connection ended after {received:,} of {end:,} bytes")
+
     def remove(self) -> None:
         """Leave nothing behind."""
         self.path.unlink(missing_ok=True)
@@ -190,7 +214,8 @@ def _connection(file: Download, partial: _Partial) -> Iterator[int]:
         # A page to sign in, or another file, is refused here, before it costs what has arrived.
         if response.headers.get_content_type() == "text/html":
             raise RunError(_PAGE)
-        length, limit = response.headers["Content-Length"], _limit(file)
+        unpublished = LARGEST_LIST_BYTES if file.kind == "file" else LARGEST_UNKNOWN_BYTES
+        length, limit = response.headers["Content-Length"], file.size or 2 * (file.rounded_size or 0) or unpublished
         end = start + int(length) if length is not None and length.isdecimal() else file.size
         if file.size is not None and end != file.size:
             raise RunError(f"it has {end:,} bytes; expected {file.size:,}: it is another file")
@@ -199,7 +224,7 @@ def _connection(file: Download, partial: _Partial) -> Iterator[int]:
         if not is_rest:
             partial.begin(_version(response))
         yield _megabytes(end - start) if end is not None else 1
-        yield from _written(response, partial.path, start, end, limit)
+        yield from partial.append(response, start, end, limit)
 
 
 @contextlib.contextmanager
@@ -226,42 +251,9 @@ def _opened(url: str, start: int, version: str | None) -> Iterator[Any]:
         yield response
 
 
-def _limit(file: Download) -> int:
-    """Return the bytes of a file, at most."""
-    if file.size is not None:
-        return file.size
-    if file.kind == "file":
-        return LARGEST_LIST_BYTES
-    return 2 * file.rounded_size if file.rounded_size else LARGEST_UNKNOWN_BYTES
-
-
-def _written(response: Any, path: Path, start: int, end: int | None, limit: int) -> Iterator[int]:
-    """Append what arrives; yields after each MB."""
-    received, megabytes = start, start // _CHUNK
-    with _writing(path), path.open("ab") as out:
-        while True:
-            try:
-                piece = bytes(response.read1(_CHUNK))  # as soon as anything is there: nothing is lost if it breaks then
-            except (OSError, http.client.HTTPException) as error:
-                raise _Interrupted(f"the connection broke ({_reason(error)})") from None
-            if not piece:
-                break
-            received += len(piece)
-            if received > (limit if end is None else end):
-                most = f"{limit:,} bytes expected at most" if end is None else f"{end:,} bytes it spoke of"
-                raise _OtherFileError(f"it sends more than the {most}")
-            out.write(piece)
-            while received // _CHUNK > megabytes:
-                megabytes += 1
-                yield megabytes
-        out.flush()
-        os.fsync(out.fileno())
-    if end is not None and received < end:
-        raise _Interrupted(f"the connection ended after {received:,} of {end:,} bytes")
-
-
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Turn a system's errors in this block into an OutputError that names the path."""
     try:
         yield
     except OSError as error:

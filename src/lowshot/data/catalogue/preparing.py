@@ -20,7 +20,7 @@ from ..task import Task
 from .class_names import FILE as CLASS_NAMES
 from .class_names import class_names_file
 from .contents import check_content
-from .download import fetch, verify
+from .download import fetch, verify, writing
 from .facts import DataSet, Download
 from .ilsvrc import is_sorted, sort_validation
 from .lock import locked
@@ -105,7 +105,12 @@ def prepare(
     say(f"{row.title}, {row.homepage}; licence: {row.licence}")
     if _needs(work()) or any(path.exists() for path in _leftovers(work())):
         with locked(folder, f"lowshot data prepare {name}", say):
-            _install_everything(work())  # looks anew: somebody may just have done it
+            todo = work()  # looks anew: somebody may just have done it
+            for need in _needs(todo):
+                with writing(todo.place.beside):
+                    _install(todo, need)
+            for path in _leftovers(todo):
+                _remove(path, folder)
     return _installed_task(work())
 
 
@@ -119,12 +124,12 @@ def _needs(work: _Work) -> list[Need]:
         file = need[0]
         if file.kind in ("imagenet-val", "imagenet-devkit") and is_sorted(work.place.images / "val"):
             continue
-        if file.kind == "imagenet-val" or not all(_found(work, file, place) for place in file.places.values()):
+        if file.kind == "imagenet-val" or not all(_part_in_place(work, file, place) for place in file.places.values()):
             needs.append(need)
     return needs
 
 
-def _found(work: _Work, file: Download, published: str) -> Path | None:
+def _part_in_place(work: _Work, file: Download, published: str) -> Path | None:
     """Return where a part is, if it is there; ``published`` is where CoOp has it below the root."""
     row, path = work.row, work.place.of(work.row, published)
     if file.kind == "file":
@@ -169,20 +174,10 @@ def _refuse_what_nobody_has(work: _Work) -> None:
 # -- installing --------------------------------------------------------------------------------------------------------
 
 
-def _install_everything(work: _Work) -> None:
-    for need in _needs(work):
-        try:
-            if _is_heap(work, need[0]):
-                sort_validation(work.place.images / "val", work.place.beside / "devkit")
-            else:
-                _install(work, need)
-        except OSError as error:
-            raise OutputError(f"{work.place.beside} cannot be written: {error.strerror or error}") from error
-    for path in _leftovers(work):
-        _remove(path, work.place.root)
-
-
 def _install(work: _Work, need: Need) -> None:
+    if _is_heap(work, need[0]):
+        sort_validation(work.place.images / "val", work.place.beside / "devkit")
+        return
     given = _given(work, need)
     if given is not None:
         file, path = given
@@ -266,7 +261,7 @@ def _put_archive(work: _Work, file: Download, path: Path) -> None:
             os.sync()  # what is in its place counts as whole, also after a power cut; files are too many for one each
         for member, published in file.places.items():
             source = _existing(content / member, path)
-            if _found(work, file, published) is None:  # else an earlier run was interrupted between two of them
+            if _part_in_place(work, file, published) is None:  # else an earlier run was interrupted between two of them
                 target = work.place.of(work.row, published)
                 if target.is_dir() and not target.is_symlink() and not any(p.is_file() for p in target.rglob("*")):
                     shutil.rmtree(target)  # folders without a file
@@ -325,7 +320,7 @@ def _installed_task(work: _Work) -> Task:
     Decoding them is ``lowshot data check``'s work.
     """
     for file in (need[0] for need in work.row.needs):
-        paths = [_found(work, file, published) for published in file.places.values()]
+        paths = [_part_in_place(work, file, published) for published in file.places.values()]
         if file.kind == "file" and paths[0] is not None:
             try:
                 check_content(work.row, file, paths[0])
