@@ -7,12 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..errors import DataError, MissingExtraError
 from .images import decode_image
-from .listing import SPLITS, class_name, kind_of, sorted_class_names, task_of_splits
-from .task import Examples, Pixels, Task
+from .listing import SPLITS, class_name, kind_of, task_of_names
+from .task import Pixels, Task
 
 PREFIX = "hf:"
 """The beginning of the name of such a data set."""
@@ -50,13 +48,13 @@ def read_hub(name: str, on_bad_image: str, warn: list[str]) -> Task:
         warn.append(f"{name}: left out split {splits.pop(split).key!r}, which has no labels")
     if not splits:
         raise DataError(f"{name} has no labelled split; expected train, validation or test")
-    class_names = sorted_class_names(name, {split: set(rows.names()) for split, rows in splits.items()})
     known = next((rows.known_names for rows in splits.values() if rows.known_names is not None), None)
-    if known is not None:  # the data set's own order
-        class_names = [class_name(text) for text in known]
-    examples = {split: rows.examples(class_names) for split, rows in splits.items()}
+    named = {
+        split: (rows.images, rows.names(), [f"{rows.key}/{index}" for index in range(len(rows.images))])
+        for split, rows in splits.items()
+    }
     title = Path(name.removeprefix(PREFIX).partition("#")[0]).name
-    return task_of_splits(title, class_names, examples, on_bad_image, warn)
+    return task_of_names(name, title, named, on_bad_image, warn, known and [class_name(text) for text in known])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,16 +95,17 @@ class _Split:
         from datasets import ClassLabel, Image
 
         self.key = key
-        self._folders = folders if rows.info.builder_name == _FOLDER_OF_IMAGES else ()
         self._title = f"{name} {key}"
         images = [column for column, kind in rows.features.items() if isinstance(kind, Image)]
         labels = [column for column, kind in rows.features.items() if isinstance(kind, ClassLabel)]
         usual = [column for column in _LABELS if column in (labels or rows.features)]
-        self._image = _only(name, images, rows, "image")
+        image = _only(name, images, rows, "image")
         self._label = usual[0] if usual else _only(name, labels, rows, "label")
-        self._rows = rows.select_columns([self._image, self._label]).cast_column(self._image, Image(decode=False))
+        column = rows.select_columns([image]).cast_column(image, Image(decode=False))
+        folders = folders if rows.info.builder_name == _FOLDER_OF_IMAGES else ()
+        self.images = _HubImages(self._title, column, image, folders)
         self.known_names: list[str] | None = getattr(rows.features[self._label], "names", None)
-        self._labels = list(self._rows.select_columns([self._label])[self._label])
+        self._labels = list(rows.select_columns([self._label])[self._label])
 
     def has_no_labels(self) -> bool:
         """Tell whether it is one of those test splits whose labels are kept secret."""
@@ -125,15 +124,6 @@ class _Split:
                 raise DataError(f"{self._title}[{index}]: {self._label} is {label!r}; expected a class")
             names.append(name)
         return names
-
-    def examples(self, class_names: list[str]) -> Examples:
-        """Return the split's examples; no image is decoded."""
-        label_of = {name: label for label, name in enumerate(class_names)}
-        return Examples(
-            images=_HubImages(self._title, self._rows, self._image, self._folders),
-            labels=np.asarray([label_of[name] for name in self.names()], dtype=np.int64),
-            identities=tuple(f"{self.key}/{index}" for index in range(len(self._rows))),
-        )
 
 
 def _load(name: str) -> tuple[Any, tuple[Path, ...]]:

@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import DataError
 from .copies import report_copies
 from .images import FileImages
-from .task import Examples, Task, is_text
+from .task import Examples, Images, Task, is_text
 
 SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 """Name that a split may have -> the split that is meant."""
@@ -77,6 +77,37 @@ def task_of_splits(
     if on_bad_image == "skip":
         splits = {split: without_bad_images(examples, class_names, warn) for split, examples in splits.items()}
     return Task(name, tuple(class_names), splits["train"], splits.get("validation"), splits.get("test"))
+
+
+def task_of_names(
+    where: object,
+    name: str,
+    splits: Mapping[str, tuple[Images, Sequence[str], Sequence[str]]],
+    on_bad_image: str,
+    warn: list[str],
+    class_names: Sequence[str] | None = None,
+) -> Task:
+    """Return a task of images that come with the names of their classes.
+
+    Args:
+        where: The data, for messages.
+        name: The task's name.
+        splits: Split -> its images, the class name of each, and their identities.
+        on_bad_image: As for ``task_of_splits``.
+        warn: As for ``task_of_splits``.
+        class_names: All class names in the data's own order; those of ``train``, sorted, if not given.
+
+    Raises:
+        DataError: As for ``sorted_class_names`` and ``task_of_splits``.
+    """
+    known = sorted_class_names(where, {split: set(names) for split, (_, names, _) in splits.items()})
+    known = list(class_names or known)
+    label_of = {class_name: label for label, class_name in enumerate(known)}
+    examples = {
+        split: Examples(images, np.asarray([label_of[each] for each in names], dtype=np.int64), tuple(identities))
+        for split, (images, names, identities) in splits.items()
+    }
+    return task_of_splits(name, known, examples, on_bad_image, warn)
 
 
 def without_bad_images(examples: Examples, class_names: Sequence[str], warn: list[str]) -> Examples:

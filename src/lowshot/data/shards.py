@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .folder import image_files
 from .images import MAXIMUM_FILE_BYTES, SUFFIXES, decode_image
-from .listing import SPLITS, class_name, kind_of, read_lines, sorted_class_names, task_of_splits, visible_entries
+from .listing import SPLITS, class_name, kind_of, read_lines, task_of_names, visible_entries
 from .tar_files import OpenMember, tar_members
-from .task import Examples, Pixels, Task, is_text
+from .task import Pixels, Task, is_text
 
 SUFFIX = ".tar"
 """The end of a shard's name."""
@@ -59,6 +59,28 @@ class _Sample:
     name: str
     place: tuple[int, int, int] | None = None
     label: str = ""
+
+    def add(self, member: tarfile.TarInfo, opener: OpenMember, number: int, shard: Path) -> None:
+        """Note where an image is in a shard of that number, or read its label."""
+        is_label, where = member.name.lower().endswith(".cls"), f"shard {shard}: {member.name}"
+        if self.label if is_label else self.place is not None:
+            one = "expected one image and one label for a key"
+            raise DataError(f"shard {shard} has two files for {member.name}; {one}")
+        limit = _LABEL_BYTES if is_label else MAXIMUM_FILE_BYTES
+        if member.size > limit:
+            raise DataError(f"{where} has {member.size:,} bytes; expected at most {limit:,}")
+        if not is_label:
+            self.place = number, member.offset_data, member.size
+            return
+        try:
+            with opener() as file:
+                self.label = file.read().decode("utf-8").strip()
+        except tarfile.TarError as error:
+            raise DataError(f"{where} is damaged: {error}") from error
+        except UnicodeDecodeError:
+            raise DataError(f"{where} is no UTF-8; expected a class") from None
+        if not class_name(self.label):
+            raise DataError(f"{where} is empty; expected a class")
 
 
 def holds_shards(folder: Path) -> bool:
@@ -103,16 +125,12 @@ def read_shards(path: Path, on_bad_image: str, warn: list[str]) -> Task:
         }
         warn += [f"{path}: left out {count} {what}" for what, count in left_out.items() if count]
     samples = {split: _samples(files, known, warn) for split, files in shards.items()}
-    class_names = sorted_class_names(path, {split: {s.label for s in of} for split, of in samples.items()})
-    class_names = known or class_names
-    label_of = {name: label for label, name in enumerate(class_names)}
-    examples = {}
+    named = {}
     for split, of in samples.items():
         identities = tuple(sample.name for sample in of)
-        images = _ShardImages(tuple(shards[split]), np.asarray([sample.place for sample in of]), identities)
-        labels = np.asarray([label_of[sample.label] for sample in of], dtype=np.int64)
-        examples[split] = Examples(images, labels, identities)
-    return task_of_splits(path.resolve().name.removesuffix(SUFFIX), class_names, examples, on_bad_image, warn)
+        images = _ShardImages(shards[split], np.asarray([sample.place for sample in of]), identities)
+        named[split] = images, [sample.label for sample in of], identities
+    return task_of_names(path, path.resolve().name.removesuffix(SUFFIX), named, on_bad_image, warn, known)
 
 
 def _split_shards(path: Path) -> dict[str, list[Path]]:
@@ -187,8 +205,7 @@ def _index(number: int, shard: Path) -> dict[str, _Sample]:
                 key = (name.parent / stem).as_posix()
                 if not is_text(key):
                     raise DataError(f"shard {shard}: the name {member.name!r} is not UTF-8; rename it")
-                sample = samples.setdefault(key, _Sample(f"{shard.stem}/{key}"))
-                _add(sample, number, member, opener, shard)
+                samples.setdefault(key, _Sample(f"{shard.stem}/{key}")).add(member, opener, number, shard)
     except DataError:
         raise
     except tarfile.TarError as error:
@@ -196,25 +213,3 @@ def _index(number: int, shard: Path) -> dict[str, _Sample]:
     except OSError as error:
         raise DataError(f"shard {shard} cannot be read: {error.strerror or error}") from error
     return samples
-
-
-def _add(sample: _Sample, number: int, member: tarfile.TarInfo, opener: OpenMember, shard: Path) -> None:
-    """Note where an image is, or read its label."""
-    is_label, where = member.name.lower().endswith(".cls"), f"shard {shard}: {member.name}"
-    if sample.label if is_label else sample.place is not None:
-        raise DataError(f"shard {shard} has two files for {member.name}; expected one image and one label for a key")
-    limit = _LABEL_BYTES if is_label else MAXIMUM_FILE_BYTES
-    if member.size > limit:
-        raise DataError(f"{where} has {member.size:,} bytes; expected at most {limit:,}")
-    if not is_label:
-        sample.place = number, member.offset_data, member.size
-        return
-    try:
-        with opener() as file:
-            sample.label = file.read().decode("utf-8").strip()
-    except tarfile.TarError as error:
-        raise DataError(f"{where} is damaged: {error}") from error
-    except UnicodeDecodeError:
-        raise DataError(f"{where} is no UTF-8; expected a class") from None
-    if not class_name(sample.label):
-        raise DataError(f"{where} is empty; expected a class")
