@@ -17,7 +17,7 @@ from ..files import read_json_object, refuse_existing, write_text
 from ..records import RECORD_FILE, RunRecord
 from ..settings import DRAWS
 from .shots import Draw, as_draw, draw_like_clip_lora, draw_like_coop, draw_shots
-from .tables import FILE, LABEL, READERS
+from .tables import FILE, LABEL, jsonl_rows
 from .task import Task
 
 _LIST = ".jsonl"
@@ -175,7 +175,7 @@ def _listed_by(source: str) -> list[_Listed]:
             raise DataError(f"draw {Path(source)}: {RECORD_FILE} is damaged: {error}") from None
         listed = [_Listed(f"image {number}", identity, None) for number, identity in enumerate(record.draw, 1)]
     elif os.path.isfile(source):  # noqa: PTH113 - a name too long is no file
-        listed = [_checked(row, f"line {number}", source) for number, row in READERS[_LIST](Path(source))]
+        listed = [_checked(row, f"line {number}", source) for number, row in jsonl_rows(Path(source))]
     elif os.sep in source or source.endswith(_LIST):
         raise DataError(f"draw {source} is neither a file nor a folder; expected a list of images, or an adapter")
     else:

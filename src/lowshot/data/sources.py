@@ -75,12 +75,10 @@ def _read_path(path: Path, on_bad_image: str, warn: list[str]) -> Task:
     if not is_text(str(path)):
         raise DataError(f"the name {str(path)!r} is not UTF-8; rename it")
     kind, suffix = kind_of(path), path.suffix.lower()
-    if kind == "folder" and holds_shards(path):
+    if (kind == "folder" and holds_shards(path)) or (kind == "file" and suffix == SHARD):
         return read_shards(path, on_bad_image, warn)
     if kind != "folder" and suffix in TABLES:
         return read_table(path, on_bad_image, warn)
-    if kind == "file" and suffix == SHARD:
-        return read_shards(path, on_bad_image, warn)
     if kind == "file":
         raise DataError(
             f"data {path} is a file of no known kind; expected a table ({', '.join(TABLES)}), a shard ({SHARD}) or a "

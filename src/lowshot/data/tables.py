@@ -131,7 +131,12 @@ def _csv_rows(path: Path) -> _Rows:
         raise DataError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
 
 
-def _jsonl_rows(path: Path) -> _Rows:
+def jsonl_rows(path: Path) -> _Rows:
+    """Yield the objects of a file that has one on each line.
+
+    Raises:
+        DataError: It cannot be read, or a line is no object.
+    """
     what = "cannot be read as one JSON object per line"
     try:
         for number, line in enumerate(_lines(path), 1):
@@ -195,5 +200,5 @@ def _once_each(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-READERS: dict[str, Callable[[Path], _Rows]] = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".parquet": _parquet_rows}
+READERS: dict[str, Callable[[Path], _Rows]] = {".csv": _csv_rows, ".jsonl": jsonl_rows, ".parquet": _parquet_rows}
 """Suffix of a table -> its reader."""
