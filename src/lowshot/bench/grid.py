@@ -27,7 +27,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Cell:
     """One run of a grid."""
 
     data: str
-    """What to learn, as in ``lowshot fit DATA``."""
+    """The data to learn, as in ``lowshot fit DATA``."""
     recipe: Recipe
     compared: frozenset[str] = frozenset()
     """Settings that decide no answer, of which the grid has several values: they tell its runs apart all the same."""
@@ -73,7 +73,7 @@ class Cell:
 
 
 def read_grid(path: Path) -> tuple[Cell, ...]:
-    """The runs that a recipe file stands for, each once, in the file's order; the last axis changes fastest.
+    """Return the runs that a recipe file stands for, each once, in the file's order; the last axis changes fastest.
 
     Raises:
         InputError: The file cannot be read, or has no ``[grid]`` with ``data``; a name or a value does not fit.
@@ -91,10 +91,10 @@ def read_grid(path: Path) -> tuple[Cell, ...]:
 
 
 def expand(grid: Mapping[str, Any], sections: Mapping[str, Any]) -> tuple[Cell, ...]:
-    """The runs of a grid.
+    """Return the runs of a grid.
 
     Args:
-        grid: What stands in ``[grid]``.
+        grid: The content of ``[grid]``.
         sections: The file's other sections.
 
     Raises:
@@ -110,14 +110,20 @@ def expand(grid: Mapping[str, Any], sections: Mapping[str, Any]) -> tuple[Cell, 
         overlap = sorted(set(axes) & set(variant))
         if overlap:
             raise InputError(f"{overlap[0]} is set in [grid] and in one of its variants; expected it in one of them")
-        for settings in _combinations({**axes, **variant}):
-            recipe, used = _recipe(preset, {**common, **settings})
+        lists = [_choices(setting, value) for setting, value in {**axes, **variant}.items()]
+        for values in itertools.product(*lists):
+            recipe, used = _recipe(preset, {**common, **dict(zip([*axes, *variant], values, strict=True))})
             in_use |= used
             runs.append((name, recipe))
     idle = sorted({*common, *axes, *itertools.chain(*variants)} - in_use)
     if idle:
         raise InputError(f"{idle[0].replace('_', '-')} is set, but none of the methods of this grid has it")
-    compared = _compared([recipe for _, recipe in runs])
+    every = [recipe.settings() for _, recipe in runs]
+    compared = frozenset(
+        name
+        for name, row in SETTINGS.items()
+        if not row.decides.is_answer and len({settings[name] for settings in every}) > 1
+    )
     cells: dict[str, Cell] = {}
     for name, recipe in runs:
         cell = Cell(name, recipe, compared)
@@ -125,15 +131,8 @@ def expand(grid: Mapping[str, Any], sections: Mapping[str, Any]) -> tuple[Cell, 
     return tuple(cells.values())
 
 
-def _compared(recipes: Sequence[Recipe]) -> frozenset[str]:
-    """Settings that decide no answer and have several values in these recipes."""
-    values = [recipe.settings() for recipe in recipes]
-    names = [name for name, row in SETTINGS.items() if not row.decides.is_answer]
-    return frozenset(name for name in names if len({settings[name] for settings in values}) > 1)
-
-
 def _own(grid: Mapping[str, Any]) -> tuple[list[str], str | None, list[Mapping[str, Any]]]:
-    """The keys of a grid that are no settings, checked."""
+    """Return the keys of a grid that are no settings, checked."""
     data, preset, variants = grid.get("data"), grid.get("preset"), grid.get("variants", [{}])
     data = [data] if isinstance(data, str) else data
     if not isinstance(data, list) or not data or not all(isinstance(name, str) for name in data):
@@ -149,14 +148,8 @@ def _own(grid: Mapping[str, Any]) -> tuple[list[str], str | None, list[Mapping[s
     return data, preset, variants
 
 
-def _combinations(axes: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    choices = [_choices(name, value) for name, value in axes.items()]
-    for values in itertools.product(*choices):
-        yield dict(zip(axes, values, strict=True))
-
-
 def _choices(name: str, value: Any) -> list[Any]:
-    """A list of values; a setting that is itself a list has a list of lists for several."""
+    """Return the values of a setting; one that is itself a list has a list of lists for several."""
     if not isinstance(value, list):
         return [value]
     if not value:
@@ -165,21 +158,16 @@ def _choices(name: str, value: Any) -> list[Any]:
 
 
 def _recipe(preset: str | None, settings: Mapping[str, Any]) -> tuple[Recipe, set[str]]:
-    """A run's recipe, and which of the settings it obeys: a method goes without those that it does not have."""
+    """Return a run's recipe, and which of the settings it obeys: a method goes without those that it does not have."""
     chosen = dict(settings)
     method = chosen.pop("method", Recipe().method.method)
     if method in ALIASES:
         method, chosen["quantize"] = resolve_alias(method, chosen.get("quantize"))
     used = obeyed(method, chosen)
     recipe = preset_recipe(preset_for(used.get("model", Recipe().model.model), preset), method).replace(**used)
-    return _without_what_zero_shot_ignores(recipe), {"method", *used}
-
-
-def _without_what_zero_shot_ignores(recipe: Recipe) -> Recipe:
-    """What learns nothing from images is one run, whatever the shots and the seed."""
-    if not _learns_nothing(recipe):
-        return recipe
-    return dataclasses.replace(recipe, training=Recipe().training).replace(shots=None)
+    if _learns_nothing(recipe):  # one run, whatever the shots and the seed
+        recipe = dataclasses.replace(recipe, training=Recipe().training).replace(shots=None)
+    return recipe, {"method", *used}
 
 
 def _learns_nothing(recipe: Recipe) -> bool:

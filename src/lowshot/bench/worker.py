@@ -33,14 +33,12 @@ class SharedTasks:
         data, engine = cell.recipe.data, cell.recipe.engine
         key = (cell.data, data.root, data.on_bad_image, engine.image_memory, engine.image_disk)
         if key not in self._tasks:
-            caps = [parse_bytes(field, getattr(engine, field)) for field in ("image_memory", "image_disk")]
-            task = classifier.task(cell.data)
-            splits = {
-                split: dataclasses.replace(examples, images=decoded_once(examples.images, caps[0], caps[1]))
-                for split, examples in (("train", task.train), ("test", task.test))
-                if examples is not None
-            }
-            self._tasks[key] = dataclasses.replace(task, **splits)  # type: ignore[arg-type]
+            task = classifier.task(cell.data)  # whose images to learn from are decoded once as they are
+            if task.test is not None:
+                caps = (parse_bytes(field, getattr(engine, field)) for field in ("image_memory", "image_disk"))
+                kept = dataclasses.replace(task.test, images=decoded_once(task.test.images, *caps))
+                task = dataclasses.replace(task, test=kept)
+            self._tasks[key] = task
         return self._tasks[key]
 
 
