@@ -6,17 +6,19 @@ import importlib.machinery
 import importlib.util
 import sys
 import types
+from typing import NamedTuple
 
 import pytest
 
+from lowshot.bench.engines import Result
 from lowshot.bench.engines import ray as engine
 from lowshot.bench.engines.ray import RayEngine, Room, room_of
-from lowshot.bench.grid import expand
+from lowshot.bench.grid import Cell, expand
 from lowshot.bench.runner import run_cells
 from lowshot.cli import main
 from lowshot.errors import InputError, RunError
 from lowshot.records import RunRecord, provenance
-from lowshot.runs_folder import RunsFolder
+from lowshot.runs_folder import Claim, RunsFolder
 
 RECORD = RunRecord(
     task="letters",
@@ -37,14 +39,23 @@ RECORD = RunRecord(
     metrics={"acc1": 0.5},
     provenance={"command": "what Ray calls its workers"},
 )
-DONE = {"record": RECORD.to_dict(), "seconds": 1.0, "error": "", "reason": "", "warnings": ("much",)}
+DONE = {"record": RECORD, "seconds": 1.0, "error": "", "reason": "", "warnings": ("much",)}
+
+
+class Job(NamedTuple):
+    cell: Cell
+    claim: Claim
+
+    @property
+    def seed(self):
+        return self.cell.recipe.training.seed
 
 
 @dataclasses.dataclass(eq=False)
 class Task:
     ray: "FakeRay"
     worker: "Worker"
-    job: dict | None = None
+    job: "Job | None" = None
 
 
 class Worker:
@@ -52,7 +63,7 @@ class Worker:
         self.number = len(ray.workers)
         ray.workers.append(self)
         self.greet = types.SimpleNamespace(remote=lambda: Task(ray, self))
-        self.do = types.SimpleNamespace(remote=lambda job: Task(ray, self, job))
+        self.do = types.SimpleNamespace(remote=lambda *job: Task(ray, self, Job(*job)))
 
 
 class FakeRay(types.ModuleType):
@@ -84,8 +95,8 @@ class FakeRay(types.ModuleType):
     def get(self, task):
         if task.job is None:
             return self.starts(task.worker.number)
-        self.attempts.append(task.job["recipe"]["training"]["seed"])
-        return self.does(task.job)
+        self.attempts.append(task.job.seed)
+        return Result(task.job.cell, **self.does(task.job))
 
     def kill(self, worker):
         self.killed.append(worker.number)
@@ -140,7 +151,7 @@ def test_a_run_whose_worker_is_lost_is_done_again_by_another(ray, runs):
 
 
 def test_a_run_that_loses_three_workers_has_failed_and_the_others_go_on(ray, runs):
-    ray.does = lambda job: ray.lose() if job["recipe"]["training"]["seed"] == 2 else DONE
+    ray.does = lambda job: ray.lose() if job.seed == 2 else DONE
     cells = grid()
     outcome = run_cells(cells, runs, RayEngine())
     assert (outcome.done, outcome.failed) == (2, 1)
@@ -163,10 +174,9 @@ def test_what_is_handed_out_is_claimed_until_it_is_kept(ray, runs):
     cells = grid()
 
     def look(job):
-        (cell,) = (cell for cell in cells if cell.recipe.to_dict() == job["recipe"])
-        with runs.claimed(cell) as claim:
+        with runs.claimed(job.cell) as claim:
             assert claim is None
-        assert job["claim"].state_seen_here() == runs.checkpoint(cell)
+        assert job.claim.state_seen_here() == runs.checkpoint(job.cell)
         for kept in filter(runs.is_done, cells):
             with runs.claimed(kept) as claim:
                 assert claim is not None
@@ -191,7 +201,7 @@ def test_a_machine_that_cannot_start_workers_leaves_the_runs_to_the_others(ray, 
 def test_starts_that_fail_now_and_then_end_nothing(ray, runs):
     ray.machines = [{"CPU": 1.0}]
     ray.starts = lambda number: ray.lose() if number % 2 else None
-    ray.does = lambda job: ray.lose() if ray.attempts.count(job["recipe"]["training"]["seed"]) == 1 else DONE
+    ray.does = lambda job: ray.lose() if ray.attempts.count(job.seed) == 1 else DONE
     said = []
     assert run_cells(grid(seed=[1, 2, 3, 4, 5]), runs, RayEngine(), say=said.append).done == 5
     assert sum("a worker could not be started" in line for line in said) > engine.LOSSES

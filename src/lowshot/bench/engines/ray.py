@@ -28,9 +28,8 @@ from typing import Any, TypeVar
 
 from ...errors import InputError, MissingExtraError, RunError, first_line
 from ...progress import Track
-from ...records import RunRecord, provenance
+from ...records import provenance
 from ...runs_folder import Claim
-from ...settings import Recipe
 from ...threads import cpu_threads
 from ..grid import Cell
 from . import Result
@@ -196,9 +195,7 @@ class _Crew:
                     continue
                 attempt = _Attempt(cell, claim)
             worker = self._idle.pop()
-            cell, claim = attempt.cell, attempt.claim
-            job = {"data": cell.data, "recipe": cell.recipe.to_dict(), "compared": cell.compared, "claim": claim}
-            self._busy[worker.do.remote(job)] = worker, attempt
+            self._busy[worker.do.remote(attempt.cell, attempt.claim)] = worker, attempt
         return bool(self._cells or self._again or any(attempt for _, attempt in self._busy.values()))
 
     def _hire(self) -> int:
@@ -227,7 +224,7 @@ class _Crew:
 
         worker, attempt = self._busy.pop(task)
         try:
-            answer = ray.get(task)
+            result: Result = ray.get(task)
         except ray.exceptions.RayError as error:
             ray.kill(worker)
             reason = " ".join(str(error).split())
@@ -249,11 +246,10 @@ class _Crew:
         if attempt is None:
             self._failed_starts.clear()
             return None
-        record = None
-        if answer["record"] is not None:
-            record = RunRecord.from_dict(answer["record"])
-            record = dataclasses.replace(record, provenance={**record.provenance, "command": self._command})
-        return Result(attempt.cell, **{**answer, "record": record})
+        if result.record is None:
+            return result
+        here = {**result.record.provenance, "command": self._command}
+        return dataclasses.replace(result, record=dataclasses.replace(result.record, provenance=here))
 
     def _interrupt(self) -> None:
         """Have runs that are under way keep their state; a worker that has not done so in a few seconds is ended."""
@@ -290,17 +286,13 @@ class _Worker:
     def greet(self) -> None:
         """Answer once the process is there, and has nothing to do."""
 
-    def do(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Do one run; return a result in plain values."""
-        cell = Cell(job["data"], Recipe.from_dict(job["recipe"]), job["compared"])
+    def do(self, cell: Cell, claim: Claim) -> Result | None:
+        """Do one run; None where it was interrupted: its state is kept, and nobody waits for an answer."""
         try:
             with cpu_threads(self._threads):
-                result = self._worker.do(cell, job["claim"].state_seen_here(), _until_cancelled)
-        except KeyboardInterrupt:  # its state is kept, and nobody waits for an answer
-            return {}
-        record = None if result.record is None else result.record.to_dict()
-        messages = {"error": result.error, "reason": result.reason, "warnings": result.warnings}
-        return {"record": record, "seconds": result.seconds, **messages}
+                return self._worker.do(cell, claim.state_seen_here(), _until_cancelled)
+        except KeyboardInterrupt:
+            return None
 
 
 def _until_cancelled(items: Iterable[_Item], /, *, what: str, total: int) -> Iterator[_Item]:  # noqa: ARG001
@@ -322,8 +314,12 @@ def _connected(address: str | None) -> Iterator[None]:
     process and its workers know.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    if address is not None and address != "auto":
-        _knock(address)
+    if address is not None and address != "auto":  # where nothing listens Ray would try for minutes
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), _KNOCK_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise InputError(_no_cluster(address, error)) from error
     if address is None:
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     import ray
@@ -353,15 +349,6 @@ def _connected(address: str | None) -> Iterator[None]:
     finally:
         ray.shutdown()
         driver.print_to_stdstream = printer
-
-
-def _knock(address: str) -> None:
-    """Refuse an address where nothing listens: Ray would try for minutes."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), _KNOCK_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise InputError(_no_cluster(address, error)) from error
 
 
 def _no_cluster(address: str | None, error: Exception) -> str:
