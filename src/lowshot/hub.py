@@ -21,7 +21,7 @@ _FILES = (
 
 
 def fetched_adapter(repository: str, revision: str | None = None) -> Path | None:
-    """The adapter in a repository, as a folder in the Hub's cache; JSON, safetensors and the card, nothing else.
+    """Return the adapter in a repository, as a folder in the Hub's cache; JSON, safetensors and the card, nothing else.
 
     The Hub's own settings hold: ``HF_HUB_OFFLINE``, ``HF_TOKEN``, ``HF_HOME``.
 
@@ -54,7 +54,7 @@ def fetched_adapter(repository: str, revision: str | None = None) -> Path | None
 
 
 def here(source: str | os.PathLike[str], revision: str | None = None) -> Path:
-    """A folder on this machine, this machine's copy of a repository's adapter, or else the path as it was given.
+    """Return a folder on this machine, or the copy of a repository's adapter here, or else the path as it is given.
 
     Raises:
         InputError: There is such a repository, and it cannot be fetched.
@@ -63,12 +63,12 @@ def here(source: str | os.PathLike[str], revision: str | None = None) -> Path:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder has the record of an adapter, or PEFT's configuration of one."""
+    """Tell whether a folder has the record of an adapter, or PEFT's configuration of one."""
     return (folder / RECORD_FILE).exists() or (folder / "adapter_config.json").exists()
 
 
 def adapter_folder(source: str | os.PathLike[str]) -> Path:
-    """Where an adapter's files are: in the folder itself, or in this machine's copy of a repository on the Hub.
+    """Return the folder of an adapter's files: the folder itself, or this machine's copy of a repository on the Hub.
 
     Raises:
         AdapterError: There is no adapter in this folder or repository.
@@ -85,7 +85,7 @@ def adapter_folder(source: str | os.PathLike[str]) -> Path:
 
 
 def push_folder(folder: Path, repository: str, *, private: bool) -> str:
-    """Upload a folder to a repository, which is made if it is not there; returns the commit's address.
+    """Upload a folder to a repository, which is made if it is not there, and return the commit's address.
 
     Args:
         folder: With an adapter.

@@ -321,7 +321,9 @@ def test_the_time_left_is_that_of_runs_of_the_same_kind():
     forecast.learn(one, Done, seconds=7.0)
     assert forecast.seconds(four) == pytest.approx(2 + 40 * 0.5)
     assert forecast.seconds(other) == pytest.approx(2 + 10 * 0.5)
-    assert forecast.said([]) == ""
-    assert forecast.said([four]) == "; 0.4 min left"
-    assert forecast.said([four] * 6, places=3) == "; 0.7 min left"
-    assert forecast.said([four], places=3) == "; 0.4 min left"  # one run is no faster where there is room for three
+    assert forecast.time_left([]) == ""
+    assert forecast.time_left([four]) == "; 0.4 min left"
+    assert forecast.time_left([four] * 6, places=3) == "; 0.7 min left"
+    assert (
+        forecast.time_left([four], places=3) == "; 0.4 min left"
+    )  # one run is no faster where there is room for three

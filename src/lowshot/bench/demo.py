@@ -79,7 +79,7 @@ def run(
 
 
 def three_predictions(adapter: Path, task: Task) -> list[tuple[str, str]]:
-    """Labels that a saved adapter gives three test images, each with the truth."""
+    """Return the labels that a saved adapter gives three test images, each with the truth."""
     assert task.test is not None
     chosen = [0, len(task.test) // 2, len(task.test) - 1]
     labels = FewShotClassifier.from_pretrained(adapter).predict([task.test.images[i] for i in chosen])

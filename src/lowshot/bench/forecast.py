@@ -1,4 +1,4 @@
-"""How long runs will take, judged by those that are done."""
+"""Forecasts of the time that runs will take, by those that are done."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .grid import Cell
 
 
 class Forecast:
-    """How long runs will take, from those of the same kind that are done.
+    """Forecast of the time that runs will take, from those of the same kind that are done.
 
     Two runs are of one kind if their settings are the same but for seed, shots, steps and learning rates. Runs on the
     same data set count before those on others.
@@ -34,7 +34,7 @@ class Forecast:
             self._seen.setdefault(kind, []).append((record.steps, record.train_seconds, whole))
 
     def seconds(self, cell: Cell) -> float | None:
-        """Of a run that is not done; None where nothing like it is."""
+        """Return the seconds of a run that is not done; None where nothing like it is."""
         seen = next((self._seen[kind] for kind in _kinds(cell) if kind in self._seen), None)
         if seen is None:
             return None
@@ -44,7 +44,7 @@ class Forecast:
         return besides + a_step * (_steps(cell) if steps else 0)
 
     def probes(self, cells: Iterable[Cell]) -> list[Cell]:
-        """Runs after which ``seconds`` knows them all: of each kind that none is done of the one with fewest steps."""
+        """Return the runs after which ``seconds`` knows all: the one with fewest steps of each kind not seen yet."""
         shortest: dict[tuple[Any, ...], Cell] = {}
         for cell in cells:
             kind = _kinds(cell)[-1]
@@ -52,8 +52,8 @@ class Forecast:
                 shortest[kind] = cell
         return list(shortest.values())
 
-    def said(self, cells: Sequence[Cell], places: int = 1) -> str:
-        """The time for these runs as the end of a line; nothing where there are none.
+    def time_left(self, cells: Sequence[Cell], places: int = 1) -> str:
+        """Return the time for these runs as the end of a line; nothing where there are none.
 
         Args:
             cells: The runs that are left, those under way included.
@@ -73,7 +73,7 @@ def _steps(cell: Cell) -> int:
 
 
 def _kinds(cell: Cell) -> list[tuple[Any, ...]]:
-    """Runs like this one: first those on the same data, then those on any."""
+    """Return the kinds that a run is of: first that of runs on the same data, then that of runs on any."""
     settings = sorted(cell.recipe.settings().items())
     alike = tuple((name, value) for name, value in settings if not SETTINGS[name].same_pace)
     return [(cell.data, *alike), ("", *alike)]

@@ -15,14 +15,14 @@ from ..training.memory import memory_use
 
 
 def _pixels(examples: Examples) -> NDArray[np.float64]:
-    """Every image as a row of numbers in [0, 1], ``(N, ...)``; grey images count each pixel once."""
+    """Return every image as a row of numbers in [0, 1], ``(N, ...)``; grey images count each pixel once."""
     images = np.stack([examples.images[i] for i in range(len(examples))]) / 255.0
     is_grey = bool((images == images[..., :1]).all())
     return (images[..., :1] if is_grey else images).reshape(len(images), -1)
 
 
 def pixel_regression(task: Task, shots: int, seed: int) -> RunRecord:
-    """Scikit-learn's logistic regression, as it comes, on the pixels of the drawn shots; judged on the test split."""
+    """Fit scikit-learn's plain logistic regression on the pixels of the drawn shots, and judge it on the test split."""
     import torch
     from sklearn.linear_model import LogisticRegression
 

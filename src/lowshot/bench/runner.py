@@ -16,7 +16,7 @@ from .grid import Cell
 
 @dataclasses.dataclass
 class Outcome:
-    """How many runs of a grid came to which end."""
+    """Numbers of the runs of a grid that came to each end."""
 
     done: int = 0
     """Runs with a record, whoever did them."""
@@ -73,7 +73,7 @@ def run_cells(
                         warned.add(warning)
                         say(f"{result.cell.label}: {warning}")
                 place = f"{len(results):>{len(str(len(left)))}} of {len(left)}"
-                say(f"{place}  {result.cell.label}: {result.summary}{forecast.said(ahead, engine.places)}")
+                say(f"{place}  {result.cell.label}: {result.summary}{forecast.time_left(ahead, engine.places)}")
     failed = sum(result.record is None for result in results.values())
     done = sum(runs.is_done(cell) for cell in cells)
     return Outcome(done, failed, len(cells) - done - failed)

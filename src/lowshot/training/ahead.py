@@ -27,7 +27,7 @@ By their shapes; it was not measured."""
 
 @functools.cache
 def _stream(device: torch.device, thread: int) -> torch.cuda.Stream:  # noqa: ARG001
-    """One for all fits of a thread: cuBLAS keeps a workspace for every stream it has seen."""
+    """Return the one stream for all fits of a thread: cuBLAS keeps a workspace for every stream it has seen."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
@@ -35,11 +35,11 @@ class Prepared(Protocol):
     """A batch as far as the processor prepares it."""
 
     def resized(self, device: torch.device) -> Tensor:
-        """The batch's images, computed on the device; the processor does not wait for them."""
+        """Return the batch's images, computed on the device; the processor does not wait for them."""
 
 
 class ImagesAhead:
-    """(number of a step, its rows) to their images, which are there before the device needs them.
+    """Images by number of a step and its rows, which are there before the device needs them.
 
     Threads prepare the batches of the next steps on the processor. The device finishes the next one on a stream of its
     own, while it computes the step before. To be closed, which its ``with`` block does.
@@ -70,7 +70,7 @@ class ImagesAhead:
         self._coming, self._finished = {}, {}
 
     def watching(self, order: Iterable[Sequence[int]], first: int) -> Iterator[Sequence[int]]:
-        """The same batches; those from step ``first`` on are prepared ahead of being asked for."""
+        """Yield the same batches; those from step ``first`` on are prepared before their turn."""
         numbered = enumerate(order)
         yield from (rows for _, rows in itertools.islice(numbered, first))
         waiting: collections.deque[Sequence[int]] = collections.deque()
@@ -82,12 +82,13 @@ class ImagesAhead:
         yield from waiting
 
     def __call__(self, number: int, rows: Sequence[int]) -> Tensor:
-        """The images of a step's rows, for whatever is launched next on the current stream."""
-        images = self._finished.pop(number, None) if self._is_coming(number, rows) else None
-        if images is None:
-            is_coming = self._is_coming(number, rows)
-            images = self._finish(self._coming[number][1].result() if is_coming else self._prepare(number, rows))
-        self._coming.pop(number, None)
+        """Return the images of a step's rows, for whatever is launched next on the current stream."""
+        announced, prepared = self._coming.pop(number, (None, None))
+        images = self._finished.pop(number, None)
+        if prepared is None or list(announced or ()) != list(rows):
+            images = self._finish(self._prepare(number, rows))  # not those that were announced
+        elif images is None:
+            images = self._finish(prepared.result())
         if self._stream is not None:
             torch.cuda.current_stream(self._device).wait_stream(self._stream)
         following = self._coming[number + 1][1] if self._beside and number + 1 in self._coming else None
@@ -96,9 +97,6 @@ class ImagesAhead:
         if following is not None and is_ready and number + 1 not in self._finished:
             self._finished[number + 1] = self._finish(following.result())
         return images
-
-    def _is_coming(self, number: int, rows: Sequence[int]) -> bool:
-        return number in self._coming and list(self._coming[number][0]) == list(rows)
 
     def _finish(self, prepared: Prepared) -> Tensor:
         if self._stream is None:

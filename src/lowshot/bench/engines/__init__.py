@@ -27,7 +27,7 @@ class Result:
     error: str = ""
     """The whole message of a failure."""
     reason: str = ""
-    """The same in one line."""
+    """The failure in one line."""
     warnings: tuple[str, ...] = ()
     """Lines that a person should know of the run besides."""
 
