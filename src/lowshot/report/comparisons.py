@@ -18,7 +18,7 @@ LEAST_PAIRS = 6
 """With fewer the smallest two-sided p there can be is above ``LEVEL``: 2 / 2^5 = 0.0625."""
 
 INTERVAL = 0.95
-"""How often the interval of a difference is to hold the true one."""
+"""Confidence of the interval of a difference."""
 
 Sample = Mapping[tuple[str, int], float]
 """Accuracies of one method by data set and seed."""
@@ -131,22 +131,17 @@ def differences(blocks: Mapping[int, Mapping[str, Sample]], reference: str) -> t
         if not against:
             once = {task: accuracy for (task, _), accuracy in blocks.get(0, {}).get(reference, {}).items()}
             against = {key: once[key[0]] for other in methods.values() for key in other if key[0] in once}
-        if against:
-            others = [name for name in methods if name != reference]
-            compared += [_difference(shots, name, reference, methods[name], against) for name in others]
+        for name in (name for name in methods if against and name != reference):
+            unit, values = _pairs(methods[name], against)
+            mean, count, interval = statistics.fmean(values) if values else 0.0, len(values), None
+            if count > 1:
+                quantile = float(stats.t.ppf((1 + INTERVAL) / 2, count - 1))
+                reach = quantile * statistics.stdev(values) / math.sqrt(count)
+                interval = (mean - reach, mean + reach)
+            p = signed_rank(values)
+            compared.append(Difference(shots, name, reference, unit, count, mean, interval, p, p_holm=1.0))
     corrected = holm([difference.p for difference in compared])
     return tuple(dataclasses.replace(one, p_holm=p) for one, p in zip(compared, corrected, strict=True))
-
-
-def _difference(shots: int, method: str, reference: str, of: Sample, against: Sample) -> Difference:
-    unit, values = _pairs(of, against)
-    mean, count = statistics.fmean(values) if values else 0.0, len(values)
-    interval = None
-    if count > 1:
-        quantile = float(stats.t.ppf((1 + INTERVAL) / 2, count - 1))
-        reach = quantile * statistics.stdev(values) / math.sqrt(count)
-        interval = (mean - reach, mean + reach)
-    return Difference(shots, method, reference, unit, count, mean, interval, signed_rank(values), p_holm=1.0)
 
 
 def winner(comparisons: Sequence[Comparison], shots: int) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ..wording.quantities import shots_text
 from .averages import BASE_TO_NEW, FEW_SHOT
 from .samples import AVERAGE, BASE, HARMONIC_MEAN, MEAN_OF_OTHERS, NEW, Column, Section
 
@@ -49,11 +50,6 @@ def layout_of(section: Section) -> Layout:
         return Layout(tuple(map(shots_text, section.shots)), (("", places),), dict.fromkeys(section.shots, column))
     blocks = tuple((shots_text(shots), tuple((column, shots) for column in columns)) for shots in section.shots)
     return Layout(tuple(column.data for column in columns), blocks, dict.fromkeys(section.shots, columns[-1]))
-
-
-def shots_text(shots: int) -> str:
-    """``1 shot``, ``16 shots``."""
-    return f"{shots} shot{'' if shots == 1 else 's'}"
 
 
 def about(section: Section) -> str:

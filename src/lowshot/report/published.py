@@ -13,7 +13,7 @@ import io
 from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..records import RunRecord
 from ..settings import SETTINGS, Decides, preset_recipe
@@ -28,7 +28,7 @@ KINDS = {
     "log": "from a training log in a repository, one seed",
     "withdrawn": "claimed once, and taken back by its authors",
 }
-"""How a figure is known, the most exact first. Figures of different kinds are never merged into one."""
+"""Kinds of figures with their meaning, the most exact first. Figures of two kinds are never merged into one."""
 
 ELEVEN = (
     "imagenet",
@@ -85,14 +85,13 @@ class PublishedFigure:
 def published_figures() -> tuple[PublishedFigure, ...]:
     """All of them, in the order of the file. What several sources say alike is one figure that names them all."""
     text = (importlib.resources.files(__package__) / "published.csv").read_text(encoding="utf-8")
-    found: dict[tuple[object, ...], PublishedFigure] = {}
+    sources: dict[PublishedFigure, list[str]] = {}
     for line in csv.DictReader(io.StringIO(text)):
-        figure = _figure(line)
-        key = dataclasses.astuple(dataclasses.replace(figure, source=""))
-        if key in found:
-            figure = dataclasses.replace(figure, source=f"{found[key].source}; {figure.source}")
-        found[key] = figure
-    return tuple(found.values())
+        # The nearest number to a percentage: division of floats would make 72.4 % 0.7240000000000001.
+        fractions = {name: float(Decimal(line[name]).scaleb(-2)) for name in ("accuracy", "uncertainty") if line[name]}
+        values: dict[str, Any] = {**line, "shots": int(line["shots"]), "uncertainty": None, **fractions, "source": ""}
+        sources.setdefault(PublishedFigure(**values), []).append(line["source"])
+    return tuple(dataclasses.replace(figure, source="; ".join(places)) for figure, places in sources.items())
 
 
 def published_beside(records: Sequence[RunRecord]) -> tuple[PublishedFigure, ...]:
@@ -113,7 +112,7 @@ def published_beside(records: Sequence[RunRecord]) -> tuple[PublishedFigure, ...
 
 
 def published_average(tasks: Collection[str]) -> str | None:
-    """The name of the published average over exactly these data sets; None where nobody published one."""
+    """Name of the published average over exactly these data sets; None where nobody published one."""
     return next((name for name, datasets in AVERAGES.items() if datasets == set(tasks)), None)
 
 
@@ -133,39 +132,39 @@ def same_method(figure: PublishedFigure, row: Row) -> bool:
     Settings of the data and of how a result is computed make no difference, backbone and shots are not compared. A
     setting that a row's records do not have is taken to be as published: it is younger than they are.
     """
-    known = _OURS.get(figure.method)
-    if known is None or (row.method, row.quantize) != (known.method, known.quantize):
+    ours = _OURS.get(figure.method)
+    if ours is None or (row.method, row.quantize) != (ours.method, ours.quantize):
         return False
-    ours = dict(row.settings)
+    settings = dict(row.settings)
     if row.is_zero_shot:
-        return ours.get("descriptions", "None") == "None"
-    expected = {**_published_settings(known.method), **known.settings}
-    return all(ours[name] in _choices(value) for name, value in expected.items() if name in ours)
+        return settings.get("descriptions", "None") == "None"
+    expected = {**_published_settings(ours.method), **ours.settings}
+    return all(settings[name] in values for name, values in expected.items() if name in settings)
 
 
 class _Method(NamedTuple):
-    """What a published method is called here."""
+    """A published method as one of ours."""
 
     method: str
     quantize: str = "none"
-    settings: Mapping[str, str | tuple[str, ...]] = MappingProxyType({})
-    """Where they differ from the preset ``paper``; several where any of them will do."""
+    settings: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    """Where they differ from the preset ``paper``: values of which any will do."""
 
 
 # The code of CLIP-QLoRA never trains the text tower, whatever its authors wrote: its logs are runs of the image tower.
-_QLORA: Mapping[str, str | tuple[str, ...]] = {
+_QLORA: Mapping[str, tuple[str, ...]] = {
     "encoder": ("both", "vision"),
     "batch_size": ("32", "8"),  # 4 passes of 8 images, or 8 of 4: accumulated, they are the same batch
     "gradient_accumulation_steps": ("1", "4"),
     "optimizer": ("adamw", "paged-adamw-8bit"),
 }
-_IMAGE_TOWER: Mapping[str, str | tuple[str, ...]] = {**_QLORA, "encoder": "vision"}
+_IMAGE_TOWER: Mapping[str, tuple[str, ...]] = {**_QLORA, "encoder": ("vision",)}
 _OURS = {
     "CLIP zero-shot": _Method("zero-shot"),
     "CLIP-LoRA": _Method("lora"),
     "CLIP-LoRA, re-run by CLIP-SVD's authors": _Method("lora"),
     "CLIP-LoRA, rank 2": _Method("lora"),
-    "CLIP-LoRA, rank 8": _Method("lora", settings={"rank": "8"}),
+    "CLIP-LoRA, rank 8": _Method("lora", settings={"rank": ("8",)}),
     "LoRA in CLIP-QLoRA's code, batch 8x4, text not trained": _Method("lora", settings=_IMAGE_TOWER),
     "CLIP-SVD": _Method("clip-svd"),
     "Tip-Adapter": _Method("tip-adapter"),
@@ -185,30 +184,8 @@ _OURS = {
 
 
 @functools.cache
-def _published_settings(method: str) -> dict[str, str]:
-    """A method's published settings as text, from the preset that has them."""
+def _published_settings(method: str) -> dict[str, tuple[str]]:
+    """A method's published settings as text, each its one value, from the preset that has them."""
     recipe = preset_recipe("paper", method).to_dict()
     settings = settings_as_text({section: recipe[section] for section in ("method", "training")})
-    return {name: value for name, value in settings.items() if SETTINGS[name].decides is Decides.RESULT}
-
-
-def _choices(value: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else value
-
-
-def _fraction(percent: str) -> float:
-    """The number nearest to it: division of floats would make 72.4 % 0.7240000000000001."""
-    return float(Decimal(percent).scaleb(-2))
-
-
-def _figure(line: Mapping[str, str]) -> PublishedFigure:
-    return PublishedFigure(
-        method=line["method"],
-        backbone=line["backbone"],
-        dataset=line["dataset"],
-        shots=int(line["shots"]),
-        accuracy=_fraction(line["accuracy"]),
-        kind=line["kind"],
-        uncertainty=_fraction(line["uncertainty"]) if line["uncertainty"] else None,
-        source=line["source"],
-    )
+    return {name: (value,) for name, value in settings.items() if SETTINGS[name].decides is Decides.RESULT}

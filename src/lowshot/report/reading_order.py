@@ -17,20 +17,20 @@ def in_reading_order(records: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
     The papers' data sets come in the papers' order, then others by name; what learns nothing comes first, then
     rivals, then lowshot's methods; settings by size, shots and seeds ascending.
     """
-    return tuple(sorted(records, key=_place))
-
-
-def _place(record: RunRecord) -> tuple[object, ...]:
     methods = list(METHODS)
-    known = record.method in METHODS
-    whole = record.task.removesuffix(" (base)")
-    data = ELEVEN.index(whole) if whole in ELEVEN else len(ELEVEN)
-    method = methods.index(record.method) if known else len(methods) if record.recipe else 0.5
-    settings = [_natural(f"{name} {value}") for name, value in shown_settings(record).items()]
-    return data, record.task, method, record.method, record.quantize != "none", settings, record.shots, record.seed
+
+    def place(record: RunRecord) -> tuple[object, ...]:
+        whole = record.task.removesuffix(" (base)")
+        data = ELEVEN.index(whole) if whole in ELEVEN else len(ELEVEN)
+        is_known = record.method in METHODS
+        method = methods.index(record.method) if is_known else len(methods) if record.recipe else 0.5
+        settings = [_natural_key(f"{name} {value}") for name, value in shown_settings(record).items()]
+        return data, record.task, method, record.method, record.quantize != "none", settings, record.shots, record.seed
+
+    return tuple(sorted(records, key=place))
 
 
-def _natural(text: str) -> list[tuple[float, str]]:
-    """Text in an order in which 2 comes before 16."""
+def _natural_key(text: str) -> list[tuple[float, str]]:
+    """Key of an order of texts in which 2 comes before 16."""
     parts = re.split(r"(\d+(?:\.\d+)?)", text)
     return [(float(part), "") if i % 2 else (-1.0, part) for i, part in enumerate(parts)]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..errors import InputError
 from ..records import RunRecord
-from .averages import BASE_TO_NEW, FEW_SHOT, Averages, averages_and_gaps, protocol_of, seeds_of_all
+from .averages import BASE_TO_NEW, FEW_SHOT, Averages, averages_and_gaps, mean_by_seed, protocol_of
 from .published import backbone_of
 from .summary import Row, SeriesKey, runs_by_row
 
@@ -106,8 +106,7 @@ def _section(model: str, protocol: str, records: Sequence[RunRecord]) -> Section
             samples[place][column] = {seed: float(of_run[column]) for seed, of_run in accuracies.items()}
     for averaged in averages.over:
         place = averaged[0].series, averaged[0].shots
-        tasks, seeds = [whole_of(row.task) for row in averaged], seeds_of_all([runs[row] for row in averaged])
-        samples[place].update(_averaged(samples[place], tasks, seeds, protocol))
+        samples[place].update(_averages(samples[place], [whole_of(row.task) for row in averaged], protocol))
     return Section(
         model=model,
         backbone=next((name for name in map(backbone_of, records) if name), None),
@@ -128,29 +127,29 @@ def whole_of(task: str) -> str:
 def _accuracies(run: RunRecord, protocol: str) -> dict[Column, Any]:
     """Accuracy of one run in each column."""
     metrics, task = run.metrics, whole_of(run.task)
-    others = {name: other["acc1"] for name, other in metrics.get("others", {}).items()}
-    if protocol == BASE_TO_NEW:
-        new = {Column(task, NEW): accuracy for accuracy in others.values()}
-        mean = {Column(task, HARMONIC_MEAN): metrics["harmonic_mean"]} if "harmonic_mean" in metrics else {}
-        return {Column(task, BASE): metrics["acc1"], **new, **mean}
     if protocol == FEW_SHOT:
         return {Column(run.task): metrics["acc1"]}
-    mean = {Column(MEAN_OF_OTHERS): metrics["mean_of_others"]} if "mean_of_others" in metrics else {}
-    return {Column(run.task): metrics["acc1"], **{Column(name): others[name] for name in others}, **mean}
+    halves = protocol == BASE_TO_NEW
+    accuracies = {Column(task, BASE) if halves else Column(run.task): metrics["acc1"]}
+    for name, other in metrics.get("others", {}).items():
+        accuracies[Column(task, NEW) if halves else Column(name)] = other["acc1"]
+    mean, column = (
+        ("harmonic_mean", Column(task, HARMONIC_MEAN)) if halves else ("mean_of_others", Column(MEAN_OF_OTHERS))
+    )
+    return {**accuracies, column: metrics[mean]} if mean in metrics else accuracies
 
 
-def _averaged(
-    samples: Mapping[Column, Mapping[int, float]], tasks: Sequence[str], seeds: Sequence[int], protocol: str
+def _averages(
+    samples: Mapping[Column, Mapping[int, float]], tasks: Sequence[str], protocol: str
 ) -> dict[Column, dict[int, float]]:
     """Means over the data sets for each seed; the harmonic mean is that of both means, as in CoCoOp's tables."""
     means: dict[Column, dict[int, float]] = {}
     for measure in (BASE, NEW) if protocol == BASE_TO_NEW else ("",):
         columns = [Column(task, measure) for task in tasks]
         if all(column in samples for column in columns):
-            of_seeds = {seed: statistics.fmean(samples[column][seed] for column in columns) for seed in seeds}
-            means[Column(AVERAGE, measure)] = of_seeds
+            means[Column(AVERAGE, measure)] = mean_by_seed([samples[column] for column in columns])
     base, new = means.get(Column(AVERAGE, BASE)), means.get(Column(AVERAGE, NEW))
     if base and new:
-        both = {seed: statistics.harmonic_mean([base[seed], new[seed]]) for seed in seeds}
+        both = {seed: statistics.harmonic_mean([base[seed], new[seed]]) for seed in base}
         means[Column(AVERAGE, HARMONIC_MEAN)] = both
     return means

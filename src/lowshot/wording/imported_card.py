@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import textwrap
 
 from ..records import RunRecord
+from .provenance import listing
 
 
 def imported_card(record: RunRecord) -> str:
-    """Markdown with YAML front matter for an adapter that was imported: what is known of it, and what is not."""
+    """Markdown with YAML front matter: where the adapter comes from, and that the rest is unknown."""
     origin = record.provenance["imported"]
     facts = {
         "file": origin["file"],
@@ -21,31 +21,21 @@ def imported_card(record: RunRecord) -> str:
         "settings": json.dumps(record.recipe, sort_keys=True, ensure_ascii=False),
         "parameters": f"{record.trainable_parameters:,} of {record.total_parameters:,}",
     }
-    width = max(map(len, facts))  # an indented block, where Markdown acts on nothing that a name may hold
-    listing = "\n".join(f"    {name:<{width}}  {' '.join(str(v).split())}" for name, v in facts.items() if v)
-    use = textwrap.dedent(_USE_OF_IMPORTED).strip()
     front = "---\nlibrary_name: lowshot\npipeline_tag: zero-shot-image-classification\n"
     front += "tags:\n- clip\n- lora\n- few-shot\n- lowshot\n---"
-    return (
-        "\n\n".join(
-            [
-                front,
-                f"# LoRA adapter for CLIP, {len(record.classes)} classes, imported from {origin['format']}",
-                f"## Use\n\n```python\n{use}\n```",
-                f"## Where it comes from\n\n{listing}",
-                _UNKNOWN,
-            ]
-        )
-        + "\n"
-    )
+    title = f"# LoRA adapter for CLIP, {len(record.classes)} classes, imported from {origin['format']}"
+    sections = [front, title, USE, f"## Where it comes from\n\n{listing(facts)}", _UNKNOWN]
+    return "\n\n".join(sections) + "\n"
 
 
-_USE_OF_IMPORTED = """
-    from lowshot import FewShotClassifier
+USE = """## Use
 
-    classifier = FewShotClassifier.from_pretrained("path/to/this/folder")
-    print(classifier.predict(["image.png"]))
-    """
+```python
+from lowshot import FewShotClassifier
+
+classifier = FewShotClassifier.from_pretrained("path/to/this/folder")
+print(classifier.predict(["image.png"]))
+```"""
 
 _UNKNOWN = """## What is not known
 

@@ -22,8 +22,8 @@ def protocol_rows(task: str, metrics: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     learnt = "base" if "harmonic_mean" in metrics else task
     for name, measured in [(learnt, metrics), *metrics["others"].items()]:
-        known = measured.get("acc1_interval")
-        within = interval(*known) if known else ""
+        bounds = measured.get("acc1_interval")
+        within = interval(*bounds) if bounds else ""
         images, classes = (f"{measured[count]:,}" if count in measured else "" for count in ("images", "classes"))
         rows.append([name, f"{100 * measured['acc1']:.1f}", within, images, measured.get("split", ""), classes])
     nothing = [""] * (len(COLUMNS) - 2)

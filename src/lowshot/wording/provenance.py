@@ -6,6 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..records import RunRecord
+from .quantities import ends
+
+
+def listing(facts: Mapping[str, object]) -> str:
+    """Facts that are known as an indented block, where Markdown acts on nothing that a name may hold."""
+    width = max(map(len, facts))
+    return "\n".join(f"    {name:<{width}}  {' '.join(str(v).split())}" for name, v in facts.items() if v)
 
 
 def commit_text(provenance: Mapping[str, Any]) -> str:
@@ -20,8 +27,8 @@ def hardware_text(provenance: Mapping[str, Any]) -> str:
     """Processor, cores, accelerator and system, as far as they are known."""
     hardware = provenance.get("hardware", {})
     cores = f"{hardware['cores']} cores" if hardware.get("cores") else None
-    known = (hardware.get("processor"), cores, hardware.get("accelerator"), hardware.get("system"))
-    return ", ".join(part for part in known if part)
+    parts = (hardware.get("processor"), cores, hardware.get("accelerator"), hardware.get("system"))
+    return ", ".join(part for part in parts if part)
 
 
 def versions_text(provenance: Mapping[str, Any]) -> str:
@@ -39,8 +46,7 @@ def model_text(record: RunRecord) -> str:
 
 def dates_text(records: Sequence[RunRecord]) -> str:
     """The day of the first and of the last run, as ``2026-01-31`` or ``2026-01-31 to 2026-02-01``."""
-    days = sorted(record.provenance["date"][:10] for record in records if record.provenance.get("date"))
-    return " to ".join(dict.fromkeys((days[0], days[-1]))) if days else ""
+    return ends(sorted(record.provenance["date"][:10] for record in records if record.provenance.get("date")))
 
 
 def evaluation_text(record: RunRecord) -> str:

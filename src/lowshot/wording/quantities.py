@@ -54,6 +54,16 @@ def images_per_class(shots: int) -> str:
     return f"{shots} image{'' if shots == 1 else 's'} per class"
 
 
+def shots_text(shots: int) -> str:
+    """``1 shot``, ``16 shots``."""
+    return f"{shots} shot{'' if shots == 1 else 's'}"
+
+
+def ends(texts: Sequence[str]) -> str:
+    """First and last of ascending texts as ``3`` or ``2 to 3``; empty of none."""
+    return " to ".join(dict.fromkeys((texts[0], texts[-1]))) if texts else ""
+
+
 def interval(low: float, high: float) -> str:
     """``0.959, 0.982`` as ``95.9-98.2``: percent, for a place where that is said."""
     return f"{100 * low:.1f}-{100 * high:.1f}"
@@ -61,8 +71,8 @@ def interval(low: float, high: float) -> str:
 
 def accuracy_line(metrics: Mapping[str, Any]) -> str:
     """``accuracy 97.1 % (95.9-98.2) on 901 images: the test split``, with the 95 % interval where it is known."""
-    known = metrics.get("acc1_interval")
-    within = f" ({interval(*known)})" if known else ""
+    bounds = metrics.get("acc1_interval")
+    within = f" ({interval(*bounds)})" if bounds else ""
     kind = "the test split" if metrics["split"] == "test" else "images it has not learnt from"
     return f"accuracy {100 * metrics['acc1']:.1f} %{within} on {metrics['images']:,} images: {kind}"
 

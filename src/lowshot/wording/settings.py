@@ -19,12 +19,9 @@ def shown_settings(record: RunRecord) -> dict[str, str]:
 
 def settings_as_text(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Settings of a recipe's sections as text, by name; without those that every run of a grid has for itself."""
-    settings = {name: value for section in sections.values() for name, value in section.items()}
-    return {name: _shown(value) for name, value in settings.items() if name not in _COLUMNS_OF_ROWS}
-
-
-def _shown(value: object) -> str:
-    """As on a command line: what has spaces in it stands in quotes where there are several."""
-    if not isinstance(value, (list, tuple)):
-        return str(value)
-    return str(value[0]) if len(value) == 1 else shlex.join(map(str, value))
+    texts = {}
+    for name, value in ((name, value) for section in sections.values() for name, value in section.items()):
+        values = list(map(str, value)) if isinstance(value, (list, tuple)) else [str(value)]
+        if name not in _COLUMNS_OF_ROWS:  # as on a command line: of several, one with spaces in it stands in quotes
+            texts[name] = values[0] if len(values) == 1 else shlex.join(values)
+    return texts

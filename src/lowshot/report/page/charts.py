@@ -31,7 +31,7 @@ from .markup import Markup, element
 from .placement import Box, beside, spread
 
 COLOURS = 6
-"""How many ``series-N`` classes the style sheet has."""
+"""Number of ``series-N`` classes in the style sheet."""
 MOST_LINES = 8
 """More methods in one chart cannot be told apart: pages show a table of shaded cells, and label the front alone."""
 _MARKERS = (

@@ -52,7 +52,7 @@ def class_changes(result: Sequence[RunRecord], zero_shot: Sequence[RunRecord]) -
 
 
 def changes_text(changes: Sequence[ClassChange], runs: int) -> str:
-    """How many classes gained and lost, and which of them the chart shows."""
+    """Sentences on the numbers of classes that gained and lost, and on the choice that the chart shows."""
     gained, lost = (sum(sign * change.gain > 0 for change in changes) for sign in (1, -1))
     same = len(changes) - gained - lost
     words = f"Of {len(changes):,} classes {gained:,} improved, {same:,} stayed as they were and {lost:,} fell."

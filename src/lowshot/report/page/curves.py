@@ -96,8 +96,8 @@ def published_curves(figures: Sequence[PublishedFigure], runs: RowRuns, look: Lo
             ours[key] = line
     drawn = [_published(line, number, names_backbone) for (number, _, _), line in ours.items()]
     if labelled:
-        known = [line for line in others if len(line) >= _FEWEST_SHOTS and {f.kind for f in line} <= set(_OF_OTHERS)]
-        best = sorted(known, key=lambda line: -line[-1].accuracy)[:_MOST_OTHERS]
+        lines = [line for line in others if len(line) >= _FEWEST_SHOTS and {f.kind for f in line} <= set(_OF_OTHERS)]
+        best = sorted(lines, key=lambda line: -line[-1].accuracy)[:_MOST_OTHERS]
         drawn += [_published(line, -1, names_backbone) for line in best]
     return drawn
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ...wording.quantities import images_per_class, percent
 from .markup import Markup, element, scrollable
-from .showcase import Prediction, Showcase
+from .showcase import Showcase
 
 MOST_CLASSES = 20
 """A larger confusion matrix is cut to the classes with the most confusions."""
@@ -21,7 +21,24 @@ def showcase_section(showcase: Showcase) -> Markup:
     """Test images with their predictions, and the confusion matrix."""
     who = f"{showcase.method}, {images_per_class(showcase.shots)}." if showcase.shots else f"{showcase.method}."
     note = element("p", f"{who} {showcase.note}".strip(), class_="note")
-    cards = [_card(prediction, showcase.classes) for prediction in showcase.predictions]
+    cards = []
+    for prediction in showcase.predictions:
+        predicted, truth = showcase.classes[prediction.predicted], showcase.classes[prediction.truth]
+        is_right = prediction.predicted == prediction.truth
+        # Right and wrong differ in a word, a sign and the kind of border, not in colour alone.
+        verdict = [
+            element("span", "✓" if is_right else "✗", class_="sign", aria_hidden="true"),
+            element("strong", predicted),
+            " ",
+            element("span", percent(prediction.probability), class_="quiet"),
+        ]
+        if not is_right:
+            verdict.append(element("span", "is ", element("em", truth), class_="truth"))
+        alt = f"Test image of {truth}, {'recognised' if is_right else f'taken for {predicted}'}"
+        width = int.from_bytes(prediction.image_png[16:20], "big")  # the first field of a PNG's first chunk
+        source = f"data:image/png;base64,{base64.b64encode(prediction.image_png).decode('ascii')}"
+        image = element("img", src=source, alt=alt, loading="lazy", class_="tiny" if width <= _TINY_PIXELS else None)
+        cards.append(element("li", image, element("p", *verdict), class_="right" if is_right else "wrong"))
     grid = [element("ul", *cards, class_="gallery")] if cards else []
     images = element("section", element("h2", "What it sees"), note, *grid, id="predictions")
     confusion = element("section", element("h2", "What it takes for what"), _matrix(showcase), id="confusion")
@@ -33,25 +50,6 @@ def most_confused(confusion: Sequence[Sequence[int]], most: int) -> list[int]:
     count = len(confusion)
     mistakes = [sum(confusion[i]) + sum(row[i] for row in confusion) - 2 * confusion[i][i] for i in range(count)]
     return sorted(sorted(range(count), key=lambda i: -mistakes[i])[:most])
-
-
-def _card(prediction: Prediction, classes: Sequence[str]) -> Markup:
-    """Right and wrong differ in a word, a sign and the kind of border, not in colour alone."""
-    predicted, truth = classes[prediction.predicted], classes[prediction.truth]
-    is_right = prediction.predicted == prediction.truth
-    verdict = [
-        element("span", "✓" if is_right else "✗", class_="sign", aria_hidden="true"),
-        element("strong", predicted),
-        " ",
-        element("span", percent(prediction.probability), class_="quiet"),
-    ]
-    if not is_right:
-        verdict.append(element("span", "is ", element("em", truth), class_="truth"))
-    alt = f"Test image of {truth}, {'recognised' if is_right else f'taken for {predicted}'}"
-    width = int.from_bytes(prediction.image_png[16:20], "big")  # the first field of a PNG's first chunk
-    source = f"data:image/png;base64,{base64.b64encode(prediction.image_png).decode('ascii')}"
-    image = element("img", src=source, alt=alt, loading="lazy", class_="tiny" if width <= _TINY_PIXELS else None)
-    return element("li", image, element("p", *verdict), class_="right" if is_right else "wrong")
 
 
 def _matrix(showcase: Showcase) -> Markup:

@@ -62,7 +62,7 @@ def _pooled(bins: Sequence[Bin]) -> Bin:
 
 
 def reliability_text(one: Reliability) -> str:
-    """How sure and how right it is, and how far apart the two are."""
+    """Sentence on mean confidence, accuracy, and the difference of the two."""
     _, confidence, accuracy = one.whole
     if abs(confidence - accuracy) < 0.005:
         direction = "as sure as it is right"

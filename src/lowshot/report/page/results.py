@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..published import PublishedFigure
-from ..summary import Row, accuracy_text, table_columns
+from ..summary import Row, accuracy_text, mean_and_deviation, table_columns
 from .charts import MOST_LINES, key_mark
 from .curves import Look, kind_text
 from .gallery import SHADES
@@ -155,11 +154,7 @@ def _others(metrics: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, floa
         for key in ("harmonic_mean", "mean_of_others"):
             if key in one:
                 values.setdefault(key.replace("_", " "), []).append(float(one[key]))
-    return {
-        name: (statistics.fmean(of_runs), statistics.stdev(of_runs) if len(of_runs) > 1 else 0.0)
-        for name, of_runs in values.items()
-        if len(of_runs) == len(metrics)
-    }
+    return {name: mean_and_deviation(of_runs) for name, of_runs in values.items() if len(of_runs) == len(metrics)}
 
 
 def _sortable(headings: Sequence[tuple[str, bool]], body: Sequence[Markup], *, is_dense: bool = False) -> Markup:

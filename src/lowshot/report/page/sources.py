@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ...records import RunRecord
 from ...wording.provenance import evaluation_text, model_text, versions_text
+from ...wording.quantities import ends
 from ...wording.settings import shown_settings
 from ..summary import Row
 from .markup import Markup, element, scrollable
@@ -46,10 +47,9 @@ def provenance_section(
 def _facts(records: Sequence[RunRecord]) -> dict[str, list[str]]:
     """Distinct facts about the runs by name, of commands the first few."""
     origins = [record.provenance for record in records]
-    dates = sorted(origin["date"] for origin in origins if origin.get("date"))
     facts = {
         "Records": [str(len(records))],
-        "Dates": [" to ".join(dict.fromkeys((dates[0], dates[-1])))] if dates else [],
+        "Dates": [ends(sorted(origin["date"] for origin in origins if origin.get("date")))],
         "Commands": [origin.get("command", "") for origin in origins],
         "Seeds": [", ".join(map(str, sorted({record.seed for record in records})))],
         "Backbone": map(model_text, records),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
+from ...wording.quantities import ends
 from ..comparative import Comparative
 from ..layouts import Place, about, layout_of
 from ..published import KINDS, PublishedFigure, published_average, same_method
@@ -86,7 +87,7 @@ def others_table(comparative: Comparative) -> Table | None:
 
 
 def published_notes(comparative: Comparative) -> list[str]:
-    """How the figures beside ours are to be read, and where they stand."""
+    """Sentences on reading the figures beside ours, and on their sources."""
     rows = [entry.row for entry in comparative.section.entries]
     shown = [
         figure
@@ -106,12 +107,11 @@ def published_notes(comparative: Comparative) -> list[str]:
 
 
 def _origins(figures: Sequence[PublishedFigure]) -> list[str]:
-    """How some figures are known, and a sentence on each of their sources."""
+    """Sentences on the kinds of some figures and on each of their sources."""
     kinds = {figure.kind for figure in figures}
     explained = "; ".join(f"{kind}: {meaning}" for kind, meaning in KINDS.items() if kind in kinds)
     errors = sorted({figure.uncertainty for figure in figures if figure.uncertainty is not None})
-    ends = dict.fromkeys(f"{100 * error:.1f}" for error in (errors[0], errors[-1])) if errors else ()
-    reading = f" The reading error is {' to '.join(ends)} points." if errors else ""
+    reading = f" The reading error is {ends([f'{100 * error:.1f}' for error in errors])} points." if errors else ""
     by_source: dict[str, dict[str, None]] = {}
     for figure in figures:
         for source in figure.source.split("; "):

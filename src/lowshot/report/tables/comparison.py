@@ -7,12 +7,12 @@ import statistics
 from collections.abc import Sequence
 
 from ...records import RunRecord
-from ...wording.quantities import share, short
+from ...wording.quantities import share, short, shots_text
 from ..averages import FEW_SHOT
 from ..caveats import provenance_caveats
 from ..comparative import Comparative, comparatives
 from ..comparisons import winner
-from ..layouts import about, layout_of, shots_text
+from ..layouts import about, layout_of
 from ..samples import AVERAGE, Column, Entry, Section
 from ..summary import SeriesKey, adapter_text
 from .beside import others_table, published_lines

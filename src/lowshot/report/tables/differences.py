@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from ...errors import UnknownNameError
 from ...records import RunRecord
+from ...wording.quantities import shots_text
 from ..comparative import comparatives, samples_to_test
 from ..comparisons import INTERVAL, Difference, differences
-from ..layouts import about, layout_of, shots_text
+from ..layouts import about, layout_of
 from ..samples import Section
 from .table import Block, Line, Table, TableCell
 

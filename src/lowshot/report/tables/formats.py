@@ -35,7 +35,7 @@ def in_terminal(tables: Sequence[Table], width: int = 100) -> str:
 
     What is bold elsewhere has a ``*``.
     """
-    written = []
+    outputs = []
     for table in tables:
         lines = [line for block in table.blocks for line in block.lines]
         labels = [part for line in lines for part in _label_parts(line, max(20, width // 3))]
@@ -54,8 +54,8 @@ def in_terminal(tables: Sequence[Table], width: int = 100) -> str:
             textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
             for text in (table.title, *table.notes)
         )
-        written.append("\n".join([title, "", *parts, *notes]) + "\n")
-    return "\n".join(written)
+        outputs.append("\n".join([title, "", *parts, *notes]) + "\n")
+    return "\n".join(outputs)
 
 
 def _fitting(widths: Sequence[int], room: int) -> Iterator[range]:
@@ -75,7 +75,7 @@ def _terminal_part(table: Table, within: range, columns: Sequence[Sequence[str]]
     def aligned(label: str, number: int) -> str:
         return f"{label:<{label_width}}{''.join(' ' * _GAP + columns[i][number] for i in within)}".rstrip()
 
-    written, number = [aligned(_LABELS, 0)], 0
+    rows, number = [aligned(_LABELS, 0)], 0
     for block in table.blocks:
         lines = []
         for line in block.lines:
@@ -83,9 +83,9 @@ def _terminal_part(table: Table, within: range, columns: Sequence[Sequence[str]]
             if any(line.cells[i].text for i in within):
                 first, *rest = _label_parts(line, label_width)
                 lines += [aligned(first, number), *rest]
-        written += [f"-- {block.heading}"] if block.heading and lines else []
-        written += lines
-    return "\n".join(written) + "\n"
+        rows += [f"-- {block.heading}"] if block.heading and lines else []
+        rows += lines
+    return "\n".join(rows) + "\n"
 
 
 def _label_parts(line: Line, width: int) -> list[str]:
@@ -98,7 +98,7 @@ def _label_parts(line: Line, width: int) -> list[str]:
 
 def in_markdown(tables: Sequence[Table]) -> str:
     """Markdown tables with their notes below them."""
-    written = []
+    outputs = []
     for table in tables:
         rows = [[_LABELS, *map(_markdown_text, table.columns)], [":--", *["--:"] * len(table.columns)]]
         for block in table.blocks:
@@ -109,8 +109,8 @@ def in_markdown(tables: Sequence[Table]) -> str:
                 rows.append([label, *(f"**{text}**" if is_best else text for text, is_best in texts)])
         body = "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
         notes = "".join(f"\n{_markdown_text(note)}\n" for note in table.notes)
-        written.append(f"### {_markdown_text(table.title)}\n\n{body}{notes}")
-    return "\n".join(written)
+        outputs.append(f"### {_markdown_text(table.title)}\n\n{body}{notes}")
+    return "\n".join(outputs)
 
 
 def _markdown_text(text: str) -> str:
@@ -120,10 +120,21 @@ def _markdown_text(text: str) -> str:
 def in_latex(tables: Sequence[Table]) -> str:
     """``table`` environments that compile as they are in a document with ``booktabs`` and ``graphicx``."""
     head = "% \\usepackage{booktabs} and \\usepackage{graphicx}; needs nothing else.\n\n"
-    written = []
+    outputs = []
     for table in tables:
         count = len(table.columns)
-        rows = "\n".join(_latex_rows(table))
+        lines = [" & ".join(map(_latex_text, [_LABELS, *table.columns])) + " \\\\"]
+        for block in table.blocks:
+            lines.append("\\midrule")
+            if block.heading:
+                lines.append(f"\\multicolumn{{{count + 1}}}{{l}}{{\\textit{{{_latex_text(block.heading)}}}}} \\\\")
+            for line in block.lines:
+                cells = [("\\quad " if line.is_published else "") + _latex_text(line.label)]
+                for cell in line.cells:
+                    text = re.sub(r"-(?=\d)", "$-$", _latex_text(cell.text))
+                    cells.append(f"\\textbf{{{text}}}" if cell.is_best else text)
+                lines.append(" & ".join(cells) + " \\\\")
+        rows = "\n".join(lines)
         tabular = f"\\begin{{tabular}}{{l{'r' * count}}}\n\\toprule\n{rows}\n\\bottomrule\n\\end{{tabular}}"
         if count > _WIDE:
             tabular = f"\\resizebox{{\\textwidth}}{{!}}{{%\n{tabular}%\n}}"
@@ -131,22 +142,8 @@ def in_latex(tables: Sequence[Table]) -> str:
         if table.notes:
             notes = "\n".join(f"\\par {_latex_text(note)}" for note in table.notes)
             parts.append(f"\\begin{{flushleft}}\\footnotesize\n{notes}\n\\end{{flushleft}}")
-        written.append("\n".join([*parts, "\\end{table}", ""]))
-    return head + "\n".join(written)
-
-
-def _latex_rows(table: Table) -> Iterator[str]:
-    yield " & ".join(map(_latex_text, [_LABELS, *table.columns])) + " \\\\"
-    for block in table.blocks:
-        yield "\\midrule"
-        if block.heading:
-            yield f"\\multicolumn{{{len(table.columns) + 1}}}{{l}}{{\\textit{{{_latex_text(block.heading)}}}}} \\\\"
-        for line in block.lines:
-            written = [("\\quad " if line.is_published else "") + _latex_text(line.label)]
-            for cell in line.cells:
-                text = re.sub(r"-(?=\d)", "$-$", _latex_text(cell.text))
-                written.append(f"\\textbf{{{text}}}" if cell.is_best else text)
-            yield " & ".join(written) + " \\\\"
+        outputs.append("\n".join([*parts, "\\end{table}", ""]))
+    return head + "\n".join(outputs)
 
 
 def _latex_text(text: str) -> str:

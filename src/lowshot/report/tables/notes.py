@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...wording.quantities import ends
 from ..averages import BASE_TO_NEW, FEW_SHOT
 from ..comparative import Comparative
 from ..comparisons import LEVEL, Comparison, winner
@@ -11,7 +12,7 @@ from .beside import published_notes
 
 
 def accuracy_notes(comparative: Comparative) -> list[str]:
-    """How means, averages and bold figures came about, and what they do not say."""
+    """Sentences on the origin of means, averages and bold figures, and on their limits."""
     section = comparative.section
     counts = sorted({len(sample) for entry in section.entries for sample in entry.samples.values()})
     if not counts:
@@ -20,7 +21,7 @@ def accuracy_notes(comparative: Comparative) -> list[str]:
         notes = ["One run each: no deviation is known."]
     else:
         single = "; a figure without ± is of one run" if counts[0] == 1 else ""
-        several = _ends([count for count in counts if count > 1])
+        several = ends([str(count) for count in counts if count > 1])
         notes = [f"Mean ± sample standard deviation over {several} seeds{single}."]
     if len(section.tasks) > 1 and section.protocol in (FEW_SHOT, BASE_TO_NEW):
         of_halves = ", its harmonic mean that of both averages" if section.protocol == BASE_TO_NEW else ""
@@ -46,7 +47,7 @@ def _test_note(comparisons: Sequence[Comparison]) -> str:
     else:
         means = "better than every other method at this number of shots by more than chance"
         bold = f"In bold (on a terminal with *): {means}{f'; {nowhere}' if undecided else ''}."
-    pairs = _ends(sorted({comparison.pairs for comparison in comparisons}))
+    pairs = ends(list(map(str, sorted({comparison.pairs for comparison in comparisons}))))
     if {comparison.unit for comparison in comparisons} == {"data set"}:
         units = f"{pairs} pairs, the means of each data set: its seeds are not independent of each other"
     else:
@@ -54,8 +55,3 @@ def _test_note(comparisons: Sequence[Comparison]) -> str:
     family = f"{len(comparisons)} comparison{'' if len(comparisons) == 1 else 's'} of this table"
     test = f"two-sided Wilcoxon signed-rank test, exact, on {units}; Holm over the {family}; level {LEVEL}"
     return f"{bold} Test: {test}."
-
-
-def _ends(counts: Sequence[int]) -> str:
-    """``3`` or ``2 to 3``: ascending counts as a range."""
-    return " to ".join(dict.fromkeys((str(counts[0]), str(counts[-1]))))
