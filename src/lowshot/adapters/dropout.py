@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 _STREAM = 3  # keeps the masks of a seed apart from its crops and its order
@@ -170,10 +171,14 @@ def _drawn(count: int, threshold: int, layers: Sequence[int], keys: MaskKeys, de
     masks = np.empty((len(layers), len(samples), count), np.bool_)
     for rows, layer in zip(masks, layers, strict=True):
         for row, sample in zip(rows, samples, strict=True):  # one by one: a sample's levels fit into the cache
-            # Uniform levels: fifteen times as fast to come by as torch's Bernoulli draws on a CPU.
-            raw = np.random.SFC64([keys.seed, step, sample, layer, _STREAM]).random_raw((count + 3) // 4)
-            np.greater_equal(raw.view(np.uint16)[:count], threshold, out=row)
+            np.greater_equal(_levels(count, keys.seed, step, sample, layer), threshold, out=row)
     return torch.from_numpy(masks.view(np.uint8))
+
+
+def _levels(count: int, *key: int) -> NDArray[np.uint16]:
+    """Uniform whole numbers below ``_LEVELS``: fifteen times as fast to come by as torch's Bernoulli draws on a CPU."""
+    raw: NDArray[np.uint64] = np.random.SFC64([*key, _STREAM]).random_raw((count + 3) // 4)
+    return raw.view(np.uint16)[:count]
 
 
 def _hashed(count: int, threshold: int, layers: Sequence[int], keys: MaskKeys, device: torch.device) -> Tensor:

@@ -56,6 +56,10 @@ class LoraXsMixin(LeanMixin):
 
     _basis: Basis | None = None
 
+    def __init__(self, base_layer: nn.Module, *args: Any, target_name: str = "", **kwargs: Any) -> None:
+        self._name = target_name  # where PEFT found the base layer; its constructor adds the first adapter
+        super().__init__(base_layer, *args, target_name=target_name, **kwargs)
+
     def resolve_lora_variant(self, **_: Any) -> None:
         """No variant of LoRA applies on top."""
 
@@ -66,7 +70,7 @@ class LoraXsMixin(LeanMixin):
             super().update_layer(adapter_name, r, lora_alpha=lora_alpha, config=config, **kwargs)
         finally:
             config.init_lora_weights = init
-        prepared = config.bases.get(self.kwargs.get("target_name"))
+        prepared = config.bases.get(self._name)
         if prepared is not None and (self._basis is None or self._basis.rank < r):
             self._basis = prepared
         basis = self.basis(r)
