@@ -97,7 +97,7 @@ def test_requirements_are_those_that_it_was_checked_with(made):
 def test_a_model_on_the_hub_is_named_wherever_it_is_needed():
     [line] = [line for line in space.dockerfile(MODEL).splitlines() if line.startswith("CMD ")]
     assert json.loads(line.removeprefix("CMD "))[:5] == ["lowshot", "serve", "adapters", "--model", MODEL]
-    assert yaml.safe_load(space._front_matter("a", MODEL).split("---\n")[1])["models"] == [MODEL]
+    assert yaml.safe_load(space.front_matter("a", MODEL).split("---\n")[1])["models"] == [MODEL]
     assert "lowshot[serve,quantize,siglip]==" in space.requirements(MODEL, "nf4")
 
 

@@ -112,8 +112,15 @@ def export(
             # rounding. What is exported is then held against the float32 model that it was made from.
             source.refuse_difference(table, f"{format} export", TOLERANCE, None if source.is_float32 else expected)
         files = tuple(sorted(path.name for path in aside.iterdir()))
+    notes = []
+    if source.quantize != "none":
+        notes.append(f"the base was {source.quantize}: the export is float32 and made of that base's rounded values")
+    if not source.is_float32:
+        notes.append("the classifier rounds its arithmetic, the export computes in float32: that is the difference")
+    if table is None:
+        notes.append("onnxruntime is not installed: the export was not compared with the classifier")
     difference = None if table is None else largest_difference(table, source.probabilities)
-    return Export(Path(out), format, files, difference, tuple(_notes(source, difference)))
+    return Export(Path(out), format, files, difference, tuple(notes))
 
 
 def _write(source: Source, name: str, aside: Path) -> NDArray[np.float32]:
@@ -131,14 +138,3 @@ def _write(source: Source, name: str, aside: Path) -> NDArray[np.float32]:
     (aside / CLASSES_FILE).write_text(canonical_json(classes), encoding="utf-8")
     (aside / README_FILE).write_text(readme(source.record, name), encoding="utf-8")
     return expected
-
-
-def _notes(source: Source, difference: float | None) -> list[str]:
-    notes = []
-    if source.quantize != "none":
-        notes.append(f"the base was {source.quantize}: the export is float32 and made of that base's rounded values")
-    if not source.is_float32:
-        notes.append("the classifier rounds its arithmetic, the export computes in float32: that is the difference")
-    if difference is None:
-        notes.append("onnxruntime is not installed: the export was not compared with the classifier")
-    return notes

@@ -85,7 +85,7 @@ def import_clip_lora(
         if not np.isfinite(answers).all():  # finite weights can still be so large that nothing comes out
             raise AdapterError(f"file {file} gives probabilities that are not finite: its training has diverged")
         known = {"model", "quantize", "template", *settings}
-        record = _record(file, names, prompts, _only(known, recipe), backbone, adapter)
+        record = _record(file, names, prompts, recipe, known, backbone, adapter)
         (aside / RECORD_FILE).write_text(canonical_json(record.to_dict()), encoding="utf-8")
         (aside / CARD_FILE).write_text(model_card(record), encoding="utf-8")
     return record
@@ -175,10 +175,16 @@ def _record(
     file: Path,
     names: tuple[str, ...],
     prompts: Prompts,
-    recipe: dict[str, dict[str, object]],
+    recipe: Recipe,
+    known: Collection[str],
     backbone: Backbone,
     adapter: Adapter,
 ) -> RunRecord:
+    """Record with the known settings alone: what neither the file nor the user gave, all of training too, is absent."""
+    sections = {
+        section: {name: value for name, value in values.items() if name in known}
+        for section, values in recipe.to_dict().items()
+    }
     origin = {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "format": NAME}
     return RunRecord(
         task=_UNKNOWN_TASK,
@@ -186,7 +192,7 @@ def _record(
         quantize="none",
         shots=0,
         seed=0,
-        recipe=recipe,
+        recipe={section: values for section, values in sections.items() if values},
         classes=names,
         model=dataclasses.asdict(backbone.identity),
         draw=(),
@@ -199,12 +205,3 @@ def _record(
         peak_memory_bytes=0,
         provenance={**provenance(), "imported": origin},
     )
-
-
-def _only(known: Collection[str], recipe: Recipe) -> dict[str, dict[str, object]]:
-    """The settings that the file or the user gave: what is left out is unknown, and with it all of training."""
-    sections = {
-        section: {name: value for name, value in values.items() if name in known}
-        for section, values in recipe.to_dict().items()
-    }
-    return {section: values for section, values in sections.items() if values}

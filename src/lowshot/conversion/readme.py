@@ -7,6 +7,7 @@ import textwrap
 
 from ..methods import display_name
 from ..records import RunRecord
+from ..wording.provenance import listing
 
 _TITLES = {
     "peft": "An adapter for PEFT",
@@ -124,19 +125,7 @@ def readme(record: RunRecord, name: str) -> str:
     if temperature and name == "peft":
         use = use.replace(".softmax(-1)", f".div({temperature:.6g}).softmax(-1)")
     head = f"# {_TITLES[name]}, for {len(record.classes)} classes"
-    parts = [head, words[name], _CLASSES, f"## Use\n\n```python\n{use}\n```", *_making(record, name)]
-    return "\n\n".join(parts) + "\n"
-
-
-_CLASSES = "`classes.json` has the class names in the order of the probabilities, the template and the prompts."
-_BUILTIN_BASE = """from importlib.util import find_spec
-
-base = find_spec("lowshot").submodule_search_locations[0] + "/models/builtin\""""
-"""Python that finds the built-in model without importing lowshot."""
-
-
-def _making(record: RunRecord, name: str) -> list[str]:
-    """Paragraphs on how the folder was made; facts are indented, where Markdown acts on nothing in a name."""
+    parts = [head, words[name], _CLASSES, f"## Use\n\n```python\n{use}\n```"]
     facts = {
         "command": f"lowshot export ADAPTER --format {name}",
         "method": display_name(record.method_used, record.quantize),
@@ -147,22 +136,23 @@ def _making(record: RunRecord, name: str) -> list[str]:
         "imported from": record.provenance.get("imported", {}).get("file"),
         "settings": json.dumps(record.recipe, sort_keys=True, ensure_ascii=False),
     }
-    width = max(map(len, facts))
-    listing = "\n".join(
-        f"    {fact:<{width}}  {' '.join(str(value).split())}" for fact, value in facts.items() if value
-    )
-    paragraphs = ["## How it was made", listing]
+    parts += ["## How it was made", listing(facts)]
     if record.quantize != "none":
-        paragraphs.append((_ON_QUANTIZED_PEFT if name == "peft" else _ON_QUANTIZED).format(record.quantize))
+        parts.append((_ON_QUANTIZED_PEFT if name == "peft" else _ON_QUANTIZED).format(record.quantize))
     if record.calibration:
         where = "in the lines above" if name == "peft" else "inside the model"
-        paragraphs.append(
+        parts.append(
             f"Its probabilities were calibrated on {record.calibration['images']:,} images that were held out: scores "
             f"are\ndivided by a temperature of {record.calibration['temperature']:.6g}, {where}."
         )
-    return paragraphs
+    return "\n\n".join(parts) + "\n"
 
 
+_CLASSES = "`classes.json` has the class names in the order of the probabilities, the template and the prompts."
+_BUILTIN_BASE = """from importlib.util import find_spec
+
+base = find_spec("lowshot").submodule_search_locations[0] + "/models/builtin\""""
+"""Python that finds the built-in model without importing lowshot."""
 _ON_QUANTIZED_PEFT = (
     "It was trained on a backbone whose blocks were quantised to {}. On the same backbone in\n"
     "full precision it is nearly the same function; `--format merged` has exactly the trained one."

@@ -27,7 +27,7 @@ from ..tensor_file import TENSORS_FILE
 from ..wording.card import model_card
 from ..wording.quantities import images_per_class
 from .exporting import README_FILE, Export
-from .source import Source, largest_difference, open_source
+from .source import largest_difference, open_source
 
 PORT = 7860
 """Port at which a Space expects its server."""
@@ -69,7 +69,21 @@ def export_space(folder: str | os.PathLike[str], out: str | os.PathLike[str], *,
             "is there: --model OWNER/NAME"
         )
     with folder_written_aside(Path(out)) as aside:
-        _write(source, aside)
+        record = dataclasses.replace(source.record, draw=(), learnt=())  # names and hashes of somebody's own images
+        adapter = aside / SERVED / source.name
+        adapter.mkdir(parents=True)
+        for path in (source.folder / name for name in _TENSOR_FILES):
+            if path.exists():
+                (adapter / path.name).write_bytes(path.read_bytes())
+        texts = {
+            adapter / RECORD_FILE: canonical_json(record.to_dict()),
+            adapter / README_FILE: model_card(record),
+            aside / README_FILE: front_matter(source.name, base) + _readme(record, source.name),
+            aside / "Dockerfile": dockerfile(base),
+            aside / "requirements.txt": requirements(base, source.quantize),
+        }
+        for path, text in texts.items():
+            path.write_text(text, encoding="utf-8")
         answers = AdapterBank(aside / SERVED, model=base, device="cpu").predict(list(source.probes), source.name)
         table = np.stack([answer.probabilities for answer in answers])
         if source.is_float32:  # a base of fewer bits rounds by itself, and differently in every order of its products
@@ -79,26 +93,7 @@ def export_space(folder: str | os.PathLike[str], out: str | os.PathLike[str], *,
     return Export(Path(out), "space", files, largest_difference(table, source.probabilities), notes)
 
 
-def _write(source: Source, folder: Path) -> None:
-    model, name = source.recipe.model.model, source.name
-    record = dataclasses.replace(source.record, draw=(), learnt=())  # names and hashes of somebody's own images
-    adapter = folder / SERVED / name
-    adapter.mkdir(parents=True)
-    for file in _TENSOR_FILES:
-        if (source.folder / file).exists():
-            (adapter / file).write_bytes((source.folder / file).read_bytes())
-    texts = {
-        adapter / RECORD_FILE: canonical_json(record.to_dict()),
-        adapter / README_FILE: model_card(record),
-        folder / README_FILE: _front_matter(name, model) + _readme(record, name),
-        folder / "Dockerfile": dockerfile(model),
-        folder / "requirements.txt": requirements(model, source.quantize),
-    }
-    for path, text in texts.items():
-        path.write_text(text, encoding="utf-8")
-
-
-def _front_matter(name: str, model: str) -> str:
+def front_matter(name: str, model: str) -> str:
     """YAML that the Hub reads. Names of adapters and of models on the Hub mean in JSON what they mean in YAML."""
     values = {
         "title": json.dumps(name),
@@ -108,9 +103,8 @@ def _front_matter(name: str, model: str) -> str:
         "sdk": "docker",
         "app_port": PORT,
         "tags": json.dumps(["lowshot", "clip", "few-shot"]),
+        **({"models": json.dumps([model])} if model != "builtin" else {}),
     }
-    if model != "builtin":
-        values["models"] = json.dumps([model])
     return "\n".join(["---", *(f"{key}: {value}" for key, value in values.items()), "---", "", ""])
 
 
