@@ -184,25 +184,25 @@ class Claims:
 
     def __init__(self, runs: RunsFolder) -> None:
         self._runs = runs
-        self._held: dict[str, contextlib.ExitStack] = {}
+        self._locks: dict[str, contextlib.ExitStack] = {}
 
     def take(self, run: Run) -> Claim | None:
         """Claim a run; None where another process is at it, or has done it by now."""
-        with contextlib.ExitStack() as held:
-            claim = held.enter_context(self._runs.claimed(run))
+        with contextlib.ExitStack() as lock:
+            claim = lock.enter_context(self._runs.claimed(run))
             if claim is None or self._runs.is_done(run):
                 return None
-            self._held[run.key] = held.pop_all()
+            self._locks[run.key] = lock.pop_all()
             return claim
 
     def give_back(self, run: Run) -> None:
         """Let go of a run that this process is not at any more."""
-        self._held.pop(run.key).close()
+        self._locks.pop(run.key).close()
 
     def close(self) -> None:
         """Let go of all runs."""
-        for held in self._held.values():
-            held.close()
+        for lock in self._locks.values():
+            lock.close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,7 +210,7 @@ class Runs:
     """All that is in folders of runs, as a report reads them."""
 
     records: tuple[RunRecord, ...]
-    """Of the runs that are done, by folder and key."""
+    """Records of the runs that are done, by folder and key."""
     failed: int = 0
     """Runs that ended with an error and have no record."""
     under_way: int = 0
@@ -226,7 +226,15 @@ def read_runs(folders: Sequence[Path]) -> Runs:
     Raises:
         InputError: A folder has no record, a record is damaged, or two folders tell differently of one run.
     """
-    files = [path for folder in folders for path in _record_files(folder)]
+    files: list[Path] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"runs {folder} is no folder; expected one that lowshot bench --out wrote")
+        of_folder = sorted((folder / _DONE).glob("*.json"))
+        if not of_folder:
+            hint = "its runs failed, see failed/" if any((folder / _FAILED).glob("*.json")) else "no done/*.json"
+            raise InputError(f"folder {folder} has no records: {hint}; expected one that lowshot bench --out wrote")
+        files += of_folder
     records, damaged = {}, []
     for path in files:
         try:
@@ -249,16 +257,6 @@ def read_runs(folders: Sequence[Path]) -> Runs:
     failed = _keys(folders, _FAILED, ".json") - set(first)
     under_way = _keys(folders, _PARTIAL, _STATE) - set(first) - failed
     return Runs(tuple(records[path] for path in first.values()), len(failed), len(under_way))
-
-
-def _record_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise InputError(f"runs {folder} is no folder; expected one that lowshot bench --out wrote")
-    files = sorted((folder / _DONE).glob("*.json"))
-    if not files:
-        hint = "its runs failed, see failed/" if any((folder / _FAILED).glob("*.json")) else "no done/*.json"
-        raise InputError(f"folder {folder} has no records: {hint}; expected one that lowshot bench --out wrote")
-    return files
 
 
 def _keys(folders: Sequence[Path], part: str, ending: str) -> set[str]:
