@@ -80,8 +80,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # bitsandbytes logs on import that a faster kernel could be downloaded, and once per layer that it casts.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
+        if not arguments or arguments[0] in ("-h", "--help", "help"):
+            print(usage())
+            return 0
+        name, *rest = arguments
+        if name == "--version":
+            from .. import __version__
+
+            print(f"lowshot {__version__}")
+            return 0
+        if name not in COMMANDS:
+            raise UnknownNameError("command", name, COMMANDS)
         with _termination_raised():
-            return _dispatch(arguments)
+            status: int = importlib.import_module(f".{name}", __package__).run(rest)
+        return status
     except LowshotError as error:
         sys.stderr.write(f"lowshot: error: {' '.join(str(error).split())}\n")
         return error.exit_status
@@ -97,19 +109,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # the disk is full, a file went away: not the user's mistake, and no traceback either
         sys.stderr.write(f"lowshot: error: {error}\n")
         return 1
-
-
-def _dispatch(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(usage())
-        return 0
-    name, *rest = arguments
-    if name == "--version":
-        from .. import __version__
-
-        print(f"lowshot {__version__}")
-        return 0
-    if name not in COMMANDS:
-        raise UnknownNameError("command", name, COMMANDS)
-    status: int = importlib.import_module(f".{name}", __package__).run(rest)
-    return status

@@ -80,27 +80,23 @@ def parse_with_recipe(
     recipe = Recipe()
     with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
         # A flag without its value ends argparse; the real parser says so better.
-        recipe = _recipe_below_flags(first.parse_known_args(list(arguments))[0], chooses)
+        chosen = first.parse_known_args(list(arguments))[0]
+        if chosen.method is not None:
+            resolve_alias(chosen.method, chosen.quantize)  # refuses a contradiction while both can still be seen
+        file = Path(chosen.recipe) if chosen.recipe else None
+        sections = read_toml(file) if file else {}
+        model = chosen.model or _setting_in(sections, "model") or Recipe().model.model
+        preset = preset_for(model, chosen.preset)
+        unnamed = default_method(preset) if chooses and not file else Recipe().method.method
+        method = chosen.method or _setting_in(sections, "method") or unnamed
+        recipe = preset_recipe(preset, method).replace(model=model)
+        recipe = read_recipe(file, recipe) if file else recipe
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     required = {f.name: tyro.MISSING for f in fields if f.default is f.default_factory is dataclasses.MISSING}
     return parse(kind, command, arguments, default=kind(**{**required, "settings": recipe}))
 
 
-def _recipe_below_flags(chosen: argparse.Namespace, chooses: bool) -> Recipe:
-    """Recipe that the chosen model, method, preset and file give."""
-    if chosen.method is not None:
-        resolve_alias(chosen.method, chosen.quantize)  # refuses a contradiction while both can still be seen
-    file = Path(chosen.recipe) if chosen.recipe else None
-    written = read_toml(file) if file else {}
-    model = chosen.model or _written(written, "model") or Recipe().model.model
-    preset = preset_for(model, chosen.preset)
-    unnamed = default_method(preset) if chooses and not file else Recipe().method.method
-    method = chosen.method or _written(written, "method") or unnamed
-    below = preset_recipe(preset, method).replace(model=model)
-    return read_recipe(file, below) if file else below
-
-
-def _written(sections: Mapping[str, Any], name: str) -> str | None:
+def _setting_in(sections: Mapping[str, Any], name: str) -> str | None:
     """Value, in a recipe file, of the setting that is called as its section is; whether it fits is looked at later."""
     section = sections.get(name)
     value = section.get(name) if isinstance(section, Mapping) else None

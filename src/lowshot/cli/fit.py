@@ -47,8 +47,8 @@ def run(arguments: Sequence[str]) -> int:
     from ..training.processes import is_first_process
 
     if parsed.preset is not None and is_first_process() and (changes := changes_of(parsed.preset, parsed.settings)):
-        told = (f"{name.replace('_', '-')} {value} (not {paper})" for name, (value, paper) in changes.items())
-        sys.stderr.write(f"lowshot: preset {parsed.preset}: {', '.join(told)}\n")
+        texts = (f"{name.replace('_', '-')} {value} (not {paper})" for name, (value, paper) in changes.items())
+        sys.stderr.write(f"lowshot: preset {parsed.preset}: {', '.join(texts)}\n")
     classifier = FewShotClassifier.from_recipe(parsed.settings)
     checkpoint = parsed.out.with_name(f"{parsed.out.name}.training.safetensors")
     states = classifier.training_states(checkpoint)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..serving import AdapterBank
 
 DEMO = {"digits": 8, "letters": 4}
-"""What `--demo` teaches: built-in task -> images per class."""
+"""Lessons of `--demo`: built-in task -> images per class."""
 _DEMO_FOLDS = 2
 _PACKAGES = {"fastapi": "fastapi", "uvicorn": "uvicorn", "python_multipart": "python-multipart"}
 
