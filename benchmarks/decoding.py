@@ -26,7 +26,7 @@ from measuring import OnDevice, finish
 from evaluation import PHOTO_SIZE, write_photographs
 from lowshot.data import FileImages, Pixels
 from lowshot.data.ahead import computed_ahead
-from lowshot.data.crops import _as_floats, _cuts, _laid_out, _resize, _resize_together
+from lowshot.data.crops import Portion, _as_floats, _cuts, _resize
 from lowshot.data.store import DecodedOnce
 
 IMAGES = 32
@@ -73,7 +73,7 @@ def ways_to_crop(height: int, width: int, size: int, crop_minimum: float, device
         wait()
 
     def together() -> None:
-        _resize_together(_laid_out(cuts, size, pinned=False), size, device)
+        Portion.of(cuts, size, pinned=False).resized(size, device)
         wait()
 
     def wait() -> None:

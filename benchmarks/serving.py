@@ -342,9 +342,9 @@ def memory(arguments: Arguments, folder: Path, model: str) -> tuple[dict[int, Ad
         figures["open_seconds_per_adapter"] = (time.perf_counter() - started) / count
         before = resident_bytes(device)
         banks[count] = filled(bank, count)
-        kept = bank._residents._kept.values()
-        figures["adapter_bytes"] = statistics.mean(float(each.updates.nbytes) for each in kept)
-        figures["class_bytes"] = statistics.mean(float(each.classes.nbytes) for each in kept)
+        residents = bank._residents._by_name.values()
+        figures["adapter_bytes"] = statistics.mean(float(each.updates.nbytes) for each in residents)
+        figures["class_bytes"] = statistics.mean(float(each.classes.nbytes) for each in residents)
         figures["resident_bytes_per_adapter"] = (resident_bytes(device) - before) / count
         assert bank.resident() == [f"linked-{number}" for number in sorted(range(count), key=str)]
     return banks, figures
