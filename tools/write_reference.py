@@ -49,7 +49,7 @@ def page() -> str:
         "argument of `FewShotClassifier` (`learning_rate=1e-3`). Defaults are those of the preset `paper`.",
         "",
         "Runs of a grid, rows of a report and averages are told apart by what decides",
-        f"{', '.join(kind.value for kind in Decides if kind.is_answer)}; by cost, machine and telling only where",
+        f"{', '.join(kind.value for kind in Decides if kind.changes_answers)}; by cost, machine and telling only where",
         "one grid has several values of them.",
     ]
     for name, section in vars(Recipe()).items():

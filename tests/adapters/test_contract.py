@@ -120,7 +120,8 @@ def test_the_size_of_the_file_is_known_without_any_values(fresh, method):
 
 
 @everything
-def test_saving_is_the_same_byte_for_byte(fresh, method, tmp_path):
+def test_saving_is_the_same_byte_for_byte(fresh, method, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOWSHOT_CACHE", str(tmp_path / "cache"))  # the second finds there what the first computed
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         fresh(method).save(tmp_path / name)

@@ -30,7 +30,7 @@ def recorded(recipe, seed, task="digits", **changes):
 @every_row
 def test_the_key_of_a_run_changes_with_what_decides_its_answers_and_with_nothing_else(row):
     usual, other = two_recipes(row, another_value(row))
-    assert (Cell("digits", usual).key != Cell("digits", other).key) == row.decides.is_answer
+    assert (Cell("digits", usual).key != Cell("digits", other).key) == row.decides.changes_answers
 
 
 def test_a_finished_grid_stays_finished_with_another_place_for_images_and_other_times_of_checkpoints():
@@ -55,7 +55,7 @@ def test_a_grid_tells_its_own_values_of_a_setting_apart_whatever_it_decides(row)
 def test_runs_of_two_seeds_are_one_row_unless_they_differ_in_what_decides_answers(row):
     usual, other = two_recipes(row, another_value(row))
     rows = summarize([recorded(usual, 1), recorded(other, 2)])
-    apart = row.decides.is_answer and row.name != "seed"
+    apart = row.decides.changes_answers and row.name != "seed"
     assert [each.seeds for each in rows] == ([1, 1] if apart else [2])
 
 
@@ -83,7 +83,7 @@ def test_a_run_that_a_tracker_is_told_of_is_a_run_like_others():
 @every_row
 def test_an_average_is_over_data_sets_that_differ_only_in_what_is_theirs(row):
     usual, other = two_recipes(row, another_value(row))
-    refused = row.decides.is_answer and not row.of_data and row.name != "seed"
+    refused = row.decides.changes_answers and not row.of_data and row.name != "seed"
     records = [recorded(recipe, 1, task) for recipe, task in ((usual, "digits"), (other, "letters"))]
     assert len(averages(records)) == (0 if refused else 1)
 

@@ -56,7 +56,7 @@ class Cell:
         What decides none stands in it as it is by default, so that a grid goes on with other memory or threads.
         """
         values = self.recipe.settings().items()
-        told_apart = {n: value for n, value in values if SETTINGS[n].decides.is_answer or n in self.compared}
+        told_apart = {n: value for n, value in values if SETTINGS[n].decides.changes_answers or n in self.compared}
         sections = {
             section: {n: value for n, value in values.items() if not SETTINGS[n].is_older_default(value)}
             for section, values in Recipe().replace(**told_apart).to_dict().items()
@@ -122,7 +122,7 @@ def expand(grid: Mapping[str, Any], sections: Mapping[str, Any]) -> tuple[Cell, 
     compared = frozenset(
         name
         for name, row in SETTINGS.items()
-        if not row.decides.is_answer and len({settings[name] for settings in every}) > 1
+        if not row.decides.changes_answers and len({settings[name] for settings in every}) > 1
     )
     cells: dict[str, Cell] = {}
     for name, recipe in runs:

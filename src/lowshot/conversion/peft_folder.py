@@ -33,7 +33,7 @@ def write(source: Source, backbone: Backbone, adapter: Adapter | None, folder: P
         InputError: PEFT has no adapter for this method; ``merged`` can have it.
     """
     method = source.record.method_used
-    why = method_spec(method).outside_peft
+    why = method_spec(method).why_not_in_peft
     if adapter is None or why:
         raise InputError(f"method {method} cannot be had in format peft: {why}; use --format merged")
     if method != "lora-xs":

@@ -40,9 +40,9 @@ class MethodSpec:
     """Whether images change it."""
     has_classifier: bool = False
     """Whether a linear classifier is trained on top of the towers, so that prompts do not say all of a class."""
-    unquantised: str = ""
+    why_not_quantised: str = ""
     """Why its base must not be quantised; empty where it may be."""
-    outside_peft: str = ""
+    why_not_in_peft: str = ""
     """Why PEFT has no adapter that is it; empty where it has."""
     served: bool = False
     """Whether a server answers with it, in one batch with the others that are served."""

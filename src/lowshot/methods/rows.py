@@ -87,7 +87,7 @@ def _head(
         learner="head_learner:HeadLearner",
         training=training,
         presets=_presets(paper, {**paper, **builtin}),
-        outside_peft="it has no adapter",
+        why_not_in_peft="it has no adapter",
         served=True,
     )
 
@@ -101,7 +101,7 @@ _ROWS = (
         training=_SEEDED,
         presets=_presets(fast=NOTHING, best=NOTHING, builtin_best=NOTHING),
         learns=False,
-        outside_peft="nothing was trained",
+        why_not_in_peft="nothing was trained",
         served=True,
         taught=True,
     ),
@@ -154,8 +154,8 @@ _ROWS = (
             {"projections": _EVERY_PROJECTION, "steps_per_shot": 200, "learning_rate": 5e-4},
             {**_BUILTIN, "projections": _EVERY_PROJECTION, "learning_rate": 3e-2},
         ),
-        unquantised="keeps all singular vectors of the weights, which take more memory than fewer bits save",
-        outside_peft="it changes all singular values, which as LoRA would be factors larger than the weights",
+        why_not_quantised="keeps all singular vectors of the weights, which take more memory than fewer bits save",
+        why_not_in_peft="it changes all singular values, which as LoRA would be factors larger than the weights",
     ),
     MethodSpec(
         "2sfs",
@@ -175,7 +175,7 @@ _ROWS = (
         "parameters:add_layer_norms",
         settings=_LAYERS,
         presets=_presets(builtin={**_BUILTIN, "learning_rate": 3e-2}),
-        outside_peft=_ADDS_NONE,
+        why_not_in_peft=_ADDS_NONE,
     ),
     MethodSpec(
         "bitfit",
@@ -184,7 +184,7 @@ _ROWS = (
         "parameters:add_biases",
         settings=_LAYERS,
         presets=_presets(builtin={**_BUILTIN, "learning_rate": 3e-2}),
-        outside_peft=_ADDS_NONE,
+        why_not_in_peft=_ADDS_NONE,
     ),
     MethodSpec(
         "full",
@@ -193,8 +193,8 @@ _ROWS = (
         "parameters:add_all_weights",
         settings=frozenset({"encoder"}),
         presets=_presets({"learning_rate": 1e-5}, {**_BUILTIN, "learning_rate": 4e-4}),
-        unquantised="trains the weights themselves",
-        outside_peft="it trains all weights of the model",
+        why_not_quantised="trains the weights themselves",
+        why_not_in_peft="it trains all weights of the model",
     ),
     MethodSpec(
         "coop",

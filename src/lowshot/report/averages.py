@@ -94,7 +94,7 @@ def _no_average(rows: Sequence[Row], tasks: Sequence[str], runs: Mapping[Row, Se
         return f"not judged on {', '.join(unknown)}"
     of_rows = [dict(row.settings) for row in rows]
     settings = (SETTINGS[name] for name in dict.fromkeys(name for values in of_rows for name in values))
-    for name in (setting.name for setting in settings if setting.decides.is_answer and not setting.of_data):
+    for name in (setting.name for setting in settings if setting.decides.changes_answers and not setting.of_data):
         if len({values.get(name) for values in of_rows}) > 1:
             return f"{name.replace('_', '-')} is not the same on all data sets"
     if not set.intersection(*({run.seed for run in runs[row]} for row in rows)):

@@ -199,7 +199,7 @@ def _preset_settings(record: RunRecord) -> dict[str, str]:
 
 def _decides_answers(name: str) -> bool:
     """Whether runs that differ in it are different runs; what is no setting, such as the weights, tells them apart."""
-    return name not in SETTINGS or SETTINGS[name].decides.is_answer
+    return name not in SETTINGS or SETTINGS[name].decides.changes_answers
 
 
 def _compared_settings(runs: Sequence[tuple[RunRecord, Mapping[str, str]]]) -> set[str]:

@@ -33,7 +33,7 @@ class Decides(enum.Enum):
     """Who is told of a run, and how often."""
 
     @property
-    def is_answer(self) -> bool:
+    def changes_answers(self) -> bool:
         """Whether two runs that differ in such a setting are different runs: their answers may differ."""
         return self not in (Decides.COST, Decides.MACHINE, Decides.TELLING)
 

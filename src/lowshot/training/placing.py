@@ -49,8 +49,8 @@ def adapt(towers: Towers, recipe: Recipe, *, rounded: bool = False) -> Adapter:
 
 def _refuse_quantised(recipe: Recipe) -> None:
     spec, quantize = settled_spec(recipe.method.method), recipe.model.quantize
-    if spec.unquantised and quantize != "none":
-        raise InputError(f"method {spec.name} {spec.unquantised}; quantize is {quantize}, expected none")
+    if spec.why_not_quantised and quantize != "none":
+        raise InputError(f"method {spec.name} {spec.why_not_quantised}; quantize is {quantize}, expected none")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,7 +46,8 @@ def weight_sha256(weight: Tensor) -> str:
 def _read(path: Path, weight: Tensor) -> Basis | None:
     """The basis in a file, if it is one of this weight: U^T W = diag(S) V^T, with rows of length S."""
     try:
-        basis = Basis(**load_file(os.fspath(path)))
+        # Copies, since sums over memory of a file, which lies anywhere, have other last bits than those over torch's.
+        basis = Basis(**{name: tensor.clone() for name, tensor in load_file(os.fspath(path)).items()})
     except (OSError, SafetensorError, TypeError):
         return None
     (outputs, inputs), rank = weight.shape, len(basis.left)
