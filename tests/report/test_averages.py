@@ -75,6 +75,12 @@ def test_settings_that_differ_between_data_sets_are_not_averaged():
     assert found.left_out == ("lora, 16 shots: rank is not the same on all data sets",)
 
 
+def test_a_setting_that_is_not_known_here_counts_as_one_that_decides_answers():
+    found = averages_and_gaps([*on("a", settings={"of_the_future": 1}), *on("b", settings={"of_the_future": 2})])
+
+    assert found.left_out == ("lora, 16 shots: of-the-future is not the same on all data sets",)
+
+
 def test_settings_of_the_data_and_of_the_machine_may_differ():
     (row,) = averages(
         [

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from ..records import RunRecord
 from ..settings import SETTINGS
 from ..wording.quantities import shots_text
-from .summary import Row, SeriesKey, mean_and_deviation, rounded_mean, runs_by_row
+from .summary import Row, SeriesKey, decides_answers, mean_and_deviation, rounded_mean, runs_by_row
 
 FEW_SHOT = "few-shot"
 BASE_TO_NEW = "base-to-new"
@@ -93,9 +93,9 @@ def _no_average(rows: Sequence[Row], tasks: Sequence[str], runs: Mapping[Row, Se
     if unknown:
         return f"not judged on {', '.join(unknown)}"
     of_rows = [dict(row.settings) for row in rows]
-    settings = (SETTINGS[name] for name in dict.fromkeys(name for values in of_rows for name in values))
-    for name in (setting.name for setting in settings if setting.decides.changes_answers and not setting.of_data):
-        if len({values.get(name) for values in of_rows}) > 1:
+    of_data = {name for name, setting in SETTINGS.items() if setting.of_data}
+    for name in dict.fromkeys(name for values in of_rows for name in values if decides_answers(name)):
+        if name not in of_data and len({values.get(name) for values in of_rows}) > 1:
             return f"{name.replace('_', '-')} is not the same on all data sets"
     if not set.intersection(*({run.seed for run in runs[row]} for row in rows)):
         return "no seed that all data sets have"

@@ -182,7 +182,7 @@ def _differing_settings(records: Sequence[RunRecord]) -> dict[MethodKey, dict[st
         for name in dict.fromkeys(name for _, settings in of_method for name in settings):
             values = {(record.task, settings[name]) for record, settings in of_method if name in settings}
             differs = model_differs.get(name, len(values) > len({task for task, _ in values}))
-            if differs and (_decides_answers(name) or name in compared):
+            if differs and (decides_answers(name) or name in compared):
                 value = None if name == "model" else preset.get(name)
                 times = sum(settings.get(name) == value for _, settings in of_method)
                 usual[name] = value if value == _OFF or 2 * times > len(of_method) else None
@@ -197,7 +197,7 @@ def _preset_settings(record: RunRecord) -> dict[str, str]:
     return settings_as_text(preset_recipe(default_preset(str(record.model.get("id"))), record.method).to_dict())
 
 
-def _decides_answers(name: str) -> bool:
+def decides_answers(name: str) -> bool:
     """Whether runs that differ in it are different runs; what is no setting, such as the weights, tells them apart."""
     return name not in SETTINGS or SETTINGS[name].decides.changes_answers
 
@@ -206,13 +206,13 @@ def _compared_settings(runs: Sequence[tuple[RunRecord, Mapping[str, str]]]) -> s
     """Settings that decide no answer, of which one run, down to its seed, was done with several values."""
     same_runs: dict[tuple[object, ...], list[Mapping[str, str]]] = {}
     for record, settings in runs:
-        answers = tuple((name, value) for name, value in settings.items() if _decides_answers(name))
+        answers = tuple((name, value) for name, value in settings.items() if decides_answers(name))
         same_runs.setdefault((record.task, record.shots, record.seed, answers), []).append(settings)
     return {
         name
         for same in same_runs.values()
         for name in same[0]
-        if not _decides_answers(name) and len({settings.get(name) for settings in same}) > 1
+        if not decides_answers(name) and len({settings.get(name) for settings in same}) > 1
     }
 
 
