@@ -25,6 +25,7 @@ combination is a run. A variant is a set of settings that go together; it may ha
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 from collections.abc import Mapping
@@ -49,7 +50,7 @@ class Cell:
     compared: frozenset[str] = frozenset()
     """Settings that decide no answer, of which the grid has several values: they tell its runs apart all the same."""
 
-    @property
+    @functools.cached_property  # asked for again and again, and a recipe is made for it
     def key(self) -> str:
         """Name of the run: a hash of its data and of all that decides its answers, the same on every machine.
 
@@ -171,4 +172,4 @@ def _recipe(preset: str | None, settings: Mapping[str, Any]) -> tuple[Recipe, se
 
 
 def _learns_nothing(recipe: Recipe) -> bool:
-    return method_spec(recipe.method.method).name == "zero-shot" and not recipe.training.calibration_folds
+    return not method_spec(recipe.method.method).learns and not recipe.training.calibration_folds
