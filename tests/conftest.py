@@ -44,3 +44,18 @@ def random_state_is_left_alone():
     before = torch.random.get_rng_state()
     yield
     assert torch.equal(before, torch.random.get_rng_state()), "the global random state was changed"
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """The number of images of each forward pass of a vision tower."""
+    from lowshot.models import Backbone
+
+    seen, encode = [], Backbone.encode_images
+
+    def counted(self, images):
+        seen.append(len(images))
+        return encode(self, images)
+
+    monkeypatch.setattr(Backbone, "encode_images", counted)
+    return seen

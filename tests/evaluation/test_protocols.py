@@ -11,7 +11,6 @@ from lowshot import FewShotClassifier
 from lowshot.data import Examples, MemoryImages, Task, base_and_new, builtin_task, draw_from, load_task
 from lowshot.errors import DataError, InputError
 from lowshot.evaluation import with_others
-from lowshot.models import Backbone
 from lowshot.training.weights import WeightsLearner
 
 FEW_STEPS = {"base_steps": 3, "steps_per_shot": 0, "batch_size": 4, "learning_rate": 1e-2}
@@ -321,19 +320,6 @@ def test_other_targets_do_not_make_a_checkpoint_another_run(fit, tiny_clip, tmp_
         classifier = FewShotClassifier(str(tiny_clip), method="lora", **settings, targets=targets)
         classifier.fit(task, checkpoint=state)
     assert state.exists()
-
-
-@pytest.fixture
-def passes(monkeypatch):
-    """The number of images of each forward pass of a vision tower."""
-    seen, encode = [], Backbone.encode_images
-
-    def counted(self, images):
-        seen.append(len(images))
-        return encode(self, images)
-
-    monkeypatch.setattr(Backbone, "encode_images", counted)
-    return seen
 
 
 @pytest.mark.parametrize(("method", "settings"), [("zero-shot", {}), ("lora", {"encoder": "text"})], ids=str)

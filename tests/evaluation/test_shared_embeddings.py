@@ -8,22 +8,8 @@ from lowshot import FewShotClassifier
 from lowshot.data import Examples, Task
 from lowshot.evaluation import probabilities
 from lowshot.evaluation.shared_embeddings import SharedEmbeddings
-from lowshot.models import Backbone
 
 from .conftest import Photographs
-
-
-@pytest.fixture
-def passes(monkeypatch):
-    """The number of images of each forward pass of a vision tower."""
-    seen, encode = [], Backbone.encode_images
-
-    def counted(self, images):
-        seen.append(len(images))
-        return encode(self, images)
-
-    monkeypatch.setattr(Backbone, "encode_images", counted)
-    return seen
 
 
 def judge(learner, images, features):

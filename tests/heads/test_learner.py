@@ -70,19 +70,6 @@ def classifier(tiny_clip):
     return build
 
 
-@pytest.fixture
-def passes(monkeypatch):
-    """The number of images of each forward pass of a vision tower."""
-    seen, encode = [], Backbone.encode_images
-
-    def counted(self, images):
-        seen.append(len(images))
-        return encode(self, images)
-
-    monkeypatch.setattr(Backbone, "encode_images", counted)
-    return seen
-
-
 @every
 def test_it_learns_colours_from_four_images_of_each(classifier, task, method):
     fitted = classifier(method).fit(task, shots=4)
