@@ -13,7 +13,7 @@ from PIL import Image
 from ..classifier import FewShotClassifier
 from ..data import Task
 from ..evaluation import confusion
-from ..methods import PIXEL_REGRESSION, display_name, method_spec
+from ..methods import PIXEL_REGRESSION, ZERO_SHOT, display_name, method_spec
 from ..progress import Track, silent
 from ..records import RunRecord
 from ..report.page import Prediction, Showcase
@@ -36,7 +36,7 @@ def cells(methods: Sequence[str], shots: Sequence[int], seeds: Sequence[int]) ->
     """Return all runs, methods first; a method that learns nothing from images runs once."""
     grid = []
     for method in dict.fromkeys(methods):
-        if method != PIXEL_REGRESSION and method_spec(method).name == "zero-shot":
+        if method != PIXEL_REGRESSION and not method_spec(method).learns:
             grid.append(Cell(method, 0, seeds[0]))
         else:
             grid += [Cell(method, k, seed) for k in dict.fromkeys(shots) for seed in dict.fromkeys(seeds)]
@@ -49,13 +49,13 @@ def recipe_of(cell: Cell) -> Recipe:
     Raises:
         InputError: The method is unknown, or shots or seed are out of range.
     """
-    method = "zero-shot" if cell.method == PIXEL_REGRESSION else cell.method
+    method = ZERO_SHOT if cell.method == PIXEL_REGRESSION else cell.method
     return preset_recipe(default_preset("builtin"), method).replace(seed=cell.seed, shots=cell.shots or None)
 
 
 def showcased(grid: Sequence[Cell]) -> Cell | None:
     """Return the cell whose classifier is saved and looked at closely: the smallest adapter with the most shots."""
-    trained = [cell for cell in grid if cell.method not in ("zero-shot", PIXEL_REGRESSION)]
+    trained = [cell for cell in grid if cell.method not in (ZERO_SHOT, PIXEL_REGRESSION)]
     return max(trained, key=lambda cell: (cell.method == "lora-xs", cell.shots), default=None)
 
 

@@ -24,13 +24,13 @@ import numpy as np
 
 from ..errors import InputError, OutputError
 from ..files import canonical_json, read_json_object, write_text
-from ..methods import AUTO, BEST_OF, METHODS
+from ..methods import AUTO, BEST_OF, METHODS, ZERO_SHOT
 from ..progress import Track
 from ..records import is_choice
 from ..settings import PRESETS, SETTINGS, Recipe, default_preset, obeyed, preset_recipe
 from ..training.processes import launched_together
 from .lesson import Lesson
-from .trials import ZERO_SHOT, Trial, Trials
+from .trials import Trial, Trials
 
 CANDIDATES = ("lora", "proker", "gda", "task-res")
 """Methods that are tried beside zero-shot; of equals the first. docs/concepts/auto.md says where the order is from."""

@@ -16,14 +16,13 @@ from ..data import Examples, Images
 from ..data.crops import random_crops
 from ..errors import InputError, RunError, first_line
 from ..evaluation import fold_of_each, held_out_scores, log_probabilities
-from ..methods import method_spec
+from ..methods import ZERO_SHOT, method_spec
 from ..models import Backbone, KeptBackbone, load_backbone
 from ..progress import Track
 from ..settings import Recipe
 from ..training import Learner
 from .lesson import Lesson, kept_decoded
 
-ZERO_SHOT = "zero-shot"
 MOST_FOLDS = 4
 """Parts that the shots are held out in."""
 CROPS = 4

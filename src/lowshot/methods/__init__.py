@@ -1,7 +1,7 @@
 """Methods: a table with a row for each, known without importing torch. What they do lives in other rooms."""
 
 from .names import display_name, imported, method_spec, resolve_alias, settled_spec
-from .row import Kind, MethodSpec, Quantization
+from .row import PROJECTIONS, Kind, MethodSpec, Projection, Quantization
 from .rows import ALIASES, AUTO, BEST, BEST_OF, METHODS, PEFT_PREFIX, PIXEL_REGRESSION, ZERO_SHOT
 
 __all__ = [
@@ -12,9 +12,11 @@ __all__ = [
     "METHODS",
     "PEFT_PREFIX",
     "PIXEL_REGRESSION",
+    "PROJECTIONS",
     "ZERO_SHOT",
     "Kind",
     "MethodSpec",
+    "Projection",
     "Quantization",
     "display_name",
     "imported",

@@ -9,6 +9,8 @@ from typing import Any, Literal
 Kind = Literal["weights", "features", "prompts", "choice"]
 Quantization = Literal["none", "nf4", "int8"]
 Settings = Mapping[str, Any]
+Projection = Literal["q", "k", "v", "o", "fc1", "fc2"]
+PROJECTIONS: tuple[Projection, ...] = ("q", "k", "v", "o", "fc1", "fc2")
 
 NOTHING: Settings = {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .row import NOTHING, MethodSpec, Quantization, Settings
+from .row import NOTHING, PROJECTIONS, MethodSpec, Quantization, Settings
 
 AUTO = "auto"
 """Stands for whichever method ``fit`` chooses by the shots."""
@@ -37,7 +37,6 @@ _BY_DESCENT = _ON_VIEWS | {"learning_rate", "minimum_learning_rate", "weight_dec
 
 # --- Presets that several methods share -------------------------------------------------------------------------------
 
-_EVERY_PROJECTION = ("q", "k", "v", "o", "fc1", "fc2")
 # Chosen by tools/choose_preset.py on validation splits of glyph tasks; its table is in docs/concepts/builtin.md.
 _BUILTIN: Settings = {"base_steps": 60, "steps_per_shot": 9, "batch_size": 16, "crop_minimum": 0.6, "flip": False}
 _BUILTIN_LORA: Settings = {**_BUILTIN, "dropout": 0.0, "rank": 8, "learning_rate": 8e-3}
@@ -45,7 +44,7 @@ _BUILTIN_LORA: Settings = {**_BUILTIN, "dropout": 0.0, "rank": 8, "learning_rate
 _FAST: Settings = {"steps_per_shot": 50, "learning_rate": 2e-3}
 # What beats LoRA with three quarters of its numbers, on validation splits of glyph tasks and with the built-in model:
 # tools/compare_on_validation.py, docs/concepts/best.md. On other models it was not measured.
-_BEST_LORA: Settings = {"projections": _EVERY_PROJECTION, "rank": 2, "shrinkage": 1.0}
+_BEST_LORA: Settings = {"projections": PROJECTIONS, "rank": 2, "shrinkage": 1.0}
 # Heads: what their papers say of the views of the shots, and of the training where there is any.
 _TEN_VIEWS: Settings = {"views": 10, "crop_minimum": 0.5}
 _TRAINED_HEAD: Settings = {"views": 10, "batch_size": 256, "minimum_learning_rate": 0.0}
@@ -151,8 +150,8 @@ _ROWS = (
         prepares="clip_svd:prepare",
         settings=_PLACE,
         presets=_presets(
-            {"projections": _EVERY_PROJECTION, "steps_per_shot": 200, "learning_rate": 5e-4},
-            {**_BUILTIN, "projections": _EVERY_PROJECTION, "learning_rate": 3e-2},
+            {"projections": PROJECTIONS, "steps_per_shot": 200, "learning_rate": 5e-4},
+            {**_BUILTIN, "projections": PROJECTIONS, "learning_rate": 3e-2},
         ),
         why_not_quantised="keeps all singular vectors of the weights, which take more memory than fewer bits save",
         why_not_in_peft="it changes all singular values, which as LoRA would be factors larger than the weights",

@@ -27,6 +27,7 @@ from ..settings import ModelConfig, parse_bytes
 from .admission import Admission, model_of_most
 from .bases import Bases
 from .class_probabilities import class_probabilities
+from .class_tables import ClassTables
 from .entries import NAME, Entry, adapter_folders, entry_of, is_gone, read_entry, stamp_of
 from .loader import Loader
 from .mixing import mixed, wrap_linears
@@ -107,7 +108,9 @@ class AdapterBank:
         set_precision(self.backbone.model, linears, quantize=self.quantize, precision=self.precision)
         self._rows = wrap_linears(self.backbone.model, linears)
         dtype = torch.float16 if half_classes else torch.float32
-        self._loader = Loader(self.backbone, self._rows, self._bases, (self.quantize, self.precision), dtype)
+        computed_in = (self.quantize, self.precision)
+        class_tables = ClassTables(self.backbone, self._rows, self._bases, computed_in, dtype)
+        self._loader = Loader(self.backbone, self._bases, class_tables)
         self._loading = threading.Lock()
 
     def names(self) -> list[str]:

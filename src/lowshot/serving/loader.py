@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from ..records import RunRecord
 from ..settings import Recipe
 from .bases import Bases
 from .class_tables import ClassTables
-from .mixing import Rows, Updates
+from .mixing import Updates
 from .residents import OwnHead, Resident, Stamp
 
 if TYPE_CHECKING:
@@ -27,19 +26,15 @@ class Loader:
 
     Args:
         backbone: With its linear layers wrapped.
-        rows: Knows whose rows go through those layers.
         bases: Those that LoRA-XS adapters share.
-        computed_in: Whatever else decides what the backbone computes: precision of the weights, floating type.
-        dtype: Of the class embeddings that are kept.
+        class_tables: Those that adapters share.
     """
 
-    def __init__(
-        self, backbone: Backbone, rows: Rows, bases: Bases, computed_in: Sequence[str], dtype: torch.dtype
-    ) -> None:
+    def __init__(self, backbone: Backbone, bases: Bases, class_tables: ClassTables) -> None:
         self._backbone = backbone
         self._bases = bases
         self._forms: Forms | None = None
-        self._class_tables = ClassTables(backbone, rows, bases, computed_in, dtype)
+        self._class_tables = class_tables
 
     def load(self, folder: Path, stamp: Stamp, record: RunRecord, recipe: Recipe) -> Resident:
         """The resident that a bank keeps of an adapter.

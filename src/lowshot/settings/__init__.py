@@ -1,5 +1,6 @@
 """Settings: a table with a row for each, recipes made of them, and presets that recipes start from."""
 
+from ..methods import PROJECTIONS, Projection
 from .presets import (
     PRESETS,
     changes_of,
@@ -15,7 +16,6 @@ from .sections import (
     COOP,
     DRAWS,
     POSITIONS,
-    PROJECTIONS,
     TEMPLATE_SETS,
     TOWERS,
     TRACKERS,
@@ -23,7 +23,6 @@ from .sections import (
     EngineConfig,
     MethodConfig,
     ModelConfig,
-    Projection,
     Tower,
     TrainingConfig,
 )

@@ -11,11 +11,9 @@ import re
 from typing import Literal
 
 from ..errors import InputError, UnknownNameError
-from ..methods import MethodSpec, Quantization, method_spec
+from ..methods import PROJECTIONS, MethodSpec, Projection, Quantization, method_spec
 from .row import AMOUNT, POSITIVE_AMOUNT, Decides, Section, Values, at_least, number, refusal, rows_of, setting, texts
 
-Projection = Literal["q", "k", "v", "o", "fc1", "fc2"]
-PROJECTIONS: tuple[Projection, ...] = ("q", "k", "v", "o", "fc1", "fc2")
 Tower = Literal["vision", "text"]
 TOWERS: tuple[Tower, ...] = ("text", "vision")
 POSITIONS = ("all", "bottom", "mid", "up", "half-bottom", "half-up", "top3")
