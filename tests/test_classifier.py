@@ -504,7 +504,9 @@ def test_a_record_of_listed_images_names_them_by_hash_and_says_where_to_find_the
         FewShotClassifier.from_recipe(Recipe.from_dict(record.recipe)).fit(folder)
 
 
-def test_images_that_are_drawn_several_times_cannot_be_held_out(quick, folder):
-    classifier = FewShotClassifier(method="lora", **quick, shots=7, draw="coop", calibration_folds=2)
+def test_images_that_are_drawn_several_times_cannot_be_held_out(quick, folder, tmp_path):
+    names = [f"{path.parent.name}/{path.name}" for path in folder.glob("*/*")]
+    (tmp_path / "draw.jsonl").write_text("".join(f'{{"file_name": "{name}"}}\n' for name in [*names, names[0]]))
+    classifier = FewShotClassifier(method="lora", **quick, draw=tmp_path / "draw.jsonl", calibration_folds=2)
     with pytest.raises(DataError, match="several times"):
         classifier.fit(folder)

@@ -104,14 +104,15 @@ def test_what_cannot_be_drawn_from_is_refused(names, labels, shots, message):
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=40)
 
 
-def dassl(labels, shots):
+def dassl(labels, shots, *, repeat):
     """``generate_fewshot_dataset`` of Dassl, on positions: it draws from Python's own generator."""
     tracker = collections.defaultdict(list)
     for position, label in enumerate(labels):
         tracker[label].append(position)
     output = []
     for items in tracker.values():
-        output += random.sample(items, shots) if len(items) >= shots else random.choices(items, k=shots)
+        short = random.choices(items, k=shots) if repeat and len(items) < shots else items
+        output += random.sample(items, shots) if len(items) >= shots else short
     return output
 
 
@@ -127,36 +128,37 @@ def clip_lora(labels, validation, shots, seed):
 @given(LABELS, st.integers(1, 12), SEEDS)
 def test_coop_draws_what_dassl_draws(labels, shots, seed):
     random.seed(seed)
-    assert coop(labels, shots, seed) == dassl(labels, shots)
+    assert coop(labels, shots, seed) == dassl(labels, shots, repeat=False)
 
 
 @given(LABELS, LABELS, st.integers(1, 12), SEEDS)
 def test_clip_lora_draws_for_validation_first(labels, validation, shots, seed):
     random.seed(seed)
-    dassl(validation, min(shots, 4))
-    assert clip_lora(labels, validation, shots, seed) == dassl(labels, shots)
+    dassl(validation, min(shots, 4), repeat=True)
+    assert clip_lora(labels, validation, shots, seed) == dassl(labels, shots, repeat=True)
 
 
 @given(st.permutations([*range(5)] * 8), st.integers(1, 4), SEEDS)
 def test_without_a_validation_split_clip_lora_draws_more_of_each_class_and_keeps_the_first(labels, shots, seed):
     random.seed(seed)
-    drawn = dassl(labels, shots + min(shots, 4))
+    drawn = dassl(labels, shots + min(shots, 4), repeat=True)
     each = shots + min(shots, 4)
     expected = [position for start in range(0, len(drawn), each) for position in drawn[start : start + shots]]
     assert clip_lora(labels, None, shots, seed) == expected
 
 
-# Five images of class 1, four of class 0, two of class 2; worked out with the module ``random`` of CPython 3.11.
+# Five images of class 1, four of class 0, two of class 2, which is short and here comes first; what
+# ``generate_fewshot_dataset`` itself returned, in Dassl at c61a1b5 and in CLIP-LoRA.
 @pytest.mark.parametrize(
     ("seed", "as_coop", "as_clip_lora"),
     [
-        (1, [2, 0, 10, 1, 4, 6, 5, 5, 5], [0, 7, 2, 1, 6, 4, 5, 8, 8]),
-        (2, [0, 10, 7, 6, 1, 4, 5, 5, 5], [10, 0, 3, 4, 9, 6, 8, 8, 8]),
-        (3, [2, 10, 7, 9, 6, 1, 8, 8, 5], [2, 10, 3, 9, 6, 4, 5, 8, 5]),
+        (1, [0, 6, 3, 1, 10, 2, 5, 7], [0, 6, 0, 1, 8, 3, 5, 7, 2]),
+        (2, [0, 6, 1, 10, 8, 7, 2, 5], [6, 6, 0, 8, 10, 4, 7, 9, 5]),
+        (3, [0, 6, 3, 10, 8, 9, 7, 2], [0, 6, 0, 10, 8, 3, 5, 2, 7]),
     ],
 )
 def test_the_draws_of_others_are_pinned(seed, as_coop, as_clip_lora):
-    labels, validation = [1, 0, 1, 1, 0, 2, 0, 1, 2, 0, 1], [0, 1, 2, 0, 1, 2]
+    labels, validation = [2, 1, 0, 1, 1, 0, 2, 0, 1, 0, 1], [0, 1, 2, 0, 1, 2]
     assert coop(labels, 3, seed) == as_coop
     assert clip_lora(labels, validation, 3, seed) == as_clip_lora
 
@@ -223,19 +225,31 @@ def test_published_shots_of_eurosat_are_drawn_again(shots, seed, published):
     assert coop(EUROSAT, shots, seed) == published
 
 
+@pytest.mark.parametrize("rule", ["coop", "clip-lora"])
 @given(LABELS, st.none() | st.integers(1, 12), SEEDS)
-def test_the_draws_of_others_are_balanced_and_say_what_is_short(labels, shots, seed):
-    draw = draw_like_coop(np.asarray(labels), shots, seed)
+def test_the_draws_of_others_say_what_is_short(rule, labels, shots, seed):
+    """Of a short class CoOp takes each image once, CLIP-LoRA as many as of the others."""
+    every = np.asarray(labels)
+    draw = draw_like_coop(every, shots, seed) if rule == "coop" else draw_like_clip_lora(every, every, shots, seed)
 
     sizes = collections.Counter(labels)
-    taken = collections.Counter(labels[i] for i in draw.indices)
-    assert taken == (sizes if shots is None else dict.fromkeys(sizes, shots))
-    assert draw.shots == (max(sizes.values()) if shots is None else shots)
+    most = max(sizes.values()) if shots is None else shots
+    fills = rule == "clip-lora" and shots is not None
+    assert collections.Counter(labels[i] for i in draw.indices) == {
+        label: most if fills else min(size, most) for label, size in sizes.items()
+    }
+    assert draw.shots == most
     assert draw.short == {label: size for label, size in sizes.items() if shots is not None and size < shots}
 
 
-def test_of_a_short_class_some_images_come_several_times_and_it_is_said():
-    draw = draw_like_coop(np.asarray([0, 0, 1, 1, 1]), 3, seed=1)
+def test_coop_takes_a_short_class_whole_and_in_order_and_draws_the_next_as_if_it_were_not_there():
+    draw = draw_like_coop(np.asarray([0, 0, 1, 1, 1, 1]), 3, seed=1)
+    assert draw.indices.tolist() == [0, 1, *random.Random(1).sample([2, 3, 4, 5], 3)]
+    assert draw.warnings(["red", "blue"]) == ["class 'red' has 2 of the 3 shots asked for; all of it is used"]
+
+
+def test_clip_lora_takes_some_images_of_a_short_class_several_times_and_it_is_said():
+    draw = draw_like_clip_lora(np.asarray([0, 0, 1, 1, 1]), np.asarray([0, 1]), 3, seed=1)
     assert len(draw.indices) == 6
     assert set(draw.indices[:3].tolist()) <= {0, 1}
     assert draw.warnings(["red", "blue"]) == [

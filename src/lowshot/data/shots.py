@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ..errors import DataError
 
 _MOST_HELD_OUT = 4  # of a class: shots for validation in CoOp's protocol
-_REPEATS = "some of it is drawn several times"
-_OF_SHORT_CLASSES = {"lowshot": "all of it is used", "coop": _REPEATS, "clip-lora": _REPEATS}
+_ALL = "all of it is used"
+_OF_SHORT_CLASSES = {"lowshot": _ALL, "coop": _ALL, "clip-lora": "some of it is drawn several times"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,16 +75,17 @@ def draw_like_coop(labels: NDArray[np.int64], shots: int | None, seed: int) -> D
     """Draw the images that CoOp and code built on Dassl draw for a seed, so that their results can be matched.
 
     Python's ``random`` is seeded, images are grouped by class in the order in which the split's list first names the
-    classes, and each group in turn gives ``random.sample(group, shots)``; a class with fewer images gives
-    ``random.choices(group, k=shots)``, that is some of them several times. So this draw depends on the order of the
-    list and on all classes before: CoOp's split files keep theirs, folders are read sorted. Nothing is nested.
+    classes, and each group in turn gives ``random.sample(group, shots)``. A class with fewer images gives each of them
+    once, in the order of the list, and takes nothing from the generator. So this draw depends on the order of the list
+    and on all classes before: CoOp's split files keep theirs, folders are read sorted. Nothing is nested.
 
-    Read in KaiyangZhou/Dassl.pytorch at 27eb2f4 (``DatasetBase.generate_fewshot_dataset``, always with ``repeat``) and
-    KaiyangZhou/CoOp at 1fbb1a6 (``datasets/*.py``: for training first, for validation after that). The shots that
-    linzhiqiu/cross_modal_adaptation publishes come out of the same code without ``repeat``: they are this draw wherever
-    no class is short. CLIP-LoRA and its kin draw otherwise (``draw_like_clip_lora``). CoOp lists ImageNet's files as
-    the file system does, so that no other machine can repeat its draw; here they are sorted, as torchvision's
-    ``ImageFolder`` has them.
+    Read in KaiyangZhou/Dassl.pytorch at c61a1b5 (``DatasetBase.generate_fewshot_dataset``, whose ``repeat`` is False
+    since e3a15da of 2021-10-09) and KaiyangZhou/CoOp at ff61507 (``datasets/*.py``: for training first, for validation
+    after that, and never with ``repeat``). An older Dassl fills short classes as ``draw_like_clip_lora`` does.
+
+    The same code drew the shots that linzhiqiu/cross_modal_adaptation publishes, but for ImageNet: there it holds
+    validation images of its own out of the list. CoOp lists ImageNet's files as the file system does, so no other
+    machine can repeat its draw; here they are sorted, as torchvision's ``ImageFolder`` has them.
 
     Args:
         labels: Class index per image in the order of the list, ``(N,)``.
@@ -95,7 +96,7 @@ def draw_like_coop(labels: NDArray[np.int64], shots: int | None, seed: int) -> D
         DataError: There is nothing to draw from, or fewer than one shot is asked for.
     """
     _refuse_nothing(labels, shots)
-    return as_draw(labels, _sampled(labels, shots, random.Random(seed)), shots, "coop")
+    return as_draw(labels, _sampled(labels, shots, random.Random(seed), repeat=False), shots, "coop")
 
 
 def draw_like_clip_lora(
@@ -104,8 +105,9 @@ def draw_like_clip_lora(
     """Draw the images that CLIP-LoRA draws for a seed.
 
     As ``draw_like_coop``, but min(shots, 4) images of each class are drawn from the validation split before, with the
-    same generator. Without a validation split, as for ImageNet, each class gives ``random.sample`` of that many more,
-    of which the first are for training.
+    same generator, and a class with fewer images than shots gives ``random.choices(group, k=shots)``, that is some of
+    them several times. Without a validation split, as for ImageNet, each class gives ``random.sample`` of that many
+    more, of which the first are for training.
 
     Read in MaxZanella/CLIP-LoRA at a0d32de (``datasets/*.py``). 2SFS's code is built on it and draws so too, but then
     learns from the lists that it publishes, which ``draw_from`` reads.
@@ -124,8 +126,8 @@ def draw_like_clip_lora(
     generator, held_out = random.Random(seed), min(shots or 0, _MOST_HELD_OUT)
     if validation_labels is not None or shots is None:
         if validation_labels is not None and shots is not None:
-            _sampled(validation_labels, held_out, generator)  # for what it takes from the generator
-        return as_draw(labels, _sampled(labels, shots, generator), shots, "clip-lora")
+            _sampled(validation_labels, held_out, generator, repeat=True)  # for what it takes from the generator
+        return as_draw(labels, _sampled(labels, shots, generator, repeat=True), shots, "clip-lora")
     indices: list[int] = []
     for label, members in _by_label(labels).items():
         if len(members) < shots + held_out:
@@ -167,12 +169,14 @@ def _by_label(labels: NDArray[np.int64]) -> dict[int, list[int]]:
     return members
 
 
-def _sampled(labels: NDArray[np.int64], shots: int | None, generator: random.Random) -> list[int]:
+def _sampled(labels: NDArray[np.int64], shots: int | None, generator: random.Random, *, repeat: bool) -> list[int]:
     """Draw as Dassl's ``generate_fewshot_dataset`` does; ``random.Random`` has the stream of the module it uses."""
     if shots is None:
         return list(range(len(labels)))
     indices: list[int] = []
     for members in _by_label(labels).values():
-        enough = len(members) >= shots
-        indices += generator.sample(members, shots) if enough else generator.choices(members, k=shots)
+        if len(members) >= shots:
+            indices += generator.sample(members, shots)
+        else:
+            indices += generator.choices(members, k=shots) if repeat else members
     return indices
