@@ -143,17 +143,50 @@ def test_what_does_not_change_the_method_does_not_part_it_from_the_published_one
     assert same_method(figure(), row_of(seed=7, template=("a {}.",), images_per_pass=4, calibration_folds=2))
 
 
-def test_replications_logs_and_withdrawn_figures_belong_to_the_method_and_keep_their_kind():
+@pytest.mark.parametrize(("batch", "accumulated", "same"), [(32, 1, 1), (8, 4, 1), (4, 8, 1), (8, 1, 0), (32, 4, 0)])
+def test_a_batch_is_the_published_one_in_whichever_parts_it_is_computed(batch, accumulated, same):
+    assert same_method(figure(), row_of(batch_size=batch, gradient_accumulation_steps=accumulated)) == bool(same)
+
+
+def test_replications_and_withdrawn_figures_belong_to_the_method_and_keep_their_kind():
     replication = figure("CLIP-LoRA, rank 8", "dtd", 4, "replication")
     withdrawn = figure("CLIP-QLoRA, claim of July 2025", "dtd", 4, "withdrawn")
-    log = next(one for one in published_figures() if one.kind == "log" and one.method.startswith("CLIP-QLoRA"))
-    qlora, of_images = row_of(quantize="nf4"), row_of(quantize="nf4", encoder="vision")
 
     assert same_method(replication, row_of(rank=8))
     assert not same_method(replication, row_of(rank=2))
-    assert same_method(withdrawn, qlora)
-    assert not same_method(log, qlora)  # its code never trained the text tower
-    assert same_method(log, of_images)
+    assert same_method(withdrawn, row_of(quantize="nf4"))  # nothing is known of how it was run
+    assert same_method(withdrawn, row_of(quantize="nf4", **QLORA_VLM))
+    assert not same_method(withdrawn, row_of(quantize="nf4", rank=16))
+
+
+QLORA_VLM = {"encoder": "vision", "scaling": "rank"}
+"""How QLoRA-VLM's logged runs differ from CLIP-LoRA's: PEFT's alpha/r, and the text tower is never trained."""
+
+
+@pytest.mark.parametrize("changed", [{}, {"optimizer": "paged-adamw-8bit"}, {"gradient_checkpointing": True}])
+@pytest.mark.parametrize(
+    ("name", "dataset", "kind", "quantize"),
+    [
+        ("CLIP-QLoRA", "average8", "readme", "nf4"),  # 76.31 is the mean of the eight logs at a batch of 32
+        ("CLIP-QLoRA, batch 32, text not trained", "dtd", "log", "nf4"),
+        ("CLIP-QLoRA, batch 8x4, text not trained", "dtd", "log", "nf4"),
+        ("QLoRA in CLIP-QLoRA's code, batch 8x4, text not trained", "caltech101", "log", "nf4"),
+        ("LoRA in CLIP-QLoRA's code, batch 8x4, text not trained", "caltech101", "log", "none"),
+    ],
+)
+def test_figures_of_qlora_vlm_stand_beside_runs_of_what_it_ran(name, dataset, kind, quantize, changed):
+    published = figure(name, dataset, 4, kind)
+    assert same_method(published, row_of(quantize=quantize, **QLORA_VLM, **changed))
+    for other in ({"scaling": "sqrt-rank"}, {"encoder": "both"}, {"rank": 16}, {"optimizer": "sgd"}):
+        assert not same_method(published, row_of(quantize=quantize, **{**QLORA_VLM, **changed, **other}))
+
+
+def test_records_older_than_a_setting_were_made_as_it_is_by_default():
+    recipe = preset_recipe("paper", "lora").to_dict()
+    del recipe["method"]["scaling"]
+    row = summarize([record("lora", recipe=recipe, model=B16)])[0]
+    assert same_method(figure(), row)
+    assert not same_method(figure("LoRA in CLIP-QLoRA's code, batch 8x4, text not trained", "dtd", 4, "log"), row)
 
 
 def test_zero_shot_is_the_published_one_unless_it_has_descriptions():

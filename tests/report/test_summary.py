@@ -105,6 +105,14 @@ def test_runs_with_different_settings_are_not_averaged():
     assert [row.label for row in rows] == ["lora, rank 2", "lora, rank 8"]
 
 
+@pytest.mark.parametrize(("value", "rows"), [("auto", 1), ("fp32", 2)])
+def test_a_run_older_than_a_setting_is_one_with_its_default(value, rows):
+    younger = preset_recipe("paper", "lora").replace(adapter_precision=value).to_dict()
+    older = preset_recipe("paper", "lora").to_dict()
+    del older["model"]["adapter_precision"]
+    assert len(summarize([record(seed=1, recipe=older), record(seed=2, recipe=younger)])) == rows
+
+
 def test_settings_that_differ_between_methods_are_no_variants():
     rows = summarize([record("lora", settings={"rank": 2}), record("lora-xs", settings={"rank": 32})])
 

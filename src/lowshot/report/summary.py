@@ -150,9 +150,13 @@ def variant_text(settings: Mapping[str, str]) -> str:
 
 
 def _given_settings(record: RunRecord) -> dict[str, str]:
-    """Settings as text, by name, without those that ``auto`` chose."""
+    """Settings as text, by name, without those that ``auto`` chose; those younger than the record by default.
+
+    Otherwise an older run would stand in a row with runs of any value of a younger setting.
+    """
     given = {section: record.recipe[section] for section in _SECTIONS_OF_AUTO} if record.choice else record.recipe
-    return settings_as_text(given)
+    younger = {row.name: row.default for row in SETTINGS.values() if row.younger and row.section in given}
+    return {**settings_as_text({"younger": younger}), **settings_as_text(given)}
 
 
 def _settings_and_model(record: RunRecord) -> dict[str, str]:
