@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "heads": {"errors", "methods", "progress", "tensor_file"},
     "training": LEAVES | {"data", "models", "adapters", "heads"},
     "evaluation": LEAVES | {"data", "training"},
+    "estimator": {"errors", "progress", "settings"},
     "wording": {"errors", "methods", "records"},
     "report": LEAVES | {"runs_folder", "wording"},
     "tracking": LEAVES,
@@ -37,7 +38,7 @@ MAY_IMPORT = {
     "serving": LEAVES | {"data", "models", "adapters", "heads", "saved"},
     "fitting": LEAVES | {"data", "models", "training", "evaluation"},
     "classifier": LEAVES
-    | {"data", "models", "training", "evaluation", "fitting", "saved", "hub", "tracking", "wording"},
+    | {"data", "models", "training", "evaluation", "fitting", "saved", "hub", "tracking", "wording", "estimator"},
     "teaching": {"errors", "progress", "serving", "classifier"},
     "conversion": LEAVES | {"data", "models", "adapters", "training", "classifier", "serving", "hub", "wording"},
     "bench": LEAVES | {"data", "models", "training", "evaluation", "classifier", "report", "runs_folder"},

@@ -250,11 +250,10 @@ def test_saved_and_loaded_it_is_the_same(quick, method, tmp_path):
     classifier.save_pretrained(tmp_path / "adapter")
     loaded = FewShotClassifier.from_pretrained(tmp_path / "adapter")
     resolved = {
-        "preset": "",
         "adapter_precision": "fp32",
         "precision": "bf16" if method == "qlora" else "fp32",
     }  # what it was trained in, anywhere
-    assert loaded.get_params() | {"preset": ""} == classifier.get_params() | resolved
+    assert loaded.recipe.settings() == classifier.recipe.settings() | resolved
     assert loaded.record_ == classifier.record_
     images, _ = pictures(9, seed=2)
     np.testing.assert_array_equal(loaded.predict_proba(images), classifier.predict_proba(images))

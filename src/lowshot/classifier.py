@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +25,8 @@ from .data import (
     other_tasks,
     task_of_arrays,
 )
-from .errors import DataError, InputError, NotFittedError, RunError
+from .errors import DataError, InputError, RunError
+from .estimator import Estimator, not_fitted
 from .evaluation import (
     fold_checkpoints,
     learners_for,
@@ -41,14 +43,15 @@ from .fitting import Lesson, LoadBackbone, choice_file, fit_lesson, kept_decoded
 from .hub import adapter_folder, here, is_adapter, push_folder
 from .methods import AUTO
 from .models import Backbone, load_backbone
-from .progress import UNREPORTED, Report, Reports, Track, silent
+from .progress import UNREPORTED, Report, Reports, Track
 from .records import RECORD_FILE, RunRecord
 from .saved import check_backbone, read_record
-from .settings import SETTINGS, DataConfig, Recipe, default_method, preset_for, preset_recipe
+from .settings import SETTINGS, DataConfig, Recipe
 from .threads import cpu_threads
 from .tracking import Tracking, refuse_missing_tracker
 from .training import Learner, create_learner
 from .training.processes import is_first_process
+from .wording.brief import brief, html_table, learnt_text
 
 CARD_FILE = "README.md"
 _MOVABLE = tuple(name for name, row in SETTINGS.items() if row.movable)
@@ -57,7 +60,7 @@ Data: TypeAlias = str | os.PathLike[str] | Task
 """A built-in task's name, a folder of images, or a task."""
 
 
-class FewShotClassifier:
+class FewShotClassifier(Estimator):
     """A CLIP taught new classes from a few images each.
 
     ```python
@@ -71,6 +74,7 @@ class FewShotClassifier:
         model: ``builtin``, a Hub id, or a folder in transformers format.
         method: A name from ``lowshot methods``; ``auto`` chooses one by the shots, unless the preset is for others.
         preset: Where unnamed settings come from: ``builtin`` for the built-in model, else ``paper``.
+        verbose: Whether progress and warnings are written to standard error.
         **settings: Any setting of ``lowshot.Recipe`` by name, such as ``rank``, ``shots`` or ``learning_rate``.
 
     Attributes:
@@ -86,22 +90,19 @@ class FewShotClassifier:
     record_: RunRecord
 
     def __init__(
-        self, model: str = "builtin", *, method: str | None = None, preset: str | None = None, **settings: Any
+        self,
+        model: str = "builtin",
+        *,
+        method: str | None = None,
+        preset: str | None = None,
+        verbose: bool = False,
+        **settings: Any,
     ) -> None:
-        self._given = {"model": model, "method": method, "preset": preset, **settings}
-        self._configure()
-        self.warnings_: list[str] = []
+        super().__init__({"model": model, "method": method, "preset": preset, "verbose": verbose, **settings})
+        self._warnings: list[str] = []
         self._fitted: tuple[Backbone, Learner] | None = None
         self._tracking = Tracking()
         self._load_backbone: LoadBackbone | None = None
-
-    def _configure(self) -> None:
-        """Preset first, then what was given by name: so a change of method brings that method's own settings."""
-        given = dict(self._given)
-        preset = preset_for(given["model"], given.pop("preset"))
-        given["method"] = given["method"] or default_method(preset)
-        self.recipe = preset_recipe(preset, given["method"]).replace(**given)
-        self.preset = preset
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, load: LoadBackbone | None = None) -> FewShotClassifier:
@@ -145,19 +146,26 @@ class FewShotClassifier:
             )
         return cls(os.fspath(source), **settings)
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002 - scikit-learn passes it
-        """All settings by name, as scikit-learn has it."""
-        return {"preset": self._given["preset"], **self.recipe.settings()}
+    @property
+    def warnings_(self) -> list[str]:
+        """What was left out, cut short or not measured so far, one line each."""
+        return self._warnings
 
-    def set_params(self, **settings: Any) -> FewShotClassifier:
-        """Change settings by name; they take effect at the next ``fit``."""
-        before, self._given = self._given, {**self._given, **settings}
-        try:
-            self._configure()
-        except InputError:
-            self._given = before
-            raise
-        return self
+    def __repr__(self) -> str:
+        """The call that makes such a classifier, and what it has learnt."""
+        return super().__repr__() + (f", which {learnt_text(self.record_)}" if self.is_fitted else "")
+
+    def _repr_html_(self) -> str:
+        """The same as a table, for notebooks."""
+        return html_table(super().__repr__(), brief(self.record_) if self.is_fitted else {})
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self.is_fitted
+
+    def __sklearn_clone__(self) -> FewShotClassifier:
+        copy = super().__sklearn_clone__()
+        copy._load_backbone = self._load_backbone
+        return copy
 
     def fit(
         self,
@@ -166,7 +174,7 @@ class FewShotClassifier:
         *,
         shots: int | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
-        track: Track = silent,
+        track: Track | None = None,
         report: Report = UNREPORTED,
     ) -> FewShotClassifier:
         """Learn from a few images per class.
@@ -178,7 +186,7 @@ class FewShotClassifier:
             checkpoint: File that the state of training is kept in, every ``checkpoint_seconds`` and at the end. If it
                 exists, training goes on from it, to the very same classifier. The folds of a calibration keep theirs
                 beside it. Remove them once the classifier is saved (``training_states`` names them).
-            track: Shows progress.
+            track: Shows progress; else ``verbose`` decides.
             report: Is told of every step: its loss, learning rate and time. The folds of a calibration are not told.
 
         Raises:
@@ -196,7 +204,7 @@ class FewShotClassifier:
                 lesson,
                 watched=functools.partial(self._watched, report=report),
                 warn=self._warn,
-                track=track,
+                track=self._tracked(track),
                 checkpoint=None if checkpoint is None else Path(checkpoint),
             )
             self._warn(fitted.notes)
@@ -251,14 +259,17 @@ class FewShotClassifier:
 
     def _warn(self, lines: Sequence[str]) -> None:
         """Keep what a person should know, each thing once however often a folder is read."""
-        self.warnings_ += [line for line in lines if line not in self.warnings_]
+        new = [line for line in dict.fromkeys(lines) if line not in self._warnings]
+        self._warnings += new
+        if self._given["verbose"]:
+            sys.stderr.writelines(f"{line}\n" for line in new)
 
-    def predict_proba(self, images: Sequence[Any] | Images, *, track: Track = silent) -> NDArray[np.float32]:
+    def predict_proba(self, images: Sequence[Any] | Images, *, track: Track | None = None) -> NDArray[np.float32]:
         """Probabilities ``(N, C)``, columns in the order of ``classes_``.
 
         Args:
             images: Paths, PIL images or arrays.
-            track: Shows progress.
+            track: Shows progress; else ``verbose`` decides.
 
         Raises:
             NotFittedError: ``fit`` has not been called.
@@ -267,7 +278,7 @@ class FewShotClassifier:
         self._ready()
         if isinstance(images, str | os.PathLike):
             raise DataError(f"images is one path, {os.fspath(images)!r}; expected a list of images")
-        return self._probabilities(ImagesOnDemand(images), track)
+        return self._probabilities(ImagesOnDemand(images), self._tracked(track))
 
     def _probabilities(self, images: Images, track: Track, judge: Learner | None = None) -> NDArray[np.float32]:
         backbone, learner = self._ready()
@@ -284,7 +295,7 @@ class FewShotClassifier:
 
     def _ready(self) -> tuple[Backbone, Learner]:
         if self._fitted is None:
-            raise NotFittedError("this classifier is not fitted: call fit, or load one with from_pretrained")
+            raise not_fitted("this classifier is not fitted: call fit, or load one with from_pretrained")
         return self._fitted
 
     def predict(self, images: Sequence[Any] | Images) -> NDArray[np.str_]:
@@ -310,7 +321,7 @@ class FewShotClassifier:
         return Calibration.from_dict(self.record_.calibration)
 
     def predict_sets(
-        self, images: Sequence[Any] | Images, coverage: float, *, track: Track = silent
+        self, images: Sequence[Any] | Images, coverage: float, *, track: Track | None = None
     ) -> list[tuple[str, ...]]:
         """For each image the classes it may be of, most probable first: conformal prediction sets, never empty.
 
@@ -318,7 +329,7 @@ class FewShotClassifier:
             images: Paths, PIL images or arrays.
             coverage: Share of images whose set is to hold their true class, such as 0.9. What is guaranteed, and for
                 which images: ``lowshot.evaluation.conformal``.
-            track: Shows progress.
+            track: Shows progress; else ``verbose`` decides.
 
         Raises:
             NotFittedError: ``fit`` has not been called.
@@ -342,7 +353,7 @@ class FewShotClassifier:
         ]
 
     def evaluate(
-        self, data: Data, *, new_classes: bool = False, coverage: float | None = None, track: Track = silent
+        self, data: Data, *, new_classes: bool = False, coverage: float | None = None, track: Track | None = None
     ) -> dict[str, Any]:
         """Measures on images that were not learnt from, with the number of ``images``, ``classes`` and their ``split``.
 
@@ -358,12 +369,13 @@ class FewShotClassifier:
                 leave the record as it is. Files of class names and descriptions are for the classes that were taught.
             coverage: If given, sets of classes are judged too: ``sets`` has the ``coverage`` asked for, the share of
                 images ``covered``, whose set holds their true class, and the ``mean_set_size``.
-            track: Shows progress.
+            track: Shows progress; else ``verbose`` decides.
 
         Raises:
             DataError: The classes differ, or no image is left to judge.
             InputError: Sets are asked for that this classifier cannot make; see ``predict_sets``.
         """
+        track = self._tracked(track)
         if coverage is not None:
             self._refuse_coverage(coverage, new_classes)
         _, learner = self._ready()

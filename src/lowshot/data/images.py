@@ -186,6 +186,9 @@ class FileImages:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def __repr__(self) -> str:
+        return f"FileImages({len(self):,})"
+
     def __getitem__(self, index: int) -> Pixels:
         return decode_image(self.path(index))
 
@@ -206,6 +209,9 @@ class ImagesOnDemand:
     def __len__(self) -> int:
         return len(self.sources)
 
+    def __repr__(self) -> str:
+        return f"ImagesOnDemand({len(self):,})"
+
     def __getitem__(self, index: int) -> Pixels:
         source = self.sources[index]
         try:
@@ -224,6 +230,9 @@ class MemoryImages:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    def __repr__(self) -> str:
+        return f"MemoryImages({len(self):,})"
 
     def __getitem__(self, index: int) -> Pixels:
         return self.pixels[index]

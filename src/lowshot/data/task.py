@@ -16,6 +16,8 @@ from ..errors import DataError
 Pixels = NDArray[np.uint8]
 """One decoded image: ``(height, width, 3)``, RGB, 0 to 255."""
 
+_MOST_SHOWN = 5
+
 
 class Images(Protocol):
     """A fixed sequence of images that are decoded when asked for."""
@@ -49,6 +51,10 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        """Their number: the images may be gigabytes."""
+        return f"Examples({len(self):,} images)"
+
     @property
     def has_repeats(self) -> bool:
         """Tell whether some image is there twice, so that none can be held out."""
@@ -73,6 +79,9 @@ class ImageSubset:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def __repr__(self) -> str:
+        return f"ImageSubset({len(self):,} of {self.images!r})"
 
     def __getitem__(self, index: int) -> Pixels:
         return self.images[self.indices[index]]
@@ -152,6 +161,12 @@ class Task:
             if not set(examples.labels.tolist()) <= set(range(len(self.class_names))):
                 extent = f"{examples.labels.min()} to {examples.labels.max()}"
                 raise DataError(f"{self.name} has labels from {extent}; expected 0 to {len(self.class_names) - 1}")
+
+    def __repr__(self) -> str:
+        """Name, first classes and sizes of the splits."""
+        first = ", ".join(self.class_names[:_MOST_SHOWN]) + (", ..." if len(self.class_names) > _MOST_SHOWN else "")
+        sizes = ", ".join(f"{len(examples):,} {name}" for name, examples in self.splits().items())
+        return f"Task({self.name!r}, {len(self.class_names)} classes: {first}; images: {sizes})"
 
     def splits(self) -> dict[str, Examples]:
         """Return the splits that there are, by their names: ``train`` always, then ``validation`` and ``test``."""

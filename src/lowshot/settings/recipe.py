@@ -113,8 +113,13 @@ SETTINGS: dict[str, Setting] = {row.name: row for section in vars(Recipe()).valu
 
 
 def _coerced(row: Setting, value: Any) -> Any:
-    """Return the value in its setting's type: TOML and JSON have lists for tuples and whole numbers for floats."""
+    """Return the value in its setting's type.
+
+    TOML and JSON have lists for tuples and whole numbers for floats; callers have scalars and arrays of NumPy or torch.
+    """
     types = row.types
+    if hasattr(value, "tolist"):
+        value = value.tolist()
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if tuple in types and isinstance(value, list):
