@@ -780,7 +780,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="folder for the result")
     parser.add_argument("--seconds", type=float, default=300.0, help="when to stop starting things (default 300)")
-    parser.add_argument("--only", nargs="+", choices=list(PARTS), metavar="PART", help=", ".join(PARTS))
+    parser.add_argument(
+        "--only", nargs="+", action="extend", choices=list(PARTS), metavar="PART", help=", ".join(PARTS)
+    )
     parser.add_argument("--smoke", action="store_true", help="a tiny model on a CPU, in seconds")
     parser.add_argument("--pack", action="store_true", help="only copy packages to .carried/")
     parsed = parser.parse_args(arguments)

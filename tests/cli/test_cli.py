@@ -1,5 +1,7 @@
 """The commands as a user meets them: what they print, where, and with which exit status."""
 
+import dataclasses
+import importlib
 import json
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from PIL import Image
 
 from lowshot import __version__
 from lowshot.cli import COMMANDS, main
-from lowshot.cli.arguments import parse_with_recipe
+from lowshot.cli.arguments import parse, parse_with_recipe
 from lowshot.settings import preset_recipe
 
 
@@ -152,6 +154,65 @@ def test_presets_follow_the_method(tiny_clip):
         assert parse_with_recipe(Arguments, "fit", arguments).settings.method.rank == rank
     of_builtin = parse_with_recipe(Arguments, "fit", ["photos", "--out", "x", "--method=lora-xs"]).settings
     assert of_builtin == preset_recipe("builtin", "lora-xs")
+
+
+VALUES_OF_LISTS = {
+    "openings": ("a photo of a", "a sketch"),
+    "peft": ("r=4", "alpha=8"),
+    "projections": ("q", "v"),
+    "targets": ("digits", "letters"),
+    "template": ("a {}.", "the {}."),
+    "methods": ("lora", "dora"),
+    "shots": ("2", "3"),
+    "seeds": ("4", "5"),
+    "only": ("seed=1", "shots=4"),
+    "against": ("lora", "dora"),
+}
+LISTS_OF_COMMANDS = [
+    ("fit", ("digits", "--out", "x"), ("openings", "peft", "projections", "targets", "template")),
+    ("plan", (), ("peft", "projections", "template")),
+    ("demo", (), ("methods", "shots", "seeds")),
+    ("evaluate", ("adapter", "digits"), ("targets",)),
+    ("bench", ("grid.toml", "--out", "x"), ("only",)),
+    ("report", ("runs",), ("against",)),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "others", "flag"), [(c, others, flag) for c, others, flags in LISTS_OF_COMMANDS for flag in flags]
+)
+def test_a_list_flag_that_is_given_several_times_has_all_its_values(command, others, flag):
+    """``--projections q --projections v`` trained v alone, and no word was said."""
+    kind = importlib.import_module(f"lowshot.cli.{command}").Arguments
+    first, second = VALUES_OF_LISTS[flag]
+    needed = {
+        "openings": ("--method", "coop"),
+        "peft": ("--method", "peft:loha"),
+        "projections": ("--method", "lora"),
+        "targets": ("--protocol", "cross-dataset") if command == "fit" else (),
+    }
+
+    def parsed(*given):
+        return parse(kind, command, [*others, *needed.get(flag, ()), *given])
+
+    together = parsed(f"--{flag}", first, second)
+    assert together != parsed(f"--{flag}", second)
+    for apart in (
+        (f"--{flag}", first, f"--{flag}", second),
+        (f"--{flag}={first}", f"--{flag}={second}"),
+        (f"--{flag}", first, "--json", f"--{flag}={second}"),
+    ):
+        expected = dataclasses.replace(together, json=True) if "--json" in apart else together
+        assert parsed(*apart) == expected
+
+
+def test_what_stands_between_the_flags_of_a_list_keeps_its_meaning():
+    kind = importlib.import_module("lowshot.cli.fit").Arguments
+    several = ["--projections=q", "digits", "--rank", "4", "--projections=v", "--rank", "3", "--out", "x"]
+    parsed = parse(kind, "fit", ["--method", "lora", *several])
+    assert (parsed.data, parsed.settings.method.projections, parsed.settings.method.rank) == ("digits", ("q", "v"), 3)
+    after = parse(kind, "fit", ["--out", "x", "--template", "a {}.", "--template", "the {}.", "--", "digits"])
+    assert (after.data, after.settings.data.template) == ("digits", ("a {}.", "the {}."))
 
 
 def test_fit_says_what_a_preset_changes(fit, tmp_path):

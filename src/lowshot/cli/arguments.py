@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, TypeAlias, TypeVar, cast, get_origin, get_type_hints
 
 import tyro
 
@@ -36,6 +36,9 @@ def parse(
 ) -> _Arguments:
     """Parse a command's arguments into its dataclass.
 
+    A flag with a list of values may be given several times: ``--peft r=4 --peft alpha=8`` is ``--peft r=4 alpha=8``. Of
+    any other flag that is given several times the last one holds.
+
     Raises:
         InputError: They do not fit; one line that says why.
     """
@@ -45,7 +48,7 @@ def parse(
             parsed = tyro.cli(
                 kind,
                 prog=f"lowshot {command}",
-                args=list(arguments),
+                args=_gathered(arguments, _list_flags(kind)),
                 default=default,
                 config=(tyro.conf.OmitArgPrefixes,),
             )
@@ -58,6 +61,40 @@ def parse(
         words = " ".join(re.sub(r"[╰╯│─━╮]+", " ", words).split()).partition("For full helptext")[0].strip()
         problem = re.sub(r"^(Value error )?[- ]*Error parsing [\w.]+: ", "", words)
         raise InputError(f"{problem} (lowshot {command} --help lists the arguments)") from None
+
+
+def _list_flags(kind: type[Any]) -> set[str]:
+    """The flags of a dataclass, and of those in it, that take a list of values."""
+    flags: set[str] = set()
+    for name, hint in get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint):
+            flags |= _list_flags(cast(type[Any], hint))
+        elif get_origin(hint) is tuple:
+            flags.add(f"--{name.replace('_', '-')}")
+    return flags
+
+
+def _gathered(arguments: Sequence[str], flags: set[str]) -> list[str]:
+    """The same arguments with all values of each of these flags after one flag, where it is given several times."""
+    stop = list(arguments).index("--") if "--" in arguments else len(arguments)
+    groups: list[list[str]] = [[]]
+    for argument in arguments[:stop]:
+        if argument.startswith("--"):
+            groups.append([])
+        groups[-1].append(argument)
+    named = [group[0].partition("=")[0].replace("_", "-") if group else "" for group in groups]
+    repeated: dict[str, list[str]] = {flag: [] for flag in named if flag in flags and named.count(flag) > 1}
+    others: list[str] = []
+    for flag, group in zip(named, groups, strict=True):
+        if flag not in repeated:
+            others += group
+        elif "=" in group[0]:  # which takes no further values
+            repeated[flag].append(group[0].partition("=")[2])
+            others += group[1:]
+        else:
+            repeated[flag] += group[1:]
+    together = [argument for flag, values in repeated.items() for argument in (flag, *values)]
+    return [*others, *together, *arguments[stop:]]
 
 
 def parse_with_recipe(
