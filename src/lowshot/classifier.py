@@ -8,7 +8,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -56,8 +56,8 @@ from .wording.brief import brief, html_table, learnt_text
 CARD_FILE = "README.md"
 _MOVABLE = tuple(name for name, row in SETTINGS.items() if row.movable)
 
-Data: TypeAlias = str | os.PathLike[str] | Task
-"""A built-in task's name, a folder of images, or a task."""
+Data: TypeAlias = str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | Task
+"""A built-in task's name, a folder of images, a folder for each split (``train``, ``validation``, ``test``), a task."""
 
 
 class FewShotClassifier(Estimator):
@@ -180,7 +180,8 @@ class FewShotClassifier(Estimator):
         """Learn from a few images per class.
 
         Args:
-            data: A built-in task's name, a folder of images, a task, or a list of images (paths, PIL images, arrays).
+            data: A built-in task's name, a folder of images, ``{"train": FOLDER, "test": FOLDER}``, a task, or a list
+                of images (paths, PIL images, arrays).
             labels: The class of each image, for a list.
             shots: Images per class, drawn by the recipe's seed, for this fit; else the recipe's, else all of them.
             checkpoint: File that the state of training is kept in, every ``checkpoint_seconds`` and at the end. If it
@@ -244,10 +245,12 @@ class FewShotClassifier(Estimator):
         """
         if isinstance(data, Task):
             return data
-        if isinstance(data, str | os.PathLike):
+        if isinstance(data, str | os.PathLike | Mapping):
             warnings: list[str] = []
-            task = load_task(data, self.recipe.data.on_bad_image, warnings, self.recipe.data.root)
-            self._warn(warnings)
+            try:
+                task = load_task(data, self.recipe.data.on_bad_image, warnings, self.recipe.data.root)
+            finally:  # what was left out may be why it cannot be used
+                self._warn(warnings)
             return self._decoded_once(task)
         if labels is None:
             raise DataError("a list of images needs labels: fit(images, labels)")
@@ -428,7 +431,7 @@ class FewShotClassifier(Estimator):
     def score(self, data: Data | Sequence[Any], labels: Sequence[Any] | None = None) -> float:
         """Accuracy as a fraction, on a task or folder (see ``evaluate``) or on images with their labels."""
         if labels is None:
-            if not isinstance(data, str | os.PathLike | Task):
+            if not isinstance(data, str | os.PathLike | Mapping | Task):
                 raise DataError("a list of images needs labels: score(images, labels)")
             return float(self.evaluate(data)["acc1"])
         predicted = self.predict(cast(Sequence[Any], data))

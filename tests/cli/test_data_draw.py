@@ -48,6 +48,33 @@ def test_it_says_how_many_of_each_class_and_the_hash(run, photos):
     )
 
 
+def test_folders_of_splits_can_be_said_in_place_of_data(run, photos, tmp_path):
+    status, out, _ = run("data", "draw", "--train", photos, "--shots", 2, "--out", tmp_path / "draw.jsonl")
+    assert (status, out.splitlines()[0]) == (0, "photos: 4 images of 2 classes, 2 of each")
+    assert f"lowshot fit --train {photos} --draw" in out
+
+    status, out, _ = run("data", "check", "--train", photos, "--test", photos, "--json")
+    assert (status, json.loads(out)["data"]) == (0, {"train": str(photos), "test": str(photos)})
+
+
+@pytest.mark.parametrize("command", ["fit", "evaluate", "data check", "data draw"])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (["digits", "--train", "x"], "DATA is 'digits' and --train is given too; expected one of the two"),
+        (["--test", "x"], "needs DATA, or --train DIR"),
+        ([], "needs DATA, or --train DIR"),
+        (["--train", "/no/such"], "data /no/such does not exist"),
+    ],
+)
+def test_data_is_said_once_and_where_it_is(run, tmp_path, command, data, message):
+    if command == "evaluate" and data == ["--train", "/no/such"]:
+        pytest.skip("the adapter is read first")
+    more = {"fit": ["--out", tmp_path / "out"], "evaluate": [tmp_path]}.get(command, [])
+    status, _, err = run(*command.split(), *more, *data)
+    assert (status, message in err) == (2, True), err
+
+
 def test_classes_of_several_sizes_have_a_line_each(run, photos):
     status, out, err = run("data", "draw", photos, "--shots", 4)
     sha256 = draw_sha256(drawn(photos, 4, 1, "lowshot"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lowshot.data import draw_from, read_folder
+from lowshot.data import draw_from, load_task, read_folder
 from lowshot.errors import DataError
 
 
@@ -94,10 +94,120 @@ def test_folders_beside_the_splits_are_said_to_be_left_out(make):
     assert warned == [f"{root}: left out 2 folder(s) that are no split: extra, unlabelled"]
 
 
-def test_images_may_lie_in_folders_within_their_class(make):
-    task, _ = read(make("cat/black/1.png", "cat/white/deep/2.png", "cat/3.png", "dog/1.png"))
+SPLIT_NAMES = [
+    ("Training", "Testing"),
+    ("train_images", "test_images"),
+    ("TrainImages", "TestImages"),
+    ("asl_train", "asl_test"),
+    ("training_set", "test_set"),
+    ("train2017", "eval2017"),
+    ("train", "evaluation"),
+]
+
+
+@pytest.mark.parametrize(("train", "test"), SPLIT_NAMES)
+def test_splits_are_known_by_other_words_and_by_parts_of_names(make, train, test):
+    """They became two classes."""
+    task, warned = read(make(f"{train}/cat/1.png", f"{train}/dog/2.png", f"{test}/cat/3.png"))
+
+    assert (task.class_names, len(task.train), len(task.test)) == (("cat", "dog"), 2, 1)
+    assert all(f"{train} as train" in line for line in warned)
+
+
+def test_an_archives_own_folder_of_the_same_name_is_gone_into(make):
+    root = make("seg_train/seg_train/a/1.png", "seg_train/seg_train/b/2.png", "seg_test/seg_test/a/3.png")
+    make("seg_pred/seg_pred/4.png")
+
+    task, warned = read(root)
+
+    assert (task.train.identities, task.test.identities) == (("a/1.png", "b/2.png"), ("a/3.png",))
+    assert warned[:2] == [
+        f"{root}: left out 1 folder(s) that are no split: seg_pred",
+        f"{root}: read seg_test/seg_test as test, seg_train/seg_train as train",
+    ]
+
+
+def test_a_folder_called_by_the_word_alone_goes_before_one_that_only_has_it_in_its_name(make):
+    root = make("train/cat/1.png", "train/dog/2.png", "train_masks/cat/1.png", "test/dog/3.png", "eval/dog/4.png")
+
+    task, warned = read(root)
+
+    assert (len(task.train), task.test.identities) == (2, ("dog/3.png",))
+    assert warned == [f"{root}: left out 2 folder(s) that are no split: eval, train_masks"]
+
+
+@pytest.mark.parametrize(
+    "names", [("freight_train", "bus"), ("freight_train", "passenger_train"), ("test_tube", "cup")]
+)
+def test_a_class_may_have_a_splits_word_in_its_name(make, names):
+    task, _ = read(make(*(f"{name}/{number}.png" for number, name in enumerate(names)), f"{names[0]}/front/9.png"))
+
+    assert task.class_names == tuple(sorted(name.replace("_", " ") for name in names))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("train/1.png", "test/2.png"),
+        ("train/1.png",),
+        ("train_images/1.png", "test_images/2.png"),
+        ("images/1.png", "masks/1.png"),
+        ("images/1.png", "labels/1.png", "train/2.png"),
+        ("fold1/cat/1.png", "fold1/dog/2.png", "fold2/cat/3.png", "fold2/dog/4.png"),
+        ("Split_1/1.png", "Split_2/2.png"),
+        ("images/cat/1.png", "images/dog/1.png"),
+    ],
+)
+def test_folders_called_as_parts_of_a_data_set_are_no_classes(make, files):
+    with pytest.raises(
+        DataError, match=r"are called as parts of a data set are, not as classes.*--train DIR, and --test"
+    ):
+        read(make(*files))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("animals/cat/1.png", "animals/dog/2.png", "plants/rose/3.png", "plants/fern/4.png"),
+        ("train/animals/cat/1.png", "train/plants/rose/3.png", "train/plants/fern/4.png"),
+        ("photos/cat/1.png", "photos/dog/1.png"),
+    ],
+)
+def test_classes_without_images_but_in_folders_within_them_are_asked_about(make, files):
+    with pytest.raises(DataError, match=r"no images lie in its .* folder\(s\) .*--train DIR takes the folders in DIR"):
+        read(make(*files))
+
+
+def test_what_is_meant_can_be_said(make):
+    root = make("a/cat/1.png", "a/dog/2.png", "b/cat/3.png", "b/dog/4.png")
+
+    outer, inner = load_task({"train": str(root)}), load_task({"train": root / "a", "test": root / "b"})
+
+    assert (outer.name, outer.class_names, outer.train.identities[0]) == ("data", ("a", "b"), "a/cat/1.png")
+    assert (inner.name, inner.class_names) == ("data", ("cat", "dog"))
+    assert (inner.train.identities, inner.test.identities) == (("cat/1.png", "dog/2.png"), ("cat/3.png", "dog/4.png"))
+
+
+@pytest.mark.parametrize("splits", [("test",), ("train", "tset"), ()])
+def test_a_split_of_another_name_is_refused(two_classes, splits):
+    with pytest.raises(DataError, match="expected 'train', and maybe 'validation' and 'test'"):
+        load_task(dict.fromkeys(splits, two_classes))
+
+
+def test_images_may_lie_in_folders_within_their_class_and_that_is_said(make):
+    root = make("cat/black/1.png", "cat/white/deep/2.png", "cat/3.png", "dog/1.png")
+    task, warned = read(root)
 
     assert task.train.identities == ("cat/3.png", "cat/black/1.png", "cat/white/deep/2.png", "dog/1.png")
+    assert len(warned) == 1
+    assert "2 image(s) of 1 of its 2 classes lie in folders within the class, such as cat/black/1.png" in warned[0]
+    assert "the classes are cat, dog. --train DIR" in warned[0]
+
+
+def test_one_folder_of_the_same_name_within_every_class_is_no_question(make):
+    task, warned = read(make("n01/images/1.png", "n02/images/2.png"))
+
+    assert (task.class_names, warned) == (("n01", "n02"), [])
 
 
 def test_files_of_one_name_in_two_classes_have_two_identities(two_classes):
@@ -186,6 +296,9 @@ def test_hidden_files_are_passed_over_without_a_word(two_classes):
     (two_classes / "cat" / "._1.png").write_bytes(b"x")
     shutil.copytree(two_classes / "cat", two_classes / ".git")
     shutil.copytree(two_classes / "cat", two_classes / "dog" / ".thumbnails")
+    shutil.copytree(two_classes / "cat", two_classes / "@eaDir")
+    shutil.copytree(two_classes / "cat", two_classes / "dog" / "@eaDir" / "1.png")
+    (two_classes / "__MACOSX").mkdir()
 
     task, warned = read(two_classes)
 
@@ -202,7 +315,7 @@ def test_files_that_are_no_images_are_counted(two_classes):
     assert len(task.train) == 4
     assert warned == [
         f"{two_classes}: left out 1 file(s) in no class",
-        f"{two_classes / 'cat'}: left out 4 file(s) without an image's suffix",
+        f"{two_classes / 'cat'}: left out 4 file(s) without an image's suffix: 1 .part, 1 .csv, 1 .txt, 1 without any",
     ]
 
 
@@ -229,7 +342,30 @@ def test_a_class_of_nothing_but_links_says_why_it_is_empty(two_classes):
     (two_classes / "bird").mkdir()
     (two_classes / "bird" / "1.png").symlink_to(two_classes / "cat" / "1.png")
 
-    with pytest.raises(DataError, match=r"no images for class 'bird' in train; .* \(links are not followed\)"):
+    with pytest.raises(
+        DataError, match=r"no images for class 'bird' in train; .* \(left out: 1 link\(s\), which are not"
+    ):
+        read(two_classes)
+
+
+def test_classes_that_are_links_say_why_there_are_none(tmp_path):
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "data").mkdir()
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / name).symlink_to(tmp_path / "cat")
+
+    with pytest.raises(DataError, match=r"has no folders in it; .* \(left out: 2 link\(s\), which are not followed\)"):
+        read(tmp_path / "data")
+
+
+def test_a_class_of_other_files_alone_says_what_they_are(two_classes):
+    (two_classes / "bird").mkdir()
+    for name in ("1.psd", "2.psd", "notes.txt"):
+        (two_classes / "bird" / name).touch()
+
+    with pytest.raises(
+        DataError, match=r"no images for class 'bird' .*3 file\(s\) without .* suffix: 2 \.psd, 1 \.txt"
+    ):
         read(two_classes)
 
 
@@ -248,7 +384,7 @@ def test_a_named_pipe_is_not_waited_for(two_classes):
     task, warned = read(two_classes, on_bad_image="skip")
 
     assert len(task.train) == 4
-    assert warned == [f"{two_classes / 'cat'}: left out 1 file(s) without an image's suffix"]
+    assert warned == [f"{two_classes / 'cat'}: left out 1 pipe(s), socket(s) or device(s)"]
 
 
 def test_an_image_in_two_splits_is_said(make):

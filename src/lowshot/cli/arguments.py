@@ -21,6 +21,51 @@ from ..settings import PRESETS, Recipe, default_method, preset_for, preset_recip
 
 _Arguments = TypeVar("_Arguments")
 
+
+@dataclasses.dataclass(frozen=True)
+class SplitFolders:
+    """Folders in place of DATA: the folders in each are the classes, whatever they are called."""
+
+    train: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder with a folder of images per class, to learn from, in place of DATA."""
+    validation: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """The same for the validation split."""
+    test: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """The same for the test split."""
+
+    def source(self, command: str, data: str) -> str | dict[str, Path]:
+        """What the command is to read.
+
+        Args:
+            command: The command, for messages.
+            data: DATA; empty if it is not given.
+
+        Raises:
+            InputError: Neither DATA nor a train folder is given, or both.
+        """
+        folders = {split: folder for split, folder in vars(self).items() if folder is not None}
+        if not folders and data:
+            return data
+        if data:
+            given = ", ".join(f"--{split}" for split in folders)
+            raise InputError(f"DATA is {data!r} and {given} is given too; expected one of the two")
+        if "train" not in folders:
+            raise InputError(f"{command} needs DATA, or --train DIR with a folder of images per class")
+        return folders
+
+
+def source_named(source: str | dict[str, Path]) -> str | dict[str, str]:
+    """What a command reads, for JSON."""
+    return source if isinstance(source, str) else {split: str(folder) for split, folder in source.items()}
+
+
+def source_arguments(source: str | dict[str, Path]) -> list[str]:
+    """What a command reads, as it is given to another command."""
+    if isinstance(source, str):
+        return [source]
+    return [word for split, folder in source.items() for word in (f"--{split}", str(folder))]
+
+
 PresetName: TypeAlias = Annotated[
     str | None,
     tyro.conf.arg(

@@ -17,7 +17,7 @@ import tyro
 from ..errors import InputError, LowshotError, RunError, UnknownNameError
 from ..progress import shown
 from ..settings import DataConfig, Recipe, TrainingConfig
-from .arguments import parse, print_json, warn
+from .arguments import SplitFolders, parse, print_json, source_arguments, source_named, warn
 
 if TYPE_CHECKING:
     from ..data import Task
@@ -77,8 +77,9 @@ class List:
 class Check:
     """Look at every image: is it there, can it be decoded, is it anywhere twice? Exit status 1 if not all is well."""
 
-    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = ""
     """A data set of the catalogue, or anything else that `lowshot fit` takes."""
+    folders: SplitFolders = dataclasses.field(default_factory=SplitFolders)
     root: _Root = None
     """Folder that holds the data sets; else the one that the environment variable LOWSHOT_DATA names."""
     json: bool = False
@@ -86,11 +87,11 @@ class Check:
 
     def act(self) -> int:
         """Decode every image and print what is wrong."""
-        from ..data import check_images, load_task
+        from ..data import check_images
         from ..data.catalogue import CATALOGUE, wrong_sizes
 
-        warnings: list[str] = []
-        task = load_task(self.data, "later", warnings, self.root)
+        source = self.folders.source("data check", self.data)
+        task, warnings = _loaded(source, "later", self.root)
         sizes = wrong_sizes(CATALOGUE[self.data], task) if self.data in CATALOGUE else []
         warn([line for line in warnings if line not in sizes])
         checked = check_images(task, shown)
@@ -98,7 +99,9 @@ class Check:
         well = not (missing or corrupt or sizes)
         if self.json:
             lists = {"missing": missing, "corrupt": corrupt, "sizes": sizes, "copies": copies}
-            print_json({"data": self.data, "classes": len(task.class_names), **_sizes(task), **lists, "ok": well})
+            print_json(
+                {"data": source_named(source), "classes": len(task.class_names), **_sizes(task), **lists, "ok": well}
+            )
         else:
             for kind, lines in {"missing": missing, "corrupt": corrupt, "size": sizes, "copies": copies}.items():
                 for line in lines:
@@ -157,8 +160,9 @@ class Prepare:
 class Draw:
     """Which images a fit would learn from, without a fit: how many of each class, their hash, and their names."""
 
-    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = ""
     """A data set of the catalogue, or anything else that `lowshot fit` takes."""
+    folders: SplitFolders = dataclasses.field(default_factory=SplitFolders)
     shots: int | None = None
     """Images per class; all of them if not given."""
     seed: int = TrainingConfig.seed
@@ -174,11 +178,11 @@ class Draw:
 
     def act(self) -> int:
         """Draw as a fit would, and print or list the images."""
-        from ..data import draw_from, draw_sha256, load_task, write_draw
+        from ..data import draw_from, draw_sha256, write_draw
 
         Recipe().replace(shots=self.shots, seed=self.seed, draw=self.draw)  # refuses what a fit would
-        warnings: list[str] = []
-        task = load_task(self.data, warn=warnings, root=self.root)
+        source = self.folders.source("data draw", self.data)
+        task, warnings = _loaded(source, "error", self.root)
         drawn = draw_from(task, self.shots, self.seed, self.draw)
         warn([*warnings, *drawn.warnings(task.class_names)])
         of_label = collections.Counter(task.train.labels[drawn.indices].tolist())
@@ -187,7 +191,7 @@ class Draw:
         if self.out is not None:
             write_draw(self.out, task, drawn)
         if self.json:
-            rule = {"data": self.data, "draw": self.draw, "seed": self.seed, "shots": drawn.shots}
+            rule = {"data": source_named(source), "draw": self.draw, "seed": self.seed, "shots": drawn.shots}
             print_json({**rule, "images": len(drawn.indices), "classes": counts, "sha256": sha256})
             return 0
         equally_many = len(set(counts.values())) == 1
@@ -198,7 +202,8 @@ class Draw:
         print(f"sha256 {sha256}")
         if self.out is not None:
             root = [] if self.root is None else ["--root", str(self.root)]
-            fit = shlex.join(["lowshot", "fit", self.data, *root, "--draw", str(self.out), "--out", "adapter"])
+            drawn_from = [*source_arguments(source), *root, "--draw", str(self.out)]
+            fit = shlex.join(["lowshot", "fit", *drawn_from, "--out", "adapter"])
             print(f"listed in {self.out}; next: {fit}")
         return 0
 
@@ -223,6 +228,18 @@ def run(arguments: Sequence[str]) -> int:
     if name not in ACTIONS:
         raise UnknownNameError("action of lowshot data", name, ACTIONS)
     return parse(ACTIONS[name], f"data {name}", rest).act()
+
+
+def _loaded(source: str | dict[str, Path], on_bad_image: str, root: Path | None) -> tuple[Task, list[str]]:
+    """Return a task and what is to be known of it, which is written at once where it cannot be used."""
+    from ..data import load_task
+
+    warnings: list[str] = []
+    try:
+        return load_task(source, on_bad_image, warnings, root), warnings
+    except LowshotError:
+        warn(warnings)
+        raise
 
 
 def _sizes(task: Task) -> dict[str, int]:

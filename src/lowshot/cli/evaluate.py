@@ -11,7 +11,7 @@ import tyro
 
 from ..errors import InputError
 from ..progress import shown
-from .arguments import parse, print_json, warn
+from .arguments import SplitFolders, parse, print_json, source_named, warn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +20,10 @@ class Arguments:
 
     adapter: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
     """Folder written by `lowshot fit`."""
-    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = ""
     """A built-in task, a data set of the catalogue, a folder or a table, with the classes that the adapter was fitted
     on (under base-to-new all of them, the new ones too); its test split counts if it has one."""
+    folders: SplitFolders = dataclasses.field(default_factory=SplitFolders)
     new_classes: bool = False
     """Judge DATA in its own classes instead, whichever they are: by prompts of their names."""
     targets: tuple[str, ...] = ()
@@ -43,16 +44,17 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     """Evaluate and print."""
     parsed = parse(Arguments, "evaluate", arguments)
+    source = parsed.folders.source("evaluate", parsed.data)
     if parsed.new_classes and parsed.targets:
         raise InputError("new-classes judges DATA alone; leave targets out, or leave out new-classes")
     from ..classifier import saved_adapter
 
     where = {"model": parsed.model, "device": parsed.device, "root": parsed.root, "targets": parsed.targets or None}
     classifier = saved_adapter(parsed.adapter, **where)
-    metrics = classifier.evaluate(parsed.data, new_classes=parsed.new_classes, coverage=parsed.coverage, track=shown)
+    metrics = classifier.evaluate(source, new_classes=parsed.new_classes, coverage=parsed.coverage, track=shown)
     warn(classifier.warnings_)
     if parsed.json:
-        print_json({"adapter": str(parsed.adapter), "data": parsed.data, **metrics})
+        print_json({"adapter": str(parsed.adapter), "data": source_named(source), **metrics})
         return 0
     from ..wording.protocols import protocol_table
     from ..wording.quantities import accuracy_line

@@ -15,7 +15,7 @@ from ..files import refuse_existing, remove
 from ..methods import display_name
 from ..progress import shown, silent
 from ..settings import Recipe, changes_of
-from .arguments import PresetName, parse_with_recipe, print_json, warn
+from .arguments import PresetName, SplitFolders, parse_with_recipe, print_json, warn
 
 if TYPE_CHECKING:
     from ..classifier import FewShotClassifier
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 class Arguments:
     """Learn classes from a few images each, and save the adapter."""
 
-    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """A built-in task, a data set of the catalogue, a folder (`<class>/*` or `{train,val,test}/<class>/*`), a table
-    (CSV, JSONL, Parquet), tar shards, or `hf:ID`."""
     out: Path
     """Folder for the adapter; must not exist yet."""
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = ""
+    """A built-in task, a data set of the catalogue, a folder (`<class>/*` or `{train,val,test}/<class>/*`), a table
+    (CSV, JSONL, Parquet), tar shards, or `hf:ID`."""
+    folders: SplitFolders = dataclasses.field(default_factory=SplitFolders)
     preset: PresetName = None
     recipe: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """TOML file with settings; they win over the preset, flags win over them."""
@@ -42,6 +43,7 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     """Fit, evaluate on what was held back, save, say."""
     parsed = parse_with_recipe(Arguments, "fit", arguments, chooses=True)
+    source = parsed.folders.source("fit", parsed.data)
     refuse_existing(parsed.out)
     from ..classifier import FewShotClassifier
     from ..training.processes import is_first_process
@@ -53,7 +55,7 @@ def run(arguments: Sequence[str]) -> int:
     checkpoint = parsed.out.with_name(f"{parsed.out.name}.training.safetensors")
     states = classifier.training_states(checkpoint)
     try:
-        task = classifier.task(parsed.data)
+        task = classifier.task(source)
         _fit(classifier, task, states)
         if not is_first_process():
             return 0

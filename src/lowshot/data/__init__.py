@@ -4,7 +4,7 @@ from .ahead import content_hashes
 from .builtin import BUILTIN_TASKS, builtin_task
 from .checking import Checked, check_images
 from .draws import draw_from, draw_sha256, write_draw
-from .folder import read_folder
+from .folder import read_folder, read_split_folders
 from .images import FileImages, ImagesOnDemand, MemoryImages, as_pixels, content_hash, decode_image
 from .prompts import Prompts, class_prompts, long_prompts_named, prompts_for, read_words
 from .protocols import base_and_new, learnt_part, other_tasks
@@ -45,6 +45,7 @@ __all__ = [
     "other_tasks",
     "prompts_for",
     "read_folder",
+    "read_split_folders",
     "read_words",
     "task_of_arrays",
     "write_draw",

@@ -18,7 +18,10 @@ from .copies import report_copies
 from .images import FileImages
 from .task import Examples, Images, Task, is_text
 
-SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
+SPLITS = {
+    **{"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"},
+    **{"training": "train", "dev": "validation", "testing": "test", "eval": "test", "evaluation": "test"},
+}
 """Name that a split may have -> the split that is meant."""
 Classes: TypeAlias = dict[str, list[str]]
 """Class name -> its files, as paths below a folder."""
@@ -26,6 +29,11 @@ Kind: TypeAlias = Literal["file", "folder", "other", "nothing"]
 """The kinds of things at a path; ``other`` is a pipe, a socket, a device, or one that cannot be looked at."""
 
 _MAXIMUM_CHARACTERS = 64 << 20
+_NAMES_SHOWN = 10
+_OF_THE_SYSTEM = frozenset(
+    {"@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin", "__macosx", "lost+found"}
+    | {"system volume information"}
+)  # what NAS, Windows, macOS and Linux put into folders: previews, waste, snapshots
 
 
 @dataclasses.dataclass
@@ -179,13 +187,19 @@ def sorted_class_names(where: object, splits: Mapping[str, Collection[str]]) -> 
     return class_names
 
 
+def first_names(names: Sequence[str]) -> str:
+    """Return up to ten names, and how many more there are, for a message."""
+    more = f" and {len(names) - _NAMES_SHOWN:,} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more
+
+
 def class_name(text: str) -> str:
     """Return a folder's or label's name as words, with accents as one character each (macOS may store them as two)."""
     return " ".join(unicodedata.normalize("NFC", text).replace("_", " ").split())
 
 
 def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return the entries of a folder but for hidden files, by name.
+    """Return the entries of a folder by name, but for hidden ones and those that a system puts there for itself.
 
     Raises:
         DataError: It is no folder, it cannot be listed, or a name in it is not UTF-8.
@@ -198,7 +212,7 @@ def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
         raise DataError(f"data {folder} is a file; expected a folder with one folder of images per class") from None
     except (OSError, ValueError) as error:
         raise DataError(f"data {folder} cannot be listed: {getattr(error, 'strerror', error)}") from error
-    entries = [entry for entry in entries if not entry.name.startswith(".")]
+    entries = [e for e in entries if not e.name.startswith(".") and e.name.lower() not in _OF_THE_SYSTEM]
     for entry in entries:
         if not is_text(entry.name):
             raise DataError(f"data {folder}: the name {entry.name!r} is not UTF-8; rename it")

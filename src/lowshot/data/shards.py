@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import tarfile
 from collections.abc import Collection, Sequence
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from .folder import image_files
 from .images import MAXIMUM_FILE_BYTES, SUFFIXES, decode_image
+from .layout import LeftOut
 from .listing import SPLITS, class_name, kind_of, read_lines, task_of_names, visible_entries
 from .tar_files import OpenMember, tar_members
 from .task import Pixels, Task, is_text
@@ -164,7 +164,7 @@ def _class_folders(folder: Path) -> list[Path]:
     for place in _folders_in(folder):
         inner = _folders_in(place) if place.name.lower() in SPLITS else []
         folders += inner or [place]
-    return [place for place in folders if next(image_files(place, collections.Counter()), None) is not None]
+    return [place for place in folders if next(image_files(place, LeftOut()), None) is not None]
 
 
 def _samples(shards: Sequence[Path], known: Sequence[str] | None, warn: list[str]) -> list[_Sample]:

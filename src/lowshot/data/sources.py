@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import DataError, UnknownNameError
 from .builtin import BUILTIN_TASKS, builtin_task
-from .folder import read_folder
+from .folder import read_folder, read_split_folders
 from .hub import PREFIX, read_hub
 from .images import MemoryImages, as_pixels, content_hash
 from .listing import kind_of
@@ -24,7 +24,7 @@ from .task import Examples, Task, is_text, numbered
 
 
 def load_task(
-    data: str | os.PathLike[str],
+    data: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]],
     on_bad_image: str = "error",
     warn: list[str] | None = None,
     root: str | os.PathLike[str] | None = None,
@@ -38,6 +38,7 @@ def load_task(
     a table                      a file ``.csv``, ``.jsonl`` or ``.parquet``
     shards                       a file ``.tar``, or a folder of them
     a folder                     ``<class>/*`` or ``{train,val,test}/<class>/*``
+    a folder for each split      ``{"train": FOLDER, "test": FOLDER}``, each ``<class>/*``
     ============================ =======================================================================
 
     A string that is both a name and a path is the name; write ``./digits`` or pass a ``Path`` for the path.
@@ -56,6 +57,8 @@ def load_task(
         MissingExtraError: It needs a package that is not installed.
     """
     warn = warn if warn is not None else []
+    if isinstance(data, Mapping):
+        return read_split_folders(data, on_bad_image, warn)
     if isinstance(data, str):
         if data in BUILTIN_TASKS:
             return builtin_task(data)
