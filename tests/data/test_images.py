@@ -235,7 +235,7 @@ def test_the_largest_sizes_allowed_are_decoded(monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"photo\.jpg is not an image; expected one of BMP, GIF, JPEG, PNG"),
+        (b"", r"photo\.jpg is not an image; expected one of AVIF, BMP, GIF, JPEG, PNG"),
         (b"just text\n", r"photo\.jpg is not an image"),
         (b"\xff\xd8\xff", r"photo\.jpg is not an image"),
         (saved(Image.fromarray(noise(64, 64)), "JPEG")[:900], r"photo\.jpg cannot be decoded: .*runcated"),

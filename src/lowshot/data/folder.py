@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..errors import DataError
-from .images import SUFFIXES
+from .formats import SUFFIXES
 from .layout import LeftOut, refuse_folders_of_classes, split_folders, subfolders
 from .listing import Classes, class_name, task_of_files, visible_entries
 from .task import Task

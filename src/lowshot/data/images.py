@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import ImageError
+from .formats import open_image
 from .task import Images, Pixels, whole
 
 MAXIMUM_PIXELS = 50_000_000
@@ -30,10 +31,6 @@ MAXIMUM_ASPECT_RATIO = 50
 """Longer side over shorter side above which an image is refused: resizing the short side would explode the long one."""
 BACKGROUND = (255, 255, 255)
 """The colour that shows through transparent pixels."""
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-"""File names that end so are taken for images when a folder is listed."""
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""The formats that Pillow may decode, whatever the file's name: its others are rare, and one runs Ghostscript."""
 _FILTER_LOCK, _PICTURE_LOCK = threading.Lock(), threading.Lock()
 _thread = threading.local()
 
@@ -63,7 +60,7 @@ def decode_image(source: Path | bytes) -> Pixels:
             size = len(source)
         if size > MAXIMUM_FILE_BYTES:
             raise ImageError(f"{name} has {size:,} bytes; expected at most {MAXIMUM_FILE_BYTES:,}")
-        with Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=FORMATS) as image:
+        with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file, open_image(file) as image:
             return _decoded(image, name)
 
 
@@ -88,8 +85,8 @@ def _decoding(name: str) -> Iterator[None]:
         raise ImageError(f"{name} does not exist") from None
     except IsADirectoryError:
         raise ImageError(f"{name} is a folder; expected an image file") from None
-    except UnidentifiedImageError:
-        raise ImageError(f"{name} is not an image; expected one of {', '.join(FORMATS)}") from None
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name} {error}") from None
     except PermissionError as error:
         raise ImageError(f"{name} cannot be read: {error.strerror}") from error
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ... for damaged files

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from .folder import image_files
-from .images import MAXIMUM_FILE_BYTES, SUFFIXES, decode_image
+from .formats import SUFFIXES
+from .images import MAXIMUM_FILE_BYTES, decode_image
 from .layout import LeftOut
 from .listing import SPLITS, class_name, kind_of, read_lines, task_of_names, visible_entries
 from .tar_files import OpenMember, tar_members

@@ -8,7 +8,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from ...errors import DataError, OutputError
-from ..images import SUFFIXES
+from ..formats import SUFFIXES
 from ..listing import visible_entries
 from .facts import DataSet
 

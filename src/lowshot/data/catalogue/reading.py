@@ -16,7 +16,7 @@ from typing import Any
 from ...errors import DataError, InputError, UnknownNameError
 from ...files import read_json_object
 from ..copies import report_copies
-from ..images import SUFFIXES
+from ..formats import SUFFIXES
 from ..listing import FileList, class_name, is_below, read_lines, task_of_splits, visible_entries
 from ..task import Task, is_text
 from .class_names import FILE as CLASS_NAMES

@@ -1,0 +1,52 @@
+"""The formats of image files that are read, and what is said of those that are not."""
+
+from __future__ import annotations
+
+import functools
+from typing import BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pgm", ".png"}
+    | {".ppm", ".tif", ".tiff", ".webp"}
+)
+"""File names that end so are taken for images when a folder is listed, whatever is installed: draws depend on it."""
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""The formats that Pillow may decode, whatever the file's name: its others are rare, and one runs Ghostscript."""
+
+_HEIF = "HEIF"  # what pillow-heif registers itself as
+_HEIC = "a HEIC image; pip install 'lowshot[heic]' lets lowshot read it, or save it as JPEG"
+_AVIF = "an AVIF image, which this build of Pillow cannot read; save it as JPEG"
+_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), _HEIC),
+    **dict.fromkeys((b"avif", b"avis"), _AVIF),
+}  # of files in ISO's base format: bytes 8 to 11, behind "ftyp"
+
+
+def open_image(file: BinaryIO) -> Image.Image:
+    """Open an image with Pillow in one of the formats that are read; no pixel is decoded.
+
+    Raises:
+        UnidentifiedImageError: It is in none of them; the message is what to say of it behind its name.
+    """
+    try:
+        return Image.open(file, formats=(*FORMATS, _HEIF) if _heif_is_read() else FORMATS)
+    except UnidentifiedImageError:
+        file.seek(0)
+        head = file.read(12)
+        what = _BRANDS.get(head[8:], "") if head[4:8] == b"ftyp" else ""
+        if what and not (what is _HEIC and _heif_is_read()):
+            raise UnidentifiedImageError(f"is {what}") from None
+        raise UnidentifiedImageError(f"is not an image; expected one of {', '.join(FORMATS)}") from None
+
+
+@functools.cache
+def _heif_is_read() -> bool:
+    """Tell whether pillow-heif is installed, and have Pillow know of it."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
