@@ -112,7 +112,6 @@ def test_the_rules_have_no_circle():
         "methods",
         "files",
         "progress",
-        "randomness",
         "threads",
         "records",
         "runs_folder",

@@ -1,9 +1,14 @@
-"""The processor's threads that torch computes with, set for a while and given back."""
+"""Threads: those that torch computes with, and what one thread may do at a time."""
 
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
+
+BUILDING = threading.RLock()
+"""Held while a library builds a model or puts modules into one. transformers replaces torch's initialisers meanwhile,
+for every thread: what another one builds then would stay uninitialised."""
 
 
 @contextlib.contextmanager

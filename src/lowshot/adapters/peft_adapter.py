@@ -18,15 +18,16 @@ from torch import Tensor, nn
 from ..errors import AdapterError, InputError
 from ..files import canonical_json, read_json_object
 from ..methods import PEFT_PREFIX
-from ..randomness import seeded
+from ..randomness import seeded, torch_seeded
 from ..settings import MethodConfig
 from ..tensor_file import TENSORS_FILE, read_tensors, serialized
+from ..threads import BUILDING
 from .adapter import CONFIG_FILE, computing_as, to_be_merged
 from .lean import LeanMixin, modules_with
 from .lora_xs.basis import BASIS_FILE, Basis
 from .lora_xs.portable import basis_facts, restore_basis
 from .lora_xs.tuner import LoraXsConfig
-from .peft_types import KNOW_QUANTISED_WEIGHTS, tuner_config
+from .peft_types import KNOW_QUANTISED_WEIGHTS, SEED_TORCH, tuner_config
 from .placement import Place
 from .ranks import layer_ranks
 
@@ -151,7 +152,7 @@ def _added(
     Raises:
         InputError: It does not fit these layers.
     """
-    with attaching(seed):
+    with attaching(seed, config):
         try:
             # New layers come in training mode, whatever mode the model is in: their dropout would blur predictions.
             adapted = get_peft_model(model, config).eval()
@@ -162,9 +163,10 @@ def _added(
 
 
 @contextlib.contextmanager
-def attaching(seed: int) -> Iterator[None]:
+def attaching(seed: int, config: PeftConfig) -> Iterator[None]:
     """Around PEFT's putting of layers into a model: initial values drawn from a seed, and no needless warning."""
-    with seeded(seed), warnings.catch_warnings():
+    seeds_itself = str(config.peft_type.value) in SEED_TORCH
+    with BUILDING, (torch_seeded if seeds_itself else seeded)(seed), warnings.catch_warnings():
         # transformers warns of an attribute that it renamed itself and that PEFT reads.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         yield

@@ -35,6 +35,9 @@ KNOW_QUANTISED_WEIGHTS = frozenset(
 """Tuners that are the same function on quantised weights as on plain ones of the same values. PEFT lets others at them
 that fail, or that take the codes for the weights; a test tries all."""
 
+SEED_TORCH = frozenset({"ADAMSS", "PSOFT"})
+"""Tuners that seed torch's own generator for some of their initial values."""
+
 _OURS = {
     "auto_mapping",
     "base_model_name_or_path",

@@ -21,7 +21,7 @@ from torch.nn import functional
 from ..adapters import Adapter
 from ..errors import InputError, RunError, first_line
 from ..models import Backbone
-from ..randomness import seeded
+from ..randomness import torch_seeded
 from .source import Source, as_input, class_embeddings
 
 PACKAGES = ("onnx", "onnxscript")
@@ -75,7 +75,7 @@ def write(source: Source, backbone: Backbone, adapter: Adapter | None, folder: P
 def _graph(classifier: ImageClassifier, size: int) -> Any:
     """``torch.onnx.ONNXProgram`` with a batch of any size."""
     images = torch.full((2, 3, size, size), 0.5)
-    with seeded(0), _quietly():
+    with torch_seeded(0), _quietly():
         try:
             program = torch.onnx.export(
                 classifier,

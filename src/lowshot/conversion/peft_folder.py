@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from peft import PeftModel
+from peft import PeftConfig, PeftModel
 from peft.tuners.lora import LoraLayer
 
 from ..adapters import Adapter
@@ -55,6 +55,6 @@ def read_back(source: Source, folder: Path) -> NDArray[np.float32]:
     """Probabilities ``(N, C)`` of the probes by PEFT alone, on the base that the adapter was trained on."""
     backbone = load_backbone(source.recipe.model.model, exportable=True)
     round_to(backbone.model, backbone.encoder_linears(), source.recipe.model.quantize)
-    with attaching(seed=0):
+    with attaching(0, PeftConfig.from_pretrained(folder)):
         PeftModel.from_pretrained(backbone.model, folder).eval()  # the layers are replaced in the backbone's model
     return class_probabilities(backbone, source.record.prompts, as_input(source.probes), source.temperature)

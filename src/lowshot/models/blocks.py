@@ -9,7 +9,6 @@ tensor for the backward pass instead of two. While something is trained, layers 
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from ..randomness import drawn_twice
 from .frozen import Products, activation_of
 
 
@@ -73,10 +73,9 @@ def run_blocks(
     for index, layer in enumerate(layers):
         wanted = token if index == len(layers) - 1 else None
         if checkpointing and torch.is_grad_enabled():
-            # While a CUDA graph is recorded nothing draws from torch's generator, and its state cannot be had.
-            is_recorded = hidden.is_cuda and torch.cuda.is_current_stream_capturing()
-            block = functools.partial(checkpoint, run_block, use_reentrant=False, preserve_rng_state=not is_recorded)
-            hidden = block(layer, hidden, causal, wanted, packing, products)
+            # Nothing here draws from torch's own generators, whose state checkpointing would keep.
+            again = {"use_reentrant": False, "preserve_rng_state": False, "context_fn": drawn_twice}
+            hidden = checkpoint(run_block, layer, hidden, causal, wanted, packing, products, **again)
         else:
             hidden = run_block(layer, hidden, causal, wanted, packing, products)
     return hidden

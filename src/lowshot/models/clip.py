@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from ..randomness import seeded
 from .quick_gelu import QuickGeluActivation
 
 
@@ -186,7 +187,7 @@ class Clip(nn.Module):
 def read_clip(folder: Path) -> tuple[Clip, ClipTokenizer]:
     """The model in a folder, and its tokenizer."""
     config = ClipConfig.read(folder)
-    with torch.random.fork_rng(devices=[]):
+    with seeded(0):
         model = Clip(config)
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model, ClipTokenizer(folder, config.text_config.eos_token_id)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import InputError, first_line
+from ..randomness import seeded
+from ..threads import BUILDING
 from .backbone import Backbone, Identity, Towers, settings_sha256, weights_sha256
 from .clip import Clip, ClipConfig, read_clip
 from .families import FAMILIES
@@ -287,13 +289,13 @@ def _failing_in_one_line(model: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep transformers from showing bars, logging what we raise, and drawing from torch's random state."""
+    """Keep transformers from showing bars, logging what we raise, and drawing from torch's own generators."""
     from transformers.utils import logging
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        with without_progress_bars(), torch.random.fork_rng(devices=[]):
+    with BUILDING, seeded(0), without_progress_bars():
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity_error()
+        try:
             yield
-    finally:
-        logging.set_verbosity(verbosity)
+        finally:
+            logging.set_verbosity(verbosity)

@@ -58,7 +58,7 @@ class Batch:
         images: Some places of the batch to their images ``(N, 3, S, S)``, or to these part of the way through the
             vision tower.
         count: How many rows are not ignored; B if not given.
-        first_rows: The number of the row at a place, for what draws from torch's generator; None if nothing does.
+        first_rows: The number of the row at a place, for what draws from torch; None if nothing does.
     """
 
     number: int | Tensor
@@ -143,7 +143,7 @@ class ExactStep:
         self._products = Products(self._updates)
         self._prompt_numbers = 2 * torch.arange(len(self._prompts), device=self.backbone.device) + 1
         self.draws = draws_from_torch(self.backbone.model)
-        """Whether a pass draws from torch's generator, which is then seeded for it."""
+        """Whether a pass may draw from torch; then its draws are seeded."""
 
     def accumulate(
         self,
@@ -246,12 +246,12 @@ class ExactStep:
     def _pass(self, number: int | Tensor, samples: Tensor, first: int | None = None) -> Iterator[None]:
         """Seed the draws of a pass by seed, step and samples: a pass taken again draws the same.
 
-        The masks of our own dropout do not even depend on the cut. Some of PEFT's tuners draw from torch's generator.
+        The masks of our own dropout do not even depend on the cut. Some of PEFT's tuners draw from torch.
 
         Args:
             number: Of the step.
             samples: Numbers of the rows, ``(N,)``.
-            first: That of the first row, where torch's generator is to be seeded.
+            first: That of the first row, where what torch draws is to be seeded.
         """
         with contextlib.ExitStack() as stack:
             if self.draws and first is not None:

@@ -108,7 +108,6 @@ class WeightsLearner:
             _memory_named(),
             memory_use(self.backbone.device) as memory,
             self.backbone.training(checkpointing=self.recipe.engine.gradient_checkpointing),
-            seeded(seed),
         ):
             stopped = loop.run(order, track, f"training {self.recipe.method.method}", report)
         if self.recipe.method.shrinkage:
