@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "lowshot"
 
 LEAVES = {
     *("calibration", "errors", "files", "methods", "progress", "randomness", "records", "settings", "tensor_file"),
-    "threads",
+    *("threads", "torch_state"),
 }
 MAY_IMPORT = {
     "errors": set(),
@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "progress": set(),
     "randomness": set(),
     "threads": set(),
+    "torch_state": set(),
     "records": {"errors"},
     "runs_folder": {"errors", "files", "records"},
     "calibration": {"errors"},
@@ -113,6 +114,7 @@ def test_the_rules_have_no_circle():
         "files",
         "progress",
         "threads",
+        "torch_state",
         "records",
         "runs_folder",
         "settings",

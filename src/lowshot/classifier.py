@@ -48,6 +48,7 @@ from .records import RECORD_FILE, RunRecord
 from .saved import check_backbone, read_record
 from .settings import SETTINGS, DataConfig, Recipe
 from .threads import cpu_threads
+from .torch_state import own_torch_state
 from .tracking import Tracking, refuse_missing_tracker
 from .training import Learner, create_learner
 from .training.processes import is_first_process
@@ -167,6 +168,7 @@ class FewShotClassifier(Estimator):
         copy._load_backbone = self._load_backbone
         return copy
 
+    @own_torch_state()
     def fit(
         self,
         data: Data | Sequence[Any],
@@ -267,6 +269,7 @@ class FewShotClassifier(Estimator):
         if self._given["verbose"]:
             sys.stderr.writelines(f"{line}\n" for line in new)
 
+    @own_torch_state()
     def predict_proba(self, images: Sequence[Any] | Images, *, track: Track | None = None) -> NDArray[np.float32]:
         """Probabilities ``(N, C)``, columns in the order of ``classes_``.
 
@@ -355,6 +358,7 @@ class FewShotClassifier(Estimator):
             for row, inside in zip(order, members, strict=True)
         ]
 
+    @own_torch_state()
     def evaluate(
         self, data: Data, *, new_classes: bool = False, coverage: float | None = None, track: Track | None = None
     ) -> dict[str, Any]:
@@ -445,6 +449,7 @@ class FewShotClassifier(Estimator):
             raise DataError(f"label {unknown[0]!r} is none of the {len(self.classes_)} classes this adapter was taught")
         return float(np.mean(predicted == np.asarray(truth)))
 
+    @own_torch_state()
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the adapter: PEFT's two files, the record and a model card. All of it appears at once, or nothing.
 
@@ -483,6 +488,7 @@ class FewShotClassifier(Estimator):
             return push_folder(folder, repository, private=private)
 
     @classmethod
+    @own_torch_state()
     def _load(cls, folder: Path, **where: Any) -> FewShotClassifier:
         unknown = sorted(set(where) - set(_MOVABLE))
         if unknown:

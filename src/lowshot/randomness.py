@@ -51,11 +51,10 @@ def drawn_twice() -> tuple[contextlib.AbstractContextManager[None], contextlib.A
     return contextlib.nullcontext(), again
 
 
-class _Draws(TorchDispatchMode):
+class _Draws:
     """Gives each operation that draws a generator of a seed's."""
 
     def __init__(self, seed: int) -> None:
-        super().__init__()
         self._seed = seed
         self._generators: dict[torch.device, torch.Generator] = {}
 
@@ -72,15 +71,15 @@ class _Draws(TorchDispatchMode):
         outer = getattr(_BLOCKS, "draws", None)
         _BLOCKS.draws = self
         try:
-            with self:
+            mode = _Mode()
+            mode.draws = self
+            with mode:
                 yield
         finally:
             _BLOCKS.draws = outer
 
-    def __torch_dispatch__(
-        self, operation: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
+    def result(self, operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """What an operation of torch's gives, if what it draws is drawn here."""
         is_innermost = getattr(_BLOCKS, "draws", None) in (self, None)  # autograd's threads know of no block
         if not is_innermost or not _may_draw(operation, args, kwargs):
             return operation(*args, **kwargs)
@@ -106,6 +105,14 @@ class _Draws(TorchDispatchMode):
             result = operation()
             own.set_state(theirs.get_state())
         return result
+
+
+def _dispatched(mode: Any, operation: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:  # noqa: ARG001 - torch's
+    return mode.draws.result(operation, args, kwargs or {})
+
+
+_Mode: Any = type("_Mode", (TorchDispatchMode,), {"__torch_dispatch__": _dispatched})
+"""A block in which each operation of torch's goes through ``_Draws.result``."""
 
 
 def _may_draw(operation: Any, args: Any, kwargs: dict[str, Any]) -> bool:

@@ -239,15 +239,6 @@ def test_resized_together_to_their_own_size_they_stay_as_they_are():
     assert torch.equal(found[1], torch.from_numpy(images[1]).permute(2, 0, 1).flip(-1) / 255.0)
 
 
-def test_autocast_does_not_round_pixels():
-    images = [noise(40, 30), noise(20, 20)]
-
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = together(images, 16, [False, True])
-
-    assert torch.equal(found, together(images, 16, [False, True]))
-
-
 @given(st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=12), st.integers(1, 400))
 def test_portions_keep_the_order_and_the_cap_unless_one_crop_alone_is_larger(shapes, cap):
     cuts = [module._Cut(np.full((*shape, 3), i, np.uint8), mirrored=False) for i, shape in enumerate(shapes)]

@@ -215,15 +215,6 @@ def test_scale_and_bias_keep_full_precision_when_the_model_is_cast(tiny_model):
     assert torch.equal(backbone.logits(a, b), before)
 
 
-def test_autocast_does_not_round_the_logits(tiny_model):
-    backbone = load_backbone(str(tiny_model))
-    generator = torch.Generator().manual_seed(0)
-    a, b = (nn.functional.normalize(torch.randn(n, 24, generator=generator), dim=-1) for n in (5, 3))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = backbone.logits(a, b)
-    assert torch.equal(found, backbone.logits(a, b))
-
-
 def test_checkpointing_gives_the_same_gradients(tiny_model):
     backbone = load_backbone(str(tiny_model))
     weights = [backbone.model.get_submodule(backbone.module_name(t, 0, "q")).weight for t in ("vision", "text")]

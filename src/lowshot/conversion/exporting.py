@@ -16,6 +16,7 @@ from ..errors import InputError, MissingExtraError, UnknownNameError
 from ..files import canonical_json, folder_written_aside, refuse_existing
 from ..methods import method_spec
 from ..models import Backbone
+from ..torch_state import own_torch_state
 from . import merged, onnx_graph, peft_folder
 from .readme import readme
 from .source import Source, as_input, class_probabilities, largest_difference, open_source, trained_model
@@ -67,6 +68,7 @@ class Export:
     """Facts that a person should know, one line each."""
 
 
+@own_torch_state()
 def export(
     folder: str | os.PathLike[str],
     out: str | os.PathLike[str],

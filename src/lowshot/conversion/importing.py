@@ -22,6 +22,7 @@ from ..models import Backbone, load_backbone
 from ..records import RECORD_FILE, RunRecord, provenance
 from ..settings import TOWERS, DataConfig, Recipe, Tower
 from ..tensor_file import TENSORS_FILE, serialized
+from ..torch_state import own_torch_state
 from ..training.placing import adapt
 from ..wording.card import model_card
 from .clip_lora import NAME, ClipLora, read_clip_lora
@@ -30,6 +31,7 @@ from .source import as_input, class_probabilities, probe_images
 _UNKNOWN_TASK = "unknown"
 
 
+@own_torch_state()
 def import_clip_lora(
     file: str | os.PathLike[str],
     out: str | os.PathLike[str],

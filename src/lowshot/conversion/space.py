@@ -24,6 +24,7 @@ from ..records import RECORD_FILE, RunRecord
 from ..serving import AdapterBank
 from ..serving.entries import entry_of
 from ..tensor_file import TENSORS_FILE
+from ..torch_state import own_torch_state
 from ..wording.card import model_card
 from ..wording.quantities import images_per_class
 from .exporting import README_FILE, Export
@@ -41,6 +42,7 @@ _USER = 1000
 _TENSOR_FILES = (CONFIG_FILE, TENSORS_FILE, BASIS_FILE)
 
 
+@own_torch_state()
 def export_space(folder: str | os.PathLike[str], out: str | os.PathLike[str], *, model: str | None = None) -> Export:
     """Write a folder that is a Hugging Face Space once it is pushed: a page and an API that anybody may ask.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -217,12 +216,9 @@ class Portion(NamedTuple):
         _, height, width, _ = self.padded.shape
         vertical = _bicubic_weights(self.vertical.to(device, non_blocking=True), height)
         horizontal = _bicubic_weights(self.horizontal.to(device, non_blocking=True), width)
-        # No autocast, which would round pixels and weights to 8 bits.
-        has_autocast = torch.amp.is_autocast_available(device.type)
-        with torch.autocast(device.type, enabled=False) if has_autocast else contextlib.nullcontext():
-            rows = vertical @ self.padded.to(device, non_blocking=True).flatten(2).float()
-            rows = rows.view(-1, size, width, 3).permute(0, 3, 1, 2).reshape(-1, 3 * size, width)
-            resized = (rows @ horizontal.transpose(1, 2)).view(-1, 3, size, size)
+        rows = vertical @ self.padded.to(device, non_blocking=True).flatten(2).float()
+        rows = rows.view(-1, size, width, 3).permute(0, 3, 1, 2).reshape(-1, 3 * size, width)
+        resized = (rows @ horizontal.transpose(1, 2)).view(-1, 3, size, size)
         return (resized / 255.0).clamp(0.0, 1.0)
 
 

@@ -446,11 +446,7 @@ class Backbone(Towers):
             classes: Unit embeddings ``(..., C, D)``.
         """
         scale = torch.full((), self._log_scale, dtype=images.dtype, device=images.device).exp()
-        has_autocast = images.device.type in ("cpu", "cuda")
-        # It would round cosines to 8 bits, which a scale of 100 makes steps of up to half a logit.
-        exact = torch.autocast(images.device.type, enabled=False) if has_autocast else contextlib.nullcontext()
-        with exact:
-            return scale * images @ classes.mT + self._bias
+        return scale * images @ classes.mT + self._bias
 
 
 def _is_in(parameter: str, module: str) -> bool:

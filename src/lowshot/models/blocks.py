@@ -74,8 +74,12 @@ def run_blocks(
         wanted = token if index == len(layers) - 1 else None
         if checkpointing and torch.is_grad_enabled():
             # Nothing here draws from torch's own generators, whose state checkpointing would keep.
-            again = {"use_reentrant": False, "preserve_rng_state": False, "context_fn": drawn_twice}
-            hidden = checkpoint(run_block, layer, hidden, causal, wanted, packing, products, **again)
+            hidden = checkpoint(
+                *(run_block, layer, hidden, causal, wanted, packing, products),
+                use_reentrant=False,
+                context_fn=drawn_twice,
+                preserve_rng_state=False,
+            )
         else:
             hidden = run_block(layer, hidden, causal, wanted, packing, products)
     return hidden

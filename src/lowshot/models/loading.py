@@ -15,6 +15,7 @@ import torch
 from ..errors import InputError, first_line
 from ..randomness import seeded
 from ..threads import BUILDING
+from ..torch_state import own_torch_state
 from .backbone import Backbone, Identity, Towers, settings_sha256, weights_sha256
 from .clip import Clip, ClipConfig, read_clip
 from .families import FAMILIES
@@ -66,6 +67,7 @@ def pick_device(device: str) -> torch.device:
     return picked
 
 
+@own_torch_state()
 def load_backbone(model: str = "builtin", device: str = "cpu", *, exportable: bool = False) -> Backbone:
     """Load a CLIP or SigLIP with its tokenizer and preprocessing, in float32.
 
@@ -100,6 +102,7 @@ def load_backbone(model: str = "builtin", device: str = "cpu", *, exportable: bo
     return Backbone(loaded.to(on), tokenizer, mean, std, identity)
 
 
+@own_torch_state()
 def load_structure(model: str = "builtin") -> Towers:
     """The towers alone, on torch's meta device: no weights are read or fetched, no memory is used.
 

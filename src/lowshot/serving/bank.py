@@ -24,6 +24,7 @@ from ..models import Backbone, load_backbone, set_precision
 from ..progress import Track, silent
 from ..saved import check_backbone
 from ..settings import ModelConfig, parse_bytes
+from ..torch_state import own_torch_state
 from .admission import Admission, model_of_most
 from .bases import Bases
 from .class_probabilities import class_probabilities
@@ -79,6 +80,7 @@ class AdapterBank:
             cannot be loaded, or an argument is out of range.
     """
 
+    @own_torch_state()
     def __init__(
         self,
         folder: str | os.PathLike[str],
@@ -193,6 +195,7 @@ class AdapterBank:
             predictions.append(answer)
         return predictions
 
+    @own_torch_state()
     def answers(self, images: Sequence[Any] | Images, names: Sequence[str] | str) -> list[Answer]:
         """As ``predict``, but a row that fails has its error in its place, and fails alone."""
         if isinstance(images, str | os.PathLike):
@@ -209,6 +212,7 @@ class AdapterBank:
         with ThreadPoolExecutor(_DECODING_THREADS, thread_name_prefix="decoding") as pool:
             return self._answers(of_rows, lambda rows: pool.map(crop, rows))
 
+    @own_torch_state()
     def answers_to_crops(self, crops: Tensor, names: Sequence[str] | str) -> list[Answer]:
         """As ``answers``, of images that are decoded and cropped: ``(N, 3, image_size, image_size)`` in [0, 1]."""
         side = self.backbone.image_size

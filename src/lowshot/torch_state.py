@@ -1,0 +1,62 @@
+"""The state of torch that decides what a call computes: the caller's is set aside for its length, and given back."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def own_torch_state() -> Iterator[None]:
+    """Compute as torch does when nobody has changed it, whatever the caller has set; around a call, or a function.
+
+    New tensors are float32 and on the CPU, gradients are kept, and neither inference mode nor autocast is on. TF32,
+    deterministic algorithms and the number of threads stay the caller's: they are about speed, and about rounding.
+
+    All but the default type belong to this thread. That one belongs to the process: it is float32 for other threads too
+    until the last call that is under way has ended.
+    """
+    import torch
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_DEFAULT_TYPE.float32())
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        if torch.get_default_device().type != "cpu":  # else it would cost every operation a little
+            stack.enter_context(torch.device("cpu"))
+        yield
+
+
+class _DefaultType:
+    """Torch's default type, which calls on several threads share."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls = 0
+        self._callers: Any = None
+
+    @contextlib.contextmanager
+    def float32(self) -> Iterator[None]:
+        """For the length of a block it is float32; the last of several blocks gives back what the first found."""
+        import torch
+
+        with self._lock:
+            self._calls += 1
+            if self._calls == 1:
+                self._callers = torch.get_default_dtype()
+                torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._calls -= 1
+                if self._calls == 0:
+                    torch.set_default_dtype(self._callers)
+
+
+_DEFAULT_TYPE = _DefaultType()
