@@ -4,6 +4,7 @@ import json
 import pytest
 import torch
 from peft import PeftModel, PsoftConfig, get_peft_model, get_peft_model_state_dict
+from peft.utils.hotswap import hotswap_adapter
 from torch import nn
 
 from lowshot.adapters.lora_xs import basis_of, layer_bases
@@ -72,17 +73,24 @@ def test_rank_beyond_the_matrix_is_refused(generator):
         basis_of(torch.randn(20, 12, generator=generator), 13)
 
 
-def test_the_effect_of_r_is_the_dense_product(generator):
+SIDES = ("input", "output")
+each_side = pytest.mark.parametrize("side", SIDES)
+
+
+@each_side
+def test_the_effect_of_r_is_the_dense_product(generator, side):
     base = Two(generator)
-    model = adapted(copy.deepcopy(base))
+    model = adapted(copy.deepcopy(base), basis_side=side)
     x = torch.randn(7, 12, generator=generator)
     dense = copy.deepcopy(base)
     for name in ("first", "second"):
         layer = model.base_model.model.get_submodule(name)
         r = layer.lora_B["default"].R
         r.data = torch.randn(r.shape, generator=generator)
-        basis = basis_of(base.get_submodule(name).weight, 4)
-        dense.get_submodule(name).weight.data += 4**-0.5 * basis.left.T @ r.data @ basis.right
+        u, s, v = (part[..., :4].float() for part in torch.svd(base.get_submodule(name).weight.double()))
+        signs = basis_of(base.get_submodule(name).weight, 4).left.mul(u.T).sum(1).sign()  # which a library may turn
+        r_s = {"input": r.data * s, "output": s[:, None] * r.data}[side]
+        dense.get_submodule(name).weight.data += 4**-0.5 * (u * signs) @ r_s @ (v * signs).T
     torch.testing.assert_close(model(x), dense(x), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(model.merge_and_unload()(x), dense(x), atol=1e-5, rtol=1e-5)
 
@@ -103,18 +111,61 @@ def test_the_checkpoint_holds_r_alone(generator):
     assert len(tensors) == 2
 
 
-def test_plain_peft_loads_what_was_saved_once_lowshot_is_imported(generator, tmp_path):
+@each_side
+def test_plain_peft_loads_what_was_saved_once_lowshot_is_imported(generator, tmp_path, side):
     base = Two(generator)
-    model = adapted(copy.deepcopy(base))
+    model = adapted(copy.deepcopy(base), basis_side=side)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = torch.randn(parameter.shape, generator=generator)
     model.save_pretrained(tmp_path)
-    assert json.loads((tmp_path / "adapter_config.json").read_text())["peft_type"] == "LORA_XS"
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (config["peft_type"], config["basis_side"]) == ("LORA_XS", side)
     x = torch.randn(5, 12, generator=generator)
     with torch.random.fork_rng():
         loaded = PeftModel.from_pretrained(copy.deepcopy(base), tmp_path)
     torch.testing.assert_close(loaded(x), model(x), atol=0, rtol=0)
+
+
+def test_peft_reads_a_file_older_than_the_side_as_on_the_input(generator, tmp_path):
+    adapted(Two(generator)).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    del config["basis_side"]
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    assert LoraXsConfig.from_pretrained(tmp_path).basis_side == "input"
+
+
+def test_a_side_is_one_of_two():
+    with pytest.raises(InputError, match="basis-side is 'left'; expected input or output"):
+        LoraXsConfig(basis_side="left")
+
+
+def test_weights_of_one_side_are_not_swapped_in_for_those_of_the_other(generator, tmp_path):
+    base = Two(generator)
+    adapted(copy.deepcopy(base)).save_pretrained(tmp_path)
+    model = adapted(copy.deepcopy(base), basis_side="output")
+    with pytest.raises(ValueError, match="basis_side"):
+        hotswap_adapter(model, tmp_path, "default")
+
+
+@pytest.mark.parametrize("zero", [False, True])
+def test_singular_values_change_sides_and_back(generator, zero):
+    weight = torch.randn(20, 12, generator=generator)
+    if zero:
+        weight[:, 3:] = 0
+    basis = basis_of(weight, 5)
+    moved = basis.with_values_on("output")
+    torch.testing.assert_close(moved.left.T @ moved.right, basis.left.T @ basis.right, atol=1e-5, rtol=0)
+    norms = (basis.singular_values[:5] > 1e-3).float()
+    torch.testing.assert_close(moved.right[: int(norms.sum())].norm(dim=1), norms[norms > 0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(moved.left.norm(dim=1).double(), basis.singular_values[:5], atol=1e-5, rtol=0)
+    back = moved.with_values_on("input")
+    torch.testing.assert_close(back.right, basis.right, atol=1e-6, rtol=0)
+    assert basis.with_values_on("input") is basis
+    r = torch.randn(3, 3, generator=generator)
+    small = moved.leading(3)
+    same = basis.leading(3).left.T @ small.on_input_side(r) @ basis.leading(3).right
+    torch.testing.assert_close(same, small.left.T @ r @ small.right, atol=1e-5, rtol=0)
 
 
 def test_a_prepared_basis_is_used_instead_of_the_weight(generator):
@@ -126,17 +177,34 @@ def test_a_prepared_basis_is_used_instead_of_the_weight(generator):
     assert torch.equal(layer.lora_B["default"].u, wanted.T)
 
 
-def test_all_adapters_of_a_layer_share_its_basis(generator):
+@each_side
+def test_all_adapters_of_a_layer_share_its_basis(generator, side):
     base = Two(generator)
-    bases = layer_bases(base, {"first": 6, "second": 6})
-    model = adapted(base, bases=bases)
+    bases = {n: b.with_values_on(side) for n, b in layer_bases(base, {"first": 6, "second": 6}).items()}
+    model = adapted(base, bases=bases, basis_side=side)
     with torch.random.fork_rng():
-        model.add_adapter("smaller", LoraXsConfig(r=3, lora_alpha=1, target_modules=["first"]))
+        model.add_adapter("smaller", LoraXsConfig(r=3, lora_alpha=1, target_modules=["first"], basis_side=side))
     layer = base.first
     basis = bases["first"]
     for name in ("default", "smaller"):
         assert layer.lora_A[name].weight.data_ptr() == basis.right.data_ptr()
         assert layer.lora_B[name].u.data_ptr() == basis.left.data_ptr()
+
+
+def test_adapters_of_both_sides_stand_beside_each_other_on_one_layer(generator):
+    base = Two(generator)
+    bases = layer_bases(base, {"first": 6, "second": 6})
+    model = adapted(base, bases=bases)
+    with torch.random.fork_rng():
+        other = LoraXsConfig(r=3, lora_alpha=1, target_modules=["first"], basis_side="output")
+        model.add_adapter("other", other)
+    layer, wanted = base.first, bases["first"].with_values_on("output").leading(3)
+    assert layer.basis_side == {"default": "input", "other": "output"}
+    assert torch.equal(layer.lora_A["other"].weight, wanted.right)
+    assert torch.equal(layer.lora_B["other"].u, wanted.left.T)
+    assert torch.equal(layer.lora_A["default"].weight, bases["first"].right[:4])
+    model.delete_adapter("other")
+    assert layer.basis_side == {"default": "input"}
 
 
 def test_the_basis_stays_in_float32_on_a_base_in_bfloat16(generator):

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 import os
 import subprocess
 import textwrap
@@ -11,6 +12,7 @@ import scipy.linalg
 import torch
 from safetensors.torch import load_file, save_file
 
+from lowshot.adapters.adapter import CONFIG_FILE
 from lowshot.adapters.lora_xs import BASIS_FILE, basis_of
 from lowshot.adapters.lora_xs import cache as cache_module
 from lowshot.adapters.lora_xs.basis import DEGENERATE_GAP, Basis
@@ -18,6 +20,7 @@ from lowshot.adapters.lora_xs.cache import cached_basis
 from lowshot.adapters.lora_xs.portable import TOLERANCE, probes
 from lowshot.errors import AdapterError
 from lowshot.models import load_backbone
+from lowshot.settings import Recipe
 from lowshot.training import create_learner
 from lowshot.training.placing import adapt
 
@@ -72,15 +75,40 @@ def elsewhere(driver):
     return compute
 
 
-@pytest.mark.parametrize("driver", ["gesdd", "gesvd", "transposed", "float32"])
+@pytest.mark.parametrize(
+    ("driver", "side"), [("gesdd", "input"), ("gesvd", "output"), ("transposed", "output"), ("float32", "input")]
+)
 def test_a_basis_from_another_driver_precision_or_layout_gives_the_same_logits(
-    learner_on, trained, monkeypatch, driver
+    learner_on, tmp_path, monkeypatch, driver, side
 ):
-    logits, folder = trained
+    learner = learner_on("lora-xs", basis_side=side)
+    take_steps(learner, 3, rate=0.1)
+    learner.save(tmp_path)
     monkeypatch.setattr(cache_module, "cached_basis", elsewhere(driver))
-    again = learner_on("lora-xs")
-    again.load(folder)
-    torch.testing.assert_close(again.logits(images()), logits, atol=1e-4, rtol=0)
+    again = learner_on("lora-xs", basis_side=side)
+    again.load(tmp_path)
+    torch.testing.assert_close(again.logits(images()), learner.logits(images()), atol=1e-4, rtol=0)
+
+
+def test_an_adapter_of_the_other_side_is_refused(learner_on, trained):
+    _, folder = trained
+    with pytest.raises(AdapterError, match=r"has basis_side = 'output'; lowshot\.json says 'input'"):
+        learner_on("lora-xs", basis_side="input").load(folder)
+
+
+def test_an_adapter_older_than_the_side_has_the_singular_values_on_the_input(learner_on, tmp_path):
+    """Its files have no word of it, neither PEFT's nor lowshot's."""
+    learner = learner_on("lora-xs", basis_side="input")
+    take_steps(learner, 3, rate=0.1)
+    learner.save(tmp_path)
+    config = json.loads((tmp_path / CONFIG_FILE).read_text())
+    assert config.pop("basis_side") == "input"
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(config))
+    recorded = learner.recipe.to_dict()
+    del recorded["method"]["basis_side"]
+    again = create_learner(load_backbone(learner.recipe.model.model), PROMPTS, Recipe.from_dict(recorded))
+    again.load(tmp_path)
+    assert torch.equal(again.logits(images()), learner.logits(images()))
 
 
 def test_some_of_those_bases_really_have_other_signs():
@@ -227,8 +255,11 @@ def test_a_last_singular_value_of_zero_is_degenerate_where_nothing_lies_beyond_i
     assert not basis_of(weight(24, 24), 24).is_degenerate()
 
 
-@pytest.mark.parametrize("degenerate", [tied, with_zero_rows, of_zeros])
-def test_a_degenerate_layer_travels_with_its_factors(learner_on, tmp_path, monkeypatch, degenerate):
+@pytest.mark.parametrize(
+    ("degenerate", "side"),
+    [(tied, "input"), (tied, "output"), (with_zero_rows, "input"), (with_zero_rows, "output"), (of_zeros, "output")],
+)
+def test_a_degenerate_layer_travels_with_its_factors(learner_on, tmp_path, monkeypatch, degenerate, side):
     def change(model):
         degenerate(model.get_submodule(LAYER).weight)
 
@@ -240,18 +271,18 @@ def test_a_degenerate_layer_travels_with_its_factors(learner_on, tmp_path, monke
         rotation = torch.linalg.qr(weight(rank, rank, seed=9))[0]
         return Basis(rotation @ basis.left, rotation @ basis.right, basis.singular_values, basis.anchors)
 
-    learner = with_weights(learner_on, change)
+    learner = with_weights(learner_on, change, basis_side=side)
     take_steps(learner, 3, rate=0.1)
     learner.save(tmp_path)
     stored = [name for name in load_file(tmp_path / BASIS_FILE) if "." in name]
     assert len(stored) == 2  # left and right of one layer, and of no other
     monkeypatch.setattr(cache_module, "cached_basis", turned)
-    again = with_weights(learner_on, change)
+    again = with_weights(learner_on, change, basis_side=side)
     again.load(tmp_path)
     torch.testing.assert_close(again.logits(images()), learner.logits(images()), atol=1e-4, rtol=0)
     again.save(tmp_path)  # with the factors it came with, not with those that are here
     monkeypatch.undo()
-    once_more = with_weights(learner_on, change)
+    once_more = with_weights(learner_on, change, basis_side=side)
     once_more.load(tmp_path)
     torch.testing.assert_close(once_more.logits(images()), learner.logits(images()), atol=1e-4, rtol=0)
 

@@ -96,23 +96,25 @@ def test_a_peft_folder_of_a_quantised_base_is_checked_on_that_base(saved, tmp_pa
     assert "quantised to nf4" in (made.folder / "README.md").read_text()
 
 
-def test_lora_xs_becomes_lora_without_another_decomposition(saved, tmp_path):
+@pytest.mark.parametrize("side", ["input", "output"])
+def test_lora_xs_becomes_lora_without_another_decomposition(saved, tmp_path, side):
     """The update of every layer is scaling * lora_B @ lora_A, to the last bits of float32."""
     from safetensors.torch import load_file
 
-    adapter, _ = saved("lora-xs", scaling="rank", alpha=3.0)
+    adapter, _ = saved("lora-xs", scaling="rank", alpha=3.0, basis_side=side)
     made = export(adapter, tmp_path / "out", format="peft")
     tensors = load_file(made.folder / "adapter_model.safetensors")
     learner = FewShotClassifier.from_pretrained(adapter)._fitted[1]
     layers = {n: m for n, m in learner.adapter.model.named_modules() if hasattr(m, "lora_A") and "default" in m.lora_A}
     assert len(tensors) == 2 * len(layers) == 2 * 15
     for name, layer in layers.items():
-        basis, r = layer.basis(4), layer.lora_B["default"].R.detach()
+        basis, r = layer.basis("default"), layer.lora_B["default"].R.detach()
         update = 3.0 / 4 * basis.left.T @ r @ basis.right
         exported = 3.0 / 4 * tensors[f"{name}.lora_B.weight"] @ tensors[f"{name}.lora_A.weight"]
         torch.testing.assert_close(exported, update, atol=1e-6, rtol=1e-5)
     config = json.loads((made.folder / "adapter_config.json").read_text())
     assert (config["use_rslora"], config["lora_alpha"], config["r"]) == (False, 3.0, 4)
+    assert "basis_side" not in config  # which LoRA does not know, and would warn of
 
 
 @pytest.mark.parametrize("method", ["lora", "dora", "peft:oft"])

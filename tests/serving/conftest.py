@@ -41,7 +41,7 @@ def taught(model, method, *, seed=1, noise=0.3, classes=CLASSES, calibration=Non
 
 KINDS = {
     "xs4": {"method": "lora-xs"},
-    "xs16": {"method": "lora-xs", "rank": 16, "alpha": 2.0, "scaling": "rank", "noise": 0.1},
+    "xs16": {"method": "lora-xs", "basis_side": "input", "rank": 16, "alpha": 2.0, "scaling": "rank", "noise": 0.1},
     "xs-in-images": {"method": "lora-xs", "encoder": "vision", "position": "0,2", "projections": ("q", "fc1")},
     "xs-in-words": {"method": "lora-xs", "encoder": "text"},
     "lora2": {"method": "lora", "rank": 2, "noise": 0.1},

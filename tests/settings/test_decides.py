@@ -42,9 +42,11 @@ def test_a_finished_grid_stays_finished_with_another_place_for_images_and_other_
 @every_row
 def test_a_grid_tells_its_own_values_of_a_setting_apart_whatever_it_decides(row):
     usual, other = two_recipes(row, another_value(row))
-    value = other.to_dict()[row.section][row.name]
+    values = [recipe.to_dict()[row.section][row.name] for recipe in (usual, other)]
     method = {} if row.name == "method" else {"method": usual.method.method}
-    variants = [method, {**method, row.name: [value] if isinstance(value, list) else value}]
+    # A file can say neither null nor that a list is empty: that is said by saying nothing.
+    said = [{} if v in (None, []) else {row.name: [v] if isinstance(v, list) else v} for v in values]
+    variants = [{**method, **each} for each in said]
     cells = expand(
         {"data": "letters", "preset": "paper", "variants": variants}, {"data": {"protocol": usual.data.protocol}}
     )

@@ -1,4 +1,4 @@
-"""CLIP, its three adapters and their training written down from the papers' formulas, in plain tensor operations.
+"""CLIP, its adapters and their training written down from the papers' formulas, in plain tensor operations.
 
 Nothing here comes from transformers, PEFT, lowshot or torch.nn: this is what they are compared with. Only the names of
 the weights are those of a transformers CLIP checkpoint. Sources: CLIP arXiv 2103.00020, CLIP-LoRA 2405.18541, LoRA
@@ -14,7 +14,7 @@ from torch import Tensor
 
 Weights = Mapping[str, Tensor]
 Factors = Mapping[str, Tensor]
-"""The matrices of one adapted projection: A, B (LoRA); A, B, m (DoRA); U, R, SVt (LoRA-XS)."""
+"""The matrices of one adapted projection: A, B (LoRA); A, B, m (DoRA); U, s, Vt and R (LoRA-XS, CLIP-LoRA-XS)."""
 Formula = Callable[[Tensor, Factors, float], Tensor]
 Place = str
 """Which projection, such as ``vision_model.encoder.layers.0.self_attn.q_proj``."""
@@ -32,8 +32,13 @@ def lora(weight: Tensor, factors: Factors, scale: float) -> Tensor:
 
 
 def lora_xs(weight: Tensor, factors: Factors, scale: float) -> Tensor:
-    """W + g U R diag(S) V^T (LoRA-XS, equation 2, the singular values on the input's side)."""
-    return weight + scale * factors["U"] @ factors["R"] @ factors["SVt"]
+    """W + g U R diag(s) V^T (LoRA-XS, equation 2, the singular values where its authors' code has them)."""
+    return weight + scale * factors["U"] @ factors["R"] @ (factors["s"][:, None] * factors["Vt"])
+
+
+def clip_lora_xs(weight: Tensor, factors: Factors, scale: float) -> Tensor:
+    """W + g U diag(s) R V^T (CLIP-LoRA-XS, by its code)."""
+    return weight + scale * (factors["U"] * factors["s"]) @ factors["R"] @ factors["Vt"]
 
 
 def dora(weight: Tensor, factors: Factors, scale: float) -> Tensor:
@@ -47,8 +52,8 @@ def row_norms(weight: Tensor) -> Tensor:
     return (weight**2).sum(1).sqrt()
 
 
-FORMULAS: dict[str, Formula] = {"lora": lora, "lora-xs": lora_xs, "dora": dora}
-TRAINED = {"lora": ("A", "B"), "lora-xs": ("R",), "dora": ("A", "B", "m")}
+FORMULAS: dict[str, Formula] = {"lora": lora, "lora-xs": lora_xs, "clip-lora-xs": clip_lora_xs, "dora": dora}
+TRAINED = {"lora": ("A", "B"), "lora-xs": ("R",), "clip-lora-xs": ("R",), "dora": ("A", "B", "m")}
 
 
 # --- CLIP -------------------------------------------------------------------------------------------------------------

@@ -37,7 +37,8 @@ STEPS, BATCH, SEED = 20, 4, 7
 RATES = {"learning_rate": 1e-2, "minimum_learning_rate": 1e-3, "weight_decay": 0.1}
 PROJECTIONS = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "out_proj"}
 
-every_method = pytest.mark.parametrize("method", ["lora", "lora-xs", "dora"])
+SIDES = {"lora-xs": "input", "clip-lora-xs": "output"}
+every_method = pytest.mark.parametrize("method", ["lora", *SIDES, "dora"])
 both_precisions = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 
 
@@ -169,6 +170,8 @@ def pixels_of(examples):
 
 def learner_on(checkpoint, method, dtype, *, start="random", **settings):
     """A learner whose batches are whole images, its adapter at ``random`` values or as lowshot makes it (``own``)."""
+    if method in SIDES:
+        method, settings = "lora-xs", {"basis_side": SIDES[method], **settings}
     recipe = preset_recipe("paper", method).replace(model=str(checkpoint.folder), rank=RANK, alpha=ALPHA, seed=SEED)
     recipe = recipe.replace(dropout=0.0, crop_minimum=1.0, flip=False, **RATES)
     recipe = recipe.replace(**{"steps_per_shot": 0, "base_steps": STEPS, "batch_size": BATCH, **settings})
@@ -199,7 +202,7 @@ def factors_of(learner):
             continue
         into, out = layer.lora_A["default"], layer.lora_B["default"]
         if hasattr(out, "R"):
-            found[place] = {"U": out.u, "R": out.R, "SVt": into.weight}
+            found[place] = {"left": out.u, "R": out.R, "right": into.weight}
         else:
             found[place] = {"A": into.weight, "B": out.weight}
             for vector in layer.lora_magnitude_vector.values():
@@ -208,11 +211,25 @@ def factors_of(learner):
 
 
 def values_of(learner):
-    """A copy of all factors, in float64."""
-    return {
-        place: {name: factor.detach().double().clone() for name, factor in of_place.items()}
-        for place, of_place in factors_of(learner).items()
-    }
+    """A copy of all factors, in float64; of LoRA-XS's frozen ones the singular values apart from their vectors."""
+    values = {}
+    for place, of_place in factors_of(learner).items():
+        values[place] = {name: factor.detach().double().clone() for name, factor in of_place.items()}
+        if "R" in of_place:
+            left, right = values[place].pop("left"), values[place].pop("right")
+            on_the_right = learner.recipe.method.basis_side == "input"
+            s = plain.row_norms(right if on_the_right else left.T)
+            vectors = (left, right / s[:, None]) if on_the_right else (left / s, right)
+            values[place] |= {"U": vectors[0], "s": s, "Vt": vectors[1]}
+    return values
+
+
+def method_of(learner):
+    """What the reference calls it."""
+    method = learner.recipe.method
+    return next(
+        (name for name, side in SIDES.items() if (method.method, method.basis_side) == ("lora-xs", side)), method.method
+    )
 
 
 def reference_of(learner, checkpoint):
@@ -226,7 +243,7 @@ def reference_of(learner, checkpoint):
         heads=checkpoint.heads,
         mean=(0.48145466, 0.4578275, 0.40821073),
         std=(0.26862954, 0.26130258, 0.27577711),
-        update=plain.FORMULAS[method.method],
+        update=plain.FORMULAS[method_of(learner)],
         factors=values_of(learner),
         scale=method.alpha / (method.rank**0.5 if method.scaling == "sqrt-rank" else method.rank),
     )
@@ -246,7 +263,7 @@ def differences_in_one_step(learner, clip, examples):
     """Logits, loss and every gradient of one batch of all examples, through ``logits`` and the real ``fit``."""
     assert learner.recipe.steps(1) == 1
     assert learner.recipe.training.batch_size == len(examples)
-    trained = plain.TRAINED[learner.recipe.method.method]
+    trained = plain.TRAINED[method_of(learner)]
     pixels, labels, prompts = pixels_of(examples), torch.from_numpy(examples.labels), prompts_of(learner)
     expected = plain.loss_and_gradients(clip, trained, pixels.double(), labels, prompts)
     scores = learner.logits(pixels.to(next(iter(learner.parameters)).dtype))
@@ -262,7 +279,7 @@ def differences_in_one_step(learner, clip, examples):
 
 def differences_after_training(learner, clip, examples, schedule):
     """How far the parameters and the last losses are from the reference's after all steps of the real ``fit``."""
-    trained = plain.TRAINED[learner.recipe.method.method]
+    trained = plain.TRAINED[method_of(learner)]
     pixels, labels = pixels_of(examples).double(), torch.from_numpy(examples.labels)
     order = [(pixels[rows], labels[rows]) for rows in batches(len(examples), BATCH, STEPS, SEED)]
     expected, losses = plain.train(clip, trained, order, prompts_of(learner), schedule)
@@ -352,16 +369,17 @@ def test_placement_and_scaling_are_those_of_the_formulas(small, settings, towers
     assert_the_same(found, TOLERANCE[torch.float64])
 
 
-def test_lora_xs_keeps_the_leading_singular_vectors_of_each_weight(small):
-    learner = learner_on(small, "lora-xs", torch.float32)
+@pytest.mark.parametrize("method", SIDES)
+def test_lora_xs_keeps_the_leading_singular_vectors_of_each_weight(small, method):
+    learner = learner_on(small, method, torch.float32)
     clip, found = reference_of(learner, small), {}
     for place, of_place in clip.factors.items():
         u, s, v = np.linalg.svd(clip.weights[f"{place}.weight"].numpy())
         signs = np.sign((of_place["U"].numpy() * u[:, :RANK]).sum(0))
         found[f"U at {place}"] = relative(of_place["U"], torch.from_numpy(u[:, :RANK] * signs))
-        expected = (signs * s[:RANK])[:, None] * v[:RANK]
-        found[f"diag(S) V^T at {place}"] = relative(of_place["SVt"], torch.from_numpy(expected))
-    assert len(found) == 2 * PLACES
+        found[f"s at {place}"] = relative(of_place["s"], torch.from_numpy(s[:RANK].copy()))
+        found[f"V^T at {place}"] = relative(of_place["Vt"], torch.from_numpy(signs[:, None] * v[:RANK]))
+    assert len(found) == 3 * PLACES
     assert_the_same(found, 1e-6)
 
 
@@ -438,12 +456,9 @@ def prompts_that_see_their_padding(clip, monkeypatch):
     return clip
 
 
-def singular_values_on_the_output_side(clip, monkeypatch):
-    def wrong(weight, f, scale):
-        s = plain.row_norms(f["SVt"])
-        return weight + scale * (f["U"] * s) @ f["R"] @ (f["SVt"] / s[:, None])
-
-    return dataclasses.replace(clip, update=wrong)
+def singular_values_on_the_other_side(clip, monkeypatch):
+    other = {plain.lora_xs: plain.clip_lora_xs, plain.clip_lora_xs: plain.lora_xs}
+    return dataclasses.replace(clip, update=other[clip.update])
 
 
 def norm_by_column(clip, monkeypatch):
@@ -463,7 +478,8 @@ def norm_by_column(clip, monkeypatch):
         ("lora", update_transposed),
         ("lora", prompts_that_see_their_padding),
         ("lora-xs", alpha_over_rank),
-        ("lora-xs", singular_values_on_the_output_side),
+        ("lora-xs", singular_values_on_the_other_side),
+        ("clip-lora-xs", singular_values_on_the_other_side),
         ("dora", norm_by_column),
     ],
 )
@@ -533,7 +549,7 @@ def test_vit_b_16_has_the_logits_loss_and_gradients_of_the_formulas(vit_b_16, me
     examples = examples_of(vit_b_16.side, count=2)
     learner = learner_on(vit_b_16, method, dtype, base_steps=1, batch_size=2, rank=2, alpha=1.0)
     assert learner.backbone.parameters == 149_620_737
-    published = {"lora": 184_320, "lora-xs": 72 * 2**2, "dora": 184_320 + 36 * (768 + 512)}
+    published = {"lora": 184_320, **dict.fromkeys(SIDES, 72 * 2**2), "dora": 184_320 + 36 * (768 + 512)}
     assert learner.trainable_parameters == published[method]
     found = differences_in_one_step(learner, reference_of(learner, vit_b_16), examples)
     assert len(found) == 2 + 72 * len(plain.TRAINED[method])

@@ -189,6 +189,24 @@ def test_the_state_of_another_run_is_refused(tiny_clip, examples, tmp_path, chos
         learner_of(tiny_clip, **chosen).fit(examples, 1, silent, path)
 
 
+@pytest.mark.parametrize(("here", "goes_on"), [("auto", True), ("fp32", False)])
+def test_the_state_of_a_run_older_than_a_setting_is_of_one_with_its_default(
+    tiny_clip, examples, tmp_path, here, goes_on
+):
+    path = tmp_path / "state"
+    older = learner_of(tiny_clip)
+    facts = older._run_facts
+    older._run_facts = lambda *run: {k: v for k, v in facts(*run).items() if k != "adapter_precision"}
+    older.fit(examples, 1, silent, path)
+    younger = learner_of(tiny_clip, adapter_precision=here)
+    if goes_on:
+        younger.fit(examples, 1, silent, path)
+        assert_equal(values(younger), values(older))
+    else:
+        with pytest.raises(InputError, match='adapter-precision was "auto" and is "fp32"'):
+            younger.fit(examples, 1, silent, path)
+
+
 def test_other_images_and_other_frozen_factors_are_another_run(tiny_clip, examples, tmp_path):
     path = tmp_path / "state"
     learner_of(tiny_clip, "lora-xs").fit(examples, 1, silent, path)

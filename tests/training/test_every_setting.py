@@ -29,6 +29,7 @@ CHANGES = {
     "rank_by_depth": [("lora", RANK, {"rank_by_depth": course}) for course in ("increasing", "decreasing")],
     "alpha": [("lora", RANK, {"alpha": 2.0})],
     "scaling": [("lora", RANK, {"scaling": "rank"})],
+    "basis_side": [("lora-xs", {**RANK, "basis_side": "input"}, {"basis_side": "output"})],
     "dropout": [("lora", RANK, {"dropout": 0.0})],
     "shrinkage": [("lora", RANK, {"shrinkage": 1.0})],
     "context": [("coop", {"context": 4}, {"context": 3}), ("plot++", {"context": 4}, {"context": 2})],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -86,6 +87,9 @@ class PeftAdapter:
         except InputError as error:
             raise AdapterError(f"adapter {error}") from None
         expected = _ordered(json.loads(canonical_json(_plain(self._config.to_dict()))))
+        # What a file lacks is younger than the file, and was as it is by default.
+        fields = dataclasses.fields(self._config)
+        saved = {**{f.name: f.default for f in fields if f.default is not dataclasses.MISSING}, **saved}
         for key in sorted((saved.keys() | expected.keys()) - _WHERE_IT_WAS_MADE):
             here, there = expected.get(key), saved.get(key)
             if key == "target_modules":
@@ -110,8 +114,8 @@ def add_dora(model: nn.Module, method: MethodConfig, place: Place, *, seed: int)
 def add_lora_xs(
     model: nn.Module, method: MethodConfig, place: Place, *, seed: int, bases: Mapping[str, Basis]
 ) -> PeftAdapter:
-    """LoRA-XS: h = W x + scaling * U R diag(S) V^T x (arXiv 2405.17604, equation 2)."""
-    config = LoraXsConfig(**_low_rank(method, place))
+    """LoRA-XS: h = W x + scaling * U R diag(S) V^T x (arXiv 2405.17604, equation 2); see ``Basis.side``."""
+    config = LoraXsConfig(**_low_rank(method, place), basis_side=method.basis_side)
     config.bases = bases
     return _added(model, method, config, seed)
 

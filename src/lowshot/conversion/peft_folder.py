@@ -1,7 +1,8 @@
 """Format ``peft``: a folder that ``peft.PeftModel.from_pretrained`` loads onto the backbone, without lowshot.
 
 LoRA-XS becomes LoRA, exactly and without another decomposition: with h = W x + scaling * U R diag(S) V^T x (arXiv
-2405.17604, equation 2) lora_A is diag(S) V^T and lora_B is U R. The other methods' files are PEFT's already.
+2405.17604, equation 2) lora_A is diag(S) V^T and lora_B is U R; with the singular values on the output's side they are
+V^T and U diag(S) R. The other methods' files are PEFT's already.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def write(source: Source, backbone: Backbone, adapter: Adapter | None, folder: P
             (folder / name).write_bytes((source.folder / name).read_bytes())
         return
     config = {**read_json_object(source.folder / CONFIG_FILE), "peft_type": "LORA"}
+    config.pop("basis_side", None)  # is in the factors
     (folder / CONFIG_FILE).write_text(canonical_json(config), encoding="utf-8")
     factors = {  # lora_A (R, I) and lora_B (O, R) of every adapted layer, by the names PEFT saves them under
         f"{name}.{factor}.weight": getattr(layer, factor)["default"].weight.detach()

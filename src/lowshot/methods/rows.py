@@ -123,9 +123,9 @@ _ROWS = (
         "only an r x r matrix per projection, between its singular vectors (2405.17604)",
         "peft_adapter:add_lora_xs",
         prepares="lora_xs.basis:prepare",
-        settings=_LOW_RANK | _SHRINKABLE,
+        settings=_LOW_RANK | _SHRINKABLE | {"basis_side"},
         presets=_presets(
-            {"rank": 32},  # CLIP-LoRA-XS keeps all of CLIP-LoRA's but the rank (its table 1)
+            {"rank": 32, "basis_side": "output"},  # CLIP-LoRA-XS keeps all the rest of CLIP-LoRA's (its table 1)
             {**_BUILTIN_LORA, "rank": 16, "learning_rate": 2e-2},
             # The convention of LoRA-XS's own code: alpha/r with alpha 16, and a learning rate from its 1e-3 to 4e-3.
             lora_xs_official={"rank": 16, "alpha": 16.0, "scaling": "rank", "learning_rate": 1e-3, "dropout": 0.0},

@@ -53,8 +53,8 @@ class Forms:
             a, b = layer.lora_A["default"].weight, layer.lora_B["default"]
             if not isinstance(layer, LoraXsMixin):
                 own[name] = OwnFactors(a.clone(), scale * b.weight)
-            elif a.data_ptr() == layer.basis(len(a)).right.data_ptr():
-                middles[name] = (scale * b.R).T.contiguous()
+            elif a.data_ptr() == (basis := layer.basis("default")).right.data_ptr():
+                middles[name] = basis.on_input_side(scale * b.R).T.contiguous()
             else:
                 own[name] = OwnFactors(a.clone(), scale * b.weight)
                 self._forms.pop(method, None)  # the adapter's own factors have become the form's basis
@@ -73,7 +73,8 @@ class Forms:
             where = place(method, self._backbone)
             if method.method == "lora-xs":
                 self._bases.prepare(dict.fromkeys(where.linears, method.rank))
-                bases: dict[str, Basis] | None = self._bases.on_cpu(where.linears, method.rank)
+                shared = self._bases.on_cpu(where.linears, method.rank)
+                bases: dict[str, Basis] | None = {n: b.with_values_on(method.basis_side) for n, b in shared.items()}
             else:
                 bases = prepare(model, method, where)
             form = add_adapter(model, method, where, seed=0, bases=bases)

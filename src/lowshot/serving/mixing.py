@@ -1,7 +1,8 @@
 """One forward pass for rows that belong to different adapters.
 
 LoRA-XS adapters of one layer share U and diag(S) V^T, so row n of a batch differs from the others by its r x r matrix
-alone: h_n = W x_n + U (g R_n) diag(S) V^T x_n. Two products are the same for all rows, the one between them is batched.
+alone: h_n = W x_n + U (g R_n) diag(S) V^T x_n. One with the singular values on the output's side has diag(S) R_n
+diag(S)^-1 for R_n, which is the same update. Two products are the same for all rows, the one between them is batched.
 An adapter without a layer has zero there, which adds exactly nothing. LoRA's factors are each adapter's own: they are
 gathered row by row, and multiplied in batches too.
 
@@ -50,7 +51,7 @@ class Updates:
     layers: tuple[str, ...] = ()
     """Names of the linear layers with a matrix in the shared basis."""
     middles: Tensor | None = None
-    """(g R)^T of each of them, ``(L, R, R)``, float32; None where there is none."""
+    """(g R)^T of each of them, the singular values on the input's side, ``(L, R, R)``, float32; None without any."""
     own: Mapping[str, OwnFactors] = dataclasses.field(default_factory=dict)
     """Layer -> factors of the adapter's own: LoRA's, and LoRA-XS's where the weight does not determine a basis."""
 

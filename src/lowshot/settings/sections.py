@@ -17,6 +17,7 @@ from .row import AMOUNT, POSITIVE_AMOUNT, Decides, Section, Values, at_least, nu
 Tower = Literal["vision", "text"]
 TOWERS: tuple[Tower, ...] = ("text", "vision")
 POSITIONS = ("all", "bottom", "mid", "up", "half-bottom", "half-up", "top3")
+BasisSide = Literal["input", "output"]
 TRACKERS = ("none", "tensorboard", "wandb", "mlflow", "trackio")
 DRAWS = ("lowshot", "coop", "clip-lora")
 """Rules by which images are drawn; a draw may also be a list of images."""
@@ -94,6 +95,9 @@ class MethodConfig(Section):
     """Scale of the update before `scaling` divides it."""
     scaling: Literal["sqrt-rank", "rank"] = setting("sqrt-rank", Decides.RESULT, teachable=True)
     """Update times alpha/sqrt(r) (CLIP-LoRA) or alpha/r (LoRA's own paper)."""
+    basis_side: BasisSide = setting("input", Decides.RESULT, younger=True)
+    """Side of LoRA-XS's R that has the singular values: the `input`, U R diag(S) V^T (LoRA-XS's own code), or the
+    `output`, U diag(S) R V^T (CLIP-LoRA-XS's)."""
     dropout: float = setting(
         0.25, Decides.RESULT, number("a probability below 1", lambda value: 0 <= value < 1), teachable=True
     )

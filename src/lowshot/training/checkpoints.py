@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files import write_bytes
+from ..settings import SETTINGS
 from .state import TrainingState
 
 _FORMAT = "1"
@@ -82,8 +83,9 @@ class CheckpointFile:
             raise InputError(f"training state {self.path} is of another lowshot; remove it to begin anew")
 
     def _refuse_another_run(self, belongs_to: Mapping[str, Any]) -> None:
+        younger = {row.name: row.default for row in SETTINGS.values() if row.younger}  # than the file, which lacks them
         for name in sorted(belongs_to.keys() | self._belongs_to.keys()):
-            there, here = belongs_to.get(name), self._belongs_to.get(name)
+            there, here = belongs_to.get(name, younger.get(name)), self._belongs_to.get(name)
             if there != here:
                 raise InputError(
                     f"training state {self.path} is of another run: {name.replace('_', '-')} was {_short(there)} and "

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import InputError
-from ...settings import MethodConfig
+from ...settings import BasisSide, MethodConfig
 from ..placement import Place
 from ..ranks import refuse_large_ranks
 
@@ -28,16 +28,18 @@ DEGENERATE_GAP = 1e-5
 
 @dataclasses.dataclass(frozen=True)
 class Basis:
-    """W ~ U diag(S) V^T of one weight ``(O, I)``: its R leading singular triplets."""
+    """W ~ U diag(S) V^T of one weight ``(O, I)``: its R leading singular triplets, as two factors."""
 
     left: Tensor
     """U^T, ``(R, O)``, float32: rows, so that a smaller rank is a view of a larger one."""
     right: Tensor
-    """diag(S) V^T, ``(R, I)``, float32: the singular values are on the input's side, as in both reference codes."""
+    """diag(S) V^T, ``(R, I)``, float32."""
     singular_values: Tensor
     """``(R + 1,)``, float64, descending; the last one is beyond the rank (absent if the weight has no more)."""
     anchors: Tensor
     """``(R,)``, int64: where each left vector has the entry that is positive."""
+    side: BasisSide = "input"
+    """Where the singular values are. On the ``output`` side ``left`` is diag(S) U^T and ``right`` is V^T."""
 
     @property
     def rank(self) -> int:
@@ -46,11 +48,37 @@ class Basis:
 
     def leading(self, rank: int) -> Basis:
         """The first ``rank`` triplets, without a copy."""
-        return Basis(self.left[:rank], self.right[:rank], self.singular_values[: rank + 1], self.anchors[:rank])
+        return dataclasses.replace(
+            self,
+            left=self.left[:rank],
+            right=self.right[:rank],
+            singular_values=self.singular_values[: rank + 1],
+            anchors=self.anchors[:rank],
+        )
 
     def to(self, device: torch.device) -> Basis:
         """The factors on another device."""
         return dataclasses.replace(self, left=self.left.to(device), right=self.right.to(device))
+
+    def with_values_on(self, side: BasisSide) -> Basis:
+        """The same triplets with the singular values on a side. Vectors of a value of zero are zero where it is not."""
+        if side == self.side:
+            return self
+        to_left = side == "output"
+        values = self.singular_values[: self.rank].to(self.left)[:, None]
+        shares = torch.where(values > 0, 1 / values, 0.0)
+        left, right = self.left * (values if to_left else shares), self.right * (shares if to_left else values)
+        return dataclasses.replace(self, left=left, right=right, side=side)
+
+    def on_input_side(self, middle: Tensor) -> Tensor:
+        """The ``(R, R)`` matrix that is the same update between U and diag(S) V^T as ``middle`` between these factors.
+
+        U diag(S) R V^T = U (diag(S) R diag(S)^-1) diag(S) V^T. No singular value may be zero.
+        """
+        if self.side == "input":
+            return middle
+        values = self.singular_values[: self.rank].to(middle)
+        return values[:, None] * middle / values[None, :]
 
     def is_degenerate(self) -> bool:
         """Whether two neighbouring singular values, the one beyond the rank included, are as good as equal.
@@ -93,7 +121,8 @@ def basis_of(weight: Tensor, rank: int) -> Basis:
 def prepare(model: nn.Module, method: MethodConfig, place: Place) -> dict[str, Basis]:
     """Return the basis of each adapted layer; arguments and errors are those of ``adapters.prepare``."""
     refuse_large_ranks(model, method, place)
-    return layer_bases(model, dict.fromkeys(place.linears, method.rank))
+    bases = layer_bases(model, dict.fromkeys(place.linears, method.rank))
+    return {name: basis.with_values_on(method.basis_side) for name, basis in bases.items()}
 
 
 def layer_bases(model: nn.Module, ranks: Mapping[str, int]) -> dict[str, Basis]:

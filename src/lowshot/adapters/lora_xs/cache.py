@@ -47,11 +47,12 @@ def _read(path: Path, weight: Tensor) -> Basis | None:
     """The basis in a file, if it is one of this weight: U^T W = diag(S) V^T, with rows of length S."""
     try:
         # Copies, since sums over memory of a file, which lies anywhere, have other last bits than those over torch's.
-        basis = Basis(**{name: tensor.clone() for name, tensor in load_file(os.fspath(path)).items()})
-    except (OSError, SafetensorError, TypeError):
+        tensors = {name: tensor.clone() for name, tensor in load_file(os.fspath(path)).items()}
+        basis = Basis(**{name: tensors[name] for name in _FIELDS})
+    except (OSError, SafetensorError, KeyError):
         return None
     (outputs, inputs), rank = weight.shape, len(basis.left)
-    layout = {name: (tuple(t.shape), t.dtype) for name, t in vars(basis).items()}
+    layout = {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()}
     layout_of_a_basis = {
         "left": ((rank, outputs), torch.float32),
         "right": ((rank, inputs), torch.float32),

@@ -1,4 +1,7 @@
-"""LoRA-XS layers (arXiv 2405.17604, equation 2): h = W x + scaling * U R diag(S) V^T x, where only R is trained."""
+"""LoRA-XS layers (arXiv 2405.17604, equation 2): h = W x + scaling * U R diag(S) V^T x, where only R is trained.
+
+CLIP-LoRA-XS's code has the singular values on the output's side: h = W x + scaling * U diag(S) R V^T x.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...errors import InputError
+from ...settings import BasisSide
 from ..lean import LeanMixin
 from .basis import Basis, basis_of
 
@@ -17,13 +21,13 @@ SIGMA = 1e-5
 
 
 class FrozenInput(nn.Module):
-    """x -> diag(S) V^T x. Its weight is a buffer: neither trained nor saved."""
+    """x -> diag(S) V^T x, or V^T x. Its weight is a buffer: neither trained nor saved."""
 
     weight: Tensor
 
-    def __init__(self, s_v: Tensor) -> None:
+    def __init__(self, right: Tensor) -> None:
         super().__init__()
-        self.register_buffer("weight", s_v, persistent=False)
+        self.register_buffer("weight", right, persistent=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """``(..., I)`` to ``(..., R)``."""
@@ -31,9 +35,10 @@ class FrozenInput(nn.Module):
 
 
 class TrainedOutput(nn.Module):
-    """x -> U R x. R is the only parameter of the whole adapter."""
+    """x -> U R x, or U diag(S) R x. R is the only parameter of the whole adapter."""
 
     u: Tensor
+    """U or U diag(S), ``(O, R)``."""
 
     def __init__(self, u: Tensor) -> None:
         super().__init__()
@@ -43,7 +48,7 @@ class TrainedOutput(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """U R, ``(O, R)``: what PEFT merges and exports as ``lora_B``."""
+        """U R or U diag(S) R, ``(O, R)``: what PEFT merges and exports as ``lora_B``."""
         return self.u @ self.R
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -54,10 +59,12 @@ class TrainedOutput(nn.Module):
 class LoraXsMixin(LeanMixin):
     """Replaces the two trained factors of a PEFT LoRA layer by frozen ones with R between them."""
 
-    _basis: Basis | None = None
+    other_param_names = (*LeanMixin.other_param_names, "basis_side")  # what PEFT removes with an adapter
 
     def __init__(self, base_layer: nn.Module, *args: Any, target_name: str = "", **kwargs: Any) -> None:
         self._name = target_name  # where PEFT found the base layer; its constructor adds the first adapter
+        self._bases: dict[BasisSide, Basis] = {}
+        self.basis_side: dict[str, BasisSide] = {}
         super().__init__(base_layer, *args, target_name=target_name, **kwargs)
 
     def resolve_lora_variant(self, **_: Any) -> None:
@@ -71,22 +78,33 @@ class LoraXsMixin(LeanMixin):
         finally:
             config.init_lora_weights = init
         prepared = config.bases.get(self._name)
-        if prepared is not None and (self._basis is None or self._basis.rank < r):
-            self._basis = prepared
-        basis = self.basis(r)
+        if prepared is not None and not self._has(prepared.side, r):
+            self._bases[prepared.side] = prepared
+        self.basis_side[adapter_name] = config.basis_side
+        basis = self.basis(adapter_name)
         self.lora_A[adapter_name] = FrozenInput(basis.right)
         self.lora_B[adapter_name] = TrainedOutput(basis.left.T)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
-    def basis(self, rank: int) -> Basis:
-        """The basis of the full-precision weight, which all adapters of this layer look at without copying it.
+    def basis(self, adapter_name: str) -> Basis:
+        """The basis of the full-precision weight at an adapter's rank and side.
+
+        All adapters of this layer that have the singular values on one side look at the same, without copying it.
 
         Raises:
             InputError: The weight is quantised and its basis was not prepared.
         """
-        if self._basis is None or self._basis.rank < rank:
-            weight = self.get_base_layer().weight
-            if not weight.is_floating_point():
-                raise InputError("LoRA-XS needs the basis of the full-precision weight; attach it before quantising")
-            self._basis = basis_of(weight, rank).to(weight.device)
-        return self._basis.leading(rank)
+        rank, side = self.r[adapter_name], self.basis_side[adapter_name]
+        if not self._has(side, rank):
+            there = next((basis for basis in self._bases.values() if basis.rank >= rank), None)
+            self._bases[side] = (self._computed(rank) if there is None else there).with_values_on(side)
+        return self._bases[side].leading(rank)
+
+    def _has(self, side: BasisSide, rank: int) -> bool:
+        return side in self._bases and self._bases[side].rank >= rank
+
+    def _computed(self, rank: int) -> Basis:
+        weight = self.get_base_layer().weight
+        if not weight.is_floating_point():
+            raise InputError("LoRA-XS needs the basis of the full-precision weight; attach it before quantising")
+        return basis_of(weight, rank).to(weight.device)

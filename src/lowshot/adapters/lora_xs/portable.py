@@ -37,9 +37,10 @@ def probes(basis: Basis) -> Tensor:
     a and b are cosines of plain multiples, so that they are the same on every machine.
     """
     outputs, inputs = basis.left.shape[1], basis.right.shape[1]
-    values = basis.singular_values[: basis.rank].clamp_min(torch.finfo(torch.float64).tiny)
-    right = basis.right.cpu().double() / values[:, None]
-    return (basis.left.cpu().double() @ waves(outputs, 1.0) + right @ waves(inputs, 2.0)).float()
+    left, right = basis.left.cpu().double(), basis.right.cpu().double()
+    values = basis.singular_values[: basis.rank, None].clamp_min(torch.finfo(torch.float64).tiny)
+    left, right = (left, right / values) if basis.side == "input" else (left / values, right)
+    return (left @ waves(outputs, 1.0) + right @ waves(inputs, 2.0)).float()
 
 
 def layers_of(model: nn.Module) -> list[tuple[str, LoraXsMixin]]:
@@ -51,7 +52,7 @@ def basis_facts(model: nn.Module, adapter: str = "default") -> bytes:
     """The content of ``BASIS_FILE``: facts of all layers in alphabetical order, factors of degenerate ones."""
     bases = []
     for _, layer in layers_of(model):
-        basis = layer.basis(layer.r[adapter])
+        basis = layer.basis(adapter)
         # The factors that this adapter really uses: stored ones, where it came with them.
         left, right = layer.lora_B[adapter].u.detach().T, layer.lora_A[adapter].weight.detach()
         bases.append(dataclasses.replace(basis, left=left, right=right))
@@ -89,9 +90,9 @@ def restore_basis(model: nn.Module, path: Path, adapter: str = "default") -> Non
     version = metadata.get("basis_version")
     if version != str(BASIS_VERSION):
         raise AdapterError(f"adapter file {path} has basis version {version}; this lowshot reads {BASIS_VERSION}")
-    _check_shapes(path, facts, [layer.basis(layer.r[adapter]) for _, layer in layers])
+    _check_shapes(path, facts, [layer.basis(adapter) for _, layer in layers])
     for index, (name, layer) in enumerate(layers):
-        basis = layer.basis(layer.r[adapter])
+        basis = layer.basis(adapter)
         _refuse_other_values(path, name, basis, facts["shares"][index].double() * facts["largest"][index].double())
         if f"left.{index}" in facts:
             _use_stored_factors(path, name, layer, facts, index, adapter)
@@ -136,9 +137,8 @@ def _signs(path: Path, name: str, basis: Basis, anchors: Tensor) -> Tensor:
 
 
 def _refuse_other_vectors(path: Path, name: str, basis: Basis, signs: Tensor, stored: Tensor) -> None:
-    turned = Basis(
-        signs[:, None] * basis.left.cpu(), signs[:, None] * basis.right.cpu(), basis.singular_values, basis.anchors
-    )
+    turn = signs[:, None]
+    turned = dataclasses.replace(basis, left=turn * basis.left.cpu(), right=turn * basis.right.cpu())
     apart = float((probes(turned) - stored).abs().max())
     if not apart <= TOLERANCE:
         raise _another_basis(path, name, f"its probes are {apart:.3f} apart, {TOLERANCE:g} at most were expected")
@@ -156,9 +156,9 @@ def _use_stored_factors(
     path: Path, name: str, layer: Any, facts: Mapping[str, Tensor], index: int, adapter: str
 ) -> None:
     """A degenerate layer gets the factors it was trained with; other adapters of that layer keep theirs."""
-    here = layer.basis(layer.r[adapter])
+    here = layer.basis(adapter)
     left, right = facts[f"left.{index}"].float(), facts[f"right.{index}"].float()
-    stored = Basis(left, right, here.singular_values, here.anchors)
+    stored = dataclasses.replace(here, left=left, right=right)
     apart = float((probes(stored) - facts["probes"][index].float()).abs().max())
     if not apart <= TOLERANCE:
         raise AdapterError(f"adapter file {path} is damaged: the stored factors of {name} are not those it was made of")

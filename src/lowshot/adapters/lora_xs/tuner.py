@@ -12,6 +12,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 from peft.tuners.lora import LoraModel
 from peft.utils import hotswap
 
+from ...settings import SETTINGS, BasisSide
 from ..lean import modules_with
 from .basis import Basis
 from .layer import LoraXsMixin
@@ -27,8 +28,14 @@ class LoraXsType(str, enum.Enum):
 class LoraXsConfig(LoraConfig):  # type: ignore[misc]
     """A ``LoraConfig`` whose layers are LoRA-XS layers; its fields mean what they mean there."""
 
+    basis_side: BasisSide = "input"
+    """Side of R that has the singular values: ``input``, U R diag(S) V^T, or ``output``, U diag(S) R V^T.
+
+    Files that lack it are older, and have the input's."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        SETTINGS["basis_side"].check(self.basis_side)
         self.peft_type = LoraXsType.LORA_XS
         self.bases: Mapping[str, Basis] = {}
         """Name of a layer -> its prepared basis. It is no field: the file of the configuration does not have it."""
@@ -48,4 +55,4 @@ class LoraXsModel(LoraModel):  # type: ignore[misc]
 PEFT_TYPE_TO_CONFIG_MAPPING[LoraXsType.LORA_XS] = LoraXsConfig
 PEFT_TYPE_TO_TUNER_MAPPING[LoraXsType.LORA_XS] = LoraXsModel
 PEFT_TYPE_TO_PREFIX_MAPPING[LoraXsType.LORA_XS] = "lora_"
-hotswap.CONFIG_KEYS_TO_CHECK[LoraXsType.LORA_XS] = hotswap.CONFIG_KEYS_TO_CHECK["LORA"]
+hotswap.CONFIG_KEYS_TO_CHECK[LoraXsType.LORA_XS] = [*hotswap.CONFIG_KEYS_TO_CHECK["LORA"], "basis_side"]
