@@ -99,6 +99,19 @@ def test_read_only_arrays_and_mirrored_views_are_images_too():
         assert torch.equal(crop([image[:, ::-1]], 7), crop([np.ascontiguousarray(image[:, ::-1])], 7))
 
 
+@pytest.mark.parametrize("shape", [(375, 500), (600, 90), (40, 700), (224, 500), (300, 224), (448, 448), (31, 33)])
+@pytest.mark.parametrize("size", [32, 224])
+def test_a_crop_made_a_few_rows_at_a_time_is_the_same_to_the_last_bit(shape, size, monkeypatch):
+    """Published figures, and adapters made before, were made with all rows at once."""
+    image = noise(*shape)
+    at_once = central_crops([image], size)
+
+    monkeypatch.setattr(module, "_FLOAT_PIXELS", 5000)
+
+    assert torch.equal(central_crops([image], size), at_once)
+    assert torch.equal(central_crops([image, image], size)[1:], at_once)
+
+
 # -- random crops ------------------------------------------------------------------------------------------------------
 
 

@@ -32,13 +32,13 @@ def photos(tmp_path):
 def decoded(monkeypatch):
     """How often each file was decoded."""
     counts = Counter()
-    decode = decoding.decode_image
+    decode = decoding.load_picture
 
     def counted(source):
         counts[source] += 1
         return decode(source)
 
-    monkeypatch.setattr(decoding, "decode_image", counted)
+    monkeypatch.setattr(decoding, "load_picture", counted)
     return counts
 
 

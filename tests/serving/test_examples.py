@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from lowshot.data.images import decode_image
+from lowshot.data import decode_image
 from lowshot.errors import DataError
 from lowshot.serving.examples import read_examples, write_examples
 

@@ -3,9 +3,10 @@
 from .ahead import content_hashes
 from .builtin import BUILTIN_TASKS, builtin_task
 from .checking import Checked, check_images
+from .decoding import content_hash, decode_image
 from .draws import draw_from, draw_sha256, write_draw
 from .folder import read_folder, read_split_folders
-from .images import FileImages, ImagesOnDemand, MemoryImages, as_pixels, content_hash, decode_image
+from .images import FileImages, ImagesOnDemand, MemoryImages, as_pixels
 from .prompts import Prompts, class_prompts, long_prompts_named, prompts_for, read_words
 from .protocols import base_and_new, learnt_part, other_tasks
 from .shots import Draw, draw_like_clip_lora, draw_like_coop, draw_shots

@@ -9,7 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from ..progress import Track
-from .images import content_hash
+from .decoding import LEAST_SIDE, content_hash, load_picture
+from .store import source_of
 from .task import Images
 
 _Item = TypeVar("_Item")
@@ -48,6 +49,17 @@ def computed_ahead(
                 future.cancel()
 
 
+def image_content(images: Images, index: int) -> str:
+    """Return the hash of what an image shows in its full size, also where it is decoded smaller.
+
+    Raises:
+        DataError: It cannot be decoded.
+    """
+    pixels = images[index]
+    source = source_of(images, index) if min(pixels.shape[:2]) >= LEAST_SIDE else None  # else it is not reduced
+    return content_hash(pixels) if source is None else load_picture(source, whole=True).content()
+
+
 def content_hashes(images: Images, track: Track) -> tuple[str, ...]:
     """Return the content hash of every image, in order; they are decoded on a few threads and let go at once.
 
@@ -55,6 +67,6 @@ def content_hashes(images: Images, track: Track) -> tuple[str, ...]:
         DataError: An image cannot be decoded.
     """
     rows = range(len(images))
-    hashes = computed_ahead(lambda row: content_hash(images[row]), rows, _HASHING_THREADS, ahead=64)
+    hashes = computed_ahead(lambda row: image_content(images, row), rows, _HASHING_THREADS, ahead=64)
     with contextlib.closing(hashes):
         return tuple(track(hashes, what="reading images", total=len(rows)))

@@ -8,8 +8,8 @@ import os
 
 from ..errors import DataError
 from ..progress import Track, silent
-from .ahead import computed_ahead
-from .images import FileImages, content_hash
+from .ahead import computed_ahead, image_content
+from .images import FileImages
 from .listing import kind_of
 from .task import Images, Task
 
@@ -44,7 +44,7 @@ class _Item:
     def hashed(self) -> tuple[_Item, str, DataError | None]:
         """Return the item with the hash of what it shows, or with what is wrong with it."""
         try:
-            return self, content_hash(self.images[self.index]), None
+            return self, image_content(self.images, self.index), None
         except DataError as error:
             return self, "", error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -16,25 +16,65 @@ from .task import Pixels
 
 _RATIOS = (3 / 4, 4 / 3)  # width over height of a random crop, as RandomResizedCrop draws it
 _ATTEMPTS = 10
+_FLOAT_PIXELS = 1 << 19  # of an image that are floats at once: 6 MB
 _PADDED_PIXELS = 1 << 20  # resized at once on a device: 3 MB of bytes, there 13 MB of floats
 _CROPS, _ORDER = 1, 2  # keep the streams of one seed apart; NumPy takes [7] and [7, 0] for the same seed
 
 
-def central_crops(images: Sequence[Pixels], size: int) -> Tensor:
+class Rows(Protocol):
+    """An image of which rows are RGB pixels when they are asked for: pixels already, or a decoded picture."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height, width, and 3."""
+
+    def __getitem__(self, rows: slice, /) -> Pixels: ...
+
+
+def central_crops(images: Sequence[Rows], size: int) -> Tensor:
     """Resize the shorter side to ``size`` (bicubic, antialiased) and cut out the middle, as CLIP's own processor does.
+
+    Of a large image no more than a few rows are floats at once. Resizing is separable, so the crop is the same to the
+    last bit.
 
     Returns:
         ``(B, 3, size, size)``, float32 in [0, 1].
     """
-    if len({image.shape for image in images}) == 1:  # alike in size: one call for all
-        return _central_crop(_as_floats(np.stack(images)), size)
-    return torch.cat([_central_crop(_as_floats(image[None]), size) for image in images])
+    shapes = {image.shape for image in images}
+    if len(shapes) == 1 and not _is_large(images[0]):  # alike in size: one call for all
+        return _cropped(_resized(_as_floats(np.stack([image[:] for image in images])), size), size)
+    return torch.cat([_cropped(_resized_by_rows(image, size), size) for image in images])
 
 
-def _central_crop(images: Tensor, size: int) -> Tensor:
-    height, width = images.shape[-2:]
+def _is_large(image: Rows) -> bool:
+    return image.shape[0] * image.shape[1] > _FLOAT_PIXELS
+
+
+def _resized_by_rows(image: Rows, size: int) -> Tensor:
+    """Resize an image, ``(1, 3, h, w)``, first along its rows, a few of which are floats at once."""
+    height, width, _ = image.shape
+    if not _is_large(image):
+        return _resized(_as_floats(image[:][None]), size)
+    new_height, new_width = _resized_sides(height, width, size)
+    narrow = torch.empty(1, 3, height, new_width).contiguous(memory_format=torch.channels_last)
+    step = max(1, _FLOAT_PIXELS // width)
+    for top in range(0, height, step):
+        rows = _as_floats(image[top : top + step][None])
+        narrow[:, :, top : top + step] = _interpolated(rows, (rows.shape[-2], new_width))
+    return _interpolated(narrow, (new_height, new_width)).clamp(0.0, 1.0)
+
+
+def _resized_sides(height: int, width: int, size: int) -> tuple[int, int]:
     shorter = min(height, width)
-    resized = _resize(images, (size * height // shorter, size * width // shorter))
+    return size * height // shorter, size * width // shorter
+
+
+def _resized(images: Tensor, size: int) -> Tensor:
+    height, width = images.shape[-2:]
+    return _resize(images, _resized_sides(height, width, size))
+
+
+def _cropped(resized: Tensor, size: int) -> Tensor:
     top, left = ((side - size) // 2 for side in resized.shape[-2:])
     return resized[..., top : top + size, left : left + size]
 
@@ -263,11 +303,14 @@ def _bicubic_weights(lines: Tensor, longest: int) -> Tensor:
 
 def _as_floats(images: NDArray[np.uint8]) -> Tensor:
     """Turn ``(B, H, W, 3)`` bytes into ``(B, 3, H, W)`` floats in [0, 1]."""
-    return torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2) / 255.0
+    return torch.from_numpy(images.astype(np.float32)).div_(255.0).permute(0, 3, 1, 2)
 
 
 def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     if images.shape[-2:] == size:
         return images
-    resized = functional.interpolate(images, size=size, mode="bicubic", align_corners=False, antialias=True)
-    return resized.clamp(0.0, 1.0)  # a bicubic kernel overshoots at edges
+    return _interpolated(images, size).clamp(0.0, 1.0)  # a bicubic kernel overshoots at edges
+
+
+def _interpolated(images: Tensor, size: tuple[int, int]) -> Tensor:
+    return functional.interpolate(images, size=size, mode="bicubic", align_corners=False, antialias=True)

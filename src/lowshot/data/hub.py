@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, MissingExtraError
-from .images import decode_image
+from .decoding import Picture, load_picture
 from .listing import SPLITS, class_name, kind_of, task_of_names
 from .task import Pixels, Task
 
@@ -70,20 +70,29 @@ class _HubImages:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Pixels:
+    def source(self, index: int) -> Path | bytes:
+        """Return the file of an image, or the bytes of one."""
         value = self.rows[index][self.column]
+        if value is None or (value["bytes"] is None and not value["path"]):
+            raise DataError("image is empty")
+        if value["bytes"] is not None:
+            content: bytes = value["bytes"]
+            return content
         try:
-            if value is None or (value["bytes"] is None and not value["path"]):
-                raise DataError("image is empty")
-            if value["bytes"] is not None:
-                return decode_image(value["bytes"])
-            try:
-                path = Path(value["path"]).resolve()
-            except (OSError, ValueError, RuntimeError) as error:  # the last for links that lead to themselves
-                raise DataError(f"image file {value['path']!r} cannot be found: {error}") from error
-            if not any(path.is_relative_to(folder) for folder in self.folders):
-                raise DataError(f"image is not in its row, which names {value['path']!r}; expected the image itself")
-            return decode_image(path)
+            path = Path(value["path"]).resolve()
+        except (OSError, ValueError, RuntimeError) as error:  # the last for links that lead to themselves
+            raise DataError(f"image file {value['path']!r} cannot be found: {error}") from error
+        if not any(path.is_relative_to(folder) for folder in self.folders):
+            raise DataError(f"image is not in its row, which names {value['path']!r}; expected the image itself")
+        return path
+
+    def __getitem__(self, index: int) -> Pixels:
+        return self.picture(index).pixels()
+
+    def picture(self, index: int) -> Picture:
+        """Decode an image, of which rows can then be asked for."""
+        try:
+            return load_picture(self.source(index))
         except DataError as error:
             raise DataError(f"{self.name}[{index}]: {error}") from error.__cause__
 

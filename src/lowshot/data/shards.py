@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from .decoding import MAXIMUM_FILE_BYTES, Picture, load_picture
 from .folder import image_files
 from .formats import SUFFIXES
-from .images import MAXIMUM_FILE_BYTES, decode_image
 from .layout import LeftOut
 from .listing import SPLITS, class_name, kind_of, read_lines, task_of_names, visible_entries
 from .tar_files import OpenMember, tar_members
@@ -40,15 +40,26 @@ class _ShardImages:
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, index: int) -> Pixels:
+    def source(self, index: int) -> bytes:
+        """Return the bytes of an image's file."""
         shard, offset, size = self.places[index].tolist()
         path = self.shards[shard]
         try:
             with path.open("rb") as file:
                 file.seek(offset)
-                return decode_image(file.read(size))
+                content: bytes = file.read(size)
+                return content
         except OSError as error:
             raise DataError(f"shard {path} cannot be read: {error.strerror or error}") from error
+
+    def __getitem__(self, index: int) -> Pixels:
+        return self.picture(index).pixels()
+
+    def picture(self, index: int) -> Picture:
+        """Decode an image, of which rows can then be asked for."""
+        content = self.source(index)
+        try:
+            return load_picture(content)
         except DataError as error:
             raise DataError(f"{self.names[index]}: {error}") from error.__cause__
 

@@ -14,7 +14,7 @@ from ..errors import DataError, UnknownNameError
 from .builtin import BUILTIN_TASKS, builtin_task
 from .folder import read_folder, read_split_folders
 from .hub import PREFIX, read_hub
-from .images import MemoryImages, as_pixels, content_hash
+from .images import MemoryImages, pixels_and_content
 from .listing import kind_of
 from .shards import SUFFIX as SHARD
 from .shards import holds_shards, read_shards
@@ -100,7 +100,7 @@ def task_of_arrays(images: Sequence[Any], labels: Sequence[Any]) -> Task:
     """
     if len(images) != len(labels):
         raise DataError(f"{len(images)} images have {len(labels)} labels; expected one for each")
-    pixels = [as_pixels(image) for image in images]
+    decoded = [pixels_and_content(image) for image in images]
     names: dict[bool, set[str]] = {True: set(), False: set()}  # of labels that are texts, of those that are numbers
     name_of = []
     for index, label in enumerate(labels):
@@ -113,12 +113,12 @@ def task_of_arrays(images: Sequence[Any], labels: Sequence[Any]) -> Task:
     if twofold:
         raise DataError(f"labels have {twofold[0]} both as a text and as a number; expected one of the two")
     class_names = sorted(names[True] | names[False])
-    contents = [f"{name}\0{content_hash(image)}" for name, image in zip(name_of, pixels, strict=True)]
+    contents = [f"{name}\0{content}" for name, (_, content) in zip(name_of, decoded, strict=True)]
     return Task(
         name="images",
         class_names=tuple(class_names),
         train=Examples(
-            images=MemoryImages(pixels),
+            images=MemoryImages([pixels for pixels, _ in decoded]),
             labels=np.asarray([class_names.index(name) for name in name_of], dtype=np.int64),
             identities=numbered(hashlib.sha256(content.encode()).hexdigest()[:20] for content in contents),
         ),

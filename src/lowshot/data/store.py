@@ -9,12 +9,14 @@ import shutil
 import tempfile
 import threading
 import weakref
+from collections.abc import Callable
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from .images import is_decoded
-from .task import Images, Pixels, whole
+from .task import Images, ImageSubset, Pixels, whole
 
 _LEFT_FREE_BYTES = 1 << 30  # of the disk, for what must be saved: adapters, checkpoints, records
 _MAPPED_BYTES = 64 << 20  # read from one mapping of the file; see _SpillFile.view
@@ -97,6 +99,17 @@ class DecodedOnce:
         if offset is not None:
             with self._lock:
                 self._places[index] = offset, pixels.shape
+
+
+def source_of(images: Images, index: int) -> Path | bytes | None:
+    """Return the file that an image is decoded from, or its bytes; None where there is none.
+
+    A sequence of images that are decoded from files has a method ``source``, which does that for its own.
+    """
+    while isinstance(images, ImageSubset | DecodedOnce):
+        images, index = images.images, images.indices[index] if isinstance(images, ImageSubset) else index
+    source: Callable[[int], Path | bytes | None] | None = getattr(images, "source", None)
+    return None if source is None else source(index)
 
 
 class _SpillFile:

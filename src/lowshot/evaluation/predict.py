@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..data.ahead import computed_ahead
 from ..data.crops import central_crops
+from ..data.images import rows_of
 from ..data.task import Images
 from ..errors import RunError
 from ..progress import Track, silent
@@ -142,7 +143,7 @@ class _Crops:
 
     def __getitem__(self, index: int) -> NDArray[Any]:
         """``(3, S, S)``, float32 in [0, 1]."""
-        crop = central_crops([self._images[index]], self._size)[0]
+        crop = central_crops([rows_of(self._images, index)], self._size)[0]
         # A copy: else as long as it waits it would hold on to all of the resized image, which may be a long panorama.
         pixels: NDArray[Any] = crop.contiguous().numpy()
         return pixels

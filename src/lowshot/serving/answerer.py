@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..data import Prompts, long_prompts_named
 from ..data.crops import central_crops
-from ..data.images import decode_image
+from ..data.decoding import load_picture
 from ..errors import LowshotError
 from ..models.classes import encode_classes, tokenized
 from .bank import AdapterBank, Answer, batch_on
@@ -68,7 +68,7 @@ class Answerer:
         Raises:
             DataError: It is no image, damaged, too large or too narrow.
         """
-        crop = central_crops([decode_image(content)], self.bank.backbone.image_size)[0]
+        crop = central_crops([load_picture(content)], self.bank.backbone.image_size)[0]
         return crop.contiguous().clone()  # a view would keep all of a long panorama
 
     def replies(self, crops: Sequence[Tensor], queries: Sequence[Query]) -> list[Reply]:

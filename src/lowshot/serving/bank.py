@@ -205,7 +205,7 @@ class AdapterBank:
 
         def crop(row: int) -> Tensor | LowshotError:
             try:
-                return central_crops([sources[row]], side)[0]
+                return central_crops([sources.picture(row)], side)[0]
             except DataError as error:
                 return error
 

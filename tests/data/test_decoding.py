@@ -1,0 +1,618 @@
+import io
+import os
+import socket
+import struct
+import threading
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageFile, ImageOps
+
+from lowshot.data import FileImages, ahead, as_pixels, content_hash, decode_image, images
+from lowshot.data import decoding as module
+from lowshot.data.crops import central_crops
+from lowshot.data.decoding import load_picture
+from lowshot.data.store import DecodedOnce
+from lowshot.data.task import ImageSubset
+from lowshot.errors import DataError
+
+
+def saved(picture, kind="PNG", **options):
+    """The bytes of an image file."""
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def noise(height=6, width=8, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def png_header(width, height, bits=1, colour=0):
+    """A PNG that ends where its pixels should begin: its size is known, and decoding it would fail."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+@pytest.fixture
+def no_decoding(monkeypatch):
+    """Whoever decodes a pixel fails."""
+
+    def load(self):
+        raise AssertionError("pixels were decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+
+
+def resident_bytes(*, reset=False):
+    """The most memory that this process has held, since it was last reset."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
+# -- files as they should be -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "WEBP"])
+def test_lossless_formats_come_back_exactly(kind, tmp_path):
+    pixels, path = noise(), tmp_path / "image"
+    path.write_bytes(saved(Image.fromarray(pixels), kind, **({"lossless": True} if kind == "WEBP" else {})))
+
+    decoded = decode_image(path)
+
+    assert decoded.dtype == np.uint8
+    assert np.array_equal(decoded, pixels)
+    assert np.array_equal(decode_image(path.read_bytes()), pixels)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "CMYK", "YCbCr", "RGBA", "I;16", "F"])
+def test_every_mode_gives_rgb_bytes(mode):
+    picture = Image.new(mode, (5, 4))
+
+    pixels = as_pixels(picture)
+
+    assert (pixels.shape, pixels.dtype) == ((4, 5, 3), np.uint8)
+
+
+def test_grey_is_the_same_in_all_channels():
+    grey = noise()[..., 0]
+
+    assert np.array_equal(decode_image(saved(Image.fromarray(grey))), np.stack([grey] * 3, axis=-1))
+
+
+def test_sixteen_bits_of_grey_are_scaled_not_clipped():
+    levels = np.linspace(0, 65535, 256, dtype=np.uint16).reshape(16, 16)
+    assert (levels > 255).mean() > 0.99  # what convert("RGB") would turn white
+
+    pixels = decode_image(saved(Image.fromarray(levels)))
+
+    assert np.array_equal(pixels[..., 0], np.round(levels / 257.0).astype(np.uint8))
+    assert len(np.unique(pixels)) == 256
+
+
+@pytest.mark.parametrize(("white", "kind"), [(65535, np.int32), (1, np.float32)])
+def test_levels_in_other_types_are_scaled_too(white, kind):
+    levels = (np.linspace(0, 1, 16).reshape(4, 4) * white).astype(kind)
+
+    pixels = decode_image(saved(Image.fromarray(levels), "TIFF"))
+
+    assert np.abs(pixels[..., 1] / 255 - levels / white).max() < 1 / 500
+
+
+@pytest.mark.parametrize(
+    ("levels", "message"),
+    [
+        (np.array([[0, 70000]], np.int32), r"scan\.tiff has grey levels from 0 to 70000; expected 0 to 65535"),
+        (np.array([[-3, 5]], np.int32), r"scan\.tiff has grey levels from -3 to 5; expected 0 to 65535"),
+        (np.array([[0, 1.5]], np.float32), r"scan\.tiff has grey levels from 0 to 1.5; expected 0 to 1"),
+        (np.array([[0, np.nan]], np.float32), r"scan\.tiff has grey levels from nan to nan; expected 0 to 1"),
+    ],
+)
+def test_levels_beyond_white_are_refused_by_name(levels, message, tmp_path):
+    path = tmp_path / "scan.tiff"
+    path.write_bytes(saved(Image.fromarray(levels), "TIFF"))
+
+    with pytest.raises(DataError, match=message):
+        decode_image(path)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation):
+    upright = np.zeros((4, 6, 3), np.uint8)
+    upright[0, 0], upright[0, -1] = (255, 0, 0), (0, 255, 0)
+    # How a camera stores it: the inverse of what each orientation asks a viewer to do (EXIF 2.3, tag 0x0112).
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = saved(Image.fromarray(np.ascontiguousarray(stored)), exif=exif)
+
+    assert np.array_equal(decode_image(content), upright)
+    assert np.array_equal(as_pixels(Image.open(io.BytesIO(content))), upright)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"",
+        b"garbage",
+        b"MM\0*\0\0\0\x08\xff\xff",
+        b"II*\0\xff\xff\xff\x7f",
+        b"II*\0\x08\0\0\0\x05\0\x12\x01\x03\0" + b"\xff" * 8,
+    ],
+)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_damaged_exif_data_harms_no_pixel_and_warns_nobody(junk, kind):
+    picture = Image.fromarray(noise(16, 16))
+
+    damaged = saved(picture, kind, exif=b"Exif\0\0" + junk)
+
+    assert np.array_equal(decode_image(damaged), decode_image(saved(picture, kind)))
+
+
+def test_what_is_transparent_is_white_whatever_its_hidden_colour():
+    pixels = np.zeros((1, 3, 4), np.uint8)
+    pixels[0] = [(200, 10, 30, 0), (200, 10, 30, 255), (0, 0, 0, 51)]  # 51 is a fifth
+
+    decoded = decode_image(saved(Image.fromarray(pixels)))
+
+    assert decoded[0].tolist() == [[255, 255, 255], [200, 10, 30], [204, 204, 204]]
+
+
+def test_transparent_palette_entries_are_white():
+    picture = Image.new("P", (3, 1))
+    picture.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    picture.putdata([0, 1, 2])
+
+    assert decode_image(saved(picture, transparency=1))[0].tolist() == [[255, 0, 0], [255, 255, 255], [0, 0, 255]]
+    assert decode_image(saved(picture, transparency=bytes([255, 0, 255])))[0, 1].tolist() == [255, 255, 255]
+
+
+def test_a_transparent_colour_is_white():
+    picture = Image.fromarray(np.array([[[9, 8, 7], [1, 2, 3]]], np.uint8))
+
+    assert decode_image(saved(picture, transparency=(9, 8, 7)))[0].tolist() == [[255, 255, 255], [1, 2, 3]]
+
+
+def test_cmyk_jpeg_keeps_its_colours():
+    picture = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # no cyan, all magenta and yellow: red
+
+    decoded = decode_image(saved(picture, "JPEG", quality=100)).astype(int)
+
+    assert np.abs(decoded - [255, 0, 0]).max() <= 4
+
+
+def test_of_an_animation_the_first_frame_is_taken():
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "lime", "blue")]
+
+    for kind in ("GIF", "TIFF", "PNG"):
+        content = saved(frames[0], kind, save_all=True, append_images=frames[1:])
+        assert (decode_image(content) == [255, 0, 0]).all()
+
+
+# -- grey levels and transparency that Pillow does not know ------------------------------------------------------------
+
+
+def png(width, height, bits, colour, rows, *chunks):
+    """A PNG of any bits and kind of colour, which Pillow does not write."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    body = [chunk(b"IHDR", header), *(chunk(*each) for each in chunks), chunk(b"IDAT", zlib.compress(rows))]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(body) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour", "row", "transparent", "expected"),
+    [
+        (1, 0, b"\0\x40", b"\0\x01", [0, 255]),  # 0, 1
+        (1, 0, b"\0\x40", b"\0\x00", [255, 255]),
+        (2, 0, b"\0\x60", b"\0\x01", [255, 170]),  # 1, 2
+        (4, 0, b"\0\x37", b"\0\x03", [255, 119]),  # 3, 7
+        (8, 0, b"\0\x03\x07", b"\0\x03", [255, 7]),
+        (16, 0, struct.pack(">xHH", 500, 40_000), struct.pack(">H", 500), [255, 156]),
+        (16, 2, struct.pack(">x6H", *[500] * 3, *[40_000] * 3), struct.pack(">3H", *[500] * 3), [255, 156]),
+    ],
+)
+def test_the_transparent_level_of_a_png_is_white_whatever_its_bits(bits, colour, row, transparent, expected):
+    pixels = decode_image(png(2, 1, bits, colour, row, (b"tRNS", transparent)))
+
+    assert pixels.tolist() == [[[level] * 3 for level in expected]]
+
+
+def tiff(bits, sample_format, levels, *, width=2):
+    """A grey TIFF of any kind of levels, one row, not compressed."""
+    tags = {256: width, 257: 1, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: len(levels), 339: sample_format}
+    padded = levels + b"\0" * (len(levels) % 2)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<I", 8 + len(padded)) + padded + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("bits", "sample_format", "levels", "expected"),
+    [
+        (12, 1, bytes([0x80, 0x0F, 0xFF]), [128, 255]),  # 0x800, 0xfff
+        (16, 1, struct.pack("<HH", 32_768, 65_535), [128, 255]),
+        (16, 2, struct.pack("<hh", 16_384, 32_767), [128, 255]),
+        (32, 1, struct.pack("<II", 32_768, 65_535), [128, 255]),
+        (32, 2, struct.pack("<ii", 32_768, 65_535), [128, 255]),
+        (32, 3, struct.pack("<ff", 0.5, 1.0), [128, 255]),
+    ],
+)
+def test_the_greatest_grey_level_of_a_tiff_is_white_whatever_its_bits(bits, sample_format, levels, expected):
+    with module.complaints() as said:
+        pixels = decode_image(tiff(bits, sample_format, levels))
+
+    assert (pixels[0, :, 0].tolist(), said) == (expected, [])
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (saved(Image.fromarray(np.array([[7, 4095]], np.uint16))), "has grey levels from 7 to 4095, of 0 to 65535"),
+        (tiff(32, 2, struct.pack("<ii", 0, 255)), "has grey levels from 0 to 255, of 0 to 65535"),
+        (tiff(32, 3, struct.pack("<ff", 0, 0.05)), "has grey levels from 0 to 0.05, of 0 to 1"),
+        (tiff(8, 2, struct.pack("bb", -3, 3)), "has signed grey levels"),
+        (saved(Image.new("RGBA", (3, 3), (1, 2, 3, 0))), "is transparent everywhere: it comes out white"),
+        (saved(Image.new("LA", (3, 3), (1, 0))), "is transparent everywhere: it comes out white"),
+    ],
+)
+def test_what_comes_out_black_or_white_is_complained_of_with_its_range(content, sentence):
+    with module.complaints() as said:
+        decode_image(content)
+        decode_image(saved(Image.fromarray(noise())))
+
+    assert len(said) == 1 and said[0].startswith(sentence)
+
+
+def test_what_is_black_by_right_is_not_complained_of():
+    with module.complaints() as said:
+        decode_image(saved(Image.new("I;16", (2, 2))))
+        decode_image(saved(Image.fromarray(np.array([[0, 5000]], np.uint16))))
+        decode_image(saved(Image.new("RGBA", (2, 2), (1, 2, 3, 1))))
+
+    assert said == []
+
+
+def test_complaints_are_those_of_this_thread_alone():
+    dark = saved(Image.fromarray(np.array([[7, 4095]], np.uint16)))
+    with module.complaints() as said, ThreadPoolExecutor(1) as pool:
+        pool.submit(decode_image, dark).result()
+        with module.complaints() as inner:
+            decode_image(dark)
+
+    assert (len(said), len(inner)) == (0, 1)
+
+
+# -- large photographs -------------------------------------------------------------------------------------------------
+
+
+def photograph(height, width, seed=0):
+    """Something like a photograph: large shapes with sharp edges, and fine grain."""
+    generator = np.random.default_rng(seed)
+    shapes = Image.fromarray(generator.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    coarse = np.asarray(shapes.resize((width, height), Image.Resampling.NEAREST), np.int16)
+    fine = np.asarray(shapes.resize((width, height), Image.Resampling.BICUBIC), np.int16)
+    grain = generator.integers(-8, 9, (height, width, 1), dtype=np.int16)
+    return Image.fromarray(((coarse + fine) // 2 + grain).clip(0, 255).astype(np.uint8))
+
+
+PHOTOGRAPH = photograph(2700, 2800)
+"""A little more than twice ``LEAST_SIDE``."""
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "BMP"])
+def test_a_large_photograph_is_halved_and_its_crop_is_the_same_to_three_grey_levels(kind):
+    content = saved(PHOTOGRAPH, kind, quality=95)
+    whole = load_picture(content, whole=True)
+    assert whole.shape == (2700, 2800, 3)
+
+    half = load_picture(content)
+
+    assert half.shape == (1350, 1400, 3)
+    difference = (central_crops([half], 336) - central_crops([whole], 336)).abs()
+    assert 255 * difference.max() <= 3 and 255 * difference.mean() <= 0.5
+    assert np.array_equal(as_pixels(Image.open(io.BytesIO(content))), half.pixels()) or kind == "JPEG"
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size"),
+    [
+        (2687, 9000, (2687, 9000)),
+        (2688, 9000, (1344, 4500)),
+        (4000, 3001, (2000, 1501)),
+        (8064, 6048, (2016, 1512)),
+        (16_320, 12_240, (2040, 1530)),
+    ],
+)
+def test_a_photograph_is_reduced_as_far_as_four_times_the_largest_crop_is_left(width, height, size):
+    factor = module._factor(width, height)
+    assert (-(-width // factor), -(-height // factor)) == size
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_the_content_of_a_large_photograph_is_that_of_its_full_size(kind, tmp_path, monkeypatch):
+    """Records and draws made before photographs were reduced name images by it."""
+    path, options = tmp_path / "image", {} if kind == "JPEG" else {"compress_level": 1}
+    picture = PHOTOGRAPH.crop((0, 0, 70, 50))
+    picture.save(path, kind, **options)
+    whole = content_hash(np.asarray(Image.open(path)))
+    monkeypatch.setattr(module, "LEAST_SIDE", 25)
+    monkeypatch.setattr(images, "LEAST_SIDE", 25)
+    monkeypatch.setattr(ahead, "LEAST_SIDE", 25)
+    files = FileImages([path])
+
+    assert files[0].shape == (25, 35, 3)
+    for known in (files, DecodedOnce(files, 1 << 20, 0), ImageSubset(DecodedOnce(files, 0, 0), [0])):
+        assert ahead.image_content(known, 0) == whole
+    for image in (path, Image.open(path)):
+        assert images.pixels_and_content(image)[1] == whole
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the system does not tell the most memory")
+def test_a_large_photograph_takes_four_bytes_a_pixel_at_most():
+    content = {kind: saved(PHOTOGRAPH, kind, quality=90) for kind in ("BMP", "JPEG")}
+    for kind, most in (("BMP", 4.0), ("JPEG", 2.0)):
+        central_crops([load_picture(content[kind])], 224)
+        before = resident_bytes(reset=True)
+        central_crops([load_picture(content[kind])], 224)
+        used = resident_bytes() - before
+        assert used <= most * 2700 * 2800 + (40 << 20)  # what does not grow with it
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "LA", "RGBA", "I;16"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_rows_of_a_turned_image_are_those_of_the_whole(mode, orientation, monkeypatch):
+    """Whatever is done to an image is done to a few rows at a time, and comes to the same."""
+    picture = Image.fromarray(noise(23, 31)).convert("L" if mode == "I;16" else mode)
+    if mode == "I;16":
+        picture = Image.fromarray(257 * np.asarray(picture).astype(np.uint16))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = saved(picture, "PNG", exif=exif)
+    expected = decode_image(saved(ImageOps.exif_transpose(Image.open(io.BytesIO(content)))))
+
+    monkeypatch.setattr(module, "_ROWS_PIXELS", 100)
+    rows = load_picture(content)
+
+    assert np.array_equal(rows.pixels(), expected)
+    assert np.array_equal(rows[3:8], expected[3:8])
+    assert rows.content() == content_hash(expected)
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 8))
+def test_reducing_rows_is_reducing_the_whole(height, width, factor):
+    picture = Image.fromarray(noise(height, width))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "_ROWS_PIXELS", 200)
+        reduced = module.Picture(picture, "image", factor=factor).pixels()
+    assert np.array_equal(reduced, np.asarray(picture.reduce(factor)))
+
+
+# -- files as they should not be ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "message"),
+    [
+        (4000, 1, "image has 4000 x 1 pixels; expected sides within 1:50"),
+        (1, 4000, "image has 1 x 4000 pixels; expected sides within 1:50"),
+        (51, 1, "expected sides within 1:50"),
+        (30_000, 30_000, "image cannot be decoded: Image size"),  # Pillow's own cap comes before ours
+    ],
+)
+def test_absurd_sizes_are_refused_from_the_header(width, height, message, no_decoding):
+    with pytest.raises(DataError, match=message):
+        decode_image(png_header(width, height))
+
+
+def test_a_bomb_is_refused_from_the_header_of_a_pil_image_too(no_decoding, monkeypatch):
+    picture = Image.open(io.BytesIO(png_header(200, 200)))
+    monkeypatch.setattr(module, "MAXIMUM_PIXELS", 39_999)
+
+    with pytest.raises(DataError, match="200 x 200 pixels; expected at most 39,999 in all"):
+        as_pixels(picture)
+
+
+def of_size(jpeg, width, height):
+    """A JPEG whose header says another size."""
+    place = jpeg.index(b"\xff\xc0") + 5
+    return jpeg[:place] + struct.pack(">HH", height, width) + jpeg[place + 4 :]
+
+
+def test_a_jpeg_may_have_more_pixels_than_pillow_takes_but_not_any_number(no_decoding):
+    jpeg = saved(Image.fromarray(noise()), "JPEG")
+
+    pixels, size = module.decoded_size(of_size(jpeg, 16_320, 12_240))  # a telephone's
+
+    assert (pixels, size) == (16_320 * 12_240, (4 + 3) * 16_320 * 12_240 // 64)
+    with pytest.raises(DataError, match="image has 16320 x 16320 pixels; expected at most 250,000,000 in all"):
+        decode_image(of_size(jpeg, 16_320, 16_320))
+
+
+def test_the_largest_sizes_allowed_are_decoded(monkeypatch):
+    monkeypatch.setattr(module, "MAXIMUM_PIXELS", 50)
+
+    assert decode_image(saved(Image.new("RGB", (50, 1)))).shape == (1, 50, 3)
+    with pytest.raises(DataError, match="expected at most 50 in all"):
+        decode_image(saved(Image.new("RGB", (17, 3))))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"photo\.jpg is not an image; expected one of AVIF, BMP, GIF, JPEG, PNG"),
+        (b"just text\n", r"photo\.jpg is not an image"),
+        (b"\xff\xd8\xff", r"photo\.jpg is not an image"),
+        (saved(Image.fromarray(noise(64, 64)), "JPEG")[:900], r"photo\.jpg cannot be decoded: .*runcated"),
+        (saved(Image.fromarray(noise(64, 64)))[:900], r"photo\.jpg cannot be decoded: .*truncated"),
+        (saved(Image.fromarray(noise(64, 64)), "GIF")[:900], r"photo\.jpg cannot be decoded: "),
+        (saved(Image.fromarray(noise(64, 64)), "WEBP")[:900], r"photo\.jpg "),
+    ],
+    ids=["empty", "text", "marker", "jpeg", "png", "gif", "webp"],
+)
+def test_damaged_files_are_refused_by_name(content, message, tmp_path):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(content)
+
+    for ask in (decode_image, as_pixels):
+        with pytest.raises(DataError, match=message):
+            ask(path)
+
+
+def test_postscript_is_not_run():
+    with pytest.raises(DataError, match="image is not an image"):
+        decode_image(saved(Image.fromarray(noise()), "EPS"))
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"none\.png does not exist"):
+        decode_image(tmp_path / "none.png")
+    with pytest.raises(DataError, match="is a folder; expected an image file"):
+        decode_image(tmp_path)
+    with pytest.raises(DataError, match="cannot be decoded"):
+        as_pixels("nul\0byte.png")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.timeout(20)
+def test_pipes_sockets_and_devices_are_not_opened(tmp_path):
+    """Who opens a pipe waits for whoever writes it, and /dev/zero never ends."""
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "pipe.png")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / "socket.png"))
+    for path in (tmp_path / "pipe.png", tmp_path / "link.png", tmp_path / "socket.png", Path("/dev/zero")):
+        with pytest.raises(DataError, match=rf"{path} is a pipe, socket or device; expected an image file"):
+            decode_image(path)
+
+
+def test_a_name_that_no_file_can_have_is_no_image(tmp_path):
+    (tmp_path / "ring.png").symlink_to(tmp_path / "ring.png")
+    for path in (tmp_path / ("x" * 300), tmp_path / "ring.png", Path("\ud800.png")):
+        with pytest.raises(DataError, match="cannot be decoded"):
+            decode_image(path)
+
+
+def test_a_file_of_absurd_size_is_refused_unread(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAXIMUM_FILE_BYTES", 1000)
+    path = tmp_path / "image.png"
+    Image.new("RGB", (2, 2)).save(path)
+    os.truncate(path, 1000)
+    assert decode_image(path).shape == decode_image(path.read_bytes()).shape == (2, 2, 3)
+    os.truncate(path, 1001)
+    for source, name in ((path, "image.png"), (path.read_bytes(), "image")):
+        with pytest.raises(DataError, match=f"{name} has 1,001 bytes; expected at most 1,000"):
+            decode_image(source)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    def refusing(self, **options):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "stat", refusing)
+    with pytest.raises(DataError, match=r"1\.png cannot be read: Permission denied"):
+        decode_image(tmp_path / "1.png")
+
+
+@given(st.binary(max_size=200), st.integers(0, 400), st.sampled_from(["PNG", "GIF", "BMP", "PPM", "TIFF", "JPEG"]))
+def test_whatever_the_bytes_only_data_errors_are_raised(junk, position, kind):
+    content = bytearray(saved(Image.fromarray(noise()), kind))
+    content[position : position + len(junk)] = junk
+    try:
+        pixels = decode_image(bytes(content))
+    except DataError as error:
+        assert str(error).startswith("image ")
+    else:
+        assert (pixels.ndim, pixels.shape[2], pixels.dtype) == (3, 3, np.uint8)
+
+
+# -- Pillow's warnings -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def warns():
+    """A JPEG whose EXIF data is damaged, so that Pillow warns of it whenever it is decoded."""
+    content = saved(Image.fromarray(noise(16, 16)), "JPEG")
+    junk = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"
+    content = content[:2] + b"\xff\xe1" + struct.pack(">H", len(junk) + 2) + junk + content[2:]
+    with pytest.warns(UserWarning, match="Corrupt EXIF data"):
+        ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    return content
+
+
+def test_pillows_warnings_are_passed_over_in_all_threads_at_once(warns):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        together = threading.Barrier(4)
+
+        def decode(_):
+            together.wait()
+            return [decode_image(warns).shape for _ in range(50)]
+
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(decode, range(4))) == [[(16, 16, 3)] * 50] * 4
+
+
+def test_others_hear_pillows_warnings_while_we_decode(warns, monkeypatch):
+    inside, heard = threading.Event(), threading.Event()
+
+    def wait(image, name, **options):
+        inside.set()
+        assert heard.wait(10)
+        return module.Picture(Image.new("L", (1, 1)), name)
+
+    monkeypatch.setattr(module.Picture, "of", wait)
+    with ThreadPoolExecutor(1) as pool:
+        decoding = pool.submit(decode_image, warns)
+        assert inside.wait(10)
+        with pytest.warns(UserWarning, match="Corrupt EXIF data"):
+            ImageOps.exif_transpose(Image.open(io.BytesIO(warns)))
+        heard.set()
+        decoding.result()
+
+
+def test_decoding_leaves_everyone_elses_warnings_as_they_are(warns):
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        warnings.simplefilter("error")
+        for _ in range(3):
+            warnings.simplefilter("error")  # comes before all others again
+            decode_image(warns)
+
+        assert len(warnings.filters) == 2
+        for category in (UserWarning, DeprecationWarning, Image.DecompressionBombWarning):
+            with pytest.raises(category):
+                warnings.warn_explicit("message", category, "PIL/Image.py", 1, module="PIL.Image")
+
+
+def test_what_others_warn_of_while_we_decode_is_heard(monkeypatch):
+    def warn(image, name, **options):
+        warnings.warn("not Pillow's", UserWarning, stacklevel=1)
+        return module.Picture(Image.new("L", (1, 1)), name)
+
+    monkeypatch.setattr(module.Picture, "of", warn)
+    with pytest.warns(UserWarning, match="not Pillow's"):
+        decode_image(saved(Image.fromarray(noise())))
