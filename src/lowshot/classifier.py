@@ -20,6 +20,7 @@ from .data import (
     Images,
     ImagesOnDemand,
     Task,
+    bad_images_explained,
     learnt_part,
     load_task,
     other_tasks,
@@ -129,8 +130,8 @@ class FewShotClassifier(Estimator):
                 the constructor.
             revision: Commit, tag or branch of a repository with an adapter; the newest if not given.
             **settings: For a backbone, the constructor's; for a saved adapter only ``model`` (where its backbone is
-                now), ``device``, ``root`` (where data sets are now) and ``targets`` (which of them a transfer is judged
-                on).
+                now), ``device``, ``root`` (where data sets are now), ``targets`` (which of them a transfer is judged
+                on) and ``on_bad_image``.
 
         Raises:
             AdapterError: The folder is incomplete, damaged, or belongs to another backbone.
@@ -199,7 +200,9 @@ class FewShotClassifier(Estimator):
         """
         recipe = self.recipe if shots is None else self.recipe.replace(shots=shots)
         refuse_missing_tracker(recipe.engine.report_to)
-        with cpu_threads(recipe.engine.threads):
+        # What is in memory cannot be left out by a setting.
+        on_bad_image = recipe.data.on_bad_image if labels is None else "skip"
+        with cpu_threads(recipe.engine.threads), bad_images_explained(on_bad_image):
             whole, load = self.task(data, labels), self._load_backbone or load_backbone
             lesson = lesson_of(whole, self._others(whole, recipe.data), recipe, self._warn, load)
             self._fitted = None  # if training fails, nothing half-learnt must answer
@@ -423,8 +426,9 @@ class FewShotClassifier(Estimator):
 
     def _judged(self, judge: Learner, task: Task, track: Track, coverage: float | None = None) -> dict[str, Any]:
         """Measures of a learner in the label space of a task: whatever is judged is judged here."""
-        split, examples = left_to_judge(self._decoded_once(task), self.record_, track)
-        table = self._probabilities(examples.images, track, judge)
+        with bad_images_explained(self.recipe.data.on_bad_image):
+            split, examples = left_to_judge(self._decoded_once(task), self.record_, track)
+            table = self._probabilities(examples.images, track, judge)
         counts = {"images": len(examples), "classes": len(task.class_names)}
         metrics = {**measures(table, examples.labels), **counts, "split": split}
         if coverage is not None:

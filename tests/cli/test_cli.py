@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 
@@ -105,13 +106,51 @@ def test_fit_evaluate_predict(fit, run, photos, tmp_path):
     assert out.count("%") == 1
 
 
-def test_an_image_that_is_none_is_named(fit, run, tmp_path):
+def test_images_that_cannot_be_read_fail_alone(fit, run, photos, tmp_path):
+    """The others were not answered either."""
     fit()
     (tmp_path / "text.png").write_text("not an image")
-    status, out, err = run("predict", tmp_path / "adapter", tmp_path / "text.png", "--json")
-    assert (status, out) == (2, "")
-    assert "text.png is not an image" in err
-    assert err.count("\n") == 1
+    good = [photos / "dark_disc" / "0.png", photos / "light_disc" / "1.png"]
+    status, out, err = run("predict", tmp_path / "adapter", good[0], tmp_path / "text.png", good[1], "--json")
+    assert status == 2
+    first, bad, last = json.loads(out)
+    assert [first["image"], last["image"]] == [str(image) for image in good]
+    assert {"label", "probabilities"} < set(first) == set(last)
+    assert (bad["image"], bad["error"]["code"]) == (str(tmp_path / "text.png"), "unusable_image")
+    assert "text.png is not an image" in bad["error"]["message"]
+    assert (err.count("\n"), "text.png is not an image" in err) == (1, True)
+
+    status, out, _ = run("predict", tmp_path / "adapter", tmp_path / "text.png", good[0])
+    assert (status, out.count("\n"), out.startswith(str(good[0]))) == (2, 1, True)
+    assert run("predict", tmp_path / "adapter", tmp_path / "text.png")[:2] == (2, "")
+
+
+def test_a_bad_test_image_says_how_to_measure_the_accuracy_without_it(fit, run, photos, tmp_path):
+    """One of 780 left a fit without its accuracy, and nothing was said of the way to it."""
+    (photos.parent / "split").mkdir()
+    photos.rename(photos.parent / "split" / "train")
+    photos.parent.joinpath("split").rename(photos)
+    shutil.copytree(photos / "train", photos / "test")
+    (photos / "test" / "light_disc" / "0.png").write_text("not an image")
+
+    status, _, err = fit()
+    assert status == 0
+    again = f"lowshot evaluate {tmp_path / 'adapter'} {photos} --on-bad-image skip"
+    assert f"accuracy not measured: {photos / 'test' / 'light_disc' / '0.png'} is not an image" in err
+    assert f"to measure it on the others: {again}" in err
+
+    status, _, err = run("evaluate", tmp_path / "adapter", photos)
+    assert (status, "--on-bad-image skip leaves out" in err, "lowshot data check" in err) == (2, True, True)
+    status, out, err = run(*again.split()[1:], "--json")
+    assert (status, json.loads(out)["images"]) == (0, 7)
+    assert "warning: left out: " in err
+
+
+def test_a_bad_image_to_learn_from_says_how_to_leave_it_out(fit, photos):
+    (photos / "light_disc" / "0.png").write_text("not an image")
+    status, _, err = fit()
+    assert (status, "--on-bad-image skip leaves out" in err, "lowshot data check" in err) == (2, True, True)
+    assert fit("--on-bad-image", "skip")[0] == 0
 
 
 def test_what_was_left_out_is_said_also_where_fit_fails(fit, photos):

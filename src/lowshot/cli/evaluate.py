@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -30,6 +30,8 @@ class Arguments:
     """Data sets to judge the adapter of a transfer on as well, if not those that it was fitted with."""
     root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets of the catalogue, if not where it was; else the one that LOWSHOT_DATA names."""
+    on_bad_image: Literal["error", "skip"] | None = None
+    """An image that cannot be read: stop, or leave it out and say so; if not as the adapter was fitted."""
     model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
     """Where the adapter's backbone is now, if not where it was: a folder or a Hub id."""
     device: str = "auto"
@@ -49,10 +51,13 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError("new-classes judges DATA alone; leave targets out, or leave out new-classes")
     from ..classifier import saved_adapter
 
-    where = {"model": parsed.model, "device": parsed.device, "root": parsed.root, "targets": parsed.targets or None}
-    classifier = saved_adapter(parsed.adapter, **where)
-    metrics = classifier.evaluate(source, new_classes=parsed.new_classes, coverage=parsed.coverage, track=shown)
-    warn(classifier.warnings_)
+    where: dict[str, Any] = {"model": parsed.model, "device": parsed.device, "root": parsed.root}
+    judged = {"targets": parsed.targets or None, "on_bad_image": parsed.on_bad_image}
+    classifier = saved_adapter(parsed.adapter, **where, **judged)
+    try:
+        metrics = classifier.evaluate(source, new_classes=parsed.new_classes, coverage=parsed.coverage, track=shown)
+    finally:  # where it failed, what was left out may be the reason
+        warn(classifier.warnings_)
     if parsed.json:
         print_json({"adapter": str(parsed.adapter), "data": source_named(source), **metrics})
         return 0

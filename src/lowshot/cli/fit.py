@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ..errors import DataError, RunError
+from ..errors import DataError, ImageError, RunError
 from ..files import refuse_existing, remove
 from ..methods import display_name
 from ..progress import shown, silent
 from ..settings import Recipe, changes_of
-from .arguments import PresetName, SplitFolders, parse_with_recipe, print_json, warn
+from .arguments import PresetName, SplitFolders, parse_with_recipe, print_json, source_arguments, warn
 
 if TYPE_CHECKING:
     from ..classifier import FewShotClassifier
@@ -63,7 +64,11 @@ def run(arguments: Sequence[str]) -> int:
             classifier.evaluate(task, track=shown)
         except DataError as error:
             what = "accuracy of other classes" if classifier.record_.metrics else "accuracy"
-            classifier.warnings_.append(f"{what} not measured: {error}")
+            way_out = ""
+            if isinstance(error, ImageError):
+                again = ["lowshot", "evaluate", str(parsed.out), *source_arguments(source), "--on-bad-image", "skip"]
+                way_out = f"; to measure it on the others: {shlex.join(again)}"
+            classifier.warnings_.append(f"{what} not measured: {error}{way_out}")
         finally:  # whatever happens while measuring, what was learnt is kept
             classifier.save_pretrained(parsed.out)
             for state in states:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ..errors import InputError
+from ..errors import ImageError, InputError
 from .arguments import parse, print_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..classifier import FewShotClassifier
 
 _TOP = 3
 
@@ -33,7 +40,8 @@ class Arguments:
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
     json: bool = False
-    """Print a list of `{image, label, probabilities}`; with `--coverage` each has a `set` too."""
+    """Print a list of `{image, label, probabilities}`; with `--coverage` each has a `set` too. An image that cannot be
+    read has `{image, error}` instead."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -52,20 +60,43 @@ def run(arguments: Sequence[str]) -> int:
 
     classifier = saved_adapter(parsed.adapter, model=parsed.model, device=parsed.device)
     threshold = None if parsed.coverage is None else classifier.calibration.threshold(parsed.coverage)
-    table = classifier.predict_proba(parsed.images)
+    table, errors = _predicted(classifier, parsed.images)
     rows = [dict(zip(classifier.classes_.tolist(), map(float, row), strict=True)) for row in table]
     sets = [()] * len(rows) if threshold is None else classifier.sets_of(table, threshold)
-    answers = list(zip(parsed.images, rows, sets, strict=True))
+    read = [image for image in parsed.images if image not in errors]
+    answers = list(zip(read, rows, sets, strict=True))
     if parsed.json:
-        print_json(
-            [
-                {"image": str(image), "label": max(row, key=row.__getitem__), "probabilities": row}
-                | ({"set": list(members)} if members else {})  # no set is empty
-                for image, row, members in answers
-            ]
-        )
-        return 0
-    for image, row, members in answers:
-        names = members or sorted(row, key=lambda name: -row[name])[: parsed.top or _TOP]
-        print(f"{image}  " + "  ".join(f"{name} {row[name]:.1%}" for name in names))
-    return 0
+        of_images: dict[Path, dict[str, Any]] = {
+            image: {"label": max(row, key=row.__getitem__), "probabilities": row}
+            | ({"set": list(members)} if members else {})  # no set is empty
+            for image, row, members in answers
+        }
+        of_images |= {image: {"error": {"code": e.code, "message": str(e)}} for image, e in errors.items()}
+        print_json([{"image": str(image), **of_images[image]} for image in parsed.images])
+    else:
+        for image, row, members in answers:
+            names = members or sorted(row, key=lambda name: -row[name])[: parsed.top or _TOP]
+            print(f"{image}  " + "  ".join(f"{name} {row[name]:.1%}" for name in names))
+    for error in errors.values():
+        sys.stderr.write(f"lowshot: error: {error}\n")
+    return ImageError.exit_status if errors else 0
+
+
+def _predicted(
+    classifier: FewShotClassifier, images: Sequence[Path]
+) -> tuple[NDArray[np.float32], dict[Path, ImageError]]:
+    """Return the probabilities of the images that can be read, and what is wrong with the others."""
+    from ..data import decode_image
+
+    try:
+        return classifier.predict_proba(images), {}
+    except ImageError:
+        errors = {}
+        for image in images:  # all of them once more: an image that cannot be read is rare
+            try:
+                decode_image(image)
+            except ImageError as error:
+                errors[image] = error
+        if not errors:  # it can be read by now
+            raise
+        return classifier.predict_proba([image for image in images if image not in errors]), errors

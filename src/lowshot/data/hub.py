@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, MissingExtraError
+from ..errors import DataError, ImageError, MissingExtraError
 from .decoding import Picture, load_picture
 from .listing import SPLITS, class_name, kind_of, task_of_names
 from .task import Pixels, Task
@@ -94,7 +94,7 @@ class _HubImages:
         try:
             return load_picture(self.source(index))
         except DataError as error:
-            raise DataError(f"{self.name}[{index}]: {error}") from error.__cause__
+            raise ImageError(f"{self.name}[{index}]: {error}") from error.__cause__
 
 
 class _Split:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import os
 import stat
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal, TypeAlias
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, ImageError
 from .copies import report_copies
 from .images import FileImages
 from .task import Examples, Images, Task, is_text
@@ -136,6 +137,26 @@ def without_bad_images(examples: Examples, class_names: Sequence[str], warn: lis
     if without:
         raise DataError(f"no image of class {class_names[without[0]]!r} can be decoded")
     return examples if len(good) == len(examples) else examples.subset(good)
+
+
+@contextlib.contextmanager
+def bad_images_explained(on_bad_image: str) -> Iterator[None]:
+    """Say of an image that cannot be read how to leave it out, and how to find the others.
+
+    Args:
+        on_bad_image: The setting; with ``skip`` such images are left out already, and nothing is added.
+
+    Raises:
+        ImageError: The one that was raised within, with that behind it.
+    """
+    try:
+        yield
+    except ImageError as error:
+        if on_bad_image == "skip":
+            raise
+        raise ImageError(
+            f"{error}; --on-bad-image skip leaves out images that cannot be read, lowshot data check lists them all"
+        ) from error
 
 
 def task_of_files(

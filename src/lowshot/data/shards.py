@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
+from ..errors import DataError, ImageError
 from .decoding import MAXIMUM_FILE_BYTES, Picture, load_picture
 from .folder import image_files
 from .formats import SUFFIXES
@@ -61,7 +61,7 @@ class _ShardImages:
         try:
             return load_picture(content)
         except DataError as error:
-            raise DataError(f"{self.names[index]}: {error}") from error.__cause__
+            raise ImageError(f"{self.names[index]}: {error}") from error.__cause__
 
 
 @dataclasses.dataclass

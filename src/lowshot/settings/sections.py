@@ -282,7 +282,7 @@ class DataConfig(Section):
     """JSON file `{"class": ["A whole sentence.", ...]}`: prompts of the class beside those of the templates."""
     root: str | None = setting(None, Decides.MACHINE, movable=True, younger=True)
     """Folder that holds the data sets of the catalogue; `$LOWSHOT_DATA` if not given."""
-    on_bad_image: Literal["error", "skip"] = setting("error", Decides.IMAGES, of_data=True)
+    on_bad_image: Literal["error", "skip"] = setting("error", Decides.IMAGES, of_data=True, movable=True)
     """An image that cannot be read: stop, or leave it out and say how many were."""
 
     def _check_together(self) -> None:
