@@ -4,10 +4,14 @@ import dataclasses
 
 import pytest
 import torch
+from peft import get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from torch import nn
 
-from lowshot.adapters.peft_types import KNOW_QUANTISED_WEIGHTS, NOT_FOR_LINEAR_LAYERS, tuners
+import lowshot.adapters.lora_xs.tuner  # noqa: F401 - registers our own type with PEFT
+from lowshot.adapters.peft_types import KNOW_QUANTISED_WEIGHTS, NOT_FOR_LINEAR_LAYERS, tuner_config, tuners
 from lowshot.errors import InputError, UnknownNameError
+from lowshot.methods import refuse_idle_options
 from lowshot.models import load_backbone
 from lowshot.training.placing import adapt
 
@@ -87,8 +91,8 @@ def test_options_are_checked(learner_on, options, said):
 def test_options_reach_the_tuner(learner_on):
     blocks = {size: learner_on("peft:oft", peft=(f"oft_block_size={size}",)).trainable_parameters for size in (2, 4, 8)}
     assert len(set(blocks.values())) == 3
-    config = learner_on("peft:oft", peft={"oft_block_size": 4, "module_dropout": 0.5}).adapter.model.peft_config
-    assert config["default"].module_dropout == 0.5
+    config = learner_on("peft:oft", peft={"oft_block_size": 4, "coft": True}).adapter.model.peft_config
+    assert config["default"].coft is True
 
 
 @pytest.mark.parametrize("method", sorted(set(tuners()) - KNOW_QUANTISED_WEIGHTS))
@@ -119,6 +123,106 @@ def test_the_others_are_the_same_function_on_plain_layers_of_the_rounded_values(
 def test_an_option_that_changes_the_frozen_weights_is_refused(learner_on, option):
     with pytest.raises(InputError, match="method peft:lora does not fit: it changes the frozen weight of text_model"):
         learner_on("peft:lora", peft=(option,))
+
+
+def trained(method, *options):
+    """What two small layers compute after three steps of a tuner with these options."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = nn.Sequential(nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 16))
+        config = tuner_config(method, (*OPTIONS.get(method, ()), *options), ["0", "2"])
+        model = get_peft_model(layers, config).train()
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.eye(16)).square().mean().backward()
+            optimizer.step()
+        return model.eval()(torch.eye(16)).detach()
+
+
+def is_same(method, before, after):
+    return torch.allclose(trained(method, *before), trained(method, *after), atol=1e-6, rtol=0)
+
+
+IDLE = [
+    *(("adamss", f"{name}=2") for name in ("asa_target_subspaces", "mask_interval", "init_warmup", "final_warmup")),
+    *(("adamss", f"{name}=0.5") for name in ("asa_importance_beta", "asa_uncertainty_beta", "asa_schedule_exponent")),
+    ("adamss", "use_asa=true"),
+    ("boft", "boft_n_butterfly_factor=2"),
+    ("lily", "stride_A=2"),
+    ("loha", "use_effective_conv2d=true"),
+    ("lora", "ensure_weight_tying=true"),
+    ("lora", "fan_in_fan_out=true"),
+    ("lora", "init_lora_weights=lora_ga"),
+    ("lora", "qalora_group_size=4"),
+    ("lora", "use_qalora=true"),
+    ("oft", "module_dropout=0.5"),
+    ("psoft", "psoft_alpha=3"),
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("tuner", "option"), IDLE)
+def test_an_option_that_does_nothing_is_refused_where_something_is_to_be_learnt(tuner, option):
+    """PEFT takes it, and the adapter is the same; the record would say that it had been obeyed."""
+    assert is_same(f"peft:{tuner}", (), (option,))
+    name = option.partition("=")[0]
+    with pytest.raises(InputError, match=rf"{name} of peft:{tuner} .*; leave it out"):
+        refuse_idle_options(f"peft:{tuner}", (option,))
+
+
+@pytest.mark.parametrize("value", ["corda", "eva", "loftq", "lora_ga"])
+def test_starts_that_need_a_pass_over_the_data_are_refused_by_name(value):
+    """PEFT fails, or goes on with the usual start."""
+    with pytest.raises(InputError, match=f"init_lora_weights of peft:lora is '{value}', but it .*; leave it out"):
+        refuse_idle_options("peft:lora", (f"init_lora_weights={value}",))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("tuner", "option", "others"),
+    [
+        ("adamss", "svd_threshold=0.9999999", ("r=8", "subspace_rank=4", "num_subspaces=2", "use_dynamic_rank=true")),
+        ("deft", "init_scale=2", ("init_weights=false",)),
+        ("lokr", "rank_dropout_scale=true", ("rank_dropout=0.5",)),
+        ("miss", "mini_r=2", ("init_weights=mini",)),
+        ("oft", "eps=1", ("oft_block_size=4", "coft=true")),
+        ("oft", "num_cayley_neumann_terms=2", ("oft_block_size=4", "use_cayley_neumann=true")),
+        ("psoft", "num_cayley_neumann_terms=1", ("use_cayley_neumann=true",)),
+        ("psoft", "cayley_neumann_eps=1e-4", ("use_cayley_neumann=true",)),
+        ("psoft", "psoft_svd_lowrank_niter=1", ("psoft_svd=lowrank",)),
+        ("psoft", "random_seed=3", ("psoft_svd=lowrank",)),
+        ("supertuning", "lora_dropout=0.5", ("r=2",)),
+        ("tinylora", "init_v_bound=0.5", ("init_weights=uniform",)),
+    ],
+)
+def test_an_option_that_does_nothing_without_another_one_is_refused_without_it(tuner, option, others):
+    method, (*sizes, companion) = f"peft:{tuner}", others
+    key = companion.partition("=")[0]
+    without = sizes if tuner != "oft" or key == "coft" else [*sizes, "use_cayley_neumann=false"]
+    assert is_same(method, without, (*without, option))
+    assert not is_same(method, others, (*others, option))
+    with pytest.raises(InputError, match=rf"does nothing without {companion.partition('=')[0]}"):
+        refuse_idle_options(method, (*without, option))
+    refuse_idle_options(method, (*others, option))
+
+
+def test_a_dropout_that_drops_all_is_refused():
+    for value in ("1", "2", "-0.5", "true", "much", "NaN"):
+        with pytest.raises(InputError, match="expected a share of 0 or more, below 1"):
+            refuse_idle_options("peft:loha", (f"module_dropout={value}",))
+    refuse_idle_options("peft:loha", ("module_dropout=0.5", "rank_dropout=0"))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_adapter_that_was_saved_with_an_idle_option_is_read(learner_on, tmp_path):
+    options = ("init_lora_weights=eva", "fan_in_fan_out=true")
+    learner = learner_on("peft:lora", peft=options)
+    take_steps(learner)
+    learner.save(tmp_path)
+    again = learner_on("peft:lora", peft=options)
+    again.load(tmp_path)
+    assert torch.equal(again.logits(images()), learner.logits(images()))
 
 
 @pytest.mark.parametrize("option", ["megatron_config={}", "arrow_config={}", "alora_invocation_tokens=[1]"])

@@ -47,6 +47,12 @@ def test_a_training_setting_that_a_method_has_no_use_for_is_refused(method, name
         lesson_of(builtin_task("greek"), {}, recipe, warn=list)
 
 
+def test_an_option_of_a_tuner_that_does_nothing_is_refused():
+    recipe = preset_recipe("paper", "peft:lora").replace(peft={"init_lora_weights": "lora_ga"})
+    with pytest.raises(InputError, match="init_lora_weights of peft:lora is 'lora_ga', but it is computed from"):
+        lesson_of(builtin_task("greek"), {}, recipe, warn=list)
+
+
 @pytest.mark.parametrize("preset", ["paper", "builtin"])
 @pytest.mark.parametrize("method", [spec.name for spec in CHOOSY])
 def test_no_preset_has_one(preset, method):

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 from collections.abc import Sequence
-from typing import Any
 
 from peft import PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from ..errors import InputError, UnknownNameError
-from ..methods import PEFT_PREFIX
+from ..methods import PEFT_PREFIX, peft_options
 
 NOT_FOR_LINEAR_LAYERS = {
     "ADALORA": "its ranks are cut by a schedule and a loss of its own while training; use lora",
@@ -91,16 +88,10 @@ def tuner_config(method: str, options: Sequence[str], targets: Sequence[str]) ->
     kind = known[method]
     allowed = {name for name in _fields(kind) if name not in _OURS and not name.startswith(_FOR_LANGUAGE_MODELS)}
     allowed -= {name for name in allowed if name.endswith("_config")}  # objects of further methods on top
-    given: dict[str, Any] = {}
-    for option in options:
-        key, _, value = option.partition("=")
+    given = peft_options(method, options)
+    for key in given:
         if key not in allowed:
             raise UnknownNameError(f"option of {method}", key, allowed)
-        if key in given:
-            raise InputError(f"option {key} of {method} is given twice")
-        given[key] = value
-        with contextlib.suppress(ValueError):
-            given[key] = json.loads(value)
     try:
         return kind(target_modules=list(targets), **given)
     except Exception as error:  # each tuner checks its options in its own way

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, UnknownNameError
-from ..methods import ALIASES, AUTO, method_spec, resolve_alias
+from ..methods import ALIASES, AUTO, PEFT_PREFIX, method_spec, refuse_idle_options, resolve_alias
 from .row import Setting, refusal, rows_of
 from .sections import DataConfig, EngineConfig, MethodConfig, ModelConfig, TrainingConfig
 
@@ -87,11 +87,15 @@ class Recipe:
         return (base or cls()).replace(**settings)
 
     def refuse_idle_training(self) -> None:
-        """Refuse settings in ``[training]`` that the method has no use for: they would look as if they did something.
+        """Refuse what the method has no use for: it would look as if it did something.
+
+        That are settings in ``[training]``, and options of a tuner of PEFT's (``methods.refuse_idle_options``).
 
         Raises:
-            InputError: One is not the default, and the method does not obey it.
+            InputError: A setting is not the default, and the method does not obey it; or an option changes nothing.
         """
+        if self.method.method.startswith(PEFT_PREFIX):
+            refuse_idle_options(self.method.method, self.method.peft)
         obeyed = method_spec(self.method.method).training
         if obeyed is None or self.method.method == AUTO:  # which knows the preset it is of
             return
