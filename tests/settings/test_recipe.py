@@ -138,6 +138,7 @@ def test_setting_names_are_unique_over_sections():
         ("gradient_checkpointing", 1, "expected bool"),
         ("optimizer", "adam", "expected adamw, paged-adamw-8bit or sgd"),
         ("learning_rate", -1.0, "learning-rate is -1.0"),
+        ("adam_epsilon", 0.0, "adam-epsilon is 0.0; expected a number above 0"),
         ("crop_minimum", 0.0, "crop-minimum is 0.0"),
         ("seed", -1, "seed is -1"),
         ("batch_size", 0, "batch-size is 0"),
@@ -155,6 +156,11 @@ def test_bad_values_are_named_with_what_was_expected(setting, value, said):
     with pytest.raises(InputError) as raised:
         Recipe().replace(**{setting: value})
     assert said in str(raised.value)
+
+
+def test_sgd_has_no_epsilon():
+    with pytest.raises(InputError, match="adam-epsilon is 1e-05; expected 1e-08 with optimizer sgd"):
+        Recipe().replace(optimizer="sgd", adam_epsilon=1e-5)
 
 
 def test_unknown_names_offer_the_nearest():

@@ -293,8 +293,10 @@ def differences_after_training(learner, clip, examples, schedule):
     return found
 
 
-def schedule_of(steps=STEPS):
-    return plain.Schedule(steps, RATES["learning_rate"], RATES["minimum_learning_rate"], RATES["weight_decay"])
+def schedule_of(steps=STEPS, **changed):
+    return plain.Schedule(
+        steps, RATES["learning_rate"], RATES["minimum_learning_rate"], RATES["weight_decay"], **changed
+    )
 
 
 def assert_the_same(found, tolerance):
@@ -331,6 +333,12 @@ def test_training_from_the_start_that_lowshot_makes_takes_the_steps_of_the_formu
     learner = learner_on(small, method, torch.float64, start="own")
     found = differences_after_training(learner, reference_of(learner, small), examples_of(small.side), schedule_of())
     assert_the_same(found, TOLERANCE[torch.float64])
+
+
+def test_adams_epsilon_is_that_of_the_formula(small):
+    learner = learner_on(small, "lora", torch.float64, adam_epsilon=1e-2)
+    reference, schedule = reference_of(learner, small), schedule_of(epsilon=1e-2)
+    assert_the_same(differences_after_training(learner, reference, examples_of(small.side), schedule), 1e-9)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ CHANGES = {
     "batch_size": [("lora", RANK, {"batch_size": 5})],
     "gradient_accumulation_steps": [("lora", {**RANK, "batch_size": 4}, {"gradient_accumulation_steps": 2})],
     "optimizer": [("lora", RANK, {"optimizer": "sgd"})],
+    "adam_epsilon": [("lora", RANK, {"adam_epsilon": 1e-2})],
     "learning_rate": [("lora", RANK, {"learning_rate": 2e-2})],
     "minimum_learning_rate": [("lora", RANK, {"minimum_learning_rate": 5e-3})],
     "weight_decay": [("lora", RANK, {"weight_decay": 0.5})],

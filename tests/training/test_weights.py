@@ -10,8 +10,9 @@ from lowshot.errors import InputError
 from lowshot.methods import method_spec
 from lowshot.models import blocks, load_backbone
 from lowshot.progress import silent
-from lowshot.settings import preset_recipe
+from lowshot.settings import TrainingConfig, preset_recipe
 from lowshot.training import create_learner, weights
+from lowshot.training.optimizers import create_optimizer
 from lowshot.training.step import ExactStep
 from lowshot.training.steps import learning_rate
 
@@ -76,6 +77,15 @@ def test_accumulated_passes_have_the_gradient_of_one_large_one(tiny_clip, exampl
     assert first.steps == second.steps == 12
     less, _ = fitted(tiny_clip, examples, batch_size=4, **settings)
     assert not torch.allclose(scores(less), scores(once), atol=1e-2)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "paged-adamw-8bit"])
+def test_adams_epsilon_is_the_recipes(optimizer):
+    pytest.importorskip("bitsandbytes")
+    for epsilon in (1e-8, 1e-5):
+        config = TrainingConfig(optimizer=optimizer, adam_epsilon=epsilon)
+        made = create_optimizer([torch.nn.Parameter(torch.zeros(3))], config, torch.device("cuda"))
+        assert {group["eps"] for group in made.param_groups} == {epsilon}
 
 
 def test_an_optimizer_that_cannot_be_had_here_is_refused_and_not_replaced(tiny_clip, examples):

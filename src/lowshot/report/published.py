@@ -157,10 +157,16 @@ _LOGGED: Mapping[str, tuple[str, ...]] = {
     "encoder": ("vision",),
     "scaling": ("rank",),
     "optimizer": ("adamw", "paged-adamw-8bit"),
+    "adam_epsilon": ("1e-05",),
 }
 # No settings are known of the claim, and the code changed while it stood: text trained and alpha/sqrt(r) when it was
 # printed (921f2bf), neither three days later.
-_CLAIMED: Mapping[str, tuple[str, ...]] = {**_LOGGED, "encoder": ("both", "vision"), "scaling": ("sqrt-rank", "rank")}
+_CLAIMED: Mapping[str, tuple[str, ...]] = {
+    **_LOGGED,
+    "encoder": ("both", "vision"),
+    "scaling": ("sqrt-rank", "rank"),
+    "adam_epsilon": ("1e-08", "1e-05"),
+}
 _OURS = {
     "CLIP zero-shot": _Method("zero-shot"),
     "CLIP-LoRA": _Method("lora"),

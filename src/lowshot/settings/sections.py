@@ -166,6 +166,10 @@ class TrainingConfig(Section):
     """Batches whose gradients are averaged into one optimiser step."""
     optimizer: Literal["adamw", "paged-adamw-8bit", "sgd"] = setting("adamw", Decides.RESULT)
     """`adamw` in fp32, bitsandbytes' `paged-adamw-8bit`, which needs a CUDA device, or `sgd` with momentum 0.9."""
+    adam_epsilon: float = setting(
+        1e-8, Decides.RESULT, number("a number above 0", lambda value: value > 0), same_pace=True, younger=True
+    )
+    """What `adamw` and `paged-adamw-8bit` add to the root of a gradient's second moment before they divide by it."""
     learning_rate: float = setting(2e-4, Decides.RESULT, _NON_NEGATIVE, same_pace=True, teachable=True)
     """Learning rate at the first step; a cosine brings it down."""
     minimum_learning_rate: float = setting(1e-6, Decides.RESULT, _NON_NEGATIVE, same_pace=True)
@@ -200,6 +204,9 @@ class TrainingConfig(Section):
     for its probabilities, and sets of classes with a stated coverage. It takes as many trainings more. 0 for none."""
 
     def _check_together(self) -> None:
+        epsilon = TrainingConfig.adam_epsilon
+        if self.optimizer == "sgd" and self.adam_epsilon != epsilon:
+            raise refusal("adam_epsilon", self.adam_epsilon, f"{epsilon:g} with optimizer sgd, which has no use for it")
         if self.steps_per_shot + self.base_steps < 1:
             raise refusal("steps_per_shot", 0, "at least one step")
         if 0 < self.learning_rate < self.minimum_learning_rate:

@@ -66,7 +66,7 @@ def test_of_several_figures_for_a_point_the_best_known_is_drawn_and_all_kinds_ar
 
 
 def test_a_withdrawn_claim_is_a_curve_of_its_own():
-    ours = [record(quantize="nf4", settings={"encoder": "vision", "scaling": "rank"})]
+    ours = [record(quantize="nf4", settings={"encoder": "vision", "scaling": "rank", "adam_epsilon": 1e-5})]
     figures = [figure("CLIP-QLoRA", kind="readme"), figure("CLIP-QLoRA, claim of July 2025", kind="withdrawn")]
 
     lines = drawn(figures, ours)
