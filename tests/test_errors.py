@@ -20,6 +20,7 @@ ERRORS = {
     errors.AdapterError: ("said",),
     errors.OutputError: ("said",),
     errors.OutputExistsError: (Path("photos"),),
+    errors.OutputBusyError: (Path("photos"), "process 7 on host"),
     errors.MissingExtraError: ("onnx", "export", "format onnx"),
     errors.NotFittedError: ("said",),
     errors.RunError: ("said",),

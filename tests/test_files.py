@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import subprocess
 import sys
@@ -6,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lowshot.errors import OutputError, OutputExistsError
-from lowshot.files import canonical_json, folder_written_aside, refuse_existing, remove, write_text
+from lowshot.errors import OutputBusyError, OutputError, OutputExistsError
+from lowshot.files import canonical_json, claimed, folder_written_aside, refuse_existing, remove, write_text
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
@@ -108,3 +109,47 @@ def test_a_file_is_removed_with_what_a_killed_process_left_of_it(tmp_path):
     remove(state)
     assert list(tmp_path.iterdir()) == [other]
     remove(state)
+
+
+def test_a_place_is_claimed_by_one_at_a_time(tmp_path):
+    with claimed(tmp_path / "a" / "out"):
+        with pytest.raises(OutputBusyError) as refused, claimed(tmp_path / "a" / "out"):
+            pass
+        with claimed(tmp_path / "a" / "other"):
+            pass
+    assert (refused.value.path, refused.value.code) == (tmp_path / "a" / "out", "output_busy")
+    assert f"process {os.getpid()} on " in refused.value.holder
+    assert list(tmp_path.iterdir()) == []  # nothing was put there
+    with claimed(tmp_path / "a" / "out"):
+        (tmp_path / "a" / "out").mkdir()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["out"]
+
+
+def test_the_claim_of_a_dead_process_is_nobodys(tmp_path):
+    program = (
+        "import os, sys; from pathlib import Path; from lowshot.files import claimed\n"
+        "with claimed(Path(sys.argv[1])):\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(tmp_path / "out")]).returncode == -9
+    assert (tmp_path / ".out.lock").exists()
+    with claimed(tmp_path / "out"):
+        pass
+    assert not (tmp_path / ".out.lock").exists()
+
+
+def test_a_lock_that_was_removed_after_it_was_opened_is_taken_once_more(tmp_path, monkeypatch):
+    import filelock
+
+    lock, locked, tries = tmp_path / ".out.lock", filelock.lock_descriptor, []
+
+    def late(*arguments, **options):
+        tries.append(lock.stat().st_ino)
+        if len(tries) == 1:
+            lock.unlink()
+        return locked(*arguments, **options)
+
+    monkeypatch.setattr(filelock, "lock_descriptor", late)
+    with claimed(tmp_path / "out"):
+        assert len(tries) == 2
+        assert lock.exists()

@@ -39,7 +39,7 @@ from .evaluation import (
     set_measures,
     with_others,
 )
-from .files import canonical_json, folder_written_aside
+from .files import canonical_json, folder_written_aside, write_text
 from .fitting import Lesson, LoadBackbone, choice_file, fit_lesson, kept_decoded, lesson_of
 from .hub import adapter_folder, here, is_adapter, push_folder
 from .methods import AUTO
@@ -461,13 +461,21 @@ class FewShotClassifier(Estimator):
             NotFittedError: ``fit`` has not been called.
             OutputError: The folder exists and is not empty, or cannot be written.
         """
-        from .wording.card import model_card
-
         _, learner = self._ready()
         with folder_written_aside(Path(folder)) as aside:
             learner.save(aside)
-            (aside / RECORD_FILE).write_text(canonical_json(self.record_.to_dict()), encoding="utf-8")
-            (aside / CARD_FILE).write_text(model_card(self.record_), encoding="utf-8")
+            self.write_record(aside)
+
+    def write_record(self, folder: Path) -> None:
+        """Write the record and the model card into an adapter's folder, in place of those that are there.
+
+        Raises:
+            OutputError: They cannot be written.
+        """
+        from .wording.card import model_card
+
+        write_text(folder / RECORD_FILE, canonical_json(self.record_.to_dict()))
+        write_text(folder / CARD_FILE, model_card(self.record_))
 
     def push_to_hub(self, repository: str, *, private: bool = False, draw: bool = False) -> str:
         """Upload the adapter's folder to the Hugging Face Hub; returns the commit's address.

@@ -8,7 +8,8 @@ LowshotError             failed
 │   │   └── LongPromptError long_prompt    more tokens than the text tower takes; ``prompt``, ``tokens``, ``limit``
 │   ├── AdapterError     adapter_refused   a saved adapter that is incomplete, damaged or of another backbone
 │   ├── OutputError      no_room           a place that cannot be written
-│   │   └── OutputExistsError output_exists  a place that is taken; ``path``
+│   │   ├── OutputExistsError output_exists  a place that is taken; ``path``
+│   │   └── OutputBusyError output_busy     a place that another process is about to fill; ``path``, ``holder``
 │   └── MissingExtraError missing_extra    an optional package that is not installed; ``package``, ``extra``
 ├── NotFittedError       not_fitted        asked to predict before fit (also a ValueError and an AttributeError)
 └── RunError             failed            work that began and failed
@@ -139,6 +140,25 @@ class OutputExistsError(OutputError):
     def __init__(self, path: Path) -> None:
         self.path = path
         super().__init__(f"output {path} already exists; choose another folder or remove it")
+
+
+class OutputBusyError(OutputError):
+    """A place that another process is about to fill.
+
+    Args:
+        path: The place.
+        holder: The other process in words; empty if it is not known.
+    """
+
+    code = "output_busy"
+
+    def __init__(self, path: Path, holder: str) -> None:
+        self.path = path
+        self.holder = holder
+        super().__init__(
+            f"output {path} is being made by {holder or 'another process'}; wait until that has ended, or choose "
+            "another folder"
+        )
 
 
 class MissingExtraError(InputError):

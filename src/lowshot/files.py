@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from .errors import InputError, OutputError, OutputExistsError
+from .errors import InputError, OutputBusyError, OutputError, OutputExistsError
 
 
 def canonical_json(value: Any) -> str:
@@ -58,6 +60,71 @@ def refuse_existing(path: Path) -> None:
         tempfile.TemporaryDirectory(dir=parent).cleanup()  # only trying tells: permissions, read-only disks, /proc
     except OSError as error:
         raise OutputError(f"output {path} cannot be made: {parent}: {error.strerror or error}") from error
+
+
+_WITHOUT_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+
+
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Hold the right to fill a place for the length of a block; no other process has it meanwhile.
+
+    It is a lock on a file beside the place, ``.NAME.lock``, which the operating system gives back when its holder dies,
+    however it dies. On a file system that has no locks there is none.
+
+    Raises:
+        OutputBusyError: Another process has it.
+        OutputError: The place's parent cannot be written.
+    """
+    path = path.absolute()
+    lock, made = path.with_name(f".{path.name}.lock"), [parent for parent in path.parents if not parent.exists()]
+    with contextlib.ExitStack() as last:
+        for parent in reversed(made):
+            last.callback(_remove_if_empty, parent)
+        with _os_errors_about(path):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = last.enter_context(_locked(path, lock))
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}")
+            file.flush()
+        last.callback(_remove_if_there, lock)  # while it is locked
+        yield
+
+
+def _locked(path: Path, lock: Path) -> TextIO:
+    """Open and lock a file; closing it gives the lock back.
+
+    Raises:
+        OutputBusyError: Another process has locked it.
+        OSError: It cannot be opened, or locked.
+    """
+    from filelock import lock_descriptor
+
+    while True:
+        file = lock.open("a+", encoding="utf-8")
+        try:
+            is_ours = lock_descriptor(file.fileno(), blocking=False)
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
+                file.close()
+                raise
+            return file
+        if is_ours and lock.exists() and os.path.samestat(lock.stat(), os.fstat(file.fileno())):
+            return file
+        with file:  # the holder before removed it after we had opened it, if it is ours
+            file.seek(0)
+            if not is_ours:
+                raise OutputBusyError(path, file.read(200).strip())
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _remove_if_there(path: Path) -> None:
+    with contextlib.suppress(OSError):  # Windows does not remove what is open; the next holder does not mind
+        path.unlink()
 
 
 @contextlib.contextmanager

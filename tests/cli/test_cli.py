@@ -1,8 +1,10 @@
 """The commands as a user meets them: what they print, where, and with which exit status."""
 
 import dataclasses
+import functools
 import importlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -37,8 +39,7 @@ def photos(tmp_path):
 def fit(run, tiny_clip, photos, tmp_path):
     """Fit the tiny CLIP on the photos."""
 
-    def fit(*arguments, out=tmp_path / "adapter"):
-        fast = ("--steps-per-shot", "5", "--learning-rate", "1e-2")
+    def fit(*arguments, out=tmp_path / "adapter", fast=("--steps-per-shot", "5", "--learning-rate", "1e-2")):
         named = () if {"--method", "--recipe", "--preset"} & set(arguments) else ("--method", "lora")
         return run("fit", photos, "--out", out, "--model", tiny_clip, *fast, *named, *arguments)
 
@@ -361,16 +362,45 @@ def test_bad_input_gives_one_clear_line_and_status_2(run, tmp_path, arguments, s
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_what_was_learnt_is_kept_when_measuring_fails(fit, tmp_path, monkeypatch):
+@pytest.mark.parametrize("method", ["lora", "gda"])
+def test_what_is_interrupted_while_it_is_judged_is_kept_and_the_same_command_judges_it(
+    fit, tmp_path, monkeypatch, method
+):
     from lowshot import FewShotClassifier
 
     def interrupted(self, data, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(FewShotClassifier, "evaluate", interrupted)
-    status, _, err = fit("--shots", "2")
+    settings = {"lora": ("--shots", "2", "--steps-per-shot", "2"), "gda": ("--shots", "2", "--method", "gda")}[method]
+    call = functools.partial(fit, *settings, fast=())
+    with monkeypatch.context() as patch:
+        patch.setattr(FewShotClassifier, "evaluate", interrupted)
+        status, _, err = call()
     assert (status, err.splitlines()[-1]) == (130, "lowshot: interrupted")
-    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
+    learnt = {path.name: path.read_bytes() for path in (tmp_path / "adapter").iterdir() if path.suffix != ".md"}
+    record = json.loads(learnt.pop("lowshot.json"))
+    card = (tmp_path / "adapter/README.md").read_text()
+    assert not record["metrics"]
+
+    assert call("--seed", "7")[0] == 2  # another command's
+    status, out, _ = call()
+
+    assert (status, json.loads((tmp_path / "adapter/lowshot.json").read_text())["metrics"]["images"]) == (0, 4)
+    assert "accuracy" in out
+    assert (tmp_path / "adapter/README.md").read_text() != card
+    assert all((tmp_path / "adapter" / name).read_bytes() == content for name, content in learnt.items())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "photos"]
+    assert call()[0] == 2  # nothing is left to do
+
+
+def test_two_commands_do_not_make_one_output(fit, run, tmp_path, photos):
+    from lowshot.files import claimed
+
+    with claimed(tmp_path / "adapter"):
+        status, out, err = fit()
+    assert (status, out) == (2, "")
+    assert f"is being made by process {os.getpid()} on" in err
+    assert fit()[0] == 0
 
 
 def test_a_full_disk_is_one_line(fit, monkeypatch):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..files import canonical_json, refuse_existing, write_text
+from ..files import canonical_json, claimed, refuse_existing, write_text
 from ..methods import PIXEL_REGRESSION, display_name, method_spec
 from ..progress import shown
 from ..records import RunRecord
@@ -48,9 +48,16 @@ class Arguments:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the grid, show the table, write the report, predict with a saved adapter."""
+    """Show the main job, in a place that is nobody else's meanwhile."""
     parsed = parse(Arguments, "demo", arguments)
     _check(parsed)
+    with claimed(parsed.out):
+        _show(parsed)
+    return 0
+
+
+def _show(parsed: Arguments) -> None:
+    """Run the grid, show the table, write the report, predict with a saved adapter."""
     import torch
 
     from ..bench import demo
@@ -84,7 +91,6 @@ def run(arguments: Sequence[str]) -> int:
     say(f"{time.monotonic() - started:.0f} s in all")
     if parsed.json:
         print_json({"task": parsed.task, "rows": [row.to_dict() for row in rows]})
-    return 0
 
 
 def _write(

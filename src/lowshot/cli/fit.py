@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ..errors import DataError, ImageError, RunError
-from ..files import refuse_existing, remove
+from ..files import canonical_json, claimed, refuse_existing, remove, write_text
 from ..methods import display_name
-from ..progress import shown, silent
+from ..progress import Track, shown, silent
 from ..settings import Recipe, changes_of
-from .arguments import PresetName, SplitFolders, parse_with_recipe, print_json, source_arguments, warn
+from .arguments import PresetName, SplitFolders, parse_with_recipe, print_json, source_arguments, source_named, warn
 
 if TYPE_CHECKING:
     from ..classifier import FewShotClassifier
@@ -45,37 +45,20 @@ def run(arguments: Sequence[str]) -> int:
     """Fit, evaluate on what was held back, save, say."""
     parsed = parse_with_recipe(Arguments, "fit", arguments, chooses=True)
     source = parsed.folders.source("fit", parsed.data)
-    refuse_existing(parsed.out)
-    from ..classifier import FewShotClassifier
+    note = _Unjudged(parsed.out, canonical_json([source_named(source), parsed.settings.to_dict()]))
+    if not note.is_there():
+        refuse_existing(parsed.out)
     from ..training.processes import is_first_process
 
-    if parsed.preset is not None and is_first_process() and (changes := changes_of(parsed.preset, parsed.settings)):
+    if not is_first_process():
+        if not note.is_there():
+            _take_part(parsed, source)
+        return 0
+    if parsed.preset is not None and (changes := changes_of(parsed.preset, parsed.settings)):
         texts = (f"{name.replace('_', '-')} {value} (not {paper})" for name, (value, paper) in changes.items())
         sys.stderr.write(f"lowshot: preset {parsed.preset}: {', '.join(texts)}\n")
-    classifier = FewShotClassifier.from_recipe(parsed.settings)
-    checkpoint = parsed.out.with_name(f"{parsed.out.name}.training.safetensors")
-    states = classifier.training_states(checkpoint)
-    try:
-        task = classifier.task(source)
-        _fit(classifier, task, states)
-        if not is_first_process():
-            return 0
-        try:
-            classifier.evaluate(task, track=shown)
-        except DataError as error:
-            what = "accuracy of other classes" if classifier.record_.metrics else "accuracy"
-            way_out = ""
-            if isinstance(error, ImageError):
-                again = ["lowshot", "evaluate", str(parsed.out), *source_arguments(source), "--on-bad-image", "skip"]
-                way_out = f"; to measure it on the others: {shlex.join(again)}"
-            classifier.warnings_.append(f"{what} not measured: {error}{way_out}")
-        finally:  # whatever happens while measuring, what was learnt is kept
-            classifier.save_pretrained(parsed.out)
-            for state in states:
-                remove(state)
-    finally:  # where it failed, what was left out may be the reason
-        warn(classifier.warnings_)
-    record = classifier.record_.to_dict()
+    with claimed(parsed.out):
+        record = _learnt_and_judged(parsed, source, note)
     if parsed.json:
         print_json(record)
     else:
@@ -85,7 +68,91 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _fit(classifier: FewShotClassifier, task: Task, states: Sequence[Path]) -> None:
+@dataclasses.dataclass(frozen=True)
+class _Unjudged:
+    """A note beside an adapter whose command was interrupted while it judged it.
+
+    Args:
+        out: The adapter's folder.
+        command: What was asked for.
+    """
+
+    out: Path
+    command: str
+
+    @property
+    def path(self) -> Path:
+        """The note's file."""
+        return self.out.with_name(f"{self.out.name}.unjudged.json")
+
+    def is_there(self) -> bool:
+        """Whether this very command has left it."""
+        return self.out.is_dir() and self.path.is_file() and self.path.read_text(encoding="utf-8") == self.command
+
+
+def _learnt_and_judged(parsed: Arguments, source: str | dict[str, Path], note: _Unjudged) -> dict[str, Any]:
+    """Learn, judge and save, or judge alone where that is what is left of this command; returns the record."""
+    from ..classifier import FewShotClassifier, saved_adapter
+
+    is_learnt = note.is_there()  # asked once more: another process may have been at it until now
+    if is_learnt:
+        sys.stderr.write(f"lowshot: {parsed.out} is learnt: what is left is to judge it\n")
+        classifier = saved_adapter(parsed.out, device=parsed.settings.model.device)
+    else:
+        refuse_existing(parsed.out)
+        classifier = FewShotClassifier.from_recipe(parsed.settings)
+    states = _states(classifier, parsed.out)
+    try:
+        task = classifier.task(source)
+        if not is_learnt:
+            _fit(classifier, task, states, shown)
+        try:
+            _judge(classifier, task, ["lowshot", "evaluate", str(parsed.out), *source_arguments(source)])
+        except KeyboardInterrupt:
+            write_text(note.path, note.command)
+            sys.stderr.write(f"lowshot: {parsed.out} has what was learnt: the same command judges it\n")
+            raise
+        else:
+            remove(note.path)
+        finally:  # whatever happens while judging, what was learnt is kept
+            if is_learnt:
+                classifier.write_record(parsed.out)
+            else:
+                classifier.save_pretrained(parsed.out)
+            for state in states:
+                remove(state)
+    finally:  # where it failed, what was left out may be the reason
+        warn(classifier.warnings_)
+    return classifier.record_.to_dict()
+
+
+def _judge(classifier: FewShotClassifier, task: Task, again: Sequence[str]) -> None:
+    """Measure the accuracy; where the images do not allow it, warn, with the command that would do it once more."""
+    try:
+        classifier.evaluate(task, track=shown)
+    except DataError as error:
+        what = "accuracy of other classes" if classifier.record_.metrics else "accuracy"
+        is_bad_image = isinstance(error, ImageError)
+        way_out = (
+            f"; to measure it on the others: {shlex.join([*again, '--on-bad-image', 'skip'])}" if is_bad_image else ""
+        )
+        classifier.warnings_.append(f"{what} not measured: {error}{way_out}")
+
+
+def _take_part(parsed: Arguments, source: str | dict[str, Path]) -> None:
+    """Take part in the training of a process that writes what is learnt."""
+    from ..classifier import FewShotClassifier
+
+    classifier = FewShotClassifier.from_recipe(parsed.settings)
+    _fit(classifier, classifier.task(source), _states(classifier, parsed.out), silent)
+
+
+def _states(classifier: FewShotClassifier, out: Path) -> list[Path]:
+    """The files in which training keeps its state until its adapter is saved."""
+    return classifier.training_states(out.with_name(f"{out.name}.training.safetensors"))
+
+
+def _fit(classifier: FewShotClassifier, task: Task, states: Sequence[Path], track: Track) -> None:
     """Train; what stops early leaves its last good weights, what is interrupted its state."""
     from ..training.processes import is_first_process
 
@@ -93,7 +160,7 @@ def _fit(classifier: FewShotClassifier, task: Task, states: Sequence[Path]) -> N
     if first and (state := _furthest(states)):
         sys.stderr.write(f"lowshot: going on from {state}\n")
     try:
-        classifier.fit(task, checkpoint=states[-1], track=shown if first else silent)
+        classifier.fit(task, checkpoint=states[-1], track=track)
     except RunError:
         if not classifier.is_fitted:
             raise

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import AdapterError, InputError, LowshotError, OutputError, OutputExistsError, UnknownNameError
+from ..errors import (
+    AdapterError,
+    InputError,
+    LowshotError,
+    OutputBusyError,
+    OutputError,
+    OutputExistsError,
+    UnknownNameError,
+)
 
 GONE = 499
 """The status that is noted of a client that went before its answer, as nginx has it; nobody is sent it."""
@@ -77,6 +85,7 @@ _STATUSES: Mapping[type[LowshotError], int] = {
     UnknownNameError: 404,
     AdapterError: 409,
     OutputExistsError: 409,
+    OutputBusyError: 409,
     OutputError: 507,
     InputError: 422,
 }
