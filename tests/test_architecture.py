@@ -8,8 +8,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "lowshot"
 
 LEAVES = {
-    *("calibration", "errors", "files", "methods", "progress", "randomness", "records", "settings", "tensor_file"),
-    *("threads", "torch_state"),
+    *("calibration", "errors", "files", "methods", "progress", "randomness", "records", "repositories", "settings"),
+    *("tensor_file", "threads", "torch_state"),
 }
 MAY_IMPORT = {
     "errors": set(),
@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "progress": set(),
     "randomness": set(),
     "threads": set(),
+    "repositories": set(),
     "torch_state": set(),
     "records": {"errors"},
     "runs_folder": {"errors", "files", "records"},
@@ -34,7 +35,7 @@ MAY_IMPORT = {
     "wording": {"errors", "methods", "records"},
     "report": LEAVES | {"runs_folder", "wording"},
     "tracking": LEAVES,
-    "hub": {"errors", "records"},
+    "hub": {"errors", "records", "repositories"},
     "saved": LEAVES | {"models"},
     "serving": LEAVES | {"data", "models", "adapters", "heads", "saved"},
     "fitting": LEAVES | {"data", "models", "training", "evaluation"},

@@ -5,12 +5,16 @@ import os
 import subprocess
 import sys
 
+import huggingface_hub
 import numpy as np
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from fake_hub import running_hub
 from lowshot import FewShotClassifier
-from lowshot.hub import fetched_adapter
+from lowshot.errors import AdapterError, InputError
+from lowshot.hub import adapter_folder, fetched_adapter
+from lowshot.models import load_structure
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +112,48 @@ def test_a_hub_that_refuses_or_breaks_off_is_one_line(run, hub, tmp_path):
 @pytest.mark.parametrize("name", ["builtin", "me/days/more", "./me/days", "../days", "me/", "/tmp/x", "me/da ys", "-"])
 def test_what_is_no_repositorys_name_is_not_asked_for(name):
     assert fetched_adapter(name) is None
+
+
+@pytest.fixture
+def no_hub(monkeypatch):
+    """A proxy that refuses, and an empty cache; whoever asks more than once or would wait fails."""
+    asked = []
+
+    def ask(url, **_):
+        asked.append(url)
+        raise RuntimeError("403 Forbidden\nby the proxy")
+
+    def fetch(*_, local_files_only=False, **__):
+        assert local_files_only, "asked again, as often as the Hub's client does"
+        raise LocalEntryNotFoundError("not in the cache")
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", ask)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    return asked
+
+
+def test_a_mistyped_path_is_one_line_where_the_hub_cannot_be_asked(no_hub, tmp_path, monkeypatch):
+    """It took half a minute without a network, and was a traceback behind a proxy that refuses."""
+    monkeypatch.chdir(tmp_path)
+    expected = r"^adapter out/catz does not exist; the Hub could not be asked for out/catz: 403 Forbidden$"
+    with pytest.raises(AdapterError, match=expected):
+        adapter_folder("out/catz")
+    assert len(no_hub) == 1
+
+
+def test_a_mistyped_path_offers_the_adapter_beside_it(no_hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("cats", "dogs"):
+        (tmp_path / "out" / name).mkdir(parents=True)
+    (tmp_path / "out" / "cats" / "lowshot.json").touch()
+    with pytest.raises(AdapterError, match=r"^adapter out/catz does not exist; did you mean out/cats\?$"):
+        adapter_folder("out/catz")
+
+
+def test_a_model_that_cannot_be_asked_for_is_asked_for_once(no_hub):
+    with pytest.raises(InputError, match=r"^model 'openai/typo' cannot be had from the Hub: 403 Forbidden$"):
+        load_structure("openai/typo")
+    assert len(no_hub) == 1
 
 
 def test_a_model_on_the_hub_is_still_a_model(hub, tmp_path):

@@ -197,6 +197,7 @@ def hub(monkeypatch, tmp_path):
         return str(tmp_path / name)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url: None)
     return tmp_path, asked
 
 

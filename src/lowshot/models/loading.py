@@ -14,6 +14,7 @@ import torch
 
 from ..errors import InputError, first_line
 from ..randomness import seeded
+from ..repositories import repository_file
 from ..threads import BUILDING
 from ..torch_state import own_torch_state
 from .backbone import Backbone, Identity, Towers, settings_sha256, weights_sha256
@@ -200,13 +201,12 @@ def _file(model: str, source: str, name: str) -> Path:
     if folder.is_dir():
         return folder / name
     _refuse_what_is_no_hub_id(model)
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError
 
     try:
-        return Path(hf_hub_download(model, name))
+        return repository_file(model, name)
     except Exception as error:  # no such repository, no network, not in the cache while offline, ...
-        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+        if isinstance(error, EntryNotFoundError):
             raise FileNotFoundError(name) from error
         raise InputError(f"model {model!r} cannot be had from the Hub: {first_line(error)}") from error
 
