@@ -126,6 +126,27 @@ def test_images_that_cannot_be_read_fail_alone(fit, run, photos, tmp_path):
     assert run("predict", tmp_path / "adapter", tmp_path / "text.png")[:2] == (2, "")
 
 
+def test_of_a_folder_all_images_are_predicted_in_the_order_of_their_names(fit, run, photos, tmp_path):
+    """It said that a folder is not a file."""
+    fit()
+    extra, lone = photos / "light_disc" / "deeper" / "9.PNG", tmp_path / "lone.png"
+    extra.parent.mkdir()
+    for copy in (extra, lone):
+        shutil.copy(photos / "dark_disc" / "0.png", copy)
+    (photos / "light_disc" / "notes.txt").touch()
+    (photos / ".hidden.png").touch()
+    below = sorted([*photos.glob("*/*.png"), extra])
+    assert len(below) == 9
+    for given, expected in (((photos,), below), ((lone, photos / "dark_disc"), [lone, *below[:4]])):
+        status, out, err = run("predict", tmp_path / "adapter", *given, "--json")
+        assert (status, [row["image"] for row in json.loads(out)]) == (0, [str(image) for image in expected])
+        assert err.splitlines() == (
+            [f"lowshot: warning: {photos}: left out 1 file(s) without an image's suffix: 1 .txt"]
+            if given == (photos,)
+            else []
+        )
+
+
 def test_a_bad_test_image_says_how_to_measure_the_accuracy_without_it(fit, run, photos, tmp_path):
     """One of 780 left a fit without its accuracy, and nothing was said of the way to it."""
     (photos.parent / "split").mkdir()
@@ -335,7 +356,8 @@ def test_doctor_survives_what_it_looks_for(run, monkeypatch):
         (["predict", "{tmp}", "{tmp}/image.png"], "holds no adapter"),
         (["predict", "{tmp}"], "needs at least one image"),
         (["predict", "{tmp}", "{tmp}/missing.png"], "missing.png does not exist"),
-        (["predict", "{tmp}", "{tmp}"], "is not a file"),
+        (["predict", "{tmp}", "/dev/null"], "image /dev/null is not a file"),
+        (["predict", "{tmp}", "{tmp}/empty"], "empty holds no images (left out: 1 file(s) without an image's suffix"),
         (["predict", "{tmp}", "{tmp}/image.png", "--top", "0"], "top is 0"),
         (["evaluate", "{tmp}", "digits"], "holds no adapter"),
         (["demo", "--task", "digitz"], "unknown task 'digitz'; did you mean digits"),
@@ -351,6 +373,8 @@ def test_doctor_survives_what_it_looks_for(run, monkeypatch):
 def test_bad_input_gives_one_clear_line_and_status_2(run, tmp_path, arguments, said):
     (tmp_path / "text.png").write_text("not an image")
     Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
+    (tmp_path / "empty" / "deeper").mkdir(parents=True)
+    (tmp_path / "empty" / "deeper" / "notes.txt").touch()
     before = sorted(tmp_path.iterdir())
     status, out, err = run(*(argument.replace("{tmp}", str(tmp_path)) for argument in arguments))
     assert status == 2

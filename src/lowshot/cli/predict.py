@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from ..errors import ImageError, InputError
-from .arguments import parse, print_json
+from .arguments import parse, print_json, warn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,7 @@ class Arguments:
     adapter: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
     """Folder written by `lowshot fit`."""
     images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE...")] = ()
-    """Image files."""
+    """Image files, or folders: of a folder all images in it and in the folders in it, in the order of their names."""
     top: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Classes to print for each image, 3 if not given; `--json` has them all."""
     coverage: Annotated[float | None, tyro.conf.arg(metavar="SHARE")] = None
@@ -53,17 +53,15 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError(f"top is {parsed.top}; expected 1 or more")
     if parsed.top is not None and parsed.coverage is not None:
         raise InputError("top and coverage both say which classes to print; leave one out")
-    for image in parsed.images:  # said before the model is loaded; files that are no images are found on the way
-        if not image.is_file():
-            raise InputError(f"image {image} {'is not a file' if image.exists() else 'does not exist'}")
+    images = _files(parsed.images)  # said before the model is loaded; files that are no images are found on the way
     from ..classifier import saved_adapter
 
     classifier = saved_adapter(parsed.adapter, model=parsed.model, device=parsed.device)
     threshold = None if parsed.coverage is None else classifier.calibration.threshold(parsed.coverage)
-    table, errors = _predicted(classifier, parsed.images)
+    table, errors = _predicted(classifier, images)
     rows = [dict(zip(classifier.classes_.tolist(), map(float, row), strict=True)) for row in table]
     sets = [()] * len(rows) if threshold is None else classifier.sets_of(table, threshold)
-    read = [image for image in parsed.images if image not in errors]
+    read = [image for image in images if image not in errors]
     answers = list(zip(read, rows, sets, strict=True))
     if parsed.json:
         of_images: dict[Path, dict[str, Any]] = {
@@ -72,7 +70,7 @@ def run(arguments: Sequence[str]) -> int:
             for image, row, members in answers
         }
         of_images |= {image: {"error": {"code": e.code, "message": str(e)}} for image, e in errors.items()}
-        print_json([{"image": str(image), **of_images[image]} for image in parsed.images])
+        print_json([{"image": str(image), **of_images[image]} for image in images])
     else:
         for image, row, members in answers:
             names = members or sorted(row, key=lambda name: -row[name])[: parsed.top or _TOP]
@@ -80,6 +78,23 @@ def run(arguments: Sequence[str]) -> int:
     for error in errors.values():
         sys.stderr.write(f"lowshot: error: {error}\n")
     return ImageError.exit_status if errors else 0
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    """Return these files, and in the place of a folder the image files in it."""
+    files: list[Path] = []
+    warnings: list[str] = []
+    for path in paths:
+        if path.is_dir():
+            from ..data import images_below
+
+            files += images_below(path, warnings)
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise InputError(f"image {path} {'is not a file' if path.exists() else 'does not exist'}")
+    warn(warnings)
+    return files
 
 
 def _predicted(

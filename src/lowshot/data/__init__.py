@@ -5,7 +5,7 @@ from .builtin import BUILTIN_TASKS, builtin_task
 from .checking import Checked, check_images
 from .decoding import content_hash, decode_image
 from .draws import draw_from, draw_sha256, write_draw
-from .folder import read_folder, read_split_folders
+from .folder import images_below, read_folder, read_split_folders
 from .images import FileImages, ImagesOnDemand, MemoryImages, as_pixels
 from .listing import bad_images_explained
 from .prompts import Prompts, class_prompts, long_prompts_named, prompts_for, read_words
@@ -42,6 +42,7 @@ __all__ = [
     "draw_like_coop",
     "draw_sha256",
     "draw_shots",
+    "images_below",
     "learnt_part",
     "load_task",
     "long_prompts_named",

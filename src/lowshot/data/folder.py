@@ -88,6 +88,26 @@ def image_files(folder: Path, left_out: LeftOut) -> Iterator[Path]:
                 left_out.others[path.suffix.lower()] += 1
 
 
+def images_below(folder: Path, warn: list[str]) -> list[Path]:
+    """Return the image files in a folder and in the folders in it, to any depth, in the order of their names.
+
+    What is passed over is what ``read_folder`` passes over.
+
+    Args:
+        folder: The folder.
+        warn: Receives one line for everything but hidden files that was left out.
+
+    Raises:
+        DataError: It cannot be listed, a name in it is not UTF-8, or it holds no image.
+    """
+    left_out = LeftOut()
+    files = sorted(image_files(folder, left_out))
+    if not files:
+        raise DataError(f"{folder} holds no images{left_out.reason()}")
+    warn += [f"{folder}: left out {line}" for line in left_out.lines()]
+    return files
+
+
 def _classes(folder: Path, split: str, warn: list[str]) -> Classes:
     """Return the image files of each class folder in a folder."""
     class_folders, left_out = subfolders(folder)
