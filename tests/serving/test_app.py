@@ -255,6 +255,17 @@ def test_the_bytes_of_all_requests_together_are_bounded(folder, monkeypatch):
         assert predict(server.client, content).status_code == 200
 
 
+def test_the_pixels_of_a_request_are_bounded_whatever_its_bytes(folder):
+    small = pictures(1, size=(20, 24))[0]
+    with running(folder, teach=False, request_pixels=1000, decoded_bytes=6000) as server:
+        refused = predict(server.client, *[png(small)] * 3)
+        assert error_of(refused, 413, "too_large").startswith("the images have 1,440 pixels together")
+        answer = predict(server.client, png(small), png(pictures(1, size=(60, 60))[0])).json()["predictions"]
+        assert "classes" in answer[0]
+        assert answer[1]["error"]["code"] == "too_large"
+        assert answer[1]["error"]["message"].startswith("images[1] takes 25,200 bytes decoded")
+
+
 def test_the_work_of_a_client_that_hangs_up_is_dropped(folder, monkeypatch):
     with running(folder, teach=False) as server, ThreadPoolExecutor(1) as pool:
         model = Gated(server, monkeypatch)

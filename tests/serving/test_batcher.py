@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import threading
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lowshot.errors import AdapterError, RunError
+from lowshot.serving import batcher as module
 from lowshot.serving.batcher import Batcher
 from lowshot.serving.refusals import Busy, Draining
 
@@ -73,6 +75,39 @@ def test_what_comes_while_the_model_is_busy_goes_together_in_the_order_it_came()
     with batcher(held) as made:
         asyncio.run(ask(made))
     assert held.batches == [[0], [1, 2, 3, 4], [5, 6]]
+
+
+def test_requests_take_turns():
+    held = Held()
+
+    async def ask(made):
+        first = asyncio.ensure_future(made.predict([(0, "a")]))
+        await asyncio.to_thread(held.begun.wait, 30)
+        many = asyncio.ensure_future(made.predict([(number, "b") for number in range(1, 7)]))
+        await asyncio.sleep(0.01)
+        one = asyncio.ensure_future(made.predict([(9, "b")]))
+        await asyncio.sleep(0.01)
+        held.go.set()
+        assert await many == [(number, "b") for number in range(1, 7)]
+        await asyncio.gather(first, one)
+
+    with batcher(held) as made:
+        asyncio.run(ask(made))
+    assert held.batches[1][:2] == [1, 9]
+
+
+def test_a_batch_takes_no_longer_than_another_may_wait_for_it(monkeypatch):
+    monkeypatch.setattr(module, "_BATCH_SECONDS", 0.02)
+    sizes = []
+
+    def slow(images, adapters):
+        sizes.append(len(images))
+        time.sleep(0.01 * len(images))
+        return echo(images, adapters)
+
+    with batcher(slow, batch_images=8) as made:
+        asyncio.run(made.predict([(number, "a") for number in range(14)]))
+    assert sizes[0] == 8 and max(sizes[1:]) <= 2
 
 
 def test_an_idle_model_waits_for_those_that_are_on_their_way_but_not_longer_than_it_may():

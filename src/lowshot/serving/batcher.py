@@ -1,8 +1,8 @@
 """Micro-batches: images of many requests and many adapters go through the model together.
 
-One thread owns the model. Requests wait in one line, first come, first served; a batch is as many of the first rows as
-fit. When the model is idle, an image waits a few milliseconds for others; while it is busy, those that come meanwhile
-are the next batch.
+One thread owns the model. Requests take turns, a row each, so that a small one does not wait for all of a large one; a
+batch is as many rows as fit, and no more than are computed in half a second. When the model is idle, an image waits a
+few milliseconds for others; while it is busy, those that come meanwhile are the next batch.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .refusals import Busy, Draining
 _Image = TypeVar("_Image")
 _Query = TypeVar("_Query", bound=Hashable)
 _Answer = TypeVar("_Answer")
+_BATCH_SECONDS = 0.5  # that a batch may take, so that whoever comes meanwhile is not kept waiting for more
 _SMOOTHING = 0.1  # share of the last batch in the known time of an image
 
 
@@ -59,7 +60,7 @@ class Batcher(Generic[_Image, _Query, _Answer]):
         self._batch_seconds = batch_seconds
         self._capacity = capacity
         self._observe = observe
-        self._line: collections.deque[_Row[_Image, _Query, _Answer]] = collections.deque()
+        self._requests: collections.deque[collections.deque[_Row[_Image, _Query, _Answer]]] = collections.deque()
         self._changed = threading.Condition()
         self._reserved = 0
         self._seconds_per_image = 0.0
@@ -98,7 +99,8 @@ class Batcher(Generic[_Image, _Query, _Answer]):
         """
         line: list[_Row[_Image, _Query, _Answer]] = [_Row(image, query, Future()) for image, query in rows]
         with self._changed:
-            self._line.extend(line)
+            if line:
+                self._requests.append(collections.deque(line))
             self._changed.notify_all()
         futures = [asyncio.wrap_future(row.future) for row in line]  # to cancel one is to cancel what it wraps
         answers: list[_Answer | LowshotError] = []
@@ -115,8 +117,8 @@ class Batcher(Generic[_Image, _Query, _Answer]):
             self._changed.notify_all()
         self._thread.join(seconds)
         with self._changed:
-            left = list(self._line)
-            self._line.clear()
+            left = [row for rows in self._requests for row in rows]
+            self._requests.clear()
         for row in left:
             _fail(row, RunError("the server stopped before this image's turn came"))
         return not self._thread.is_alive()
@@ -141,24 +143,33 @@ class Batcher(Generic[_Image, _Query, _Answer]):
         """The next batch; waits for one. Empty when all is done and no more will come."""
         with self._changed:
             while True:
-                while not self._line and not self._closing:
+                while not self._requests and not self._closing:
                     self._changed.wait()
                 self._gather()
                 batch: list[_Row[_Image, _Query, _Answer]] = []
-                while self._line and len(batch) < self._batch_images:
-                    row = self._line.popleft()
+                while self._requests and len(batch) < self._most:
+                    rows = self._requests.popleft()
+                    row = rows.popleft()
+                    if rows:
+                        self._requests.append(rows)
                     if not row.future.cancelled():
                         batch.append(row)
-                if batch or (self._closing and not self._line):
+                if batch or (self._closing and not self._requests):
                     return batch
+
+    @property
+    def _most(self) -> int:
+        """Rows of the next batch at most."""
+        seconds = self._seconds_per_image
+        return max(1, min(self._batch_images, int(_BATCH_SECONDS / seconds))) if seconds else self._batch_images
 
     def _gather(self) -> None:
         """Wait a little for a full batch; whoever waited while the model was busy has waited already."""
         until = time.monotonic() + self._batch_seconds
-        while len(self._line) < self._batch_images and not self._closing:
+        while (waiting := sum(map(len, self._requests))) < self._most and not self._closing:
             left = until - time.monotonic()
             # Everyone who holds room and is not in the line yet is still decoding: with nobody else, do not wait.
-            if left <= 0 or self._reserved <= len(self._line):
+            if left <= 0 or self._reserved <= waiting:
                 return
             self._changed.wait(left)
 

@@ -21,6 +21,12 @@ class Limits:
     """Bytes of the body of a request to teach, whose images wait on disk; 413 beyond."""
     bytes_in_flight: int = 512 * MEBIBYTE
     """Bytes of the bodies of all requests that are not answered yet; 429 beyond."""
+    decoded_bytes: int = 512 * MEBIBYTE
+    """Bytes that one image may take while it is decoded, by its header; 413 beyond, for that image alone."""
+    request_pixels: int = 500_000_000
+    """Pixels of a request's images together, by their headers; 413 beyond."""
+    pixels_in_flight: int = 2_000_000_000
+    """Pixels of all images that are being decoded or wait for it; 429 beyond."""
     images_waiting: int = 512
     """Images that are taken in and not predicted yet; 429 beyond."""
     head_seconds: float = 10.0

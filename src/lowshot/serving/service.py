@@ -7,7 +7,6 @@ import dataclasses
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from ..methods import METHODS
 from .answerer import Answerer, BackboneAnswer, Query, Reply
 from .bank import AdapterBank
 from .batcher import Batcher
+from .decoding import Decoder
 from .entries import NAME, is_gone, stamp_of
 from .examples import Example, read_examples
 from .jobs import Job, Teaching, Workshop
@@ -27,8 +27,6 @@ from .neighbours import Neighbours, Pictures
 from .predictions import Prediction, Summary
 from .prometheus import Metrics
 from .refusals import Refusal, refusal_of
-
-_DECODING_THREADS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Service:
             capacity=limits.images_waiting,
             observe=self.metrics.batch,
         )
-        self._decoding = ThreadPoolExecutor(_DECODING_THREADS, thread_name_prefix="decoding")
+        self._decoder = Decoder(self._answerer.crop, limits)
         self._neighbours = Neighbours(bank.folder, self._embeddings)
         self._listing = threading.Lock()
 
@@ -96,7 +94,7 @@ class Service:
         if options.zero_shot or options.neighbours:
             queries.append(Query(name, to_backbone=True))
         with self._batcher.reserved(len(contents) * len(queries)):
-            crops = await asyncio.gather(*(self._crop(content, place) for place, content in enumerate(contents)))
+            crops = await self._crops(contents)
             usable = [crop for crop in crops if not isinstance(crop, Refusal)]
             replies = await self._batcher.predict([(crop, query) for query in queries for crop in usable])
         errors = [reply for reply in replies if isinstance(reply, LowshotError)]
@@ -121,7 +119,7 @@ class Service:
 
     async def usable_image(self, content: bytes | Refusal, place: int) -> bytes:
         """The file of an image that can be learnt from; any other is refused."""
-        crop = await self._crop(content, place)
+        [crop] = await self._crops([content], first=place)
         if isinstance(crop, Refusal):
             raise crop
         assert isinstance(content, bytes)
@@ -190,6 +188,7 @@ class Service:
             "adapters_in_memory": len(self.bank.resident()),
             "adapter_memory_bytes": self.bank.used_bytes,
             "images_waiting": self._batcher.waiting,
+            "pixels_in_flight": self._decoder.pixels,
             "draining": self.draining,
             **{f'jobs{{state="{state}"}}': sum(job.state == state for job in self.jobs) for state in states},
         }
@@ -205,7 +204,7 @@ class Service:
             await self.teaching.close()
         self._neighbours.close()
         await asyncio.to_thread(self._batcher.close, self.limits.drain_seconds)
-        self._decoding.shutdown(wait=False, cancel_futures=True)
+        self._decoder.close()
 
     async def list_new(self, name: str) -> None:
         """List a new adapter, and look at its pictures before anyone asks."""
@@ -217,18 +216,22 @@ class Service:
         if not NAME.fullmatch(name) or is_gone(stamp_of(self.bank.folder / name)):
             await asyncio.to_thread(self.bank.describe, name)
 
-    async def _crop(self, content: bytes | Refusal, place: int) -> Tensor | Refusal:
-        if isinstance(content, Refusal):
-            return content
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._decoding, self._answerer.crop, content)
-        except LowshotError as error:
-            refusal = refusal_of(error)
-            return Refusal(refusal.status, refusal.code, f"images[{place}] {refusal.message.removeprefix('image ')}")
+    async def _crops(self, contents: Sequence[bytes | Refusal], first: int = 0) -> list[Tensor | Refusal]:
+        """Crops of a request's images, numbered from ``first``; the reason in the place of one that has none."""
+        decoded = iter(await self._decoder.crops([content for content in contents if isinstance(content, bytes)]))
+        crops: list[Tensor | Refusal] = []
+        for place, content in enumerate(contents, first):
+            crop = content if isinstance(content, Refusal) else next(decoded)
+            if isinstance(crop, LowshotError):
+                crop = refusal_of(crop)
+            if isinstance(crop, Refusal) and crop is not content:
+                crop = Refusal(crop.status, crop.code, f"images[{place}] {crop.message.removeprefix('image ')}")
+            crops.append(crop)
+        return crops
 
     async def _embeddings(self, name: str, contents: Sequence[bytes]) -> list[NDArray[np.float32]]:
         """Unit embeddings ``(D,)`` of image files by the backbone as it is, without those that cannot be used."""
-        crops = await asyncio.gather(*(self._crop(content, 0) for content in contents))
+        crops = await self._crops(contents)
         query = Query(name, to_backbone=True)
         replies = await self._batcher.predict([(crop, query) for crop in crops if not isinstance(crop, Refusal)])
         return [reply.embedding for reply in replies if isinstance(reply, BackboneAnswer)]

@@ -1,0 +1,153 @@
+"""Decoding for many clients at once: turns, bounds, nothing done for those who have gone."""
+
+import asyncio
+import contextlib
+import threading
+import time
+
+import pytest
+
+from lowshot.errors import ImageError
+from lowshot.serving import decoding
+from lowshot.serving.decoding import Decoder
+from lowshot.serving.limits import Limits
+from lowshot.serving.refusals import Busy, Draining, Refusal
+
+from .running import until
+
+LARGE = 1 << 30
+
+
+class Held:
+    """Decoding that goes on when it is told to, and remembers what it began; what is called small does not wait."""
+
+    def __init__(self):
+        self.go, self.begun = threading.Event(), []
+
+    def __call__(self, content):
+        self.begun.append(content)
+        if content == b"bad":
+            raise ImageError("image cannot be decoded")
+        if not content.startswith(b"small"):
+            assert self.go.wait(30)
+            time.sleep(0.02)
+        return content.decode()
+
+
+@pytest.fixture(autouse=True)
+def sizes(monkeypatch):
+    """Ten pixels each; what is called large is so."""
+    monkeypatch.setattr(decoding, "decoded_size", lambda content: (10, LARGE if content.startswith(b"large") else 40))
+
+
+@contextlib.contextmanager
+def decoder(work, **limits):
+    made = Decoder(work, Limits(**{"decoded_bytes": LARGE, **limits}))
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def names(what, count):
+    return [f"{what}{number}".encode() for number in range(count)]
+
+
+def test_every_image_has_its_crop_or_its_reason_in_its_place():
+    with decoder(Held()) as made:
+        first, bad, last = asyncio.run(made.crops([b"small1", b"bad", b"small2"]))
+        assert asyncio.run(made.crops([])) == []
+    assert (first, last) == ("small1", "small2")
+    assert isinstance(bad, ImageError)
+
+
+def test_requests_take_turns():
+    held = Held()
+
+    async def ask(made):
+        many = asyncio.ensure_future(made.crops(names("a", 12)))
+        await asyncio.to_thread(until, lambda: len(held.begun) == 2)  # on both threads
+        one = asyncio.ensure_future(made.crops([b"small"]))
+        await asyncio.sleep(0.05)
+        held.go.set()
+        await asyncio.gather(many, one)
+
+    with decoder(held) as made:
+        asyncio.run(ask(made))
+    assert held.begun.index(b"small") <= 8  # not behind all twelve: its header and then itself have their turns
+
+
+def test_a_small_image_does_not_wait_for_large_ones():
+    held = Held()
+
+    async def ask(made):
+        large = [asyncio.ensure_future(made.crops(names(f"large{client}-", 4))) for client in range(3)]
+        await asyncio.to_thread(until, lambda: held.begun)
+        assert await asyncio.wait_for(made.crops(names("small", 5)), 30) == [f"small{number}" for number in range(5)]
+        assert len(held.begun) == 6  # one large image alone
+        held.go.set()
+        await asyncio.gather(*large)
+
+    with decoder(held) as made:
+        asyncio.run(ask(made))
+    assert len(held.begun) == 17
+
+
+def test_too_many_pixels_are_refused_before_anything_is_decoded_and_counted_until_they_are():
+    held = Held()
+
+    async def ask(made):
+        with pytest.raises(
+            Refusal, match="the images have 40 pixels together; expected at most 30: send fewer"
+        ) as all_:
+            await made.crops(names("a", 4))
+        assert (all_.value.status, all_.value.code, held.begun) == (413, "too_large", [])
+        waiting = asyncio.ensure_future(made.crops(names("a", 3)))
+        await asyncio.to_thread(until, lambda: len(held.begun) == 2)
+        assert made.pixels == 30
+        held.go.set()
+        await waiting
+        assert made.pixels == 0
+        with made._counted(30), pytest.raises(Busy, match="too many pixels together"):
+            await made.crops(names("small", 3))
+        assert await made.crops(names("small", 3))
+
+    with decoder(held, request_pixels=30, pixels_in_flight=50) as made:
+        asyncio.run(ask(made))
+
+
+def test_an_image_that_takes_too_much_memory_is_refused_alone():
+    with decoder(Held(), decoded_bytes=LARGE - 1) as made:
+        small, large = asyncio.run(made.crops([b"small", b"large"]))
+    assert small == "small"
+    said = "image takes 1,073,741,824 bytes decoded; expected at most 1,073,741,823: send a smaller one"
+    assert (large.status, large.message) == (413, said)
+
+
+def test_images_of_a_client_that_has_gone_are_not_decoded():
+    held = Held()
+
+    async def ask(made):
+        gone = asyncio.ensure_future(made.crops(names("a", 8)))
+        await asyncio.to_thread(until, lambda: len(held.begun) == 2)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        held.go.set()
+        assert await made.crops([b"small"]) == ["small"]
+
+    with decoder(held) as made:
+        asyncio.run(ask(made))
+    assert held.begun == [b"a0", b"a1", b"small"]
+
+
+def test_a_decoder_that_is_closed_takes_no_more_and_ends_its_threads():
+    before = set(threading.enumerate())
+    with decoder(Held()) as made:
+        threads = set(threading.enumerate()) - before
+        assert len(threads) == 2
+    with pytest.raises(Draining):
+        asyncio.run(made.crops([b"small"]))
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
