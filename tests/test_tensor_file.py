@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 import torch
+from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
 from lowshot.errors import AdapterError
@@ -18,6 +19,12 @@ def saved(tiny_clip, tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapter")
     fresh(tiny_clip).save(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def unchanged(tiny_clip):
+    """One that reads files which change nothing in it."""
+    return fresh(tiny_clip)
 
 
 @pytest.fixture
@@ -112,6 +119,44 @@ def test_a_config_that_contradicts_the_recipe_is_refused(tiny_clip, folder, key,
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
     with pytest.raises(AdapterError, match=f"has {key} = "):
         fresh(tiny_clip).load(folder)
+
+
+KEYS = sorted(LoraConfig().to_dict())
+DECISIVE = {"peft_type", "r", "lora_alpha", "use_rslora", "lora_dropout", "target_modules"}
+"""Keys whose values are not PEFT's defaults in ``folder``."""
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_that_the_version_of_peft_that_saved_it_lacked_has_its_default(unchanged, folder, key):
+    path = folder / "adapter_config.json"
+    saved = json.loads(path.read_text())
+    del saved[key]
+    path.write_text(json.dumps(saved))
+    if key in DECISIVE:
+        with pytest.raises(AdapterError, match=key if key != "target_modules" else "other modules"):
+            unchanged.load(folder)
+    else:
+        unchanged.load(folder)
+
+
+@pytest.mark.parametrize("version", ["0.22.0", "0.17.1", None])
+def test_a_key_of_another_version_of_peft_has_that_ones_default(unchanged, folder, version):
+    path = folder / "adapter_config.json"
+    saved = {**json.loads(path.read_text()), "future_option": True, "peft_version": version}
+    path.write_text(json.dumps(saved))
+    unchanged.load(folder)
+    path.write_text(json.dumps({**saved, "use_dora": True}))
+    with pytest.raises(AdapterError, match="has use_dora = True"):
+        unchanged.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("init_lora_weights", "gaussian"), ("megatron_core", "x"), ("revision", "1")]
+)
+def test_what_decides_nothing_once_the_tensors_are_read_may_differ(unchanged, folder, key, value):
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    unchanged.load(folder)
 
 
 @pytest.mark.parametrize("targets", [["foo"], [], 5, None])

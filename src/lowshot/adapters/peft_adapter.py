@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import peft
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -32,7 +33,12 @@ from .peft_types import KNOW_QUANTISED_WEIGHTS, SEED_TORCH, tuner_config
 from .placement import Place
 from .ranks import layer_ranks
 
-_WHERE_IT_WAS_MADE = {"auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision"}
+_DECIDES_NOTHING = {
+    *("auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision", "task_type"),
+    *("megatron_config", "megatron_core"),
+    *("init_lora_weights", "corda_config", "eva_config", "loftq_config", "lora_ga_config"),
+}
+"""Keys of a configuration that say where an adapter was made, or what its tensors were before they were trained."""
 
 
 class PeftAdapter:
@@ -87,10 +93,11 @@ class PeftAdapter:
         except InputError as error:
             raise AdapterError(f"adapter {error}") from None
         expected = _ordered(json.loads(canonical_json(_plain(self._config.to_dict()))))
-        # What a file lacks is younger than the file, and was as it is by default.
-        fields = dataclasses.fields(self._config)
-        saved = {**{f.name: f.default for f in fields if f.default is not dataclasses.MISSING}, **saved}
-        for key in sorted((saved.keys() | expected.keys()) - _WHERE_IT_WAS_MADE):
+        # What a file lacks is younger than the file, and was as it is by default. What is not known here another
+        # version of PEFT has: lowshot sets no key that the recipe has not, so that it is as it is there by default.
+        saved = {**{key: value for key, value in _defaults(self._config).items() if key in expected}, **saved}
+        known = expected.keys() if saved.get("peft_version") != peft.__version__ else expected.keys() | saved.keys()
+        for key in sorted(known - _DECIDES_NOTHING):
             here, there = expected.get(key), saved.get(key)
             if key == "target_modules":
                 if _as_set(there) != _as_set(here):
@@ -208,6 +215,16 @@ def _plain_layers(model: nn.Module) -> list[tuple[Any, nn.Linear]]:
     except (RuntimeError, ValueError):  # what a tuner says that cannot be merged, or not with its options
         return []
     return plain
+
+
+def _defaults(config: PeftConfig) -> dict[str, Any]:
+    """The default of each key of a configuration, as JSON can say it; of those that have one."""
+    made = {
+        field.name: field.default_factory() if callable(field.default_factory) else field.default
+        for field in dataclasses.fields(config)
+        if field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+    }
+    return {name: _plain(value) for name, value in made.items() if name != "peft_version"}
 
 
 def _ordered(config: dict[str, Any]) -> dict[str, Any]:
