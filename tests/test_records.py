@@ -1,9 +1,11 @@
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lowshot
 from lowshot.errors import InputError
 from lowshot.records import RunRecord, provenance
 from lowshot.wording.card import model_card
@@ -49,6 +51,12 @@ def test_records_of_another_shape_are_refused(change, said):
         RunRecord.from_dict({**RunRecord(**FIELDS).to_dict(), **change})
 
 
+@pytest.mark.parametrize("labels", [[1], [1, "2"], [1, 1], [True, 1], [None, 1], 3, [[1], [2]]], ids=str)
+def test_labels_that_no_classifier_wrote_are_refused(labels):
+    with pytest.raises(InputError, match="labels"):
+        RunRecord.from_dict({**RunRecord(**FIELDS).to_dict(), "labels": labels})
+
+
 TRIAL = {"method": "gda", "images": 8, "acc1": 0.5, "seconds": 1.5, "said": ""}
 CHOICE = {"method": "gda", "why": "+1.0 points", "folds": 2, "tried": [TRIAL, {**TRIAL, "images": 0, "acc1": None}]}
 
@@ -84,3 +92,17 @@ def test_the_command_line_of_other_programs_is_not_recorded(monkeypatch):
     assert provenance()["command"] == "(from Python)"
     monkeypatch.setattr("sys.argv", ["/usr/bin/lowshot", "fit", "my photos"])
     assert provenance()["command"] == "lowshot fit 'my photos'"
+
+
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [
+        ("/usr/bin/lowshot", "lowshot fit 'my photos'"),
+        (Path(lowshot.__file__).with_name("__main__.py"), "lowshot fit 'my photos'"),
+        ("/home/me/secret/__main__.py", "(from Python)"),  # python -m secret
+        ("/home/me/secret.py", "(from Python)"),
+    ],
+)
+def test_the_command_of_another_program_is_nobodys_business(monkeypatch, program, command):
+    monkeypatch.setattr("sys.argv", [str(program), "fit", "my photos"])
+    assert provenance()["command"] == command

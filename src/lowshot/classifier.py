@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,23 +19,26 @@ from .calibration import Calibration
 from .data import (
     Images,
     ImagesOnDemand,
+    Label,
     Task,
     bad_images_explained,
+    images_in_order,
     learnt_part,
     load_task,
     other_tasks,
+    positions,
     task_of_arrays,
 )
 from .errors import DataError, InputError, RunError
 from .estimator import Estimator, not_fitted
 from .evaluation import (
+    as_taught,
     fold_checkpoints,
     learners_for,
     left_to_judge,
     measures,
     prediction_sets,
     probabilities,
-    refuse_other_classes,
     set_measures,
     with_others,
 )
@@ -80,7 +83,8 @@ class FewShotClassifier(Estimator):
         **settings: Any setting of ``lowshot.Recipe`` by name, such as ``rank``, ``shots`` or ``learning_rate``.
 
     Attributes:
-        classes_: Class names in the order of the probabilities' columns; set by ``fit``.
+        classes_: The labels as ``fit`` was given them, or the names of the classes, in the order of the probabilities'
+            columns; set by ``fit``.
         record_: What was asked and what it took; set by ``fit``.
         warnings_: What was left out, cut short or not measured so far, one line each.
 
@@ -88,7 +92,7 @@ class FewShotClassifier(Estimator):
         InputError: A name is unknown or a value out of range.
     """
 
-    classes_: NDArray[np.str_]
+    classes_: NDArray[Any]
     record_: RunRecord
 
     def __init__(
@@ -172,8 +176,8 @@ class FewShotClassifier(Estimator):
     @own_torch_state()
     def fit(
         self,
-        data: Data | Sequence[Any],
-        labels: Sequence[Any] | None = None,
+        data: Any,
+        labels: Any = None,
         *,
         shots: int | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
@@ -183,9 +187,10 @@ class FewShotClassifier(Estimator):
         """Learn from a few images per class.
 
         Args:
-            data: A built-in task's name, a folder of images, ``{"train": FOLDER, "test": FOLDER}``, a task, or a list
-                of images (paths, PIL images, arrays).
-            labels: The class of each image, for a list.
+            data: A built-in task's name, a folder of images, ``{"train": FOLDER, "test": FOLDER}``, a task, or images
+                as for ``predict_proba``.
+            labels: The class of each image, where ``data`` is images: texts, numbers or truth values, which ``predict``
+                gives back. A ``ClassLabel`` column of the ``datasets`` package names its classes.
             shots: Images per class, drawn by the recipe's seed, for this fit; else the recipe's, else all of them.
             checkpoint: File that the state of training is kept in, every ``checkpoint_seconds`` and at the end. If it
                 exists, training goes on from it, to the very same classifier. The folds of a calibration keep theirs
@@ -214,7 +219,7 @@ class FewShotClassifier(Estimator):
                 checkpoint=None if checkpoint is None else Path(checkpoint),
             )
             self._warn(fitted.notes)
-            self.classes_ = np.asarray(fitted.record.classes)
+            self.classes_ = np.asarray(fitted.record.labels or fitted.record.classes)
             self.record_ = fitted.record
             self._fitted = fitted.learner.backbone, fitted.learner
             self._tracking.learnt(self.record_)
@@ -242,12 +247,14 @@ class FewShotClassifier(Estimator):
         choices = [choice_file(checkpoint)] if self.recipe.method.method == AUTO else []
         return [*choices, *fold_checkpoints(checkpoint, self.recipe.training.calibration_folds), checkpoint]
 
-    def task(self, data: Data | Sequence[Any], labels: Sequence[Any] | None = None) -> Task:
+    def task(self, data: Any, labels: Any = None) -> Task:
         """The task that ``fit`` makes of its arguments: read a folder once, then fit and evaluate on the task.
 
         Raises:
             DataError: It cannot be used.
         """
+        if labels is not None and isinstance(data, str | os.PathLike | Mapping | Task):
+            raise DataError(f"{data} has labels of its own; expected a list of images with labels=")
         if isinstance(data, Task):
             return data
         if isinstance(data, str | os.PathLike | Mapping):
@@ -273,11 +280,11 @@ class FewShotClassifier(Estimator):
             sys.stderr.writelines(f"{line}\n" for line in new)
 
     @own_torch_state()
-    def predict_proba(self, images: Sequence[Any] | Images, *, track: Track | None = None) -> NDArray[np.float32]:
+    def predict_proba(self, images: Any, *, track: Track | None = None) -> NDArray[np.float32]:
         """Probabilities ``(N, C)``, columns in the order of ``classes_``.
 
         Args:
-            images: Paths, PIL images or arrays.
+            images: N images in a container that has an order: paths, bytes of files, PIL images, arrays or tensors.
             track: Shows progress; else ``verbose`` decides.
 
         Raises:
@@ -285,9 +292,7 @@ class FewShotClassifier(Estimator):
             DataError: An image cannot be read; the message names it.
         """
         self._ready()
-        if isinstance(images, str | os.PathLike):
-            raise DataError(f"images is one path, {os.fspath(images)!r}; expected a list of images")
-        return self._probabilities(ImagesOnDemand(images), self._tracked(track))
+        return self._probabilities(ImagesOnDemand(images_in_order(images)), self._tracked(track))
 
     def _probabilities(self, images: Images, track: Track, judge: Learner | None = None) -> NDArray[np.float32]:
         backbone, learner = self._ready()
@@ -307,10 +312,10 @@ class FewShotClassifier(Estimator):
             raise not_fitted("this classifier is not fitted: call fit, or load one with from_pretrained")
         return self._fitted
 
-    def predict(self, images: Sequence[Any] | Images) -> NDArray[np.str_]:
-        """The most probable class of each image, ``(N,)``."""
+    def predict(self, images: Any) -> NDArray[Any]:
+        """The most probable class of each image, ``(N,)``: labels come back as ``fit`` was given them."""
         best = self.predict_proba(images).argmax(1)
-        labels: NDArray[np.str_] = self.classes_[best]
+        labels: NDArray[Any] = self.classes_[best]
         return labels
 
     @property
@@ -329,13 +334,11 @@ class FewShotClassifier(Estimator):
             )
         return Calibration.from_dict(self.record_.calibration)
 
-    def predict_sets(
-        self, images: Sequence[Any] | Images, coverage: float, *, track: Track | None = None
-    ) -> list[tuple[str, ...]]:
+    def predict_sets(self, images: Any, coverage: float, *, track: Track | None = None) -> list[tuple[Label, ...]]:
         """For each image the classes it may be of, most probable first: conformal prediction sets, never empty.
 
         Args:
-            images: Paths, PIL images or arrays.
+            images: N images in a container that has an order: paths, bytes of files, PIL images, arrays or tensors.
             coverage: Share of images whose set is to hold their true class, such as 0.9. What is guaranteed, and for
                 which images: ``lowshot.evaluation.conformal``.
             track: Shows progress; else ``verbose`` decides.
@@ -348,17 +351,17 @@ class FewShotClassifier(Estimator):
         largest = self.calibration.threshold(coverage)  # said before anything is computed
         return self.sets_of(self.predict_proba(images, track=track), largest)
 
-    def sets_of(self, table: NDArray[np.float32], largest: float) -> list[tuple[str, ...]]:
+    def sets_of(self, table: NDArray[np.float32], largest: float) -> list[tuple[Label, ...]]:
         """The sets of images whose probabilities ``(N, C)`` are known.
 
         Args:
             table: What ``predict_proba`` gave.
             largest: What ``calibration.threshold`` gave for a coverage.
         """
+        labels: list[Label] = self.classes_.tolist()
         members, order = prediction_sets(table, largest), np.argsort(-table, axis=1, kind="stable")
         return [
-            tuple(str(self.classes_[label]) for label in row if inside[label])
-            for row, inside in zip(order, members, strict=True)
+            tuple(labels[label] for label in row if inside[label]) for row, inside in zip(order, members, strict=True)
         ]
 
     @own_torch_state()
@@ -394,8 +397,7 @@ class FewShotClassifier(Estimator):
             config = dataclasses.replace(config, class_names=None, descriptions=None)
             [judge] = learners_for(learner, whole, {whole.name: whole}, config).values()
             return self._judged(judge, whole, track)
-        task, others = learnt_part(whole, config), self._others(whole, config)
-        refuse_other_classes(task, self.classes_.tolist())
+        task, others = as_taught(learnt_part(whole, config), self.record_.classes), self._others(whole, config)
         learners = learners_for(learner, task, others, config)
         started = time.perf_counter()
         try:
@@ -436,22 +438,20 @@ class FewShotClassifier(Estimator):
             metrics["sets"] = {"coverage": coverage, **sets}
         return metrics
 
-    def score(self, data: Data | Sequence[Any], labels: Sequence[Any] | None = None) -> float:
+    def score(self, data: Any, labels: Any = None) -> float:
         """Accuracy as a fraction, on a task or folder (see ``evaluate``) or on images with their labels."""
         if labels is None:
             if not isinstance(data, str | os.PathLike | Mapping | Task):
                 raise DataError("a list of images needs labels: score(images, labels)")
             return float(self.evaluate(data)["acc1"])
-        predicted = self.predict(cast(Sequence[Any], data))
-        if len(predicted) != len(labels):
-            raise DataError(f"{len(predicted)} images have {len(labels)} labels; expected one for each")
-        if not len(labels):
+        self._ready()
+        truth = positions(labels, self.classes_.tolist(), self.record_.classes)
+        best = self.predict_proba(data).argmax(1)
+        if len(best) != len(truth):
+            raise DataError(f"{len(best)} images have {len(truth)} labels; expected one for each")
+        if not len(truth):
             raise DataError("there are no images to score")
-        truth = [str(label) for label in labels]
-        unknown = sorted(set(truth) - set(self.classes_.tolist()))
-        if unknown:
-            raise DataError(f"label {unknown[0]!r} is none of the {len(self.classes_)} classes this adapter was taught")
-        return float(np.mean(predicted == np.asarray(truth)))
+        return float(np.mean(best == truth))
 
     @own_torch_state()
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -515,7 +515,7 @@ class FewShotClassifier(Estimator):
             classifier._warn([f"{folder} has the weights of step {record.steps}: {record.stopped}"])
         learner = create_learner(backbone, record.prompts, recipe)
         learner.load(folder)
-        classifier.classes_ = np.asarray(record.classes)
+        classifier.classes_ = np.asarray(record.labels or record.classes)
         classifier.record_ = record
         classifier._fitted = backbone, learner
         return classifier

@@ -74,6 +74,8 @@ class RunRecord:
     """Part of the peak in use before the first step; training itself took the rest."""
     reserved_memory_bytes: int = 0
     """Most memory that the CUDA allocator held of the device; 0 on a CPU."""
+    labels: tuple[str | int | float, ...] = ()
+    """What callers know the classes by, in label order, where that is not their names: numbers, or truth values."""
     stopped: str = ""
     """Reason why training ended before its last step; empty where it did not."""
     choice: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -110,7 +112,10 @@ class RunRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        if not self.labels:
+            del values["labels"]  # a lowshot that does not know of labels refuses a record with them
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunRecord:
@@ -139,7 +144,9 @@ class RunRecord:
                 "record's choice is not one of method auto; expected method, why, folds and what was tried"
             )
         prompts = _prompts(values.get("prompts", ()), len(lists["classes"]))
-        return cls(**{**values, **{name: tuple(items) for name, items in lists.items()}, "prompts": prompts})
+        labels = _labels(values.get("labels", ()), len(lists["classes"]))
+        texts = {name: tuple(items) for name, items in lists.items()}
+        return cls(**{**values, **texts, "prompts": prompts, "labels": labels})
 
 
 def is_choice(value: Any) -> bool:
@@ -161,6 +168,16 @@ def _prompts(values: Any, classes: int) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(prompts) for prompts in values)
 
 
+def _labels(values: Any, classes: int) -> tuple[str | int | float, ...]:
+    """A label for each class, all of one type, or nothing at all."""
+    fits = isinstance(values, list | tuple) and all(isinstance(value, str | int | float) for value in values)
+    if not fits or len({type(value) for value in values}) > 1 or len(values) not in (0, classes):
+        raise InputError("record's labels is not a list with a label for each class, all of one type")
+    if len(set(values)) != len(values):
+        raise InputError("record's labels has one twice")
+    return tuple(values)
+
+
 def provenance() -> dict[str, Any]:
     """Date, command, versions, hardware and commit of what is computed now."""
     return {
@@ -173,9 +190,10 @@ def provenance() -> dict[str, Any]:
 def _command() -> str:
     """The command line, if it is lowshot's: that of a program that merely uses the library is nobody's business."""
     program = Path(sys.argv[0]).resolve()
-    if program.name not in ("lowshot", "__main__.py") and _ROOT not in program.parents:
+    is_command = program.name == "lowshot" or program == Path(__file__).resolve().with_name("__main__.py")
+    if not is_command and _ROOT not in program.parents:
         return "(from Python)"
-    name = "lowshot" if program.name in ("lowshot", "__main__.py") else f"python {program.relative_to(_ROOT)}"
+    name = "lowshot" if is_command else f"python {program.relative_to(_ROOT)}"
     return shlex.join([*name.split(), *sys.argv[1:]])
 
 

@@ -70,8 +70,8 @@ def test_copies_are_told_by_what_they_show_in_whatever_format(tmp_path):
 def test_one_image_under_two_labels_is_a_copy_and_twice_under_one_is_none():
     one, other = np.zeros((2, 2, 3), np.uint8), np.ones((2, 2, 3), np.uint8)
 
-    assert check_images(task_of_arrays([one, other, other], "abb")).copies == ()
-    (copy,) = check_images(task_of_arrays([one, other, one], "abb")).copies
+    assert check_images(task_of_arrays([one, other, other], list("abb"))).copies == ()
+    (copy,) = check_images(task_of_arrays([one, other, one], list("abb"))).copies
     assert "(train, a) and" in copy
     assert "(train, b) show the same" in copy
 
@@ -97,6 +97,6 @@ def test_every_split_and_every_image_is_looked_at_once(monkeypatch):
 def test_of_three_copies_the_first_two_that_differ_are_named():
     one = np.zeros((2, 2, 3), np.uint8)
 
-    (copy,) = check_images(task_of_arrays([one, one, one], "abc")).copies
+    (copy,) = check_images(task_of_arrays([one, one, one], list("abc"))).copies
     assert "(train, a) and" in copy
     assert "(train, b) show the same" in copy

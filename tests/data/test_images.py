@@ -65,7 +65,7 @@ def test_a_pil_image_of_a_mode_that_cannot_be_converted_is_refused():
         (Image.new("RGB", (0, 0)), "image has 0 x 0 pixels"),
         (None, "an image is a NoneType; expected a path, a PIL image or a NumPy array"),
         ([[1, 2]], "an image is a list"),
-        (b"bytes", "an image is a bytes"),
+        (b"bytes", "image is not an image"),
     ],
 )
 def test_what_is_no_image_is_refused(image, message):

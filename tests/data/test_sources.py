@@ -179,8 +179,8 @@ def test_images_of_any_kind_and_size_make_a_task(tmp_path):
 def test_one_array_holds_many_images():
     task = task_of_arrays(np.zeros((4, 2, 2, 3), np.uint8), np.array([3, 10, 3, 10]))
 
-    assert task.class_names == ("10", "3")  # sorted as strings
-    assert task.train.labels.tolist() == [1, 0, 1, 0]
+    assert (task.class_names, task.class_labels) == (("3", "10"), (3, 10))
+    assert task.train.labels.tolist() == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -192,18 +192,44 @@ def test_a_label_that_is_neither_text_nor_number_is_refused(label):
         task_of_arrays(pictures(1, 2), ["a", label])
 
 
-def test_a_text_and_a_number_are_not_one_class():
-    with pytest.raises(DataError, match="labels have 1 both as a text and as a number; expected one of the two"):
-        task_of_arrays(pictures(1, 2, 3), [1, "1", 2])
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([1, "1", 2], r"labels are both numbers \(labels\[0\] is 1\) and texts \(labels\[1\] is '1'\)"),
+        ([True, False, 2], r"both truth values \(labels\[0\] is True\) and numbers \(labels\[2\] is 2\)"),
+    ],
+)
+def test_labels_are_of_one_kind(labels, message):
+    with pytest.raises(DataError, match=message):
+        task_of_arrays(pictures(1, 2, 3), labels)
 
 
 def test_scalars_of_torch_are_what_they_hold():
     assert task_of_arrays(pictures(1, 2), torch.tensor([3, 7])).class_names == ("3", "7")
 
 
-def test_labels_of_all_kinds_are_read_as_strings():
-    assert task_of_arrays(pictures(1, 2, 3), [True, 1.5, np.str_("x")]).class_names == ("1.5", "True", "x")
-    assert task_of_arrays(pictures(1, 2), np.array([1, 2], np.uint8)).class_names == ("1", "2")
+@pytest.mark.parametrize(
+    ("labels", "names", "known_by"),
+    [
+        ([np.str_("x"), "w"], ("w", "x"), ()),
+        ([True, np.bool_(False)], ("False", "True"), (False, True)),
+        ([10, np.uint8(9)], ("9", "10"), (9, 10)),
+        ([-1, 1], ("-1", "1"), (-1, 1)),
+        ([2.5, np.float32(0.5)], ("0.5", "2.5"), (0.5, 2.5)),
+        (torch.tensor([3, 1]), ("1", "3"), (1, 3)),
+        (np.array([["b"], ["a"]], dtype=object), ("a", "b"), ()),
+    ],
+    ids=str,
+)
+def test_classes_are_in_the_natural_order_of_their_labels(labels, names, known_by):
+    task = task_of_arrays(pictures(1, 2), labels)
+    assert (task.class_names, task.class_labels) == (names, known_by)
+    assert [type(label) for label in task.class_labels] == [type(label) for label in known_by]
+
+
+def test_a_whole_number_and_the_same_fraction_are_one_class():
+    task = task_of_arrays(pictures(1, 2, 3), [1, 1.0, 2.5])
+    assert (task.class_labels, task.train.labels.tolist()) == ((1.0, 2.5), [0, 0, 1])
 
 
 PIXELS_AND_LABELS = st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abc")), min_size=2, max_size=16).filter(
@@ -235,8 +261,8 @@ def test_an_identity_is_the_content_and_its_shape():
 def test_how_an_array_lies_in_memory_changes_no_identity():
     picture = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
     for other in (np.asfortranarray(picture), np.repeat(picture, 2, axis=1)[:, ::2]):
-        assert task_of_arrays([picture, picture], "ab").train.identities == (
-            task_of_arrays([other, other], "ab").train.identities
+        assert task_of_arrays([picture, picture], list("ab")).train.identities == (
+            task_of_arrays([other, other], list("ab")).train.identities
         )
 
 

@@ -59,14 +59,16 @@ def run(arguments: Sequence[str]) -> int:
     classifier = saved_adapter(parsed.adapter, model=parsed.model, device=parsed.device)
     threshold = None if parsed.coverage is None else classifier.calibration.threshold(parsed.coverage)
     table, errors = _predicted(classifier, images)
-    rows = [dict(zip(classifier.classes_.tolist(), map(float, row), strict=True)) for row in table]
+    name_of = dict(zip(classifier.classes_.tolist(), classifier.record_.classes, strict=True))
+    rows = [dict(zip(name_of.values(), map(float, row), strict=True)) for row in table]
     sets = [()] * len(rows) if threshold is None else classifier.sets_of(table, threshold)
+    named = [[name_of[label] for label in members] for members in sets]
     read = [image for image in images if image not in errors]
-    answers = list(zip(read, rows, sets, strict=True))
+    answers = list(zip(read, rows, named, strict=True))
     if parsed.json:
         of_images: dict[Path, dict[str, Any]] = {
             image: {"label": max(row, key=row.__getitem__), "probabilities": row}
-            | ({"set": list(members)} if members else {})  # no set is empty
+            | ({"set": members} if members else {})  # no set is empty
             for image, row, members in answers
         }
         of_images |= {image: {"error": {"code": e.code, "message": str(e)}} for image, e in errors.items()}

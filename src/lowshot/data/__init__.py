@@ -2,6 +2,7 @@
 
 from .ahead import content_hashes
 from .builtin import BUILTIN_TASKS, builtin_task
+from .callers import images_in_order, labels_in_order, positions
 from .checking import Checked, check_images
 from .decoding import content_hash, decode_image
 from .draws import draw_from, draw_sha256, write_draw
@@ -13,7 +14,7 @@ from .protocols import base_and_new, learnt_part, other_tasks
 from .shots import Draw, draw_like_clip_lora, draw_like_coop, draw_shots
 from .sources import load_task, task_of_arrays
 from .store import decoded_once
-from .task import Examples, Images, Pixels, Task
+from .task import Examples, Images, Label, Pixels, Task
 
 __all__ = [
     "BUILTIN_TASKS",
@@ -23,6 +24,7 @@ __all__ = [
     "FileImages",
     "Images",
     "ImagesOnDemand",
+    "Label",
     "MemoryImages",
     "Pixels",
     "Prompts",
@@ -43,10 +45,13 @@ __all__ = [
     "draw_sha256",
     "draw_shots",
     "images_below",
+    "images_in_order",
+    "labels_in_order",
     "learnt_part",
     "load_task",
     "long_prompts_named",
     "other_tasks",
+    "positions",
     "prompts_for",
     "read_folder",
     "read_split_folders",

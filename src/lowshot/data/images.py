@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import ImageError
@@ -18,9 +22,10 @@ _PICTURE_LOCK = threading.Lock()
 
 
 def as_pixels(image: object) -> Pixels:
-    """Decode what Python callers pass as an image: a path, a PIL image, or an array.
+    """Decode what Python callers pass as an image: a path, the bytes of a file, a PIL image, an array or a tensor.
 
-    Arrays are ``(height, width)`` or ``(height, width, 3)``, ``uint8`` in 0..255 or floating point in [0, 1].
+    Arrays are ``(height, width)`` or ``(height, width, 3)``, ``uint8`` in 0..255 or floating point in [0, 1]. Tensors
+    of torch may also be ``(3, height, width)`` or ``(1, height, width)``, as is usual there.
 
     Raises:
         ImageError: It is none of these, out of range, or as for ``decode_image``.
@@ -35,16 +40,13 @@ def as_rows(image: object) -> Pixels | Picture:
     Raises:
         ImageError: As for ``as_pixels``.
     """
-    if isinstance(image, str | Path):
-        return load_picture(Path(image))
+    if (file := _file_of(image)) is not None:
+        return load_picture(file)
     if isinstance(image, Image.Image):
         # A PIL image may be a file that nobody has read yet, and the same one may be asked for from two threads.
         with _PICTURE_LOCK, decoding("image"):
             return Picture.of(image, "image").pixels()
-    if not isinstance(image, np.ndarray):
-        raise ImageError(f"an image is a {type(image).__name__}; expected a path, a PIL image or a NumPy array")
-    if image.ndim == 2:
-        image = np.repeat(image[:, :, None], 3, axis=2)
+    image = _rgb_array(image)
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ImageError(f"an image array has shape {image.shape}; expected (height, width) or (height, width, 3)")
     check_size(image.shape[1], image.shape[0], "an image array")
@@ -58,19 +60,39 @@ def as_rows(image: object) -> Pixels | Picture:
     )
 
 
+def _file_of(image: object) -> Path | bytes | None:
+    """The file that stands for an image, or the bytes of one; None for what is decoded already."""
+    if isinstance(image, str | os.PathLike):
+        return Path(os.fsdecode(image))
+    return bytes(image) if isinstance(image, bytes | bytearray | memoryview) else None
+
+
 def pixels_and_content(image: object) -> tuple[Pixels, str]:
     """Decode what stands for an image, and hash what it shows in its full size.
 
     Raises:
         ImageError: As for ``as_pixels``.
     """
-    pixels = as_pixels(image)
-    if min(pixels.shape[:2]) < LEAST_SIDE or isinstance(image, np.ndarray):  # not reduced
-        return pixels, content_hash(pixels)
-    if isinstance(image, Image.Image):
-        with _PICTURE_LOCK, decoding("image"):
-            return pixels, Picture.of(image, "image", whole=True).content()
-    return pixels, load_picture(Path(str(image)), whole=True).content()
+    pixels, file = as_pixels(image), _file_of(image)
+    if min(pixels.shape[:2]) >= LEAST_SIDE:  # it may have been reduced
+        if file is not None:
+            return pixels, load_picture(file, whole=True).content()
+        if isinstance(image, Image.Image):
+            with _PICTURE_LOCK, decoding("image"):
+                return pixels, Picture.of(image, "image", whole=True).content()
+    return pixels, content_hash(pixels)
+
+
+def _rgb_array(image: Any) -> NDArray[Any]:
+    """The values of an array or a tensor of torch, channels last, a single one in all three."""
+    if hasattr(image, "detach") and hasattr(image, "cpu"):
+        values = image.detach().cpu()
+        image = (values.float() if values.is_floating_point() else values).numpy()
+        if image.ndim == 3 and image.shape[0] in (1, 3):
+            image = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"an image is a {type(image).__name__}; expected a path, a PIL image or a NumPy array")
+    return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +147,7 @@ class ImagesOnDemand:
     def source(self, index: int) -> Path | None:
         """Return the file of an image; None for one that is none (see ``source_of``)."""
         source = self.sources[index]
-        return Path(source) if isinstance(source, str | Path) else None
+        return Path(os.fsdecode(source)) if isinstance(source, str | os.PathLike) else None
 
     def __getitem__(self, index: int) -> Pixels:
         rows = self.picture(index)
@@ -133,11 +155,22 @@ class ImagesOnDemand:
 
     def picture(self, index: int) -> Pixels | Picture:
         """Decode an image, of which rows can then be asked for (see ``rows_of``)."""
+        with self._named(index) as source:
+            return as_rows(source)
+
+    def pixels_and_content(self, index: int) -> tuple[Pixels, str]:
+        """Decode an image, and hash what it shows in its full size."""
+        with self._named(index) as source:
+            return pixels_and_content(source)
+
+    @contextlib.contextmanager
+    def _named(self, index: int) -> Iterator[object]:
+        """The image as it was passed; whatever is wrong with it, its index is said where it has no name."""
         source = self.sources[index]
         try:
-            return as_rows(source)
+            yield source
         except ImageError as error:
-            if isinstance(source, str | Path):
+            if isinstance(source, str | os.PathLike):
                 raise
             raise ImageError(f"images[{index}]: {error}") from error.__cause__
 

@@ -112,6 +112,7 @@ def _part(task: Task, name: str, classes: range) -> Task:
         task,
         name=f"{task.name} ({name})",
         class_names=task.class_names[classes.start : classes.stop],
+        class_labels=task.class_labels[classes.start : classes.stop],
         train=_examples_of(task.train, classes),
         validation=validation,
         test=test,

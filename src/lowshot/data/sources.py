@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import numpy as np
 
 from ..errors import DataError, UnknownNameError
 from .builtin import BUILTIN_TASKS, builtin_task
+from .callers import images_in_order, labels_in_order
 from .folder import read_folder, read_split_folders
 from .hub import PREFIX, read_hub
-from .images import MemoryImages, pixels_and_content
+from .images import ImagesOnDemand, MemoryImages
 from .listing import kind_of
 from .shards import SUFFIX as SHARD
 from .shards import holds_shards, read_shards
@@ -90,36 +91,35 @@ def _read_path(path: Path, on_bad_image: str, warn: list[str]) -> Task:
     return read_folder(path, on_bad_image, warn)  # which says what is wrong if it is none
 
 
-def task_of_arrays(images: Sequence[Any], labels: Sequence[Any]) -> Task:
-    """Make a task of images and labels in memory; classes are the labels' sorted distinct values, as strings.
+def task_of_arrays(images: Any, labels: Any) -> Task:
+    """Make a task of images and labels in memory; classes are the labels' distinct values in their natural order.
 
-    An image's identity is a hash of its label and pixels, so the draw does not depend on the order of the list.
+    An image's identity is a hash of its class name and pixels, so the draw does not depend on the order of the list.
+
+    Args:
+        images: N images in a container that has an order; see ``images_in_order``.
+        labels: The label of each; see ``labels_in_order``.
 
     Raises:
         DataError: Lengths differ, an image is of no known kind, or a label is neither a text nor a number.
     """
-    if len(images) != len(labels):
-        raise DataError(f"{len(images)} images have {len(labels)} labels; expected one for each")
-    decoded = [pixels_and_content(image) for image in images]
-    names: dict[bool, set[str]] = {True: set(), False: set()}  # of labels that are texts, of those that are numbers
-    name_of = []
-    for index, label in enumerate(labels):
-        value = label.item() if getattr(label, "ndim", None) == 0 else label  # a scalar of NumPy or torch
-        if not isinstance(value, str | int | float) or value != value:
-            raise DataError(f"labels[{index}] is {label!r}; expected the name of a class, or its number")
-        name_of.append(str(value))
-        names[isinstance(label, str)].add(str(value))
-    twofold = sorted(names[True] & names[False])
-    if twofold:
-        raise DataError(f"labels have {twofold[0]} both as a text and as a number; expected one of the two")
-    class_names = sorted(names[True] | names[False])
-    contents = [f"{name}\0{content}" for name, (_, content) in zip(name_of, decoded, strict=True)]
+    sources = ImagesOnDemand(images_in_order(images))
+    values, names = labels_in_order(labels)
+    if len(sources) != len(values):
+        raise DataError(f"{len(sources)} images have {len(values)} labels; expected one for each")
+    decoded = [sources.pixels_and_content(index) for index in range(len(sources))]
+    classes = sorted(set(values))
+    class_names = [names.get(label, str(label)) for label in classes]
+    label_of = {label: index for index, label in enumerate(classes)}
+    indices = np.asarray([label_of[value] for value in values], dtype=np.int64)
+    contents = [f"{class_names[k]}\0{content}" for k, (_, content) in zip(indices, decoded, strict=True)]
     return Task(
         name="images",
         class_names=tuple(class_names),
         train=Examples(
             images=MemoryImages([pixels for pixels, _ in decoded]),
-            labels=np.asarray([class_names.index(name) for name in name_of], dtype=np.int64),
+            labels=indices,
             identities=numbered(hashlib.sha256(content.encode()).hexdigest()[:20] for content in contents),
         ),
+        class_labels=() if class_names == classes else tuple(classes),
     )

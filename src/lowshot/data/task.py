@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from ..errors import DataError
 
 Pixels = NDArray[np.uint8]
 """One decoded image: ``(height, width, 3)``, RGB, 0 to 255."""
+
+Label: TypeAlias = str | int | float
+"""What callers know a class by: a text, a number or a truth value."""
 
 _MOST_SHOWN = 5
 
@@ -35,6 +38,9 @@ class Examples:
         images: N images.
         labels: Index of each image's class, ``(N,)``.
         identities: A name for each image that no move, sort or second reading changes; shots are drawn by it.
+
+    Raises:
+        DataError: There is not one of each for every image, or labels are no whole numbers.
     """
 
     images: Images
@@ -42,6 +48,11 @@ class Examples:
     identities: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        labels = np.asarray(self.labels)  # in the order of whatever was given: a column of pandas is not indexed
+        if labels.size and labels.dtype.kind not in "iu":
+            raise DataError(f"labels of examples are {labels.dtype}; expected the index of each image's class")
+        object.__setattr__(self, "labels", labels.astype(np.int64, copy=False))
+        object.__setattr__(self, "identities", tuple(self.identities))
         if not len(self.images) == len(self.labels) == len(self.identities):
             raise DataError(
                 f"{len(self.images)} images have {len(self.labels)} labels and {len(self.identities)} identities; "
@@ -130,6 +141,7 @@ class Task:
         test: For the reported figures; may be None.
         summary: One line on what the images are.
         template: The data set's own template as CoOp writes it, which ``coop`` stands for; None where there is none.
+        class_labels: What callers know the classes by, in label order, where that is not their names.
     """
 
     name: str
@@ -139,15 +151,26 @@ class Task:
     test: Examples | None = None
     summary: str = ""
     template: str | None = None
+    class_labels: tuple[Label, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:
             raise DataError(f"{self.name} has {len(self.class_names)} class(es); expected at least 2")
+        self._check_names()
+        if self.class_labels and len(set(self.class_labels)) != len(self.class_names):
+            raise DataError(f"{self.name} has {len(set(self.class_labels))} labels for {len(self.class_names)} classes")
+        for examples in self.splits().values():
+            if not set(examples.labels.tolist()) <= set(range(len(self.class_names))):
+                extent = f"{examples.labels.min()} to {examples.labels.max()}"
+                raise DataError(f"{self.name} has labels from {extent}; expected 0 to {len(self.class_names) - 1}")
+
+    def _check_names(self) -> None:
+        """Refuse names that cannot be written, or that would make the same prompt."""
         for name in (self.name, *self.class_names):
             if not is_text(name):
                 raise DataError(f"the name {name!r} is not UTF-8; rename it")
         read_as: dict[str, str] = {}
-        for name in self.class_names:  # two that are read alike would make the same prompt
+        for name in self.class_names:
             words = as_read(name.replace("_", " "))
             if not words:
                 raise DataError(f"{self.name} has a class without a name, {name!r}")
@@ -157,10 +180,6 @@ class Task:
                     f"{self.name} names a class twice: {name}" if name == read_as[words] else f"{self.name}: {alike}"
                 )
             read_as[words] = name
-        for examples in self.splits().values():
-            if not set(examples.labels.tolist()) <= set(range(len(self.class_names))):
-                extent = f"{examples.labels.min()} to {examples.labels.max()}"
-                raise DataError(f"{self.name} has labels from {extent}; expected 0 to {len(self.class_names) - 1}")
 
     def __repr__(self) -> str:
         """Name, first classes and sizes of the splits."""

@@ -5,9 +5,10 @@ from .conformal import prediction_sets, set_measures
 from .metrics import confusion, measures
 from .predict import log_probabilities, probabilities
 from .protocols import learners_for, with_others
-from .unseen import left_to_judge, refuse_other_classes
+from .unseen import as_taught, left_to_judge
 
 __all__ = [
+    "as_taught",
     "calibrate",
     "confusion",
     "fold_checkpoints",
@@ -19,7 +20,6 @@ __all__ = [
     "measures",
     "prediction_sets",
     "probabilities",
-    "refuse_other_classes",
     "set_measures",
     "with_others",
 ]

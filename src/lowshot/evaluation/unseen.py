@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+
+import numpy as np
 
 from ..data import Examples, Task, content_hashes
 from ..errors import DataError
@@ -39,18 +42,31 @@ def left_to_judge(task: Task, record: RunRecord, track: Track) -> tuple[str, Exa
     return "unseen", task.train.subset(unseen)
 
 
-def refuse_other_classes(task: Task, taught: Sequence[str]) -> None:
-    """Refuse a task whose classes are not those that were taught, in their order.
+def as_taught(task: Task, taught: Sequence[str]) -> Task:
+    """The task with its classes in the order in which they were taught.
 
     Raises:
-        DataError: They are others; the message names one.
+        DataError: Its classes are others; the message names one.
     """
-    expected, names = list(taught), list(task.class_names)
-    if names == expected:
-        return
-    differ = sorted(set(names) ^ set(expected))
-    what = f"other classes than this adapter, such as {differ[0]!r}" if differ else "its classes in another order"
-    raise DataError(
-        f"{task.name} has {what}; expected the {len(expected)} classes it was taught, or --new-classes "
-        "(new_classes=True from Python), which judges it in its own"
+    names = list(task.class_names)
+    if names == list(taught):
+        return task
+    differ = sorted(set(names) ^ set(taught))
+    if differ:
+        raise DataError(
+            f"{task.name} has other classes than this adapter, such as {differ[0]!r}; expected the {len(taught)} "
+            "classes it was taught, or --new-classes (new_classes=True from Python), which judges it in its own"
+        )
+    place = np.asarray([taught.index(name) for name in names])
+    validation, test = (
+        None if split is None else dataclasses.replace(split, labels=place[split.labels])
+        for split in (task.validation, task.test)
+    )
+    return dataclasses.replace(
+        task,
+        class_names=tuple(taught),
+        class_labels=tuple(task.class_labels[i] for i in np.argsort(place)) if task.class_labels else (),
+        train=dataclasses.replace(task.train, labels=place[task.train.labels]),
+        validation=validation,
+        test=test,
     )

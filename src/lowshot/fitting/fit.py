@@ -123,6 +123,7 @@ def _record(
         seed=recipe.training.seed,
         recipe=recipe.replace(model=backbone.identity.id).to_dict(),  # a folder's full path, wherever it is loaded
         classes=task.class_names,
+        labels=task.class_labels,
         model=dataclasses.asdict(backbone.identity),
         draw=lesson.examples.identities if decided_by_images else (),
         learnt=contents,

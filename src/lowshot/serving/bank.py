@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..data import Images, ImagesOnDemand
+from ..data import Images, ImagesOnDemand, images_in_order
 from ..data.crops import central_crops
 from ..errors import AdapterError, DataError, InputError, LowshotError, RunError, UnknownNameError
 from ..methods import Quantization
@@ -198,9 +198,8 @@ class AdapterBank:
     @own_torch_state()
     def answers(self, images: Sequence[Any] | Images, names: Sequence[str] | str) -> list[Answer]:
         """As ``predict``, but a row that fails has its error in its place, and fails alone."""
-        if isinstance(images, str | os.PathLike):
-            raise DataError(f"images is one path, {os.fspath(images)!r}; expected a list of images")
-        of_rows, sources = _names_of_rows(len(images), names), ImagesOnDemand(images)
+        sources = ImagesOnDemand(images_in_order(images))
+        of_rows = _names_of_rows(len(sources), names)
         side = self.backbone.image_size
 
         def crop(row: int) -> Tensor | LowshotError:

@@ -1,0 +1,168 @@
+"""What Python callers hand over as images and as labels, taken in its own order, once.
+
+A container is iterated, as its owner would: by position only where that is the same. A shuffled column of pandas gives
+another row for ``column[0]`` than the one it begins with.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..errors import DataError
+from .listing import class_name
+from .task import Images, Label
+
+_LARGEST = 1 << 63  # neither NaN nor infinity is below it
+_CHANNELS = (1, 3, 4)
+_KINDS = {str: "texts", bool: "truth values", int: "numbers", float: "numbers"}
+
+
+def images_in_order(images: Any) -> Sequence[Any] | Images:
+    """Return the single images of what a caller handed over, each as the caller has it, none decoded.
+
+    Lists, tuples, sequences of one's own and arrays are asked for an image when it is needed. Anything else that can be
+    iterated is, here and once: columns of pandas, polars and pyarrow, generators, the keys of a dictionary.
+
+    Args:
+        images: Paths, encoded bytes, PIL images, arrays or tensors, in a container that has an order; or an array
+            ``(N, height, width, 3)``, ``(N, height, width)``, or a tensor ``(N, 3, height, width)``.
+
+    Raises:
+        DataError: It is one image, has no order, or is a table with several columns.
+    """
+    one = "expected a list of images, such as [image]"
+    if isinstance(images, str | os.PathLike):
+        raise DataError(f"images is one path, {os.fspath(images)!r}; {one}")
+    if isinstance(images, bytes | bytearray | memoryview):
+        raise DataError(f"images is the bytes of one image; {one}")
+    if isinstance(images, Image.Image):
+        raise DataError(f"images is one PIL image; {one}")
+    images = _one_column("images", images)
+    if hasattr(images, "ndim") and hasattr(images, "shape"):
+        return _images_of_array(images, one)
+    if isinstance(images, list | tuple):
+        return list(images)
+    by_position = isinstance(images, Sequence) or not hasattr(images, "__iter__")
+    if by_position and hasattr(images, "__len__") and hasattr(images, "__getitem__"):
+        by_index: Sequence[Any] | Images = images
+        return by_index
+    return _iterated("images", images)
+
+
+def _images_of_array(array: Any, one: str) -> Sequence[Any]:
+    shape = tuple(array.shape)
+    if len(shape) == 2 and shape[1] == 1 and getattr(array.dtype, "kind", "") in "OUST":  # a column of paths
+        return [row[0] for row in array]
+    is_image = len(shape) == 3 and (shape[-1] in _CHANNELS or shape[0] in _CHANNELS[1:])
+    if len(shape) in (0, 2) or is_image:
+        raise DataError(f"images is one array of shape {shape}; {one}, or an array (N, height, width, 3)")
+    rows: Sequence[Any] = list(array) if len(shape) == 1 else array  # a column of pandas has one axis
+    return rows
+
+
+def labels_in_order(labels: Any) -> tuple[list[Label], Mapping[Label, str]]:
+    """Return the labels as plain values, and the names that they have if their column knows such.
+
+    Args:
+        labels: Texts, whole numbers, fractions or truth values, all of one kind, in a container that has an order. A
+            column of the ``datasets`` package that is a ``ClassLabel`` names its classes.
+
+    Returns:
+        The label of each image, and the name of each label; labels without a name are named as they are written.
+
+    Raises:
+        DataError: One is something else or missing, they are of several kinds, or the container has no order.
+    """
+    names = getattr(getattr(labels, "features", None), "names", None)
+    if isinstance(labels, str | bytes):
+        raise DataError(f"labels is one text, {labels!r}; expected a list with the label of each image")
+    rows = _iterated("labels", _one_column("labels", labels))
+    values = [_label(row, index) for index, row in enumerate(rows)]
+    first: dict[str, int] = {}
+    for index, value in enumerate(values):
+        first.setdefault(_KINDS[type(value)], index)
+    if len(first) > 1:
+        (one, i), (other, j), *_ = first.items()
+        raise DataError(
+            f"labels are both {one} (labels[{i}] is {values[i]!r}) and {other} (labels[{j}] is {values[j]!r}); "
+            "expected one of the two"
+        )
+    if any(isinstance(value, float) for value in values):  # 1 and 1.0 are one class
+        values = [float(value) + 0.0 for value in values]
+    return values, _class_label_names(values, names) if isinstance(names, Sequence) else {}
+
+
+def _label(value: Any, index: int) -> Label:
+    """The plain value of a label, which may be a scalar of NumPy or torch, or a row of one."""
+    plain = value.item() if getattr(value, "shape", None) in ((), (1,)) else value
+    if not isinstance(plain, str) and not (isinstance(plain, int | float) and -_LARGEST < plain < _LARGEST):
+        raise DataError(f"labels[{index}] is {value!r}; expected the name of a class, or its number")
+    kinds: tuple[type[Label], ...] = (str, bool, int, float)
+    kind = next(kind for kind in kinds if isinstance(plain, kind))
+    return str.__str__(plain) if isinstance(plain, str) else kind(plain)
+
+
+def _class_label_names(values: Sequence[Label], names: Sequence[str]) -> dict[Label, str]:
+    for index, value in enumerate(values):
+        if not isinstance(value, int) or not 0 <= value < len(names):
+            raise DataError(f"labels[{index}] is {value!r}; expected 0 to {len(names) - 1}, the classes of its column")
+    return {value: class_name(names[int(value)]) for value in values}
+
+
+def positions(labels: Any, class_labels: Sequence[Label], class_names: Sequence[str]) -> NDArray[np.int64]:
+    """Return the index of each label's class, ``(N,)``.
+
+    Args:
+        labels: As for ``labels_in_order``: what the classes are known by, or their names.
+        class_labels: What callers know the classes by.
+        class_names: The names of the classes, in the same order.
+
+    Raises:
+        DataError: One is no class.
+    """
+    by_label = {label: index for index, label in enumerate(class_labels)}
+    by_name = {name: index for index, name in enumerate(class_names)}
+    values, _ = labels_in_order(labels)
+    found = [by_label.get(value, by_name.get(str(value))) for value in values]
+    if None in found:
+        unknown = values[found.index(None)]
+        raise DataError(f"label {unknown!r} is none of the {len(class_labels)} classes this adapter was taught")
+    return np.asarray(found, dtype=np.int64)
+
+
+def _one_column(what: str, table: Any) -> Any:
+    """The only column of a table; anything that is no table as it is."""
+    names = getattr(table, "column_names", None) or getattr(table, "columns", None)
+    if names is None or callable(names) or isinstance(table, Mapping):
+        return table
+    names = list(names)
+    if len(names) < 2:
+        return table[names[0]] if names else []
+    raise DataError(
+        f"{what} is a {type(table).__name__} with the columns {', '.join(map(str, names))}; expected one of them, such "
+        f"as table[{names[0]!r}]"
+    )
+
+
+def _iterated(what: str, container: Any) -> list[Any]:
+    """What a container holds, in its order."""
+    if isinstance(container, set | frozenset):
+        raise DataError(f"{what} is a {type(container).__name__}, which has no order; expected a list")
+    if isinstance(container, Mapping):
+        raise DataError(
+            f"{what} is a {type(container).__name__} with the keys {', '.join(map(str, list(container)[:3]))}; "
+            f"expected a list, such as list({what}.values())"
+        )
+    if hasattr(container, "to_pylist"):  # pyarrow's own scalars are no values
+        container = container.to_pylist()
+    elif not hasattr(container, "__iter__") and hasattr(container, "__array__"):
+        container = np.asarray(container)
+    if not isinstance(container, Iterable) or getattr(container, "ndim", 1) == 0:
+        raise DataError(f"{what} is {container!r:.80}; expected a list of {what}")
+    return list(container)

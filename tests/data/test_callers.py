@@ -1,0 +1,202 @@
+"""Whatever callers hand over, its images and labels are taken in its own order, or it is refused in a line."""
+
+import collections
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lowshot.data import ImagesOnDemand, as_pixels, images_in_order, labels_in_order, positions, task_of_arrays
+from lowshot.errors import DataError
+
+NAMES = ["b.png", "a.png", "c.png"]
+
+
+class Shuffled:
+    """What a shuffled column of pandas is: iterated in its order, indexed by labels that are others."""
+
+    def __init__(self, values):
+        self._values = values
+
+    def __len__(self):
+        return len(self._values)
+
+    def __iter__(self):
+        return iter(self._values)
+
+    def __getitem__(self, label):
+        return self._values[::-1][label]
+
+
+class Lazy:
+    """Images that are asked for by their number alone."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return np.full((2, 2, 3), index, np.uint8)
+
+
+def in_order(images):
+    return [images[index] for index in range(len(images))]
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        NAMES,
+        tuple(NAMES),
+        Shuffled(NAMES),
+        (name for name in NAMES),
+        dict.fromkeys(NAMES).keys(),
+        {1: "b.png", 2: "a.png", 3: "c.png"}.values(),
+        collections.deque(NAMES),
+        np.array(NAMES),
+        np.array(NAMES, dtype=object)[:, None],
+    ],
+    ids=lambda container: type(container).__name__,
+)
+def test_the_order_is_that_in_which_a_container_is_iterated(container):
+    assert in_order(images_in_order(container)) == NAMES
+
+
+@pytest.mark.parametrize("pick", [lambda frame: frame["path"], lambda frame: frame[["path"]]], ids=["column", "frame"])
+def test_rows_of_pandas_keep_the_order_of_the_frame_whatever_their_numbers(pick):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"path": [*"xyz", *NAMES], "label": [9, 9, 9, 2, 1, 3]}, index=[5, 4, 3, 2, 0, 1]).iloc[3:]
+    assert in_order(images_in_order(pick(frame))) == NAMES
+    assert labels_in_order(frame["label"])[0] == labels_in_order(frame[["label"]])[0] == [2, 1, 3]
+    assert labels_in_order(frame["label"].astype("category"))[0] == [2, 1, 3]
+
+
+def test_columns_of_pyarrow_hold_plain_values():
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.table({"path": NAMES, "label": [2, 1, 3]})
+    assert in_order(images_in_order(table["path"])) == NAMES
+    assert labels_in_order(table["label"])[0] == [2, 1, 3]
+
+
+def test_what_is_indexed_alone_is_asked_for_an_image_when_it_is_needed():
+    lazy = Lazy()
+    assert images_in_order(lazy) is lazy
+
+
+def test_an_array_is_its_images():
+    rgb, grey = np.zeros((5, 4, 6, 3), np.uint8), np.zeros((5, 4, 6), np.uint8)
+    assert [image.shape for image in in_order(ImagesOnDemand(images_in_order(rgb)))] == [(4, 6, 3)] * 5
+    assert [image.shape for image in in_order(ImagesOnDemand(images_in_order(grey)))] == [(4, 6, 3)] * 5
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_tensors_of_torch_have_their_channels_first(channels):
+    tensors = torch.rand(2, channels, 4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    [first, _] = in_order(ImagesOnDemand(images_in_order(tensors.requires_grad_())))
+    expected = tensors[0].detach().permute(1, 2, 0).expand(-1, -1, 3).numpy()
+    assert np.array_equal(first, as_pixels(np.ascontiguousarray(expected, np.float32)))
+    assert as_pixels(torch.zeros(4, 6, 3, dtype=torch.uint8)).shape == (4, 6, 3)
+    assert as_pixels(torch.zeros(3, 4, 6, dtype=torch.bfloat16)).shape == (4, 6, 3)
+
+
+def test_bytes_of_a_file_are_an_image():
+    file = io.BytesIO()
+    Image.new("RGB", (3, 2), (1, 2, 3)).save(file, "PNG")
+    for content in (file.getvalue(), bytearray(file.getvalue()), file.getbuffer()):
+        assert as_pixels(content).tolist() == [[[1, 2, 3]] * 3] * 2
+
+
+def frame_of_two_columns():
+    pandas = pytest.importorskip("pandas")
+    return pandas.DataFrame({"path": NAMES, "label": [1, 2, 3]})
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ("a.png", r"images is one path, 'a\.png'; expected a list"),
+        (b"\x89PNG", "images is the bytes of one image; expected a list"),
+        (Image.new("L", (2, 2)), "images is one PIL image; expected a list"),
+        (np.zeros((48, 48, 3)), r"images is one array of shape \(48, 48, 3\); expected a list"),
+        (torch.zeros(3, 48, 48), r"images is one array of shape \(3, 48, 48\)"),
+        (np.zeros((48, 48)), r"images is one array of shape \(48, 48\)"),
+        (np.array(1.0), r"images is one array of shape \(\)"),
+        ({"a.png"}, "images is a set, which has no order"),
+        ({"a.png": 1}, "images is a dict with the keys a.png; expected a list"),
+        (frame_of_two_columns, "images is a DataFrame with the columns path, label; expected one of them"),
+        (None, "images is None; expected a list of images"),
+        (5, "images is 5; expected a list of images"),
+    ],
+    ids=str,
+)
+def test_what_is_one_image_or_has_no_order_is_refused(images, message):
+    with pytest.raises(DataError, match=message):
+        images_in_order(images() if callable(images) else images)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("ab", "labels is one text, 'ab'"),
+        ({"a", "b"}, "labels is a set, which has no order"),
+        ({"a": 1}, "labels is a dict"),
+        (5, "labels is 5; expected a list of labels"),
+        (np.array(5), "labels is array"),
+        (np.eye(2), r"labels\[0\] is array\(\[1\., 0\.\]\)"),
+        ([0.5, float("inf")], r"labels\[1\] is inf"),
+        ([1, 1 << 64], r"labels\[1\] is 18446744073709551616"),
+        (frame_of_two_columns, "labels is a DataFrame with the columns path, label"),
+    ],
+    ids=str,
+)
+def test_what_are_no_labels_is_refused(labels, message):
+    with pytest.raises(DataError, match=message):
+        labels_in_order(labels() if callable(labels) else labels)
+
+
+def test_missing_labels_of_pandas_are_named():
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(DataError, match=r"labels\[1\] is <NA>"):
+        labels_in_order(pandas.Series([1, None], dtype="Int64"))
+
+
+def test_an_object_that_is_no_more_than_an_array_is_one():
+    class NoMore:
+        def __array__(self, dtype=None, copy=None):
+            return np.array([3, 1], dtype)
+
+    assert labels_in_order(NoMore())[0] == [3, 1]
+
+
+def test_a_column_of_class_labels_names_its_classes_in_its_own_order():
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"label": datasets.ClassLabel(names=["zebra", "maine_coon", "ape", "unused"])})
+    column = datasets.Dataset.from_dict({"label": [2, 0, 1]}, features=features)["label"]
+    task = task_of_arrays([Lazy()[i] for i in range(3)], column)
+    assert (task.class_names, task.class_labels) == (("zebra", "maine coon", "ape"), (0, 1, 2))
+    assert task.train.labels.tolist() == [2, 0, 1]
+    unknown = datasets.Dataset.from_dict({"label": [2, -1, 1]}, features=features)["label"]
+    with pytest.raises(DataError, match=r"labels\[1\] is -1; expected 0 to 3"):
+        labels_in_order(unknown)
+
+
+@pytest.mark.parametrize(
+    ("labels", "known_by", "names"),
+    [
+        ([10, 2], [2, 10], ["2", "10"]),
+        ([10.0, 2.0], [2, 10], ["2", "10"]),
+        (["10", "2"], [2, 10], ["2", "10"]),
+        ([10, 2], ["2", "10"], ["2", "10"]),  # an adapter of before, which knew texts alone
+        (["ape", "cat"], [7, 3], ["cat", "ape"]),
+        ([3, 7], [7, 3], ["cat", "ape"]),
+        ([True, False], [False, True], ["False", "True"]),
+    ],
+)
+def test_a_class_is_known_by_its_label_or_its_name(labels, known_by, names):
+    assert positions(labels, known_by, names).tolist() == [1, 0]
+
+
+def test_a_label_of_no_class_is_named():
+    with pytest.raises(DataError, match="label 5 is none of the 2 classes"):
+        positions([2, 5], [2, 10], ["2", "10"])
