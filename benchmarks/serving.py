@@ -229,7 +229,7 @@ def peft_mixed(arguments: Arguments, model: str, method: str, crops: Tensor) -> 
     config = config_class(r=RANK, lora_alpha=1, use_rslora=True, target_modules=linears, init_lora_weights=False)
     config.bases = bases
     names = [f"row-{row}" for row in range(len(crops))]
-    with attaching(0):
+    with attaching(0, config):
         peft = get_peft_model(backbone.model, config, adapter_name=names[0]).eval()
         for name in names[1:]:
             peft.add_adapter(name, config)
@@ -251,12 +251,14 @@ def ways_of(
 
     from lowshot.data.prompts import class_prompts
     from lowshot.models import load_backbone
+    from lowshot.settings import preset_recipe
     from lowshot.training import create_learner
 
     side, rows = learner.backbone.image_size, arguments.batch
     crops = torch.rand(rows, 3, side, side, generator=torch.Generator().manual_seed(1)).to(arguments.on)
     generator = np.random.default_rng(0)
-    recipe = learner.recipe.replace(method="zero-shot", rank=2, dropout=0.25)
+    base = dataclasses.asdict(learner.recipe.model)
+    recipe = preset_recipe("paper", "zero-shot").replace(**base)
     # What is merged has the layers of the backbone as it is: the same arithmetic on other numbers.
     prompts = class_prompts(names_of(arguments), recipe.data.template)
     merged = create_learner(load_backbone(model, arguments.on), prompts, recipe)

@@ -76,10 +76,12 @@ def test_a_block_that_is_computed_again_finds_the_factors_it_had(tiny_clip, meth
     assert_same(gradients(learner, CUT, checkpointing=True), plain, 1e-10)
 
 
-@pytest.mark.parametrize("method", ["lora", "lora-xs"])
-def test_products_in_the_type_of_the_base_are_those_of_float32_but_for_its_rounding(tiny_clip, method):
-    learner = learner_on(tiny_clip, method, torch.float32, precision="bf16", dropout=0.0)
-    exact = gradients(learner_on(tiny_clip, method, torch.float32, dropout=0.0))
+@pytest.mark.parametrize(
+    ("method", "how"), [("lora", {}), ("lora-xs", {"basis_side": "input"}), ("lora-xs", {"basis_side": "output"})]
+)
+def test_products_in_the_type_of_the_base_are_those_of_float32_but_for_its_rounding(tiny_clip, method, how):
+    learner = learner_on(tiny_clip, method, torch.float32, precision="bf16", dropout=0.0, **how)
+    exact = gradients(learner_on(tiny_clip, method, torch.float32, dropout=0.0, **how))
     in_float32, in_base = gradients(learner), gradients(learner, products_in=torch.bfloat16)
     assert not torch.equal(in_base[1], in_float32[1])
     assert {gradient.dtype for gradient in in_base[1:]} == {torch.float32}
@@ -87,7 +89,7 @@ def test_products_in_the_type_of_the_base_are_those_of_float32_but_for_its_round
         sum((g - e).double().square().sum() for g, e in zip(found, exact, strict=True))
         for found in (in_base, in_float32)
     ]
-    assert away[0] < 2 * away[1]  # what the base rounds outweighs it
+    assert away[0] < 3 * away[1]  # it rounds no more than the base does
 
 
 def test_weights_that_lie_side_by_side_stay_parameters_of_their_own(tiny_clip):
