@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from lowshot.errors import OutputBusyError, OutputError, OutputExistsError
-from lowshot.files import canonical_json, claimed, folder_written_aside, refuse_existing, remove, write_text
+from lowshot.files import (
+    canonical_json,
+    claimed,
+    folder_written_aside,
+    read_json_object,
+    refuse_existing,
+    remove,
+    write_text,
+)
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
@@ -73,6 +81,12 @@ def test_what_exists_is_refused(tmp_path):
     with pytest.raises(OutputError, match=r"is a file|Not a directory"):
         refuse_existing(tmp_path / "file" / "below")
     assert (tmp_path / "out" / "mine").read_text() == "precious"
+
+
+def test_a_name_that_is_not_utf8_is_refused_before_the_work(tmp_path):
+    """Tensors can be written there, and not read."""
+    with pytest.raises(OutputError, match=r"output '.*caf\\udce9' is not UTF-8; choose another name"):
+        refuse_existing(tmp_path / "caf\udce9")
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a place where even root cannot write")
@@ -153,3 +167,10 @@ def test_a_lock_that_was_removed_after_it_was_opened_is_taken_once_more(tmp_path
     with claimed(tmp_path / "out"):
         assert len(tries) == 2
         assert lock.exists()
+
+
+def test_half_a_character_is_written_as_json_reads_it_back(tmp_path):
+    """Python has one for each byte of a file's name that is no UTF-8, and the record names the command's files."""
+    write_text(tmp_path / "record.json", canonical_json({"command": "lowshot fit caf\udce9", "class": "猫"}))
+
+    assert read_json_object(tmp_path / "record.json") == {"command": "lowshot fit caf\udce9", "class": "猫"}

@@ -50,8 +50,12 @@ def refuse_existing(path: Path) -> None:
 
     Raises:
         OutputExistsError: ``path`` exists and is not an empty folder.
-        OutputError: Its parent cannot be written.
+        OutputError: Its parent cannot be written, or the path is no UTF-8, so that safetensors could not read from it.
     """
+    try:
+        str(path.absolute()).encode("utf-8")
+    except UnicodeEncodeError:
+        raise OutputError(f"output {str(path)!r} is not UTF-8; choose another name") from None
     is_empty_folder = path.is_dir() and not path.is_symlink() and not path.is_mount() and not any(path.iterdir())
     if (path.exists() or path.is_symlink()) and not is_empty_folder:
         raise OutputExistsError(path)
@@ -172,10 +176,13 @@ def cache_folder() -> Path:
 def write_text(path: Path, text: str) -> None:
     """Replace one file by ``text``, as ``write_bytes`` does.
 
+    Half a character, as Python has for a byte of a file's name that is no UTF-8, is written as its escape, which JSON
+    reads back.
+
     Raises:
         OutputError: It cannot be written.
     """
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

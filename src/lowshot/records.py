@@ -194,7 +194,8 @@ def _command() -> str:
     if not is_command and _ROOT not in program.parents:
         return "(from Python)"
     name = "lowshot" if is_command else f"python {program.relative_to(_ROOT)}"
-    return shlex.join([*name.split(), *sys.argv[1:]])
+    line = shlex.join([*name.split(), *sys.argv[1:]])
+    return line.encode("utf-8", "backslashreplace").decode("utf-8")  # file names may be other bytes
 
 
 @functools.cache

@@ -1,6 +1,8 @@
 """``lowshot data draw``, and a fit from what it wrote."""
 
+import io
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -73,6 +75,35 @@ def test_data_is_said_once_and_where_it_is(run, tmp_path, command, data, message
     more = {"fit": ["--out", tmp_path / "out"], "evaluate": [tmp_path]}.get(command, [])
     status, _, err = run(*command.split(), *more, *data)
     assert (status, message in err) == (2, True), err
+
+
+@pytest.fixture
+def printing(monkeypatch):
+    """Runs a command in this process with standard output in an encoding; returns the status and what was written."""
+
+    def printing(encoding, *arguments):
+        out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", out)
+            status = main([*map(str, arguments)])
+        out.flush()
+        return status, out.buffer.getvalue().decode(encoding)
+
+    return printing
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_names_that_the_terminal_cannot_say_are_escaped(printing, photos, encoding):
+    """They were a UnicodeEncodeError."""
+    (photos / "red").rename(photos / "猫")
+    (photos / "blue").rename(photos / "café 🐈")
+
+    status, out = printing(encoding, "data", "draw", photos, "--shots", 4)
+    said = out.encode("ascii", "backslashreplace").decode()
+    assert (status, "4  \\u732b" in said, "3  caf\\xe9 \\U0001f408" in said) == (0, True, True)
+
+    status, out = printing(encoding, "data", "draw", photos, "--shots", 4, "--json")
+    assert (status, json.loads(out)["classes"]) == (0, {"猫": 4, "café 🐈": 3})
 
 
 def test_classes_of_several_sizes_have_a_line_each(run, photos):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import logging
 import os
 import signal
@@ -57,6 +58,16 @@ def _termination_raised() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _escape_what_cannot_be_said() -> None:
+    r"""Have characters that the terminal's encoding lacks written as ``\u732b`` instead of failing at a name."""
+    for stream in (sys.stdout, sys.stderr):
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        # Where a byte of a file's name is passed through as it is, only UTF-8 has all other characters too.
+        if stream.errors == "strict" or (stream.errors == "surrogateescape" and stream.encoding.lower() != "utf-8"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def usage() -> str:
     """The text of ``lowshot --help``."""
     width = max(map(len, COMMANDS))
@@ -77,6 +88,7 @@ def usage() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    _escape_what_cannot_be_said()
     # bitsandbytes logs on import that a faster kernel could be downloaded, and once per layer that it casts.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:

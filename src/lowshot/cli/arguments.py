@@ -186,8 +186,13 @@ def _setting_in(sections: Mapping[str, Any], name: str) -> str | None:
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON value to standard output."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    """Print one JSON value to standard output, in the characters that its encoding has."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2, allow_nan=False)
+    print(text)
 
 
 def warn(lines: Sequence[str]) -> None:
