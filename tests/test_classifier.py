@@ -1,4 +1,5 @@
 import json
+import pickle
 import re
 import shutil
 
@@ -245,7 +246,7 @@ def test_unknown_settings_are_named():
     "method",
     ["zero-shot", "lora", "lora-xs", "dora", "qlora", "clip-svd", "2sfs", "layernorm", "bitfit", "full", "peft:loha"],
 )
-def test_saved_and_loaded_it_is_the_same(quick, method, tmp_path):
+def test_saved_and_loaded_or_pickled_it_is_the_same(quick, method, tmp_path):
     classifier = FewShotClassifier(method=method, preset="paper", **obeyed(method, quick)).fit(*pictures())
     classifier.save_pretrained(tmp_path / "adapter")
     loaded = FewShotClassifier.from_pretrained(tmp_path / "adapter")
@@ -257,6 +258,11 @@ def test_saved_and_loaded_it_is_the_same(quick, method, tmp_path):
     assert loaded.record_ == classifier.record_
     images, _ = pictures(9, seed=2)
     np.testing.assert_array_equal(loaded.predict_proba(images), classifier.predict_proba(images))
+    pickled = pickle.dumps(classifier)
+    assert len(pickled) < 200_000  # the backbone is not in it, unless all of it was trained
+    again = pickle.loads(pickled)
+    np.testing.assert_array_equal(again.predict_proba(images), classifier.predict_proba(images))
+    assert (again.get_params(), again.record_) == (classifier.get_params(), classifier.record_)
 
 
 def test_the_folder_is_that_of_peft_with_record_and_card(saved):

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -489,8 +490,6 @@ class FewShotClassifier(Estimator):
         Raises:
             InputError: The Hub refuses, or cannot be reached.
         """
-        import tempfile
-
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "adapter"
             self.save_pretrained(folder)
@@ -498,6 +497,42 @@ class FewShotClassifier(Estimator):
                 record = dataclasses.replace(self.record_, draw=())
                 (folder / RECORD_FILE).write_text(canonical_json(record.to_dict()), encoding="utf-8")
             return push_folder(folder, repository, private=private)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: the parameters, and what was learnt as the files of a saved adapter; never the backbone.
+
+        Layers that adapters are made of have classes that are made as they are needed, and no other process could
+        import those. A backbone is read again where it is unpickled, and checked to be the same.
+        """
+        state = {**vars(self), "_tracking": None, "_load_backbone": None}
+        if self._fitted is not None:
+            state["_fitted"] = self._files()
+        return state
+
+    @own_torch_state()
+    def _files(self) -> dict[str, bytes]:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            self._ready()[1].save(folder)
+            write_text(folder / RECORD_FILE, canonical_json(self.record_.to_dict()))
+            return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Read what was learnt as strictly as from a folder.
+
+        Raises:
+            InputError: There is no such backbone here.
+            AdapterError: It is another.
+        """
+        vars(self).update(state, _tracking=Tracking(), _fitted=None)
+        if state["_fitted"] is None:
+            return
+        with tempfile.TemporaryDirectory() as temporary:
+            for name, content in state["_fitted"].items():
+                (Path(temporary) / name).write_bytes(content)
+            loaded = FewShotClassifier._load(Path(temporary))
+        self._fitted = loaded._fitted
+        self._warn([line for line in loaded.warnings_ if temporary not in line])
 
     @classmethod
     @own_torch_state()
