@@ -164,6 +164,22 @@ def test_a_merged_model_is_a_plain_one_with_the_same_answers(fresh, method, quan
     torch.testing.assert_close(learner.logits(images()), unmerged, atol=2e-4, rtol=0)
 
 
+@pytest.mark.parametrize("quantize", ["nf4", "int8"])
+def test_a_projection_in_fewer_bits_is_a_plain_one_of_its_rounded_weights(fresh, quantize, tmp_path):
+    learner = fresh("lora", quantize, quantize_projection=True)
+    assert not learner.backbone.model.visual_projection.weight.is_floating_point()
+    take_steps(learner)
+    learner.save(tmp_path)
+    unmerged = learner.logits(images())
+    backbone = load_backbone(learner.recipe.model.model)
+    whole = backbone.model.visual_projection.weight.clone()
+    adapter = adapt(backbone, learner.recipe, rounded=True)
+    assert 0 < (backbone.model.visual_projection.weight - whole).abs().max() < whole.abs().max() / 3
+    adapter.load(tmp_path)
+    learner.backbone, learner._classes = backbone, None
+    torch.testing.assert_close(learner.logits(images()), unmerged, atol=2e-4, rtol=0)
+
+
 def linears(model):
     return [module for module in model.modules() if isinstance(module, nn.Linear)]
 

@@ -89,8 +89,15 @@ def test_a_peft_folder_is_the_classifier_in_peft_alone(exported, tiny_clip, meth
     assert config["base_model_name_or_path"] == classifier.record_.model["id"]
 
 
-def test_a_peft_folder_of_a_quantised_base_is_checked_on_that_base(saved, tmp_path):
-    made = export(saved("lora-xs", "nf4")[0], tmp_path / "out", format="peft")
+@pytest.mark.parametrize("method", ["lora", "zero-shot"])
+def test_a_merged_model_has_the_projection_in_its_rounded_values(saved, tmp_path, method):
+    adapter, _ = saved(method, "nf4", quantize_projection=True, precision="fp32")
+    assert export(adapter, tmp_path / "out", format="merged").largest_difference < TOLERANCE
+
+
+@pytest.mark.parametrize("projection", [False, True])
+def test_a_peft_folder_of_a_quantised_base_is_checked_on_that_base(saved, tmp_path, projection):
+    made = export(saved("lora-xs", "nf4", quantize_projection=projection)[0], tmp_path / "out", format="peft")
     assert made.largest_difference < TOLERANCE
     assert any("nf4" in note for note in made.notes)
     assert "quantised to nf4" in (made.folder / "README.md").read_text()

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoModel, AutoProcessor
 from transformers.models.siglip2.image_processing_pil_siglip2 import convert_image_to_patches
 
-from lowshot.errors import DataError
+from lowshot.errors import DataError, InputError
 from lowshot.models import load_backbone
 
 PROMPTS = ["a cat", "A photo of a Dog.", "x"]
@@ -164,6 +164,16 @@ def test_names_point_at_the_linear_layers_of_the_towers(tiny_model):
     }
     assert named == set(backbone.encoder_linears())
     assert len(named) == 6 * (3 + 2)
+
+
+def test_the_projection_is_named_where_there_is_one(tiny_model):
+    backbone = load_backbone(str(tiny_model))
+    assert backbone.quantized_linears(projection=False) == backbone.encoder_linears()
+    if hasattr(backbone.model, "visual_projection"):
+        assert backbone.quantized_linears(projection=True) == [*backbone.encoder_linears(), "visual_projection"]
+    else:
+        with pytest.raises(InputError, match=r"quantize-projection does not fit: a siglip\d? has no projection"):
+            backbone.quantized_linears(projection=True)
 
 
 def test_every_parameter_but_the_scale_and_bias_is_in_one_tower(tiny_model):

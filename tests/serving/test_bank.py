@@ -87,6 +87,19 @@ def test_fewer_bits_differ_by_their_rounding(tiny_clip, tmp_path, alone, quantiz
     assert_each_is_as_alone(bank, tmp_path, names, pictures(4, 3), alone, tolerance)
 
 
+def test_a_bank_has_the_projection_that_most_of_its_adapters_were_trained_with(tiny_clip, tmp_path, alone):
+    how = {"quantize": "nf4", "precision": "fp32"}
+    for name in ("one", "two", "head"):
+        method = "gda" if name == "head" else "lora"
+        taught(tiny_clip, method, noise=0.1, quantize_projection=True, **how).save_pretrained(tmp_path / name)
+    taught(tiny_clip, "lora", noise=0.1, **how).save_pretrained(tmp_path / "usual")
+    bank, names = AdapterBank(tmp_path, half_classes=False), ["one", "head", "two"]
+    assert bank.quantize_projection
+    assert list(bank.refused()) == ["usual"]
+    assert "was trained with quantize-projection False, most of this bank's with True" in bank.refused()["usual"]
+    assert_each_is_as_alone(bank, tmp_path, names, pictures(3, 3), alone, EXACT)
+
+
 def test_an_adapter_of_another_precision_is_refused_unless_the_bank_is_told_which_to_compute_in(
     tiny_clip, copied, alone
 ):

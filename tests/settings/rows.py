@@ -39,6 +39,8 @@ def two_recipes(row, value):
     if row.section == "method" and row.name not in ("method", "peft"):
         method = next(name for name, spec in METHODS.items() if row.name in spec.settings)
     usual = dataclasses.replace(preset_recipe("paper", method))
+    if row.name == "quantize_projection":
+        usual = usual.replace(quantize="nf4")
     if row.name == "targets":
         usual = usual.replace(protocol="cross-dataset")
     return usual.replace(**{row.name: row.default}), usual.replace(**{row.name: value})

@@ -48,7 +48,8 @@ def test_a_grid_tells_its_own_values_of_a_setting_apart_whatever_it_decides(row)
     said = [{} if v in (None, []) else {row.name: [v] if isinstance(v, list) else v} for v in values]
     variants = [{**method, **each} for each in said]
     cells = expand(
-        {"data": "letters", "preset": "paper", "variants": variants}, {"data": {"protocol": usual.data.protocol}}
+        {"data": "letters", "preset": "paper", "variants": variants},
+        {"data": {"protocol": usual.data.protocol}, "model": {"quantize": usual.model.quantize}},
     )
     assert [cell.recipe.settings()[row.name] for cell in cells] == [row.default, other.settings()[row.name]]
 

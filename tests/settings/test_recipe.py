@@ -158,6 +158,12 @@ def test_bad_values_are_named_with_what_was_expected(setting, value, said):
     assert said in str(raised.value)
 
 
+def test_a_projection_is_quantised_as_the_rest_is_or_not_at_all():
+    with pytest.raises(InputError, match="quantize-projection is True; expected False with quantize none"):
+        Recipe().replace(quantize_projection=True)
+    assert Recipe().replace(method="qlora", quantize_projection=True).model.quantize == "nf4"
+
+
 def test_sgd_has_no_epsilon():
     with pytest.raises(InputError, match="adam-epsilon is 1e-05; expected 1e-08 with optimizer sgd"):
         Recipe().replace(optimizer="sgd", adam_epsilon=1e-5)

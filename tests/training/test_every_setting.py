@@ -19,6 +19,7 @@ RANK = {"rank": 4}
 METHODS = ("dora", "layernorm", "bitfit", "full", "clip-svd", "2sfs", "coop", "plot++", "peft:loha")
 CHANGES = {
     "quantize": [("lora", RANK, {"quantize": "nf4"}), ("lora", RANK, {"quantize": "int8"})],
+    "quantize_projection": [("lora", {**RANK, "quantize": q}, {"quantize_projection": True}) for q in ("nf4", "int8")],
     "precision": [("lora", RANK, {"precision": "bf16"}), ("lora", RANK, {"precision": "fp16"})],
     "adapter_precision": [("lora", {"precision": "bf16", "adapter_precision": "fp32"}, {"adapter_precision": "base"})],
     "method": [("lora", RANK, {"method": "lora-xs"}), *(("lora", {}, {"method": method}) for method in METHODS)],

@@ -56,7 +56,8 @@ def write(source: Source, backbone: Backbone, adapter: Adapter | None, folder: P
 def read_back(source: Source, folder: Path) -> NDArray[np.float32]:
     """Probabilities ``(N, C)`` of the probes by PEFT alone, on the base that the adapter was trained on."""
     backbone = load_backbone(source.recipe.model.model, exportable=True)
-    round_to(backbone.model, backbone.encoder_linears(), source.recipe.model.quantize)
+    model = source.recipe.model
+    round_to(backbone.model, backbone.quantized_linears(projection=model.quantize_projection), model.quantize)
     with attaching(0, PeftConfig.from_pretrained(folder)):
         PeftModel.from_pretrained(backbone.model, folder).eval()  # the layers are replaced in the backbone's model
     return class_probabilities(backbone, source.record.prompts, as_input(source.probes), source.temperature)

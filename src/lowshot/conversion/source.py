@@ -118,10 +118,11 @@ def trained_model(source: Source) -> tuple[Backbone, Adapter | None]:
     Returns:
         The backbone with the adapter in it, and the adapter (None where nothing was trained).
     """
-    backbone = load_backbone(source.recipe.model.model, exportable=True)
+    model = source.recipe.model
+    backbone = load_backbone(model.model, exportable=True)
     backbone.model.logit_scale.data -= math.log(source.temperature)
     if method_spec(source.recipe.method.method).kind != "weights":
-        round_to(backbone.model, backbone.encoder_linears(), source.recipe.model.quantize)
+        round_to(backbone.model, backbone.quantized_linears(projection=model.quantize_projection), model.quantize)
         return backbone, None
     adapter = adapt(backbone, source.recipe, rounded=True)
     adapter.load(source.folder)

@@ -27,5 +27,5 @@ class SharedEmbeddings(EmbeddingCache):
             compute: Makes the embeddings where they are not known.
         """
         assert learner.frozen_images
-        key = tower_key(learner.backbone, learner.recipe.model.quantize)
+        key = tower_key(learner.backbone, learner.recipe.model)
         return self.get(key, images, compute).values

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..errors import LongPromptError
+from ..errors import InputError, LongPromptError
 from ..settings import Tower
 from .blocks import Packing, run_blocks
 from .families import FAMILIES, Family
@@ -112,7 +112,8 @@ def settings_sha256(towers: Towers, tokenizer: PreTrainedTokenizerBase, pixels: 
 class Towers:
     """A model as far as its structure tells: enough to say where adapters go and what they cost, without weights.
 
-    Adapters and quantisation change ``model`` in place; names stay valid, ``encoder_linears`` is asked before that.
+    Adapters and quantisation change ``model`` in place; names stay valid; ``encoder_linears`` and
+    ``quantized_linears`` are asked before that.
 
     Args:
         model: The transformers model; frozen and put into evaluation mode here.
@@ -219,8 +220,23 @@ class Towers:
         return tuple(name for name in (f"{tower}_model", _AFTER_TOWER[tower]) if name in children)
 
     def encoder_linears(self) -> list[str]:
-        """Dotted names of all linear layers inside both towers' transformer blocks: what quantisation replaces."""
+        """Dotted names of all linear layers inside both towers' transformer blocks."""
         return [n for n, m in self.model.named_modules() if isinstance(m, nn.Linear) and ".encoder.layers." in n]
+
+    def quantized_linears(self, *, projection: bool) -> list[str]:
+        """Dotted names of the linear layers that quantisation replaces.
+
+        Args:
+            projection: Whether the one from the vision tower to its embedding is among them.
+
+        Raises:
+            InputError: The model has none.
+        """
+        last = _AFTER_TOWER["vision"]
+        if projection and last not in dict(self.model.named_children()):
+            kind = self.model.config.model_type
+            raise InputError(f"quantize-projection does not fit: a {kind} has no projection after its vision tower")
+        return [*self.encoder_linears(), last] if projection else self.encoder_linears()
 
 
 @dataclasses.dataclass

@@ -62,7 +62,10 @@ class Admission:
         here = [entry for entry in entries if not entry.refusal and entry.hashes == self._hashes]
         self.quantize = quantize if quantize is not None else _most_frequent([each.quantize for each in here], "none")
         """Precision of the frozen weights."""
-        types = [self._precision_of(each) for each in here if each.quantize == self.quantize]
+        here = [each for each in here if each.quantize == self.quantize]
+        self.quantize_projection = _most_frequent([each.quantize_projection for each in here], False)
+        """Whether the projection after the vision tower has that too."""
+        types = [self._precision_of(each) for each in here]
         if precision is None and types:
             self.precision = _most_frequent(types, "auto")
         else:
@@ -89,6 +92,11 @@ class Admission:
             return entry.refused(
                 f"adapter {folder} was trained on a base with quantize {entry.quantize}, this bank's has "
                 f"{self.quantize}; open another bank with quantize={entry.quantize!r}"
+            )
+        if entry.quantize_projection != self.quantize_projection:
+            return entry.refused(
+                f"adapter {folder} was trained with quantize-projection {entry.quantize_projection}, most of this "
+                f"bank's with {self.quantize_projection}; serve it from a folder of its own"
             )
         if self._precision_of(entry) != self.precision and not self._any_precision:
             return entry.refused(

@@ -103,12 +103,14 @@ class AdapterBank:
         """The backbone in the bank's precision. Used directly it computes as if there were no adapters."""
         self._admission = Admission(self.folder, self.backbone, entries, quantize=quantize, precision=precision)
         self.quantize, self.precision = self._admission.quantize, self._admission.precision
+        self.quantize_projection = self._admission.quantize_projection
         self._entries = {entry.name: self._admission.checked(entry) for entry in entries}
         self._bases = Bases(self.backbone.device, self._read_model_again)
         self._bases.prepare(self._admission.basis_ranks(list(self._entries.values())), self.backbone.model)
-        linears = self.backbone.encoder_linears()
-        set_precision(self.backbone.model, linears, quantize=self.quantize, precision=self.precision)
-        self._rows = wrap_linears(self.backbone.model, linears)
+        adapted = self.backbone.encoder_linears()
+        quantized = self.backbone.quantized_linears(projection=self.quantize_projection)
+        set_precision(self.backbone.model, quantized, quantize=self.quantize, precision=self.precision)
+        self._rows = wrap_linears(self.backbone.model, adapted)
         dtype = torch.float16 if half_classes else torch.float32
         computed_in = (self.quantize, self.precision)
         class_tables = ClassTables(self.backbone, self._rows, self._bases, computed_in, dtype)

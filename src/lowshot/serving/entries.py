@@ -37,6 +37,7 @@ class Entry:
     hashes: tuple[str, str] = ("", "")
     """and the hashes of its weights and its settings."""
     quantize: Quantization = "none"
+    quantize_projection: bool = False
     precision: str = "auto"
     """As recorded: the type that it was trained in."""
     method: MethodConfig = dataclasses.field(default_factory=MethodConfig)
@@ -95,6 +96,7 @@ def entry_of(folder: Path) -> Entry:
             model=recipe.model.model,
             hashes=(str(record.model.get("weights_sha256")), str(record.model.get("settings_sha256"))),
             quantize=recipe.model.quantize,
+            quantize_projection=recipe.model.quantize_projection,
             precision=recipe.model.precision,
             method=recipe.method,
             summary=summary_of(folder.name, record, recipe.method),

@@ -57,7 +57,8 @@ async def teach(service: Service, request: Request) -> Job:
                 content = await service.usable_image(await content_of(file, place, limits), place)
                 await asyncio.to_thread((folder / str(place)).write_bytes, content)
                 images.append({"file": str(place), "class": label})
-            settings |= {"quantize": service.bank.quantize, "precision": service.bank.precision}  # those it can serve
+            of_base = ("quantize", "quantize_projection", "precision")
+            settings |= {setting: getattr(service.bank, setting) for setting in of_base}  # those it can serve
             return teaching.add(folder, name, model, settings, images)
 
 

@@ -51,6 +51,8 @@ class ModelConfig(Section):
     """`builtin`, a Hub id such as `openai/clip-vit-base-patch16`, or a folder in transformers format."""
     quantize: Quantization = setting("none", Decides.RESULT)
     """Frozen weights in fewer bits: `none`, `nf4` (4 bits with double quantisation, as QLoRA) or `int8`."""
+    quantize_projection: bool = setting(False, Decides.RESULT, younger=True)
+    """Whether `quantize` takes the projection after the vision tower too, as bitsandbytes does for a CLIP by itself."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", Decides.RESULT)
     """Type of all that is frozen and computed; an adapter's numbers are always fp32. `auto`: on a CPU fp32, or bf16
     where quantised; on CUDA bf16, or fp16 where the device has no bf16."""
@@ -59,6 +61,10 @@ class ModelConfig(Section):
     CUDA that of the base, as the published code has it."""
     device: str = setting("auto", Decides.MACHINE, movable=True)
     """`auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:N`."""
+
+    def _check_together(self) -> None:
+        if self.quantize_projection and self.quantize == "none":
+            raise refusal("quantize_projection", self.quantize_projection, "False with quantize none")
 
 
 @dataclasses.dataclass(frozen=True)

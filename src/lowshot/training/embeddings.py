@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..data.task import Images
 from ..models import Backbone
+from ..settings import ModelConfig
 
 Key: TypeAlias = tuple[object, ...]
 """Decides, beside the images, what their embeddings are."""
@@ -72,7 +73,7 @@ class EmbeddingCache:
         return embeddings
 
 
-def tower_key(backbone: Backbone, quantize: str) -> Key:
+def tower_key(backbone: Backbone, model: ModelConfig) -> Key:
     """Identify the function from pixels to embeddings of a vision tower as it was loaded."""
-    identity = backbone.identity
-    return identity.weights_sha256, identity.settings_sha256, quantize, str(backbone.dtype), backbone.device.type
+    weights = backbone.identity.weights_sha256, backbone.identity.settings_sha256
+    return *weights, model.quantize, model.quantize_projection, str(backbone.dtype), backbone.device.type

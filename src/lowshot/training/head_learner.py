@@ -49,8 +49,9 @@ class HeadLearner:
     def __init__(self, backbone: Backbone, prompts: Sequence[str | Sequence[str]], recipe: Recipe) -> None:
         self.backbone = backbone
         self.recipe = recipe
-        linears = backbone.encoder_linears()
-        set_precision(backbone.model, linears, quantize=recipe.model.quantize, precision=recipe.model.precision)
+        model = recipe.model
+        linears = backbone.quantized_linears(projection=model.quantize_projection)
+        set_precision(backbone.model, linears, quantize=model.quantize, precision=model.precision)
         self._kind = HEADS.get(recipe.method.method)
         self.head: Head | None = None
         """The trained head; None before training, and for classes that have no shots."""
@@ -132,7 +133,7 @@ class HeadLearner:
                 rows = [images.indices[row] for row in rows]
             images = images.images
         crops = (config.views, config.crop_minimum, config.flip, config.seed) if config.views else ()
-        key = *tower_key(self.backbone, self.recipe.model.quantize), crops, tuple(rows)
+        key = *tower_key(self.backbone, self.recipe.model), crops, tuple(rows)
         return SHARED_SHOTS.get(key, images, lambda: self._encode(examples.images, track))
 
     @torch.no_grad()

@@ -32,7 +32,7 @@ def adapt(towers: Towers, recipe: Recipe, *, rounded: bool = False) -> Adapter:
     method, model = recipe.method, recipe.model
     _refuse_quantised(recipe)
     where = place(method, towers)
-    linears = towers.encoder_linears()
+    linears = towers.quantized_linears(projection=model.quantize_projection)
     bases = prepare(towers.model, method, where)
     if rounded:
         round_to(towers.model, linears, model.quantize)
@@ -82,7 +82,7 @@ def count_parameters(recipe: Recipe, classes: int = 100) -> ParameterCount:
         return _count_head(recipe, towers, classes)
     _refuse_quantised(recipe)
     # How the frozen weights are stored changes nothing that is counted here, and the meta device cannot quantise.
-    adapter = adapt(towers, recipe.replace(quantize="none", precision="fp32"))
+    adapter = adapt(towers, recipe.replace(quantize="none", quantize_projection=False, precision="fp32"))
     trained = sum(p.numel() for p in adapter.parameters())
     if not spec.has_classifier:
         return ParameterCount(trained, total, adapter_bytes(adapter))
