@@ -3,20 +3,25 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from lowshot.errors import OutputBusyError, OutputError, OutputExistsError
+from lowshot.errors import InputError, OutputBusyError, OutputError, OutputExistsError
 from lowshot.files import (
+    _temporary_cache,
+    cache_folder,
     canonical_json,
     claimed,
     folder_written_aside,
+    from_home,
     read_json_object,
     refuse_existing,
     remove,
     write_text,
 )
+from lowshot.models import load_backbone
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
@@ -174,3 +179,64 @@ def test_half_a_character_is_written_as_json_reads_it_back(tmp_path):
     write_text(tmp_path / "record.json", canonical_json({"command": "lowshot fit caf\udce9", "class": "猫"}))
 
     assert read_json_object(tmp_path / "record.json") == {"command": "lowshot fit caf\udce9", "class": "猫"}
+
+
+@pytest.fixture
+def nobody(monkeypatch, tmp_path):
+    """A user without HOME and without a line in /etc/passwd, and that user's folder for temporary files."""
+    import pwd
+
+    def unknown(user):
+        raise KeyError(user)
+
+    for name in ("HOME", "XDG_CACHE_HOME", "LOWSHOT_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for ask in ("getpwuid", "getpwnam"):
+        monkeypatch.setattr(pwd, ask, unknown)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    _temporary_cache.cache_clear()
+    yield tmp_path
+    _temporary_cache.cache_clear()
+
+
+def test_the_cache_is_the_one_chosen_or_the_users(monkeypatch, tmp_path):
+    monkeypatch.setenv("LOWSHOT_CACHE", "/chosen")
+    assert cache_folder() == Path("/chosen")
+    monkeypatch.delenv("LOWSHOT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert cache_folder() == Path("/caches/lowshot")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "lowshot"
+
+
+def test_without_a_home_the_cache_is_a_temporary_folder_of_the_users_own(nobody):
+    assert cache_folder() == cache_folder() == nobody / f"lowshot-{os.getuid()}"
+    assert cache_folder().stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("what", ["a file", "a link", "a folder that others write to"])
+def test_a_temporary_folder_that_others_could_have_filled_is_not_used(nobody, what):
+    taken = nobody / f"lowshot-{os.getuid()}"
+    if what == "a file":
+        taken.touch()
+    elif what == "a link":
+        taken.symlink_to(nobody, target_is_directory=True)
+    else:
+        taken.mkdir()
+        taken.chmod(0o777)
+    assert cache_folder() == cache_folder() != taken
+    assert list(cache_folder().iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["~/photos", "~stranger/photos"])
+def test_a_home_that_nobody_knows_is_no_traceback(nobody, path):
+    from lowshot import FewShotClassifier
+
+    assert from_home(path) == Path(path)
+    with pytest.raises(InputError, match=re.escape(path)):
+        FewShotClassifier.from_pretrained(path)
+    with pytest.raises(InputError, match=re.escape(path)):
+        FewShotClassifier(root=path).task("caltech101")
+    with pytest.raises(InputError, match=re.escape(path)):
+        load_backbone(path)

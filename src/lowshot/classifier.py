@@ -43,7 +43,7 @@ from .evaluation import (
     set_measures,
     with_others,
 )
-from .files import canonical_json, folder_written_aside, write_text
+from .files import canonical_json, folder_written_aside, from_home, write_text
 from .fitting import Lesson, LoadBackbone, choice_file, fit_lesson, kept_decoded, lesson_of
 from .hub import adapter_folder, here, is_adapter, push_folder
 from .methods import AUTO
@@ -145,7 +145,7 @@ class FewShotClassifier(Estimator):
         folder = here(source, revision)
         if is_adapter(folder):
             return cls._load(folder, **settings)
-        if str(source).startswith((".", "/", "~")) and not folder.expanduser().exists():
+        if str(source).startswith((".", "/", "~")) and not from_home(folder).exists():
             raise InputError(f"{source} is neither an adapter nor a model: there is no such folder")
         if revision is not None:
             raise InputError(

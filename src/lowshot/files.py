@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import glob
 import json
 import os
 import platform
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,10 +169,39 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def from_home(path: str | os.PathLike[str]) -> Path:
+    """A path with ``~`` for the home folder; where nobody knows that, as in some containers, as it stands there."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def cache_folder() -> Path:
-    """Folder of results that can be computed again: ``$LOWSHOT_CACHE``, else ``lowshot`` in the user's cache."""
+    """Folder of results that can be computed again: ``$LOWSHOT_CACHE``, else ``lowshot`` in the user's cache.
+
+    Where the user has no home folder it is one for temporary files, which may be gone with the next start.
+    """
     chosen = os.environ.get("LOWSHOT_CACHE")
-    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lowshot"
+    if chosen:
+        return Path(chosen)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lowshot"
+    except RuntimeError:  # a container's user without HOME and without a line in /etc/passwd
+        return _temporary_cache()
+
+
+@functools.cache
+def _temporary_cache() -> Path:
+    """A folder that nobody else can have put anything into: the user's own, or this process's."""
+    with contextlib.suppress(OSError, AttributeError):  # Windows has no numbers of users
+        owner = os.getuid()
+        folder = Path(tempfile.gettempdir()) / f"lowshot-{owner}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == owner and not status.st_mode & 0o022:
+            return folder
+    return Path(tempfile.mkdtemp(prefix="lowshot-"))
 
 
 def write_text(path: Path, text: str) -> None:

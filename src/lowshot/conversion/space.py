@@ -19,7 +19,7 @@ import numpy as np
 from ..adapters.adapter import CONFIG_FILE
 from ..adapters.lora_xs import BASIS_FILE
 from ..errors import AdapterError, InputError
-from ..files import canonical_json, folder_written_aside, refuse_existing
+from ..files import canonical_json, folder_written_aside, from_home, refuse_existing
 from ..records import RECORD_FILE, RunRecord
 from ..serving import AdapterBank
 from ..serving.entries import entry_of
@@ -65,7 +65,7 @@ def export_space(folder: str | os.PathLike[str], out: str | os.PathLike[str], *,
     refusal, base = entry_of(source.folder).refusal, source.recipe.model.model
     if refusal:
         raise AdapterError(refusal)
-    if base != "builtin" and Path(base).expanduser().is_dir():
+    if base != "builtin" and from_home(base).is_dir():
         raise InputError(
             f"model {base} is a folder on this machine, which no Space can fetch; push it to the Hub and say where it "
             "is there: --model OWNER/NAME"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, ImageError, MissingExtraError
+from ..files import from_home
 from .decoding import Picture, load_picture
 from .listing import SPLITS, class_name, kind_of, task_of_names
 from .task import Pixels, Task
@@ -148,7 +149,7 @@ def _load(name: str) -> tuple[Any, tuple[Path, ...]]:
     # A bar in a log is a line for every step of it.
     is_silent = not sys.stderr.isatty() and datasets.utils.is_progress_bar_enabled()
     try:
-        folder = Path(source).expanduser()
+        folder = from_home(source)
         saved = any(kind_of(folder / file) == "file" for file in ("dataset_dict.json", "state.json"))
         if is_silent:
             datasets.utils.disable_progress_bars()

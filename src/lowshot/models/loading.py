@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import InputError, first_line
+from ..files import from_home
 from ..randomness import seeded
 from ..repositories import repository_file
 from ..threads import BUILDING
@@ -141,7 +142,7 @@ def without_progress_bars() -> Iterator[None]:
 
 def _source(model: str) -> str:
     """The name of a model for transformers: a folder's full path, or a Hub id."""
-    folder = BUILTIN if model == "builtin" else Path(model).expanduser()
+    folder = BUILTIN if model == "builtin" else from_home(model)
     return str(folder.resolve()) if folder.is_dir() else model
 
 
@@ -212,7 +213,7 @@ def _file(model: str, source: str, name: str) -> Path:
 
 
 def _refuse_what_is_no_hub_id(model: str) -> None:
-    path = Path(model).expanduser()
+    path = from_home(model)
     known = _OTHER_NAMES.get((path.stem if path.suffix == ".pt" else model).replace("/", "-"), _EXAMPLES)
     if path.is_file():
         raise InputError(

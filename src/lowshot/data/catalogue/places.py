@@ -8,6 +8,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from ...errors import DataError, OutputError
+from ...files import from_home
 from ..formats import SUFFIXES
 from ..listing import visible_entries
 from .facts import DataSet
@@ -70,7 +71,7 @@ def data_root(root: str | os.PathLike[str] | None = None, *, create: bool = Fals
         raise DataError(
             f"the data sets' folder is not known: give --root FOLDER, or set the environment variable {ROOT_VARIABLE}"
         )
-    folder = Path(chosen).expanduser()
+    folder = from_home(chosen)
     if create:
         try:
             folder.mkdir(parents=True, exist_ok=True)
