@@ -78,7 +78,7 @@ def test_every_data_set_in_miniature_passes_the_check(run, tmp_path, monkeypatch
     images = sum(size or 0 for size in (row.sizes.train, row.sizes.validation, row.sizes.test))
     assert (status, err) == (0, "")
     assert out.startswith(f"{name}: {images} images of {row.classes} classes (")
-    assert out.endswith("): 0 missing, 0 corrupt, 0 more than once\n")
+    assert out.endswith("): 0 missing, 0 corrupt, 0 damaged, 0 more than once\n")
 
 
 def test_what_is_missing_or_corrupt_is_listed_and_fails(run, tmp_path, monkeypatch):
@@ -94,7 +94,9 @@ def test_what_is_missing_or_corrupt_is_listed_and_fails(run, tmp_path, monkeypat
     assert lines[0] == "missing: train: banded/banded_0001.jpg"
     assert lines[1].startswith("corrupt: train: ")
     assert "banded_0004.jpg is not an image" in lines[1]
-    assert lines[2].endswith("(12 in train, 6 in validation, 9 in test): 1 missing, 1 corrupt, 0 more than once")
+    assert lines[2].endswith(
+        "(12 in train, 6 in validation, 9 in test): 1 missing, 1 corrupt, 0 damaged, 0 more than once"
+    )
 
     status, out, _ = run("check", "dtd", "--root", tmp_path, "--json")
     found = json.loads(out)
@@ -123,7 +125,7 @@ def test_a_folder_of_ones_own_is_checked_and_copies_are_no_failure(run, tmp_path
     assert status == 0
     assert out.splitlines() == [
         "copies: cat/2.png (train, cat) and dog/2.png (train, dog) show the same",
-        "pets: 4 images of 2 classes (4 in train): 0 missing, 0 corrupt, 1 more than once",
+        "pets: 4 images of 2 classes (4 in train): 0 missing, 0 corrupt, 0 damaged, 1 more than once",
     ]
     assert "left out 1 file(s) without an image's suffix" in err
 

@@ -144,7 +144,7 @@ def test_setting_names_are_unique_over_sections():
         ("batch_size", 0, "batch-size is 0"),
         ("steps_per_shot", 0, "at least one step"),
         ("template", "a photo", "exactly one {}"),
-        ("on_bad_image", "ignore", "expected error or skip"),
+        ("on_bad_image", "ignore", "expected error, skip, error-damaged or skip-damaged"),
         ("protocol", "any-shot", "protocol is 'any-shot'; expected few-shot, base-to-new, cross-dataset"),
         ("targets", ("letters", ""), "expected names or paths of data sets"),
         ("targets", ("letters", "letters"), "expected each of them once"),

@@ -83,7 +83,7 @@ class Check:
     root: _Root = None
     """Folder that holds the data sets; else the one that the environment variable LOWSHOT_DATA names."""
     json: bool = False
-    """Print `{data, classes, train, validation, test, missing, corrupt, sizes, copies, ok}`."""
+    """Print `{data, classes, train, validation, test, missing, corrupt, sizes, copies, damaged, ok}`."""
 
     def act(self) -> int:
         """Decode every image and print what is wrong."""
@@ -95,18 +95,20 @@ class Check:
         sizes = wrong_sizes(CATALOGUE[self.data], task) if self.data in CATALOGUE else []
         warn([line for line in warnings if line not in sizes])
         checked = check_images(task, shown)
-        missing, corrupt, copies = checked.missing, checked.corrupt, checked.copies
+        missing, corrupt, copies, damaged = checked.missing, checked.corrupt, checked.copies, checked.damaged
         well = not (missing or corrupt or sizes)
         if self.json:
-            lists = {"missing": missing, "corrupt": corrupt, "sizes": sizes, "copies": copies}
+            lists = {"missing": missing, "corrupt": corrupt, "sizes": sizes, "copies": copies, "damaged": damaged}
             print_json(
                 {"data": source_named(source), "classes": len(task.class_names), **_sizes(task), **lists, "ok": well}
             )
         else:
-            for kind, lines in {"missing": missing, "corrupt": corrupt, "size": sizes, "copies": copies}.items():
+            lists = {"missing": missing, "corrupt": corrupt, "damaged": damaged, "size": sizes, "copies": copies}
+            for kind, lines in lists.items():
                 for line in lines:
                     print(f"{kind}: {line}")
-            counts = f"{len(missing):,} missing, {len(corrupt):,} corrupt, {len(copies):,} more than once"
+            counts = f"{len(missing):,} missing, {len(corrupt):,} corrupt, {len(damaged):,} damaged, "
+            counts += f"{len(copies):,} more than once"
             print(f"{task.name}: {_counts(task)}: {counts}")
         return 0 if well else 1
 

@@ -30,8 +30,9 @@ class Arguments:
     """Data sets to judge the adapter of a transfer on as well, if not those that it was fitted with."""
     root: Annotated[str | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets of the catalogue, if not where it was; else the one that LOWSHOT_DATA names."""
-    on_bad_image: Literal["error", "skip"] | None = None
-    """An image that cannot be read: stop, or leave it out and say so; if not as the adapter was fitted."""
+    on_bad_image: Literal["error", "skip", "error-damaged", "skip-damaged"] | None = None
+    """An image that cannot be read: stop, or leave it out and say so; or do so with damaged ones too; if not as the
+    adapter was fitted."""
     model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
     """Where the adapter's backbone is now, if not where it was: a folder or a Hub id."""
     device: str = "auto"

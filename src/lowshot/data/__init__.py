@@ -4,6 +4,7 @@ from .ahead import content_hashes
 from .builtin import BUILTIN_TASKS, builtin_task
 from .callers import images_in_order, labels_in_order, positions
 from .checking import Checked, check_images
+from .damage import examine
 from .decoding import content_hash, decode_image
 from .draws import draw_from, draw_sha256, write_draw
 from .folder import images_below, read_folder, read_split_folders
@@ -44,6 +45,7 @@ __all__ = [
     "draw_like_coop",
     "draw_sha256",
     "draw_shots",
+    "examine",
     "images_below",
     "images_in_order",
     "labels_in_order",

@@ -10,8 +10,9 @@ from typing import TypeVar
 
 from ..progress import Track
 from .decoding import LEAST_SIDE, content_hash, load_picture
+from .images import MemoryImages
 from .store import source_of
-from .task import Images
+from .task import Images, ImageSubset, Pixels
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -55,7 +56,20 @@ def image_content(images: Images, index: int) -> str:
     Raises:
         DataError: It cannot be decoded.
     """
-    pixels = images[index]
+    return content_of(images, index, images[index])
+
+
+def content_of(images: Images, index: int, pixels: Pixels) -> str:
+    """Return the same of an image that is decoded to these pixels.
+
+    Raises:
+        DataError: It cannot be decoded in full size.
+    """
+    while isinstance(images, ImageSubset):
+        index = images.indices[index]
+        images = images.images
+    if isinstance(images, MemoryImages) and images.contents:
+        return images.contents[index]
     source = source_of(images, index) if min(pixels.shape[:2]) >= LEAST_SIDE else None  # else it is not reduced
     return content_hash(pixels) if source is None else load_picture(source, whole=True).content()
 

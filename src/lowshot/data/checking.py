@@ -8,7 +8,8 @@ import os
 
 from ..errors import DataError
 from ..progress import Track, silent
-from .ahead import computed_ahead, image_content
+from .ahead import computed_ahead
+from .damage import Examined, examined, name_of
 from .images import FileImages
 from .listing import kind_of
 from .task import Images, Task
@@ -24,6 +25,7 @@ class Checked:
         images: Images that were looked at.
         missing: Identity of every file that is not there, after its split.
         corrupt: What is wrong with every image that cannot be decoded.
+        damaged: What is wrong with every image that is decoded all the same.
         copies: Images that show the same as another one in another split or class, a line for each.
     """
 
@@ -31,6 +33,7 @@ class Checked:
     missing: tuple[str, ...]
     corrupt: tuple[str, ...]
     copies: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,12 +44,17 @@ class _Item:
     images: Images
     index: int
 
-    def hashed(self) -> tuple[_Item, str, DataError | None]:
-        """Return the item with the hash of what it shows, or with what is wrong with it."""
+    def examined(self) -> tuple[_Item, Examined | DataError]:
+        """Return the item with what was seen of it, or with why it cannot be decoded."""
         try:
-            return self, image_content(self.images, self.index), None
+            return self, examined(self.images, self.index)
         except DataError as error:
-            return self, "", error
+            return self, error
+
+    @property
+    def name(self) -> str:
+        """Its split and its file, or else its identity."""
+        return f"{self.split}: {name_of(self.images, self.index, self.identity)}"
 
 
 def check_images(task: Task, track: Track = silent) -> Checked:
@@ -54,7 +62,7 @@ def check_images(task: Task, track: Track = silent) -> Checked:
 
     Copies are told by their pixels, so the same picture in another lossless format is found too.
     """
-    missing, corrupt = [], []
+    missing, corrupt, damaged = [], [], []
     first: dict[str, _Item] = {}
     elsewhere: dict[str, _Item] = {}
     items = (
@@ -63,16 +71,18 @@ def check_images(task: Task, track: Track = silent) -> Checked:
         for index, identity in enumerate(examples.identities)
     )
     total = sum(map(len, task.splits().values()))
-    with contextlib.closing(computed_ahead(_Item.hashed, items, os.cpu_count() or 1, _AHEAD)) as hashed:
-        for item, content, error in track(hashed, what=f"checking {task.name}", total=total):
-            if error is None:
-                before = first.setdefault(content, item)
+    with contextlib.closing(computed_ahead(_Item.examined, items, os.cpu_count() or 1, _AHEAD)) as seen:
+        for item, found in track(seen, what=f"checking {task.name}", total=total):
+            if isinstance(found, Examined):
+                damaged += [f"{item.name} {fault}" for fault in found.faults]
+                before = first.setdefault(found.content, item)
                 if (before.split, before.label) != (item.split, item.label):
-                    elsewhere.setdefault(content, item)
+                    elsewhere.setdefault(found.content, item)
             elif isinstance(item.images, FileImages) and kind_of(item.images.path(item.index)) == "nothing":
                 missing.append(f"{item.split}: {item.identity}")
             else:
-                corrupt.append(f"{item.split}: {error}")
+                corrupt.append(f"{item.split}: {found}")
     pairs = [(first[content], elsewhere[content]) for content in first if content in elsewhere]
     copies = [" and ".join(f"{i.identity} ({i.split}, {task.class_names[i.label]})" for i in pair) for pair in pairs]
-    return Checked(total, tuple(missing), tuple(corrupt), tuple(f"{names} show the same" for names in copies))
+    copies = [f"{names} show the same" for names in copies]
+    return Checked(total, tuple(missing), tuple(corrupt), tuple(copies), tuple(damaged))

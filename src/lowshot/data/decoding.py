@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import logging
 import stat
 import threading
 import warnings
@@ -21,6 +22,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ..errors import ImageError
+from . import libtiff
 from .formats import open_image
 from .task import Pixels
 
@@ -39,6 +41,7 @@ BACKGROUND = (255, 255, 255)
 """The colour that shows through transparent pixels."""
 _ROWS_PIXELS = 1 << 19  # converted at once: 1.5 MB of RGB
 _DARK = 16  # part of the white level below which grey levels look black: 12 bits in a file of 16
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python itself writes what it says of damaged files
 _FILTER_LOCK = threading.Lock()
 _thread = threading.local()
 
@@ -178,7 +181,10 @@ class Picture:
             image.draft(None, (width // factor, height // factor))  # does nothing in other formats
             factor //= round(width / image.size[0])
         transparent = _transparent(image)
-        image.load()
+        with libtiff.heard() if image.format == "TIFF" else contextlib.nullcontext() as heard:
+            image.load()
+        if heard is not None and heard.count:
+            complain(f"has {heard.count:,} fault(s) in its data, such as: {heard.first}")
         return cls(image, name, factor=factor, transparent=transparent, orientation=_orientation(image))
 
     def __getitem__(self, rows: slice) -> Pixels:

@@ -8,14 +8,14 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import ImageError
-from .decoding import LEAST_SIDE, Picture, check_size, content_hash, decoding, load_picture
+from .decoding import LEAST_SIDE, Picture, check_size, complaints, content_hash, decoding, load_picture
 from .task import Images, ImageSubset, Pixels, whole
 
 _PICTURE_LOCK = threading.Lock()
@@ -67,12 +67,28 @@ def _file_of(image: object) -> Path | bytes | None:
     return bytes(image) if isinstance(image, bytes | bytearray | memoryview) else None
 
 
-def pixels_and_content(image: object) -> tuple[Pixels, str]:
-    """Decode what stands for an image, and hash what it shows in its full size.
+class Decoded(NamedTuple):
+    """An image that is decoded, and what is known of it."""
+
+    pixels: Pixels
+    content: str
+    """The hash of what it shows in its full size."""
+    complaints: tuple[str, ...]
+    """What is wrong with it, in sentences without their subject."""
+
+
+def decoded(image: object) -> Decoded:
+    """Decode what stands for an image.
 
     Raises:
         ImageError: As for ``as_pixels``.
     """
+    with complaints() as said:
+        pixels, content = _pixels_and_content(image)
+    return Decoded(pixels, content, tuple(dict.fromkeys(said)))
+
+
+def _pixels_and_content(image: object) -> tuple[Pixels, str]:
     pixels, file = as_pixels(image), _file_of(image)
     if min(pixels.shape[:2]) >= LEAST_SIDE:  # it may have been reduced
         if file is not None:
@@ -144,10 +160,9 @@ class ImagesOnDemand:
     def __repr__(self) -> str:
         return f"ImagesOnDemand({len(self):,})"
 
-    def source(self, index: int) -> Path | None:
-        """Return the file of an image; None for one that is none (see ``source_of``)."""
-        source = self.sources[index]
-        return Path(os.fsdecode(source)) if isinstance(source, str | os.PathLike) else None
+    def source(self, index: int) -> Path | bytes | None:
+        """Return the file of an image, or its bytes; None for one that is neither (see ``source_of``)."""
+        return _file_of(self.sources[index])
 
     def __getitem__(self, index: int) -> Pixels:
         rows = self.picture(index)
@@ -158,10 +173,10 @@ class ImagesOnDemand:
         with self._named(index) as source:
             return as_rows(source)
 
-    def pixels_and_content(self, index: int) -> tuple[Pixels, str]:
-        """Decode an image, and hash what it shows in its full size."""
+    def decoded(self, index: int) -> Decoded:
+        """Decode an image, with what is known of it."""
         with self._named(index) as source:
-            return pixels_and_content(source)
+            return decoded(source)
 
     @contextlib.contextmanager
     def _named(self, index: int) -> Iterator[object]:
@@ -180,9 +195,19 @@ class MemoryImages:
     """Images already decoded: an array ``(N, height, width, 3)`` or a list of images of any sizes."""
 
     pixels: Sequence[Pixels] | np.ndarray
+    sources: Sequence[object] | Images = ()
+    """What each was decoded from, where that is known."""
+    contents: Sequence[str] = ()
+    """The hash of what each shows in its full size, where that is known."""
+    complaints: Sequence[Sequence[str]] = ()
+    """What was wrong with each when it was decoded, where that is known."""
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    def source(self, index: int) -> Path | bytes | None:
+        """Return the file of an image, or its bytes; None for one that is neither, or not known (see ``source_of``)."""
+        return _file_of(self.sources[index]) if len(self.sources) else None
 
     def __repr__(self) -> str:
         return f"MemoryImages({len(self):,})"

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..errors import DataError, ImageError
 from .copies import report_copies
+from .damage import examined, name_of
 from .images import FileImages
 from .task import Examples, Images, Task, is_text
 
@@ -83,8 +84,9 @@ def task_of_splits(
     Raises:
         DataError: Of some class no image can be decoded.
     """
-    if on_bad_image == "skip":
-        splits = {split: without_bad_images(examples, class_names, warn) for split, examples in splits.items()}
+    if on_bad_image in ("skip", "skip-damaged", "error-damaged"):
+        kept = (without_bad_images(examples, class_names, on_bad_image, warn) for examples in splits.values())
+        splits = dict(zip(splits, kept, strict=True))
     return Task(name, tuple(class_names), splits["train"], splits.get("validation"), splits.get("test"))
 
 
@@ -119,17 +121,27 @@ def task_of_names(
     return task_of_splits(name, known, examples, on_bad_image, warn)
 
 
-def without_bad_images(examples: Examples, class_names: Sequence[str], warn: list[str]) -> Examples:
-    """Decode every image, and leave out those that cannot be.
+def without_bad_images(examples: Examples, class_names: Sequence[str], on_bad_image: str, warn: list[str]) -> Examples:
+    """Look at every image, and leave out those that are bad.
+
+    Args:
+        examples: Images of one split.
+        class_names: Class names in label order.
+        on_bad_image: ``skip``, ``skip-damaged`` or ``error-damaged``.
+        warn: Receives a line for each that was left out.
 
     Raises:
-        DataError: Of some class no image can be decoded.
+        DataError: Of some class no image is left, or with ``error-damaged`` an image is bad.
     """
-    good = []
+    good, images = [], examples.images
     for index in range(len(examples)):
         try:
-            examples.images[index]
+            faults = examined(images, index).faults
+            if faults and on_bad_image != "skip":
+                raise ImageError(f"{name_of(images, index, examples.identities[index])} {faults[0]}")
         except DataError as error:
+            if on_bad_image == "error-damaged":
+                raise
             warn.append(f"left out: {error}")
         else:
             good.append(index)
@@ -152,7 +164,7 @@ def bad_images_explained(on_bad_image: str) -> Iterator[None]:
     try:
         yield
     except ImageError as error:
-        if on_bad_image == "skip":
+        if on_bad_image in ("skip", "skip-damaged"):
             raise
         raise ImageError(
             f"{error}; --on-bad-image skip leaves out images that cannot be read, lowshot data check lists them all"

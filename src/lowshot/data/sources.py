@@ -107,17 +107,22 @@ def task_of_arrays(images: Any, labels: Any) -> Task:
     values, names = labels_in_order(labels)
     if len(sources) != len(values):
         raise DataError(f"{len(sources)} images have {len(values)} labels; expected one for each")
-    decoded = [sources.pixels_and_content(index) for index in range(len(sources))]
+    read = [sources.decoded(index) for index in range(len(sources))]
     classes = sorted(set(values))
     class_names = [names.get(label, str(label)) for label in classes]
     label_of = {label: index for index, label in enumerate(classes)}
     indices = np.asarray([label_of[value] for value in values], dtype=np.int64)
-    contents = [f"{class_names[k]}\0{content}" for k, (_, content) in zip(indices, decoded, strict=True)]
+    contents = [f"{class_names[k]}\0{content}" for k, (_, content, _) in zip(indices, read, strict=True)]
     return Task(
         name="images",
         class_names=tuple(class_names),
         train=Examples(
-            images=MemoryImages([pixels for pixels, _ in decoded]),
+            images=MemoryImages(
+                [each.pixels for each in read],
+                sources=sources.sources,
+                contents=[each.content for each in read],
+                complaints=[each.complaints for each in read],
+            ),
             labels=indices,
             identities=numbered(hashlib.sha256(content.encode()).hexdigest()[:20] for content in contents),
         ),

@@ -51,7 +51,7 @@ def read_table(path: Path, on_bad_image: str, warn: list[str]) -> Task:
     if kind != "file":
         raise DataError(f"data {path} {'does not exist' if kind == 'nothing' else 'is no file that can be read'}")
     splits = _splits(path, READERS[path.suffix.lower()](path))
-    if on_bad_image == "error":
+    if on_bad_image in ("error", "error-damaged"):
         files = [(name, place.row) for places in splits.values() for name, place in places.items()]
         missing = [(name, row) for name, row in files if kind_of(path.parent / name) != "file"]
         if missing:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..calibration import Calibration
-from ..data import content_hashes
+from ..data import examine
 from ..errors import DataError
 from ..evaluation import calibrate, fold_of_each, learners_for
 from ..methods import AUTO, method_spec
@@ -64,7 +64,8 @@ def fit_lesson(
         if lesson.recipe.training.calibration_folds:
             # Refused now, not after a choice; warnings will come once more.
             folds_of(lesson, lesson.recipe.training.calibration_folds, lambda lines: None)  # noqa: ARG005
-        contents = content_hashes(lesson.examples.images, track)  # one that cannot be read is found now
+        contents, damaged = examine(lesson.examples, track)  # an image that cannot be read is found now
+        warn(damaged)
         file = None if checkpoint is None else choice_file(checkpoint)
         lesson, choice = choose(lesson, track=track, contents=contents, file=file)
     learner = lesson.untrained()
@@ -72,7 +73,8 @@ def fit_lesson(
     folds, learns = learner.recipe.training.calibration_folds, method_spec(learner.recipe.method.method).learns
     fold_of = folds_of(lesson, folds, warn) if folds and learns else None
     if (folds or learns) and not contents:
-        contents = content_hashes(lesson.examples.images, track)
+        contents, damaged = examine(lesson.examples, track)
+        warn(damaged)
     calibration: Calibration | None = None
     if folds:
         del learner  # the folds need its memory

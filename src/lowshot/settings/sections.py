@@ -295,8 +295,12 @@ class DataConfig(Section):
     """JSON file `{"class": ["A whole sentence.", ...]}`: prompts of the class beside those of the templates."""
     root: str | None = setting(None, Decides.MACHINE, movable=True, younger=True)
     """Folder that holds the data sets of the catalogue; `$LOWSHOT_DATA` if not given."""
-    on_bad_image: Literal["error", "skip"] = setting("error", Decides.IMAGES, of_data=True, movable=True)
-    """An image that cannot be read: stop, or leave it out and say how many were."""
+    on_bad_image: Literal["error", "skip", "error-damaged", "skip-damaged"] = setting(
+        "error", Decides.IMAGES, of_data=True, movable=True
+    )
+    """An image that cannot be read: stop (`error`), or leave it out and say so (`skip`). `error-damaged` and
+    `skip-damaged` look at every file first, and do so with one that can be read and is damaged too, which the others
+    warn of where it is learnt from."""
 
     def _check_together(self) -> None:
         if not self.template:

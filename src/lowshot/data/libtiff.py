@@ -1,0 +1,86 @@
+"""What libtiff, which decodes compressed TIFF files for Pillow, says of them: it writes it to the standard error.
+
+A small file makes it write megabytes, in C, which Python's own redirections do not catch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import PIL
+
+_Handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
+_MOST_CHARACTERS = 200
+_OF_DIRECTORIES = (b"TIFFReadDirectory", b"TIFFFetch", b"TIFFAdvanceDirectory", b"_TIFFCheckDirNumberAndOffset")
+_thread = threading.local()
+_handlers: list[object] = []  # C calls them for as long as this process lives
+
+
+class Heard:
+    """Complaints about one file's pixels; those about its metadata are caught and passed over."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first = ""
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[Heard]:
+    """Collect what libtiff says on this thread in this block; where libtiff is not found, it is not caught."""
+    _install()
+    before, _thread.heard = getattr(_thread, "heard", None), Heard()
+    try:
+        yield _thread.heard
+    finally:
+        _thread.heard = before
+
+
+@functools.cache
+def _install() -> None:
+    """Have libtiff call us instead of writing; on other threads, and outside of ``heard``, it does what it did."""
+    try:
+        library = ctypes.CDLL(_path())
+        setters = library.TIFFSetErrorHandler, library.TIFFSetWarningHandler
+        form = ctypes.CDLL(None).vsnprintf
+    except (OSError, AttributeError, TypeError):  # part of Pillow itself, as on Windows, or not there at all
+        return
+    for setter in setters:
+        setter.restype, setter.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+        setter(ctypes.cast(_handler(form, setter(None)), ctypes.c_void_p))
+
+
+def _handler(form: object, address: int | None) -> Any:
+    previous = _Handler(address) if address else None
+
+    def handle(module: bytes | None, template: bytes | None, arguments: int | None) -> None:
+        noted: Heard | None = getattr(_thread, "heard", None)
+        if noted is None:
+            if previous is not None:
+                previous(module, template, arguments)
+            return
+        if (module or b"").startswith(_OF_DIRECTORIES):
+            return
+        noted.count += 1
+        if noted.count == 1 and callable(form):
+            text = ctypes.create_string_buffer(_MOST_CHARACTERS)
+            form(text, ctypes.c_size_t(_MOST_CHARACTERS), template, ctypes.c_void_p(arguments))
+            noted.first = text.value.decode("utf-8", "replace").strip().rstrip(".")
+
+    handler = _Handler(handle)
+    _handlers.extend((handler, previous))
+    return handler
+
+
+def _path() -> str | None:
+    """Return the file of the libtiff that this process has loaded."""
+    maps = Path("/proc/self/maps")
+    if maps.is_file():
+        lines = maps.read_text(encoding="utf-8", errors="replace").splitlines()
+        return next((line.split(maxsplit=5)[-1] for line in lines if "/libtiff" in line), None)
+    return next((str(path) for path in (Path(PIL.__file__).parent / ".dylibs").glob("libtiff*")), None)

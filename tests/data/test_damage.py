@@ -1,0 +1,236 @@
+"""Files that are damaged and decoded all the same: none is passed over in silence, and none that is whole is blamed."""
+
+import io
+import struct
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lowshot.data import FileImages, check_images, decode_image, examine, load_task, task_of_arrays
+from lowshot.data.damage import examined
+from lowshot.data.images import ImagesOnDemand
+from lowshot.data.store import DecodedOnce
+from lowshot.errors import DataError
+from lowshot.progress import silent
+
+from .test_decoding import noise, photograph, saved
+
+PHOTOGRAPH = photograph(120, 168)
+
+
+def cut(jpeg, share=0.4):
+    """A JPEG that has lost the rest of its data, with its end mark in its place."""
+    return jpeg[: int(share * len(jpeg))] + b"\xff\xd9"
+
+
+def without_scan(jpeg, number):
+    """A progressive JPEG without all from this scan on."""
+    place = -1
+    for _ in range(number + 1):
+        place = jpeg.index(b"\xff\xda", place + 1)
+    return jpeg[:place] + b"\xff\xd9"
+
+
+def without_restart(jpeg):
+    """A JPEG that has lost what is between two of its restarts."""
+    begin, end = jpeg.index(b"\xff\xd1"), jpeg.index(b"\xff\xd2")
+    return jpeg[:begin] + jpeg[end:]
+
+
+def changed(content, place, value):
+    return content[:place] + bytes([content[place] ^ value]) + content[place + 1 :]
+
+
+def run_length_bmp(*runs):
+    """A BMP of 4 x 2 grey pixels in runs, which Pillow reads and does not write."""
+    header = struct.pack("<IiiHHIIiiII", 40, 4, 2, 1, 8, 1, 0, 0, 0, 256, 0)
+    palette = b"".join(bytes([level, level, level, 0]) for level in range(256))
+    begin = 14 + len(header) + len(palette)
+    body = bytes(runs)
+    return b"BM" + struct.pack("<IHHI", begin + len(body), 0, 0, begin) + header + palette + body
+
+
+JPEG, PNG = saved(PHOTOGRAPH, "JPEG", quality=90), saved(PHOTOGRAPH)
+PROGRESSIVE = saved(PHOTOGRAPH, "JPEG", progressive=True)
+RESTARTS = saved(PHOTOGRAPH, "JPEG", restart_marker_rows=1)
+FAX = saved(PHOTOGRAPH.convert("1"), "TIFF", compression="group4")
+WHOLE = {
+    "jpeg": JPEG,
+    "jpeg of flat colour": saved(Image.new("RGB", (97, 50), (128, 128, 128)), "JPEG"),
+    "grey jpeg": saved(PHOTOGRAPH.convert("L"), "JPEG"),
+    "cmyk jpeg": saved(PHOTOGRAPH.convert("CMYK"), "JPEG"),
+    "progressive jpeg": PROGRESSIVE,
+    "progressive grey jpeg": saved(PHOTOGRAPH.convert("L"), "JPEG", progressive=True),
+    "jpeg with restarts": RESTARTS,
+    "jpeg with restarts in blocks": saved(Image.new("RGB", (50, 97)), "JPEG", restart_marker_blocks=3),
+    "jpeg with something behind it": JPEG + b"\xff\xd8\xffmore",
+    "png": PNG,
+    "palette png": saved(PHOTOGRAPH.convert("P")),
+    "bmp": saved(PHOTOGRAPH, "BMP"),
+    "bmp in runs": run_length_bmp(4, 9, 0, 0, 0, 3, 1, 2, 3, 0, 1, 5, 0, 1),
+    "fax": FAX,
+    "lzw tiff": saved(PHOTOGRAPH, "TIFF", compression="tiff_lzw"),
+    "gif": saved(PHOTOGRAPH.convert("P"), "GIF"),
+    "webp": saved(PHOTOGRAPH, "WEBP"),
+}
+DAMAGED = {
+    "jpeg cut short": (cut(JPEG), "lacks some of its data"),
+    "jpeg cut near its end": (cut(JPEG, 0.97), "lacks some of its data"),
+    "progressive jpeg cut short": (cut(PROGRESSIVE), "lacks scans"),
+    "progressive jpeg without its last scan": (without_scan(PROGRESSIVE, 9), "lacks scans"),
+    "progressive jpeg that lacks data in a scan": (
+        PROGRESSIVE[: PROGRESSIVE.index(b"\xff\xda") + 40] + PROGRESSIVE[PROGRESSIVE.index(b"\xff\xda") + 300 :],
+        "lacks some of its data",
+    ),
+    "jpeg without a restart": (without_restart(RESTARTS), "lacks 1 of its 8 intervals"),
+    "jpeg that lacks data before a restart": (
+        RESTARTS[: RESTARTS.index(b"\xff\xd2") - 60] + RESTARTS[RESTARTS.index(b"\xff\xd2") :],
+        "lacks some of its data",
+    ),
+    "png with another checksum": (changed(PNG, len(PNG) - 13, 1), "has a IDAT chunk with another checksum"),
+    "bmp with a run too long": (run_length_bmp(5, 9, 0, 0, 4, 1, 0, 1), "has runs of pixels that leave the image"),
+    "bmp with rows too many": (
+        run_length_bmp(4, 9, 0, 0, 4, 1, 0, 0, 4, 1, 0, 1),
+        "has runs of pixels that leave the image",
+    ),
+    "bmp without an end": (run_length_bmp(4, 9, 0, 0, 4, 1), "lacks the end of its runs"),
+    "fax with a wrong code": (changed(FAX, 300, 255), "fault(s) in its data, such as: "),
+}
+
+
+@pytest.fixture
+def look(tmp_path):
+    def look(content):
+        path = tmp_path / "image"
+        path.write_bytes(content)
+        decode_image(path)  # it can be decoded
+        return examined(FileImages([path]), 0).faults
+
+    return look
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_files_that_are_whole_have_no_faults(kind, look):
+    assert look(WHOLE[kind]) == ()
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damage_is_found(kind, look):
+    content, sentence = DAMAGED[kind]
+
+    [fault] = look(content)
+
+    assert sentence in fault
+
+
+def test_grey_levels_are_among_the_faults_whatever_was_decoded_before(tmp_path):
+    path = tmp_path / "dark.png"
+    path.write_bytes(saved(Image.fromarray(np.array([[7, 4095]], np.uint16))))
+    task = task_of_arrays([path, noise()], ["a", "b"])
+
+    assert "has grey levels from 7 to 4095" in examined(DecodedOnce(ImagesOnDemand([path]), 1 << 20, 0), 0).faults[0]
+    assert examine(task.train, silent)[1][0].startswith(f"{path} has grey levels from 7 to 4095")
+
+
+# -- what libtiff says -------------------------------------------------------------------------------------------------
+
+
+def test_what_libtiff_says_is_counted_for_its_file_and_not_written(look, capfd):
+    broken = changed(FAX, 300, 255)
+    quiet = saved(PHOTOGRAPH.convert("1"), "TIFF", compression="group4")
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda content: examined(_Bytes(content), 0).faults, [broken, quiet] * 10))
+
+    assert capfd.readouterr().err == ""
+    assert [len(faults) for faults in found] == [1, 0] * 10
+    assert len({faults for faults in found if faults}) == 1
+
+
+def test_others_hear_libtiff_as_before(capfd):
+    decode_image(FAX)
+    Image.open(io.BytesIO(changed(FAX, 300, 255))).load()
+
+    assert "Fax4" in capfd.readouterr().err
+
+
+def test_what_pillow_logs_of_a_damaged_file_is_not_written(capfd):
+    content = bytearray(saved(Image.fromarray(noise()), "TIFF"))
+    place = content.index(struct.pack("<HH", 277, 3))
+    content[place + 8 : place + 10] = b"\xff\xff"
+    with pytest.raises(DataError):
+        decode_image(bytes(content))
+    assert capfd.readouterr().err == ""
+
+
+class _Bytes:
+    def __init__(self, content):
+        self.content = content
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return decode_image(self.content)
+
+
+# -- where it is said --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes of three images, of which one is damaged and one cannot be read."""
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(3):
+            (tmp_path / "photos" / name / f"{number}.jpg").write_bytes(saved(photograph(40, 40, number), "JPEG"))
+    (tmp_path / "photos" / "cat" / "1.jpg").write_bytes(cut(saved(photograph(40, 40), "JPEG"), 0.8))
+    (tmp_path / "photos" / "dog" / "2.jpg").write_bytes(b"no image")
+    return tmp_path / "photos"
+
+
+def test_a_check_lists_what_is_damaged_apart_from_what_cannot_be_read(photos):
+    checked = check_images(load_task(photos, "later"))
+
+    assert (len(checked.corrupt), len(checked.damaged)) == (1, 1)
+    assert checked.damaged[0].startswith(f"train: {photos / 'cat' / '1.jpg'} lacks some of its data")
+
+
+@pytest.mark.parametrize(("how", "left"), [("skip", 5), ("skip-damaged", 4)])
+def test_bad_images_are_left_out_and_damaged_ones_where_that_is_asked_for(photos, how, left):
+    warnings = []
+
+    task = load_task(photos, how, warnings)
+
+    assert len(task.train) == left
+    assert len([line for line in warnings if line.startswith("left out")]) == 6 - left
+    assert any("1.jpg lacks some of its data" in line for line in warnings) == (how == "skip-damaged")
+
+
+def test_damaged_images_are_an_error_where_that_is_asked_for(photos):
+    load_task(photos, "error")
+    with pytest.raises(DataError, match=r"1\.jpg lacks some of its data"):
+        load_task(photos, "error-damaged")
+
+
+def test_damage_in_what_is_learnt_is_told_by_name_ten_times_at_most(photos):
+    (photos / "dog" / "2.jpg").unlink()
+    task = load_task(photos)
+    contents, lines = examine(task.train, silent)
+    assert (len(contents), len(lines)) == (5, 1)
+    assert lines[0].startswith(f"{photos / 'cat' / '1.jpg'} lacks some of its data")
+
+    many = task_of_arrays([photos / "cat" / "1.jpg", *[photos / "cat" / "1.jpg"] * 12], ["a", *["b"] * 12])
+    _, lines = examine(many.train, silent)
+    assert (len(lines), lines[-1]) == (11, "3 more images are damaged; lowshot data check lists them all")
+
+
+def test_a_fit_warns_of_damaged_images(photos):
+    from lowshot import FewShotClassifier
+
+    (photos / "dog" / "2.jpg").unlink()
+    classifier = FewShotClassifier(method="nearest-mean").fit(photos)
+
+    assert [line for line in classifier.warnings_ if "1.jpg lacks some of its data" in line]
