@@ -100,6 +100,21 @@ def test_a_template_may_be_given_alone_and_written_down_alone(tiny_clip, tmp_pat
     np.testing.assert_array_equal(again.predict_proba(images), classifier.predict_proba(images))
 
 
+def test_prompts_are_cleaned_when_they_are_made_and_never_again(tiny_clip, tmp_path):
+    """An adapter that learnt from prompts as they were typed still means those."""
+    classifier = fitted(tiny_clip, template="a {}\u2019s &amp; more")
+    assert classifier.record_.prompts[0] == ("a blue's & more",)
+    classifier.save_pretrained(tmp_path / "adapter")
+    path = tmp_path / "adapter" / "lowshot.json"
+    record = json.loads(path.read_text())
+    record["prompts"] = [[f"a {name}\u2019s &amp; more"] for name in record["classes"]]
+    path.write_text(json.dumps(record))
+    images, _ = pictures(5, seed=1)
+    older = saved_adapter(tmp_path / "adapter")
+    assert older.record_.prompts[0] == ("a blue\u2019s &amp; more",)
+    assert not np.allclose(older.predict_proba(images), classifier.predict_proba(images), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "prompts",
     ["x", 3, [], ["a", "b", "c"], [["a"], ["b"]], [["a"], ["b"], []], [["a"], ["b"], [3]], [["a"], ["b"], "c"]],

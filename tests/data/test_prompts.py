@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from data import layouts
 from lowshot.data import class_prompts, long_prompts_named, prompts_for, read_words
 from lowshot.data.catalogue import CATALOGUE, read_data_set
+from lowshot.data.prompts import cleaned
 from lowshot.errors import DataError, LongPromptError
 from lowshot.settings import TEMPLATE_SETS, DataConfig
 
@@ -24,6 +25,38 @@ def file(tmp_path):
         return str(path)
 
     return file
+
+
+# -- cleaning ----------------------------------------------------------------------------------------------------------
+
+
+# What ``whitespace_clean(basic_clean(text))`` of openai/CLIP, clip/simple_tokenizer.py, returned with ftfy 6.3.1.
+AS_OPENAI = {
+    "Men\u2019s shoes": "Men's shoes",
+    "\u201cquoted\u201d \u201eword\u201f": '"quoted" "word"',
+    "Tom &amp; Jerry": "Tom & Jerry",
+    "Men&#8217;s &amp;amp; more": "Men's & more",
+    "\ufb01sh of \ufb03 \u0133s": "fish of ffi ijs",
+    "\uff21\uff22\uff23\u3000\uff11": "ABC 1",
+    "e\u0301clair": "\u00e9clair",
+    " a\tb \n c\u00a0d\ufeff\x00 ": "a b c d",
+    "\u732b, na\u00efve \u2013 it's": "\u732b, na\u00efve \u2013 it's",
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), AS_OPENAI.items())
+def test_words_are_cleaned_as_openais_tokenizer_cleans_them(file, text, expected):
+    names, sentences = file({"cat": [text]}, "names.json"), file({"dog": [text]}, "sentences.json")
+    config = DataConfig(template=("a {}.",), class_names=names, descriptions=sentences)
+    of_cats, of_dogs = prompts_for(["cat", "dog"], config, data="pets")
+    assert (of_cats, of_dogs[1]) == ((f"a {expected}.",), expected)
+    of_name, _ = prompts_for([text.strip("\x00\ufeff "), "dog"], DataConfig(template=("a {}.",)), data="pets")
+    assert of_name == (f"a {expected}.",)
+
+
+@given(st.text(st.characters(exclude_characters="&_", max_codepoint=0x24F, exclude_categories=["Cc"])))
+def test_cleaned_words_are_clean(text):
+    assert cleaned(cleaned(text)) == cleaned(text)
 
 
 # -- from templates and words to prompts -------------------------------------------------------------------------------

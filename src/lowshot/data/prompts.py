@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import html
 import json
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,6 +21,18 @@ Prompts: TypeAlias = tuple[tuple[str, ...], ...]
 _MOST_BYTES = 64 << 20
 _MOST_NAMED = 10
 _NO_WORDS: Mapping[str, Sequence[str]] = {}
+_LIGATURES = "".join(map(chr, (*range(0xFB00, 0xFB07), 0x132, 0x133, *range(0x1C4, 0x1CD), *range(0x1F1, 0x1F4))))
+_WIDE = "\u3000" + "".join(map(chr, range(0xFF01, 0xFFF0)))  # of half and full width, as among Chinese and Japanese
+_CONTROL = (*range(0x09), 0x0B, *range(0x0E, 0x20), 0x7F, *range(0x206A, 0x2070), 0xFEFF, *range(0xFFF9, 0xFFFD))
+_PLAIN = str.maketrans(
+    {
+        **dict.fromkeys("\u02bc\u2018\u2019\u201a\u201b", "'"),
+        **dict.fromkeys("\u201c\u201d\u201e\u201f", '"'),
+        **{each: unicodedata.normalize("NFKC", each) for each in _LIGATURES + _WIDE},
+        "\u0149": "'n",
+        **dict.fromkeys(map(chr, _CONTROL)),
+    }
+)
 
 
 def class_prompts(
@@ -43,6 +57,18 @@ def class_prompts(
     return tuple(prompts)
 
 
+def cleaned(text: str) -> str:
+    """Return a text as CLIP's tokenizer cleans it, so that it meets the characters that it was trained with.
+
+    OpenAI's code applies ftfy and undoes HTML entities twice (openai/CLIP, clip/simple_tokenizer.py), transformers'
+    tokenizer does neither. Entities are undone here too; quotes become straight; ligatures and characters of full width
+    become plain letters; control characters go, and white space is one space. Text that was decoded wrongly, which ftfy
+    repairs, is left as it is.
+    """
+    plain = html.unescape(html.unescape(text)).translate(_PLAIN)
+    return " ".join(unicodedata.normalize("NFC", plain).split())
+
+
 def prompts_for(
     class_names: Sequence[str],
     config: DataConfig,
@@ -51,7 +77,7 @@ def prompts_for(
     template: str | None = None,
     others: Collection[str] = (),
 ) -> Prompts:
-    """Return the prompts of each class as the settings have them; the files they name are read.
+    """Return the prompts of each class as the settings have them, cleaned; the files they name are read.
 
     Args:
         class_names: C classes in label order.
@@ -74,7 +100,10 @@ def prompts_for(
             f"expected one that says what its images are, such as {DataConfig.template[0]!r}"
         )
     sets = {**TEMPLATE_SETS, COOP: (template or "",)}
-    prompts = class_prompts(class_names, [each for name in config.template for each in sets.get(name, (name,))], *words)
+    templates = [each for name in config.template for each in sets.get(name, (name,))]
+    prompts = tuple(
+        tuple(dict.fromkeys(map(cleaned, texts))) for texts in class_prompts(class_names, templates, *words)
+    )
     seen: dict[frozenset[str], str] = {}
     for name, sentences in zip(class_names, prompts, strict=True):
         key = frozenset(map(as_read, sentences))
