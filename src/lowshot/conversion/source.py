@@ -18,7 +18,7 @@ from ..classifier import saved_adapter
 from ..errors import RunError
 from ..hub import adapter_folder
 from ..methods import method_spec
-from ..models import Backbone, load_backbone, load_structure, resolve_precision, round_to
+from ..models import Backbone, load_backbone, load_structure, round_to
 from ..records import RunRecord
 from ..settings import Recipe
 from ..training.placing import adapt
@@ -57,7 +57,7 @@ class Source:
     def is_float32(self) -> bool:
         """True where the classifier itself is computed in float32 on full-precision weights, as every export is."""
         model = self.recipe.model
-        return model.quantize == "none" and resolve_precision("none", model.precision, torch.device("cpu")) == "fp32"
+        return model.quantize == "none" and model.precision in ("auto", "fp32")  # auto is float32 on a CPU
 
     def refuse_difference(
         self, table: NDArray[np.float32], name: str, tolerance: float, expected: NDArray[np.float32] | None = None

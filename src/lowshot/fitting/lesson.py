@@ -41,7 +41,7 @@ class Lesson:
         recipe = self.recipe
         backbone = self.load(recipe.model.model, recipe.model.device)
         # On another device ``auto`` may mean another type.
-        precision = resolve_precision(recipe.model.quantize, recipe.model.precision, backbone.device)
+        precision = resolve_precision(recipe.model.quantize, recipe.model.precision, backbone)
         products = resolve_adapter_precision(recipe.model.adapter_precision, backbone.device)
         recipe = recipe.replace(precision=precision, adapter_precision=products)
         with long_prompts_named(self.task.class_names, self.prompts):

@@ -148,6 +148,11 @@ class Towers:
         return FAMILIES[self.model.config.model_type]
 
     @property
+    def half(self) -> str:
+        """The type of half precision of such models, ``fp16`` or ``bf16``; see ``resolve_precision``."""
+        return self.family.half
+
+    @property
     def device(self) -> torch.device:
         """Where the model is; ``meta`` for a structure without weights."""
         return torch.device(self.model.device)

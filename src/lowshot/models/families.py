@@ -22,6 +22,9 @@ class Family(Protocol):
     """The token that an image's embedding is read at; None where it is read from all."""
     text_start: int
     """How many tokens every prompt begins with, before its words."""
+    half: str
+    """The type of half precision that models of this kind are computed in on a GPU: ``fp16`` where their own authors
+    do, for it has eight times as many steps between two powers of two as ``bf16``, which holds larger numbers."""
 
     def image_size(self, vision: Any) -> int:
         """Side of the square images in pixels, from the vision tower's configuration."""
@@ -52,6 +55,7 @@ class ClipFamily(Family):
     causal_text = True
     image_token = 0
     text_start = 1
+    half = "fp16"  # OpenAI's checkpoints are in it, and CLIP-LoRA trains in it
 
     def embed_images(self, model: Any, pixels: Tensor) -> Tensor:
         vision = model.vision_model
@@ -79,6 +83,7 @@ class SiglipFamily(Family):
     causal_text = False
     image_token = None
     text_start = 0
+    half = "bf16"  # trained in it, on TPUs: nobody says that all activations are below float16's largest number
 
     def embed_images(self, model: Any, pixels: Tensor) -> Tensor:
         embedded: Tensor = model.vision_model.embeddings(pixels)

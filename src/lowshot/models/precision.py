@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,25 +18,30 @@ from ..errors import MissingExtraError
 from ..methods import Quantization
 from .frozen import FrozenLinears
 
+if TYPE_CHECKING:
+    from .backbone import Towers
+
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def resolve_precision(quantize: Quantization, precision: str, device: torch.device) -> str:
+def resolve_precision(quantize: Quantization, precision: str, towers: Towers) -> str:
     """The precision that ``auto`` means here.
 
-    On a CPU it is ``fp32``, or ``bf16`` where the base is quantised; on CUDA ``bf16``, or ``fp16`` where the device is
-    too old for that.
+    On a CPU it is ``fp32``, or ``bf16`` where the base is quantised. On CUDA it is that of the published code: ``fp16``
+    for a CLIP and ``bf16`` for a SigLIP, ``bf16`` where the base is quantised, and ``fp16`` where the device is too old
+    for ``bf16``.
 
     Args:
         quantize: ``none``, ``nf4`` or ``int8``.
         precision: ``auto``, or one of the others, which mean themselves.
-        device: Where it will be computed.
+        towers: What will be computed, on its device.
     """
     if precision != "auto":
         return precision
-    if device.type != "cuda":
+    if towers.device.type != "cuda":
         return "fp32" if quantize == "none" else "bf16"
-    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    half = towers.half if quantize == "none" else "bf16"
+    return half if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 def resolve_adapter_precision(precision: str, device: torch.device) -> str:
@@ -52,7 +57,7 @@ def resolve_adapter_precision(precision: str, device: torch.device) -> str:
 
 
 def set_precision(
-    model: nn.Module, linears: Sequence[str], *, quantize: Quantization = "none", precision: str = "auto"
+    model: nn.Module, linears: Sequence[str], *, quantize: Quantization = "none", precision: str = "fp32"
 ) -> None:
     """Bring a float32 model to the precision its frozen weights will have, in place.
 
@@ -62,13 +67,12 @@ def set_precision(
         model: The model, in float32, on the device it will stay on.
         linears: Dotted names of the linear layers that ``quantize`` replaces.
         quantize: ``none``, ``nf4`` or ``int8``.
-        precision: See ``resolve_precision``.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
 
     Raises:
         MissingExtraError: bitsandbytes is needed and not installed.
     """
-    device = next(model.parameters()).device
-    dtype = _TYPES[resolve_precision(quantize, precision, device)]
+    dtype = _TYPES[precision]
     if quantize != "none":
         for name in linears:
             linear = model.get_submodule(name)

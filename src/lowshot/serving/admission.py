@@ -69,7 +69,7 @@ class Admission:
         if precision is None and types:
             self.precision = _most_frequent(types, "auto")
         else:
-            self.precision = resolve_precision(self.quantize, precision or "auto", backbone.device)
+            self.precision = resolve_precision(self.quantize, precision or "auto", backbone)
         """Type to compute in."""
 
     def checked(self, entry: Entry) -> Entry:
@@ -120,7 +120,7 @@ class Admission:
         return identity.weights_sha256, identity.settings_sha256
 
     def _precision_of(self, entry: Entry) -> str:
-        return resolve_precision(entry.quantize, entry.precision, self._backbone.device)
+        return resolve_precision(entry.quantize, entry.precision, self._backbone)
 
     def _linears_of(self, entry: Entry) -> Sequence[str]:
         """The layers that an adapter adds something to."""

@@ -17,7 +17,7 @@ from ..data.store import DecodedOnce
 from ..data.task import Examples, Images, ImageSubset
 from ..errors import InputError
 from ..heads import HEADS, Head, Schedule, Shots, Text, read_head, tensors_of, trained_numbers, write_head
-from ..models import Backbone, set_precision
+from ..models import Backbone, resolve_precision, set_precision
 from ..progress import UNREPORTED, Report, Track
 from ..settings import Recipe
 from ..tensor_file import serialized_size
@@ -51,7 +51,8 @@ class HeadLearner:
         self.recipe = recipe
         model = recipe.model
         linears = backbone.quantized_linears(projection=model.quantize_projection)
-        set_precision(backbone.model, linears, quantize=model.quantize, precision=model.precision)
+        precision = resolve_precision(model.quantize, model.precision, backbone)
+        set_precision(backbone.model, linears, quantize=model.quantize, precision=precision)
         self._kind = HEADS.get(recipe.method.method)
         self.head: Head | None = None
         """The trained head; None before training, and for classes that have no shots."""

@@ -10,7 +10,7 @@ from ..adapters import Adapter, ContextAdapter, adapter_bytes, add_adapter, plac
 from ..errors import InputError
 from ..heads import HEADS, blank_tensors, trained_numbers
 from ..methods import settled_spec
-from ..models import Backbone, Towers, load_structure, round_to, set_precision
+from ..models import Backbone, Towers, load_structure, resolve_precision, round_to, set_precision
 from ..settings import Recipe
 from ..tensor_file import serialized_size
 
@@ -37,7 +37,8 @@ def adapt(towers: Towers, recipe: Recipe, *, rounded: bool = False) -> Adapter:
     if rounded:
         round_to(towers.model, linears, model.quantize)
     else:
-        set_precision(towers.model, linears, quantize=model.quantize, precision=model.precision)
+        precision = resolve_precision(model.quantize, model.precision, towers)
+        set_precision(towers.model, linears, quantize=model.quantize, precision=precision)
     adapter = add_adapter(towers.model, method, where, seed=recipe.training.seed, bases=bases)
     if isinstance(adapter, ContextAdapter):
         prompts, tokens = (None, 0) if adapter.vision is None else adapter.vision.vectors.shape[:2]
