@@ -8,6 +8,10 @@ import pytest
 from lowshot.bench.grid import read_grid
 from lowshot.data import BUILTIN_TASKS
 from lowshot.data.catalogue import CATALOGUE
+from lowshot.report.published import published_figures, same_method
+from lowshot.report.summary import summarize
+
+from .report.factory import record
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 RUNS = {
@@ -27,11 +31,16 @@ RUNS = {
     "clip-lora": 11 * 3 * 5 * 3,
     "clip-lora-ablations": 3 * 3 * (2 + 6 + 6 + 5 + 1),  # CLIP-LoRA's own settings are in each, and run once
     "clip-lora-xs": 11 * 5 * 3 * 3,
-    "qlora-vlm-4-shot": 8 * 2 * 3,
-    "qlora-vlm-caltech101": 4 * 3 * 3,
-    "run-dora": 11 * 5,
-    "run-lora": 11 * 5,
-    "run-qlora": 11 * 5,
+    "qlora-vlm-4-shot": 8,
+    "qlora-vlm-4-shot-done-right": 8 * 2 * 3,
+    "qlora-vlm-caltech101": 2 * 3 * 3,
+    "qlora-vlm-caltech101-done-right": 4 * 3 * 3,
+    "run-dora": 2,
+    "run-dora-done-right": 11 * 5,
+    "run-lora": 1,
+    "run-lora-done-right": 11 * 5,
+    "run-qlora": 1,
+    "run-qlora-done-right": 11 * 5,
     "transfer": 2 * (1 + 2 * 3),
 }
 
@@ -52,6 +61,53 @@ def test_a_recipes_header_has_its_command_and_says_if_it_was_not_run(path):
     header = path.read_text(encoding="utf-8").partition("\n[")[0]
     assert f"lowshot bench recipes/{path.name} --out runs/{path.stem}" in header
     assert path.stem.startswith("builtin") or "It has not been run here" in header
+
+
+def gain(recipe):
+    method = recipe.method
+    return method.alpha / (method.rank if method.scaling == "rank" else method.rank**0.5)
+
+
+QLORA_VLM = {
+    "run-lora": (8.0, 2e-4, {"none"}, 32, 500),
+    "run-qlora": (0.5, 2e-4, {"nf4"}, 4, 500),
+    "run-dora": (2.0, 1e-4, {"nf4"}, 4, 500),
+    "qlora-vlm-4-shot": (0.5, 2e-4, {"nf4"}, 32, 2000),
+    "qlora-vlm-caltech101": (0.5, 2e-4, {"none", "nf4"}, None, None),
+}
+"""Scale of the update, learning rate, base, images at once and steps, by its scripts (68865cc) and logs."""
+
+
+@pytest.mark.parametrize("name", QLORA_VLM)
+def test_recipes_of_qlora_vlm_do_what_its_scripts_do(name):
+    recipes = [cell.recipe for cell in read_grid(RECIPES / f"{name}.toml")]
+    scale, rate, bases, at_once, steps = QLORA_VLM[name]
+    assert {gain(r) for r in recipes} == {scale}
+    assert {r.model.quantize for r in recipes} == bases
+    assert all(r.model.quantize_projection == (r.model.quantize == "nf4") for r in recipes)
+    of_all = {(r.method.encoder, r.training.optimizer, r.training.adam_epsilon, r.training.seed) for r in recipes}
+    assert of_all == {("vision", "paged-adamw-8bit", 1e-5, 1)}
+    assert {r.training.learning_rate for r in recipes} == {rate}
+    assert {r.training.batch_size * r.training.gradient_accumulation_steps for r in recipes} == {32}
+    if at_once is not None:
+        assert {r.training.batch_size for r in recipes} == {at_once}
+        assert {r.steps(r.data.shots) for r in recipes} == {steps}
+
+
+def test_prompts_of_qlora_vlm_are_its_data_sets_own():
+    words = {cell.data: cell.recipe.data.template for cell in read_grid(RECIPES / "qlora-vlm-4-shot.toml")}
+    assert words.pop("dtd") == ("a photo of a {} texture.",)
+    assert set(words.values()) == {("coop",)}
+
+
+@pytest.mark.parametrize("name", ["qlora-vlm-4-shot", "qlora-vlm-caltech101"])
+def test_what_qlora_vlm_published_stands_beside_its_recipes_runs(name):
+    for cell in read_grid(RECIPES / f"{name}.toml"):
+        recipe = cell.recipe
+        of_run = record("lora", recipe.data.shots, quantize=recipe.model.quantize, recipe=recipe.to_dict())
+        (row,) = summarize([of_run])
+        mode = "QLoRA" if recipe.model.quantize == "nf4" else "LoRA"
+        assert any(same_method(figure, row) for figure in published_figures() if figure.method.startswith(f"{mode} in"))
 
 
 def test_clip_loras_table_is_clip_loras_protocol():

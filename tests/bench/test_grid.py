@@ -87,7 +87,29 @@ def test_what_does_not_fit_is_named(grid, message):
         expand(grid, {})
 
 
-@pytest.mark.parametrize("grid", [{"data": "letters", "shot": 1}, {"data": "letters", "variants": [{"data": "x"}]}])
+def test_a_variant_may_be_of_data_of_its_own():
+    variants = [{"data": ["letters", "greek"], "template": "coop"}, {"data": "kana", "template": "a {}."}]
+    cells = expand({"seed": [1, 2], "variants": variants}, {})
+    words = {"letters": "coop", "greek": "coop", "kana": "a {}."}
+    assert [(c.data, c.recipe.data.template, c.recipe.training.seed) for c in cells] == [
+        (name, (words[name],), seed) for name in words for seed in (1, 2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ({"data": "letters", "variants": [{"data": "greek"}]}, "data is set in \\[grid\\] and in one of its variants"),
+        ({"variants": [{"data": "greek"}, {"rank": 2}]}, "data of a variant of \\[grid\\] is None; expected a list"),
+        ({"variants": [{"data": []}]}, "data of a variant of \\[grid\\] is \\[\\]; expected a list"),
+    ],
+)
+def test_data_stand_in_the_grid_or_in_each_of_its_variants(grid, message):
+    with pytest.raises(InputError, match=message):
+        expand(grid, {})
+
+
+@pytest.mark.parametrize("grid", [{"data": "letters", "shot": 1}, {"data": "letters", "variants": [{"rnk": 2}]}])
 def test_an_unknown_setting_is_named(grid):
     with pytest.raises(UnknownNameError, match="unknown setting in \\[grid\\]"):
         expand(grid, {})

@@ -18,8 +18,8 @@ steps_per_shot = 100
 ```
 
 Besides ``data``, ``preset`` and ``variants`` a grid names settings, each with one value or a list of them: every
-combination is a run. A variant is a set of settings that go together; it may have lists of its own. Sections beside
-``[grid]`` are those of a recipe and hold for every run.
+combination is a run. A variant is a set of settings that go together; it may have lists of its own, and ``data`` of its
+own where ``[grid]`` has none. Sections beside ``[grid]`` are those of a recipe and hold for every run.
 """
 
 from __future__ import annotations
@@ -101,13 +101,13 @@ def expand(grid: Mapping[str, Any], sections: Mapping[str, Any]) -> tuple[Cell, 
     Raises:
         InputError: A name or a value does not fit, or a setting is obeyed by none of the grid's methods.
     """
-    data, preset, variants = _own(grid)
+    preset, variants = _own(grid)
     axes = {name: value for name, value in grid.items() if name not in _OWN_KEYS}
     everywhere = Recipe.from_dict(sections).settings()  # refuses what does not fit, before anything is combined
     common = {name: everywhere[name] for values in sections.values() for name in values}
     runs: list[tuple[str, Recipe]] = []
     in_use: set[str] = set()
-    for name, variant in itertools.product(data, variants):
+    for name, variant in variants:
         overlap = sorted(set(axes) & set(variant))
         if overlap:
             raise InputError(f"{overlap[0]} is set in [grid] and in one of its variants; expected it in one of them")
@@ -116,7 +116,7 @@ def expand(grid: Mapping[str, Any], sections: Mapping[str, Any]) -> tuple[Cell, 
             recipe, used = _recipe(preset, {**common, **dict(zip([*axes, *variant], values, strict=True))})
             in_use |= used
             runs.append((name, recipe))
-    idle = sorted({*common, *axes, *itertools.chain(*variants)} - in_use)
+    idle = sorted({*common, *axes, *(setting for _, variant in variants for setting in variant)} - in_use)
     if idle:
         raise InputError(f"{idle[0].replace('_', '-')} is set, but none of the methods of this grid has it")
     every = [recipe.settings() for _, recipe in runs]
@@ -132,21 +132,31 @@ def expand(grid: Mapping[str, Any], sections: Mapping[str, Any]) -> tuple[Cell, 
     return tuple(cells.values())
 
 
-def _own(grid: Mapping[str, Any]) -> tuple[list[str], str | None, list[Mapping[str, Any]]]:
-    """Return the keys of a grid that are no settings, checked."""
-    data, preset, variants = grid.get("data"), grid.get("preset"), grid.get("variants", [{}])
-    data = [data] if isinstance(data, str) else data
-    if not isinstance(data, list) or not data or not all(isinstance(name, str) for name in data):
-        raise InputError(f"data of [grid] is {grid.get('data')!r}; expected a list of data sets")
+def _own(grid: Mapping[str, Any]) -> tuple[str | None, list[tuple[str, Mapping[str, Any]]]]:
+    """Return the preset of a grid, and its variants, each for a data set; both are checked."""
+    preset, variants = grid.get("preset"), grid.get("variants", [{}])
     if preset is not None and not isinstance(preset, str):
         raise InputError(f"preset of [grid] is {preset!r}; expected a name")
     if not isinstance(variants, list) or not variants or not all(isinstance(variant, Mapping) for variant in variants):
         raise InputError("variants of [grid] are no tables; expected [[grid.variants]]")
-    for names, known in ((grid, (*SETTINGS, *_OWN_KEYS)), *((variant, tuple(SETTINGS)) for variant in variants)):
+    for names, known in ((grid, (*SETTINGS, *_OWN_KEYS)), *((variant, ("data", *SETTINGS)) for variant in variants)):
         for name in names:
             if name not in known:
                 raise UnknownNameError("setting in [grid]", name, known)
-    return data, preset, variants
+    if any("data" in variant for variant in variants):
+        if "data" in grid:
+            raise InputError("data is set in [grid] and in one of its variants; expected it in one of them")
+        settings = [{name: value for name, value in variant.items() if name != "data"} for variant in variants]
+        pairs = zip(variants, settings, strict=True)
+        return preset, [(name, each) for variant, each in pairs for name in _data_sets(variant, "a variant of [grid]")]
+    return preset, list(itertools.product(_data_sets(grid, "[grid]"), variants))
+
+
+def _data_sets(table: Mapping[str, Any], what: str) -> list[str]:
+    data = [table["data"]] if isinstance(table.get("data"), str) else table.get("data")
+    if not isinstance(data, list) or not data or not all(isinstance(name, str) for name in data):
+        raise InputError(f"data of {what} is {table.get('data')!r}; expected a list of data sets")
+    return data
 
 
 def _choices(name: str, value: Any) -> list[Any]:
