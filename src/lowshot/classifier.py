@@ -50,7 +50,7 @@ from .methods import AUTO
 from .models import Backbone, load_backbone
 from .progress import UNREPORTED, Report, Reports, Track
 from .records import RECORD_FILE, RunRecord
-from .saved import check_backbone, read_record
+from .saved import backbone_of, check_backbone, opened_here, read_record
 from .settings import SETTINGS, DataConfig, Recipe
 from .threads import cpu_threads
 from .torch_state import own_torch_state
@@ -540,12 +540,13 @@ class FewShotClassifier(Estimator):
         unknown = sorted(set(where) - set(_MOVABLE))
         if unknown:
             raise InputError(f"{unknown[0]} cannot be changed in a saved adapter; expected only {', '.join(_MOVABLE)}")
-        record = read_record(folder)
-        recipe = Recipe.from_dict(record.recipe)
-        classifier = cls.from_recipe(recipe.replace(**{k: v for k, v in where.items() if v is not None}))
-        recipe = classifier.recipe
-        backbone = load_backbone(recipe.model.model, recipe.model.device)
-        classifier._warn(check_backbone(folder, record, backbone.identity))
+        record, given = read_record(folder), {name: value for name, value in where.items() if value is not None}
+        recipe, notes = Recipe.from_dict(record.recipe).replace(**given), list[str]()
+        if "device" not in given:
+            recipe, notes = opened_here(folder, recipe)
+        classifier = cls.from_recipe(recipe)
+        backbone = backbone_of(folder, recipe.model.model, recipe.model.device, moved="model" in given)
+        classifier._warn([*notes, *check_backbone(folder, record, backbone.identity)])
         if record.stopped:
             classifier._warn([f"{folder} has the weights of step {record.steps}: {record.stopped}"])
         learner = create_learner(backbone, record.prompts, recipe)

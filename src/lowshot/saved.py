@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .calibration import Calibration
-from .errors import AdapterError
+from .errors import AdapterError, InputError
 from .files import read_json_object
-from .models import Identity
+from .models import Backbone, Identity, load_backbone, pick_device
 from .records import RECORD_FILE, RunRecord
 from .settings import Recipe
 
@@ -46,6 +46,42 @@ def read_record_and_recipe(folder: Path) -> tuple[RunRecord, Recipe]:
     return record, recipe
 
 
+def opened_here(folder: Path, recipe: Recipe) -> tuple[Recipe, list[str]]:
+    """The recipe of a saved adapter with a device that this machine has, and a line on it where that is another."""
+    try:
+        pick_device(recipe.model.device)
+    except InputError:
+        note = (
+            f"{folder} was fitted on {recipe.model.device}, which this machine has not; it is opened on another device"
+        )
+        return recipe.replace(device="auto"), [note]
+    return recipe, []
+
+
+def backbone_of(folder: Path, model: str, device: str, *, moved: bool) -> Backbone:
+    """Load the backbone of saved adapters.
+
+    Args:
+        folder: The adapter's, or the one that holds them.
+        model: Where the backbone is.
+        device: As for ``load_backbone``.
+        moved: Whether it is the caller who says where it is, and not the record.
+
+    Raises:
+        InputError: It cannot be loaded; where it may have been moved, how to say so.
+    """
+    pick_device(device)
+    try:
+        return load_backbone(model, device)
+    except InputError as error:
+        if moved or type(error) is not InputError:  # such as a package that is not installed
+            raise
+        raise InputError(
+            f"adapter {folder}: {error}; if its backbone is elsewhere now, --model MODEL says where (model=... from "
+            "Python)"
+        ) from error
+
+
 def check_backbone(folder: Path, record: RunRecord, identity: Identity) -> list[str]:
     """Refuse a backbone that is not the adapter's; returns what to know of one that is its copy in fewer bits.
 
@@ -58,7 +94,8 @@ def check_backbone(folder: Path, record: RunRecord, identity: Identity) -> list[
         if found != expected and not (what == "weights" and rounded):
             raise AdapterError(
                 f"adapter {folder} was trained on {record.model.get('id')} with {what} {expected[:12]}..., "
-                f"but {identity.id} has {found[:12]}...; load it with the model it was trained on"
+                f"but {identity.id} has {found[:12]}...; load it with the model it was trained on: --model MODEL says "
+                "where that is (model=... from Python)"
             )
     if identity.weights_sha256 == record.model.get("weights_sha256"):
         return []

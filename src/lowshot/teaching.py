@@ -9,7 +9,6 @@ dies, standard input ends, and so does this.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 import threading
@@ -34,7 +33,6 @@ def main(folder: Path) -> int:
     """Learn from the images of a folder's job; returns the exit status."""
     threading.Thread(target=end_with_the_server, daemon=True).start()
     sys.argv[:] = ["lowshot", "serve"]  # the command in the record: no path of this machine
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # as ``lowshot.cli`` does
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     try:

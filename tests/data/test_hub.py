@@ -152,9 +152,41 @@ def test_of_several_labels_the_one_of_the_usual_name_is_taken(saved):
 
     assert read(saved(train=content))[0].class_names == ("ant", "polar bear")
     with pytest.raises(
-        DataError, match=r"has 2 columns that may be the label \(of image, coarse, fine\); expected one"
+        DataError,
+        match=r"has 2 columns that may be the label \(of image, coarse, fine\); say which: hf:.*,label=coarse",
     ):
         read(saved(train=content.rename_column("label", "coarse")))
+
+
+def test_columns_can_be_named(saved):
+    """CIFAR-100 has fine and coarse labels, and none of the usual name."""
+    image, fine = datasets.Image(), datasets.ClassLabel(names=["x", "y"])
+    pictures = [{"bytes": png(level), "path": None} for level in (1, 2)]
+    columns = {"image": image, "coarse": datasets.ClassLabel(names=["ant", "polar_bear"]), "fine": fine, "other": image}
+    content = {"image": pictures, "coarse": [0, 1], "fine": [1, 0], "other": pictures}
+    name = saved(train=datasets.Dataset.from_dict(content, features=datasets.Features(columns)))
+
+    for given in (f"{name},label=fine,image=other", f"{name},image=other,label=fine"):
+        task, _ = read(given)
+        assert (task.name, task.class_names, task.train.labels.tolist()) == ("pets", ("x", "y"), [1, 0])
+    assert read(f"{name},label=coarse,image=image")[0].class_names == ("ant", "polar bear")
+    for given, said in (
+        (f"{name},label=fine", "has 2 columns that may be the image .*; say which: hf:.*,image=image"),
+        (f"{name},label=none,image=image", "has no column 'none'; it has image, coarse, fine, other"),
+        (f"{name},label=fine,image=fine", "has no column of images 'fine'"),
+        (f"{name},label=fine,label=coarse", "is given two columns for the label"),
+    ):
+        with pytest.raises(DataError, match=said):
+            read(given)
+
+
+def test_a_class_name_that_no_image_has_is_left_out_and_said(saved):
+    """The whole data set was refused."""
+    task, warned = read(saved(train=rows([2, 0], names=("ant", "bee", "cat"))))
+
+    assert (task.class_names, task.train.labels.tolist()) == (("ant", "cat"), [1, 0])
+    assert len(warned) == 1
+    assert "left out 1 class name(s) that no image has: bee" in warned[0]
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,14 @@ def test_the_order_of_rows_and_the_place_of_the_folder_change_no_draw(write, pic
     assert drawn(moved / path.name) == before
 
 
+def test_a_space_after_a_comma_is_no_part_of_a_name(pictures):
+    """The header was refused for want of a column ``label``."""
+    path = csv(pictures, 'file_name, label , split\nimages/0.png, cat, train\nimages/1.png, "dog, big", train\n')
+    task, _ = read(path)
+
+    assert (task.class_names, task.train.identities) == (("cat", "dog, big"), ("images/0.png", "images/1.png"))
+
+
 def test_what_spreadsheets_write_is_read(pictures):
     """A mark of the byte order, quotes, CRLF, and a comma in a name."""
     path = csv(pictures, '\ufefffile_name,label\r\nimages/0.png,"cat, big"\r\nimages/1.png,"dog"\r\n')
@@ -200,7 +208,7 @@ def test_a_path_out_of_the_folder_is_refused(write, name):
     [
         ([{"file": "a.png", "label": "a"}], "ROW 1, has no column file_name; it has .*; expected file_name, label and"),
         ([{"file_name": "a.png"}], "ROW 1, has no column label"),
-        ([{"file_name": "images/0.png", "label": "  "}], r"ROW 1: label is '  '; expected the name of a class"),
+        ([{"file_name": "images/0.png", "label": "  "}], r"ROW 1: label is ' *'; expected the name of a class"),
         (rows(*"ab", split=["train", "tests"]), "ROW 2: split is 'tests'; expected one of train, val, valid"),
         (rows(*"ab", split=["test", "test"]), "has a test split and no train; expected images to learn from"),
         (rows(*"aac", split=["train", "train", "test"]), "class 'c' is in test but not in train"),

@@ -243,3 +243,9 @@ def test_other_texts_are_refused_as_soon_as_they_are_given(field, text):
 def test_a_budget_of_nothing_is_refused():
     with pytest.raises(InputError, match=r"memory-budget is '0 KB'.*2GB"):
         EngineConfig(memory_budget="0 KB")
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path):
+    """Editors on Windows write one; the first section was refused."""
+    (tmp_path / "recipe.toml").write_bytes(b"\xef\xbb\xbf[method]\r\nrank = 3\r\n")
+    assert read_recipe(tmp_path / "recipe.toml").method.rank == 3

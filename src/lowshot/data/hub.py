@@ -1,9 +1,14 @@
-"""Data sets of the Hugging Face Hub, or folders in a format of the ``datasets`` package: ``hf:ID`` or ``hf:FOLDER``."""
+"""Data sets of the Hugging Face Hub, or folders in a format of the ``datasets`` package: ``hf:ID`` or ``hf:FOLDER``.
+
+Behind them may stand ``#CONFIGURATION``, and then the columns to read: ``hf:cifar100,label=fine_label``.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,7 @@ from .task import Pixels, Task
 PREFIX = "hf:"
 """The beginning of the name of such a data set."""
 _FOLDER_OF_IMAGES = "imagefolder"  # what datasets calls its reader of image files in folders
+_COLUMN = re.compile(r"(?P<name>.*),(?P<what>label|image)=(?P<column>[^,]+)", re.DOTALL)
 _LABELS = ("label", "labels", "class")  # columns that are taken for the label if no column is a ClassLabel
 
 
@@ -29,7 +35,7 @@ def read_hub(name: str, on_bad_image: str, warn: list[str]) -> Task:
 
     Args:
         name: ``hf:ID``, ``hf:ID#CONFIGURATION``, or ``hf:`` and a folder that ``load_dataset`` or ``load_from_disk``
-            can read.
+            can read; then ``,label=COLUMN`` and ``,image=COLUMN`` where it has several that may be meant.
         on_bad_image: As for ``read_folder``.
         warn: Receives a line for each split or image that was left out.
 
@@ -37,13 +43,14 @@ def read_hub(name: str, on_bad_image: str, warn: list[str]) -> Task:
         MissingExtraError: ``datasets`` is not installed.
         DataError: It cannot be loaded, or has no images with labels to learn from.
     """
-    loaded, folders = _load(name)
+    source, columns = _columns_of(name)
+    loaded, folders = _load(source)
     splits: dict[str, _Split] = {}
     for key in loaded:
         if SPLITS.get(str(key)) in (None, *splits):
             warn.append(f"{name}: left out split {key!r}; expected train, validation and test")
         else:
-            splits[SPLITS[str(key)]] = _Split(name, str(key), loaded[key], folders)
+            splits[SPLITS[str(key)]] = _Split(source, str(key), loaded[key], folders, columns)
     unlabelled = [split for split, rows in splits.items() if rows.has_no_labels()]
     for split in unlabelled:
         warn.append(f"{name}: left out split {splits.pop(split).key!r}, which has no labels")
@@ -54,7 +61,7 @@ def read_hub(name: str, on_bad_image: str, warn: list[str]) -> Task:
         split: (rows.images, rows.names(), [f"{rows.key}/{index}" for index in range(len(rows.images))])
         for split, rows in splits.items()
     }
-    title = Path(name.removeprefix(PREFIX).partition("#")[0]).name
+    title = Path(source.removeprefix(PREFIX).partition("#")[0]).name
     return task_of_names(name, title, named, on_bad_image, warn, known and [class_name(text) for text in known])
 
 
@@ -101,7 +108,7 @@ class _HubImages:
 class _Split:
     """One split of a data set, and which of its columns is which."""
 
-    def __init__(self, name: str, key: str, rows: Any, folders: tuple[Path, ...]) -> None:
+    def __init__(self, name: str, key: str, rows: Any, folders: tuple[Path, ...], columns: Mapping[str, str]) -> None:
         from datasets import ClassLabel, Image
 
         self.key = key
@@ -109,8 +116,12 @@ class _Split:
         images = [column for column, kind in rows.features.items() if isinstance(kind, Image)]
         labels = [column for column, kind in rows.features.items() if isinstance(kind, ClassLabel)]
         usual = [column for column in _LABELS if column in (labels or rows.features)]
-        image = _only(name, images, rows, "image")
-        self._label = usual[0] if usual else _only(name, labels, rows, "label")
+        for what, column in columns.items():
+            if column not in (images if what == "image" else rows.features):
+                kind = "column of images" if what == "image" else "column"
+                raise DataError(f"{name} has no {kind} {column!r}; it has {', '.join(rows.features)}")
+        image = columns.get("image") or _only(name, images, rows, "image")
+        self._label = columns.get("label") or (usual[0] if usual else _only(name, labels, rows, "label"))
         column = rows.select_columns([image]).cast_column(image, Image(decode=False))
         folders = folders if rows.info.builder_name == _FOLDER_OF_IMAGES else ()
         self.images = _HubImages(self._title, column, image, folders)
@@ -134,6 +145,17 @@ class _Split:
                 raise DataError(f"{self._title}[{index}]: {self._label} is {label!r}; expected a class")
             names.append(name)
         return names
+
+
+def _columns_of(name: str) -> tuple[str, dict[str, str]]:
+    """Return a data set's name without the columns that stand behind it, and these."""
+    columns: dict[str, str] = {}
+    while column := _COLUMN.fullmatch(name):
+        name, what = column["name"], column["what"]
+        if what in columns:
+            raise DataError(f"{name} is given two columns for the {what}; expected one")
+        columns[what] = column["column"]
+    return name, columns
 
 
 def _load(name: str) -> tuple[Any, tuple[Path, ...]]:
@@ -170,7 +192,8 @@ def _load(name: str) -> tuple[Any, tuple[Path, ...]]:
 
 def _only(name: str, columns: list[str], rows: Any, what: str) -> str:
     if len(columns) != 1:
+        offered = f"; say which: {name},{what}={columns[0]}" if columns else f"; say which: {name},{what}=COLUMN"
         raise DataError(
-            f"{name} has {len(columns)} columns that may be the {what} (of {', '.join(rows.features)}); expected one"
+            f"{name} has {len(columns)} columns that may be the {what} (of {', '.join(rows.features)}){offered}"
         )
     return columns[0]

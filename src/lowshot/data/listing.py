@@ -106,13 +106,16 @@ def task_of_names(
         splits: Split -> its images, the class name of each, and their identities.
         on_bad_image: As for ``task_of_splits``.
         warn: As for ``task_of_splits``.
-        class_names: All class names in the data's own order; those of ``train``, sorted, if not given.
+        class_names: All class names in the data's own order; those of ``train``, sorted, if not given. One that no
+            image of ``train`` has is left out, which is said.
 
     Raises:
         DataError: As for ``sorted_class_names`` and ``task_of_splits``.
     """
-    known = sorted_class_names(where, {split: set(names) for split, (_, names, _) in splits.items()})
-    known = list(class_names or known)
+    used = sorted_class_names(where, {split: set(names) for split, (_, names, _) in splits.items()})
+    known = [name for name in class_names or used if name in set(used)]
+    if idle := [name for name in class_names or () if name not in known]:
+        warn.append(f"{where}: left out {len(idle)} class name(s) that no image has: {first_names(idle)}")
     label_of = {class_name: label for label, class_name in enumerate(known)}
     examples = {
         split: Examples(images, np.asarray([label_of[each] for each in names], dtype=np.int64), tuple(identities))

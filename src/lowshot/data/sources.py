@@ -35,7 +35,7 @@ def load_task(
     ============================ =======================================================================
     a built-in task              ``digits``
     a data set of the catalogue  ``caltech101``, below ``root``
-    the Hugging Face Hub         ``hf:ID``, ``hf:ID#CONFIGURATION`` or ``hf:FOLDER``
+    the Hugging Face Hub         ``hf:ID``, ``hf:ID#CONFIGURATION`` or ``hf:FOLDER``, then maybe ``,label=COLUMN``
     a table                      a file ``.csv``, ``.jsonl`` or ``.parquet``
     shards                       a file ``.tar``, or a folder of them
     a folder                     ``<class>/*`` or ``{train,val,test}/<class>/*``

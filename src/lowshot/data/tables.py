@@ -113,9 +113,10 @@ def _row(path: Path) -> str:
 
 def _csv_rows(path: Path) -> _Rows:
     """Yield the rows after the header; a row of several lines has the number of its last one."""
-    rows = csv.reader(_lines(path), strict=True)  # else a quote that is never closed swallows the rows behind it
+    # Strictly, or a quote that is never closed swallows the rows behind it. People write a space after a comma.
+    rows = csv.reader(_lines(path), strict=True, skipinitialspace=True)
     try:
-        header = next(rows, [])
+        header = [column.strip() for column in next(rows, [])]
         _refuse_repeated(path, header)
         for row in rows:
             if len(row) > len(header):

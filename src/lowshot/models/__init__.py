@@ -3,7 +3,7 @@
 from .backbone import Backbone, Identity, Towers
 from .copies import KeptBackbone
 from .frozen import Products
-from .loading import load_backbone, load_structure
+from .loading import load_backbone, load_structure, pick_device
 from .precision import resolve_adapter_precision, resolve_precision, round_to, set_precision
 from .tower_state import TowerState
 
@@ -16,6 +16,7 @@ __all__ = [
     "Towers",
     "load_backbone",
     "load_structure",
+    "pick_device",
     "resolve_adapter_precision",
     "resolve_precision",
     "round_to",

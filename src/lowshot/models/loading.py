@@ -21,6 +21,7 @@ from ..torch_state import own_torch_state
 from .backbone import Backbone, Identity, Towers, settings_sha256, weights_sha256
 from .clip import Clip, ClipConfig, read_clip
 from .families import FAMILIES
+from .precision import quiet_bitsandbytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -81,6 +82,7 @@ def load_backbone(model: str = "builtin", device: str = "cpu", *, exportable: bo
     Raises:
         InputError: There is no such model, it is of no known kind, or its files are damaged.
     """
+    quiet_bitsandbytes()
     on = pick_device(device)
     source = _source(model)
     if model == "builtin" and not exportable:

@@ -8,6 +8,7 @@ activations, which outweigh the weights in a CLIP (HAZARDS of the published QLoR
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +107,17 @@ def round_to(model: nn.Module, linears: Sequence[str], quantize: Quantization) -
         else:
             rounded = dequantize.int8_vectorwise_dequant(quantized.weight.data, quantized.state.SCB)
         linear.weight.data = rounded.float().to(linear.weight.device)
+
+
+def quiet_bitsandbytes() -> None:
+    """Keep bitsandbytes from saying what nobody can act on; a level that the caller has given its logger stays.
+
+    It logs on import that a faster kernel could be downloaded, also where PEFT imports it, and once per layer that it
+    casts.
+    """
+    logger = logging.getLogger("bitsandbytes")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.ERROR)
 
 
 def _bitsandbytes() -> Any:

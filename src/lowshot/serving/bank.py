@@ -22,7 +22,7 @@ from ..errors import AdapterError, DataError, InputError, LowshotError, RunError
 from ..methods import Quantization
 from ..models import Backbone, load_backbone, set_precision
 from ..progress import Track, silent
-from ..saved import check_backbone
+from ..saved import backbone_of, check_backbone
 from ..settings import ModelConfig, parse_bytes
 from ..torch_state import own_torch_state
 from .admission import Admission, model_of_most
@@ -99,7 +99,7 @@ class AdapterBank:
         paths = [path for path, _ in adapter_folders(self.folder)]
         entries = [entry_of(path) for path in track(paths, what="reading records", total=len(paths))]
         self._model_id = model or model_of_most(self.folder, entries)
-        self.backbone: Backbone = load_backbone(self._model_id, device)
+        self.backbone: Backbone = backbone_of(self.folder, self._model_id, device, moved=model is not None)
         """The backbone in the bank's precision. Used directly it computes as if there were no adapters."""
         self._admission = Admission(self.folder, self.backbone, entries, quantize=quantize, precision=precision)
         self.quantize, self.precision = self._admission.quantize, self._admission.precision

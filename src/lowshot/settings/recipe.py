@@ -155,7 +155,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         InputError: The file is missing or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors put a mark before it
     except FileNotFoundError:
         raise InputError(f"recipe {path} does not exist") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
