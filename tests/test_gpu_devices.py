@@ -25,7 +25,7 @@ from lowshot.training.recorded import PlainRecorder
 from .training.steps import Losses
 
 NAMES = ("cat", "cow", "dog")
-STEPS = 7
+STEPS = 5
 TOLERANCE = {"fp32": 5e-3, "bf16": 5e-2, "fp16": 2e-2}
 """Of losses and probabilities: two devices add in different orders, and CUDA's convolution of the patches rounds to 10
 bits."""
@@ -152,7 +152,7 @@ def test_a_recorded_step_is_the_step_that_is_launched(tiny_clip, device, example
     assert replayed[-1] != replayed[0]
 
 
-@pytest.mark.parametrize("step", [1, 5])
+@pytest.mark.parametrize("step", [1, 3])
 @pytest.mark.parametrize(("method", "quantize"), [("lora", "none"), ("lora", "nf4"), ("layernorm", "none")])
 def test_a_run_that_is_interrupted_goes_on_to_where_it_would_have_come(
     tiny_clip, tmp_path, device, examples, method, quantize, step

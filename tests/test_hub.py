@@ -1,9 +1,8 @@
-"""Adapters on the Hub, through its real client in fresh processes, against a hub on loopback."""
+"""Adapters on the Hub, through its real client in processes of their own, against a hub on loopback."""
 
 import json
 import os
 import subprocess
-import sys
 
 import huggingface_hub
 import numpy as np
@@ -35,7 +34,7 @@ def fitted(tiny_clip, images):
 
 
 @pytest.fixture(scope="module")
-def run(hub, fitted, images, tmp_path_factory):
+def run(hub, fitted, images, tmp_path_factory, forked):
     """Runs a program in a process whose Hub is ours; ``adapter`` and ``images`` lie in its folder."""
     folder = tmp_path_factory.mktemp("process")
     fitted.save_pretrained(folder / "adapter")
@@ -45,7 +44,7 @@ def run(hub, fitted, images, tmp_path_factory):
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
         ours = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home"), "HF_TOKEN": token, "HF_HUB_DISABLE_XET": "1"}
         done = subprocess.run(
-            [sys.executable, "-c", program],
+            [*forked, "-c", program],
             env={**environment, **ours, **variables},
             cwd=folder,
             capture_output=True,
@@ -81,6 +80,7 @@ except LowshotError as error:
 """
 
 
+@pytest.mark.system
 def test_what_is_pushed_is_fetched_and_predicts_the_same_offline_too(run, hub, fitted, images):
     status, said, err = run(PUSH + ASK + EXPORT)
     pushed, answered, exported = said.splitlines() if status == 0 else (said, "", "")
@@ -100,6 +100,7 @@ def test_what_is_pushed_is_fetched_and_predicts_the_same_offline_too(run, hub, f
     assert len(hub.requests) == before
 
 
+@pytest.mark.system
 def test_a_hub_that_refuses_or_breaks_off_is_one_line(run, hub, tmp_path):
     hub.broken.add("adapter_model.safetensors")
     with_the_right_one = "import os; os.environ['HF_TOKEN'] = 'hf_right'\n"

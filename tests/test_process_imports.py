@@ -19,6 +19,8 @@ import sys
 import numpy as np
 from lowshot.serving import AdapterBank
 from lowshot.serving.server import serve
+
+pytestmark = pytest.mark.system
 AdapterBank(sys.argv[1]).predict([np.zeros((32, 32, 3), np.uint8)], "gda")
 print(*sys.modules)
 """

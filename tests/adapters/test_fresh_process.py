@@ -10,6 +10,8 @@ from lowshot import FewShotClassifier
 from lowshot.methods import METHODS
 from lowshot.settings import obeyed
 
+pytestmark = pytest.mark.system
+
 CASES = [(name, "none") for name, spec in METHODS.items() if spec.kind != "choice"] + [
     ("lora", "nf4"),
     ("lora-xs", "nf4"),

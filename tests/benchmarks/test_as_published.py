@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+pytestmark = pytest.mark.system
+
 LABELS = torch.tensor([0, 1, 2, 0])
 
 

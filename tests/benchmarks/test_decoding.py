@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 
 def test_every_way_to_decode_and_crop_is_timed(program, tmp_path, capsys):
     benchmark = program("decoding")

@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 WAYS = {"forward", "plain", "lowshot"}
 VARIANTS = {
     *(f"{way}-{precision}" for way in WAYS for precision in ("fp32", "bf16")),

@@ -13,6 +13,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+pytestmark = pytest.mark.system
+
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 STEP = [
     *("lowshot", "published", "published-fused", "peft-lora", "lowshot-launched", "lowshot-fp16"),

@@ -1,5 +1,9 @@
 """The load test on a few clients: its figures mean nothing, its rows are what it promises."""
 
+import pytest
+
+pytestmark = pytest.mark.system
+
 
 def test_every_client_is_answered_and_memory_is_watched(program):
     load = program("load")

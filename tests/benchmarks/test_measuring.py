@@ -7,6 +7,8 @@ import time
 import pytest
 import torch
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def measuring(program):

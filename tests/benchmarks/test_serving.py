@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 WAYS = ["merged", "single", "bank-1", "bank-6", "bank-different"]
 OTHERS = ["peft-different", "peft-lora-different", "model-per-adapter"]
 RATIOS = {

@@ -7,6 +7,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 ROW = {
     "variant": str,
     "way": str,

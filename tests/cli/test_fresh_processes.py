@@ -13,6 +13,8 @@ from PIL import Image
 from lowshot.cli import main
 from lowshot.data import builtin_task
 
+pytestmark = pytest.mark.system
+
 
 def lowshot(python, *arguments):
     done = subprocess.run([*python, "-m", "lowshot", *map(str, arguments)], capture_output=True, text=True, timeout=120)

@@ -24,7 +24,7 @@ def saved(tmp_path_factory, tiny_clip):
     def save(method="lora", quantize="none", model=tiny_clip, **settings):
         key = (method, quantize, str(model), *settings.items())
         if key not in known:
-            quick = {"rank": 4, "dropout": 0.0, "learning_rate": 2e-2, "steps_per_shot": 6, "precision": "fp32"}
+            quick = {"rank": 4, "dropout": 0.0, "learning_rate": 3e-2, "steps_per_shot": 3, "precision": "fp32"}
             given = {**obeyed(method, quick), **settings}
             if method in PEFT_OPTIONS:
                 given["peft"] = PEFT_OPTIONS[method]

@@ -19,6 +19,8 @@ TRACED = """
 import json, sys, tracemalloc
 from pathlib import Path
 from lowshot.data import load_task
+
+pytestmark = pytest.mark.system
 warned = []
 tracemalloc.start()
 task = load_task(Path(sys.argv[1]), warn=warned)

@@ -13,6 +13,8 @@ import socket
 import sys
 import threading
 
+import huggingface_hub.constants
+
 LEFT_OUT = ("lowshot.__main__", "lowshot.teaching", "lowshot.tracking", "lowshot.bench.engines.ray")
 """Run as programs, or of packages that are not there."""
 
@@ -77,6 +79,7 @@ def work(request, descriptors):
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    importlib.reload(huggingface_hub.constants)  # what the Hub's client read of the environment when it was imported
     option, what, *arguments = request["arguments"]
     sys.path[0] = request["folder"]
     sys.argv[:] = [what if option == "-m" else option, *arguments]

@@ -11,6 +11,8 @@ from lowshot.serving import schema
 
 from .running import PATIENCE, running
 
+pytestmark = pytest.mark.system
+
 schemathesis = pytest.importorskip("schemathesis")
 EXAMPLES = 10  # of each operation, fitting ones and unfit ones
 

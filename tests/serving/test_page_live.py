@@ -14,6 +14,7 @@ from lowshot import FewShotClassifier
 from .browsing import CHROMIUM, chromium, draw, opened, until
 
 pytestmark = [
+    pytest.mark.system,
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
 ]

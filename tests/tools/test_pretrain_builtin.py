@@ -10,6 +10,8 @@ import torch
 
 from lowshot.models import load_backbone
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module")
 def tool():

@@ -14,7 +14,7 @@ from lowshot.progress import silent
 from lowshot.settings import SETTINGS, Decides, preset_recipe
 from lowshot.training import create_learner
 
-BASE = {"steps_per_shot": 2, "learning_rate": 1e-2, "crop_minimum": 0.5}
+BASE = {"steps_per_shot": 1, "learning_rate": 1e-2, "crop_minimum": 0.5}
 RANK = {"rank": 4}
 METHODS = ("dora", "layernorm", "bitfit", "full", "clip-svd", "2sfs", "coop", "plot++", "peft:loha")
 CHANGES = {
@@ -41,7 +41,7 @@ CHANGES = {
     "first_stage": [("2sfs", {"first_stage": 0.3}, {"first_stage": 0.7})],
     "vision_prompts": [("plot++", {"context": 4}, {"vision_prompts": 2})],
     "peft": [("peft:loha", {"peft": ("r=2",)}, {"peft": ("r=4",)})],
-    "steps_per_shot": [("lora", RANK, {"steps_per_shot": 3})],
+    "steps_per_shot": [("lora", RANK, {"steps_per_shot": 2})],
     "base_steps": [("lora", RANK, {"base_steps": 3})],
     "batch_size": [("lora", RANK, {"batch_size": 5})],
     "gradient_accumulation_steps": [("lora", {**RANK, "batch_size": 4}, {"gradient_accumulation_steps": 2})],

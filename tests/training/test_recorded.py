@@ -19,7 +19,7 @@ from lowshot.training.steps import learning_rate
 from .steps import Losses, crops
 
 PROMPTS = [f"a photo of {name}." for name in ("cats", "dogs", "long names", "x", "horse")]
-STEPS = 7
+STEPS = 5
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def stopping_before(step):
 
 
 @pytest.mark.parametrize("method", ["lora", "layernorm"])
-@pytest.mark.parametrize("step", [1, 3, 5])
+@pytest.mark.parametrize("step", [1, 3, 4])
 def test_a_run_that_is_interrupted_goes_on_to_the_very_same(tiny_clip, examples, recording, tmp_path, method, step):
     whole, losses = fitted(tiny_clip, examples, method)
     path = tmp_path / "state"
@@ -175,7 +175,7 @@ def test_a_step_that_is_no_number_stops_all_after_it(tiny_clip, examples, record
         images = ImagesWhenAsked(spoilt)
         monkeypatch.setattr(weights, "step_images", lambda *_, images=images, **__: images)
         outcome = learner.fit(examples, 1, silent)
-        assert outcome.stopped.startswith("training diverged at step 5 of 7")
+        assert outcome.stopped.startswith("training diverged at step 5 of 5")
         assert outcome.steps == 3
         learned.append(values(learner))
     for one, other in zip(*learned, strict=True):

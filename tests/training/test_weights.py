@@ -31,7 +31,7 @@ def examples():
 
 
 def fitted(tiny_clip, examples, method="lora", **settings):
-    quick = {"steps_per_shot": 6, "learning_rate": 1e-2, "crop_minimum": 0.5}
+    quick = {"steps_per_shot": 2, "learning_rate": 1e-2, "crop_minimum": 0.5}
     low_rank = {"rank": 4} if "rank" in method_spec(method).settings else {}
     recipe = preset_recipe("paper", method).replace(model=str(tiny_clip), **{**quick, **low_rank, **settings})
     learner = create_learner(load_backbone(str(tiny_clip)), ("a blue", "a green", "a red"), recipe)
@@ -44,8 +44,8 @@ def scores(learner):
 
 def test_training_lowers_the_loss(tiny_clip, examples):
     _, short = fitted(tiny_clip, examples, steps_per_shot=1)
-    _, long = fitted(tiny_clip, examples, steps_per_shot=25)
-    assert long.steps == 100
+    _, long = fitted(tiny_clip, examples, steps_per_shot=10)
+    assert long.steps == 40
     assert long.final_loss < 0.5 * short.final_loss
 
 
@@ -112,7 +112,7 @@ def test_paged_adamw_in_8_bits_trains(tiny_clip, examples):
 @pytest.mark.parametrize("quantize", ["nf4", "int8"])
 def test_a_quantised_base_trains_as_it_is_evaluated_afterwards(tiny_clip, examples, method, quantize):
     """The CPU's kernels for evaluation alone must not repack or round what training still needs."""
-    learner, outcome = fitted(tiny_clip, examples, method, quantize=quantize, steps_per_shot=15, dropout=0.0)
+    learner, outcome = fitted(tiny_clip, examples, method, quantize=quantize, steps_per_shot=3, dropout=0.0)
     first = scores(learner)
     learner.fit(examples, 2, silent)  # training goes on after an evaluation
     assert outcome.final_loss < 1.0
@@ -138,15 +138,15 @@ def test_the_cosine_ends_at_the_minimum_learning_rate(tiny_clip, examples, monke
         return step(self, *arguments, **keywords)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", spy)
-    fitted(tiny_clip, examples, steps_per_shot=25, learning_rate=1e-2, minimum_learning_rate=1e-4)
-    expected = [1e-4 + (1e-2 - 1e-4) * (1 + np.cos(np.pi * i / 100)) / 2 for i in range(100)]
+    fitted(tiny_clip, examples, steps_per_shot=5, learning_rate=1e-2, minimum_learning_rate=1e-4)
+    expected = [1e-4 + (1e-2 - 1e-4) * (1 + np.cos(np.pi * i / 20)) / 2 for i in range(20)]
     np.testing.assert_allclose(seen, expected, rtol=1e-6)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_the_last_good_weights(tiny_clip, examples):
     learner, outcome = fitted(tiny_clip, examples, learning_rate=1e30)
     found = re.fullmatch(
-        r"training diverged at step (\d+) of 24; try a lower learning rate than 1e\+30", outcome.stopped
+        r"training diverged at step (\d+) of 8; try a lower learning rate than 1e\+30", outcome.stopped
     )
     assert (
         outcome.steps == int(found[1]) - 2
@@ -162,12 +162,12 @@ def test_the_last_good_weights_are_those_of_the_run_that_ended_before(tiny_clip,
         return loss * float("nan") if batch.number == 9 else loss
 
     monkeypatch.setattr(ExactStep, "gradients", broken)
-    learner, outcome = fitted(tiny_clip, examples)
+    learner, outcome = fitted(tiny_clip, examples, steps_per_shot=6)
     assert outcome.steps == 8
     monkeypatch.setattr(ExactStep, "gradients", gradients)
     monkeypatch.setattr("lowshot.training.steps.learning_rate", lambda step, *_: rates(step) if step < 8 else 0.0)
     rates = functools.partial(learning_rate, steps=24, config=learner.recipe.training)
-    shorter, _ = fitted(tiny_clip, examples, weight_decay=learner.recipe.training.weight_decay)
+    shorter, _ = fitted(tiny_clip, examples, steps_per_shot=6, weight_decay=learner.recipe.training.weight_decay)
     assert torch.equal(scores(learner), scores(shorter))
 
 
@@ -181,6 +181,6 @@ def test_a_last_step_that_goes_astray_is_noticed(tiny_clip, examples):
 
 def test_the_outcome_says_what_it_took(tiny_clip, examples):
     _, outcome = fitted(tiny_clip, examples)
-    assert outcome.steps == 24
+    assert outcome.steps == 8
     assert outcome.seconds > 0
     assert outcome.peak_memory_bytes > 50_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -133,12 +134,17 @@ class Setting:
     younger: bool
     """Whether grids were run before it existed: their keys do not have it where it is the default."""
 
-    @property
+    @functools.cached_property
     def types(self) -> tuple[type, ...]:
         """The types that a value may have: those of a union, ``str`` for names, ``tuple`` for a list."""
         union = get_args(self.kind) if type(None) in get_args(self.kind) else (self.kind,)
         origins = (get_origin(kind) or kind for kind in union)
         return tuple(str if origin is Literal else origin for origin in origins)
+
+    @functools.cached_property
+    def names(self) -> tuple[Any, ...]:
+        """The names that a value is one of; none where it is no name."""
+        return get_args(self.kind) if get_origin(self.kind) is Literal else ()
 
     def is_older_default(self, value: Any) -> bool:
         """Whether a value is what runs had before there was this setting."""
@@ -152,8 +158,8 @@ class Setting:
         """
         if value is None and type(None) in self.types:
             return
-        if get_origin(self.kind) is Literal and value not in get_args(self.kind):
-            raise refusal(self.name, value, listed(get_args(self.kind)))
+        if self.names and value not in self.names:
+            raise refusal(self.name, value, listed(self.names))
         for item in value if self.values.each else (value,):
             if not self.values.allow(item):
                 raise refusal(self.name, item, self.values.expected)
