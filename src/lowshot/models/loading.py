@@ -237,8 +237,8 @@ def _refuse_other_formats(model: str, source: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         if _file(model, source, "open_clip_config.json").is_file():
             raise InputError(
-                f"model {model!r} holds open_clip's files (open_clip_config.json); expected transformers format: "
-                f"the same weights are published in it, such as {_EXAMPLES}"
+                f"model {model!r} holds open_clip's files (open_clip_config.json) and no config.json; expected "
+                f"transformers format, which some of open_clip's models are published in too: such as {_EXAMPLES}"
             )
     if checkpoints := sorted(Path(source).glob("*.pt")):
         raise InputError(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ...errors import DataError
 from ..listing import read_lines
+from ..task import as_read
 from .facts import CATALOGUE, CLASS_NAMES_URL
 from .places import SYNSET, Place, find, synset_folders
 
@@ -38,7 +39,7 @@ def names_of_synsets(place: Place, synsets: Sequence[str], warn: list[str]) -> l
         warn: Receives a line if the names are open_clip's.
 
     Raises:
-        DataError: There is no list, it is damaged, or it lacks a synset.
+        DataError: There is no list, it is damaged, lacks a synset, or has one name for two.
     """
     path = class_names_file(place)
     if path:
@@ -55,7 +56,7 @@ def names_of_synsets(place: Place, synsets: Sequence[str], warn: list[str]) -> l
     missing = [synset for synset in synsets if synset not in known]
     if missing:
         raise DataError(f"{path or 'open_clip'} has no name for {len(missing)} synset(s), such as {missing[0]}")
-    return [known[synset] for synset in synsets]
+    return _told_apart(path, [known[synset] for synset in synsets])
 
 
 def names_in_order(place: Place, classes: int, warn: list[str]) -> list[str]:
@@ -67,13 +68,13 @@ def names_in_order(place: Place, classes: int, warn: list[str]) -> list[str]:
         warn: Receives a line if the names are open_clip's.
 
     Raises:
-        DataError: There is no list, it is damaged, or it has another number of classes.
+        DataError: There is no list, it is damaged, has another number of classes, or one name for two.
     """
     path = class_names_file(place)
     names = [name for _, name in sorted(_read(path).items())] if path else _open_clip_names(place, warn)
     if len(names) != classes:
         raise DataError(f"{path or 'open_clip'} has {len(names):,} classes; expected {classes:,}")
-    return names
+    return _told_apart(path, names)
 
 
 def has_class_names(place: Place) -> bool:
@@ -111,6 +112,24 @@ def _read(path: Path) -> dict[str, str]:
         names[synset] = name.strip()
     twice = {name for name, times in collections.Counter(names.values()).items() if times > 1}
     names.update({s: name for s, (_, name) in TOLD_APART.items() if names.get(s) in twice})
+    return names
+
+
+def _told_apart(path: Path | None, names: list[str]) -> list[str]:
+    """Return these names; what is alike to a tokenizer would be refused of the task, which knows of no file.
+
+    Raises:
+        DataError: Two are alike.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        words = as_read(name.replace("_", " "))
+        if other := seen.get(words):
+            raise DataError(
+                f"{path or 'open_clip'} names two classes alike, {other!r} and {name!r}, and nothing "
+                f"would tell them apart; expected CoOp's {FILE}, which is at {CLASS_NAMES_URL}"
+            )
+        seen[words] = name
     return names
 
 

@@ -1,8 +1,8 @@
 """From a data set on disk to a task: one reader for each layout.
 
-CoOp split most data sets at random, once, and shared the result as JSON files; the lists that the data sets themselves
-come with are other splits. So where a split file is missing it is refused, not replaced: figures measured on another
-split would look comparable and not be.
+CoOp split most data sets at random, once, some of them but for the official test list, and shared the result as JSON
+files; the lists that the data sets themselves come with are other splits. So where a split file is missing it is
+refused, not replaced: figures measured on another split would look comparable and not be.
 """
 
 from __future__ import annotations

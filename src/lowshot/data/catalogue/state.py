@@ -11,7 +11,7 @@ from ..images import FileImages
 from ..listing import kind_of
 from ..task import Task
 from .facts import DataSet
-from .places import Place, find, holds_image, synset_folders
+from .places import Place, count_images, find, synset_folders
 from .reading import lacks, read_data_set, wrong_sizes
 
 
@@ -33,8 +33,7 @@ class State:
 def state_of(row: DataSet, root: Path) -> State:
     """Tell whether a data set is there, and whether all of it is.
 
-    Every file of its lists is looked for. ImageNet has no lists, but 1.3 million images: each of its classes must
-    have some.
+    Every file of its lists is looked for. ImageNet has no lists: its images are counted, by their names.
     """
     place = None
     try:
@@ -43,16 +42,24 @@ def state_of(row: DataSet, root: Path) -> State:
             return State("absent")
         missing = [f"{name} is not there" for name in lacks(row, place)]
         if not missing and row.layout == "imagenet":
-            for folder in (place.images / "train", place.images / "val"):
-                full = sum(holds_image(synset, 0) for synset in synset_folders(folder)) if folder.is_dir() else 0
-                if full < row.classes:
-                    missing.append(f"{row.classes - full:,} of {row.classes:,} classes have no image in {folder}")
+            sizes = {place.images / "train": row.sizes.train, place.images / "val": row.sizes.test}
+            missing = [line for folder, size in sizes.items() for line in _lacking(row, folder, size or 0)]
         elif not missing:
             task = read_data_set(row.name, place.root)
             missing = [*missing_images(task), *wrong_sizes(row, task)]
     except DataError as error:
         return State("incomplete", place, (str(error),))
     return State("incomplete" if missing else "installed", place, tuple(missing))
+
+
+def _lacking(row: DataSet, folder: Path, images: int) -> list[str]:
+    """Return a line where a folder of synsets has images of fewer classes than the data set, or fewer images."""
+    counts = [count_images(synset) for synset in synset_folders(folder)] if folder.is_dir() else []
+    empty = row.classes - sum(count > 0 for count in counts)
+    if empty > 0:
+        return [f"{empty:,} of {row.classes:,} classes have no image in {folder}"]
+    count = sum(counts)
+    return [f"{images - count:,} of {images:,} images are not in {folder}"] if count < images else []
 
 
 def missing_images(task: Task) -> list[str]:
