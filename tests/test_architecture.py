@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "randomness": set(),
     "threads": set(),
     "repositories": set(),
-    "torch_state": set(),
+    "torch_state": {"threads"},
     "records": {"errors"},
     "runs_folder": {"errors", "files", "records"},
     "calibration": {"errors"},

@@ -46,3 +46,31 @@ def test_a_signal_ends_it(forked, number):
             return
         time.sleep(0.05)
     raise AssertionError("it still runs")
+
+
+ANSWERS_IN_A_CHILD = """
+import os, signal, numpy as np, torch
+from lowshot import FewShotClassifier
+torch.set_num_threads(2)
+images = np.random.default_rng(0).integers(0, 255, (24, 32, 32, 3), dtype=np.uint8)
+classifier = FewShotClassifier(method="gda", views=1, threads=2).fit(images, list("abc") * 8)
+expected = classifier.predict_proba(images)
+if not (child := os.fork()):
+    signal.alarm(20)
+    again = classifier.predict_proba(images)
+    fitted = FewShotClassifier(method="gda", views=1, threads=2).fit(images, list("abc") * 8)
+    assert max(abs(table - expected).max() for table in (again, fitted.predict_proba(images))) < 1e-4
+    assert classifier.warnings_[-1:] == fitted.warnings_[-1:], (classifier.warnings_, fitted.warnings_)
+    assert classifier.warnings_[-1].startswith("one thread computes")
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert torch.get_num_threads() == 2 and classifier.warnings_ == []
+"""
+
+
+def test_a_classifier_answers_in_a_forked_child_whose_parent_computed_with_two_threads(forked, tmp_path):
+    """The child waited for threads that had not come along."""
+    environment = {**os.environ, "LOWSHOT_CACHE": str(tmp_path)}
+    command = [*forked, "-c", ANSWERS_IN_A_CHILD]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -52,7 +52,7 @@ from .progress import UNREPORTED, Report, Reports, Track
 from .records import RECORD_FILE, RunRecord
 from .saved import backbone_of, check_backbone, opened_here, read_record
 from .settings import SETTINGS, DataConfig, Recipe
-from .threads import cpu_threads
+from .threads import cpu_threads, fork_notes
 from .torch_state import own_torch_state
 from .tracking import Tracking, refuse_missing_tracker
 from .training import Learner, create_learner
@@ -206,6 +206,7 @@ class FewShotClassifier(Estimator):
         """
         recipe = self.recipe if shots is None else self.recipe.replace(shots=shots)
         refuse_missing_tracker(recipe.engine.report_to)
+        self._warn(fork_notes())
         # What is in memory cannot be left out by a setting.
         on_bad_image = recipe.data.on_bad_image if labels is None else "skip"
         with cpu_threads(recipe.engine.threads), bad_images_explained(on_bad_image):
@@ -299,6 +300,7 @@ class FewShotClassifier(Estimator):
         backbone, learner = self._ready()
         if not len(images):
             return np.empty((0, len(self.classes_)), dtype=np.float32)
+        self._warn(fork_notes())
         with cpu_threads(self.recipe.engine.threads):
             temperature = float(self.record_.calibration.get("temperature", 1.0))
             return probabilities(judge or learner, images, backbone.image_size, temperature=temperature, track=track)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 
@@ -11,9 +12,42 @@ BUILDING = threading.RLock()
 for every thread: what another one builds then would stay uninitialised."""
 
 
+# Threads that torch computes with do not come along when a process is forked, and whoever waits for them waits for ever
+# (pytorch 17199).
+_process = {"computed": False, "forked": False}
+
+
+def _after_fork() -> None:
+    _process["forked"] |= _process["computed"]
+
+
+if hasattr(os, "register_at_fork"):  # which Windows has not
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def fork_notes() -> list[str]:
+    """What a person should know of a process that was forked from one in which lowshot had computed."""
+    if not _process["forked"]:
+        return []
+    return ["one thread computes, as this process was forked from one that computed; spawned ones have all of them"]
+
+
+@contextlib.contextmanager
+def threads_of_its_own() -> Iterator[None]:
+    """Compute on one thread where those of torch are another process's; elsewhere on as many as there are."""
+    _process["computed"] = True
+    with cpu_threads(None):
+        yield
+
+
 @contextlib.contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
-    """Compute with this many threads for the length of a block; None changes nothing."""
+    """Compute with this many threads for the length of a block; None changes nothing.
+
+    In a process that was forked while computing it is one, whatever is asked for.
+    """
+    if _process["forked"]:
+        count = 1
     if count is None:
         yield
         return

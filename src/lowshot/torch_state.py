@@ -7,13 +7,16 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from .threads import threads_of_its_own
+
 
 @contextlib.contextmanager
 def own_torch_state() -> Iterator[None]:
     """Compute as torch does when nobody has changed it, whatever the caller has set; around a call, or a function.
 
     New tensors are float32 and on the CPU, gradients are kept, and neither inference mode nor autocast is on. TF32,
-    deterministic algorithms and the number of threads stay the caller's: they are about speed, and about rounding.
+    deterministic algorithms and the number of threads stay the caller's: they are about speed, and about rounding. Only
+    where a process was forked while it computed is there one thread: it would wait for the others for ever.
 
     All but the default type belong to this thread. That one belongs to the process: it is float32 for other threads too
     until the last call that is under way has ended.
@@ -21,6 +24,7 @@ def own_torch_state() -> Iterator[None]:
     import torch
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(threads_of_its_own())
         stack.enter_context(_DEFAULT_TYPE.float32())
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
