@@ -118,6 +118,7 @@ def frame_of_two_columns():
         ("a.png", r"images is one path, 'a\.png'; expected a list"),
         (b"\x89PNG", "images is the bytes of one image; expected a list"),
         (Image.new("L", (2, 2)), "images is one PIL image; expected a list"),
+        (io.BytesIO(), "images is one open file; expected a list"),
         (np.zeros((48, 48, 3)), r"images is one array of shape \(48, 48, 3\); expected a list"),
         (torch.zeros(3, 48, 48), r"images is one array of shape \(3, 48, 48\)"),
         (np.zeros((48, 48)), r"images is one array of shape \(48, 48\)"),

@@ -500,6 +500,13 @@ def test_an_image_that_cannot_be_read_fails_alone(kinds, tmp_path):
         bank.predict([pictures(1)[0], tmp_path / "text.png"], "xs4")
 
 
+def test_images_are_taken_in_the_order_of_what_holds_them(kinds):
+    bank, images = AdapterBank(kinds), pictures(3)
+    expected = [answer.probabilities for answer in bank.predict(images, "xs4")]
+    again = [answer.probabilities for answer in bank.predict((image for image in images), "xs4")]
+    assert np.array_equal(again, expected)
+
+
 def test_requests_that_make_no_sense_are_refused(kinds):
     bank = AdapterBank(kinds)
     with pytest.raises(InputError, match="2 images have 1 adapters"):
@@ -508,6 +515,8 @@ def test_requests_that_make_no_sense_are_refused(kinds):
         bank.predict(pictures(1), [7])
     with pytest.raises(DataError, match="one path"):
         bank.predict("a.jpg", "xs4")
+    with pytest.raises(DataError, match="images is one array of shape"):
+        bank.predict(pictures(1)[0], "xs4")
     with pytest.raises(DataError, match=r"crops are \(1, 3, 8, 8\) of torch.float32; expected \(N, 3, 16, 16\)"):
         bank.answers_to_crops(torch.zeros(1, 3, 8, 8), "xs4")
     assert bank.predict([], []) == []

@@ -6,6 +6,7 @@ another row for ``column[0]`` than the one it begins with.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,12 @@ from ..errors import DataError
 from .listing import class_name
 from .task import Images, Label
 
+_ONE_IMAGE: Mapping[str, Any] = {
+    "one path": (str, os.PathLike),
+    "the bytes of one image": (bytes, bytearray, memoryview),
+    "one PIL image": Image.Image,
+    "one open file": io.IOBase,
+}
 _LARGEST = 1 << 63  # neither NaN nor infinity is below it
 _CHANNELS = (1, 3, 4)
 _KINDS = {str: "texts", bool: "truth values", int: "numbers", float: "numbers"}
@@ -37,12 +44,10 @@ def images_in_order(images: Any) -> Sequence[Any] | Images:
         DataError: It is one image, has no order, or is a table with several columns.
     """
     one = "expected a list of images, such as [image]"
-    if isinstance(images, str | os.PathLike):
-        raise DataError(f"images is one path, {os.fspath(images)!r}; {one}")
-    if isinstance(images, bytes | bytearray | memoryview):
-        raise DataError(f"images is the bytes of one image; {one}")
-    if isinstance(images, Image.Image):
-        raise DataError(f"images is one PIL image; {one}")
+    for what, kinds in _ONE_IMAGE.items():
+        if isinstance(images, kinds):
+            name = f", {os.fspath(images)!r}" if isinstance(images, str | os.PathLike) else ""
+            raise DataError(f"images is {what}{name}; {one}")
     images = _one_column("images", images)
     if hasattr(images, "ndim") and hasattr(images, "shape"):
         return _images_of_array(images, one)
