@@ -411,6 +411,61 @@ def test_reducing_rows_is_reducing_the_whole(height, width, factor):
     assert np.array_equal(reduced, np.asarray(picture.reduce(factor)))
 
 
+# -- metadata that Pillow refuses an image for -------------------------------------------------------------------------
+
+
+def png_chunk(kind, content, checksum=None):
+    checksum = zlib.crc32(kind + content) if checksum is None else checksum
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+
+PICTURE = Image.fromarray(noise(16, 16))
+BOMB = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2 << 20)))
+BEHIND_HEADER = 8 + 25
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        saved(PICTURE)[:BEHIND_HEADER] + BOMB + saved(PICTURE)[BEHIND_HEADER:],
+        saved(PICTURE)[:BEHIND_HEADER] + png_chunk(b"tIME", b"1234567", 5) + saved(PICTURE)[BEHIND_HEADER:],
+        saved(PICTURE)[:BEHIND_HEADER] + png_chunk(b"acTL", bytes(3)) + saved(PICTURE)[BEHIND_HEADER:],
+    ],
+    ids=["text too long", "another checksum", "animation"],
+)
+def test_pixels_that_are_whole_are_read_whatever_befell_the_metadata(content):
+    with pytest.raises((OSError, ValueError, SyntaxError)):
+        Image.open(io.BytesIO(content)).load()
+
+    with module.complaints() as said:
+        assert np.array_equal(decode_image(content), np.asarray(PICTURE))
+    assert said == ["has damaged metadata, which is passed over"]
+    assert module.decoded_size(content)[0] == 256
+
+
+def test_a_jpeg_is_read_without_metadata_that_fail_and_keeps_its_orientation(monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = saved(Image.fromarray(noise(16, 24)), "JPEG", exif=exif, comment=b"words")
+    content = content[:2] + b"\xff\xed\0\x07Photo" + content[2:]
+    upright, opened = decode_image(content), module.open_image
+
+    def refusing(file):
+        if b"Photo" in file.getvalue() or b"words" in file.getvalue():
+            raise struct.error("unpack requires more")
+        return opened(file)
+
+    monkeypatch.setattr(module, "open_image", refusing)
+    assert upright.shape == (24, 16, 3)
+    assert np.array_equal(decode_image(content), upright)
+
+
+def test_pixels_that_are_not_whole_are_refused_as_before():
+    content = saved(PICTURE)[:BEHIND_HEADER] + BOMB + saved(PICTURE)[BEHIND_HEADER:]
+    with pytest.raises(DataError, match="Decompressed data too large"):
+        decode_image(content[:-200])
+
+
 # -- files as they should not be ---------------------------------------------------------------------------------------
 
 

@@ -14,9 +14,9 @@ import logging
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -24,6 +24,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from ..errors import ImageError
 from . import libtiff
 from .formats import open_image
+from .metadata import without_metadata
 from .task import Pixels
 
 MAXIMUM_PIXELS = 250_000_000
@@ -44,6 +45,7 @@ _DARK = 16  # part of the white level below which grey levels look black: 12 bit
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python itself writes what it says of damaged files
 _FILTER_LOCK = threading.Lock()
 _thread = threading.local()
+_Result = TypeVar("_Result")
 
 
 class _Turned(NamedTuple):
@@ -93,8 +95,7 @@ def load_picture(source: Path | bytes, *, whole: bool = False) -> Picture:
         ImageError: As for ``decode_image``.
     """
     name = _name(source)
-    with decoding(name), _opened(source, name) as image:
-        return Picture.of(image, name, whole=whole, may_change=True)
+    return _with_image(source, name, lambda image: Picture.of(image, name, whole=whole, may_change=True))
 
 
 def content_hash(pixels: Pixels) -> str:
@@ -111,7 +112,8 @@ def decoded_size(source: Path | bytes) -> tuple[int, int]:
         ImageError: It is none, or of a size that is refused.
     """
     name = _name(source)
-    with decoding(name), _opened(source, name) as image:
+
+    def measured(image: Image.Image) -> tuple[int, int]:
         width, height = image.size
         check_size(width, height, name)
         factor = _factor(width, height)
@@ -122,6 +124,8 @@ def decoded_size(source: Path | bytes) -> tuple[int, int]:
         elif image.format in ("AVIF", "HEIF", "WEBP"):  # their libraries keep two frames, and hand over a third
             size += 12 * width * height
         return width * height, size
+
+    return _with_image(source, name, measured)
 
 
 class Picture:
@@ -312,6 +316,24 @@ def check_size(width: int, height: int, name: str) -> None:
 
 def _name(source: Path | bytes) -> str:
     return str(source) if isinstance(source, Path) else "image"
+
+
+def _with_image(source: Path | bytes, name: str, work: Callable[[Image.Image], _Result]) -> _Result:
+    """Open a file of an image for some work; where that fails, once more without the file's metadata."""
+    try:
+        with decoding(name), _opened(source, name) as image:
+            return work(image)
+    except ImageError as error:
+        pixels_alone = None if error.__context__ is None else without_metadata(source)
+        if pixels_alone is None:  # refused by ourselves, or another kind of file
+            raise
+        try:
+            with decoding(name), _opened(pixels_alone, name) as image:
+                result = work(image)
+        except ImageError:
+            raise error from error.__cause__
+        complain("has damaged metadata, which is passed over")
+        return result
 
 
 @contextlib.contextmanager
