@@ -4,7 +4,9 @@
 
 Crops: 32 random crops resized one by one on the CPU (and then sent to the device), or all at once on the device.
 Pixels: 32 JPEG files of 500 x 375 pixels decoded again, by one thread or two, or taken from the store's memory or its
-file. Ways alternate, so that a busy machine disturbs them alike. Prints a table and writes
+file. Telephone: a JPEG of 12 megapixels from its file to the crop that is judged, reduced while it is decoded or whole
+in floating point as it was before, with the memory that the process takes more meanwhile; and a random crop of it as in
+a step of training. Ways alternate, so that a busy machine disturbs them alike. Prints a table and writes
 benchmarks/results/<date>-<hardware>-decoding.json.
 """
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import statistics
 import tempfile
 import time
@@ -22,17 +25,22 @@ from typing import Any
 import numpy as np
 import torch
 from measuring import OnDevice, finish
+from PIL import Image
+from torch import Tensor
 
 from evaluation import PHOTO_SIZE, write_photographs
 from lowshot.data import FileImages, Pixels
 from lowshot.data.ahead import computed_ahead
-from lowshot.data.crops import Portion, _as_floats, _cuts, _resize
+from lowshot.data.crops import Portion, _as_floats, _cuts, _resize, central_crops, random_crops
+from lowshot.data.decoding import load_picture
 from lowshot.data.store import DecodedOnce
 
 IMAGES = 32
 CROPS = {"500 x 375 to 224": (375, 500, 224, 0.08), "28 x 28 to 32": (28, 28, 32, 0.5)}
 """Height, width, side of the crop, smallest share of the area."""
 LARGE = 1 << 30
+TELEPHONE = (4000, 3000)
+"""Width and height of a photograph of 12 megapixels."""
 
 Way = Callable[[], Any]
 
@@ -99,6 +107,46 @@ def ways_to_pixels(files: FileImages) -> dict[str, Way]:
     }
 
 
+def ways_to_judge(path: Path) -> dict[str, Way]:
+    """A telephone's photograph from its file to the crop that is judged."""
+
+    def whole() -> Tensor:
+        with Image.open(path) as image:
+            floats = _as_floats(np.asarray(image)[None])
+        return _resize(floats, (224, 224 * floats.shape[-1] // floats.shape[-2]))
+
+    return {"whole in floating point": whole, "reduced": lambda: central_crops([load_picture(path)], 224)}
+
+
+def ways_to_learn(path: Path) -> dict[str, Way]:
+    """A random crop of the same photograph, whose pixels are decoded already."""
+    images = {"whole": load_picture(path, whole=True).pixels(), "reduced": load_picture(path).pixels()}
+
+    def learn(pixels: Pixels) -> Way:
+        return lambda: random_crops([pixels], 224, crop_minimum=0.08, flip=True, keys=[(0, next(steps))])
+
+    steps = itertools.count()
+    return {name: learn(pixels) for name, pixels in images.items()}
+
+
+def memory(ways: Mapping[str, Way]) -> dict[str, int | None]:
+    """Bytes that the process takes more while it does each once; None where the system does not tell."""
+    taken: dict[str, int | None] = {}
+    for name, work in ways.items():
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+            before = _most_bytes()
+            work()
+            taken[name] = _most_bytes() - before
+        except OSError:
+            taken[name] = None
+    return taken
+
+
+def _most_bytes() -> int:
+    return 1024 * int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+
+
 def main(arguments: Arguments) -> dict[str, Any]:
     """Measure, print, write; returns the result."""
     device = torch.device(arguments.on)
@@ -108,10 +156,22 @@ def main(arguments: Arguments) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         files = FileImages(write_photographs(Path(folder), IMAGES, PHOTO_SIZE))
         result["pixels"] = milliseconds(ways_to_pixels(files), arguments.times)
+        [photograph] = write_photographs(Path(folder), 1, PHOTO_SIZE if arguments.smoke else TELEPHONE)
+        judge = ways_to_judge(photograph)
+        result["telephone"] = milliseconds(judge, arguments.times)
+        result["telephone_bytes"] = memory(judge)
+        result["telephone_step"] = milliseconds(ways_to_learn(photograph), arguments.times)
     if not arguments.json:
-        for title, ways in {**result["crops"], "500 x 375": result["pixels"]}.items():
+        for title, ways in {
+            **result["crops"],
+            "500 x 375": result["pixels"],
+            "12 MP, judged": result["telephone"],
+            "12 MP, a step": result["telephone_step"],
+        }.items():
             for way, row in ways.items():
                 print(f"{title:<17} {way:<29} {row['median']:7.2f} ms ({row['least']:.2f} to {row['most']:.2f})")
+        for way, count in result["telephone_bytes"].items():
+            print(f"12 MP, judged     {way:<29} {'?' if count is None else f'{count / 1e6:.0f}'} MB")
     return finish(result, arguments)
 
 

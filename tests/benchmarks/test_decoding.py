@@ -14,7 +14,8 @@ def test_every_way_to_decode_and_crop_is_timed(program, tmp_path, capsys):
     assert (result["benchmark"], result["device"], result["images"]) == ("decoding", "cpu", 32)
     assert [list(ways) for ways in result["crops"].values()] == [["one by one", "together"]] * 2
     assert len(result["pixels"]) == 4
-    for ways in (*result["crops"].values(), result["pixels"]):
+    assert list(result["telephone"]) == list(result["telephone_bytes"]) == ["whole in floating point", "reduced"]
+    for ways in (*result["crops"].values(), result["pixels"], result["telephone"], result["telephone_step"]):
         for row in ways.values():
             assert 0 < row["least"] <= row["median"] <= row["most"]
 
