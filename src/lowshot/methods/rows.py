@@ -127,7 +127,7 @@ _ROWS = (
         presets=_presets(
             {"rank": 32, "basis_side": "output"},  # CLIP-LoRA-XS keeps all the rest of CLIP-LoRA's (its table 1)
             {**_BUILTIN_LORA, "rank": 16, "learning_rate": 2e-2},
-            # The convention of LoRA-XS's own code: alpha/r with alpha 16, and a learning rate from its 1e-3 to 4e-3.
+            # LoRA-XS's own code for GLUE: alpha/r with alpha 16, the highest of its rates, torch's weight decay.
             lora_xs_official={"rank": 16, "alpha": 16.0, "scaling": "rank", "learning_rate": 1e-3, "dropout": 0.0},
         ),
         served=True,
