@@ -10,7 +10,8 @@ from typing import Any
 
 from .errors import InputError
 
-LEAST_TEMPERATURE, LARGEST_TEMPERATURE = 0.05, 20.0
+LEAST_TEMPERATURE, LARGEST_TEMPERATURE = 1e-3, 1e6
+"""At the largest one all classes are as good as equally probable, whatever the scores are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Calibration:
             InputError: It is no fraction between 0 and 1, or too few images were held out for it.
         """
         return threshold(self.scores, coverage)
+
+    @property
+    def knows_nothing(self) -> bool:
+        """Whether the true classes were the less probable the surer the classifier was."""
+        return self.temperature > LARGEST_TEMPERATURE / 2
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a record."""

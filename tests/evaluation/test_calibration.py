@@ -58,7 +58,7 @@ def test_folds_that_cannot_be_are_refused(labels, folds, said):
     assert said in str(refused.value)
 
 
-@pytest.mark.parametrize("scale", [0.25, 0.5, 1.0, 2.0, 6.0])
+@pytest.mark.parametrize("scale", [0.01, 0.25, 0.5, 1.0, 2.0, 6.0, 230.0, 40_000.0])
 def test_the_temperature_of_scaled_scores_is_found(scale):
     """1 where they are calibrated already."""
     scores, labels = drawn()
@@ -75,7 +75,7 @@ def test_no_other_temperature_has_a_better_likelihood(seed, scale):
         return np.log(softmax(scores / temperature)[np.arange(len(labels)), labels]).mean()
 
     best = fitted_temperature(scores, labels)
-    others = np.geomspace(calibration.LEAST_TEMPERATURE, calibration.LARGEST_TEMPERATURE, 400)
+    others = np.geomspace(0.05, calibration.LARGEST_TEMPERATURE, 400)
     assert likelihood(best) >= max(map(likelihood, others)) - 1e-9
 
 
@@ -93,7 +93,10 @@ def test_without_a_mistake_nothing_is_made_surer():
 
 def test_scores_that_know_nothing_have_the_largest_temperature_and_not_an_endless_one():
     scores, _ = drawn(50)
-    assert fitted_temperature(scores, scores.argmin(1)) == pytest.approx(calibration.LARGEST_TEMPERATURE, rel=1e-3)
+    found = calibrated(scores, scores.argmin(1), 4)
+    assert found.temperature == pytest.approx(calibration.LARGEST_TEMPERATURE, rel=1e-3)
+    assert found.knows_nothing
+    assert not calibrated(*drawn(50), 4).knows_nothing
 
 
 def test_scores_are_kept_at_the_temperature():

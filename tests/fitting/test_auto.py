@@ -12,7 +12,7 @@ from lowshot import FewShotClassifier
 from lowshot.cli import main
 from lowshot.data import Examples, MemoryImages, Task
 from lowshot.errors import DataError, InputError
-from lowshot.fitting import auto, lesson_of, trials
+from lowshot.fitting import auto, fit, lesson_of, trials
 from lowshot.fitting.auto import CANDIDATES, concrete, decided, gain_of, preset_of
 from lowshot.fitting.trials import Trial, Trials
 from lowshot.models import Backbone
@@ -201,6 +201,23 @@ def test_what_is_chosen_is_what_its_own_recipe_would_have_learnt(quick):
     assert np.array_equal(chosen.predict_proba(images), named.predict_proba(images))
 
 
+def test_what_is_chosen_is_calibrated_by_the_shots_that_were_held_out(quick, monkeypatch):
+    asked = FewShotClassifier(calibration_folds=3).fit(task(4)).record_
+    monkeypatch.setattr(fit, "calibrate", lambda *_, **__: pytest.fail("calibrated once more"))
+    record = FewShotClassifier().fit(task(4)).record_
+
+    assert (record.calibration["folds"], record.calibration["images"]) == (4, 12)
+    assert record.recipe["training"]["calibration_folds"] == 4
+    assert asked.calibration["folds"] == 3
+    assert not FewShotClassifier().fit(task(1)).record_.calibration  # judged by crops of what it has learnt
+
+
+def test_zero_shot_is_calibrated_by_all_shots(quick, monkeypatch):
+    monkeypatch.setattr(auto, "decided", lambda trials, zero: ("zero-shot", "so it is"))
+    record = FewShotClassifier().fit(task(4)).record_
+    assert (record.calibration["folds"], record.calibration["images"]) == (0, 12)
+
+
 def test_without_time_only_zero_shot_is_tried():
     classifier = FewShotClassifier(time_budget=1e-9).fit(task(2))
     assert classifier.record_.choice["method"] == "zero-shot"
@@ -295,6 +312,7 @@ def test_a_choice_is_kept_beside_the_state_and_taken_up_again(monkeypatch, quick
     monkeypatch.setattr(Trials, "of", lambda self, method: pytest.fail("tried again"))
     again = FewShotClassifier().fit(task(2), checkpoint=state)
     assert again.record_.choice == first.record_.choice
+    assert again.record_.calibration == first.record_.calibration != {}
     with pytest.raises(pytest.fail.Exception, match="tried again"):
         FewShotClassifier(seed=2).fit(task(2), checkpoint=state)
 

@@ -1,6 +1,6 @@
 """Evaluation: predictions in batches, metrics, calibration, sets of classes."""
 
-from .calibration import calibrate, fold_checkpoints, fold_of_each, held_out_scores
+from .calibration import calibrate, calibrated, fold_checkpoints, fold_of_each, held_out_scores
 from .conformal import prediction_sets, set_measures
 from .metrics import confusion, measures
 from .predict import log_probabilities, probabilities
@@ -10,6 +10,7 @@ from .unseen import as_taught, left_to_judge
 __all__ = [
     "as_taught",
     "calibrate",
+    "calibrated",
     "confusion",
     "fold_checkpoints",
     "fold_of_each",

@@ -25,6 +25,8 @@ from .conformal import scores_of
 from .predict import log_probabilities
 
 _Item = TypeVar("_Item")
+_USUAL, _NEAR = (0.05, 20.0), 1.001
+"""Where a temperature is looked for first, and how near to either end it is none: then further out."""
 
 
 def fold_of_each(labels: NDArray[np.int64], folds: int) -> NDArray[np.int64]:
@@ -152,12 +154,12 @@ def calibrated(scores: NDArray[np.floating], labels: NDArray[np.int64], folds: i
 
 
 def fitted_temperature(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
-    """The temperature T, from 0.05 to 20, whose ``softmax(scores / T)`` has the least negative log-likelihood.
+    """The temperature T whose ``softmax(scores / T)`` has the least negative log-likelihood.
 
     Temperature scaling (arXiv 1706.04599, section 4.2) of class scores or log-probabilities ``(N, C)`` with labels
     ``(N,)``. The likelihood is log-concave in 1/T, so that there is one best T. Where every image is recognised there
     is none, since it is the likelier the surer the classifier is made: that few images without a mistake are no reason
-    to make it surer, and T is 1.
+    to make it surer, and T is 1. Scores that know less than nothing of the classes have the largest T.
     """
     from scipy.optimize import minimize_scalar
 
@@ -169,9 +171,12 @@ def fitted_temperature(scores: NDArray[np.floating], labels: NDArray[np.int64]) 
         scaled = exact / math.exp(log_temperature)
         return float((_log_sums(scaled) - scaled[rows, labels]).mean())
 
-    bounds = math.log(LEAST_TEMPERATURE), math.log(LARGEST_TEMPERATURE)
-    best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x
-    return min(max(math.exp(best), LEAST_TEMPERATURE), LARGEST_TEMPERATURE)
+    for least, largest in (_USUAL, (LEAST_TEMPERATURE, LARGEST_TEMPERATURE)):
+        bounds = math.log(least), math.log(largest)
+        best = math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x)
+        if least * _NEAR < best < largest / _NEAR:
+            break
+    return min(max(best, LEAST_TEMPERATURE), LARGEST_TEMPERATURE)
 
 
 def _log_sums(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from ..calibration import Calibration
 from ..errors import InputError, OutputError
 from ..files import canonical_json, read_json_object, write_text
 from ..methods import AUTO, BEST_OF, METHODS, ZERO_SHOT
@@ -45,7 +46,7 @@ wrong on one image of four still has all of ten right in one draw of eighteen.""
 
 def choose(
     lesson: Lesson, *, track: Track, contents: Sequence[str] = (), file: Path | None = None
-) -> tuple[Lesson, dict[str, Any]]:
+) -> tuple[Lesson, dict[str, Any], Calibration | None]:
     """Try the candidates on a lesson's shots, and settle on one.
 
     Args:
@@ -56,7 +57,8 @@ def choose(
 
     Returns:
         The lesson with the recipe of the chosen method; and for the record the ``method``, ``why``, the ``folds`` that
-        the shots were held out in and all that was ``tried``.
+        the shots were held out in and all that was ``tried``; and its calibration by the held-out shots, if any
+        were and the recipe does not ask for another.
 
     Raises:
         InputError: The recipe has training settings that ``auto`` does not obey, or there are several processes.
@@ -66,13 +68,21 @@ def choose(
     recipe = lesson.recipe
     preset = preset_of(recipe)
     key = hashlib.sha256(canonical_json([recipe.to_dict(), lesson.prompts, contents]).encode()).hexdigest()
-    choice = None if file is None else _read_choice(file, key)
-    if choice is None:
-        choice = _try_all(Trials(lesson, lambda name: concrete(recipe, preset, name), recipe.method.time_budget, track))
+    kept = None if file is None else _read_choice(file, key)
+    if kept is None:
+        trials = Trials(lesson, lambda name: concrete(recipe, preset, name), recipe.method.time_budget, track)
+        kept = choice, calibration = _try_all(trials)
         if file is not None:
+            values = {} if calibration is None else calibration.to_dict()
             with contextlib.suppress(OutputError):  # a choice that cannot be kept is made once more
-                write_text(file, canonical_json({"of": key, "choice": choice}))
-    return dataclasses.replace(lesson, recipe=concrete(recipe, preset, choice["method"])), choice
+                write_text(file, canonical_json({"of": key, "choice": choice, "calibration": values}))
+    choice, calibration = kept
+    chosen = concrete(recipe, preset, choice["method"])
+    if chosen.training.calibration_folds:  # asked for in other folds than these
+        calibration = None
+    elif calibration is not None:  # so that the recipe alone learns the same, and is as sure of it
+        chosen = chosen.replace(calibration_folds=choice["folds"])
+    return dataclasses.replace(lesson, recipe=chosen), choice, calibration
 
 
 def choice_file(checkpoint: Path) -> Path:
@@ -113,16 +123,17 @@ def concrete(recipe: Recipe, preset: str, method: str) -> Recipe:
     return preset_recipe(best if method in PRESETS[best] else preset, method).replace(**obeyed(method, settings))
 
 
-def _try_all(trials: Trials) -> dict[str, Any]:
-    """The choice that the trials of all candidates come to, as it is recorded."""
+def _try_all(trials: Trials) -> tuple[dict[str, Any], Calibration | None]:
+    """The choice that the trials of all candidates come to, as it is recorded, and the chosen one's calibration."""
     if not trials.folds and trials.images >= FEW and trials.recognises_every_shot():
         why = "it recognises every shot, and none can be held out"
-        return {"method": ZERO_SHOT, "why": why, "folds": trials.folds, "tried": []}
+        return {"method": ZERO_SHOT, "why": why, "folds": trials.folds, "tried": []}, None
     zero = trials.zero_shot()
     others = {method: trials.of(method) for method in sorted(CANDIDATES, key=CHEAPEST_FIRST.index)}
     method, why = decided([others[method] for method in CANDIDATES], zero)
     tried = [trial.to_dict() for trial in (zero, *others.values())]
-    return {"method": method, "why": why, "folds": trials.folds, "tried": tried}
+    chosen = zero if method == ZERO_SHOT else others[method]
+    return {"method": method, "why": why, "folds": trials.folds, "tried": tried}, chosen.calibration
 
 
 def decided(trials: Sequence[Trial], zero: Trial) -> tuple[str, str]:
@@ -158,7 +169,7 @@ def gain_of(one: Trial, other: Trial) -> tuple[float, float]:
     return float(gains.mean()), float(gains.std(ddof=1) / math.sqrt(len(rows))) if len(rows) > 1 else math.inf
 
 
-def _read_choice(file: Path, key: str) -> dict[str, Any] | None:
+def _read_choice(file: Path, key: str) -> tuple[dict[str, Any], Calibration | None] | None:
     """The choice that a run before this one made of the same; None where there is none, or of something else."""
     if not file.exists():
         return None
@@ -166,7 +177,11 @@ def _read_choice(file: Path, key: str) -> dict[str, Any] | None:
         values = read_json_object(file)
     except InputError:
         return None
-    choice = values.get("choice")
+    choice, told = values.get("choice"), values.get("calibration")
     if values.get("of") != key or not isinstance(choice, dict) or not is_choice(choice):
         return None
-    return choice if choice["method"] in (*CANDIDATES, ZERO_SHOT) else None
+    try:
+        calibration = Calibration.from_dict(told) if told else None
+    except InputError:
+        return None
+    return (choice, calibration) if choice["method"] in (*CANDIDATES, ZERO_SHOT) else None

@@ -44,7 +44,7 @@ def fit_lesson(
     track: Track,
     checkpoint: Path | None = None,
 ) -> Fitted:
-    """Choose where the recipe leaves that open, calibrate where it asks for it, train, and write the record.
+    """Choose where the recipe leaves that open, calibrate where it asks for it or the choice has, train, and record it.
 
     Args:
         lesson: What is to be learnt.
@@ -59,6 +59,7 @@ def fit_lesson(
         RunError: The training of a fold diverged.
     """
     choice: Mapping[str, Any] = {}
+    calibration: Calibration | None = None
     contents: tuple[str, ...] = ()
     if lesson.recipe.method.method == AUTO:
         if lesson.recipe.training.calibration_folds:
@@ -67,7 +68,7 @@ def fit_lesson(
         contents, damaged = examine(lesson.examples, track)  # an image that cannot be read is found now
         warn(damaged)
         file = None if checkpoint is None else choice_file(checkpoint)
-        lesson, choice = choose(lesson, track=track, contents=contents, file=file)
+        lesson, choice, calibration = choose(lesson, track=track, contents=contents, file=file)
     learner = lesson.untrained()
     learners_for(learner, lesson.task, lesson.others, lesson.recipe.data)  # refused now, not after training
     folds, learns = learner.recipe.training.calibration_folds, method_spec(learner.recipe.method.method).learns
@@ -75,8 +76,7 @@ def fit_lesson(
     if (folds or learns) and not contents:
         contents, damaged = examine(lesson.examples, track)
         warn(damaged)
-    calibration: Calibration | None = None
-    if folds:
+    if folds and calibration is None:
         del learner  # the folds need its memory
         calibration = calibrate(
             lesson.untrained, lesson.examples, fold_of, track=track, checkpoint=checkpoint, contents=contents
@@ -84,8 +84,13 @@ def fit_lesson(
         learner = lesson.untrained()
     with watched(learner, lesson) as report:
         outcome = learner.fit(lesson.examples, lesson.draw.shots, track, checkpoint, contents, report)
-    notes = (*outcome.notes, *([outcome.unwritten] if outcome.unwritten else []))
-    return Fitted(learner, _record(lesson, learner, outcome, contents, calibration, choice), notes)
+    notes = [*outcome.notes, *([outcome.unwritten] if outcome.unwritten else [])]
+    if calibration is not None and calibration.knows_nothing:
+        notes.append(
+            f"the scores of {len(calibration.scores)} held-out images tell nothing of their classes: probabilities are "
+            "the same for every class"
+        )
+    return Fitted(learner, _record(lesson, learner, outcome, contents, calibration, choice), tuple(notes))
 
 
 def folds_of(lesson: Lesson, folds: int, warn: Callable[[Sequence[str]], None]) -> NDArray[np.int64]:

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..calibration import Calibration
 from ..data import Examples, Images
 from ..data.crops import random_crops
 from ..errors import InputError, RunError, first_line
-from ..evaluation import fold_of_each, held_out_scores, log_probabilities
+from ..evaluation import calibrated, fold_of_each, held_out_scores, log_probabilities
 from ..methods import ZERO_SHOT, method_spec
 from ..models import Backbone, KeptBackbone, load_backbone
 from ..progress import Track
@@ -45,6 +46,8 @@ class Trial:
     seconds: float = 0.0
     note: str = ""
     """Why it was not tried, or on some of the images only."""
+    calibration: Calibration | None = dataclasses.field(default=None, compare=False)
+    """What the held-out shots tell of its probabilities; None where none was held out."""
 
     @property
     def accuracy(self) -> float | None:
@@ -97,25 +100,26 @@ class Trials:
         """Zero-shot, from which every image was held out. It tells how fast images are encoded."""
         started = time.monotonic()
         learner = self._untrained(ZERO_SHOT)
-        right = self._right(learner, self._judged)
+        table = self._table(learner, self._judged)
         self._seconds_per_image = _seconds_per_image(learner.backbone)
-        return Trial(ZERO_SHOT, right, time.monotonic() - started)
+        calibration = calibrated(table, self._judged.labels, 0) if self.folds else None
+        return Trial(ZERO_SHOT, self._right(table, self._judged), time.monotonic() - started, calibration=calibration)
 
     def recognises_every_shot(self) -> bool:
         """Whether zero-shot, which has learnt from none of them, takes every shot for what it is."""
         examples = self._lesson.examples
-        return all(self._right(self._untrained(ZERO_SHOT), examples).values())
+        return all(self._right(self._table(self._untrained(ZERO_SHOT), examples), examples).values())
 
     def of(self, method: str) -> Trial:
         """A method that learns; not tried where the time does not allow it, or the method does not take these shots."""
         started = time.monotonic()
         try:
-            right, note = self._tried(method)
+            right, note, calibration = self._tried(method)
         except (InputError, RunError) as error:
-            right, note = {}, first_line(error)
-        return Trial(method, right, time.monotonic() - started, note)
+            right, note, calibration = {}, first_line(error), None
+        return Trial(method, right, time.monotonic() - started, note, calibration)
 
-    def _tried(self, method: str) -> tuple[dict[int, float], str]:
+    def _tried(self, method: str) -> tuple[dict[int, float], str, Calibration | None]:
         shots = int(np.bincount(self._lesson.examples.labels).max())
         held = shots // self.folds if self.folds else 0
         # What follows the choice: the training, and those of a calibration's folds.
@@ -126,18 +130,20 @@ class Trials:
         left = self._ends - time.monotonic()
         affordable = math.floor((left - training) / fold) if fold else MOST_FOLDS
         if affordable < 1 or left < training:
-            return {}, f"not tried: it would take {training + fold:,.0f} s or more, and {max(left, 0):,.0f} s are left"
+            needed = f"it would take {training + fold:,.0f} s or more, and {max(left, 0):,.0f} s are left"
+            return {}, f"not tried: {needed}", None
         if self._fold_of is None:
             learner = self._untrained(method)
             learner.fit(self._lesson.examples, shots, self._track)
-            return self._right(learner, self._judged), ""
+            return self._right(self._table(learner, self._judged), self._judged), "", None
         folds = min(self.folds, affordable)
         note = "" if folds == self.folds else f"{folds} of {self.folds} folds, as many as there is time for"
         lesson, fold_of = self._of(method), self._fold_of
         scores, labels = held_out_scores(lesson.untrained, lesson.examples, fold_of, first=folds, track=self._track)
         rows = np.concatenate([np.flatnonzero(fold_of == fold) for fold in range(folds)])
         right = (scores.argmax(1) == labels).astype(float)
-        return dict(zip(rows.tolist(), right.tolist(), strict=True)), note
+        calibration = calibrated(scores, labels, folds) if folds > 1 else None
+        return dict(zip(rows.tolist(), right.tolist(), strict=True)), note, calibration
 
     def _seconds(self, method: str, shots: int) -> float:
         """Time of one training with so many shots: a guess from below where that is too long already."""
@@ -161,9 +167,11 @@ class Trials:
     def _untrained(self, method: str) -> Learner:
         return self._of(method).untrained()
 
-    def _right(self, learner: Learner, examples: Examples) -> dict[int, float]:
+    def _table(self, learner: Learner, examples: Examples) -> NDArray[np.float32]:
+        return log_probabilities(learner, examples.images, learner.backbone.image_size, track=self._track)
+
+    def _right(self, table: NDArray[np.float32], examples: Examples) -> dict[int, float]:
         """Recognition of each shot; crops of one shot are no independent witnesses."""
-        table = log_probabilities(learner, examples.images, learner.backbone.image_size, track=self._track)
         right = (table.argmax(1) == examples.labels).reshape(-1, len(self._lesson.examples)).mean(0)
         return dict(enumerate(right.tolist()))
 
