@@ -44,7 +44,7 @@ from .evaluation import (
     with_others,
 )
 from .files import canonical_json, folder_written_aside, from_home, write_text
-from .fitting import Lesson, LoadBackbone, choice_file, fit_lesson, kept_decoded, lesson_of
+from .fitting import Lesson, LoadBackbone, choice_file, fit_lesson, kept_decoded, lesson_of, shortfalls
 from .hub import adapter_folder, here, is_adapter, push_folder
 from .methods import AUTO
 from .models import Backbone, load_backbone
@@ -415,6 +415,23 @@ class FewShotClassifier(Estimator):
             self._tracking.judged(self.record_)
             self._warn(self._tracking.warnings)
         return metrics
+
+    @own_torch_state()
+    def shortfalls(self, data: Data) -> list[str]:
+        """What is wrong with the accuracy and the probabilities that ``evaluate`` has measured, one line each.
+
+        The accuracy is compared with those of the class names alone (zero-shot) and of logistic regression on 32 x 32
+        pixels, where judging took some seconds at most. Only what lies outside its 95 % interval is told.
+
+        Args:
+            data: What ``evaluate`` was given.
+
+        Raises:
+            DataError: An image cannot be read.
+        """
+        _, learner = self._ready()
+        task = as_taught(learnt_part(self.task(data), learner.recipe.data), self.record_.classes)
+        return shortfalls(learner, self.record_, task, self._load_backbone or load_backbone)
 
     def _others(self, whole: Task, config: DataConfig) -> dict[str, Task]:
         """The tasks that the protocol judges besides the learnt classes; see ``other_tasks``."""

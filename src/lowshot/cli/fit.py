@@ -130,6 +130,7 @@ def _judge(classifier: FewShotClassifier, task: Task, again: Sequence[str]) -> N
     """Measure the accuracy; where the images do not allow it, warn, with the command that would do it once more."""
     try:
         classifier.evaluate(task, track=shown)
+        classifier.warnings_.extend(classifier.shortfalls(task))
     except DataError as error:
         what = "accuracy of other classes" if classifier.record_.metrics else "accuracy"
         is_bad_image = isinstance(error, ImageError)

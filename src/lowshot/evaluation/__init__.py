@@ -6,6 +6,7 @@ from .metrics import confusion, measures
 from .predict import log_probabilities, probabilities
 from .protocols import learners_for, with_others
 from .unseen import as_taught, left_to_judge
+from .yardsticks import pixel_accuracy
 
 __all__ = [
     "as_taught",
@@ -19,6 +20,7 @@ __all__ = [
     "left_to_judge",
     "log_probabilities",
     "measures",
+    "pixel_accuracy",
     "prediction_sets",
     "probabilities",
     "set_measures",

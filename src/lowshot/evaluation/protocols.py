@@ -10,6 +10,7 @@ from typing import Any
 from ..data import Task, long_prompts_named, prompts_for
 from ..settings import DataConfig
 from ..training.learner import Learner
+from ..training.prompts import refuse_alike
 
 
 def learners_for(learner: Learner, task: Task, others: Mapping[str, Task], config: DataConfig) -> dict[str, Learner]:
@@ -25,13 +26,15 @@ def learners_for(learner: Learner, task: Task, others: Mapping[str, Task], confi
         config: How classes are put into words. The files it names may speak of the classes of all of these tasks.
 
     Raises:
-        DataError: A task's classes cannot be put into words, or not in as few tokens as the text tower takes.
+        DataError: A task's classes cannot be put into words, or not in as few tokens as the text tower takes, or it
+            cannot tell two of them apart.
     """
     everywhere = set(itertools.chain(task.class_names, *(other.class_names for other in others.values())))
     learners = {}
     for name, other in others.items():
         prompts = prompts_for(other.class_names, config, data=other.name, template=other.template, others=everywhere)
         with long_prompts_named(other.class_names, prompts):
+            refuse_alike(learner.backbone, other.class_names, prompts)
             learners[name] = learner.with_prompts(prompts)
     return learners
 

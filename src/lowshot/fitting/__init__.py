@@ -3,5 +3,6 @@
 from .auto import choice_file
 from .fit import Fitted, fit_lesson
 from .lesson import Lesson, LoadBackbone, kept_decoded, lesson_of
+from .shortfalls import shortfalls
 
-__all__ = ["Fitted", "Lesson", "LoadBackbone", "choice_file", "fit_lesson", "kept_decoded", "lesson_of"]
+__all__ = ["Fitted", "Lesson", "LoadBackbone", "choice_file", "fit_lesson", "kept_decoded", "lesson_of", "shortfalls"]

@@ -20,6 +20,7 @@ from ..progress import Report, Track
 from ..records import RunRecord, provenance
 from ..training import Learner, TrainingOutcome
 from .auto import choice_file, choose
+from .foreign import foreign_notes
 from .lesson import Lesson
 
 Watched: TypeAlias = Callable[[Learner, Lesson], contextlib.AbstractContextManager[Report]]
@@ -49,7 +50,7 @@ def fit_lesson(
     Args:
         lesson: What is to be learnt.
         watched: Around the training; the folds of a calibration are not watched.
-        warn: Is told early of images on which nothing can be calibrated.
+        warn: Is told early of images that mean nothing to the model, or on which nothing can be calibrated.
         track: Shows progress.
         checkpoint: File for the state of training.
 
@@ -76,6 +77,7 @@ def fit_lesson(
     if (folds or learns) and not contents:
         contents, damaged = examine(lesson.examples, track)
         warn(damaged)
+    warn(foreign_notes(lesson))
     if folds and calibration is None:
         del learner  # the folds need its memory
         calibration = calibrate(

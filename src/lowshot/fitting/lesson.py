@@ -10,6 +10,7 @@ from ..data import Draw, Examples, Prompts, Task, decoded_once, draw_from, learn
 from ..models import Backbone, load_backbone, resolve_adapter_precision, resolve_precision
 from ..settings import Recipe, parse_bytes
 from ..training import Learner, create_learner
+from ..training.prompts import refuse_alike
 
 LoadBackbone: TypeAlias = Callable[[str, str], Backbone]
 """From a model and a device to a backbone that is nobody else's."""
@@ -30,12 +31,15 @@ class Lesson:
     examples: Examples
     """The shots, decoded once."""
     load: LoadBackbone
+    told_apart: set[str] = dataclasses.field(default_factory=set)
+    """Models whose tokenizers have been asked whether they tell the prompts apart; copies of a lesson share it."""
 
     def untrained(self) -> Learner:
         """The recipe's method on the backbone as it was loaded.
 
         Raises:
             LongPromptError: A prompt is longer than the text tower takes.
+            DataError: The text tower cannot tell two classes apart.
             InputError: There is no such backbone, or the settings do not fit it.
         """
         recipe = self.recipe
@@ -45,6 +49,9 @@ class Lesson:
         products = resolve_adapter_precision(recipe.model.adapter_precision, backbone.device)
         recipe = recipe.replace(precision=precision, adapter_precision=products)
         with long_prompts_named(self.task.class_names, self.prompts):
+            if recipe.model.model not in self.told_apart:
+                refuse_alike(backbone, self.task.class_names, self.prompts)
+                self.told_apart.add(recipe.model.model)
             return create_learner(backbone, self.prompts, recipe)
 
 

@@ -58,6 +58,29 @@ def tokenized(backbone: Backbone, prompts: Sequence[str | Sequence[str]]) -> tup
     return tokens, Owners(torch.tensor(owners, device=backbone.device), len(of_class))
 
 
+def read_alike(backbone: Backbone, prompts: Sequence[str | Sequence[str]]) -> tuple[int, int] | None:
+    """Two of the classes whose prompts are the same tokens, if there are such: nothing tells their embeddings apart.
+
+    A tokenizer may read all letters in lower case, pass over punctuation, or have one token for all it does not know.
+
+    Args:
+        backbone: Whose tokenizer it is.
+        prompts: As for ``tokenized``.
+
+    Raises:
+        LongPromptError: A prompt is longer than the text tower takes.
+    """
+    tokens, owners = tokenized(backbone, prompts)
+    of_class: list[set[tuple[int, ...]]] = [set() for _ in range(owners.classes)]
+    for owner, ids in zip(owners.index.tolist(), tokens["input_ids"].tolist(), strict=True):
+        of_class[owner].add(tuple(ids))
+    first: dict[frozenset[tuple[int, ...]], int] = {}
+    for label, own in enumerate(map(frozenset, of_class)):
+        if first.setdefault(own, label) != label:
+            return first[own], label
+    return None
+
+
 def encode_classes(backbone: Backbone, tokens: Mapping[str, Tensor], owners: Owners, at_once: int) -> Tensor:
     """Class embeddings ``(C, D)`` of tokenised prompts.
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from ..adapters import rows_are_alike
+from ..errors import DataError
 from ..models import Backbone, TowerState
-from ..models.classes import Owners, encode_classes, encode_each, encode_with_lengths, tokenized
+from ..models.classes import Owners, encode_classes, encode_each, encode_with_lengths, read_alike, tokenized
 
 __all__ = ["ClassPrompts", "Owners", "TokenizedPrompts", "encode_classes", "tokenized"]
 
@@ -53,6 +54,33 @@ class TokenizedPrompts:
     def class_embeddings(self) -> tuple[Tensor, Tensor]:
         """Class embeddings ``(C, D)`` and their lengths ``(C,)``; see ``encode_with_lengths``."""
         return encode_with_lengths(self.backbone, self.tokens, self.owners, self.owners.classes)
+
+
+def refuse_alike(backbone: Backbone, class_names: Sequence[str], prompts: Sequence[str | Sequence[str]]) -> None:
+    """Refuse classes that the text tower cannot tell apart.
+
+    Args:
+        backbone: Its tokenizer decides.
+        class_names: C names.
+        prompts: Of each class one, or several.
+
+    Raises:
+        DataError: Two classes have the same tokens.
+        LongPromptError: A prompt is longer than the text tower takes.
+    """
+    pair = read_alike(backbone, prompts)
+    if pair is None:
+        return
+    (one, other), texts = (
+        pair,
+        [text if isinstance(text, str) else text[0] for text in (prompts[label] for label in pair)],
+    )
+    raise DataError(
+        f"classes {class_names[one]!r} and {class_names[other]!r} are one class to the text tower of "
+        f"{backbone.identity.id}: its tokenizer reads {texts[0]!r} and {texts[1]!r} as the same tokens (it may know no "
+        "capitals, no punctuation, or not this script); give them other names, or say what to call them: "
+        "--class-names FILE"
+    )
 
 
 class ClassPrompts:
