@@ -111,7 +111,9 @@ def _dispatched(mode: Any, operation: Any, types: Any, args: Any = (), kwargs: d
     return mode.draws.result(operation, args, kwargs or {})
 
 
-_Mode: Any = type("_Mode", (TorchDispatchMode,), {"__torch_dispatch__": _dispatched})
+# Torch would keep its compiler away from the method, and for that load it at the first operation: a second.
+_OF_THE_MODE = {"__torch_dispatch__": _dispatched, "_should_skip_dynamo": classmethod(lambda cls: False)}  # noqa: ARG005
+_Mode: Any = type("_Mode", (TorchDispatchMode,), _OF_THE_MODE)
 """A block in which each operation of torch's goes through ``_Draws.result``."""
 
 
