@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 FIT = """
 import sys
 import numpy as np
@@ -19,8 +21,6 @@ import sys
 import numpy as np
 from lowshot.serving import AdapterBank
 from lowshot.serving.server import serve
-
-pytestmark = pytest.mark.system
 AdapterBank(sys.argv[1]).predict([np.zeros((32, 32, 3), np.uint8)], "gda")
 print(*sys.modules)
 """

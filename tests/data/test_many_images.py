@@ -13,14 +13,14 @@ from PIL import Image
 from lowshot import FewShotClassifier
 from lowshot.data import store
 
+pytestmark = pytest.mark.system
+
 IMAGES, CLASSES, SIDE = 10_000, 100, 40
 MB = 1 << 20
 TRACED = """
 import json, sys, tracemalloc
 from pathlib import Path
 from lowshot.data import load_task
-
-pytestmark = pytest.mark.system
 warned = []
 tracemalloc.start()
 task = load_task(Path(sys.argv[1]), warn=warned)
