@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 LINTED := src tests tools benchmarks
 
-.PHONY: demo demo-serve test test-system install check fix docs bench clean
+.PHONY: demo demo-serve test test-long install check fix docs bench clean
 
 demo: $(INSTALLED)  ## Teach the built-in model handwriting, with every method; report in report/index.html
 	$(BIN)/lowshot demo
@@ -13,12 +13,12 @@ demo-serve: $(INSTALLED)  ## Open a page with a few taught classifiers, and teac
 	$(BIN)/lowshot serve --demo
 
 # What is compiled is kept, whatever the environment says: each worker and many tests' processes import the same.
-test test-system: export PYTHONDONTWRITEBYTECODE =
+test test-long: export PYTHONDONTWRITEBYTECODE =
 test: $(INSTALLED)  ## Run the tests
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-test-system: $(INSTALLED)  ## Run the tests of whole programs: killed processes, browsers, clusters, exports
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m 'system and not slow and not gpu'
+test-long: $(INSTALLED)  ## Run the tests that take long: killed processes, browsers, clusters, exports
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m 'long and not slow and not gpu'
 
 install: $(INSTALLED)  ## Make .venv with everything in it
 

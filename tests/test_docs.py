@@ -72,7 +72,7 @@ def python_blocks(text):
     return re.findall(r"```python\n(.*?)```\s+prints\s+```\n(.*?)```", text, re.DOTALL)
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_the_readmes_lines_print_what_it_says(tmp_path, monkeypatch, capsys):
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     monkeypatch.chdir(tmp_path)

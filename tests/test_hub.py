@@ -80,7 +80,7 @@ except LowshotError as error:
 """
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_what_is_pushed_is_fetched_and_predicts_the_same_offline_too(run, hub, fitted, images):
     status, said, err = run(PUSH + ASK + EXPORT)
     pushed, answered, exported = said.splitlines() if status == 0 else (said, "", "")
@@ -100,7 +100,7 @@ def test_what_is_pushed_is_fetched_and_predicts_the_same_offline_too(run, hub, f
     assert len(hub.requests) == before
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_a_hub_that_refuses_or_breaks_off_is_one_line(run, hub, tmp_path):
     hub.broken.add("adapter_model.safetensors")
     with_the_right_one = "import os; os.environ['HF_TOKEN'] = 'hf_right'\n"

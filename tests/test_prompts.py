@@ -159,7 +159,7 @@ def ensemble(tmp_path_factory):
     return folder, classifier
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_every_export_averages_too_and_its_own_lines_say_how(ensemble, tmp_path, forked):
     folder, classifier = ensemble
     program = ""

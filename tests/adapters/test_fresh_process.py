@@ -10,7 +10,7 @@ from lowshot import FewShotClassifier
 from lowshot.methods import METHODS
 from lowshot.settings import obeyed
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.long
 
 CASES = [(name, "none") for name, spec in METHODS.items() if spec.kind != "choice"] + [
     ("lora", "nf4"),

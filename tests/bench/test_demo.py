@@ -36,7 +36,7 @@ def test_the_rival_is_scikit_learns_logistic_regression():
     assert record.metrics["acc1"] == pytest.approx(model.score(test, task.test.labels), abs=0.003)
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_the_demo_prints_one_object_and_writes_its_report(tmp_path, capsys):
     out = tmp_path / "report"
     arguments = ["demo", "--json", "--out", str(out), "--shots", "1", "--seeds", "1", "2"]

@@ -18,7 +18,7 @@ from lowshot.runs_folder import RunsFolder
 
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 pytestmark = [
-    pytest.mark.system,
+    pytest.mark.long,
     pytest.mark.timeout(600),  # every worker imports torch, on a machine that may have other things to do
 ]
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}

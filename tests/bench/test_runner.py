@@ -269,7 +269,7 @@ def test_what_a_process_left_that_was_killed_after_its_last_word_is_removed(tmp_
     assert [path.name for path in (runs.path / "partial").iterdir()] == [runs.checkpoint(under_way).name]
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_killed_twice_a_grid_loses_nothing_and_repeats_nothing(tmp_path, forked):
     recipe, out = tmp_path / "grid.toml", tmp_path / "runs"
     recipe.write_text(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.long
 
 LABELS = torch.tensor([0, 1, 2, 0])
 

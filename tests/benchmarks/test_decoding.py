@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.long
 
 
 def test_every_way_to_decode_and_crop_is_timed(program, tmp_path, capsys):

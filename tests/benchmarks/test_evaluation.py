@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.long
 
 WAYS = {"forward", "plain", "lowshot"}
 VARIANTS = {

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.long
 
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 STEP = [

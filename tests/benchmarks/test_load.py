@@ -2,7 +2,7 @@
 
 import pytest
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.long
 
 
 def test_every_client_is_answered_and_memory_is_watched(program):

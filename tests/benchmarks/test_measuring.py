@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture

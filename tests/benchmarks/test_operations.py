@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.long
 
 KERNELS = {"lora": 1163, "qlora": 1445, "lora-xs": 1111, "dora": 4270, "layernorm": 1377, "full": 2459}
 

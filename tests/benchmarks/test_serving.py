@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.long
 
 WAYS = ["merged", "single", "bank-1", "bank-6", "bank-different"]
 OTHERS = ["peft-different", "peft-lora-different", "model-per-adapter"]

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.long
 
 ROW = {
     "variant": str,

@@ -35,7 +35,7 @@ def test_json_has_the_same(run, adapter, tmp_path):
     assert said["files"] == sorted(path.name for path in (tmp_path / "out").iterdir())
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_onnx_is_written_without_a_word_on_standard_error(run, adapter, tmp_path):
     status, out, err = run("export", adapter, "--format", "onnx", "--out", tmp_path / "out")
     assert (status, err) == (0, "")

@@ -13,7 +13,7 @@ from PIL import Image
 from lowshot.cli import main
 from lowshot.data import builtin_task
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.long
 
 
 def lowshot(python, *arguments):

@@ -77,7 +77,7 @@ def test_the_size_of_a_head_depends_on_classes_and_shots(folder, capsys, method,
     assert "classes is 1; expected 2 or more" in capsys.readouterr().err
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_the_table_has_the_published_rows(folder, capsys):
     assert main(["params", "--model", folder, "--table"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]

@@ -71,7 +71,7 @@ def test_any_adapter_judges_any_data_in_their_own_classes(parted, run):
     assert out.startswith(f"accuracy {100 * judged['acc1']:.1f} %")
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_a_transfer_prints_a_row_for_every_target(run, tmp_path):
     transfer = ("--protocol", "cross-dataset", "--targets", "digits", "greek")
     status, out, err = run("fit", "letters", *transfer, "--out", tmp_path / "adapter", *FAST)

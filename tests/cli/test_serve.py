@@ -85,7 +85,7 @@ def test_a_host_beyond_this_machine_is_served_with_a_token(tmp_path):
         assert url_of(listening).startswith("http://127.0.0.1:")
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_the_demo_teaches_once_and_keeps_pictures(run, tmp_path, monkeypatch):
     from lowshot.serving import server
 

@@ -145,7 +145,7 @@ def test_a_classifier_on_top_of_the_towers_cannot_be_had_without_them(saved, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_a_graph_is_the_classifier_in_onnxruntime_alone(exported):
     import onnxruntime
 
@@ -161,14 +161,14 @@ def test_a_graph_is_the_classifier_in_onnxruntime_alone(exported):
         assert apart(found, classifier.predict_proba(images)) < TOLERANCE
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_a_graph_keeps_no_trace_of_the_machine(exported):
     content = (exported("onnx", "lora-xs")[0].folder / "model.onnx").read_bytes()
     assert b"stack_trace" not in content
     assert b".py" not in content
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_weights_too_large_for_one_file_lie_beside_the_graph(saved, tmp_path, monkeypatch):
     monkeypatch.setattr("lowshot.conversion.onnx_graph.LARGEST_SINGLE_FILE_BYTES", 0)
     made = export(saved("lora")[0], tmp_path / "out", format="onnx")
@@ -206,7 +206,7 @@ def test_a_classifier_in_bfloat16_gives_its_float32_function_and_says_so(saved, 
     assert any("rounds its arithmetic" in note for note in made.notes)
 
 
-@pytest.mark.system
+@pytest.mark.long
 @every_format
 def test_the_same_adapter_gives_the_same_bytes(saved, exported, tmp_path, name):
     one = exported(name, "lora-xs")[0]
@@ -288,7 +288,7 @@ def digits(tmp_path_factory):
     return folder, classifier
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_the_readmes_lines_work_in_a_process_without_lowshot(digits, tmp_path):
     folder, classifier = digits
     programs = {n: lines_of(export(folder / "adapter", tmp_path / n, format=n).folder / "README.md") for n in FORMATS}
@@ -310,7 +310,7 @@ def test_the_readmes_lines_work_in_a_process_without_lowshot(digits, tmp_path):
     assert apart(np.array([scores[c] for c in classifier.classes_], dtype=float), expected) < TOLERANCE
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_a_siglip_is_exported_like_a_clip(saved, tmp_path, tiny_siglip):
     adapter, classifier = saved("lora-xs", model=tiny_siglip)
     images = pictures(5, seed=4)
@@ -335,7 +335,7 @@ def calibrated(saved):
     return adapter, classifier
 
 
-@pytest.mark.system
+@pytest.mark.long
 @every_format
 def test_what_is_exported_of_a_calibrated_classifier_is_calibrated(calibrated, tmp_path, name):
     adapter, classifier = calibrated

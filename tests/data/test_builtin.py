@@ -184,7 +184,7 @@ def test_no_two_pictures_are_the_same(name):
 # -- what changes nothing ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_another_process_draws_the_same_pixels():
     """With another hash seed, another global random state and the pictures asked for in another order."""
     names = ["digits-wild", "letters", "symbols"]

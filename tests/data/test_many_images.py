@@ -13,7 +13,7 @@ from PIL import Image
 from lowshot import FewShotClassifier
 from lowshot.data import store
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.long
 
 IMAGES, CLASSES, SIDE = 10_000, 100, 40
 MB = 1 << 20

@@ -337,7 +337,7 @@ def test_what_a_killed_run_left_is_removed_though_everything_is_in_its_place(off
     assert len(served["dtd-r1.0.1.tar.gz"].requests) == 1
 
 
-@pytest.mark.system
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that can be killed")
 @pytest.mark.parametrize("name", ["caltech101", "fgvc"])  # an archive in an archive and a list; many parts of one
 def test_prepare_may_be_killed_at_any_step_and_is_simply_run_again(server, tmp_path_factory, monkeypatch, name):

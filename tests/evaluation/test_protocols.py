@@ -233,7 +233,7 @@ def test_an_empty_test_split_of_the_base_classes_is_refused_in_words(fit):
 # -- transfers ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_what_learnt_letters_is_judged_on_digits_and_greek_in_their_own_classes(tmp_path):
     settings = {**FEW_STEPS, "shots": 1, "protocol": "cross-dataset", "targets": ("digits", "greek")}
     classifier = FewShotClassifier("builtin", method="lora", **settings).fit("letters")

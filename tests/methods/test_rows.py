@@ -87,7 +87,7 @@ def test_a_row_obeys_settings_that_there_are_and_its_presets_set_no_others(row):
             assert recipe.settings()[name] == value
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_one_more_head_is_its_file_and_its_row_and_one_more_tuner_of_peft_is_its_row(tmp_path):
     package = tmp_path / "tree" / "lowshot"
     shutil.copytree(Path(lowshot.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))

@@ -11,7 +11,7 @@ from lowshot.serving import schema
 
 from .running import PATIENCE, running
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.long
 
 schemathesis = pytest.importorskip("schemathesis")
 EXAMPLES = 10  # of each operation, fitting ones and unfit ones

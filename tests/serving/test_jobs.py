@@ -82,7 +82,7 @@ def inside(folder):
     return {path.relative_to(folder).as_posix() for path in paths} - {FOLDER, f"{FOLDER}/lock"}
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_what_is_taught_is_what_fit_learns_from_the_same_images(server, tmp_path, tiny_clip):
     job = job_of(server, teach(server))
     seen = []
@@ -305,7 +305,7 @@ def refuses(address):
     return False
 
 
-@pytest.mark.system
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_server_that_is_killed_while_it_teaches_leaves_nothing_half_made(tiny_clip, tmp_path, forked):
     with started(forked, tmp_path, "--model", tiny_clip) as (process, url):

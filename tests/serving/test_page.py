@@ -30,7 +30,7 @@ from .browsing import (
 )
 
 pytestmark = [
-    pytest.mark.system,
+    pytest.mark.long,
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
 ]

@@ -14,7 +14,7 @@ from lowshot import FewShotClassifier
 from .browsing import CHROMIUM, chromium, draw, opened, until
 
 pytestmark = [
-    pytest.mark.system,
+    pytest.mark.long,
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
 ]

@@ -7,7 +7,7 @@ import pytest
 from .browsing import ADDRESS, CHROMIUM, LIMITS, MadeUpServer, chromium, opened
 
 pytestmark = [
-    pytest.mark.system,
+    pytest.mark.long,
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
 ]

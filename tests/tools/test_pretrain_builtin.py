@@ -10,7 +10,7 @@ import torch
 
 from lowshot.models import load_backbone
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,7 @@ def test_tensorboard(event_files):
 TOLD = ("--method", "lora", "--rank", 2, "--steps-per-shot", 12, "--report-to", "tensorboard")
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_the_command_reports_to_tensorboard(event_files, tiny_clip, tmp_path, capsys):
     assert (
         main(["fit", "digits", *map(str, ["--out", tmp_path / "adapter", "--model", tiny_clip, "--shots", 2, *TOLD])])

@@ -57,7 +57,7 @@ def a_free_port():
         return listening.getsockname()[1]
 
 
-@pytest.mark.system
+@pytest.mark.long
 def test_two_processes_over_gloo_learn_the_same_adapter_from_the_same_batches(tiny_clip, photos, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     settings = [

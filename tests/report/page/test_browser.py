@@ -28,7 +28,7 @@ FLAGS = [
     "--v=0",
 ]
 pytestmark = [
-    pytest.mark.system,
+    pytest.mark.long,
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
 ]
