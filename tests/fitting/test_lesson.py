@@ -18,6 +18,7 @@ OTHER = {
     "batch_size": 9,
     "gradient_accumulation_steps": 2,
     "optimizer": "sgd",
+    "adam_epsilon": 1e-5,
     "learning_rate": 0.5,
     "minimum_learning_rate": 0.0,
     "weight_decay": 0.3,
