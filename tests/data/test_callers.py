@@ -129,7 +129,7 @@ def frame_of_two_columns():
         (None, "images is None; expected a list of images"),
         (5, "images is 5; expected a list of images"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_is_one_image_or_has_no_order_is_refused(images, message):
     with pytest.raises(DataError, match=message):
@@ -149,7 +149,7 @@ def test_what_is_one_image_or_has_no_order_is_refused(images, message):
         ([1, 1 << 64], r"labels\[1\] is 18446744073709551616"),
         (frame_of_two_columns, "labels is a DataFrame with the columns path, label"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_are_no_labels_is_refused(labels, message):
     with pytest.raises(DataError, match=message):
