@@ -17,7 +17,7 @@ test test-long: export PYTHONDONTWRITEBYTECODE =
 test: $(INSTALLED)  ## Run the tests
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-test-long: $(INSTALLED)  ## Run the tests that take long: killed processes, browsers, clusters, exports
+test-long: $(INSTALLED)  ## Run the tests that take long: killed processes, browsers, clusters, exports, whole trainings
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -m 'long and not slow and not gpu'
 
 install: $(INSTALLED)  ## Make .venv with everything in it

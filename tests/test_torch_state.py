@@ -137,3 +137,22 @@ def test_the_default_type_is_given_back_when_the_last_of_several_threads_is_done
         types.append(torch.ones(1).dtype)
 
     assert types == [torch.float32, torch.float32, torch.float64]
+
+
+def test_a_type_that_is_set_while_a_call_is_under_way_is_given_back_after_the_last_one():
+    begun, go_on = threading.Event(), threading.Event()
+
+    def long_call():
+        with own_torch_state():
+            begun.set()
+            go_on.wait(10)
+
+    thread = threading.Thread(target=long_call)
+    thread.start()
+    begun.wait(10)
+    with default_type(torch.float64):
+        with own_torch_state():
+            assert torch.get_default_dtype() == torch.float32
+        go_on.set()
+        thread.join()
+        assert torch.get_default_dtype() == torch.float64

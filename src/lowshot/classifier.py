@@ -427,6 +427,7 @@ class FewShotClassifier(Estimator):
             data: What ``evaluate`` was given.
 
         Raises:
+            InputError: ``evaluate`` was not called yet.
             DataError: An image cannot be read.
         """
         _, learner = self._ready()

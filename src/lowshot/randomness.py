@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_GLOBAL = threading.RLock()
+from .threads import free_in_forks
+
+_GLOBAL = free_in_forks(threading.RLock())
 """Held by whoever sets the state of torch's own generators for a while."""
 _BLOCKS = threading.local()
 """``draws``: those of a thread's innermost block."""
@@ -23,8 +25,11 @@ def seeded(seed: int) -> Iterator[None]:
     """Draw what this thread draws from torch in the block from generators of its own, one for each device.
 
     The numbers are those that torch's own generators would give after ``torch.manual_seed(seed)``. Those are neither
-    read nor changed, so that other threads may draw from them, and seed them, meanwhile. Every operation of the block
-    goes through Python once more, which takes microseconds: a block is no place for a whole training.
+    read nor changed, so that other threads may draw from them, and seed them, meanwhile. An operation that takes no
+    generator, such as dropout on CUDA, is given that of its device for as long as it is launched.
+
+    Every operation of the block goes through Python once more, which takes microseconds: a block is no place for a
+    whole training.
     """
     with _Draws(seed).innermost():
         yield
@@ -100,10 +105,14 @@ class _Draws:
         """The result of an operation that takes no generator: torch's own has this one's state meanwhile."""
         own, is_cpu = self._generator(device), device.type == "cpu"
         theirs = torch.default_generator if is_cpu else torch.cuda.default_generators[device.index]
-        with _GLOBAL, torch.random.fork_rng(devices=[] if is_cpu else [device]):
-            theirs.set_state(own.get_state())
-            result = operation()
-            own.set_state(theirs.get_state())
+        with _GLOBAL:
+            before = theirs.get_state()
+            try:
+                theirs.set_state(own.get_state())
+                result = operation()
+                own.set_state(theirs.get_state())
+            finally:
+                theirs.set_state(before)
         return result
 
 
@@ -118,7 +127,7 @@ _Mode: Any = type("_Mode", (TorchDispatchMode,), _OF_THE_MODE)
 
 
 def _may_draw(operation: Any, args: Any, kwargs: dict[str, Any]) -> bool:
-    """Whether an operation may draw: attention counts as one that does, whether it has dropout or none."""
+    """Whether an operation may draw; attention does where it has dropout."""
     if torch.Tag.nondeterministic_seeded not in operation.tags:
         return False
     names = [argument.name for argument in operation._schema.arguments]

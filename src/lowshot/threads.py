@@ -6,8 +6,29 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
+from typing import Protocol, TypeVar
 
-BUILDING = threading.RLock()
+_Lock = TypeVar("_Lock", bound="Lockable")
+
+
+class Lockable(Protocol):
+    """A lock of the standard library."""
+
+    def acquire(self) -> bool:
+        """Wait for it."""
+
+    def release(self) -> None:
+        """Give it back."""
+
+
+def free_in_forks(lock: _Lock) -> _Lock:
+    """Return the lock; a process is forked only while nobody holds it, since the fork would find it held for ever."""
+    if hasattr(os, "register_at_fork"):  # which Windows has not
+        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+    return lock
+
+
+BUILDING = free_in_forks(threading.RLock())
 """Held while a library builds a model or puts modules into one. transformers replaces torch's initialisers meanwhile,
 for every thread: what another one builds then would stay uninitialised."""
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from .threads import threads_of_its_own
+from .threads import free_in_forks, threads_of_its_own
 
 
 @contextlib.contextmanager
@@ -40,26 +40,30 @@ class _DefaultType:
     """Torch's default type, which calls on several threads share."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = free_in_forks(threading.RLock())
         self._calls = 0
         self._callers: Any = None
 
     @contextlib.contextmanager
     def float32(self) -> Iterator[None]:
-        """For the length of a block it is float32; the last of several blocks gives back what the first found."""
+        """Make it float32 for the length of a block; the last of several blocks gives back what the caller has set.
+
+        A caller may set it on another thread while a block is under way: that is what is given back then.
+        """
         import torch
 
         with self._lock:
             self._calls += 1
-            if self._calls == 1:
-                self._callers = torch.get_default_dtype()
-                torch.set_default_dtype(torch.float32)
+            current = torch.get_default_dtype()
+            if self._calls == 1 or current != torch.float32:
+                self._callers = current
+            torch.set_default_dtype(torch.float32)
         try:
             yield
         finally:
             with self._lock:
                 self._calls -= 1
-                if self._calls == 0:
+                if self._calls == 0 and torch.get_default_dtype() == torch.float32:
                     torch.set_default_dtype(self._callers)
 
 

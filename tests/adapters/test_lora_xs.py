@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import json
 
 import pytest
@@ -166,6 +167,9 @@ def test_singular_values_change_sides_and_back(generator, zero):
     small = moved.leading(3)
     same = basis.leading(3).left.T @ small.on_input_side(r) @ basis.leading(3).right
     torch.testing.assert_close(same, small.left.T @ r @ small.right, atol=1e-5, rtol=0)
+    values = basis.singular_values.clone()
+    values[4] = 0  # as the last one of a weight that has not its full rank is
+    assert dataclasses.replace(moved, singular_values=values).on_input_side(torch.ones(5, 5)).isfinite().all()
 
 
 def test_a_prepared_basis_is_used_instead_of_the_weight(generator):

@@ -236,6 +236,15 @@ def test_as_many_folds_are_held_out_as_there_is_time_for(monkeypatch, quick):
     assert found["proker"]["said"] == "1 of 4 folds, as many as there is time for"
 
 
+def test_what_was_held_out_in_part_calibrates_nothing(monkeypatch, quick):
+    """The recipe of what is chosen could not say in which folds, and would give another temperature."""
+    monkeypatch.setattr(Trials, "_seconds", lambda self, method, shots: 4.0)
+    monkeypatch.setattr(trials.time, "monotonic", lambda: 0.0)
+    classifier = FewShotClassifier(time_budget=12.0).fit(task(4))
+    assert tried(classifier)["proker"]["said"] == "2 of 4 folds, as many as there is time for"
+    assert (classifier.record_.calibration, classifier.recipe.training.calibration_folds) == ({}, 0)
+
+
 def test_the_folds_of_a_calibration_are_counted_as_the_training_that_they_are_part_of(monkeypatch, quick):
     """Of 25 seconds 20 are for four folds of a calibration and the training, and 4 for one fold."""
     monkeypatch.setattr(Trials, "_seconds", lambda self, method, shots: 4.0)

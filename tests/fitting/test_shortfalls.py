@@ -7,6 +7,7 @@ import pytest
 
 from lowshot import FewShotClassifier
 from lowshot.data import Examples, Task, builtin_task
+from lowshot.errors import InputError
 
 
 def colours(of_each, seed):
@@ -71,3 +72,9 @@ def test_what_took_long_to_judge_is_not_judged_twice(judged, monkeypatch):
     classifier, task = judged
     monkeypatch.setattr(classifier, "record_", dataclasses.replace(classifier.record_, evaluation_seconds=21.0))
     assert not [line for line in classifier.shortfalls(task) if "below" in line]
+
+
+def test_what_was_not_judged_cannot_be_compared():
+    task = builtin_task("digits")
+    with pytest.raises(InputError, match="was not judged yet; call evaluate first"):
+        FewShotClassifier(method="gda", shots=1).fit(task).shortfalls(task)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ..errors import DataError, ImageError, RunError
+from ..errors import DataError, ImageError, LowshotError, RunError
 from ..files import canonical_json, claimed, refuse_existing, remove, write_text
 from ..methods import display_name
 from ..progress import Track, shown, silent
@@ -130,7 +130,6 @@ def _judge(classifier: FewShotClassifier, task: Task, again: Sequence[str]) -> N
     """Measure the accuracy; where the images do not allow it, warn, with the command that would do it once more."""
     try:
         classifier.evaluate(task, track=shown)
-        classifier.warnings_.extend(classifier.shortfalls(task))
     except DataError as error:
         what = "accuracy of other classes" if classifier.record_.metrics else "accuracy"
         is_bad_image = isinstance(error, ImageError)
@@ -138,6 +137,11 @@ def _judge(classifier: FewShotClassifier, task: Task, again: Sequence[str]) -> N
             f"; to measure it on the others: {shlex.join([*again, '--on-bad-image', 'skip'])}" if is_bad_image else ""
         )
         classifier.warnings_.append(f"{what} not measured: {error}{way_out}")
+        return
+    try:
+        classifier.warnings_.extend(classifier.shortfalls(task))
+    except (LowshotError, MemoryError, RuntimeError) as error:  # such as no memory for a second model
+        classifier.warnings_.append(f"not compared with what is simpler: {error}")
 
 
 def _take_part(parsed: Arguments, source: str | dict[str, Path]) -> None:

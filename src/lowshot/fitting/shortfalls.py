@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..data import Examples, Task
+from ..errors import InputError
 from ..evaluation import left_to_judge, pixel_accuracy, probabilities
 from ..methods import ZERO_SHOT
 from ..progress import silent
@@ -28,8 +29,11 @@ def shortfalls(learner: Learner, record: RunRecord, task: Task, load: LoadBackbo
         load: Gives a backbone for a model and a device.
 
     Raises:
+        InputError: Nothing was judged yet.
         DataError: An image cannot be read.
     """
+    if "acc1" not in record.metrics:
+        raise InputError("this classifier was not judged yet; call evaluate first")
     lines, accuracy = _too_sure(record), record.metrics["acc1"]
     highest = record.metrics["acc1_interval"][1]
     if record.evaluation_seconds > _SECONDS:

@@ -142,7 +142,7 @@ class Trials:
         scores, labels = held_out_scores(lesson.untrained, lesson.examples, fold_of, first=folds, track=self._track)
         rows = np.concatenate([np.flatnonzero(fold_of == fold) for fold in range(folds)])
         right = (scores.argmax(1) == labels).astype(float)
-        calibration = calibrated(scores, labels, folds) if folds > 1 else None
+        calibration = calibrated(scores, labels, folds) if folds == self.folds > 1 else None
         return dict(zip(rows.tolist(), right.tolist(), strict=True)), note, calibration
 
     def _seconds(self, method: str, shots: int) -> float:

@@ -23,8 +23,11 @@ class Family(Protocol):
     text_start: int
     """How many tokens every prompt begins with, before its words."""
     half: str
-    """The type of half precision that models of this kind are computed in on a GPU: ``fp16`` where their own authors
-    do, for it has eight times as many steps between two powers of two as ``bf16``, which holds larger numbers."""
+    """The type of half precision that models of this kind are computed in on a GPU.
+
+    ``fp16`` has eight times as many steps between two powers of two as ``bf16``, which holds larger numbers: it is that
+    of models whose authors compute in it.
+    """
 
     def image_size(self, vision: Any) -> int:
         """Side of the square images in pixels, from the vision tower's configuration."""

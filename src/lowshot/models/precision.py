@@ -1,4 +1,4 @@
-"""The precision of the frozen weights: fewer bits in the blocks (bitsandbytes), bfloat16 for everything else.
+"""The precision of the frozen weights: fewer bits in linear layers (bitsandbytes), half precision for the rest.
 
 QLoRA (arXiv 2305.14314, section 3) stores the weights in 4 bits and computes in bfloat16. Layer norms, embeddings and
 the residual stream have the compute type here too: left in float32, as the usual recipes leave them, they double the

@@ -219,6 +219,9 @@ class RecordedSteps:
                 group["lr"] = self._buffers.rate
                 if "capturable" in group:  # what AdamW asks for before it is recorded
                     group["capturable"] = self._buffers.device.type == "cuda"
+                if group.get("momentum"):  # SGD's first step writes it even where it is to be taken again
+                    for parameter in group["params"]:
+                        state.optimizer.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
         # The optimiser changes nothing where this is 1. That steps are launched before one is recorded is no mistake.
         vars(state.optimizer).update(found_inf=self._buffers.stopped, _warned_capturable_if_run_uncaptured=True)
         exact.loss_scale = self._buffers.scale if state.is_float16 else 1.0

@@ -73,10 +73,8 @@ def _why_not_recorded(stages: Sequence[Stage], recipe: Recipe, backbone: Backbon
         return "several processes train together"
     if len(stages) > 1:
         return f"method {method} trains in two stages"
-    is_float16 = backbone.dtype == torch.float16
-    # Where SGD's first step is to be taken again with a smaller scale, its momentum has not been written.
-    if optimizer not in ("adamw", "sgd") or (optimizer == "sgd" and is_float16):
-        return f"optimizer {optimizer} cannot be recorded{' in float16' if is_float16 else ''}"
+    if optimizer not in ("adamw", "sgd"):
+        return f"optimizer {optimizer} cannot be recorded"
     if draws_from_torch(backbone.model):
         return f"method {method} may draw from torch's generator"
     return None

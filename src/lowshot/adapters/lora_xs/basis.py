@@ -73,12 +73,12 @@ class Basis:
     def on_input_side(self, middle: Tensor) -> Tensor:
         """The ``(R, R)`` matrix that is the same update between U and diag(S) V^T as ``middle`` between these factors.
 
-        U diag(S) R V^T = U (diag(S) R diag(S)^-1) diag(S) V^T. No singular value may be zero.
+        U diag(S) R V^T = U (diag(S) R diag(S)^-1) diag(S) V^T. Where a value is zero, so is its vector on the right.
         """
         if self.side == "input":
             return middle
         values = self.singular_values[: self.rank].to(middle)
-        return values[:, None] * middle / values[None, :]
+        return values[:, None] * middle * torch.where(values > 0, 1 / values, 0.0)[None, :]
 
     def is_degenerate(self) -> bool:
         """Whether two neighbouring singular values, the one beyond the rank included, are as good as equal.
