@@ -90,6 +90,14 @@ def test_an_array_is_its_images():
     assert [image.shape for image in in_order(ImagesOnDemand(images_in_order(grey)))] == [(4, 6, 3)] * 5
 
 
+@pytest.mark.parametrize("count", range(1, 6))
+def test_grey_images_in_an_array_are_as_many_as_it_has(count):
+    """A last batch of three or four was taken for one image with its channels first."""
+    grey = np.arange(count * 24, dtype=np.uint8).reshape(count, 4, 6)
+    images = in_order(ImagesOnDemand(images_in_order(grey)))
+    assert [image[..., 0].tolist() for image in images] == grey.tolist()
+
+
 @pytest.mark.parametrize("channels", [3, 1])
 def test_tensors_of_torch_have_their_channels_first(channels):
     tensors = torch.rand(2, channels, 4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -120,7 +128,7 @@ def frame_of_two_columns():
         (Image.new("L", (2, 2)), "images is one PIL image; expected a list"),
         (io.BytesIO(), "images is one open file; expected a list"),
         (np.zeros((48, 48, 3)), r"images is one array of shape \(48, 48, 3\); expected a list"),
-        (torch.zeros(3, 48, 48), r"images is one array of shape \(3, 48, 48\)"),
+        (torch.zeros(3, 48, 48), r"images is one array of shape \(3, 48, 48\).*, or a tensor \(N, channels"),
         (np.zeros((48, 48)), r"images is one array of shape \(48, 48\)"),
         (np.array(1.0), r"images is one array of shape \(\)"),
         ({"a.png"}, "images is a set, which has no order"),

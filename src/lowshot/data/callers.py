@@ -38,7 +38,8 @@ def images_in_order(images: Any) -> Sequence[Any] | Images:
 
     Args:
         images: Paths, encoded bytes, PIL images, arrays or tensors, in a container that has an order; or an array
-            ``(N, height, width, 3)``, ``(N, height, width)``, or a tensor ``(N, 3, height, width)``.
+            ``(N, height, width, 3)``, ``(N, height, width)``, or a tensor ``(N, 3, height, width)``. Only tensors have
+            their channels first: an array ``(3, height, width)`` is three grey images.
 
     Raises:
         DataError: It is one image, has no order, or is a table with several columns.
@@ -64,9 +65,11 @@ def _images_of_array(array: Any, one: str) -> Sequence[Any]:
     shape = tuple(array.shape)
     if len(shape) == 2 and shape[1] == 1 and getattr(array.dtype, "kind", "") in "OUST":  # a column of paths
         return [row[0] for row in array]
-    is_image = len(shape) == 3 and (shape[-1] in _CHANNELS or shape[0] in _CHANNELS[1:])
+    is_tensor = hasattr(array, "detach")
+    is_image = len(shape) == 3 and (shape[-1] in _CHANNELS or (is_tensor and shape[0] in _CHANNELS[1:]))
     if len(shape) in (0, 2) or is_image:
-        raise DataError(f"images is one array of shape {shape}; {one}, or an array (N, height, width, 3)")
+        many = "a tensor (N, channels, height, width)" if is_tensor else "an array (N, height, width, 3)"
+        raise DataError(f"images is one array of shape {shape}; {one}, or {many}")
     rows: Sequence[Any] = list(array) if len(shape) == 1 else array  # a column of pandas has one axis
     return rows
 
