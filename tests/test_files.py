@@ -75,6 +75,14 @@ def test_files_are_readable_by_others(tmp_path):
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755
 
 
+def test_the_current_folder_is_refused_although_it_is_empty(tmp_path, monkeypatch):
+    """What is written would take its place, and whoever is in it would be nowhere."""
+    monkeypatch.chdir(tmp_path)
+    for path in (Path(), tmp_path, Path("..") / tmp_path.name):
+        with pytest.raises(OutputExistsError):
+            refuse_existing(path)
+
+
 def test_what_exists_is_refused(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("precious")

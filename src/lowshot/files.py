@@ -58,8 +58,10 @@ def refuse_existing(path: Path) -> None:
         str(path.absolute()).encode("utf-8")
     except UnicodeEncodeError:
         raise OutputError(f"output {str(path)!r} is not UTF-8; choose another name") from None
-    is_empty_folder = path.is_dir() and not path.is_symlink() and not path.is_mount() and not any(path.iterdir())
-    if (path.exists() or path.is_symlink()) and not is_empty_folder:
+    is_folder = path.is_dir() and not path.is_symlink() and not path.is_mount()
+    # What is written takes the place of an empty folder, and whoever is in that would be nowhere.
+    is_replaceable = is_folder and not any(path.iterdir()) and not path.samefile(os.curdir)
+    if (path.exists() or path.is_symlink()) and not is_replaceable:
         raise OutputExistsError(path)
     parent = next(p for p in path.absolute().parents if p.exists())
     try:

@@ -417,6 +417,29 @@ def test_what_is_interrupted_while_it_is_judged_is_kept_and_the_same_command_jud
     assert call()[0] == 2  # nothing is left to do
 
 
+def test_a_command_with_half_characters_is_known_again(tmp_path):
+    """They are written as escapes, so that the note was another command's."""
+    from lowshot.cli.fit import _Unjudged
+    from lowshot.files import write_text
+
+    (tmp_path / "adapter").mkdir()
+    note = _Unjudged(tmp_path / "adapter", "photos/caf\udce9")
+    assert not note.is_there()
+    write_text(note.path, note.command)
+    assert note.is_there()
+    assert not _Unjudged(tmp_path / "adapter", "photos/cafe").is_there()
+
+
+@pytest.mark.parametrize("out", [".", "..", "/"])
+def test_a_folder_without_a_name_of_its_own_is_refused_as_any_other(run, tmp_path, monkeypatch, out):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "letter.txt").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    status, _, err = run("fit", "digits", "--out", out)
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"output {out} already exists" in err
+
+
 def test_two_commands_do_not_make_one_output(fit, run, tmp_path, photos):
     from lowshot.files import claimed
 

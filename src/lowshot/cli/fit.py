@@ -83,11 +83,13 @@ class _Unjudged:
     @property
     def path(self) -> Path:
         """The note's file."""
-        return self.out.with_name(f"{self.out.name}.unjudged.json")
+        return _beside(self.out, "unjudged.json")
 
     def is_there(self) -> bool:
         """Whether this very command has left it."""
-        return self.out.is_dir() and self.path.is_file() and self.path.read_text(encoding="utf-8") == self.command
+        if not (self.out.is_dir() and self.path.is_file()):
+            return False
+        return self.path.read_bytes() == self.command.encode("utf-8", "backslashreplace")  # as ``write_text`` does
 
 
 def _learnt_and_judged(parsed: Arguments, source: str | dict[str, Path], note: _Unjudged) -> dict[str, Any]:
@@ -154,7 +156,13 @@ def _take_part(parsed: Arguments, source: str | dict[str, Path]) -> None:
 
 def _states(classifier: FewShotClassifier, out: Path) -> list[Path]:
     """The files in which training keeps its state until its adapter is saved."""
-    return classifier.training_states(out.with_name(f"{out.name}.training.safetensors"))
+    return classifier.training_states(_beside(out, "training.safetensors"))
+
+
+def _beside(out: Path, suffix: str) -> Path:
+    """A file beside an output folder, which may be ``.`` and then has no name of its own."""
+    out = out.absolute()
+    return out.parent / f"{out.name}.{suffix}"
 
 
 def _fit(classifier: FewShotClassifier, task: Task, states: Sequence[Path], track: Track) -> None:
