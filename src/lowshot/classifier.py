@@ -207,9 +207,8 @@ class FewShotClassifier(Estimator):
         recipe = self.recipe if shots is None else self.recipe.replace(shots=shots)
         refuse_missing_tracker(recipe.engine.report_to)
         self._warn(fork_notes())
-        # What is in memory cannot be left out by a setting.
-        on_bad_image = recipe.data.on_bad_image if labels is None else "skip"
-        with cpu_threads(recipe.engine.threads), bad_images_explained(on_bad_image):
+        explained = bad_images_explained(recipe.data.on_bad_image)  # by commands that no list in memory has
+        with cpu_threads(recipe.engine.threads), explained if labels is None else contextlib.nullcontext():
             whole, load = self.task(data, labels), self._load_backbone or load_backbone
             lesson = lesson_of(whole, self._others(whole, recipe.data), recipe, self._warn, load)
             self._fitted = None  # if training fails, nothing half-learnt must answer
@@ -259,16 +258,17 @@ class FewShotClassifier(Estimator):
             raise DataError(f"{data} has labels of its own; expected a list of images with labels=")
         if isinstance(data, Task):
             return data
-        if isinstance(data, str | os.PathLike | Mapping):
-            warnings: list[str] = []
-            try:
-                task = load_task(data, self.recipe.data.on_bad_image, warnings, self.recipe.data.root)
-            finally:  # what was left out may be why it cannot be used
-                self._warn(warnings)
-            return self._decoded_once(task)
-        if labels is None:
+        config, warnings = self.recipe.data, list[str]()
+        is_source = isinstance(data, str | os.PathLike | Mapping)
+        if labels is None and not is_source:
             raise DataError("a list of images needs labels: fit(images, labels)")
-        return task_of_arrays(data, labels)
+        try:
+            if not is_source:
+                return task_of_arrays(data, labels, config.on_bad_image, warnings)
+            task = load_task(data, config.on_bad_image, warnings, config.root)
+        finally:  # what was left out may be why it cannot be used
+            self._warn(warnings)
+        return self._decoded_once(task)
 
     def _decoded_once(self, task: Task) -> Task:
         """The same task: no file that is learnt from, or looked at to judge it, is decoded for both."""

@@ -8,11 +8,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lowshot.data import FileImages, check_images, decode_image, examine, load_task, task_of_arrays
+from lowshot.data import (
+    FileImages,
+    bad_images_explained,
+    check_images,
+    decode_image,
+    examine,
+    listing,
+    load_task,
+    task_of_arrays,
+)
 from lowshot.data.damage import examined
 from lowshot.data.images import ImagesOnDemand
 from lowshot.data.store import DecodedOnce
-from lowshot.errors import DataError
+from lowshot.errors import DataError, ImageError
 from lowshot.progress import silent
 
 from .test_decoding import noise, photograph, saved
@@ -213,6 +222,73 @@ def test_damaged_images_are_an_error_where_that_is_asked_for(photos):
     load_task(photos, "error")
     with pytest.raises(DataError, match=r"1\.jpg lacks some of its data"):
         load_task(photos, "error-damaged")
+
+
+def test_skip_does_not_look_for_damage(photos, monkeypatch):
+    def examined(images, index):
+        raise AssertionError("damage was looked for")
+
+    monkeypatch.setattr(listing, "examined", examined)
+
+    assert len(load_task(photos, "skip").train) == 5
+
+
+@pytest.mark.parametrize(("how", "way_out"), [("error", "skip"), ("error-damaged", "skip-damaged")])
+def test_what_stops_at_an_image_names_the_setting_that_leaves_it_out(how, way_out):
+    """``skip`` learns from the very image that ``error-damaged`` stops at."""
+    with pytest.raises(ImageError, match=f"a lacks scans; --on-bad-image {way_out} leaves"), bad_images_explained(how):
+        raise ImageError("a lacks scans")
+
+
+def test_rows_without_a_file_name_the_setting_that_looks_for_damage_too(photos):
+    table = photos / "table.csv"
+    table.write_text("file_name,label\ncat/0.jpg,cat\ndog/0.jpg,dog\ndog/7.jpg,dog\n")
+    with pytest.raises(DataError, match="--on-bad-image skip-damaged leaves them out"):
+        load_task(table, "error-damaged")
+
+
+# -- images with their labels in Python --------------------------------------------------------------------------------
+
+
+def listed(photos):
+    """Paths of the photos, and bytes of one of each class, with their labels."""
+    images = [*sorted(photos.glob("*/*.jpg")), (photos / "cat/1.jpg").read_bytes(), (photos / "dog/0.jpg").read_bytes()]
+    return images, ["cat"] * 3 + ["dog"] * 3 + ["cat", "dog"]
+
+
+@pytest.mark.parametrize(("how", "left"), [("skip", [0, 1, 2, 3, 4, 6, 7]), ("skip-damaged", [0, 2, 3, 4, 7])])
+def test_bad_images_of_a_list_are_left_out(photos, how, left):
+    images, labels = listed(photos)
+    warnings = []
+
+    task = task_of_arrays(images, labels, how, warnings)
+
+    assert [task.train.images.source(row) for row in range(len(task.train))] == [images[row] for row in left]
+    assert [task.class_names[label] for label in task.train.labels] == [labels[row] for row in left]
+    kept = task_of_arrays([images[row] for row in left], [labels[row] for row in left])
+    assert task.train.identities == kept.train.identities
+    assert len(warnings) == 8 - len(left) and warnings[-1].startswith(f"left out: {photos / 'dog' / '2.jpg'}") == (
+        how == "skip"
+    )
+    assert how == "skip" or warnings[-1].startswith("left out: images[6] lacks some of its data")
+
+
+def test_a_class_of_a_list_without_a_good_image_is_named(photos):
+    images, labels = listed(photos)
+    with pytest.raises(DataError, match="no image of class 'bad' can be decoded; add some, or leave the class out"):
+        task_of_arrays([*images, b"none"], [*labels, "bad"], "skip")
+
+
+@pytest.mark.parametrize(("how", "fault"), [("error", "2.jpg is not an image"), ("error-damaged", "1.jpg lacks some")])
+def test_a_classifier_obeys_the_setting_also_for_a_list(photos, how, fault):
+    """It learnt from damaged files, while its record said that they had been refused."""
+    from lowshot import FewShotClassifier
+
+    with pytest.raises(DataError, match=fault):
+        FewShotClassifier(method="nearest-mean", on_bad_image=how).fit(*listed(photos))
+    skipping = FewShotClassifier(method="nearest-mean", on_bad_image="skip-damaged")
+    assert len(skipping.task(*listed(photos)).train) == 5
+    assert len([line for line in skipping.warnings_ if line.startswith("left out: ")]) == 3
 
 
 def test_damage_in_what_is_learnt_is_told_by_name_ten_times_at_most(photos):

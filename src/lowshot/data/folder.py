@@ -22,7 +22,8 @@ def read_folder(root: Path, on_bad_image: str = "error", warn: list[str] | None 
     Args:
         root: The folder.
         on_bad_image: ``skip`` decodes every file now and leaves out those that cannot be; ``error`` decodes none, and
-            such a file stops whoever asks for its image.
+            such a file stops whoever asks for its image. ``skip-damaged`` and ``error-damaged`` look for damage in
+            every file now, and leave out or raise at one that is damaged or cannot be decoded.
         warn: Receives one line for everything but hidden files that was left out, and one if images are in two splits
             or classes at once.
 

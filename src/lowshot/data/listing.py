@@ -78,15 +78,15 @@ def task_of_splits(
         name: The task's name.
         class_names: Class names in label order.
         splits: Split -> its examples; one of them is ``train``.
-        on_bad_image: ``skip`` decodes every image now and leaves out those that cannot be; ``error`` decodes none.
+        on_bad_image: ``skip`` decodes every image now and leaves out those that cannot be. ``skip-damaged`` leaves out
+            damaged ones too, and ``error-damaged`` raises at the first that is either. Anything else decodes none.
         warn: Receives a line for each that was left out.
 
     Raises:
-        DataError: Of some class no image can be decoded.
+        DataError: Of some class no image is left, or with ``error-damaged`` an image is bad.
     """
-    if on_bad_image in ("skip", "skip-damaged", "error-damaged"):
-        kept = (without_bad_images(examples, class_names, on_bad_image, warn) for examples in splits.values())
-        splits = dict(zip(splits, kept, strict=True))
+    rows = {split: good_images(examples, class_names, on_bad_image, warn) for split, examples in splits.items()}
+    splits = {s: each if len(rows[s]) == len(each) else each.subset(rows[s]) for s, each in splits.items()}
     return Task(name, tuple(class_names), splits["train"], splits.get("validation"), splits.get("test"))
 
 
@@ -124,23 +124,26 @@ def task_of_names(
     return task_of_splits(name, known, examples, on_bad_image, warn)
 
 
-def without_bad_images(examples: Examples, class_names: Sequence[str], on_bad_image: str, warn: list[str]) -> Examples:
-    """Look at every image, and leave out those that are bad.
+def good_images(examples: Examples, class_names: Sequence[str], on_bad_image: str, warn: list[str]) -> Sequence[int]:
+    """Return the indices of the images that are not bad; each is looked at if the setting asks for that.
 
     Args:
         examples: Images of one split.
         class_names: Class names in label order.
-        on_bad_image: ``skip``, ``skip-damaged`` or ``error-damaged``.
-        warn: Receives a line for each that was left out.
+        on_bad_image: As for ``task_of_splits``.
+        warn: Receives a line for each that is left out.
 
     Raises:
         DataError: Of some class no image is left, or with ``error-damaged`` an image is bad.
     """
+    if on_bad_image not in ("skip", "skip-damaged", "error-damaged"):
+        return range(len(examples))
     good, images = [], examples.images
     for index in range(len(examples)):
         try:
-            faults = examined(images, index).faults
-            if faults and on_bad_image != "skip":
+            if on_bad_image == "skip":
+                images[index]
+            elif faults := examined(images, index).faults:
                 raise ImageError(f"{name_of(images, index, examples.identities[index])} {faults[0]}")
         except DataError as error:
             if on_bad_image == "error-damaged":
@@ -150,8 +153,14 @@ def without_bad_images(examples: Examples, class_names: Sequence[str], on_bad_im
             good.append(index)
     without = sorted(set(examples.labels.tolist()) - set(examples.labels[good].tolist()))
     if without:
-        raise DataError(f"no image of class {class_names[without[0]]!r} can be decoded")
-    return examples if len(good) == len(examples) else examples.subset(good)
+        fault = "can be decoded" if on_bad_image == "skip" else "can be decoded and is not damaged"
+        raise DataError(f"no image of class {class_names[without[0]]!r} {fault}; add some, or leave the class out")
+    return good
+
+
+def skipping(on_bad_image: str) -> str:
+    """Return the setting that leaves out what this one stops at."""
+    return "skip-damaged" if on_bad_image == "error-damaged" else "skip"
 
 
 @contextlib.contextmanager
@@ -159,7 +168,8 @@ def bad_images_explained(on_bad_image: str) -> Iterator[None]:
     """Say of an image that cannot be read how to leave it out, and how to find the others.
 
     Args:
-        on_bad_image: The setting; with ``skip`` such images are left out already, and nothing is added.
+        on_bad_image: The setting; with ``skip`` and ``skip-damaged`` such images are left out already, and nothing is
+            added.
 
     Raises:
         ImageError: The one that was raised within, with that behind it.
@@ -169,8 +179,10 @@ def bad_images_explained(on_bad_image: str) -> Iterator[None]:
     except ImageError as error:
         if on_bad_image in ("skip", "skip-damaged"):
             raise
+        bad = "are damaged or cannot be read" if on_bad_image == "error-damaged" else "cannot be read"
         raise ImageError(
-            f"{error}; --on-bad-image skip leaves out images that cannot be read, lowshot data check lists them all"
+            f"{error}; --on-bad-image {skipping(on_bad_image)} leaves out images that {bad}, lowshot data check lists "
+            "them all"
         ) from error
 
 
@@ -217,7 +229,10 @@ def sorted_class_names(where: object, splits: Mapping[str, Collection[str]]) -> 
     for split, names in splits.items():
         unknown = sorted(set(names) - set(class_names))
         if unknown:
-            raise DataError(f"{where}: class {unknown[0]!r} is in {split} but not in train")
+            raise DataError(
+                f"{where}: class {unknown[0]!r} is in {split} but not in train; add images of it to train, or leave it "
+                f"out of {split}"
+            )
     if len(class_names) < 2:
         raise DataError(f"{where} has one class, {class_names[0]!r}; expected at least 2")
     return class_names

@@ -16,7 +16,7 @@ from .callers import images_in_order, labels_in_order
 from .folder import read_folder, read_split_folders
 from .hub import PREFIX, read_hub
 from .images import ImagesOnDemand, MemoryImages
-from .listing import kind_of
+from .listing import good_images, kind_of
 from .shards import SUFFIX as SHARD
 from .shards import holds_shards, read_shards
 from .tables import READERS as TABLES
@@ -48,7 +48,8 @@ def load_task(
         data: What to read.
         on_bad_image: ``skip`` decodes every image now and leaves out those that cannot be. ``error`` decodes none, and
             such an image stops whoever asks for it; but files that a table names must be there. ``later`` is ``error``
-            without that, for who wants to look at each image.
+            without that, for who wants to look at each image. ``skip-damaged`` and ``error-damaged`` look for damage
+            in every file now, and leave out or raise at one that is damaged or cannot be decoded.
         warn: Receives a line for everything that a person should know.
         root: Where the catalogue's data sets are; else the folder that ``LOWSHOT_DATA`` names.
 
@@ -91,7 +92,7 @@ def _read_path(path: Path, on_bad_image: str, warn: list[str]) -> Task:
     return read_folder(path, on_bad_image, warn)  # which says what is wrong if it is none
 
 
-def task_of_arrays(images: Any, labels: Any) -> Task:
+def task_of_arrays(images: Any, labels: Any, on_bad_image: str = "error", warn: list[str] | None = None) -> Task:
     """Make a task of images and labels in memory; classes are the labels' distinct values in their natural order.
 
     An image's identity is a hash of its class name and pixels, so the draw does not depend on the order of the list.
@@ -99,19 +100,25 @@ def task_of_arrays(images: Any, labels: Any) -> Task:
     Args:
         images: N images in a container that has an order; see ``images_in_order``.
         labels: The label of each; see ``labels_in_order``.
+        on_bad_image: As for ``load_task``.
+        warn: Receives a line for each image that was left out.
 
     Raises:
-        DataError: Lengths differ, an image is of no known kind, or a label is neither a text nor a number.
+        DataError: Lengths differ, an image is of no known kind or bad, a label is neither a text nor a number, or of
+            some class no image is left.
     """
-    sources = ImagesOnDemand(images_in_order(images))
+    given = images_in_order(images)
+    sources = ImagesOnDemand(given)
     values, names = labels_in_order(labels)
     if len(sources) != len(values):
         raise DataError(f"{len(sources)} images have {len(values)} labels; expected one for each")
-    read = [sources.decoded(index) for index in range(len(sources))]
     classes = sorted(set(values))
     class_names = [names.get(label, str(label)) for label in classes]
     label_of = {label: index for index, label in enumerate(classes)}
     indices = np.asarray([label_of[value] for value in values], dtype=np.int64)
+    all_of_them = Examples(sources, indices, tuple(f"images[{index}]" for index in range(len(sources))))
+    rows = good_images(all_of_them, class_names, on_bad_image, warn if warn is not None else [])
+    read, indices = [sources.decoded(row) for row in rows], indices[list(rows)]
     contents = [f"{class_names[k]}\0{content}" for k, (_, content, _) in zip(indices, read, strict=True)]
     return Task(
         name="images",
@@ -119,7 +126,7 @@ def task_of_arrays(images: Any, labels: Any) -> Task:
         train=Examples(
             images=MemoryImages(
                 [each.pixels for each in read],
-                sources=sources.sources,
+                sources=given if len(rows) == len(sources) else [given[row] for row in rows],
                 contents=[each.content for each in read],
                 complaints=[each.complaints for each in read],
             ),

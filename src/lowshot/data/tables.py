@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeAlias
 
 from ..errors import DataError, MissingExtraError
-from .listing import SPLITS, Classes, class_name, is_below, kind_of, task_of_files
+from .listing import SPLITS, Classes, class_name, is_below, kind_of, skipping, task_of_files
 from .task import Task, is_text
 
 FILE, LABEL, SPLIT = "file_name", "label", "split"
@@ -58,7 +58,8 @@ def read_table(path: Path, on_bad_image: str, warn: list[str]) -> Task:
             name, row = missing[0]
             raise DataError(
                 f"{path}: {len(missing):,} of {len(files):,} files are not there, or are no files that can be read, "
-                f"such as {path.parent / name} ({_row(path)} {row}); --on-bad-image skip leaves them out"
+                f"such as {path.parent / name} ({_row(path)} {row}); --on-bad-image {skipping(on_bad_image)} leaves "
+                "them out"
             )
     classes: dict[str, tuple[Path, Classes]] = {split: (path.parent, {}) for split in splits}
     for split, places in splits.items():
