@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +13,8 @@ from lowshot.data import (
     FileImages,
     bad_images_explained,
     check_images,
+    checking,
+    damage,
     decode_image,
     examine,
     listing,
@@ -20,6 +23,7 @@ from lowshot.data import (
 )
 from lowshot.data.damage import examined
 from lowshot.data.images import ImagesOnDemand
+from lowshot.data.metadata import without_metadata
 from lowshot.data.store import DecodedOnce
 from lowshot.errors import DataError, ImageError
 from lowshot.progress import silent
@@ -123,6 +127,36 @@ def look(tmp_path):
 @pytest.mark.parametrize("kind", WHOLE)
 def test_files_that_are_whole_have_no_faults(kind, look):
     assert look(WHOLE[kind]) == ()
+
+
+@pytest.mark.parametrize("kind", ["progressive jpeg", "jpeg with restarts", "jpeg of flat colour"])
+def test_a_jpeg_of_more_pixels_than_pillow_opens_by_itself_has_no_faults(kind, look, monkeypatch):
+    """Pillow's own cap is at 179 megapixels, and what it raised was taken for damage."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert look(WHOLE[kind]) == ()
+
+
+def test_a_jpeg_with_metadata_that_pillow_refuses_lacks_no_data(look):
+    icc = b"ICC_PROFILE\0"
+    content = PROGRESSIVE[:2] + b"\xff\xe2" + struct.pack(">H", 2 + len(icc)) + icc + PROGRESSIVE[2:]
+    with pytest.raises(OSError):
+        Image.open(io.BytesIO(content))
+    assert look(content) == ("has damaged metadata, which is passed over",)
+
+
+def test_a_scan_of_no_colours_is_none():
+    empty = b"\xff\xda" + struct.pack(">HBBBB", 6, 0, 0, 63, 0)
+    jpeg = damage._jpeg_of(RESTARTS[:-2] + empty + RESTARTS[-2:])
+    assert len(jpeg.scans) == 1 and damage._lost_intervals(jpeg) == ""
+
+
+def test_what_is_no_data_is_jumped_over():
+    """32 MB of zeros took seconds, byte by byte."""
+    content = JPEG[:3] + bytes(4 << 20) + JPEG[2:]
+    started = time.thread_time()
+    assert damage._jpeg_of(content)._replace(scans=[]) == damage._jpeg_of(JPEG)._replace(scans=[])
+    assert without_metadata(content) == without_metadata(JPEG)
+    assert time.thread_time() - started < 0.2
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
@@ -301,6 +335,18 @@ def test_damage_in_what_is_learnt_is_told_by_name_ten_times_at_most(photos):
     many = task_of_arrays([photos / "cat" / "1.jpg", *[photos / "cat" / "1.jpg"] * 12], ["a", *["b"] * 12])
     _, lines = examine(many.train, silent)
     assert (len(lines), lines[-1]) == (11, "3 more images are damaged; lowshot data check lists them all")
+
+
+def test_images_are_counted_and_not_their_faults(photos, monkeypatch):
+    twice = damage.Examined("content", ("is dark", "lacks its end"))
+    monkeypatch.setattr(damage, "examined", lambda images, index: twice)
+    monkeypatch.setattr(checking, "examined", lambda images, index: twice)
+    task = load_task(photos)
+
+    _, lines = examine(task.train, silent)
+
+    assert (len(lines), lines[0]) == (6, f"{photos / 'cat' / '0.jpg'} is dark; lacks its end")
+    assert len(check_images(task).damaged) == 6
 
 
 def test_a_fit_warns_of_damaged_images(photos):

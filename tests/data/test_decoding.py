@@ -411,6 +411,24 @@ def test_reducing_rows_is_reducing_the_whole(height, width, factor):
     assert np.array_equal(reduced, np.asarray(picture.reduce(factor)))
 
 
+@pytest.mark.parametrize("factor", [1, 2, 4, 8])
+def test_of_any_rows_a_few_are_made_at_once(factor, monkeypatch):
+    """A crop asks for as many rows of a reduced image as it takes in floats, which in the file are up to 64 times."""
+    picture, made = Image.fromarray(noise(61, 43)), []
+    convert = module.Picture._rgb
+
+    def seen(self, part):
+        made.append(part.size[0] * part.size[1])
+        return convert(self, part)
+
+    monkeypatch.setattr(module, "_ROWS_PIXELS", 200)
+    monkeypatch.setattr(module.Picture, "_rgb", seen)
+    rows = module.Picture(picture, "image", factor=factor)[2:7]
+
+    assert np.array_equal(rows, np.asarray(picture.reduce(factor))[2:7])
+    assert max(made) <= max(200, factor * 43)
+
+
 # -- metadata that Pillow refuses an image for -------------------------------------------------------------------------
 
 

@@ -74,7 +74,8 @@ def check_images(task: Task, track: Track = silent) -> Checked:
     with contextlib.closing(computed_ahead(_Item.examined, items, os.cpu_count() or 1, _AHEAD)) as seen:
         for item, found in track(seen, what=f"checking {task.name}", total=total):
             if isinstance(found, Examined):
-                damaged += [f"{item.name} {fault}" for fault in found.faults]
+                if found.faults:
+                    damaged.append(f"{item.name} {'; '.join(found.faults)}")
                 before = first.setdefault(found.content, item)
                 if (before.split, before.label) != (item.split, item.label):
                     elsewhere.setdefault(found.content, item)

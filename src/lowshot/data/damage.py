@@ -8,21 +8,17 @@ and what libtiff says of a TIFF. A byte that was changed within the data of a JP
 from __future__ import annotations
 
 import contextlib
-import io
 import itertools
+import re
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from PIL import Image
-
-from ..errors import DataError
 from ..progress import Track
 from .ahead import computed_ahead, content_of
-from .decoding import complaints, decoding
+from .decoding import complaints, decoding, load_picture
 from .images import MemoryImages
 from .store import source_of
 from .task import Examples, Images, ImageSubset, Pixels
@@ -32,6 +28,7 @@ _CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"tRNS", b"IEND"})
 _JUNK = bytes([0x5A, 0xC3, 0x96, 0x2D] * 16)
 _BASELINE, _PROGRESSIVE = frozenset({0xC0, 0xC1}), frozenset({0xC2})
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+_SEGMENT = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]..", re.DOTALL)  # a marker that has a length behind it
 _MOST_LINES, _THREADS = 10, 4
 _RUN_LENGTHS = {1: 8, 2: 4}  # compression of a BMP -> its bits a pixel
 
@@ -80,7 +77,8 @@ def examine(examples: Examples, track: Track) -> tuple[tuple[str, ...], list[str
     with contextlib.closing(results):
         for row, each in enumerate(track(results, what="reading images", total=len(rows))):
             contents.append(each.content)
-            lines += [f"{name_of(images, row, examples.identities[row])} {fault}" for fault in each.faults]
+            if each.faults:
+                lines.append(f"{name_of(images, row, examples.identities[row])} {'; '.join(each.faults)}")
     if len(lines) > _MOST_LINES:
         more = f"{len(lines) - _MOST_LINES} more images are damaged; lowshot data check lists them all"
         lines[_MOST_LINES:] = [more]
@@ -260,22 +258,15 @@ def _lacks_data(content: bytes, jpeg: _Jpeg) -> bool:
     """Tell whether some part of the coded data ends too early: a decoder then makes something of what is put there.
 
     A decoder that has all that it needs passes over anything before the next marker.
+
+    Raises:
+        ImageError: It cannot be decoded in full size.
     """
     ends = [end for scan in jpeg.scans for _, end in scan.segments]
     parts = [content[begin:end] for begin, end in itertools.pairwise([0, *ends, len(content)])]
     longer = _JUNK.join(parts[:-1]) + _JUNK + parts[-1]
-    try:
-        with decoding("image"):
-            first, second = (np.asarray(_opened(each)) for each in (content, longer))
-    except DataError:
-        return True
-    return not np.array_equal(first, second)
-
-
-def _opened(content: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(content), formats=["JPEG"])
-    image.load()
-    return image
+    first, second = (load_picture(each, whole=True).content() for each in (content, longer))  # one decoded at a time
+    return first != second
 
 
 def _jpeg_of(content: bytes) -> _Jpeg | None:
@@ -283,11 +274,9 @@ def _jpeg_of(content: bytes) -> _Jpeg | None:
     frame: tuple[int, int, int, dict[int, tuple[int, int]]] | None = None
     scans: list[_Scan] = []
     interval, place = 0, 2
-    while place + 4 <= len(content):
-        if content[place] != 0xFF or content[place + 1] in (0x00, 0xFF, 0x01, *range(0xD0, 0xD9)):
-            place += 1
-            continue
-        kind, size = content[place + 1], int.from_bytes(content[place + 2 : place + 4], "big")
+    while (marker := _SEGMENT.search(content, place)) is not None:
+        place, kind = marker.start(), content[marker.start() + 1]
+        size = int.from_bytes(content[place + 2 : place + 4], "big")
         if kind == 0xD9:
             break
         body = content[place + 4 : place + 2 + size]
@@ -300,7 +289,7 @@ def _jpeg_of(content: bytes) -> _Jpeg | None:
             frame = kind, width, height, {part[0]: (part[1] >> 4, part[1] & 15) for part in parts}
         elif kind == 0xDD and len(body) >= 2:
             interval = int.from_bytes(body[:2], "big")
-        elif kind == 0xDA and body and len(body) >= 4 + 2 * body[0]:
+        elif kind == 0xDA and body and body[0] and len(body) >= 4 + 2 * body[0]:
             count = body[0]
             first, last, bits = body[1 + 2 * count : 4 + 2 * count]
             segments, place = _segments(content, place)

@@ -2,7 +2,7 @@
 
 That is: a cap on size before anything is decoded, photographs reduced while they are decoded, EXIF orientation, grey
 levels of more than 8 bits scaled instead of clipped, transparency laid on white. Pillow keeps a decoded image at 1 to 4
-bytes a pixel; beside it a few rows at a time are RGB pixels, and never a whole photograph.
+bytes a pixel; beside it a few rows at a time are made to RGB pixels, which ``Picture`` does when they are asked for.
 """
 
 from __future__ import annotations
@@ -192,8 +192,23 @@ class Picture:
         return cls(image, name, factor=factor, transparent=transparent, orientation=_orientation(image))
 
     def __getitem__(self, rows: slice) -> Pixels:
-        """Return some rows, ``(rows, width, 3)``."""
+        """Return some rows, ``(rows, width, 3)``, made a few at a time."""
         top, bottom, _ = rows.indices(self.shape[0])
+        if bottom - top <= self._step:
+            return self._converted(top, bottom)
+        pixels = np.empty((bottom - top, *self.shape[1:]), dtype=np.uint8)
+        for first in range(top, bottom, self._step):
+            last = min(first + self._step, bottom)
+            pixels[first - top : last - top] = self._converted(first, last)
+        return pixels
+
+    @property
+    def _step(self) -> int:
+        """Rows that are made at once: their pixels in the file are what takes the memory."""
+        return max(1, _ROWS_PIXELS // (self.shape[1] * self._factor**2))
+
+    def _converted(self, top: int, bottom: int) -> Pixels:
+        """Return these rows, all made at once."""
         width, height = self._full
         first, last = top * self._factor, min(bottom * self._factor, height)
         with decoding(self._name):
@@ -202,10 +217,8 @@ class Picture:
 
     def strips(self) -> Iterator[Pixels]:
         """Yield all rows, a few at a time."""
-        height, width, _ = self.shape
-        step = max(1, _ROWS_PIXELS // (width * self._factor**2))
-        for top in range(0, height, step):
-            yield self[top : top + step]
+        for top in range(0, self.shape[0], self._step):
+            yield self[top : top + self._step]
 
     def content(self) -> str:
         """Return the ``content_hash`` of the pixels."""
@@ -216,17 +229,7 @@ class Picture:
 
     def pixels(self) -> Pixels:
         """Return all rows, ``(height, width, 3)``."""
-        strips = self.strips()
-        first = next(strips)
-        if len(first) == self.shape[0]:
-            return first
-        pixels = np.empty(self.shape, dtype=np.uint8)
-        pixels[: len(first)] = first
-        top = len(first)
-        for rows in strips:
-            pixels[top : top + len(rows)] = rows
-            top += len(rows)
-        return pixels
+        return self[:]
 
     def _upright(self, first: int, last: int, width: int, height: int) -> Image.Image:
         """Return rows of the image as it is meant to be seen, in Pillow's own mode."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _END = b"\0\0\0\0IEND\xaeB`\x82"
 _COLOURS = frozenset({0xE0, 0xEE})  # JFIF's and Adobe's segments, which tell what the numbers of a JPEG mean
+_SEGMENT = re.compile(rb"\xff[^\x00\xff]..", re.DOTALL)  # a marker, and the length behind it
 _EXIF = b"Exif\0\0"  # has the orientation; Pillow passes over one that is damaged
 
 
@@ -38,10 +40,8 @@ def _chunks_of_pixels(content: bytes) -> Iterator[bytes]:
 
 def _segments_of_pixels(content: bytes) -> Iterator[bytes]:
     place = 2
-    while place + 4 <= len(content):
-        if content[place] != 0xFF or content[place + 1] in (0x00, 0xFF):
-            place += 1
-            continue
+    while (marker := _SEGMENT.search(content, place)) is not None:  # whatever lies between is jumped over
+        place = marker.start()
         kind, end = content[place + 1], place + 2 + int.from_bytes(content[place + 2 : place + 4], "big")
         if kind == 0xDA:  # from the first scan on there are pixels alone
             yield content[place:]
