@@ -185,6 +185,8 @@ def test_a_column_of_class_labels_names_its_classes_in_its_own_order():
     task = task_of_arrays([Lazy()[i] for i in range(3)], column)
     assert (task.class_names, task.class_labels) == (("zebra", "maine coon", "ape"), (0, 1, 2))
     assert task.train.labels.tolist() == [2, 0, 1]
+    table = datasets.Dataset.from_dict({"label": [2, 0, 1]}, features=features)
+    assert labels_in_order(table) == labels_in_order(table["label"])
     unknown = datasets.Dataset.from_dict({"label": [2, -1, 1]}, features=features)["label"]
     with pytest.raises(DataError, match=r"labels\[1\] is -1; expected 0 to 3"):
         labels_in_order(unknown)
@@ -207,5 +209,5 @@ def test_a_class_is_known_by_its_label_or_its_name(labels, known_by, names):
 
 
 def test_a_label_of_no_class_is_named():
-    with pytest.raises(DataError, match="label 5 is none of the 2 classes"):
+    with pytest.raises(DataError, match=r"label 5 is none of the 2 classes.*; expected one of 2, 10$"):
         positions([2, 5], [2, 10], ["2", "10"])

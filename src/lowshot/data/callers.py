@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import DataError
-from .listing import class_name
+from .listing import class_name, first_names
 from .task import Images, Label
 
 _ONE_IMAGE: Mapping[str, Any] = {
@@ -87,10 +87,11 @@ def labels_in_order(labels: Any) -> tuple[list[Label], Mapping[Label, str]]:
     Raises:
         DataError: One is something else or missing, they are of several kinds, or the container has no order.
     """
-    names = getattr(getattr(labels, "features", None), "names", None)
     if isinstance(labels, str | bytes):
         raise DataError(f"labels is one text, {labels!r}; expected a list with the label of each image")
-    rows = _iterated("labels", _one_column("labels", labels))
+    labels = _one_column("labels", labels)
+    names = getattr(getattr(labels, "features", None), "names", None)
+    rows = _iterated("labels", labels)
     values = [_label(row, index) for index, row in enumerate(rows)]
     first: dict[str, int] = {}
     for index, value in enumerate(values):
@@ -140,7 +141,10 @@ def positions(labels: Any, class_labels: Sequence[Label], class_names: Sequence[
     found = [by_label.get(value, by_name.get(str(value))) for value in values]
     if None in found:
         unknown = values[found.index(None)]
-        raise DataError(f"label {unknown!r} is none of the {len(class_labels)} classes this adapter was taught")
+        raise DataError(
+            f"label {unknown!r} is none of the {len(class_labels)} classes this adapter was taught; expected one of "
+            f"{first_names([repr(label) for label in class_labels])}"
+        )
     return np.asarray(found, dtype=np.int64)
 
 
