@@ -20,6 +20,7 @@ import pytest
 from lowshot import FewShotClassifier
 from lowshot.serving import entries, schema
 from lowshot.serving.examples import write_examples
+from lowshot.serving.refusals import Busy
 
 from .conftest import CLASSES, pictures, taught
 from .running import PATIENCE, files, png, running, until
@@ -241,6 +242,18 @@ def test_a_full_queue_says_when_to_come_back_and_loses_nothing(folder, monkeypat
         model.go.set()
         assert [each.result(PATIENCE).status_code for each in asked] == [200, 200, 200]
         assert predict(server.client, png(IMAGES[0])).status_code == 200
+
+
+def test_no_answer_is_lost_where_there_is_no_room_for_an_adapters_own_pictures(folder, monkeypatch):
+    with running(folder, teach=False) as server:
+        model = Gated(server, monkeypatch)
+
+        async def full(name, contents):
+            raise Busy("the images that are being decoded have too many pixels together")
+
+        monkeypatch.setattr(server.service._neighbours, "_embed", full)
+        error_of(predict(server.client, png(IMAGES[0]), neighbours=2), 429, "busy")
+        assert not model.begun.is_set()
 
 
 def test_the_bytes_of_all_requests_together_are_bounded(folder, monkeypatch):

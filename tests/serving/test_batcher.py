@@ -106,8 +106,24 @@ def test_a_batch_takes_no_longer_than_another_may_wait_for_it(monkeypatch):
         return echo(images, adapters)
 
     with batcher(slow, batch_images=8) as made:
-        asyncio.run(made.predict([(number, "a") for number in range(14)]))
-    assert sizes[0] == 8 and max(sizes[1:]) <= 2
+        asyncio.run(made.predict([(number, "a") for number in range(22)]))
+    assert sizes[:2] == [8, 8] and max(sizes[2:]) <= 2
+
+
+def test_the_first_batch_is_no_measure_of_the_others(monkeypatch):
+    """It loads the adapter, and the batches after it were of one image for a while."""
+    monkeypatch.setattr(module, "_BATCH_SECONDS", 0.06)
+    sizes = []
+
+    def slow_at_first(images, adapters):
+        time.sleep(0 if sizes else 0.05)
+        sizes.append(len(images))
+        return echo(images, adapters)
+
+    with batcher(slow_at_first, batch_images=8) as made:
+        asyncio.run(made.predict([(0, "a")]))
+        asyncio.run(made.predict([(number, "a") for number in range(8)]))
+    assert sizes == [1, 8]
 
 
 def test_an_idle_model_waits_for_those_that_are_on_their_way_but_not_longer_than_it_may():

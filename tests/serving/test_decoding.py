@@ -93,6 +93,33 @@ def test_a_small_image_does_not_wait_for_large_ones():
     assert len(held.begun) == 17
 
 
+def test_a_small_image_does_not_wait_for_headers_that_take_long(monkeypatch):
+    """32 MB of zeros after a JPEG's first bytes are looked through byte by byte."""
+    held = Held()
+    long, sized = b"small" + bytes(decoding._LARGE_FILES_BYTES), []
+
+    def decoded_size(content):
+        if len(content) > 10:
+            sized.append(content)
+            assert held.go.wait(30)
+        return 10, 40
+
+    monkeypatch.setattr(decoding, "decoded_size", decoded_size)
+
+    async def ask(made):
+        slow = [asyncio.ensure_future(made.crops([long])) for _ in range(3)]
+        await asyncio.to_thread(until, lambda: sized)
+        try:
+            assert await asyncio.wait_for(made.crops([b"small"]), 5) == ["small"]
+        finally:
+            held.go.set()
+        assert len(sized) == 1
+        await asyncio.gather(*slow)
+
+    with decoder(held) as made:
+        asyncio.run(ask(made))
+
+
 def test_too_many_pixels_are_refused_before_anything_is_decoded_and_counted_until_they_are():
     held = Held()
 

@@ -124,6 +124,7 @@ class Batcher(Generic[_Image, _Query, _Answer]):
         return not self._thread.is_alive()
 
     def _work(self) -> None:
+        is_first = True  # which is no measure of the others: it loads the adapter, and a GPU starts with it
         while batch := self._next():
             started = time.perf_counter()
             for row, answer in zip(batch, self._answers(batch), strict=True):
@@ -133,9 +134,11 @@ class Batcher(Generic[_Image, _Query, _Answer]):
                     with contextlib.suppress(InvalidStateError):  # cancelled meanwhile
                         row.future.set_result(answer)
             seconds = time.perf_counter() - started
-            latest = seconds / len(batch)
-            known = self._seconds_per_image or latest
-            self._seconds_per_image = known + _SMOOTHING * (latest - known)
+            if not is_first:
+                latest = seconds / len(batch)
+                known = self._seconds_per_image or latest
+                self._seconds_per_image = known + _SMOOTHING * (latest - known)
+            is_first = False
             if self._observe is not None:
                 self._observe(len(batch), seconds)
 

@@ -22,6 +22,7 @@ from .refusals import Busy, Draining, Refusal
 _Result = TypeVar("_Result")
 _THREADS = 2
 _LARGE_BYTES = 24 << 20  # decoded: a photograph of 12 megapixels in JPEG takes 21 MB, and a fifth of a second
+_LARGE_FILES_BYTES = 4 << 20  # whose headers may take half a second: Pillow looks for a JPEG's marker byte by byte
 
 
 class _Task(NamedTuple):
@@ -64,7 +65,8 @@ class Decoder(Generic[_Result]):
         Raises:
             Refusal: The images have too many pixels together, or those of all requests have.
         """
-        [sizes] = await self._done([(lambda: [_size(content) for content in contents], False)])
+        is_large = sum(map(len, contents)) > _LARGE_FILES_BYTES
+        [sizes] = await self._done([(lambda: [_size(content) for content in contents], is_large)])
         assert isinstance(sizes, list)
         reasons = [size if isinstance(size, LowshotError) else self._too_large(size[1]) for size in sizes]
         good = [place for place, reason in enumerate(reasons) if reason is None]

@@ -50,7 +50,11 @@ class Neighbours:
         self._embedding: dict[str, asyncio.Task[None]] = {}
 
     async def pictures(self, name: str) -> Pictures | None:
-        """The pictures of an adapter; None where it has none that can be compared."""
+        """The pictures of an adapter; None where it has none that can be compared.
+
+        Raises:
+            Refusal: There is no room to look at them now.
+        """
         examples = await asyncio.to_thread(read_examples, self._folder / name)
         if not examples:
             return None
@@ -67,8 +71,13 @@ class Neighbours:
         """Compute the embeddings of an adapter's pictures, once for all who wait for them."""
         if name not in self._embedding:
             task = self._embedding[name] = asyncio.get_running_loop().create_task(self._compute(name))
-            task.add_done_callback(lambda _: self._embedding.pop(name, None))
+            task.add_done_callback(lambda done: self._ended(name, done))
         return self._embedding[name]
+
+    def _ended(self, name: str, task: asyncio.Task[None]) -> None:
+        self._embedding.pop(name, None)
+        if not task.cancelled():
+            task.exception()  # there may have been no room, which asyncio reports where nobody waits for the pictures
 
     def close(self) -> None:
         """Give up what is being computed."""

@@ -90,6 +90,8 @@ class Service:
         """
         started = time.perf_counter()
         await self._check_there(name)
+        # Before the images: there may be no room for an adapter's own pictures, which would lose the answer about them.
+        pictures = await self._neighbours.pictures(name) if options.neighbours else None
         queries = [Query(name)]
         if options.zero_shot or options.neighbours:
             queries.append(Query(name, to_backbone=True))
@@ -100,7 +102,6 @@ class Service:
         errors = [reply for reply in replies if isinstance(reply, LowshotError)]
         if errors and len(errors) == len(replies):
             raise errors[0]  # an adapter that is gone, or refused, is the answer to the whole request
-        pictures = await self._neighbours.pictures(name) if options.neighbours else None
         adapter_replies, backbone_replies = iter(replies[: len(usable)]), iter(replies[len(usable) :])
         answers = [
             crop.body
