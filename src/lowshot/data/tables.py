@@ -38,8 +38,9 @@ def read_table(path: Path, on_bad_image: str, warn: list[str]) -> Task:
 
     Args:
         path: The table.
-        on_bad_image: ``skip`` decodes every file now and leaves out those that are missing or damaged. With ``error``
-            files must be there, and are decoded when they are asked for; with ``later`` they need not be.
+        on_bad_image: ``skip`` decodes every file now and leaves out those that are missing or cannot be decoded. With
+            ``error`` files must be there, and are decoded when they are asked for; with ``later`` they need not be.
+            ``skip-damaged`` and ``error-damaged`` look for damage in every file now (see ``read_folder``).
         warn: Receives a line for every image that was left out, and one if images are in two splits or classes.
 
     Raises:

@@ -22,7 +22,7 @@ from .refusals import Busy, Draining, Refusal
 _Result = TypeVar("_Result")
 _THREADS = 2
 _LARGE_BYTES = 24 << 20  # decoded: a photograph of 12 megapixels in JPEG takes 21 MB, and a fifth of a second
-_LARGE_FILES_BYTES = 4 << 20  # whose headers may take half a second: Pillow looks for a JPEG's marker byte by byte
+_LARGE_FILES_BYTES = 4 << 20  # whose headers may take 0.8 s: Pillow looks for a marker of a JPEG byte by byte
 
 
 class _Task(NamedTuple):
