@@ -130,14 +130,14 @@ def _learnt_and_judged(parsed: Arguments, source: str | dict[str, Path], note: _
 
 def _judge(classifier: FewShotClassifier, task: Task, again: Sequence[str]) -> None:
     """Measure the accuracy; where the images do not allow it, warn, with the command that would do it once more."""
+    from ..data import skipping
+
     try:
         classifier.evaluate(task, track=shown)
     except DataError as error:
         what = "accuracy of other classes" if classifier.record_.metrics else "accuracy"
-        is_bad_image = isinstance(error, ImageError)
-        way_out = (
-            f"; to measure it on the others: {shlex.join([*again, '--on-bad-image', 'skip'])}" if is_bad_image else ""
-        )
+        command = shlex.join([*again, "--on-bad-image", skipping(classifier.recipe.data.on_bad_image)])
+        way_out = f"; to measure it on the others: {command}" if isinstance(error, ImageError) else ""
         classifier.warnings_.append(f"{what} not measured: {error}{way_out}")
         return
     try:

@@ -9,7 +9,7 @@ from .decoding import content_hash, decode_image
 from .draws import draw_from, draw_sha256, write_draw
 from .folder import images_below, read_folder, read_split_folders
 from .images import FileImages, ImagesOnDemand, MemoryImages, as_pixels
-from .listing import bad_images_explained
+from .listing import bad_images_explained, skipping
 from .prompts import Prompts, class_prompts, long_prompts_named, prompts_for, read_words
 from .protocols import base_and_new, learnt_part, other_tasks
 from .shots import Draw, draw_like_clip_lora, draw_like_coop, draw_shots
@@ -58,6 +58,7 @@ __all__ = [
     "read_folder",
     "read_split_folders",
     "read_words",
+    "skipping",
     "task_of_arrays",
     "write_draw",
 ]
