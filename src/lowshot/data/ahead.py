@@ -12,7 +12,7 @@ from ..progress import Track
 from .decoding import LEAST_SIDE, content_hash, load_picture
 from .images import MemoryImages
 from .store import source_of
-from .task import Images, ImageSubset, Pixels
+from .task import Images, Pixels, place_of
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -65,9 +65,7 @@ def content_of(images: Images, index: int, pixels: Pixels) -> str:
     Raises:
         DataError: It cannot be decoded in full size.
     """
-    while isinstance(images, ImageSubset):
-        index = images.indices[index]
-        images = images.images
+    images, index = place_of(images, index)
     if isinstance(images, MemoryImages) and images.contents:
         return images.contents[index]
     source = source_of(images, index) if min(pixels.shape[:2]) >= LEAST_SIDE else None  # else it is not reduced

@@ -21,7 +21,7 @@ from .ahead import computed_ahead, content_of
 from .decoding import complaints, decoding, load_picture
 from .images import MemoryImages
 from .store import source_of
-from .task import Examples, Images, ImageSubset, Pixels
+from .task import Examples, Images, Pixels, place_of
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"tRNS", b"IEND"})
@@ -52,10 +52,7 @@ def examined(images: Images, index: int) -> Examined:
         pixels = images[index]
         content, source = content_of(images, index, pixels), source_of(images, index)
     said += [] if source is None else _file_damage(source, pixels)
-    base, place = images, index
-    while isinstance(base, ImageSubset):
-        place = base.indices[place]
-        base = base.images
+    base, place = place_of(images, index)
     if isinstance(base, MemoryImages) and base.complaints:
         said += base.complaints[place]
     return Examined(content, tuple(dict.fromkeys(said)))

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..errors import ImageError
 from .decoding import LEAST_SIDE, Picture, check_size, complaints, content_hash, decoding, load_picture
-from .task import Images, ImageSubset, Pixels, whole
+from .task import Images, Pixels, place_of, whole
 
 _PICTURE_LOCK = threading.Lock()
 
@@ -224,9 +224,7 @@ def rows_of(images: Images, index: int) -> Pixels | Picture:
     Raises:
         DataError: It cannot be decoded.
     """
-    while isinstance(images, ImageSubset):
-        index = images.indices[index]
-        images = images.images
+    images, index = place_of(images, index)
     picture: Callable[[int], Pixels | Picture] | None = getattr(images, "picture", None)
     return images[index] if picture is None else picture(index)
 

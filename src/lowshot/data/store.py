@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from .images import is_decoded
-from .task import Images, ImageSubset, Pixels, whole
+from .task import Images, Pixels, place_of, whole
 
 _LEFT_FREE_BYTES = 1 << 30  # of the disk, for what must be saved: adapters, checkpoints, records
 _MAPPED_BYTES = 64 << 20  # read from one mapping of the file; see _SpillFile.view
@@ -106,8 +106,9 @@ def source_of(images: Images, index: int) -> Path | bytes | None:
 
     A sequence of images that are decoded from files has a method ``source``, which does that for its own.
     """
-    while isinstance(images, ImageSubset | DecodedOnce):
-        images, index = images.images, images.indices[index] if isinstance(images, ImageSubset) else index
+    images, index = place_of(images, index)
+    while isinstance(images, DecodedOnce):
+        images, index = place_of(images.images, index)
     source: Callable[[int], Path | bytes | None] | None = getattr(images, "source", None)
     return None if source is None else source(index)
 

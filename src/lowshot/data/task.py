@@ -129,6 +129,14 @@ def whole(images: Images) -> Images:
     return images
 
 
+def place_of(images: Images, index: int) -> tuple[Images, int]:
+    """Return the sequence that an image of these stands in, where they are some of it, and its place there."""
+    while isinstance(images, ImageSubset):
+        index = images.indices[index]
+        images = images.images
+    return images, index
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     """Classes to be learnt, and labelled images of them.
