@@ -11,6 +11,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+import lowshot  # noqa: F401 - before a test imports transformers: see torchvision_guard
+
 pytest_plugins = ["tiny_models", "read_once", "forking"]
 
 # Property tests draw the same examples every time, and none fails because the machine is busy.

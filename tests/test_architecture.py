@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "randomness": {"threads"},
     "repositories": set(),
     "torch_state": {"threads"},
+    "torchvision_guard": set(),
     "records": {"errors"},
     "runs_folder": {"errors", "files", "records"},
     "calibration": {"errors"},
@@ -46,9 +47,9 @@ MAY_IMPORT = {
     "bench": LEAVES | {"data", "models", "training", "evaluation", "classifier", "report", "runs_folder"},
     "cli": LEAVES
     | {"adapters", "bench", "classifier", "conversion", "data", "models", "report", "runs_folder", "serving"}
-    | {"training", "wording", "__init__"},
+    | {"training", "wording", "torchvision_guard", "__init__"},
     "__main__": {"cli"},
-    "__init__": {"classifier", "settings", "data", "errors"},
+    "__init__": {"classifier", "settings", "data", "errors", "torchvision_guard"},
 }
 TRACKERS = {"accelerate", "tensorboard", "wandb", "mlflow", "trackio"}
 HEAVY = {"torch", "transformers", "peft", "sklearn", "matplotlib", "bitsandbytes", "ray", *TRACKERS}

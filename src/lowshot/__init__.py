@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import errors
 from .errors import LowshotError
 from .settings import Recipe
+from .torchvision_guard import guard_transformers
 
 if TYPE_CHECKING:
     from .classifier import FewShotClassifier
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["FewShotClassifier", "LowshotError", "Recipe", "Task", "__version__", "errors"]
+
+guard_transformers()
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from ..torchvision_guard import torchvision_fault
 from .arguments import parse, print_json
 
 
@@ -72,10 +73,11 @@ def check_cuda() -> Finding:
 
 
 def check_torchvision() -> Finding:
-    """State of torchvision: built for another torch, it makes transformers and PEFT fail without being named."""
+    """State of torchvision: built for another torch it does not load, and lowshot does without it."""
+    if fault := torchvision_fault():
+        return Finding("absent", f"what is installed does not fit this torch ({fault[:100]}), and is not needed")
     if importlib.util.find_spec("torchvision") is None:
         return Finding("ok", "not installed, and not needed")
-    importlib.import_module("torchvision")
     return Finding("ok", f"{importlib.metadata.version('torchvision')}, not needed")
 
 
@@ -120,7 +122,7 @@ CHECKS: dict[str, tuple[Callable[[], Finding], str]] = {
     "python": (check_python, "install Python 3.10 or newer"),
     "torch": (check_torch, "pip install torch"),
     "cuda": (check_cuda, "check the driver with nvidia-smi"),
-    "torchvision": (check_torchvision, "it does not fit this torch: pip uninstall torchvision"),
+    "torchvision": (check_torchvision, "pip uninstall torchvision"),
     "transformers": (check_transformers, "pip install 'transformers>=5.10,<6'"),
     "peft": (check_peft, "LoRA-XS needs pip install 'peft>=0.21,<0.22'"),
     "bitsandbytes": (check_bitsandbytes, "pip install --force-reinstall bitsandbytes"),
