@@ -1,15 +1,16 @@
 # The commands of this project. Each does all the set-up it needs, given Python >= 3.10 and a package registry.
 PYTHON ?= python3
 BIN := .venv/bin
+DEMO := .venv/.installed-demo
 INSTALLED := .venv/.installed
 LINTED := src tests tools benchmarks
 
-.PHONY: demo demo-serve test test-long install check fix docs bench clean
+.PHONY: demo demo-serve test test-long install check resolve fix docs bench clean
 
-demo: $(INSTALLED)  ## Teach the built-in model handwriting, with every method; report in report/index.html
+demo: $(DEMO)  ## Teach the built-in model handwriting, with every method; report in report/index.html
 	$(BIN)/lowshot demo
 
-demo-serve: $(INSTALLED)  ## Open a page with a few taught classifiers, and teach it more
+demo-serve: $(DEMO)  ## Open a page with a few taught classifiers, and teach it more
 	$(BIN)/lowshot serve --demo
 
 # What is compiled is kept, whatever the environment says: each worker and many tests' processes import the same.
@@ -27,6 +28,9 @@ check: $(INSTALLED)  ## Formatting, lint, types
 	$(BIN)/ruff check $(LINTED)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+resolve: $(INSTALLED)  ## Whether there are versions of everything for each Python that is claimed; asks the registry
+	$(BIN)/python tools/resolve_pins.py
 
 fix: $(INSTALLED)  ## Format, and mend what lint can
 	$(BIN)/ruff format $(LINTED)
@@ -53,8 +57,10 @@ clean:
 	rm -rf .venv report
 
 # Newer pins or dependencies make it install again; otherwise there is nothing to do.
-$(INSTALLED): constraints.txt pyproject.toml
+$(DEMO): EXTRAS := quantize,serve
+$(INSTALLED): EXTRAS := all,dev,pretrain
+$(DEMO) $(INSTALLED): constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 10) else f"lowshot needs Python 3.10 or newer; {sys.executable} is {sys.version.split()[0]}. Try make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[all,dev,pretrain]'
-	touch $@
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	touch $(DEMO) $@

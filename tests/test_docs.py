@@ -92,3 +92,9 @@ def test_the_readmes_table_is_that_of_the_committed_records():
     table = format_table(summarize([RunRecord.from_dict(record) for record in values["records"]]), style="text")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(line.rstrip() in readme for line in table.splitlines())
+
+
+def test_the_oldest_python_that_is_claimed_is_the_oldest_that_is_resolved():
+    oldest = re.search(r'requires-python = ">=(3\.\d+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]
+    pythons = tool_of("resolve_pins").pythons()
+    assert pythons == [f"3.{minor}" for minor in range(int(oldest[2:]), 15)]
