@@ -22,11 +22,13 @@ class Calibration:
         folds: Parts that the shots were held out in; 0 where nothing is learnt, so that none had to be.
         temperature: What class scores are divided by before the softmax.
         scores: One minus the probability of the true class, of every held-out image; ascending, rounded up.
+        right: How many of the held-out images were recognised; None in calibrations made before this was kept.
     """
 
     folds: int
     temperature: float
     scores: tuple[float, ...]
+    right: int | None = None
 
     def threshold(self, coverage: float) -> float:
         """The largest score of a class in a set with this coverage; see ``evaluation.conformal``.
@@ -48,6 +50,7 @@ class Calibration:
             "images": len(self.scores),
             "scores": list(self.scores),
             "temperature": self.temperature,
+            **({} if self.right is None else {"right": self.right}),
         }
 
     @classmethod
@@ -58,8 +61,9 @@ class Calibration:
             InputError: It is something else.
         """
         folds, temperature, scores = (values.get(name) for name in ("folds", "temperature", "scores"))
+        right = values.get("right")
         sound = (
-            set(values) == {"folds", "images", "scores", "temperature"}
+            set(values) - {"right"} == {"folds", "images", "scores", "temperature"}
             and type(folds) is int
             and (folds == 0 or folds >= 2)
             and isinstance(temperature, float)
@@ -68,12 +72,14 @@ class Calibration:
             and all(isinstance(score, float) and 0 <= score <= 1 for score in scores)
             and scores == sorted(scores)
             and values["images"] == len(scores) > 0
+            and ("right" not in values or (type(right) is int and 0 <= right <= len(scores)))
         )
         if not sound:
             raise InputError(
-                "calibration is not what lowshot writes: folds, images, ascending scores and a temperature"
+                "calibration is not what lowshot writes: folds, images, ascending scores, a temperature and "
+                "how many were right"
             )
-        return cls(values["folds"], values["temperature"], tuple(values["scores"]))
+        return cls(values["folds"], values["temperature"], tuple(values["scores"]), right)
 
 
 def threshold(scores: Sequence[float], coverage: float) -> float:

@@ -105,6 +105,7 @@ def test_scores_are_kept_at_the_temperature():
     expected = np.sort(1 - softmax(4 * scores / found.temperature)[np.arange(400), labels])
     np.testing.assert_allclose(found.scores, expected, atol=2e-6)
     assert found.folds == 5
+    assert found.right == (scores.argmax(1) == labels).sum()
     assert found.temperature == pytest.approx(4, rel=0.2)
 
 
@@ -129,13 +130,17 @@ def test_a_calibration_survives_json():
         {"scores": "ab"},
         {"scores": []},
         {"images": 3},
+        {"right": 3},
+        {"right": -1},
+        {"right": True},
         {"surprise": 1},
     ],
     ids=str,
 )
 def test_what_is_no_calibration_is_refused(change):
     values = {"folds": 2, "temperature": 1.5, "scores": [0.25, 0.5], "images": 2}
-    assert Calibration.from_dict(values)
+    assert Calibration.from_dict(values).right is None  # as it was written before this was kept
+    assert Calibration.from_dict({**values, "right": 2}).right == 2
     with pytest.raises(InputError, match="calibration is not what lowshot writes"):
         Calibration.from_dict({**values, **change})
     for name in values:

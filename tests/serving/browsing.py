@@ -33,6 +33,34 @@ FLAGS = [
     "--use-fake-device-for-media-stream",
 ]
 ADDRESS = "http://127.0.0.1:9"
+INTERFACE = {
+    "info": {"description": "Errors are `{error}`."},
+    "paths": {
+        "/v1/a": {
+            "get": {
+                "description": "All of `a`.",
+                "parameters": [
+                    {
+                        "name": "top",
+                        "in": "query",
+                        "schema": {"type": "integer", "minimum": 1, "maximum": 9, "default": 5},
+                    }
+                ],
+                "responses": {
+                    "200": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/A"}}}},
+                    "400": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/E"}}}},
+                    "404": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/E"}}}},
+                },
+            }
+        }
+    },
+    "components": {
+        "schemas": {
+            "A": {"properties": {"names": {"type": "array", "items": {"type": "string"}}}},
+            "E": {"properties": {"error": {"type": "string"}}},
+        }
+    },
+}
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -116,7 +144,8 @@ class MadeUpServer:
 
     def __init__(self, adapters=("shapes",), **facts):
         self.facts = {
-            "version": "0", "model": "openai/clip-vit-base-patch16", "methods": ["lora-xs", "lora"], "settings": [],
+            "version": "0", "model": "openai/clip-vit-base-patch16", "methods": ["lora-xs", "lora", "auto"],
+            "settings": ["calibration_folds"],
             "limits": LIMITS, "teach": True, "token_required": False, "demo": False, **facts,
         }  # fmt: skip
         self.adapters = {name: described(name, SHAPES) for name in adapters}
@@ -146,8 +175,10 @@ class MadeUpServer:
         request = route.request
         address = urlsplit(request.url)
         path = unquote(address.path)
-        if path == "/" or path.startswith("/static/"):
+        if path in ("/", "/docs") or path.startswith("/static/"):
             return route.fulfill(**static(path))
+        if path == "/openapi.json":
+            return route.fulfill(**said(INTERFACE))
         if self.token and request.headers.get("authorization") != f"Bearer {self.token}" and path != "/v1/server":
             return route.fulfill(**refusal(401, "send the token"))
         body = request.post_data_buffer or b""
@@ -194,7 +225,7 @@ class MadeUpServer:
         if rest == "download":
             return {"status": 200, "body": b"PK\x05\x06" + bytes(18), "content_type": "application/zip"}
         if rest.startswith("examples/"):
-            return {"status": 200, "body": png(40, 90, 160), "content_type": "image/png"}
+            return {"status": 200, "body": png(zlib.crc32(rest.encode()) % 256, 90, 160), "content_type": "image/png"}
         if rest == "predict":
             answer = dict(self.prediction)
             if query["zero_shot"] == ["false"]:
@@ -205,7 +236,7 @@ class MadeUpServer:
 
 
 def static(path):
-    name = "index.html" if path == "/" else path.removeprefix("/static/")
+    name = {"/": "index.html", "/docs": "interface.html"}.get(path, path.removeprefix("/static/"))
     source = PAGE / name
     if not source.is_file():
         return {"status": 404}
@@ -233,7 +264,7 @@ def described(name, classes, **facts):
     return {
         "name": name, "method": "lora-xs", "classes": len(classes), "class_names": classes, "shots": 4, "rank": 16,
         "bytes": 20_888, "trainable_parameters": 4608, "created": "2026-11-21T12:00:00Z", "calibrated": False,
-        "accuracy": None, "prompts": [], "record": {}, "examples": [], **facts,
+        "accuracy": None, "held_out": None, "prompts": [], "record": {}, "examples": [], **facts,
     }  # fmt: skip
 
 

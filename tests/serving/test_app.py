@@ -454,6 +454,8 @@ def test_the_list_has_every_adapter_and_why_others_are_not_served(client):
     assert set(by_name) == {"xs4", "lora4", "zero", "calibrated"}
     assert (by_name["xs4"].method, by_name["xs4"].rank, by_name["xs4"].classes) == ("lora-xs", 4, 3)
     assert by_name["calibrated"].calibrated and not by_name["xs4"].calibrated
+    held_out = schema.HeldOutFigure(right=1, images=1, best_of=1)
+    assert by_name["calibrated"].held_out == held_out and by_name["xs4"].held_out is None
     [refused] = answer.refused
     assert refused.name == "damaged" and "lowshot.json" in refused.reason
 
@@ -502,7 +504,7 @@ def test_a_download_is_the_adapter_without_its_pictures(client, folder, tmp_path
 def test_the_server_says_what_it_takes(client):
     answer = schema.ServerAnswer.model_validate(client.get("/v1/server").json())
     assert answer.limits["image_bytes"] == 20_000 and answer.teach and not answer.token_required
-    assert "lora-xs" in answer.methods and "rank" in answer.settings
+    assert answer.methods == ["lora-xs", "lora", "zero-shot", "auto"] and "rank" in answer.settings
 
 
 def test_an_adapter_replaced_while_it_is_asked_is_the_old_one_or_the_new_one(tiny_clip, tmp_path):
@@ -572,7 +574,18 @@ def test_static_files_are_those_of_the_page(client, path):
 
 
 def test_no_documentation_loads_scripts_from_elsewhere(client):
-    assert client.get("/docs").status_code == 404 and client.get("/redoc").status_code == 404
+    page = client.get("/docs")
+    assert page.status_code == 200 and not re.search(r'(src|href)="(?!static/|\./|openapi\.json)', page.text)
+    assert client.get("/redoc").status_code == 404
+
+
+def test_every_error_is_described_in_the_one_form_that_all_have(client):
+    document = client.get("/openapi.json").json()
+    answers = [
+        answer for path in document["paths"].values() for how in path.values() for answer in how["responses"].items()
+    ]
+    forms = {str(answer.get("content")) for status, answer in answers if int(status) >= 400}
+    assert len(forms) == 1 and "ErrorAnswer" in forms.pop()
 
 
 def test_a_server_that_does_not_teach_changes_nothing(copied):

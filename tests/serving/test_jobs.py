@@ -18,6 +18,9 @@ from lowshot import FewShotClassifier
 from lowshot.errors import OutputError
 from lowshot.serving import jobs, schema
 from lowshot.serving.jobs import FOLDER, Workshop
+from lowshot.serving.limits import Limits
+from lowshot.serving.refusals import Refusal
+from lowshot.serving.teach_requests import checked_settings
 
 from .conftest import CLASSES, pictures
 from .running import files, lesson, png, running, started, until
@@ -58,7 +61,11 @@ def program(monkeypatch, tmp_path_factory):
     return use
 
 
-FOREVER = "print(json.dumps({'what': 'learning', 'step': 1, 'steps': 9, 'loss': 0.5}), flush=True); time.sleep(600)"
+FOREVER = """
+print(json.dumps({'notes': ['one image is grey']}))
+print(json.dumps({'what': 'learning', 'step': 1, 'steps': 9, 'loss': 0.5}), flush=True)
+time.sleep(600)
+"""
 
 
 def teach(server, name="pets", images=IMAGES, labels=LABELS, **settings):
@@ -164,6 +171,14 @@ def test_a_bad_image_is_named_before_anything_is_learnt(idle, content, status):
     assert inside(idle.service.bank.folder) == set()
 
 
+def test_the_method_may_be_left_to_the_images():
+    methods = ("lora-xs", "auto")
+    assert checked_settings({"method": "auto"}, LABELS, "builtin", Limits(), methods) == {"method": "auto"}
+    assert checked_settings({}, LABELS, "builtin", Limits(), methods) == {"method": "lora-xs"}
+    with pytest.raises(Refusal, match="method auto takes none"):
+        checked_settings({"method": "auto", "steps": 5}, LABELS, "builtin", Limits(), methods)
+
+
 def test_forms_with_anything_else_are_refused(idle):
     asked = lesson("pets", IMAGES, LABELS)
     asked["data"]["labls"] = "x"
@@ -182,6 +197,7 @@ def test_a_job_tells_how_far_it_is_and_can_be_cancelled(server, program, tmp_pat
         9,
         0.5,
     )
+    assert running_job.notes == ["one image is grey"]
     process = server.service.teaching.job(running_job.id).process
     cancelled = server.client.delete(f"/v1/jobs/{running_job.id}")
     assert cancelled.status_code == 200 and cancelled.json()["state"] == "cancelled"

@@ -177,7 +177,7 @@ def test_files_that_cannot_be_used_are_named_and_the_others_are_asked(asking):
     heic, text, empty, half = asking.locator("#unusable li").all_text_contents()
     assert heic == "IMG_1.HEIC is a HEIC photo, which this browser cannot open. Save it as JPEG and add that."
     assert text.startswith("notes.txt is not an image")
-    assert empty == "empty.png is empty, or a folder; expected an image."
+    assert empty == "empty.png is empty; expected an image."
     assert half.startswith("half.png is damaged")
 
 
@@ -382,7 +382,7 @@ def test_teaching_shows_its_progress_and_leads_to_asking_and_downloading(teachin
     teaching.wait_for_selector("text=It tells apart circle, square, star.")
 
     assert server.taught["labels"] == [name for name in SHAPES for _ in range(2)]
-    assert b'"method":"lora-xs"' in server.taught["body"]
+    assert b'"method":"auto"' in server.taught["body"]
     assert download.value.suggested_filename == "circle-square-star.zip"
 
 
@@ -510,6 +510,214 @@ def test_a_server_that_does_not_teach_says_so(browser):
         assert not page.is_visible("#teach-form")
 
 
+# -- files and folders -------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_is_no_image_is_told_and_stays_told_while_the_class_is_filled(teaching):
+    card(teaching, 0).locator("input[type=file]").set_input_files([file("notes.txt", b"hello", "text/plain")])
+    teaching.wait_for_selector(".card li:has-text('notes.txt is not an image')")
+    assert "notes.txt is not an image" in teaching.text_content("#announcement")
+    fill(teaching, 0, "circle")
+    teaching.click("#teach-button")
+    teaching.wait_for_selector("#problems:visible")
+    fill(teaching, 1, "square", pictures(30, 2))
+
+    assert card(teaching, 0).locator(".problem li").all_text_contents() == [
+        "notes.txt is not an image that can be read; expected JPEG, PNG, WebP, GIF, BMP or TIFF.",
+        "“circle” has no images: add a few, or remove the class.",
+    ]
+
+
+def test_many_files_that_are_no_images_are_told_in_few_lines(teaching):
+    texts = [file(f"{number}.txt", b"hello", "text/plain") for number in range(40)]
+    card(teaching, 0).locator("input[type=file]").set_input_files(texts)
+
+    teaching.wait_for_selector(".card li:has-text('35 more files cannot be used either.')")
+    assert card(teaching, 0).locator(".problem li").count() == 6
+
+
+def test_files_that_miss_every_class_are_told(teaching):
+    drop(teaching, "header", "cat.png", png(7))
+    teaching.wait_for_selector("#left-out:has-text('cat.png: drop images onto the class that they are of')")
+    assert teaching.locator(".thumbnails li").count() == 0
+
+
+def test_files_that_miss_the_place_to_ask_are_asked_about(asking):
+    drop(asking, "header", "cat.png", png(7))
+    asking.wait_for_selector(".verdict")
+
+
+FAKE_FOLDERS = """(tree) => {
+  const entry = (name, inside) => Array.isArray(inside)
+    ? { name, isFile: true, file: (take) => take(new File([new Uint8Array(inside)], name)) }
+    : { name, isDirectory: true, createReader: () => {
+        const left = Object.entries(inside).map(([each, its]) => entry(each, its));
+        return { readEntries: (take) => take(left.splice(0, 1)) };  // a part at a time, as browsers do
+      } };
+  DataTransferItem.prototype.webkitGetAsEntry = () => entry(...Object.entries(tree)[0]);
+}"""
+
+
+def test_a_dropped_folder_of_folders_is_a_class_for_each(teaching, server):
+    tree = {"photos": {"oak_leaf": {"1.png": list(png(1)), "2.png": list(png(2))}, "elm": {"1.png": list(png(3))}}}
+    teaching.evaluate(FAKE_FOLDERS, tree)
+    drop(teaching, "#teach-title", "photos", b"")
+    until(teaching, "document.querySelectorAll('.thumbnails li').length === 3")
+
+    names = [each.input_value() for each in teaching.locator(".card input:not([type])").all()]
+    assert names == ["elm", "oak leaf", ""]
+    assert teaching.input_value("#classifier-name") == "elm-oak-leaf"
+
+
+def test_a_folder_dropped_on_a_class_that_is_begun_is_for_that_class(teaching):
+    fill(teaching, 0, "circle")
+    teaching.evaluate(FAKE_FOLDERS, {"more": {"1.png": list(png(1)), "2.png": list(png(2))}})
+    drop(teaching, ".card", "more", b"")
+    until(teaching, "document.querySelectorAll('.card')[0].querySelectorAll('li img').length === 2")
+
+    assert card(teaching, 0).locator("input:not([type])").input_value() == "circle"
+
+
+def test_folders_are_chosen_with_the_keyboard_too(teaching, tmp_path):
+    for name, shade in (("elm", 1), ("oak", 2)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "1.png").write_bytes(png(shade))
+    teaching.get_by_label("Choose folders").set_input_files(tmp_path / "photos")
+    until(teaching, "document.querySelectorAll('.thumbnails li').length === 2")
+
+    names = [each.input_value() for each in teaching.locator(".card input:not([type])").all()]
+    assert names == ["elm", "oak", ""]
+
+
+def test_the_cross_that_takes_an_image_away_leaves_the_image_to_be_seen(teaching):
+    fill(teaching, 0, "circle", pictures(0, 1))
+    picture, cross = (teaching.locator(f".thumbnails {each}").bounding_box() for each in ("img", ".away"))
+    width = picture["x"] + picture["width"] - cross["x"]
+    height = cross["y"] + cross["height"] - picture["y"]
+
+    assert width * height < 0.05 * picture["width"] * picture["height"]
+
+
+# -- taught before -----------------------------------------------------------------------------------------------------
+
+EXAMPLES = [{"id": str(place), "class": name, "url": "/x"} for place, name in enumerate(SHAPES)]
+
+
+def test_a_wrong_answer_is_corrected_and_taught_again_with_the_images_of_before(browser):
+    server = MadeUpServer()
+    server.adapters["shapes"] = described("shapes", SHAPES, examples=EXAMPLES)
+    with opened(browser) as page:
+        server.serve(page)
+        page.goto(ADDRESS)
+        page.wait_for_selector("#adapter-facts:not([hidden])")
+        choose(page, file("a.png", png(200)))
+        page.click("text=This is wrong")
+        page.select_option(".wrong select", "star")
+        page.click("text=Add it to this class")
+        page.wait_for_selector(".corrected:has-text('Added to “star”.')")
+        page.click("text=Teach again with it")
+        assert page.locator(".card").count() == 3
+        assert card(page, 2).locator("input:not([type])").input_value() == "star"
+        assert card(page, 2).locator(".thumbnails img").count() == 2
+        assert page.text_content("#opened").startswith("3 images of shapes, as the server keeps them")
+        assert page.input_value("#classifier-name") == "shapes-2"
+        page.click("#teach-button")
+        page.wait_for_selector("text=shapes-2 is taught")
+        assert page.input_value("#classifier-name") == "shapes-3"
+    assert server.taught["labels"] == ["circle", "square", "star", "star"]
+
+
+def test_a_wrong_answer_may_be_of_a_class_that_was_not_taught(asking):
+    choose(asking, file("a.png", png(200)))
+    asking.click("text=This is wrong")
+    asking.select_option(".wrong select", "")
+    asking.click("text=Add it to this class")
+    asking.click("text=Teach again with it")
+
+    assert card(asking, 3).locator(".thumbnails img").count() == 1
+    assert asking.text_content("#opened").startswith("shapes has none of the images that it learnt from")
+
+
+def test_classes_are_opened_in_place_of_others_only_after_a_question(teaching, server):
+    server.adapters["shapes"] = described("shapes", SHAPES, examples=EXAMPLES)
+    fill(teaching, 0, "mine", pictures(0, 1))
+    teaching.click("nav >> text=Ask")
+    teaching.click("text=Open in Teach")
+    teaching.click("text=Keep the form")
+    assert teaching.url.endswith("#ask")
+    teaching.click("text=Open in Teach")
+    teaching.click("text=Replace it")
+    until(teaching, "document.querySelectorAll('.thumbnails li').length === 3")
+
+    assert teaching.url.endswith("#teach")
+    names = [each.input_value() for each in teaching.locator(".card input:not([type])").all()]
+    assert names == SHAPES
+
+
+def test_no_correction_is_offered_where_nothing_is_taught(browser):
+    server = MadeUpServer(teach=False, methods=[])
+    with opened(browser) as page:
+        server.serve(page)
+        page.goto(ADDRESS)
+        page.wait_for_selector("#adapter-facts:not([hidden])")
+        choose(page, file("a.png", png(200)))
+        page.wait_for_selector(".verdict")
+        assert page.locator(".wrong, #open").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("held_out", "words"),
+    [
+        (None, "How often it is right is not known: it learnt from all of its images."),
+        ({"right": 5, "images": 6, "best_of": 1}, "5 of 6 held-out images right, each by a classifier that had not"),
+        ({"right": 5, "images": 6, "best_of": 4}, "The best of 4 methods on these images was taken, which flatters it"),
+    ],
+)
+def test_what_held_out_images_say_is_shown_and_nothing_else(teaching, server, monkeypatch, held_out, words):
+    monkeypatch.setattr("tests.serving.browsing.described", lambda *given: described(*given, held_out=held_out))
+    server.states[-1]["notes"] = ["the built-in model knows characters alone"]
+    fill_all(teaching)
+    teaching.click("#teach-button")
+    teaching.wait_for_selector(f"#training p:has-text('{words}')")
+
+    teaching.wait_for_selector("#training .problem:has-text('knows characters alone')")
+
+
+def test_holding_images_out_is_asked_for_where_the_method_does_not_by_itself(teaching, server):
+    fill_all(teaching)
+    teaching.click("text=Settings")
+    assert teaching.input_value("#method") == "auto"
+    assert not teaching.is_visible("#calibrate")
+    teaching.select_option("#method", "lora")
+    teaching.check("#calibrate")
+    teaching.click("#teach-button")
+    teaching.wait_for_selector("text=circle-square-star is taught")
+
+    assert b'{"method":"lora","calibration_folds":5}' in server.taught["body"]
+
+
+@pytest.mark.parametrize(("model", "told"), [("builtin", True), ("openai/clip-vit-base-patch16", False)])
+def test_a_model_that_knows_characters_alone_says_so(browser, model, told):
+    server = MadeUpServer(model=model)
+    with opened(browser) as page:
+        server.serve(page)
+        page.goto(f"{ADDRESS}/#teach")
+        page.wait_for_selector("#teach-form:visible")
+        assert page.is_visible("#characters-only") == told
+
+
+def test_the_interface_has_a_page_that_loads_nothing_from_elsewhere(page):
+    page.goto(ADDRESS)
+    page.click("text=HTTP interface")
+    page.wait_for_selector("h2:has-text('GET /v1/a')")
+
+    assert page.locator(".operation li").all_text_contents() == [
+        "top query, integer, 1 to 9, 5 if not given",
+        "200 {names: [string]}",
+        "400, 404 {error}",
+    ]
+
+
 # -- for everybody -----------------------------------------------------------------------------------------------------
 
 
@@ -590,4 +798,4 @@ def test_the_page_brings_all_it_needs_and_nothing_inline():
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text), name
         assert not re.search(r"\b(alert|confirm|prompt|eval)\(|innerHTML", text), name
     imported = {name for text in scripts.values() for name in re.findall(r'from "\./(\w+\.js)"', text)}
-    assert imported | {"main.js"} == set(scripts)
+    assert imported | {"main.js", "interface.js"} == set(scripts)

@@ -108,6 +108,8 @@ def test_three_classes_are_taught_asked_and_taken_away(browser, address, tmp_pat
                 page.wait_for_selector("dialog button:disabled >> text=Undo")
             page.wait_for_selector("text=3 images added")
             page.click("text=Done")
+        page.click("text=Settings")
+        page.select_option("#method", "lora-xs")
         page.click("#teach-button")
         page.wait_for_selector("text=ring-cross-triangle is taught", timeout=100_000)
         with page.expect_download() as download:

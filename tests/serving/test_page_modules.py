@@ -85,6 +85,52 @@ def test_a_free_name_is_suggested_from_the_classes(call, classes, taken, name):
     assert call("checks", "suggestedName", [of(each) for each in classes], taken) == name
 
 
+def test_what_is_taught_again_is_called_the_next_of_its_name(call):
+    assert call("checks", "suggestedName", [CIRCLE], ["shapes", "shapes-2"], "shapes-2") == "shapes-3"
+
+
+def found(*paths):
+    """Files in folders."""
+    parts = [path.split("/") for path in paths]
+    return [{"name": name, "folders": folders} for *folders, name in parts]
+
+
+@pytest.mark.parametrize(
+    ("paths", "classes", "notes"),
+    [
+        (["cat/1.jpg", "cat/2.jpg"], {"cat": 2}, []),
+        (["cat/1.jpg", "dog/2.jpg"], {"cat": 1, "dog": 1}, []),
+        (["p/cat/1.jpg", "p/oak_leaf/deep/2.jpg"], {"cat": 1, "oak leaf": 1}, []),
+        (["p/b10/1.jpg", "p/b9/2.jpg"], {"b9": 1, "b10": 1}, []),
+        (["p/cat/.DS_Store", "p/cat/1.jpg", "p/dog/Thumbs.db", "p/dog/1.jpg"], {"cat": 1, "dog": 1}, []),
+        (["p/cat/1.jpg", "p/dog/1.jpg", "p/2.jpg"], {"cat": 1, "dog": 1}, ["p/2.jpg left out: in no class's folder."]),
+        (
+            ["p/cat/1.jpg", "p/cat/a.txt", "p/dog/1.jpg", "p/dog/b.csv"],
+            {"cat": 1, "dog": 1},
+            ["p/cat/a.txt and 1 more file left out: by the name no image."],
+        ),
+        (
+            ["p/train/cat/1.jpg", "p/train/dog/1.jpg", "p/test/cat/2.jpg", "p/val/dog/2.jpg"],
+            {"cat": 1, "dog": 1},
+            ["Only what is in train is taken: 2 images left out."],
+        ),
+        (["p/train/1.jpg", "p/bus/1.jpg"], {"bus": 1, "train": 1}, []),
+        (
+            [f"p/cat/{n}.jpg" for n in range(16)] + ["p/dog/1.jpg"],
+            {"cat": 8, "dog": 1},
+            ["“cat” has 16 images: 8 spread over them are taken."],
+        ),
+        ([], {}, []),
+    ],
+)
+def test_folders_are_classes(call, paths, classes, notes):
+    said = call("folders", "classesOf", found(*paths), LIMITS)
+
+    assert {each["name"]: len(each["files"]) for each in said["classes"]} == classes
+    assert [each["name"] for each in said["classes"]] == list(classes)
+    assert said["notes"] == notes
+
+
 @pytest.mark.parametrize(
     ("share", "words"),
     [(0, "0.0"), (0.0004, "< 0.1"), (0.5, "50.0"), (0.9714, "97.1"), (0.9994, "> 99.9"), (1, "100.0")],

@@ -150,7 +150,7 @@ def calibrated(scores: NDArray[np.floating], labels: NDArray[np.int64], folds: i
     temperature = fitted_temperature(scores, labels)
     scaled = scores.astype(np.float64) / temperature
     table = np.exp(scaled - _log_sums(scaled)[:, None])
-    return Calibration(folds, temperature, scores_of(table, labels))
+    return Calibration(folds, temperature, scores_of(table, labels), int((scores.argmax(1) == labels).sum()))
 
 
 def fitted_temperature(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> float:

@@ -278,6 +278,7 @@ _ROWS = (
         settings=frozenset({"time_budget"}),
         training=_SEEDED | {"flip"},  # what means the same to all that it may choose
         presets=_presets(builtin=_BUILTIN),
+        taught=True,
     ),
 )
 METHODS = {row.name: row for row in _ROWS}

@@ -97,7 +97,7 @@ def create_app(service: Service, *, token_required: bool) -> FastAPI:
         description=_DESCRIPTION,
         lifespan=lifespan,
         exception_handlers=dict.fromkeys(errors, answer_error),
-        docs_url=None,  # both would load scripts from elsewhere
+        docs_url=None,  # both would load scripts from elsewhere; /docs is a page of our own
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -132,7 +132,7 @@ async def answer_error(request: Request, error: Exception) -> Response:
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Errors of a path for the OpenAPI document, with those that the gate may give everywhere."""
-    return {status: {"model": schema.ErrorAnswer} for status in sorted({*statuses, 400, 401})}
+    return {status: {"model": schema.ErrorAnswer} for status in sorted({*statuses, 400, 401, 422})}
 
 
 async def _service_of(request: Request) -> Service:
@@ -286,6 +286,12 @@ async def cancel(service: Behind, id: str) -> Response:  # noqa: A002 - the path
 async def page() -> Response:
     """The page in the browser."""
     return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+
+
+@router.get("/docs", include_in_schema=False)
+async def interface() -> Response:
+    """A page about this interface, made of the OpenAPI document."""
+    return FileResponse(PAGE / "interface.html", headers={"Cache-Control": "no-cache"})
 
 
 @router.get("/favicon.ico", include_in_schema=False)

@@ -23,7 +23,7 @@ from .refusals import GONE, Busy, ClientGone, Refusal
 _LOG = logging.getLogger("lowshot.serving")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 TEACH_PATH = "/v1/adapters"
-_OPEN = frozenset({"/", "/healthz", "/readyz", "/v1/server", "/openapi.json", "/favicon.ico"})
+_OPEN = frozenset({"/", "/docs", "/healthz", "/readyz", "/v1/server", "/openapi.json", "/favicon.ico"})
 _SMALL_BODY_BYTES = 1 << 16  # of a request that needs none
 _READ_ON_SECONDS = 2.0
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

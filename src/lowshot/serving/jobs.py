@@ -59,6 +59,8 @@ class Job:
     """Last known loss of training."""
     adapter: str | None = None
     """Its name, once it is there."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of its images, and of what was learnt."""
     started: float | None = None
     """Time at which it began to run, by the monotonic clock,"""
     ended: float | None = None
@@ -74,7 +76,8 @@ class Job:
         """The job as clients are told of it."""
         fields = ("id", "name", "state", "step", "steps", "loss", "message", "adapter")
         seconds = 0.0 if self.started is None else (self.ended or time.monotonic()) - self.started
-        return {**{field: getattr(self, field) for field in fields}, "seconds": round(seconds, 1)}
+        values = {field: getattr(self, field) for field in fields}
+        return {**values, "notes": list(self.notes), "seconds": round(seconds, 1)}
 
     def end(self, state: State, message: str) -> None:
         """Close the books: it is over."""
@@ -326,6 +329,7 @@ class Teaching:
             if not isinstance(report, dict):
                 continue
             error = report.get("error", error)
+            job.notes = tuple(report.get("notes", job.notes))
             if "what" in report and not job.is_over:
                 job.message = report["what"]
                 job.step, job.steps = report.get("step", 0), report.get("steps", 0)

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from ..calibration import Calibration
 from ..methods import method_spec
 from ..records import RunRecord
 from ..settings import MethodConfig
@@ -29,6 +30,18 @@ class Prediction:
 
 
 @dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """Recognition of shots by classifiers made like an adapter, each of which had not learnt from them."""
+
+    right: int
+    """Shots whose class was recognised,"""
+    images: int
+    """of so many."""
+    best_of: int
+    """Methods that were compared by these shots; of several the best one has a figure that flatters it a little."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Summary:
     """An adapter in a few words, as in a list of many."""
 
@@ -48,6 +61,8 @@ class Summary:
     is_calibrated: bool
     accuracy: float | None
     """Fraction of the test images in [0, 1]; None where there were none."""
+    held_out: HeldOut | None
+    """What held-out shots say of it; None where none were held out."""
 
 
 def summary_of(name: str, record: RunRecord, method: MethodConfig) -> Summary:
@@ -64,7 +79,17 @@ def summary_of(name: str, record: RunRecord, method: MethodConfig) -> Summary:
         created=created if isinstance(created, str) else None,
         is_calibrated=bool(record.calibration),
         accuracy=float(accuracy) if isinstance(accuracy, int | float) else None,
+        held_out=_held_out(record),
     )
+
+
+def _held_out(record: RunRecord) -> HeldOut | None:
+    """What a record's calibration says of its accuracy."""
+    calibration = Calibration.from_dict(record.calibration) if record.calibration else None
+    if calibration is None or calibration.right is None:
+        return None
+    compared = sum(trial["acc1"] is not None for trial in record.choice.get("tried", ()))
+    return HeldOut(calibration.right, len(calibration.scores), max(1, compared))
 
 
 @dataclasses.dataclass(frozen=True)

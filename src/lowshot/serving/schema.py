@@ -76,6 +76,14 @@ class ServerAnswer(_Answer):
     demo: bool
 
 
+class HeldOutFigure(_Answer):
+    """How many shots were recognised by classifiers that had not learnt from them."""
+
+    right: int
+    images: int
+    best_of: int = Field(description="Methods that were compared by them; the best one's figure flatters it a little.")
+
+
 class AdapterLine(_Answer):
     """An adapter in the list."""
 
@@ -89,6 +97,7 @@ class AdapterLine(_Answer):
     created: str | None
     calibrated: bool
     accuracy: float | None
+    held_out: HeldOutFigure | None
 
 
 class RefusedLine(_Answer):
@@ -136,6 +145,7 @@ class JobAnswer(_Answer):
     seconds: float
     message: str
     adapter: str | None
+    notes: list[str] = Field(description="What a person should know of the images and of what was learnt.")
 
 
 class JobsAnswer(_Answer):

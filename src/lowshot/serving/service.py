@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import LowshotError
-from ..methods import METHODS
+from ..methods import AUTO, METHODS
 from .answerer import Answerer, BackboneAnswer, Query, Reply
 from .bank import AdapterBank
 from .batcher import Batcher
@@ -73,8 +73,8 @@ class Service:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Methods that can be taught here, those with the smallest adapters first: the first is the default."""
-        return tuple(reversed([name for name, row in METHODS.items() if row.taught]))
+        """Methods that can be taught here: the smallest adapters first, which is the default, and ``auto`` last."""
+        return (*reversed([name for name, row in METHODS.items() if row.taught and name != AUTO]), AUTO)
 
     async def predict(self, name: str, contents: Sequence[bytes | Refusal], options: Options) -> dict[str, Any]:
         """Answer about images by an adapter.
@@ -251,6 +251,7 @@ def _line(summary: Summary) -> dict[str, Any]:
         "created": summary.created,
         "calibrated": summary.is_calibrated,
         "accuracy": summary.accuracy,
+        "held_out": None if summary.held_out is None else dataclasses.asdict(summary.held_out),
     }
 
 

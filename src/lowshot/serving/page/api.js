@@ -71,10 +71,14 @@ export async function download(name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
+/** A training image's file. */
+export async function example(name, id) {
+  return (await request(`${adapterPath(name)}/examples/${encodeURIComponent(id)}`)).blob();
+}
+
 /** Put a training image into an img element. */
 export async function showExample(image, name, id) {
-  const response = await request(`${adapterPath(name)}/examples/${encodeURIComponent(id)}`);
-  const url = URL.createObjectURL(await response.blob());
+  const url = URL.createObjectURL(await example(name, id));
   for (const event of ["load", "error"]) image.addEventListener(event, () => URL.revokeObjectURL(url), { once: true });
   image.src = url;
 }

@@ -3,10 +3,11 @@
 import * as api from "./api.js";
 import { showAnswer, showRefusal, spoken } from "./answer.js";
 import { createCamera } from "./camera.js";
-import { acceptDrops, announce, button, byId, element, fileButton, say } from "./dom.js";
+import { acceptDrops, announce, asked, button, byId, element, fileButton, say } from "./dom.js";
+import { foundFile } from "./folders.js";
 import { picture, prepare, release } from "./images.js";
 import { createPad } from "./pad.js";
-import { bytes, counted, percent } from "./words.js";
+import { bytes, counted, heldOut, percent } from "./words.js";
 
 const KEPT_IMAGES = 24; // in the strip; older ones go
 const NEIGHBOURS = 4;
@@ -18,9 +19,10 @@ const DRAWING_PAUSE = 250; // milliseconds after a stroke before the drawing is 
 /**
  * Set the place up: `{show(adapters, refused), select(name), current(), leave(), ask(files)}`.
  *
- * `chosen(name)` is called when the person chooses a classifier, `removed()` when one was removed.
+ * `chosen(name)` is called when the person chooses a classifier, `removed()` when one was removed, `reopened(adapter)`
+ * to open its classes in the form, `correct(adapter, image, name)` to add an image to one of them (see teach.js).
  */
-export function createAsk(server, { chosen, removed }) {
+export function createAsk(server, { chosen, removed, reopened, correct }) {
   let listed = []; // all adapters
   let adapter = null; // the chosen one, with its details
   let wanted = null; // the name of the one that was chosen last, whose details may still be on their way
@@ -37,7 +39,7 @@ export function createAsk(server, { chosen, removed }) {
   });
   const camera = createCamera((file) => {
     setSource("picture");
-    ask([file]);
+    ask([foundFile(file)]);
   });
   byId("draw-source").append(pad.element);
   byId("camera-source").append(camera.element);
@@ -108,6 +110,7 @@ export function createAsk(server, { chosen, removed }) {
     const buttons = [
       button("Download", () => guarded(() => api.download(adapter.name)), { id: "download", class: "quiet" }),
     ];
+    if (isTeachable(adapter)) buttons.push(button("Open in Teach", () => reopened(adapter), { id: "open", class: "quiet" }));
     if (server.teach) buttons.push(button("Remove", removeAdapter, { id: "remove", class: "quiet" }));
     byId("adapter-actions").replaceChildren(...buttons);
     byId("adapter-actions").hidden = false;
@@ -115,12 +118,8 @@ export function createAsk(server, { chosen, removed }) {
 
   async function removeAdapter() {
     const { name } = adapter;
-    const dialog = byId("remove-dialog");
     byId("remove-title").textContent = `Remove ${name}?`;
-    dialog.returnValue = "keep";
-    dialog.showModal();
-    await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
-    if (dialog.returnValue !== "remove") return;
+    if ((await asked(byId("remove-dialog"))) !== "remove") return;
     await guarded(async () => {
       await api.remove(name);
       forget();
@@ -151,7 +150,7 @@ export function createAsk(server, { chosen, removed }) {
     showCurrent();
   }
 
-  /** Ask about files. Those that cannot be used are named, the others are asked all the same. */
+  /** Ask about found files. Those that cannot be used are named, the others are asked all the same. */
   async function ask(files) {
     setSource("picture");
     const problems = files.length ? [] : ["That was no file. Save the image first, or copy it and paste it here."];
@@ -288,8 +287,37 @@ export function createAsk(server, { chosen, removed }) {
 
   function showAnswerOf(item) {
     const found = adapter && item?.answers.get(keyOf(adapter));
-    if (found) showAnswer(byId("answer"), found, adapter);
+    if (found) showAnswer(byId("answer"), found, adapter, found.error ? null : correction(item));
     else if (!item) byId("answer").replaceChildren(...(adapter ? [waitingWords()] : []));
+  }
+
+  /** The way to say what an image really is; a line where that was said; null where nothing can be taught. */
+  function correction(item) {
+    if (!isTeachable(adapter)) return null;
+    if (item.corrected) {
+      const link = element("a", { href: "#teach" }, "Teach again with it");
+      return element("p", { class: "note corrected" }, `${item.corrected} `, link);
+    }
+    const best = item.answers.get(keyOf(adapter)).classes[0].name;
+    const names = adapter.class_names.filter((name) => name !== best);
+    const options = names.map((name) => element("option", { value: name }, name));
+    const another = element("option", { value: "" }, "another class, which it does not know");
+    const select = element("select", { "aria-label": "What it is" }, ...options, another);
+    const problem = element("p", { class: "problem", role: "alert", hidden: true });
+    const add = button("Add it to this class", async () => {
+      const refused = await correct(adapter, item.image, select.value);
+      say(problem, refused);
+      if (refused) return;
+      item.corrected = select.value ? `Added to \u201c${select.value}\u201d.` : "Added to a new class.";
+      announce(item.corrected);
+      showAnswerOf(subject());
+    });
+    const words = element("summary", {}, "This is wrong");
+    return element("details", { class: "wrong" }, words, element("div", { class: "row" }, "It is", select, add), problem);
+  }
+
+  function isTeachable({ class_names: names }) {
+    return server.teach && names.length <= server.limits.classes;
   }
 
   function waitingWords() {
@@ -309,6 +337,7 @@ function facts(adapter) {
     adapter.shots ? `${counted(adapter.shots, "image")} each` : null,
     adapter.bytes ? bytes(adapter.bytes) : null,
     typeof adapter.accuracy === "number" ? `${percent(adapter.accuracy)} right on unseen images` : null,
+    adapter.held_out ? heldOut(adapter.held_out) : null,
   ];
   return parts.filter(Boolean).join(" \u00b7 ");
 }

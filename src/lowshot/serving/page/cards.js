@@ -4,14 +4,20 @@ import { acceptDrops, announce, button, element, fileButton } from "./dom.js";
 import { picture, prepare, release } from "./images.js";
 import { counted } from "./words.js";
 
+const MOST_LINES = 5; // of files that cannot be used
+
 /**
- * A card: `{element, add(files), value(), show(problems), number(n), focus()}`.
+ * A card: `{element, add(found), call(name), value(), show(problems), number(n), focus(), isFocused(), empty()}`.
  *
  * `changed` is called after every change, `removed(card)` when it is removed, `entered(card)` on Enter in the name,
- * `drawing(card, kind)` to open the pad ("draw") or the camera ("camera") for this class.
+ * `drawing(card, kind)` to open the pad ("draw") or the camera ("camera") for this class, `dropped(card, found)` when
+ * files or folders are dropped on it.
  */
-export function createCard(limits, { changed, removed, entered, drawing }) {
+export function createCard(limits, { changed, removed, entered, drawing, dropped }) {
   let images = [];
+  let unusable = []; // why files were not taken; stays until others are added, so that nothing else hides it
+  let wrong = []; // what is wrong with the class as it is
+  let adding = 0; // additions under way
   let place = 0;
   const key = `class-${(createCard.count = (createCard.count ?? 0) + 1)}`;
   const name = element("input", {
@@ -24,7 +30,7 @@ export function createCard(limits, { changed, removed, entered, drawing }) {
   const label = element("label", { for: `${key}-name` });
   const removeButton = button("Remove", () => removed(card), { class: "quiet" });
   const thumbnails = element("ul", { class: "thumbnails" });
-  const invitation = element("p", { class: "invitation" }, "Drop images here");
+  const invitation = element("p", { class: "invitation" }, "Drop images or a folder here");
   const drop = element("div", { class: "drop" }, thumbnails, invitation);
   const problems = element("ul", { class: "problem", id: `${key}-problems`, hidden: true });
   const count = element("span", { class: "note" });
@@ -48,6 +54,8 @@ export function createCard(limits, { changed, removed, entered, drawing }) {
   const card = {
     element: root,
     add,
+    call,
+    empty,
     value: () => ({ name: name.value, images }),
     show,
     number,
@@ -61,16 +69,18 @@ export function createCard(limits, { changed, removed, entered, drawing }) {
     event.preventDefault();
     entered(card);
   });
-  acceptDrops(root, add);
+  acceptDrops(root, (found) => dropped(card, found));
   showImages();
   return card;
 
-  /** Take files in; those that cannot be used are named in the card. Gives why any was refused, a line each. */
-  async function add(files) {
-    const refused = files.length ? [] : ["That was no file. Save the image first, or copy it and paste it here."];
+  /** Take found files in; those that cannot be used are named in the card. Gives why any was refused, a line each. */
+  async function add(found) {
+    const refused = found.length ? [] : ["That was no file. Save the image first, or copy it and paste it here."];
     const before = images.length;
+    if (!adding) unusable = [];
+    adding += 1;
     root.setAttribute("aria-busy", "true");
-    for (const file of files) {
+    for (const file of found) {
       try {
         const image = await prepare(file, limits);
         if (images.some((each) => each.fingerprint === image.fingerprint)) {
@@ -84,12 +94,30 @@ export function createCard(limits, { changed, removed, entered, drawing }) {
       }
       showImages();
     }
-    root.removeAttribute("aria-busy");
+    adding -= 1;
+    if (!adding) root.removeAttribute("aria-busy");
+    unusable = [...unusable, ...refused];
     changed();
-    show(refused);
-    if (images.length > before)
-      announce(`${counted(images.length - before, "image")} added to ${name.value || `class ${place}`}.`);
+    showProblems();
+    const added = images.length - before;
+    if (added || refused.length) announce([addedWords(added), ...refused].filter(Boolean).join(" "));
     return refused;
+  }
+
+  function addedWords(count) {
+    return count > 0 ? `${counted(count, "image")} added to ${name.value || `class ${place}`}.` : "";
+  }
+
+  /** Give the class a name. */
+  function call(text) {
+    name.value = text;
+    changed();
+  }
+
+  /** Give back the memory of its images; it is not used any more. */
+  function empty() {
+    for (const image of images) release(image);
+    images = [];
   }
 
   function take(image) {
@@ -115,10 +143,19 @@ export function createCard(limits, { changed, removed, entered, drawing }) {
     count.textContent = images.length ? counted(images.length, "image") : "";
   }
 
+  /** Show what is wrong with the class, below the files that were not taken. */
   function show(lines) {
+    wrong = lines;
+    name.setAttribute("aria-invalid", String(lines.length > 0));
+    showProblems();
+  }
+
+  function showProblems() {
+    const hidden = unusable.length - MOST_LINES;
+    const more = hidden > 0 ? [`${counted(hidden, "more file")} cannot be used either.`] : [];
+    const lines = [...unusable.slice(0, MOST_LINES), ...more, ...wrong];
     problems.replaceChildren(...lines.map((line) => element("li", {}, line)));
     problems.hidden = !lines.length;
-    name.setAttribute("aria-invalid", String(lines.length > 0));
   }
 
   function number(value) {

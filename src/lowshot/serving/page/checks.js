@@ -21,8 +21,13 @@ export function problemsOf({ name, classes }, takenNames, limits) {
 /** Whether anything was put into a class. */
 export const isBegun = (each) => each.name.trim() !== "" || each.images.length > 0;
 
-/** A name that is free and allowed, made of the class names: "circle-square-star". */
-export function suggestedName(classes, takenNames) {
+/** A name that is free and allowed: the next after `opened`, a classifier's name, else made of the class names. */
+export function suggestedName(classes, takenNames, opened = null) {
+  return freeName(opened ? opened.replace(/-\d+$/, "") : nameOf(classes), takenNames);
+}
+
+/** Class names as one name: "circle-square-star". */
+function nameOf(classes) {
   const plain = classes
     .map((each) =>
       each.name
@@ -32,10 +37,13 @@ export function suggestedName(classes, takenNames) {
         .replace(/^-+|-+$/g, ""),
     )
     .filter(Boolean);
-  const base = (plain.length > 3 ? [...plain.slice(0, 2), `and-${plain.length - 2}-more`] : plain)
+  return (plain.length > 3 ? [...plain.slice(0, 2), `and-${plain.length - 2}-more`] : plain)
     .join("-")
     .slice(0, 56)
     .replace(/-+$/, "");
+}
+
+function freeName(base, takenNames) {
   if (!base) return "";
   for (let number = 1; ; number += 1) {
     const name = number === 1 ? base : `${base}-${number}`;

@@ -1,5 +1,7 @@
 // The few things that every part of the page does with the document.
 
+import { droppedFiles, foundFile } from "./folders.js";
+
 /** The element of an id; every id that is asked for is in index.html. */
 export const byId = (id) => document.getElementById(id);
 
@@ -20,7 +22,8 @@ export function button(label, click, attributes = {}) {
   return element("button", { type: "button", click, ...attributes }, label);
 }
 
-/** A button that opens the file chooser: a file input, which the keyboard reaches too, inside its label. */
+/** A button that opens the file chooser: a file input, which the keyboard reaches too, inside its label. `choose` is
+ * called with found files (see folders.js). */
 export function fileButton(label, choose, attributes = {}) {
   const input = element("input", {
     type: "file",
@@ -29,7 +32,7 @@ export function fileButton(label, choose, attributes = {}) {
     ...attributes,
   });
   input.addEventListener("change", () => {
-    const files = Array.from(input.files);
+    const files = Array.from(input.files, foundFile);
     input.value = ""; // so that the same file can be chosen again
     if (files.length) choose(files);
   });
@@ -41,13 +44,22 @@ export function announce(text) {
   byId("announcement").textContent = text;
 }
 
+/** Ask a question in a dialog; gives the value of the button that answered it, "" where it was closed. */
+export function asked(dialog) {
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue), { once: true });
+  });
+}
+
 /** Show a line of words in an element, or hide it if there are none. */
 export function say(target, text) {
   target.textContent = text ?? "";
   target.hidden = !text;
 }
 
-/** Call `take` with the files that are dropped on an element. */
+/** Call `take` with what is dropped on an element: found files (see folders.js), those in folders too. */
 export function acceptDrops(target, take) {
   let depth = 0; // dragenter and dragleave come for every child too
   const mark = (change) => {
@@ -60,12 +72,12 @@ export function acceptDrops(target, take) {
   });
   target.addEventListener("dragleave", () => mark(-1));
   target.addEventListener("dragover", (event) => event.preventDefault());
-  target.addEventListener("drop", (event) => {
+  target.addEventListener("drop", async (event) => {
     event.preventDefault();
     event.stopPropagation();
     depth = 0;
     mark(0);
-    take(Array.from(event.dataTransfer.files));
+    take(await droppedFiles(event.dataTransfer));
   });
 }
 

@@ -13,12 +13,13 @@ const TINY_SIDE = 64; // smaller images are shown as the squares they are
 const LONGEST_RATIO = 50;
 
 /**
- * Make a file ready: `{blob, name, url, thumbnail, width, height, tiny, note, fingerprint}`.
+ * Make a found file (see folders.js) ready: `{blob, name, url, thumbnail, width, height, tiny, note, fingerprint}`.
  *
  * `url` and `thumbnail` are null where the server can read the format and the browser cannot (TIFF, PPM). `note` says
  * what was changed, if anything. Raises ImageError.
  */
-export async function prepare(file, limits) {
+export async function prepare(found, limits) {
+  const file = await opened(found);
   const format = await formatOf(file);
   const bitmap = await decoded(file);
   if (!bitmap && !(format === "TIFF" || format === "PPM")) throw new ImageError(whyUnreadable(file, format));
@@ -73,6 +74,17 @@ async function undisplayable(file, limits) {
   return { blob: file, name: file.name, note, ...unseen, fingerprint: await fingerprint(file) };
 }
 
+/** The File, in memory or on a disk that may have changed since it was chosen. */
+async function opened(found) {
+  try {
+    const file = await found.open();
+    await file.slice(0, 1).arrayBuffer();
+    return file;
+  } catch {
+    throw new ImageError(`${found.name} cannot be read: it may have been moved, or nobody may read it.`);
+  }
+}
+
 async function decoded(file) {
   try {
     return await createImageBitmap(file); // turned as its EXIF data says
@@ -122,7 +134,7 @@ function whyUnreadable(file, format) {
   if (/\.hei[cf]$/i.test(file.name) || /hei[cf]/.test(file.type)) {
     return `${file.name} is a HEIC photo, which this browser cannot open. Save it as JPEG and add that.`;
   }
-  if (!file.size) return `${file.name} is empty, or a folder; expected an image.`;
+  if (!file.size) return `${file.name} is empty; expected an image.`;
   if (format) return `${file.name} is damaged: it begins as ${format} and cannot be read to its end.`;
   return `${file.name} is not an image that can be read; expected JPEG, PNG, WebP, GIF, BMP or TIFF.`;
 }

@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { createAsk } from "./ask.js";
 import { byId, button, say } from "./dom.js";
+import { droppedFiles, foundFile } from "./folders.js";
 import { createTeach } from "./teach.js";
 
 api.tokenComesFrom(askForToken);
@@ -20,12 +21,14 @@ async function start() {
     byId("outage").append(button("Try again", start));
     return;
   }
-  const ask = createAsk(server, { chosen: (name) => go(`#ask/${encodeURIComponent(name)}`), removed });
   const teach = createTeach(server, { taught: refresh, names: () => names });
+  const chosen = (name) => go(`#ask/${encodeURIComponent(name)}`);
+  const ask = createAsk(server, { chosen, removed, reopened, correct: teach.correct });
   let names = [];
   await refresh();
   window.addEventListener("hashchange", arrive);
   document.addEventListener("paste", pasted);
+  window.addEventListener("drop", missed);
   if (!location.hash && !names.length && server.teach) history.replaceState(null, "", "#teach");
   arrive();
   teach.resume();
@@ -39,6 +42,11 @@ async function start() {
     } catch (error) {
       say(byId("outage"), error.message);
     }
+  }
+
+  /** Open the classes of a classifier in the form. */
+  async function reopened(adapter) {
+    if (await teach.open(adapter)) go("#teach");
   }
 
   async function removed() {
@@ -72,11 +80,19 @@ async function start() {
   }
 
   function pasted(event) {
-    const files = Array.from(event.clipboardData?.files ?? []);
+    const files = Array.from(event.clipboardData?.files ?? [], foundFile);
     if (!files.length || document.querySelector("dialog[open]")) return;
     event.preventDefault();
     if (place() === "teach") teach.add(files);
     else ask.ask(files);
+  }
+
+  /** What is dropped beside the places for it is not lost without a word. */
+  async function missed(event) {
+    if (document.querySelector("dialog[open]")) return;
+    const found = await droppedFiles(event.dataTransfer);
+    if (place() === "teach") await teach.dropped(found);
+    else await ask.ask(found);
   }
 }
 

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { announce, button, byId, element, wait } from "./dom.js";
-import { bytes, counted, percent, seconds } from "./words.js";
+import { bytes, counted, heldOut, percent, seconds } from "./words.js";
 
 const POLL_SECONDS = 0.5;
 const UNREACHABLE_SECONDS = 2;
@@ -48,6 +48,8 @@ export function showTaught(panel, job, adapter) {
   panel.replaceChildren(
     element("h2", { tabindex: "-1" }, `${adapter.name} is taught`),
     element("p", { class: "note" }, facts.filter(Boolean).join(" \u00b7 ")),
+    element("p", {}, howRight(adapter.held_out)),
+    ...(job.notes ?? []).map((note) => element("p", { class: "problem" }, note)),
     element(
       "div",
       { class: "row" },
@@ -58,6 +60,16 @@ export function showTaught(panel, job, adapter) {
   );
   panel.querySelector("h2").focus();
   announce(`${adapter.name} is taught.`);
+}
+
+/** How often it is right as far as its own images tell, or why they do not. */
+function howRight(found) {
+  if (!found) {
+    return "How often it is right is not known: it learnt from all of its images. Try it on others, or have images held out (Settings).";
+  }
+  const how = "each by a classifier that had not seen it, taught with the others";
+  const choice = `The best of ${found.best_of} methods on these images was taken, which flatters it a little.`;
+  return `${heldOut(found)}, ${how}. ${found.best_of > 1 ? choice : ""}`.trim();
 }
 
 /** Why nothing was taught. What was put in is still there. */

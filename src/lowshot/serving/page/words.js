@@ -26,4 +26,7 @@ export function counted(count, one, many = `${one}s`) {
   return `${whole.format(count)} ${count === 1 ? one : many}`;
 }
 
+/** How many held-out images were right: "9 of 12 held-out images right". */
+export const heldOut = ({ right, images }) => `${right} of ${counted(images, "held-out image")} right`;
+
 const short = (value) => (value < 10 ? value.toFixed(1).replace(/\.0$/, "") : whole.format(value));
