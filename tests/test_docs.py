@@ -22,10 +22,13 @@ def test_the_settings_page_is_written_from_the_code():
     assert tool.PAGE.read_text(encoding="utf-8") == tool.page(), "run make docs"
 
 
-def test_the_performance_table_is_written_from_the_results():
+def test_the_performance_tables_are_written_from_the_results():
     tool = tool_of("write_performance")
     readme = tool.README.read_text(encoding="utf-8")
     assert readme == tool.written(readme), "run make docs"
+    choosing = tool.CHOOSING.read_text(encoding="utf-8")
+    assert choosing == tool.chosen(choosing), "run make docs"
+    assert tool.PAGE.read_text(encoding="utf-8") == tool.page(), "run make docs"
     assert "as published, fp32" in readme
 
 
@@ -84,14 +87,14 @@ def test_the_readmes_lines_print_what_it_says(tmp_path, monkeypatch, capsys):
     assert float(said[0].split("%")[0]) == pytest.approx(float(promised[0].split("%")[0]), abs=3)
 
 
-def test_the_readmes_table_is_that_of_the_committed_records():
+def test_the_demos_table_is_that_of_the_committed_records():
     from lowshot.records import RunRecord
     from lowshot.report.summary import format_table, summarize
 
     values = json.loads((ROOT / "docs" / "demo" / "demo.json").read_text(encoding="utf-8"))
     table = format_table(summarize([RunRecord.from_dict(record) for record in values["records"]]), style="text")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert all(line.rstrip() in readme for line in table.splitlines())
+    page = (ROOT / "docs" / "start" / "demo.md").read_text(encoding="utf-8")
+    assert all(line.rstrip() in page for line in table.splitlines())
 
 
 def test_the_oldest_python_that_is_claimed_is_the_oldest_that_is_resolved():

@@ -1,4 +1,4 @@
-"""Write the README's performance tables from the newest results of the benchmarks.
+"""Write docs/performance.md, and what other pages have of it, from the newest results of the benchmarks.
 
     .venv/bin/python tools/write_performance.py
 
@@ -12,10 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lowshot.settings import preset_recipe
+
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "performance.md"
+CHOOSING = ROOT / "docs" / "start" / "choosing.md"
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- performance: written by make docs -->\n", "<!-- end of performance -->\n"
+BEGIN_TIMES, END_TIMES = "<!-- times: written by make docs -->\n", "<!-- end of times -->\n"
 
 NAMES = {
     "published-fp32": "as published, fp32",
@@ -244,30 +249,95 @@ def gpu_lines(result: Mapping[str, Any]) -> list[str]:
     return [*lines, "", f"{origin('python benchmarks/gpu.py', result)}.", ""]
 
 
-def table() -> str:
-    """All tables and what they were measured on, as Markdown."""
-    step, many, memory, quantized = map(newest, ("step", "step-1000-classes", "memory", "quantized"))
-    if step is None:
-        raise SystemExit("there is no result of benchmarks/step.py to write; run make bench")
-    count, gpu = len(step["rows"][0]["seconds"]), newest("gpu", on_cuda=True)
-    lines = [] if gpu is None else gpu_lines(gpu)
-    lines += [*step_lines(step), *([many_classes_line(many)] if many else [])]
-    lines += [f"{origin('python benchmarks/step.py', step)}, {count} steps each.", ""]
+HEAD = """# Speed and memory
+
+Written by `make docs` from `benchmarks/results`; do not edit. [Exact and fast](concepts/exact-and-fast.md) says how,
+lever by lever, and how each is proved.
+"""
+
+
+def page() -> str:
+    """All tables and what they were measured on, as a page."""
+    many, memory, quantized = map(newest, ("step-1000-classes", "memory", "quantized"))
+    gpu = newest("gpu", on_cuda=True)
+    lines = [HEAD, "## A training step", ""]
+    lines += [] if gpu is None else gpu_lines(gpu)
+    lines += [*_steps(), *([many_classes_line(many), ""] if many else [])]
     if memory:
-        lines += [*memory_lines(memory), f"{origin('python benchmarks/memory.py', memory)}.", ""]
+        lines += ["## Memory", "", *memory_lines(memory), f"{origin('python benchmarks/memory.py', memory)}.", ""]
     if quantized:
-        lines += [*quantized_lines(quantized), f"{origin('python benchmarks/quantized.py', quantized)}.", ""]
-    serving = [newest("serving"), newest("serving-vit-b16")]
-    lines += [*serving_lines([result for result in serving if result]), *load_lines(newest("load"))]
+        lines += ["## In fewer bits", "", *quantized_lines(quantized)]
+        lines += [f"{origin('python benchmarks/quantized.py', quantized)}.", ""]
+    serving = [result for result in (newest("serving"), newest("serving-vit-b16")) if result]
+    lines += [*(["## Serving", ""] if serving else []), *serving_lines(serving), *load_lines(newest("load"))]
     return "\n".join([*lines, *(["Not measured: any GPU.", ""] if gpu is None else [])])
 
 
+def _steps() -> list[str]:
+    """The step as published and by lowshot, and where that was measured."""
+    step = newest("step")
+    if step is None:
+        raise SystemExit("there is no result of benchmarks/step.py to write; run make bench")
+    count = len(step["rows"][0]["seconds"])
+    return [*step_lines(step), f"{origin('python benchmarks/step.py', step)}, {count} steps each.", ""]
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, with two digits."""
+    for size, unit in ((3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= 1.5 * size or unit == "s":
+            return f"{seconds / size:.{0 if seconds >= 9.5 * size else 1}f} {unit}"
+    raise AssertionError(seconds)
+
+
+def times() -> str:
+    """How long methods take, by the measured time of a step and of an image, for some numbers of shots."""
+    step, evaluation = newest("step"), newest("evaluation")
+    if step is None or evaluation is None:
+        raise SystemExit("there is no result of benchmarks/step.py or benchmarks/evaluation.py; run make bench")
+    shots, classes = (1, 4, 16), step["shape"]["classes"]
+    of_step, of_images = rows_of(step)["lowshot-bf16"], rows_of(evaluation)["lowshot-bf16"]
+    step_seconds, rate = of_step["median_seconds"], of_images["images_per_second"]
+    rows = []
+    for preset in ("paper", "fast"):
+        recipe = preset_recipe(preset, "lora")
+        trainings = [duration(recipe.steps(k) * step_seconds) for k in shots]
+        rows.append([f"`lora`, preset `{preset}`: {recipe.training.steps_per_shot} steps a shot", *trainings])
+    for method in ("proker", "task-res"):
+        views = preset_recipe("paper", method).training.views or 1
+        seen = "each image once" if views == 1 else f"{views} views of each image"
+        rows.append([f"`{method}`: {seen}", *(duration(classes * k * views / rate) for k in shots)])
+    head = [f"ViT-B/16, {classes} classes", *("1 shot" if k == 1 else f"{k} shots" for k in shots)]
+    return "\n".join(
+        [
+            *markdown(head, rows),
+            "",
+            f"{seconds_of(step_seconds)} s a step, {gigabytes(of_step['peak_bytes'])} GB of memory, {rate:.1f} images "
+            f"a second in bf16: `python benchmarks/step.py` and `python benchmarks/evaluation.py`, "
+            f"{step['provenance']['date'][:10]}, {machine(step['provenance'])}.",
+            "",
+        ]
+    )
+
+
+def between(page: str, begin: str, text: str, end: str) -> str:
+    """A page with this text between two of its lines."""
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{text}\n{end}{after}"
+
+
 def written(readme: str) -> str:
-    """The README with the tables in their place."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}{END}{after}"
+    """The README with the table of a step in its place."""
+    return between(readme, BEGIN, "\n".join(_steps()), END)
+
+
+def chosen(page: str) -> str:
+    """The page that helps to choose with the table of times in its place."""
+    return between(page, BEGIN_TIMES, times(), END_TIMES)
 
 
 if __name__ == "__main__":
     README.write_text(written(README.read_text(encoding="utf-8")), encoding="utf-8")
+    CHOOSING.write_text(chosen(CHOOSING.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")

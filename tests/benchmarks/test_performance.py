@@ -1,4 +1,4 @@
-"""The README's performance tables: every figure from a result, and nothing claimed without one."""
+"""The page on performance: every figure from a result, and nothing claimed without one."""
 
 import importlib.util
 import json
@@ -59,7 +59,7 @@ def step(classes=100, seconds=2.0, narrow="bf16"):
 
 def test_the_step_alone_says_that_no_gpu_was_measured(tool, put):
     put("step", **step())
-    table = tool.table()
+    table = tool.page()
     assert "| as published, bf16 | 4.0 (4.0 to 4.5) | 1.23 | 50% |" in table
     assert "2.0 times as fast as the published step in fp32 and 3.0 times as fast as it in bf16" in table
     assert "`python benchmarks/step.py`, 2026-11-21, 2 cores of an AMD EPYC, no accelerator" in table
@@ -72,7 +72,7 @@ def test_memory_and_quantised_rows_come_when_there_are_results(tool, put):
     put("step-1000-classes", shape={"classes": 1000}, rows=[row("lowshot-fp32", 30.0)])
     put("memory", rows=[row("published-fp32", predicted=None), row("lora-xs"), row("lora-bf16-in-1.5GB")])
     put("quantized", rows=[row("qlora", 0.51), {"variant": "lora-int8", "failed": "no"}])
-    table = tool.table()
+    table = tool.page()
     assert "With 1,000 classes and `--memory-budget 4GB`: 1.23 GB and 30 s a step in fp32." in table
     assert "| as published, fp32 | 1 | 0.234 | - |" in table
     assert "| `lora-xs` | 1 | 0.234 | +10% |" in table
@@ -86,7 +86,7 @@ def test_a_gpus_result_comes_first(tool, put):
     rows = [row("published", 0.0916), row("lowshot", 0.00912), {"variant": "dora", "failed": "no time left"}]
     targets = {"step_time_ratio_published_fp16": {"aim": "at least 10", "measured": 10.04, "met": True}}
     put("gpu", GPU, device="cuda", parts={"step": {"rows": rows}, "memory": {"failed": "no"}}, targets=targets)
-    table = tool.table()
+    table = tool.page()
     assert "Not measured" not in table
     assert "| lowshot | 0.00912 | 1.23 | 50% |" in table
     assert "| step time ratio published fp16 | at least 10 | 10 |" in table
@@ -116,7 +116,7 @@ def test_only_what_is_between_the_marks_is_written(tool, put):
 
 def test_without_a_result_of_the_step_it_says_what_to_run(tool):
     with pytest.raises(SystemExit, match=r"benchmarks/step\.py.*make bench"):
-        tool.table()
+        tool.page()
 
 
 def serving(model, **figures):
@@ -138,7 +138,7 @@ def test_serving_has_a_column_for_each_model_that_was_measured(tool, put):
     put("step", **step())
     put("serving", **serving("builtin"))
     put("serving-vit-b16", **serving("ViT-B/16, random", share_of_single=0.91))
-    table = tool.table()
+    table = tool.page()
     assert "| images a second, batches of 64 | built-in | ViT-B/16, random |" in table
     assert "| bank, 10,000 adapters, mixed at random | 1,200.0 | 1,200.0 |" in table
     assert "built-in: 10,000 adapters at 97% of one beside the weights and 80% of one inside them; 2.5 times" in table
@@ -151,5 +151,5 @@ def test_the_load_says_what_the_clients_were_answered(tool, put):
     figures = {"p50_seconds": 0.5, "p99_seconds": 2.25, "growth_bytes": 1e6, "answers_per_second": 225.0}
     put("load", adapters=100, rows=[row("all-clients", clients=200, statuses={"200": 13516}, **figures)])
     assert (
-        "225 answers a second, half of them within 0.50 s, 99 % within 2.25 s (13,516 answers with 200)" in tool.table()
+        "225 answers a second, half of them within 0.50 s, 99 % within 2.25 s (13,516 answers with 200)" in tool.page()
     )
