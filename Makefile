@@ -4,8 +4,9 @@ BIN := .venv/bin
 DEMO := .venv/.installed-demo
 INSTALLED := .venv/.installed
 LINTED := src tests tools benchmarks
+SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-.PHONY: demo demo-serve test test-long install check resolve fix docs bench clean
+.PHONY: demo demo-serve test test-long install check resolve fix docs docs-serve bench clean
 
 demo: $(DEMO)  ## Teach the built-in model handwriting, with every method; report in report/index.html
 	$(BIN)/lowshot demo
@@ -23,11 +24,12 @@ test-long: $(INSTALLED)  ## Run the tests that take long: killed processes, brow
 
 install: $(INSTALLED)  ## Make .venv with everything in it
 
-check: $(INSTALLED)  ## Formatting, lint, types
+check: $(INSTALLED)  ## Formatting, lint, types, import directions, the site's links
 	$(BIN)/ruff format --check $(LINTED)
 	$(BIN)/ruff check $(LINTED)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+	$(SITE) --site-dir $$(mktemp -d)/site
 
 resolve: $(INSTALLED)  ## Whether there are versions of everything for each Python that is claimed; asks the registry
 	$(BIN)/python tools/resolve_pins.py
@@ -36,9 +38,13 @@ fix: $(INSTALLED)  ## Format, and mend what lint can
 	$(BIN)/ruff format $(LINTED)
 	$(BIN)/ruff check --fix $(LINTED)
 
-docs: $(INSTALLED)  ## Write what is generated: docs/reference, the README's performance table
+docs: $(INSTALLED)  ## Write what is generated from the code and the results, and build the site into site/
 	$(BIN)/python tools/write_reference.py
 	$(BIN)/python tools/write_performance.py
+	$(SITE)
+
+docs-serve: $(INSTALLED)  ## Show the site on this machine, and again whenever a page changes
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 bench: $(INSTALLED)  ## Measure this machine; writes benchmarks/results
 	$(BIN)/python benchmarks/startup.py
@@ -54,11 +60,11 @@ bench: $(INSTALLED)  ## Measure this machine; writes benchmarks/results
 	$(BIN)/python benchmarks/load.py
 
 clean:
-	rm -rf .venv report
+	rm -rf .venv report site
 
 # Newer pins or dependencies make it install again; otherwise there is nothing to do.
 $(DEMO): EXTRAS := quantize,serve
-$(INSTALLED): EXTRAS := all,dev,pretrain
+$(INSTALLED): EXTRAS := all,dev,docs,pretrain
 $(DEMO) $(INSTALLED): constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 10) else f"lowshot needs Python 3.10 or newer; {sys.executable} is {sys.version.split()[0]}. Try make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

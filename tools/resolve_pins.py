@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ("all", "dev", "pretrain")
+EXTRAS = ("all", "dev", "docs", "pretrain")
 
 
 def pythons() -> list[str]:
