@@ -44,10 +44,11 @@ MAY_IMPORT = {
     | {"data", "models", "training", "evaluation", "fitting", "saved", "hub", "tracking", "wording", "estimator"},
     "teaching": {"errors", "progress", "serving", "classifier"},
     "conversion": LEAVES | {"data", "models", "adapters", "training", "classifier", "serving", "hub", "wording"},
+    "folders": {"errors", "files", "progress", "data", "classifier", "report"},
     "bench": LEAVES | {"data", "models", "training", "evaluation", "classifier", "report", "runs_folder"},
     "cli": LEAVES
-    | {"adapters", "bench", "classifier", "conversion", "data", "models", "report", "runs_folder", "serving"}
-    | {"training", "wording", "torchvision_guard", "__init__"},
+    | {"adapters", "bench", "classifier", "conversion", "data", "folders", "models", "report", "runs_folder"}
+    | {"serving", "training", "wording", "torchvision_guard", "__init__"},
     "__main__": {"cli"},
     "__init__": {"classifier", "settings", "data", "errors", "torchvision_guard"},
 }

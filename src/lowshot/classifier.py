@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -30,7 +30,7 @@ from .data import (
     positions,
     task_of_arrays,
 )
-from .errors import DataError, InputError, RunError
+from .errors import DataError, ImageError, InputError, RunError
 from .estimator import Estimator, not_fitted
 from .evaluation import (
     as_taught,
@@ -40,6 +40,7 @@ from .evaluation import (
     measures,
     prediction_sets,
     probabilities,
+    probabilities_as_read,
     set_measures,
     with_others,
 )
@@ -304,6 +305,36 @@ class FewShotClassifier(Estimator):
         with cpu_threads(self.recipe.engine.threads):
             temperature = float(self.record_.calibration.get("temperature", 1.0))
             return probabilities(judge or learner, images, backbone.image_size, temperature=temperature, track=track)
+
+    def stream_proba(self, images: Any) -> Iterator[NDArray[np.float32] | ImageError]:
+        """Probabilities ``(C,)`` of any number of images, one after the other, of which nothing is kept.
+
+        An image that cannot be read has its error in its place, and the next ones follow. They come a batch at a time,
+        each once it is computed, and are those of ``predict_proba`` but for rounding.
+
+        Args:
+            images: Images in a container that has an order: paths, bytes of files, PIL images, arrays or tensors.
+
+        Raises:
+            NotFittedError: ``fit`` has not been called.
+        """
+        backbone, learner = self._ready()
+        temperature = float(self.record_.calibration.get("temperature", 1.0))
+        of_order = ImagesOnDemand(images_in_order(images))
+        batches = probabilities_as_read(learner, of_order, backbone.image_size, temperature=temperature)
+        return self._streamed(batches)
+
+    def _streamed(
+        self, batches: Generator[list[NDArray[np.float32] | ImageError], None, None]
+    ) -> Iterator[NDArray[np.float32] | ImageError]:
+        """The entries of these batches; between two of them torch and its threads are the caller's."""
+        with contextlib.closing(batches):
+            while True:
+                with own_torch_state(), cpu_threads(self.recipe.engine.threads):
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                yield from batch
 
     @property
     def is_fitted(self) -> bool:

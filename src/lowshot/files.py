@@ -14,7 +14,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO, cast
 
 from .errors import InputError, OutputBusyError, OutputError, OutputExistsError
 
@@ -89,7 +89,7 @@ def claimed(path: Path) -> Iterator[None]:
     with contextlib.ExitStack() as last:
         for parent in reversed(made):
             last.callback(_remove_if_empty, parent)
-        with _os_errors_about(path):
+        with os_errors_about(path):
             lock.parent.mkdir(parents=True, exist_ok=True)
             file = last.enter_context(_locked(path, lock))
             file.truncate(0)
@@ -136,7 +136,8 @@ def _remove_if_there(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _os_errors_about(path: Path) -> Iterator[None]:
+def os_errors_about(path: Path) -> Iterator[None]:
+    """Raise OutputError about this output for an OSError in the block."""
     try:
         yield
     except OSError as error:
@@ -154,11 +155,11 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
     """
     refuse_existing(path)
     path = path.absolute()
-    with _os_errors_about(path):
+    with os_errors_about(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     try:
-        with _os_errors_about(path):
+        with os_errors_about(path):
             yield aside
             for entry in (*aside.rglob("*"), aside):
                 entry.chmod(0o755 if entry.is_dir() else 0o644)  # temporary and safetensors files are made private
@@ -224,12 +225,23 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    with _os_errors_about(path):
+    with file_written_aside(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def file_written_aside(path: Path) -> Iterator[BinaryIO]:
+    """Yield a temporary file beside ``path``; on success it is synced and takes the place of what was there.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    with os_errors_about(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             aside = Path(file.name)
             try:
-                file.write(content)
+                yield cast(BinaryIO, file)
                 file.flush()
                 os.fsync(file.fileno())
                 aside.chmod(0o644)

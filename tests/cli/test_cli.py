@@ -126,6 +126,45 @@ def test_images_that_cannot_be_read_fail_alone(fit, run, photos, tmp_path):
     assert run("predict", tmp_path / "adapter", tmp_path / "text.png")[:2] == (2, "")
 
 
+def test_answers_come_as_csv_and_lines_of_json_and_go_to_a_file(fit, run, photos, tmp_path):
+    fit()
+    (photos / "text.png").write_text("not an image")
+    adapter, given = tmp_path / "adapter", photos / "dark_disc"
+    _, out, _ = run("predict", adapter, given, "--json")
+    rows = json.loads(out)
+    status, out, _ = run("predict", adapter, given, "--format", "jsonl")
+    assert (status, [json.loads(line) for line in out.splitlines()]) == (0, rows)
+    status, out, _ = run("predict", adapter, given, "--format", "csv", "--top", "2")
+    assert out.splitlines()[0] == "image,label,probability,label_2,probability_2,error"
+    assert [line.split(",")[:2] for line in out.splitlines()[1:]] == [[row["image"], row["label"]] for row in rows]
+    status, out, err = run("predict", adapter, photos, "--out", tmp_path / "answers.csv")
+    assert status == 2
+    assert "8 images, 1 that cannot be read" in out
+    assert "text.png is not an image" in err
+    assert len((tmp_path / "answers.csv").read_text().splitlines()) == 10
+    for wrong in (["--out", tmp_path / "answers.csv"], ["--out", "answers.txt"], ["--out", "a.csv", "--json"]):
+        assert run("predict", adapter, photos, *wrong)[0] == 2
+
+
+def test_sort(fit, run, photos, tmp_path):
+    fit()
+    status, out, err = run(
+        "sort", tmp_path / "adapter", photos, "--out", tmp_path / "sorted", "--sure", "0.0", "--json"
+    )
+    assert (status, err) == (0, "")
+    sorted_ = json.loads(out)
+    assert sum(sorted_["images"].values()) == 8
+    assert set(sorted_["images"]) <= {"dark disc", "light disc"}
+    assert len(list((tmp_path / "sorted").rglob("*.png"))) == 8
+    status, out, err = run("sort", tmp_path / "adapter", photos, "--out", tmp_path / "sorted", "--sure", "0.0")
+    assert "8 images" in out
+    assert f"look them over: {tmp_path / 'sorted' / 'index.html'}" in out
+    for wrong in (["--copy", "--move"], ["--sure", "2"]):
+        status, out, err = run("sort", tmp_path / "adapter", photos, "--out", tmp_path / "other", *wrong)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+    assert run("sort", tmp_path / "adapter", tmp_path / "none", "--out", tmp_path / "other")[0] == 2
+
+
 def test_of_a_folder_all_images_are_predicted_in_the_order_of_their_names(fit, run, photos, tmp_path):
     """It said that a folder is not a file."""
     fit()

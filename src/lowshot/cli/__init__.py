@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": "the main job, offline: every method on handwritten digits, table and report",
     "fit": "learn classes from a few images each: one adapter",
     "predict": "labels and probabilities of images, from a saved adapter",
+    "sort": "images of a folder into folders of their classes, by a saved adapter",
     "evaluate": "accuracy of a saved adapter",
     "serve": "many adapters at once: a page in the browser and an HTTP interface",
     "export": "a saved adapter for PEFT, transformers, onnxruntime, or as a Hugging Face Space",

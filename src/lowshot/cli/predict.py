@@ -4,44 +4,47 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from ..errors import ImageError, InputError
 from .arguments import parse, print_json, warn
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from ..classifier import FewShotClassifier
-
 _TOP = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Labels and probabilities of images, from a saved adapter."""
+    """Labels and probabilities of images, from a saved adapter.
+
+    They are printed as they come, and no more images than a batch are in memory.
+    """
 
     adapter: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
     """Folder written by `lowshot fit`."""
     images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE...")] = ()
     """Image files, or folders: of a folder all images in it and in the folders in it, in the order of their names."""
     top: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """Classes to print for each image, 3 if not given; `--json` has them all."""
+    """Classes to print for each image: 3 if not given, 1 in CSV; JSON has them all."""
     coverage: Annotated[float | None, tyro.conf.arg(metavar="SHARE")] = None
     """Print a set of classes for each image instead, which is to hold the true one for this share of images, such as
     0.9. Needs an adapter that was fitted with `--calibration-folds`."""
+    format: Annotated[Literal["text", "csv", "jsonl", "json"], tyro.conf.arg(metavar="FORMAT")] = "text"
+    """`text`; `csv`: a line for each image below a line with the names of the columns; `jsonl`: a line of JSON for
+    each; `json`: a list of the same, when all are there."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Write to this file, .csv or .jsonl, instead. It appears when it is whole; the same command goes on where one was
+    ended."""
     model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
     """Where the adapter's backbone is now, if not where it was: a folder or a Hub id."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
     json: bool = False
-    """Print a list of `{image, label, probabilities}`; with `--coverage` each has a `set` too. An image that cannot be
-    read has `{image, error}` instead."""
+    """The same as `--format json`: a list of `{image, label, probabilities}`; with `--coverage` each has a `set` too.
+    An image that cannot be read has `{image, error}` instead."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -53,32 +56,24 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError(f"top is {parsed.top}; expected 1 or more")
     if parsed.top is not None and parsed.coverage is not None:
         raise InputError("top and coverage both say which classes to print; leave one out")
+    if parsed.out is not None and (parsed.json or parsed.format != "text"):
+        raise InputError(f"out is {parsed.out}, whose suffix says the format; leave --format and --json out")
+    if parsed.json and parsed.format not in ("text", "json"):
+        raise InputError(f"format is {parsed.format}, and --json is given too; leave one out")
     images = _files(parsed.images)  # said before the model is loaded; files that are no images are found on the way
     from ..classifier import saved_adapter
+    from ..folders import Answers, refuse_file, write_answers
+    from ..progress import shown
 
-    classifier = saved_adapter(parsed.adapter, model=parsed.model, device=parsed.device)
-    threshold = None if parsed.coverage is None else classifier.calibration.threshold(parsed.coverage)
-    table, errors = _predicted(classifier, images)
-    name_of = dict(zip(classifier.classes_.tolist(), classifier.record_.classes, strict=True))
-    rows = [dict(zip(name_of.values(), map(float, row), strict=True)) for row in table]
-    sets = [()] * len(rows) if threshold is None else classifier.sets_of(table, threshold)
-    named = [[name_of[label] for label in members] for members in sets]
-    read = [image for image in images if image not in errors]
-    answers = list(zip(read, rows, named, strict=True))
-    if parsed.json:
-        of_images: dict[Path, dict[str, Any]] = {
-            image: {"label": max(row, key=row.__getitem__), "probabilities": row}
-            | ({"set": members} if members else {})  # no set is empty
-            for image, row, members in answers
-        }
-        of_images |= {image: {"error": {"code": e.code, "message": str(e)}} for image, e in errors.items()}
-        print_json([{"image": str(image), **of_images[image]} for image in images])
-    else:
-        for image, row, members in answers:
-            names = members or sorted(row, key=lambda name: -row[name])[: parsed.top or _TOP]
-            print(f"{image}  " + "  ".join(f"{name} {row[name]:.1%}" for name in names))
-    for error in errors.values():
-        sys.stderr.write(f"lowshot: error: {error}\n")
+    if parsed.out is not None:
+        refuse_file(parsed.out)
+    answers = Answers(saved_adapter(parsed.adapter, model=parsed.model, device=parsed.device), parsed.coverage)
+    if parsed.out is None:
+        return _print(answers.of(images), "json" if parsed.json else parsed.format, parsed.top, parsed.coverage)
+    errors = write_answers(answers, images, parsed.out, top=parsed.top or 1, track=shown)
+    for row in errors:
+        sys.stderr.write(f"lowshot: error: {row['error']['message']}\n")
+    print(f"{len(images) - len(errors):,} images, {len(errors):,} that cannot be read: {parsed.out}")
     return ImageError.exit_status if errors else 0
 
 
@@ -99,21 +94,27 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _predicted(
-    classifier: FewShotClassifier, images: Sequence[Path]
-) -> tuple[NDArray[np.float32], dict[Path, ImageError]]:
-    """Return the probabilities of the images that can be read, and what is wrong with the others."""
-    from ..data import decode_image
+def _print(rows: Iterable[dict[str, Any]], kind: str, top: int | None, coverage: float | None) -> int:
+    """Print rows as they come, but for a list of JSON; return the exit status."""
+    from ..folders import CsvLines, json_line
 
-    try:
-        return classifier.predict_proba(images), {}
-    except ImageError:
-        errors = {}
-        for image in images:  # all of them once more: an image that cannot be read is rare
-            try:
-                decode_image(image)
-            except ImageError as error:
-                errors[image] = error
-        if not errors:  # it can be read by now
-            raise
-        return classifier.predict_proba([image for image in images if image not in errors]), errors
+    csv, together, errors = CsvLines(top or 1, sets=coverage is not None), list[dict[str, Any]](), 0
+    if kind == "csv":
+        sys.stdout.write(csv.header())
+    for row in rows:
+        if "error" in row:
+            errors += 1
+            sys.stderr.write(f"lowshot: error: {row['error']['message']}\n")
+        if kind == "json":
+            together.append(row)
+        elif kind == "jsonl":
+            sys.stdout.write(json_line(row))
+        elif kind == "csv":
+            sys.stdout.write(csv(row))
+        elif "error" not in row:
+            probabilities = row["probabilities"]
+            names = row.get("set") or sorted(probabilities, key=lambda name: -probabilities[name])[: top or _TOP]
+            print(f"{row['image']}  " + "  ".join(f"{name} {probabilities[name]:.1%}" for name in names))
+    if kind == "json":
+        print_json(together)
+    return ImageError.exit_status if errors else 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any
+import itertools
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from ..data.ahead import computed_ahead
 from ..data.crops import central_crops
 from ..data.images import rows_of
 from ..data.task import Images
-from ..errors import RunError
+from ..errors import ImageError, RunError
 from ..progress import Track, silent
 from ..training.learner import Learner
 from .shared_embeddings import SharedEmbeddings
@@ -27,6 +28,7 @@ suits a CPU cuts it: of ViT-B/16 it is 50,000 tokens, which makes products large
 SHARED_EMBEDDINGS = SharedEmbeddings()
 """Embeddings by frozen vision towers that the learners of this process share."""
 _CPU_THREADS, _MOST_THREADS = 2, 16
+_Crop = TypeVar("_Crop")
 _BATCHES_UNDER_WAY = 2  # on a CUDA device: more would pile up in pinned memory where it is slower than decoding
 
 
@@ -94,10 +96,62 @@ def _table(
     embeddings = embeddings.to(learner.backbone.device)  # cached ones all at once, not batch by batch
     parts = (embeddings[start : start + BATCH_SIZE] for start in range(0, len(embeddings), BATCH_SIZE))
     scores = [normalised(learner.logits_of(part).float()) for part in parts]
-    table: NDArray[np.float32] = torch.cat(scores).cpu().numpy()
+    return _finite(torch.cat(scores))
+
+
+def _finite(scores: Tensor) -> NDArray[np.float32]:
+    """The same in an array.
+
+    Raises:
+        RunError: One is not finite.
+    """
+    table: NDArray[np.float32] = scores.cpu().numpy()
     if not np.isfinite(table).all():
         raise RunError("the classifier gives probabilities that are not finite: its training has diverged")
     return table
+
+
+def probabilities_as_read(
+    learner: Learner, images: Images, image_size: int, *, temperature: float = 1.0
+) -> Generator[list[NDArray[np.float32] | ImageError], None, None]:
+    """Yield the same for any number of images, a batch at a time and nothing of it kept, as a list in their order.
+
+    Each entry has the probabilities ``(C,)`` of an image, or the error of one that cannot be decoded. Between two
+    batches the learner is as it was. The others are those of ``probabilities``, but for the last bits where an image
+    of their batch cannot be decoded.
+
+    Raises:
+        RunError: As for ``probabilities``.
+    """
+    cropped = _Crops(images, image_size)
+
+    def crop_or_error(index: int) -> NDArray[Any] | ImageError:
+        try:
+            return cropped[index]
+        except ImageError as error:
+            return error
+
+    crops = _crops_ahead(learner, crop_or_error, len(images))
+    # As for a table: merging takes time too, which a few images would not win back.
+    is_merged = not learner.frozen_images and len(images) >= BATCH_SIZE
+    with contextlib.closing(crops):
+        while batch := list(itertools.islice(crops, BATCH_SIZE)):
+            read = [crop for crop in batch if not isinstance(crop, ImageError)]
+            with torch.no_grad(), learner.merged_for_inference() if is_merged else contextlib.nullcontext():
+                rows = iter(_rows(learner, read, image_size, temperature))
+            yield [crop if isinstance(crop, ImageError) else next(rows) for crop in batch]
+
+
+def _rows(
+    learner: Learner, crops: Sequence[NDArray[Any]], image_size: int, temperature: float
+) -> NDArray[np.float32] | tuple[()]:
+    """Probabilities ``(B, C)`` of the crops of a batch."""
+    if not crops:
+        return ()
+    device = learner.backbone.device
+    batch = _gathered(iter(crops), len(crops), image_size, pinned=device.type == "cuda")
+    embeddings = learner.backbone.encode_images(batch.to(device, non_blocking=True))
+    return _finite(torch.softmax(learner.logits_of(embeddings).float() / temperature, dim=-1))
 
 
 def _computed(learner: Learner, images: Images, image_size: int, track: Track) -> Tensor:
@@ -107,11 +161,7 @@ def _computed(learner: Learner, images: Images, image_size: int, track: Track) -
     and no more photographs in full size than threads.
     """
     device, count = learner.backbone.device, len(images)
-    threads = _CPU_THREADS  # few where torch computes on the same cores
-    if device.type != "cpu":
-        threads = min(max(_CPU_THREADS, torch.get_num_threads()), _MOST_THREADS)
-    cropped = _Crops(images, image_size)
-    crops = computed_ahead(cropped.__getitem__, range(count), threads, ahead=BATCH_SIZE + 1)
+    crops = _crops_ahead(learner, _Crops(images, image_size).__getitem__, count)
     starts = range(0, count, BATCH_SIZE)
     embeddings, under_way = [], _UnderWay(device)
     with contextlib.closing(crops):
@@ -121,6 +171,14 @@ def _computed(learner: Learner, images: Images, image_size: int, track: Track) -
             del batch
             under_way.add()
     return torch.cat(embeddings)
+
+
+def _crops_ahead(learner: Learner, crop: Callable[[int], _Crop], count: int) -> Generator[_Crop, None, None]:
+    """The crop of each of so many images in order, made on threads while the caller computes with those before."""
+    threads = _CPU_THREADS  # few where torch computes on the same cores
+    if learner.backbone.device.type != "cpu":
+        threads = min(max(_CPU_THREADS, torch.get_num_threads()), _MOST_THREADS)
+    return computed_ahead(crop, range(count), threads, ahead=BATCH_SIZE + 1)
 
 
 def _gathered(crops: Iterator[NDArray[Any]], count: int, image_size: int, *, pinned: bool) -> Tensor:

@@ -1,0 +1,76 @@
+"""The command ``lowshot sort``."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..errors import ImageError, InputError
+from .arguments import parse, print_json, warn
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Put each image of a folder into a folder of its class, by a saved adapter.
+
+    An image goes to `OUT/CLASS/`, one that the adapter is not sure of to `OUT/unsure/`, under the path that it has in
+    the folder; one that cannot be read stays where it is. `OUT/index.html` shows them. The same command goes on where
+    one was ended, and sorts what came to the folder later.
+    """
+
+    adapter: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
+    """Folder written by `lowshot fit`."""
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """The images, also in folders in it, to any depth."""
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """Where to: a new folder, or one that this command has begun."""
+    copy: bool = False
+    """Copy the images; what is done if nothing is said."""
+    link: bool = False
+    """Give them a second name (hard links), which takes no space; on the same disk alone."""
+    move: bool = False
+    """Move them: each has gone from the folder when it is in its new place, and never before."""
+    sure: Annotated[float, tyro.conf.arg(metavar="PROBABILITY")] = 0.5
+    """Least probability of the most probable class; images with less go to `OUT/unsure/`."""
+    model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
+    """Where the adapter's backbone is now, if not where it was: a folder or a Hub id."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    json: bool = False
+    """Print one JSON object with `images` by folder, the `errors` and the `page`."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Sort and print how many images are where."""
+    parsed = parse(Arguments, "sort", arguments)
+    ways = [way for way in ("copy", "link", "move") if getattr(parsed, way)]
+    if len(ways) > 1:
+        raise InputError(f"--{' and --'.join(ways)} are both given; expected one of them")
+    if not parsed.folder.is_dir():
+        raise InputError(f"{parsed.folder} {'is no folder' if parsed.folder.exists() else 'does not exist'}")
+    from ..classifier import saved_adapter
+    from ..folders import sort_folder
+    from ..progress import shown
+
+    classifier, warnings = saved_adapter(parsed.adapter, model=parsed.model, device=parsed.device), list[str]()
+    put = ways[0] if ways else "copy"
+    try:
+        done = sort_folder(classifier, parsed.folder, parsed.out, put=put, sure=parsed.sure, track=shown, warn=warnings)
+    finally:
+        warn(warnings)
+    for error in done.errors:
+        sys.stderr.write(f"lowshot: error: {error}\n")
+    if parsed.json:
+        print_json({"images": done.images, "errors": list(done.errors), "page": str(done.page)})
+    else:
+        width = max(map(len, done.images), default=0)
+        for folder, count in done.images.items():
+            print(f"{folder:<{width}}  {count:,}")
+        left = f"; {len(done.errors):,} left where they are" if done.errors else ""
+        print(f"\n{sum(done.images.values()):,} images{left}\nlook them over: {done.page}")
+    return ImageError.exit_status if done.errors else 0

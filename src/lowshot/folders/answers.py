@@ -1,0 +1,162 @@
+"""Answers of a classifier about any number of images, as rows of JSON or CSV; nothing of an image is kept."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..classifier import FewShotClassifier
+from ..errors import ImageError, InputError
+from ..files import canonical_json, claimed, file_written_aside, refuse_existing
+from ..progress import Track, silent
+from .journal import Journal
+
+_Row = TypeVar("_Row")
+_BATCH = 256
+
+
+class Answers:
+    """What a classifier says about images, one row for each.
+
+    A row has the ``image``, the ``label``, and the ``probabilities`` by class name; with a coverage also the ``set`` of
+    classes. That of an image that cannot be read has ``image`` and ``error`` alone, with a ``code`` and a ``message``.
+
+    Args:
+        classifier: A fitted classifier.
+        coverage: Share of images whose set is to hold their true class; no sets if not given.
+
+    Raises:
+        NotFittedError: ``fit`` has not been called.
+        InputError: Sets are asked for that this classifier cannot make.
+    """
+
+    def __init__(self, classifier: FewShotClassifier, coverage: float | None = None) -> None:
+        self._classifier = classifier
+        self._coverage = coverage
+        self._threshold = None if coverage is None else classifier.calibration.threshold(coverage)
+        self.classes: tuple[str, ...] = tuple(classifier.record_.classes)
+
+    def of(self, images: Sequence[Path]) -> Iterator[dict[str, Any]]:
+        """The row of each image, in order, as soon as it is known."""
+        for image, found in zip(images, self._classifier.stream_proba(images), strict=True):
+            if isinstance(found, ImageError):
+                yield {"image": str(image), "error": {"code": found.code, "message": str(found)}}
+                continue
+            row = dict(zip(self.classes, map(float, found), strict=True))
+            answer: dict[str, Any] = {"image": str(image), "label": max(row, key=row.__getitem__), "probabilities": row}
+            if self._threshold is not None:
+                [members] = self._classifier.sets_of(found[None], self._threshold)
+                name_of = dict(zip(self._classifier.classes_.tolist(), self.classes, strict=True))
+                answer["set"] = [name_of[label] for label in members]
+            yield answer
+
+    def about(self) -> dict[str, Any]:
+        """What the rows depend on, but for the images."""
+        record = dataclasses.replace(self._classifier.record_, metrics={}, evaluation_seconds=0.0)
+        adapter = hashlib.sha256(canonical_json(record.to_dict()).encode()).hexdigest()[:16]
+        return {"lowshot": "answers", "adapter": adapter, "coverage": self._coverage}
+
+
+def json_line(row: dict[str, Any]) -> str:
+    """A row as a line of JSON."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class CsvLines:
+    """Rows as lines of CSV: image, the most probable classes with their probabilities, set, error.
+
+    Args:
+        top: Classes of each image.
+        sets: Whether the rows have sets of classes, which are written with ``|`` between their names.
+    """
+
+    top: int = 1
+    sets: bool = False
+
+    def header(self) -> str:
+        """The line with the names of the columns."""
+        further = [f"{column}_{place}" for place in range(2, self.top + 1) for column in ("label", "probability")]
+        return _csv_line(["image", "label", "probability", *further, *(["set"] if self.sets else []), "error"])
+
+    def __call__(self, row: dict[str, Any]) -> str:
+        """The line of a row."""
+        error = row["error"]["message"] if "error" in row else ""
+        probabilities = row.get("probabilities", {})
+        best = sorted(probabilities, key=lambda name: -probabilities[name])[: self.top]
+        cells = [cell for name in best for cell in (name, format(probabilities[name], ".6g"))]
+        cells += [""] * (2 * self.top - len(cells))
+        return _csv_line([row["image"], *cells, *(["|".join(row.get("set", ()))] if self.sets else []), error])
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
+def batches(rows: Iterator[_Row]) -> Iterator[list[_Row]]:
+    """The same in lists of as many as are written to the disk at once."""
+    while batch := list(itertools.islice(rows, _BATCH)):
+        yield batch
+
+
+def refuse_file(out: Path) -> None:
+    """Say early that answers cannot be written to a file.
+
+    Raises:
+        InputError: The file's suffix is neither ``.jsonl`` nor ``.csv``.
+        OutputError: It exists, or cannot be written.
+    """
+    if out.suffix.lower() not in (".jsonl", ".csv"):
+        raise InputError(f"output is {out}; expected a file that ends in .jsonl or .csv")
+    refuse_existing(out)
+
+
+def write_answers(
+    answers: Answers, images: Sequence[Path], out: Path, *, top: int = 1, track: Track = silent
+) -> list[dict[str, Any]]:
+    """Write the rows of images to a file; return those that have an error.
+
+    The file appears when all rows are there. Until then they are in a journal beside it, ``.NAME.journal``: the same
+    call goes on after the last row that is on the disk.
+
+    Args:
+        answers: Answers of a classifier.
+        images: The images, each once.
+        out: A file that ends in ``.jsonl`` or ``.csv``.
+        top: Classes of an image in CSV; JSON has them all.
+        track: Shows progress.
+
+    Raises:
+        InputError: The file's suffix is another.
+        OutputError: The file exists, cannot be written, or was begun with other images or another adapter.
+    """
+    refuse_file(out)
+    listed = hashlib.sha256("\0".join(map(str, images)).encode("utf-8", "backslashreplace")).hexdigest()[:16]
+    about = {**answers.about(), "images": listed}
+    with claimed(out):
+        path = out.with_name(f".{out.name}.journal")
+        with Journal(path, about) as journal:
+            done = sum(1 for _ in journal.rows())
+            remaining = images[done:]
+            rows = track(answers.of(remaining), what="predicting", total=len(remaining))
+            for batch in batches(rows):
+                journal.append(batch)
+            lines = CsvLines(top, sets=about["coverage"] is not None) if out.suffix.lower() == ".csv" else None
+            line: Callable[[dict[str, Any]], str] = lines or json_line
+            errors = []
+            with file_written_aside(out) as file:
+                file.write((lines.header() if lines else "").encode())
+                for row in journal.rows():
+                    file.write(line(row).encode("utf-8", "backslashreplace"))
+                    errors += [row] if "error" in row else []
+        path.unlink()
+        return errors

@@ -1,0 +1,203 @@
+"""A folder's images put into folders of the classes that they are of."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import filecmp
+import os
+import re
+import shutil
+import tempfile
+import unicodedata
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..classifier import FewShotClassifier
+from ..data import images_below
+from ..errors import DataError, InputError, UnknownNameError
+from ..files import claimed, os_errors_about, refuse_existing, sync
+from ..progress import Track, silent
+from .answers import Answers, batches
+from .journal import Journal
+from .page import write_page
+
+JOURNAL_FILE = "answers.jsonl"
+PAGE_FILE = "index.html"
+UNSURE = "unsure"
+"""The folder of images whose most probable class is not probable enough."""
+_BEST = 3
+_NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # on some system or other
+_NAMES_OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_LONGEST_NAME = 200  # bytes of UTF-8; file systems have room for 255
+_PARTIAL = ".partial"
+
+
+def _copied(source: Path, target: Path) -> None:
+    """Copy a file with its times; it has its name when it is whole and on the disk."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:80]}.", suffix=_PARTIAL)
+    os.close(handle)
+    try:
+        shutil.copy2(source, name)
+        sync(Path(name))
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _linked(source: Path, target: Path) -> None:
+    """Give a file a second name, on the same disk. A symbolic link would be passed over where images are read."""
+    try:
+        target.hardlink_to(source)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        raise InputError(
+            f"{source} and {target} are on two disks, where no link can be; copy or move instead"
+        ) from None
+
+
+def _moved(source: Path, target: Path) -> None:
+    """Rename a file; to another disk it is copied, and goes once its copy is there."""
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copied(source, target)
+        source.unlink()
+
+
+PUT: dict[str, Callable[[Path, Path], None]] = {"copy": _copied, "link": _linked, "move": _moved}
+"""The ways in which an image gets into its new folder."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sorted:
+    """What has become of a folder's images."""
+
+    images: dict[str, int]
+    """How many images are in each folder, by its name; ``unsure`` first."""
+    errors: tuple[str, ...]
+    """What is wrong with each image that was left where it is."""
+    page: Path
+    """Where they can be looked over."""
+
+
+def sort_folder(
+    classifier: FewShotClassifier,
+    folder: Path,
+    out: Path,
+    *,
+    put: str = "copy",
+    sure: float = 0.5,
+    track: Track = silent,
+    warn: list[str] | None = None,
+) -> Sorted:
+    """Put each image below a folder into ``out/CLASS/``, under the path that it has there.
+
+    Its place is written to ``out/answers.jsonl`` before it is put there. So the same call goes on where one was ended,
+    by whatever: no image is asked about twice, and none is lost, also where they are moved. Images that came to the
+    folder later are sorted by the same call too.
+
+    Args:
+        classifier: A fitted classifier.
+        folder: The images, at any depth. One that cannot be read is left where it is.
+        out: Where to; it is made, and gets the page ``index.html`` too.
+        put: ``copy``, ``link`` (hard links: no space, the same disk) or ``move``.
+        sure: Images whose most probable class has a lower probability go to ``out/unsure/``, in [0, 1].
+        track: Shows progress.
+        warn: Receives a line for each thing that a person should know.
+
+    Raises:
+        DataError: The folder cannot be listed, or holds no images.
+        InputError: A value is out of range, or one of the two folders is inside the other.
+        OutputError: ``out`` holds something else, was begun otherwise, or cannot be written.
+    """
+    if put not in PUT:
+        raise UnknownNameError("way to put images", put, PUT)
+    if not 0 <= sure <= 1:
+        raise InputError(f"sure is {sure}; expected a probability from 0 to 1")
+    folder, out = folder.resolve(), out.resolve()
+    if folder.is_relative_to(out) or out.is_relative_to(folder):
+        raise InputError(f"output {out} and {folder} are one in the other; expected an output outside of the images")
+    if not (out / JOURNAL_FILE).is_file():
+        refuse_existing(out)
+    answers, warn = Answers(classifier), [] if warn is None else warn
+    folders = folder_names(answers.classes)
+    about = {**answers.about(), "folder": str(folder), "put": put, "sure": sure}
+    with claimed(out), Journal(out / JOURNAL_FILE, about) as journal:
+        names = _remaining(folder, out, put, journal, warn)
+        errors: list[str] = []
+        rows = track(answers.of([folder / name for name in names]), what="sorting", total=len(names))
+        for batch in batches(zip(names, rows, strict=True)):
+            errors += [row["error"]["message"] for _, row in batch if "error" in row]
+            placed = [_placed(name, row, folders, sure) for name, row in batch if "error" not in row]
+            journal.append(placed)
+            for row in placed:
+                _put_in_place(folder / row["image"], out / row["to"], put, warn)
+        return Sorted(write_page(out, PAGE_FILE, journal.rows(), UNSURE), tuple(errors), out / PAGE_FILE)
+
+
+def folder_names(classes: Sequence[str]) -> dict[str, str]:
+    """Return the name of each class's folder: its own, in the characters that every system has in names.
+
+    No two are the same, also where upper and lower case are, and none is that of something else in the output.
+    """
+    names: dict[str, str] = {}
+    used = {UNSURE, JOURNAL_FILE, PAGE_FILE}
+    for each in classes:
+        plain = _NOT_IN_NAMES.sub("_", unicodedata.normalize("NFC", each)).strip(". ") or "_"
+        plain = plain.encode("utf-8", "replace")[:_LONGEST_NAME].decode("utf-8", "ignore").rstrip(". ")
+        if _NAMES_OF_WINDOWS.fullmatch(plain):
+            plain = f"_{plain}"
+        name, count = plain, 1
+        while name.casefold() in used:
+            count += 1
+            name = f"{plain}_{count}"
+        used.add(name.casefold())
+        names[each] = name
+    return names
+
+
+def _remaining(folder: Path, out: Path, put: str, journal: Journal, warn: list[str]) -> list[str]:
+    """The images that have no place yet, as paths below the folder; those that have one are put there."""
+    for each in out.rglob(f".*{_PARTIAL}"):  # of a process that was killed
+        each.unlink()
+    done = set()
+    for row in journal.rows():
+        done.add(row["image"])
+        _put_in_place(folder / row["image"], out / row["to"], put, warn)
+    try:
+        names = [path.relative_to(folder).as_posix() for path in images_below(folder, warn)]
+    except DataError:
+        if not done or not folder.is_dir():
+            raise
+        names = []  # all have been moved
+    return [name for name in names if name not in done]
+
+
+def _put_in_place(source: Path, target: Path, put: str, warn: list[str]) -> None:
+    """Put an image where it belongs, if it is not there."""
+    with os_errors_about(target):
+        if not os.path.lexists(target):
+            if not source.exists():
+                warn.append(f"{source} has gone before it was put to {target}")
+                return
+            target.parent.mkdir(parents=True, exist_ok=True)
+            PUT[put](source, target)
+        elif put == "move" and source.exists():  # not removed yet, or another one of this name
+            if filecmp.cmp(source, target, shallow=False):
+                source.unlink()
+            else:
+                warn.append(f"{source} was left: another image of this name is {target}")
+
+
+def _placed(name: str, row: dict[str, Any], folders: dict[str, str], sure: float) -> dict[str, Any]:
+    """The journal's row of an image: its place, and the most probable classes with their probabilities."""
+    probabilities = row["probabilities"]
+    best = sorted(probabilities, key=lambda each: -probabilities[each])[:_BEST]
+    place = folders[best[0]] if probabilities[best[0]] >= sure else UNSURE
+    return {"image": name, "to": f"{place}/{name}", "best": {each: round(probabilities[each], 6) for each in best}}

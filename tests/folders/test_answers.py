@@ -1,0 +1,96 @@
+"""Rows of answers in files, which go on where they were ended."""
+
+import csv
+import json
+
+import pytest
+
+from lowshot.errors import InputError, OutputError
+from lowshot.folders import Answers, answers, write_answers
+from lowshot.folders.journal import Journal
+
+from .conftest import LEVELS, ByBrightness
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    monkeypatch.setattr(answers, "_BATCH", 2)
+
+
+@pytest.fixture
+def images(folder):
+    return [folder / name for name in [*LEVELS, "text.png"]]
+
+
+def test_json_has_a_line_for_each_image_in_order(by_brightness, images, tmp_path):
+    [bad] = write_answers(Answers(by_brightness), images, tmp_path / "answers.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert [row["image"] for row in rows] == list(map(str, images))
+    assert [row.get("label") for row in rows] == ["light", "dark", "light", "light", "dark", None]
+    assert rows[0]["probabilities"]["light"] == pytest.approx(0.96, abs=0.01)
+    assert rows[-1] == bad
+    assert bad["error"]["code"] == "unusable_image"
+
+
+def test_csv_has_the_most_probable_classes(by_brightness, images, tmp_path):
+    odd = images[0].with_name('a, "b"\nc.png')
+    images[0].rename(odd)
+    write_answers(Answers(by_brightness), [odd, *images[1:]], tmp_path / "answers.csv", top=2)
+    with (tmp_path / "answers.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["image", "label", "probability", "label_2", "probability_2", "error"]
+    assert (rows[0]["image"], rows[0]["label"], rows[0]["label_2"]) == (str(odd), "light", "dark")
+    assert float(rows[0]["probability"]) + float(rows[0]["probability_2"]) == pytest.approx(1, abs=1e-5)
+    assert (rows[-1]["label"], "is not an image" in rows[-1]["error"]) == ("", True)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_the_file_appears_whole_and_nothing_is_asked_twice(images, tmp_path, monkeypatch, suffix):
+    out, whole = tmp_path / f"answers{suffix}", tmp_path / f"whole{suffix}"
+    write_answers(Answers(ByBrightness()), images, whole)
+    append, calls = Journal.append, []
+
+    def killed(journal, rows):
+        calls.append(rows)
+        if len(calls) == 3:
+            with journal.path.open("ab") as file:
+                file.write(b'{"image": "cut sh')  # of a batch that was being written
+            raise KeyboardInterrupt
+        append(journal, rows)
+
+    first, second = ByBrightness(), ByBrightness()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Journal, "append", killed)
+        write_answers(Answers(first), images, out)
+    assert not out.exists()
+    write_answers(Answers(second), images, out)
+    assert second.asked == images[2:]
+    assert out.read_bytes() == whole.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [out.name, whole.name]
+
+
+def test_an_output_is_refused_that_is_there_of_another_kind_or_begun_with_others(images, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match=r"\.jsonl or \.csv"):
+        write_answers(Answers(ByBrightness()), images, tmp_path / "answers.txt")
+    write_answers(Answers(ByBrightness()), images, tmp_path / "answers.csv")
+    with pytest.raises(OutputError, match="exists"):
+        write_answers(Answers(ByBrightness()), images, tmp_path / "answers.csv")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("lowshot.folders.answers.file_written_aside", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        write_answers(Answers(ByBrightness()), images, tmp_path / "other.csv")
+    with pytest.raises(OutputError, match="images"):
+        write_answers(Answers(ByBrightness()), images[1:], tmp_path / "other.csv")
+    with pytest.raises(OutputError, match="adapter"):
+        write_answers(Answers(ByBrightness(seed=2)), images, tmp_path / "other.csv")
+
+
+def test_a_damaged_journal_is_named(tmp_path):
+    path = tmp_path / "journal"
+    with Journal(path, {"kind": "x"}) as journal:
+        journal.append([{"row": 1}])
+    path.write_bytes(path.read_bytes() + b"garbage\n")
+    with Journal(path, {"kind": "x"}) as journal, pytest.raises(OutputError, match="line 3 is no JSON object"):
+        list(journal.rows())
+    path.write_bytes(b"[1]\n")
+    with pytest.raises(OutputError, match="line 1 is no JSON object"):
+        Journal(path, {"kind": "x"})

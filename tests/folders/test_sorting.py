@@ -1,0 +1,189 @@
+"""Folders that are sorted: where images go, and that each goes there once, whatever happens on the way."""
+
+import contextlib
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from lowshot.errors import DataError, InputError, OutputError, UnknownNameError
+from lowshot.folders import PUT, sort_folder, sorting
+from lowshot.folders.journal import Journal
+
+from .conftest import LEVELS, ByBrightness
+
+EXPECTED = {
+    "a.png": "light/a.png",
+    "b.png": "dark/b.png",
+    "deep/a.png": "light/deep/a.png",
+    "deep/er/c.png": "unsure/deep/er/c.png",
+    "deep/d.png": "unsure/deep/d.png",
+}
+
+
+def files_in(folder):
+    """Content of each image by its path."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.png")}
+
+
+@pytest.mark.parametrize("put", PUT)
+def test_each_image_goes_to_the_folder_of_its_class(by_brightness, folder, tmp_path, put):
+    before, out = files_in(folder), tmp_path / "out"
+    done = sort_folder(by_brightness, folder, out, put=put, sure=0.9)
+    assert done.images == {"light": 2, "unsure": 2, "dark": 1}
+    assert files_in(out) == {EXPECTED[name]: before[name] for name in LEVELS}
+    assert (out / "light" / "a.png").stat().st_nlink == (2 if put == "link" else 1)
+    left = {"text.png": before["text.png"]} if put == "move" else before
+    assert files_in(folder) == left
+    assert (folder / "notes.txt").exists()
+    [error] = done.errors
+    assert "text.png is not an image" in error
+
+
+def test_the_same_call_again_asks_about_nothing_but_what_could_not_be_read_and_what_is_new(folder, tmp_path):
+    out = tmp_path / "out"
+    for put in ("copy", "move"):
+        first, again = ByBrightness(), ByBrightness()
+        sort_folder(first, folder, out / put, put=put, sure=0.9)
+        assert len(first.asked) == 6
+        Image.new("RGB", (8, 8), "white").save(folder / "new.png")
+        done = sort_folder(again, folder, out / put, put=put, sure=0.9)
+        assert [path.name for path in again.asked] == ["new.png", "text.png"]
+        assert done.images == {"light": 3, "unsure": 2, "dark": 1}
+        if put == "copy":
+            (folder / "new.png").unlink()
+    (folder / "text.png").unlink()
+    assert sort_folder(again, folder, out / "move", put="move", sure=0.9).errors == ()  # nothing is left to sort
+
+
+@pytest.mark.parametrize("put", PUT)
+@pytest.mark.parametrize("last", range(14))
+def test_where_it_is_killed_nothing_is_lost_and_nothing_is_there_twice(folder, tmp_path, monkeypatch, put, last):
+    """It is ended before its first, second, third ... change of the disk, and started again."""
+    before, out = files_in(folder), tmp_path / "out"
+    changes = 0
+
+    def dying(change):
+        def changed(*arguments, **named):
+            nonlocal changes
+            changes += 1
+            if 0 < last <= changes:  # a process that is dead does not tidy up either
+                raise KeyboardInterrupt
+            return change(*arguments, **named)
+
+        return changed
+
+    with monkeypatch.context() as patches:
+        patches.setattr(Journal, "append", dying(Journal.append))
+        patches.setattr(sorting.Path, "rename", dying(sorting.Path.rename))
+        patches.setattr(sorting.Path, "hardlink_to", dying(sorting.Path.hardlink_to))
+        patches.setattr(sorting.Path, "unlink", dying(sorting.Path.unlink))
+        patches.setattr(sorting.Path, "replace", dying(sorting.Path.replace))
+        patches.setattr(sorting.shutil, "copy2", dying(sorting.shutil.copy2))
+        with contextlib.suppress(KeyboardInterrupt):
+            sort_folder(ByBrightness(), folder, out, put=put, sure=0.9)
+    everywhere = {**files_in(folder), **files_in(out)}
+    assert set(before.values()) <= set(everywhere.values())
+    sort_folder(ByBrightness(), folder, out, put=put, sure=0.9)
+    assert files_in(out) == {EXPECTED[name]: before[name] for name in LEVELS}
+    assert files_in(folder) == ({"text.png": before["text.png"]} if put == "move" else before)
+    assert not [path for path in out.rglob("*") if path.name.endswith(".partial")]
+
+
+def test_to_another_disk_a_file_is_copied_before_it_goes(by_brightness, folder, tmp_path, monkeypatch):
+    def another_disk(self, target):
+        raise OSError(18, os.strerror(18))
+
+    before = files_in(folder)
+    monkeypatch.setattr(sorting.Path, "rename", another_disk)
+    sort_folder(by_brightness, folder, tmp_path / "out", put="move", sure=0.9)
+    assert files_in(tmp_path / "out") == {EXPECTED[name]: before[name] for name in LEVELS}
+    assert files_in(folder) == {"text.png": before["text.png"]}
+
+
+def test_killed_between_copy_and_removal_the_file_goes_with_the_next_call_unless_it_is_another(folder, tmp_path):
+    out, warnings = tmp_path / "out", []
+    contents = files_in(folder)
+    sort_folder(ByBrightness(), folder, out, put="move", sure=0.9)
+    (folder / "a.png").write_bytes(contents["a.png"])
+    (folder / "b.png").write_bytes(contents["a.png"])  # another image of the name
+    sort_folder(ByBrightness(), folder, out, put="move", sure=0.9, warn=warnings)
+    assert set(files_in(folder)) == {"b.png", "text.png"}
+    assert [line for line in warnings if "b.png was left: another image of this name" in line]
+
+
+def test_between_two_disks_there_are_no_links(by_brightness, folder, tmp_path, monkeypatch):
+    def another_disk(self, target):
+        raise OSError(18, os.strerror(18))
+
+    monkeypatch.setattr(sorting.Path, "hardlink_to", another_disk)
+    with pytest.raises(InputError, match="copy or move instead"):
+        sort_folder(by_brightness, folder, tmp_path / "out", put="link", sure=0.9)
+
+
+def test_what_cannot_be_is_said_before_anything_is_done(by_brightness, folder, tmp_path):
+    for settings, error in (
+        ({"put": "burn"}, UnknownNameError),
+        ({"sure": 1.5}, InputError),
+        ({"out": folder / "out"}, InputError),
+        ({"out": tmp_path}, InputError),
+        ({"folder": tmp_path / "none"}, DataError),
+    ):
+        given = {"folder": folder, "out": tmp_path / "out", **settings}
+        with pytest.raises(error):
+            sort_folder(by_brightness, given.pop("folder"), given.pop("out"), **given)
+    assert by_brightness.asked == []
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").touch()
+    with pytest.raises(OutputError, match="full"):
+        sort_folder(by_brightness, folder, tmp_path / "full")
+
+
+@pytest.mark.parametrize("change", [{"sure": 0.8}, {"put": "link"}])
+def test_an_output_that_was_begun_otherwise_is_left_alone(by_brightness, folder, tmp_path, change):
+    sort_folder(by_brightness, folder, tmp_path / "out")
+    before = files_in(tmp_path / "out")
+    with pytest.raises(OutputError, match=next(iter(change))):
+        sort_folder(by_brightness, folder, tmp_path / "out", **change)
+    with pytest.raises(OutputError, match="adapter"):
+        sort_folder(ByBrightness(seed=2), folder, tmp_path / "out")
+    assert files_in(tmp_path / "out") == before
+
+
+@given(st.lists(st.text(min_size=1, max_size=8) | st.sampled_from(["unsure", "CON", "a/b", "a:b", ".", "Index.html"])))
+def test_folders_of_classes_are_as_many_and_no_path(classes):
+    names = sorting.folder_names(tuple(dict.fromkeys(classes)))
+    folded = [name.casefold() for name in names.values()]
+    assert len(set(folded)) == len(set(classes))
+    assert not {"unsure", "index.html", "answers.jsonl"} & set(folded)
+    for name in names.values():
+        assert name not in ("", ".", "..")
+        assert not set(name) & set('<>:"/\\|?*\0')
+        assert len(name.encode()) <= 210
+
+
+def test_a_class_keeps_its_name_where_it_may(tmp_path):
+    assert list(sorting.folder_names(["digit three", "Café", "a/b", "unsure", "a:b"]).values()) == [
+        *("digit three", "Café", "a_b", "unsure_2", "a_b_2"),
+    ]
+
+
+def test_the_page_shows_every_folder_the_least_sure_image_first(by_brightness, folder, tmp_path, monkeypatch):
+    (folder / "e.png").write_bytes((folder / "a.png").read_bytes())
+    Image.new("RGB", (8, 8), (200, 200, 200)).save(folder / "<f>.png")
+    done = sort_folder(by_brightness, folder, tmp_path / "out")
+    page = done.page.read_text()
+    assert page.count("data:image/jpeg") == 7
+    light = page[page.index("light <") :]
+    assert light.index("deep/er/c.png") < light.index("&lt;f&gt;.png") < light.index('href="light/a.png"')
+    assert "<f>" not in page
+    assert 'href="light/%3Cf%3E.png"' in page
+
+    monkeypatch.setattr("lowshot.folders.page.MOST_IMAGES", 4)
+    sort_folder(by_brightness, folder, tmp_path / "out")
+    page = done.page.read_text()
+    assert page.count("data:image/jpeg") == 4
+    assert "5, the 2 least sure of them" in page
+    assert "deep/er/c.png" in page
