@@ -88,7 +88,9 @@ def _section(out: Path, folder: str, count: int, rows: list[dict[str, Any]]) -> 
     for row in rows:
         words = [f"{name} {value:.0%}" for name, value in itertools.islice(row["best"].items(), 2)]
         source = _thumbnail(out / row["to"])
-        picture = element("img", src=source, alt=f"{row['image']}: {words[0]}", title=row["image"]) if source else "gone"
+        picture = (
+            element("img", src=source, alt=f"{row['image']}: {words[0]}", title=row["image"]) if source else "gone"
+        )
         lines = [element("div", line, class_="quiet" if place else None) for place, line in enumerate(words)]
         cards.append(element("li", element("a", picture, href=urllib.parse.quote(row["to"])), *lines))
     heading = element("h2", f"{folder} ", element("span", f"{count:,}, {shown}", class_="quiet"))
