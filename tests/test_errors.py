@@ -21,7 +21,7 @@ ERRORS = {
     errors.OutputError: ("said",),
     errors.OutputExistsError: (Path("photos"),),
     errors.OutputBusyError: (Path("photos"), "process 7 on host"),
-    errors.MissingExtraError: ("onnx", "export", "format onnx"),
+    errors.MissingExtraError: ("onnx", "onnx", "format onnx"),
     errors.NotFittedError: ("said",),
     errors.RunError: ("said",),
 }
@@ -74,11 +74,11 @@ def test_an_unknown_name_knows_what_it_is_the_known_names_and_the_nearest():
 
 
 def test_facts_stand_in_the_message_too():
-    long, extra = errors.LongPromptError("x" * 300, 99, 77), errors.MissingExtraError("onnx", "export", "format onnx")
+    long, extra = errors.LongPromptError("x" * 300, 99, 77), errors.MissingExtraError("onnx", "onnx", "format onnx")
     assert (long.tokens, long.limit, len(long.prompt)) == (99, 77, 300)
     assert "99" in str(long)
     assert "77" in str(long)
     assert "x" * 201 not in str(long)
-    assert (extra.package, extra.extra) == ("onnx", "export")
-    assert "pip install 'lowshot[export]'" in str(extra)
+    assert (extra.package, extra.extra) == ("onnx", "onnx")
+    assert str(extra).startswith("format onnx needs the package onnx: pip install ")
     assert "photos" in str(errors.OutputExistsError(Path("photos")))

@@ -26,6 +26,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from .extras import install_command
+
 _Error = TypeVar("_Error", bound="LowshotError")
 
 
@@ -175,7 +177,7 @@ class MissingExtraError(InputError):
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         self.package = package
         self.extra = extra
-        super().__init__(f"{purpose} needs the package {package}: pip install 'lowshot[{extra}]'")
+        super().__init__(f"{purpose} needs the package {package}: {install_command(extra, package)}")
 
 
 class NotFittedError(LowshotError, ValueError, AttributeError):

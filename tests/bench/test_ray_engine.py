@@ -17,6 +17,7 @@ from lowshot.bench.grid import Cell, expand
 from lowshot.bench.runner import run_cells
 from lowshot.cli import main
 from lowshot.errors import InputError, RunError
+from lowshot.extras import install_command
 from lowshot.records import RunRecord, provenance
 from lowshot.runs_folder import Claim, RunsFolder
 
@@ -309,9 +310,8 @@ def test_without_ray_the_command_says_how_to_get_it(tmp_path, capsys, monkeypatc
     recipe = tmp_path / "grid.toml"
     recipe.write_text('[grid]\ndata = "letters"\n')
     assert main(["bench", str(recipe), "--out", str(tmp_path / "runs"), "--engine", "ray"]) == 2
-    assert capsys.readouterr().err == (
-        "lowshot: error: --engine ray needs the package ray: pip install 'lowshot[ray]'\n"
-    )
+    hint = install_command("ray")
+    assert capsys.readouterr().err == f"lowshot: error: --engine ray needs the package ray: {hint}\n"
     assert main(["bench", str(recipe), "--out", str(tmp_path / "runs"), "--address", "auto"]) == 2
     assert "address is given, but engine is local; expected --engine ray with it" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

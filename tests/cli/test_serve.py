@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from lowshot.cli import serve
+from lowshot.extras import install_command
 from lowshot.serving.bank import AdapterBank
 from lowshot.serving.examples import read_examples
 
@@ -69,7 +70,7 @@ def test_a_missing_package_is_named_with_how_to_install_it(run, tmp_path, monkey
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else find(name))
     status, _, err = run("serve", tmp_path)
-    assert status == 2 and "pip install 'lowshot[serve]'" in error(err)
+    assert status == 2 and install_command("serve") in error(err)
 
 
 def test_a_host_beyond_this_machine_is_served_with_a_token(tmp_path):

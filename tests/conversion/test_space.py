@@ -1,12 +1,17 @@
 """A folder for a Space: what is in it, and that its own command serves the adapter."""
 
+import base64
 import contextlib
+import csv
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import urllib.request
+import zipfile
+from pathlib import Path
 
 import pytest
 import yaml
@@ -50,7 +55,7 @@ def command_of(folder):
 
 def requirements_of(folder):
     lines = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    found = [Requirement(line) for line in lines if not line.startswith(("#", "--"))]
+    found = [Requirement(line) for line in lines if not line.startswith(("#", "--", "./"))]
     return {each.name: each for each in found}
 
 
@@ -68,6 +73,7 @@ def test_the_folder_has_what_a_space_needs_and_nothing_else(made):
         "Dockerfile",
         "README.md",
         *(f"adapters/no/{name}" for name in (*adapter, "lowshot.json")),
+        f"lowshot-{lowshot.__version__}-py3-none-any.whl",
         "requirements.txt",
     )
     assert made.format == "space"
@@ -89,8 +95,7 @@ def test_the_front_matter_is_what_the_hub_reads(made):
 
 def test_requirements_are_those_that_it_was_checked_with(made):
     found = requirements_of(made.folder)
-    assert str(found["lowshot"]) == f"lowshot[serve]=={lowshot.__version__}"
-    assert set(found) == {"lowshot", "torch", "transformers", "peft"}
+    assert set(found) == {"torch", "transformers", "peft"}
     assert all(re.fullmatch(r"==[0-9.]+", str(each.specifier)) for each in found.values())
 
 
@@ -98,7 +103,24 @@ def test_a_model_on_the_hub_is_named_wherever_it_is_needed():
     [line] = [line for line in space.dockerfile(MODEL).splitlines() if line.startswith("CMD ")]
     assert json.loads(line.removeprefix("CMD "))[:5] == ["lowshot", "serve", "adapters", "--model", MODEL]
     assert yaml.safe_load(space.front_matter("a", MODEL).split("---\n")[1])["models"] == [MODEL]
-    assert "lowshot[serve,quantize,siglip]==" in space.requirements(MODEL, "nf4")
+    assert "./lowshot.whl[serve,quantize,siglip]\n" in space.requirements("lowshot.whl", MODEL, "nf4")
+
+
+def test_it_brings_this_very_copy_of_lowshot_which_no_registry_has(made):
+    [wheel] = made.folder.glob("*.whl")
+    assert f"./{wheel.name}[serve]" in (made.folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    with zipfile.ZipFile(wheel) as archive:
+        information = f"lowshot-{lowshot.__version__}.dist-info"
+        assert f"Version: {lowshot.__version__}" in archive.read(f"{information}/METADATA").decode()
+        assert "lowshot = lowshot.cli:main" in archive.read(f"{information}/entry_points.txt").decode()
+        recorded = list(csv.reader(archive.read(f"{information}/RECORD").decode().splitlines()))
+        assert {name for name, _, _ in recorded} == set(archive.namelist())
+        for name, digest, size in recorded[:-1]:
+            content = archive.read(name)
+            expected = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
+            assert (digest, size) == (f"sha256={expected}", str(len(content)))
+        assert archive.read("lowshot/__init__.py") == Path(lowshot.__file__).read_bytes()
+        assert not [name for name in archive.namelist() if "__pycache__" in name]
 
 
 def test_nobody_learns_from_it_which_images_were_learnt_from(made, adapter):

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from ..extras import install_command
 from ..torchvision_guard import torchvision_fault
 from .arguments import parse, print_json
 
@@ -98,7 +99,7 @@ def check_peft() -> Finding:
 def check_bitsandbytes() -> Finding:
     """State of bitsandbytes."""
     if importlib.util.find_spec("bitsandbytes") is None:
-        return Finding("absent", "no 4-bit base (qlora): pip install 'lowshot[quantize]'")
+        return Finding("absent", f"no 4-bit base (qlora): {install_command('quantize')}")
     importlib.import_module("bitsandbytes")
     return Finding("ok", importlib.metadata.version("bitsandbytes"))
 

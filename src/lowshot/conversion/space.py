@@ -28,6 +28,7 @@ from ..torch_state import own_torch_state
 from ..wording.card import model_card
 from ..wording.quantities import images_per_class
 from .exporting import README_FILE, Export
+from .own_wheel import write_wheel
 from .source import largest_difference, open_source
 
 PORT = 7860
@@ -82,7 +83,7 @@ def export_space(folder: str | os.PathLike[str], out: str | os.PathLike[str], *,
             adapter / README_FILE: model_card(record),
             aside / README_FILE: front_matter(source.name, base) + _readme(record, source.name),
             aside / "Dockerfile": dockerfile(base),
-            aside / "requirements.txt": requirements(base, source.quantize),
+            aside / "requirements.txt": requirements(write_wheel(aside), base, source.quantize),
         }
         for path, text in texts.items():
             path.write_text(text, encoding="utf-8")
@@ -125,7 +126,8 @@ Whoever can open this Space may ask, and download the adapter. Nobody can teach,
 | | |
 |:--|:--|
 | `Dockerfile` | the container and the server's command |
-| `requirements.txt` | lowshot and what it computes with, in the versions that this was checked with |
+| `lowshot-*.whl` | lowshot itself, as it made this: it is on no package registry |
+| `requirements.txt` | what it computes with, in the versions that this was checked with |
 | `{SERVED}/{name}` | the adapter; its [card]({SERVED}/{name}/README.md) says how it was made and how well it does |
 
 ## Publish
@@ -158,16 +160,22 @@ CMD {json.dumps(server_command(model))}
 """
 
 
-def requirements(model: str, quantize: str) -> str:
-    """Packages that a backbone in this precision needs, in the versions that are installed here."""
+def requirements(wheel: str, model: str, quantize: str) -> str:
+    """Packages that a backbone in this precision needs, in the versions that are installed here.
+
+    Args:
+        wheel: File of lowshot itself, beside the requirements.
+        model: Where the Space finds the backbone.
+        quantize: The backbone's precision.
+    """
     extras = ["serve", *(["quantize"] if quantize != "none" else []), *(["siglip"] if model != "builtin" else [])]
     packages = [*_PINNED, *(["bitsandbytes"] if quantize != "none" else [])]
-    versions = {name: importlib.metadata.version(name).partition("+")[0] for name in ("lowshot", *packages)}
+    versions = {name: importlib.metadata.version(name).partition("+")[0] for name in packages}
     return "\n".join(
         [
             "# Without an accelerator; for one remove the next line, which keeps gigabytes of CUDA away.",
             f"--extra-index-url {_CPU_WHEELS}",
-            f"lowshot[{','.join(extras)}]=={versions.pop('lowshot')}",
+            f"./{wheel}[{','.join(extras)}]",
             *(f"{name}=={version}" for name, version in versions.items()),
             "",
         ]

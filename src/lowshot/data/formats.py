@@ -7,6 +7,8 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
+from ..extras import install_command
+
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pgm", ".png"}
     | {".ppm", ".tif", ".tiff", ".webp"}
@@ -16,7 +18,7 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """The formats that Pillow may decode, whatever the file's name: its others are rare, and one runs Ghostscript."""
 
 _HEIF = "HEIF"  # what pillow-heif registers itself as
-_HEIC = "a HEIC image; pip install 'lowshot[heic]' lets lowshot read it, or save it as JPEG"
+_HEIC = "a HEIC image"
 _AVIF = "an AVIF image, which this build of Pillow cannot read; save it as JPEG"
 _BRANDS = {
     **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), _HEIC),
@@ -37,7 +39,8 @@ def open_image(file: BinaryIO) -> Image.Image:
         head = file.read(12)
         what = _BRANDS.get(head[8:], "") if head[4:8] == b"ftyp" else ""
         if what and not (what is _HEIC and _heif_is_read()):
-            raise UnidentifiedImageError(f"is {what}") from None
+            reader = f"; {install_command('heic')} lets lowshot read it, or save it as JPEG" if what is _HEIC else ""
+            raise UnidentifiedImageError(f"is {what}{reader}") from None
         raise UnidentifiedImageError(f"is not an image; expected one of {', '.join(FORMATS)}") from None
 
 
