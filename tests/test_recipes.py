@@ -1,11 +1,14 @@
 """Every recipe file stands for the runs that its header says."""
 
 import collections
+import json
 from pathlib import Path
 
 import pytest
 
+import lowshot
 from lowshot.bench.grid import read_grid
+from lowshot.cli import main
 from lowshot.data import BUILTIN_TASKS
 from lowshot.data.catalogue import CATALOGUE
 from lowshot.report.published import published_figures, same_method
@@ -13,7 +16,7 @@ from lowshot.report.summary import summarize
 
 from .report.factory import record
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = Path(lowshot.__file__).parent / "recipes"
 RUNS = {
     "base-to-new": 11 * (1 + 2 * 3),
     "batch-and-accumulation": 2 * 3 * (4 + 2),
@@ -59,7 +62,7 @@ def test_a_recipe_stands_for_its_runs(name):
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
 def test_a_recipes_header_has_its_command_and_says_if_it_was_not_run(path):
     header = path.read_text(encoding="utf-8").partition("\n[")[0]
-    assert f"lowshot bench recipes/{path.name} --out runs/{path.stem}" in header
+    assert f"lowshot bench {path.stem} --out runs/{path.stem}" in header
     assert path.stem.startswith("builtin") or "It has not been run here" in header
 
 
@@ -116,3 +119,38 @@ def test_clip_loras_table_is_clip_loras_protocol():
         (2, 1.0, 2e-4, ("a photo of a {}.",))
     }
     assert collections.Counter(r.data.shots for r in recipes) == dict.fromkeys((1, 2, 4, 8, 16), 99)
+
+
+def test_recipes_are_listed_with_what_they_reproduce_and_what_they_take(capsys):
+    assert main(["recipes", "--json"]) == 0
+    listed = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {name: row["runs"] for name, row in listed.items()} == RUNS
+    main_table = listed["builtin-main"]
+    assert main_table["title"].startswith("CLIP-LoRA's main table on the built-in tasks")
+    assert main_table["cost"] == "Takes about 22 minutes on two cores, offline."
+    assert main_table["data"] == ["digits", "letters", "greek", "cyrillic"]
+    assert all(row["cost"].endswith(".") for row in listed.values())
+    assert main(["recipes"]) == 0
+    assert "builtin-main                       244 runs  Takes about 22 minutes" in capsys.readouterr().out
+
+
+def test_a_recipe_is_known_by_its_name_wherever_the_command_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", "builtin-main", "--out", "runs", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cells"] == RUNS["builtin-main"]
+    assert main(["recipes", "builtin-main"]) == 0
+    (tmp_path / "builtin-main").write_text(capsys.readouterr().out.replace("[1, 4, 16]", "[1]"), encoding="utf-8")
+    assert len(read_grid(Path("builtin-main"))) == 4 * (1 + 4 * 5)  # a file of that name comes first
+
+
+def test_what_is_no_recipe_says_where_there_are_some(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for given, way_out in {
+        "recipes/builtin-main.toml": "the one that comes with lowshot is builtin-main",
+        "my.toml": "a name that lowshot recipes lists",
+    }.items():
+        assert main(["bench", given, "--out", "runs"]) == 2
+        assert f"recipe {given} does not exist; " in (said := capsys.readouterr().err)
+        assert way_out in said
+    assert main(["recipes", "builtin-man"]) == 2
+    assert "did you mean builtin-main" in capsys.readouterr().err

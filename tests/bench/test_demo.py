@@ -68,3 +68,28 @@ def test_the_demo_prints_one_object_and_writes_its_report(tmp_path, capsys):
     assert main([*arguments[:6], "--seeds", "1", "--methods", "zero-shot"]) == 0  # its own folder may be written again
     assert (out / "index.html").stat().st_size > 10_000
     assert not (out / "adapter").exists()
+
+
+@pytest.fixture
+def without_bitsandbytes(monkeypatch):
+    monkeypatch.setattr("lowshot.cli.demo.absent", lambda extra: ("bitsandbytes>=0.48",) if extra == "quantize" else ())
+
+
+def test_what_is_not_installed_is_left_out_of_the_demo_and_that_is_said_first(
+    without_bitsandbytes, monkeypatch, tmp_path, capsys
+):
+    compared = []
+    monkeypatch.setattr("lowshot.cli.demo._show", lambda parsed: compared.extend(parsed.methods))
+    assert main(["demo", "--out", str(tmp_path / "report")]) == 0
+    assert compared == ["zero-shot", "pixel-regression", "lora", "lora-xs", "dora"]
+    assert capsys.readouterr().err.startswith(
+        "lowshot: warning: qlora is left out: its base in 4 bits needs pip install"
+    )
+
+
+def test_a_method_that_is_asked_for_and_not_installed_is_refused_before_anything_runs(
+    without_bitsandbytes, tmp_path, capsys
+):
+    assert main(["demo", "--methods", "lora", "qlora", "--out", str(tmp_path / "report")]) == 2
+    assert "qlora needs the package bitsandbytes: pip install" in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()

@@ -28,6 +28,7 @@ COMMANDS = {
     "export": "a saved adapter for PEFT, transformers, onnxruntime, or as a Hugging Face Space",
     "import": "an adapter that CLIP-LoRA saved, as an adapter folder",
     "bench": "every run of a grid from one recipe file, one record each; goes on where it ended",
+    "recipes": "the recipes that come with lowshot: what each reproduces, and what it takes",
     "report": "tables and a page from the records of a grid, beside published figures",
     "data": "data sets: which there are, whether every image is well, how to install one",
     "methods": "the methods there are",

@@ -25,7 +25,7 @@ class Arguments:
     """Every run of a grid, one record each. Called again it does what is left: what is done is never done again."""
 
     recipe: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")]
-    """TOML file with a section `[grid]`."""
+    """TOML file with a section `[grid]`, or the name of one that `lowshot recipes` lists."""
     out: Path
     """Folder for the records; runs that are there already are not done again."""
     only: tuple[str, ...] = ()

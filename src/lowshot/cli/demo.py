@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import InputError, MissingExtraError
+from ..extras import absent, install_command
 from ..files import canonical_json, claimed, refuse_existing, write_text
-from ..methods import PIXEL_REGRESSION, display_name, method_spec
+from ..methods import ALIASES, PIXEL_REGRESSION, display_name, method_spec
 from ..progress import shown
 from ..records import RunRecord
 from ..settings import default_preset
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ..classifier import FewShotClassifier
     from ..data import Task
 
+METHODS = ("zero-shot", PIXEL_REGRESSION, "lora", "lora-xs", "dora", "qlora")
 RESULTS_FILE = "demo.json"
 """Marks a folder as the demo's own: it may be written again."""
 
@@ -33,8 +35,8 @@ class Arguments:
 
     task: str = "digits"
     """A built-in task."""
-    methods: tuple[str, ...] = ("zero-shot", PIXEL_REGRESSION, "lora", "lora-xs", "dora", "qlora")
-    """What to compare."""
+    methods: tuple[str, ...] = METHODS
+    """What to compare. Of these six, what is not installed is left out."""
     shots: tuple[int, ...] = (1, 4, 16)
     """Images per class."""
     seeds: tuple[int, ...] = (1, 2)
@@ -50,6 +52,11 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     """Show the main job, in a place that is nobody else's meanwhile."""
     parsed = parse(Arguments, "demo", arguments)
+    if parsed.methods == METHODS and absent("quantize"):
+        there = tuple(method for method in METHODS if method not in ALIASES)
+        left_out = ", ".join(method for method in METHODS if method not in there)
+        parsed = dataclasses.replace(parsed, methods=there)
+        warn([f"{left_out} is left out: its base in 4 bits needs {install_command('quantize')}"])
     _check(parsed)
     with claimed(parsed.out):
         _show(parsed)
@@ -121,6 +128,8 @@ def _check(parsed: Arguments) -> None:
     """Refuse what can be refused without loading anything."""
     for method in set(parsed.methods) - {PIXEL_REGRESSION}:
         method_spec(method)
+        if method in ALIASES and absent("quantize"):
+            raise MissingExtraError("bitsandbytes", "quantize", method)
     for name in ("methods", "shots", "seeds"):
         if not getattr(parsed, name):
             raise InputError(f"{name} is empty; expected at least one")

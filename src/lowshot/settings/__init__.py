@@ -27,6 +27,7 @@ from .sections import (
     Tower,
     TrainingConfig,
 )
+from .shipped import shipped_recipe, shipped_recipes
 
 __all__ = [
     "COOP",
@@ -58,4 +59,6 @@ __all__ = [
     "preset_recipe",
     "read_recipe",
     "read_toml",
+    "shipped_recipe",
+    "shipped_recipes",
 ]

@@ -14,6 +14,7 @@ from ..errors import InputError, UnknownNameError
 from ..methods import ALIASES, AUTO, PEFT_PREFIX, method_spec, refuse_idle_options, resolve_alias
 from .row import Setting, refusal, rows_of
 from .sections import DataConfig, EngineConfig, MethodConfig, ModelConfig, TrainingConfig
+from .shipped import recipe_file
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -151,12 +152,14 @@ def read_recipe(path: Path, base: Recipe | None = None) -> Recipe:
 def read_toml(path: Path) -> dict[str, Any]:
     """The sections of a recipe file, as they stand there.
 
+    Args:
+        path: The file, or the name of a recipe that comes with lowshot.
+
     Raises:
         InputError: The file is missing or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors put a mark before it
-    except FileNotFoundError:
-        raise InputError(f"recipe {path} does not exist") from None
+        text = recipe_file(path).read_text(encoding="utf-8-sig")  # Windows editors put a mark before it
+        return tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"recipe {path} cannot be read: {error}") from error
