@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ("all", "dev", "docs", "pretrain")
 
 
 def pythons() -> list[str]:
@@ -21,11 +20,17 @@ def pythons() -> list[str]:
     return re.findall(r'"Programming Language :: Python :: (3\.\d+)"', text)
 
 
+def extras() -> list[str]:
+    """What ``make install`` installs, as the Makefile has it."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return re.findall(r"^\$\(INSTALLED\): EXTRAS := (\S+)", makefile, re.MULTILINE)[0].split(",")
+
+
 def problem(python: str) -> str:
     """Why the pins cannot be resolved for this Python; empty if they can."""
-    extras = [argument for extra in EXTRAS for argument in ("--extra", extra)]
+    chosen = [argument for extra in extras() for argument in ("--extra", extra)]
     uv = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--python-version", python]
-    command = [*uv, *extras, "--constraint", "constraints.txt", "pyproject.toml"]
+    command = [*uv, *chosen, "--constraint", "constraints.txt", "pyproject.toml"]
     return subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True).stderr
 
 
