@@ -22,7 +22,8 @@ from shapes import SHAPES
 from torch import Tensor
 
 from lowshot.adapters.dropout import MaskKeys, _hashed, _levels
-from lowshot.models.blocks import _mix_by_products, _mix_fused, run_block
+from lowshot.models.blocks import Attention, _mix_by_products, _mix_fused, run_block
+from lowshot.models.layout import CLIP_BLOCK
 from lowshot.randomness import seeded
 from lowshot.training.prompts import ClassPrompts
 
@@ -184,7 +185,7 @@ def compiled(dtype: torch.dtype, repeats: int) -> dict[str, Any]:
     def through(block: Callable[..., Tensor]) -> None:
         states = hidden
         for layer in layers:
-            states = block(layer, states, False, None)
+            states = block(layer, states, CLIP_BLOCK, Attention(causal=False), None)
         states.float().sum().backward()
 
     made = torch.compile(run_block, dynamic=False)

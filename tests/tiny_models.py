@@ -7,19 +7,28 @@ import pytest
 import torch
 
 CONTEXT = 24
+LONGER = 48
+"""Context of the models whose prompts are not padded to all of it."""
 LETTERS = [*string.ascii_letters, *string.digits, *string.punctuation]
 
 
 def write_model(folder, model_class, config, tokenizer, image_processor):
-    """Weights so large that every part of the model matters, a logit scale of 10 and a bias of -3."""
+    """Weights so large that every part of the model matters, a logit scale of 10 and a bias of -3 if there is one.
+
+    Where there is none, as in models trained with a softmax, the layers' biases are drawn too.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = model_class(config)
-        for parameter in model.parameters():
+        sigmoid = hasattr(model, "logit_bias")
+        for name, parameter in model.named_parameters():
             if parameter.ndim > 1:
                 torch.nn.init.normal_(parameter, std=0.3)
+            elif name.endswith("bias") and not sigmoid:
+                torch.nn.init.normal_(parameter, std=0.1)
         torch.nn.init.constant_(model.logit_scale, math.log(10))
-        torch.nn.init.constant_(model.logit_bias, -3.0)
+        if sigmoid:
+            torch.nn.init.constant_(model.logit_bias, -3.0)
     for part in (model, tokenizer, image_processor):
         part.save_pretrained(folder)
     return folder
@@ -169,7 +178,75 @@ def tiny_naflex(tmp_path_factory):
     return write_model(tmp_path_factory.mktemp("tiny-naflex"), Siglip2Model, config, tokenizer, images)
 
 
-@pytest.fixture(params=["tiny_clip", "tiny_siglip", "tiny_siglip2", "tiny_naflex"])
+def write_softmax_model(folder, kind, tokenizer, text, image_processor="CLIPImageProcessorPil"):
+    """A model with CLIP's vision tower and another text tower.
+
+    Args:
+        folder: Where to.
+        kind: What the names of its classes begin with.
+        tokenizer: Its tokenizer.
+        text: The text tower's configuration, as far as it differs from that of the others.
+        image_processor: Name of its class.
+    """
+    import transformers
+
+    config = getattr(transformers, f"{kind}Config")(
+        text_config={**text_config(tokenizer), "max_position_embeddings": LONGER, **text},
+        vision_config={**VISION, "image_size": 16, "patch_size": 8, "projection_dim": 24},
+        projection_dim=24,
+    )
+    size = {"height": 16, "width": 16}
+    images = getattr(transformers, image_processor)(size=size, crop_size=size)
+    return write_model(folder, getattr(transformers, f"{kind}Model"), config, tokenizer, images)
+
+
+def roberta_like_tokenizer():
+    """XLM-R's manners: prompts stand between ``<s>`` and ``</s>``, and ``<pad>``, which is 1, pads on the right."""
+    from transformers import XLMRobertaTokenizer
+
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    pieces = [*((token, 0.0) for token in special), ("▁", -2.0), *((letter, -3.0) for letter in LETTERS), ("<mask>", 0)]
+    return XLMRobertaTokenizer(vocab=pieces, model_max_length=LONGER)
+
+
+def bert_like_tokenizer():
+    """BERT's manners: lower case, prompts stand between ``[CLS]`` and ``[SEP]``, and ``[PAD]``, which is 0, pads."""
+    from transformers import BertTokenizer
+
+    letters = [letter for letter in LETTERS if not letter.isupper()]
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    return BertTokenizer(vocab={token: i for i, token in enumerate(tokens)}, model_max_length=LONGER)
+
+
+@pytest.fixture(scope="session")
+def tiny_metaclip2(tmp_path_factory):
+    """Folder of a random MetaCLIP 2, whose end-of-text token has the id 2, as in the published ones."""
+    tokenizer = roberta_like_tokenizer()
+    text = {"eos_token_id": 2, "projection_dim": 24}
+    return write_softmax_model(tmp_path_factory.mktemp("tiny-metaclip2"), "MetaClip2", tokenizer, text)
+
+
+@pytest.fixture(scope="session")
+def tiny_chinese_clip(tmp_path_factory):
+    """Folder of a random Chinese CLIP; its text tower has dropout, as that of the published ones."""
+    folder, images = tmp_path_factory.mktemp("tiny-chinese-clip"), "ChineseCLIPImageProcessorPil"
+    return write_softmax_model(folder, "ChineseCLIP", bert_like_tokenizer(), {}, images)
+
+
+@pytest.fixture(scope="session")
+def tiny_altclip(tmp_path_factory):
+    """Folder of a random AltCLIP; the positions of its text tower begin behind that of padding."""
+    text = {"max_position_embeddings": LONGER + 2, "project_dim": 20}
+    return write_softmax_model(tmp_path_factory.mktemp("tiny-altclip"), "AltCLIP", roberta_like_tokenizer(), text)
+
+
+EVERY = (
+    *("tiny_clip", "tiny_siglip", "tiny_siglip2", "tiny_naflex"),
+    *("tiny_metaclip2", "tiny_chinese_clip", "tiny_altclip"),
+)
+
+
+@pytest.fixture(params=EVERY)
 def tiny_model(request):
     """Folder of a random model, of each family in turn."""
     return request.getfixturevalue(request.param)

@@ -21,12 +21,19 @@ def learner_on(model, method, quantize="none"):
     return create_learner(load_backbone(str(model)), prompts, recipe)
 
 
-@pytest.mark.parametrize(
-    ("method", "quantize"),
-    [*((m, "none") for m in METHODS), ("lora", "nf4"), ("lora-xs", "nf4"), ("layernorm", "int8")],
-)
-def test_both_towers_train_and_the_adapter_comes_back(tiny_sigmoid_model, method, quantize, tmp_path):
-    learner = learner_on(tiny_sigmoid_model, method, quantize)
+CASES = [*((m, "none") for m in METHODS), ("lora", "nf4"), ("lora-xs", "nf4"), ("layernorm", "int8")]
+FEW = [("lora", "none"), ("lora-xs", "nf4")]
+"""For models whose blocks are those of another, before which every method is tried."""
+EVERY_CASE = [
+    *((model, *case) for model in ("tiny_siglip", "tiny_chinese_clip") for case in CASES),
+    *((model, *case) for model in ("tiny_siglip2", "tiny_naflex", "tiny_metaclip2", "tiny_altclip") for case in FEW),
+]
+
+
+@pytest.mark.parametrize(("model", "method", "quantize"), EVERY_CASE)
+def test_both_towers_train_and_the_adapter_comes_back(model, method, quantize, tmp_path, request):
+    folder = request.getfixturevalue(model)
+    learner = learner_on(folder, method, quantize)
     assert count_parameters(learner.recipe).trainable_parameters == learner.trainable_parameters
     before = [p.detach().clone() for p in learner.parameters]
     take_steps(learner, 3)
@@ -34,6 +41,6 @@ def test_both_towers_train_and_the_adapter_comes_back(tiny_sigmoid_model, method
     still = [b.shape for p, b in zip(learner.parameters, before, strict=True) if torch.equal(p.detach(), b)]
     assert not still
     learner.save(tmp_path)
-    again = learner_on(tiny_sigmoid_model, method, quantize)
+    again = learner_on(folder, method, quantize)
     again.load(tmp_path)
     assert torch.equal(again.logits(images()), learner.logits(images()))

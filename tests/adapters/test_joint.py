@@ -107,6 +107,12 @@ def test_weights_that_lie_side_by_side_stay_parameters_of_their_own(tiny_clip):
     assert torch.equal(side_by_side([base.weight for base in bases]), torch.cat(before))
 
 
+def test_query_key_and_value_of_a_bert_are_one_product_too(tiny_chinese_clip):
+    model = learner_on(tiny_chinese_clip, "lora").backbone.model
+    attention = model.text_model.encoder.layer[1].attention.self
+    assert JointUpdates(model).to([attention.query, attention.key, attention.value]) is not None
+
+
 def test_every_plain_layer_is_in_it_and_no_other(tiny_clip):
     for method, there in (("lora", True), ("lora-xs", True), ("dora", False), ("full", False)):
         model = learner_on(tiny_clip, method).backbone.model

@@ -12,6 +12,7 @@ class Twelve:
 
     def __init__(self, depths=None):
         self.depths = depths or {"vision": 12, "text": 12}
+        self.token_embedding = "text.tokens"
 
     def tower_modules(self, tower):
         return tower, f"{tower}_projection"

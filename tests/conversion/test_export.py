@@ -321,6 +321,14 @@ def test_a_siglip_is_exported_like_a_clip(saved, tmp_path, tiny_siglip):
     assert apart(found, classifier.predict_proba(images)) < TOLERANCE
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["tiny_metaclip2", "tiny_chinese_clip", "tiny_altclip"])
+def test_so_is_every_other_family(saved, tmp_path, request, kind):
+    adapter, _ = saved("lora-xs", model=request.getfixturevalue(kind))
+    for name in ("peft", "merged", "onnx"):
+        assert export(adapter, tmp_path / name, format=name).largest_difference < TOLERANCE, name
+
+
 def test_what_torch_cannot_express_as_a_graph_is_sent_to_merged(saved, tmp_path, tiny_naflex):
     adapter, _ = saved("lora", model=tiny_naflex)
     with pytest.raises(InputError, match=r"onnx: .*--format merged"):

@@ -6,8 +6,13 @@ from torch.nn import functional
 from transformers.activations import QuickGELUActivation
 
 from lowshot.models import blocks, load_backbone
-from lowshot.models.blocks import Packing, _mix_by_products, _mix_fused, run_blocks
+from lowshot.models.blocks import Attention, Packing, _mix_by_products, _mix_fused
+from lowshot.models.layout import CLIP_BLOCK
 from lowshot.models.quick_gelu import QuickGelu
+
+
+def run_blocks(layers, hidden, *, causal, layout=CLIP_BLOCK, **more):
+    return blocks.run_blocks(layers, hidden, layout=layout, attention=Attention(causal), **more)
 
 
 def heads(seed, tokens=7):
@@ -32,6 +37,25 @@ def test_quick_gelu_has_the_gradient_of_the_plain_one():
     x = torch.linspace(-6, 6, 101, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(QuickGelu.apply, x)
     torch.testing.assert_close(QuickGelu.apply(x), QuickGELUActivation()(x), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("layout_of", ["text", "vision"])
+def test_blocks_are_transformers_own(tiny_chinese_clip, layout_of):
+    """BERT's in the text tower, with padding; CLIP's in the vision tower."""
+    backbone = load_backbone(str(tiny_chinese_clip))
+    model = backbone.model.double()
+    drawn = torch.Generator().manual_seed(0)
+    hidden = torch.randn(3, 6, {"text": 16, "vision": 24}[layout_of], generator=drawn, dtype=torch.float64)
+    words = torch.arange(6) < torch.tensor([[6], [2], [4]]) if layout_of == "text" else None
+    mask = None if words is None else words[:, None, None]
+    expected = model.get_submodule(f"{layout_of}_model.encoder")(hidden, attention_mask=mask).last_hidden_state
+    attention = Attention(causal=False, words=words)
+    layers, layout = backbone.blocks(layout_of), backbone.layout(layout_of).block
+    found = blocks.run_blocks(layers, hidden, layout=layout, attention=attention, token=None)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+    first = torch.zeros(3, dtype=torch.int64)
+    found = blocks.run_blocks(layers, hidden, layout=layout, attention=attention, token=first)
+    torch.testing.assert_close(found[:, 0], expected[:, 0], atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("tower", ["vision", "text"])

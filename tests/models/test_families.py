@@ -13,6 +13,8 @@ from transformers.models.siglip2.image_processing_pil_siglip2 import convert_ima
 from lowshot.errors import DataError, InputError
 from lowshot.models import load_backbone
 
+from ..tiny_models import EVERY
+
 PROMPTS = ["a cat", "A photo of a Dog.", "x"]
 
 
@@ -28,7 +30,7 @@ def as_tensor(pixels):
 def reference_inputs(folder):
     """What transformers' own processor makes of the images and prompts."""
     processor = AutoProcessor.from_pretrained(folder)
-    context = AutoModel.from_pretrained(folder).config.text_config.max_position_embeddings
+    context = processor.tokenizer.model_max_length
     own = {"patch_size": 4, "max_num_patches": 16} if "naflex" in folder.name else {}
     return processor(
         text=PROMPTS, images=list(images()), padding="max_length", max_length=context, return_tensors="pt", **own
@@ -103,6 +105,33 @@ def test_clip_prompts_are_trimmed_and_masked(tiny_clip):
     assert tokens["attention_mask"].sum(1).tolist() == [6, 3]
 
 
+@pytest.mark.parametrize("kind", ["tiny_chinese_clip", "tiny_altclip"])
+def test_a_bert_sees_the_tokens_of_a_prompt_and_no_padding(kind, request):
+    backbone = load_backbone(str(request.getfixturevalue(kind)))
+    short, long = "a cat", "a photo of a large cat"
+    tokens = backbone.tokenize([short, long])
+    lengths = [len(backbone.tokenizer(text)["input_ids"]) for text in (short, long)]
+    assert tokens["input_ids"].shape == (2, lengths[1])
+    assert tokens["attention_mask"].sum(1).tolist() == lengths
+    with torch.no_grad():
+        together, alone = backbone.encode_prompts(tokens), backbone.encode_prompts(backbone.tokenize([short]))
+        unmasked = {**tokens, "attention_mask": torch.ones_like(tokens["attention_mask"])}
+        seen = backbone.encode_prompts(unmasked)
+    torch.testing.assert_close(together[:1], alone, atol=1e-6, rtol=0)
+    assert (seen[0] @ alone[0]).item() < 0.99, "padding must not be harmless, or this test proves nothing"
+
+
+@pytest.mark.parametrize("kind", ["tiny_chinese_clip", "tiny_altclip"])
+def test_the_dropout_that_a_bert_is_configured_with_is_not_drawn_in_training(kind, request):
+    backbone = load_backbone(str(request.getfixturevalue(kind)))
+    assert backbone.model.config.text_config.hidden_dropout_prob > 0
+    tokens = backbone.tokenize(PROMPTS)
+    with torch.no_grad():
+        expected = backbone.encode_prompts(tokens)
+        with backbone.training():
+            assert torch.equal(backbone.encode_prompts(tokens), expected)
+
+
 def test_a_prompt_that_is_too_long_is_quoted_with_its_length(tiny_model):
     backbone = load_backbone(str(tiny_model))
     fitting, long = "z" * 4, "z" * (backbone.context_length + 5)
@@ -147,10 +176,10 @@ def test_padding_on_the_other_side_changes_the_settings_hash_of_sigmoid_models(t
     assert load_backbone(str(folder)).identity.settings_sha256 != before
 
 
-def test_families_are_told_apart_by_their_hashes(tiny_siglip, tiny_siglip2, tiny_naflex, tiny_clip):
-    folders = (tiny_siglip, tiny_siglip2, tiny_naflex, tiny_clip)
-    identities = [load_backbone(str(folder)).identity for folder in folders]
-    assert len({i.weights_sha256 for i in identities}) == len({i.settings_sha256 for i in identities}) == 4
+def test_families_are_told_apart_by_their_hashes(request):
+    identities = [load_backbone(str(request.getfixturevalue(name))).identity for name in EVERY]
+    of_weights, of_settings = {i.weights_sha256 for i in identities}, {i.settings_sha256 for i in identities}
+    assert len(of_weights) == len(of_settings) == len(EVERY)
 
 
 def test_names_point_at_the_linear_layers_of_the_towers(tiny_model):

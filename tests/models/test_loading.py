@@ -78,7 +78,7 @@ def test_a_damaged_config_is_refused(load, folder, text):
 @pytest.mark.parametrize("kind", ["bert", "clip_vision_model", ["clip"], None])
 def test_another_kind_of_model_is_refused(load, folder, kind):
     change_config(folder, model_type=kind)
-    with pytest.raises(InputError, match=r"is of type .*; expected clip, siglip, siglip2$"):
+    with pytest.raises(InputError, match=r"is of type .*; expected clip, siglip, .*altclip$"):
         load(str(folder))
 
 
@@ -184,6 +184,15 @@ def test_a_configuration_that_reads_elsewhere_than_prompts_end_is_refused(folder
         InputError, match="reads text embeddings at token 7, but its tokenizer ends prompts with token 513"
     ):
         load_backbone(str(folder))
+
+
+def test_the_id_2_is_meant_as_it_stands_where_it_is_the_end_of_text(tiny_metaclip2, tmp_path):
+    backbone = load_backbone(str(tiny_metaclip2))
+    assert backbone.tokenizer("a")["input_ids"][-1] == backbone.model.config.text_config.eos_token_id == 2
+    moved = shutil.copytree(tiny_metaclip2, tmp_path / "moved")
+    change_config(moved, "text_config", eos_token_id=3)
+    with pytest.raises(InputError, match="at token 3, but its tokenizer ends prompts with token 2"):
+        load_backbone(str(moved))
 
 
 def test_truncated_weights_are_refused(folder):

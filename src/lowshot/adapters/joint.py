@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
@@ -18,6 +19,9 @@ from torch import Tensor, nn
 
 from .dropout import SampleDropout, joint_masks
 from .lean import LeanMixin, low_rank
+
+_NUMBER = re.compile(r"\.\d+\.")
+"""A block's, in the name of a layer: before it stands the name of its tower's blocks."""
 
 
 class JointUpdates:
@@ -249,7 +253,7 @@ def _towers(model: nn.Module, dtype: torch.dtype | None) -> list[_Tower]:
     towers: dict[str, dict[tuple[object, ...], list[LeanMixin]]] = {}
     for name, layer in model.named_modules():
         if isinstance(layer, LeanMixin) and layer.lean_adapter() is not None:
-            stacks = towers.setdefault(name.partition(".layers.")[0], {})
+            stacks = towers.setdefault(_NUMBER.split(name, maxsplit=1)[0], {})
             adapter = cast(str, layer.lean_adapter())
             threshold = getattr(layer.lora_dropout[adapter], "threshold", 0)
             shape = (layer.in_features, layer.out_features, layer.r[adapter], threshold)

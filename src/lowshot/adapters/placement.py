@@ -17,6 +17,10 @@ class Structure(Protocol):
     def depths(self) -> Mapping[Tower, int]:
         """Number of layers of each tower."""
 
+    @property
+    def token_embedding(self) -> str:
+        """Name of the text tower's embedding of token ids."""
+
     def tower_modules(self, tower: Tower, /) -> Sequence[str]:
         """Names of the modules that make a tower up."""
 
@@ -38,6 +42,8 @@ class Place:
     """Their transformer blocks at the recipe's position."""
     linears: tuple[str, ...]
     """The recipe's projections inside those blocks."""
+    token_embedding: str
+    """The text tower's embedding of token ids, which trained tokens stand in."""
 
 
 def place(method: MethodConfig, structure: Structure) -> Place:
@@ -65,6 +71,7 @@ def place(method: MethodConfig, structure: Structure) -> Place:
         modules=tuple(name for tower in towers for name in structure.tower_modules(tower)),
         layers=tuple(structure.layer_name(*block) for block in blocks),
         linears=tuple(structure.module_name(*block, part) for block in blocks for part in method.projections),
+        token_embedding=structure.token_embedding,
     )
 
 

@@ -16,28 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import InputError, LongPromptError
-from ..settings import Tower
-from .blocks import Packing, run_blocks
+from ..settings import TOWERS, Tower
+from .blocks import Attention, Packing, run_blocks
 from .families import FAMILIES, Family
 from .frozen import Products
+from .layout import TowerLayout
 from .tower_state import TowerState, shared_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-_PROJECTIONS = {
-    "q": "self_attn.q_proj",
-    "k": "self_attn.k_proj",
-    "v": "self_attn.v_proj",
-    "o": "self_attn.out_proj",
-    "fc1": "mlp.fc1",
-    "fc2": "mlp.fc2",
-}
-_AFTER_TOWER = {"vision": "visual_projection", "text": "text_projection"}
-_AFTER_BLOCKS = {
-    "vision": ("vision_model.post_layernorm", "vision_model.head", "visual_projection"),
-    "text": ("text_model.final_layer_norm", "text_model.head", "text_projection"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +84,7 @@ def settings_sha256(towers: Towers, tokenizer: PreTrainedTokenizerBase, pixels: 
     """
     text, vision = towers.model.config.text_config, towers.model.config.vision_config
     shared = ("hidden_act", "layer_norm_eps", "num_attention_heads")
-    padding = {} if towers.family.causal_text else towers.padding
+    padding = towers.padding if towers.family.text_attention == "padded" else {}
     settings = {
         "text": [getattr(text, name) for name in (*shared, "eos_token_id")],
         "vision": [*(getattr(vision, name) for name in shared), towers.image_size, vision.patch_size],
@@ -179,22 +166,21 @@ class Towers:
     @property
     def embedding_size(self) -> int:
         """Numbers of an embedding."""
-        modules = dict(self.model.named_modules())
-        last = next(modules[name] for name in reversed(_AFTER_BLOCKS["text"]) if name in modules)
+        last = self.model.get_submodule(self.family.text.after[-1])
         assert isinstance(last, nn.Linear)
         return last.out_features
 
     @property
     def context_length(self) -> int:
         """Tokens the text tower takes at most."""
-        return int(self.model.config.text_config.max_position_embeddings)
+        return self.family.context_length(self.model.config.text_config)
 
     @property
     def padding(self) -> dict[str, Any]:
         """Arguments of the tokenizer: padding to the longest prompt if that is exact, else to the full context."""
-        if self.family.causal_text:
-            return {"padding": True, "return_attention_mask": True}
-        return {"padding": "max_length", "max_length": self.context_length, "return_attention_mask": False}
+        if self.family.text_attention == "padded":
+            return {"padding": "max_length", "max_length": self.context_length, "return_attention_mask": False}
+        return {"padding": True, "return_attention_mask": True}
 
     @property
     def depths(self) -> dict[Tower, int]:
@@ -202,9 +188,24 @@ class Towers:
         config = self.model.config
         return {"vision": config.vision_config.num_hidden_layers, "text": config.text_config.num_hidden_layers}
 
+    def layout(self, tower: Tower) -> TowerLayout:
+        """Where a tower's parts lie in ``model``."""
+        return self.family.text if tower == "text" else self.family.vision
+
+    def blocks(self, tower: Tower) -> nn.ModuleList:
+        """A tower's transformer blocks."""
+        blocks = self.model.get_submodule(self.layout(tower).blocks)
+        assert isinstance(blocks, nn.ModuleList)
+        return blocks
+
+    @property
+    def token_embedding(self) -> str:
+        """Dotted name of the module that makes the text tower's token ids into vectors."""
+        return self.family.token_embedding
+
     def layer_name(self, tower: Tower, layer: int) -> str:
         """Dotted name of one transformer block inside ``model``, such as ``text_model.encoder.layers.3``."""
-        return f"{tower}_model.encoder.layers.{layer}"
+        return f"{self.layout(tower).blocks}.{layer}"
 
     def module_name(self, tower: Tower, layer: int, projection: str) -> str:
         """Dotted name of one linear layer inside ``model``.
@@ -214,19 +215,21 @@ class Towers:
             layer: Number of the transformer block, from 0 at the input.
             projection: ``q``, ``k``, ``v`` or ``o`` of the attention, ``fc1`` or ``fc2`` of the MLP.
         """
-        return f"{self.layer_name(tower, layer)}.{_PROJECTIONS[projection]}"
+        return f"{self.layer_name(tower, layer)}.{self.layout(tower).block.linear(projection)}"
 
     def tower_modules(self, tower: Tower) -> tuple[str, ...]:
         """Names of the modules at the top of ``model`` that belong to a tower, in the order they are run.
 
         What is in neither tower's list, such as the logit scale, belongs to both.
         """
-        children = dict(self.model.named_children())
-        return tuple(name for name in (f"{tower}_model", _AFTER_TOWER[tower]) if name in children)
+        layout = self.layout(tower)
+        return tuple(dict.fromkeys(name.partition(".")[0] for name in (layout.blocks, *layout.after)))
 
     def encoder_linears(self) -> list[str]:
         """Dotted names of all linear layers inside both towers' transformer blocks."""
-        return [n for n, m in self.model.named_modules() if isinstance(m, nn.Linear) and ".encoder.layers." in n]
+        blocks = [self.layout(tower).blocks for tower in TOWERS]
+        linears = (name for name, module in self.model.named_modules() if isinstance(module, nn.Linear))
+        return [name for name in linears if any(_is_in(name, within) for within in blocks)]
 
     def quantized_linears(self, *, projection: bool) -> list[str]:
         """Dotted names of the linear layers that quantisation replaces.
@@ -237,8 +240,8 @@ class Towers:
         Raises:
             InputError: The model has none.
         """
-        last = _AFTER_TOWER["vision"]
-        if projection and last not in dict(self.model.named_children()):
+        last = self.family.vision.after[-1]
+        if projection and not isinstance(self.model.get_submodule(last), nn.Linear):
             kind = self.model.config.model_type
             raise InputError(f"quantize-projection does not fit: a {kind} has no projection after its vision tower")
         return [*self.encoder_linears(), last] if projection else self.encoder_linears()
@@ -303,8 +306,9 @@ class Backbone(Towers):
 
         CLIP's prompts are padded to the longest only. Padding to its full 77 tokens would change nothing but the
         cost: attention is causal and the embedding is read at the end-of-text token, so no token after it has any
-        influence. SigLIP's are padded to its full context (L = 64): attention goes both ways, padding included, and
-        the embedding is read at the last place.
+        influence. So it is where the text tower is a BERT: attention goes both ways, but the mask leaves padding out.
+        SigLIP's are padded to its full context (L = 64): attention goes both ways, padding included, and the embedding
+        is read at the last place.
 
         Where there are ``openings``, O of them, every prompt becomes as many, one after the other: ``(P * O, L)``.
         Each has one of the openings between its start and its words.
@@ -325,7 +329,8 @@ class Backbone(Towers):
         openings = torch.tensor(self.openings, device=self.device)
         before = {"input_ids": openings, "attention_mask": torch.ones_like(openings)}
         start = self.family.text_start
-        places = max(lengths) if self.family.causal_text else limit  # what is cut off there is padding
+        # What is cut off there is padding.
+        places = limit if self.family.text_attention == "padded" else max(lengths)
         for name, ids in tokens.items():
             rows = ids.repeat_interleave(len(openings), dim=0)
             parts = [rows[:, :start], before[name].repeat(len(ids), 1), rows[:, start:]]
@@ -367,15 +372,18 @@ class Backbone(Towers):
         """
         family, ids = self.family, tokens["input_ids"]
         embedded, token = family.embed_text(self.model, ids), family.text_token(self.model, ids)
+        words = tokens["attention_mask"].bool() if family.text_attention == "masked" else None
         if shared == 0:
-            return TowerState("text", 0, embedded, token)
+            return TowerState("text", 0, embedded, token, words=words)
         assert checked or shared <= self.shared_tokens(tokens), shared
         return TowerState("text", 0, embedded[:, shared:], token - shared, embedded[:1, :shared])
 
     def shared_tokens(self, tokens: dict[str, Tensor]) -> int:
         """How many first tokens have the same hidden states in all prompts: 0 where the tower is not causal."""
         ids = tokens["input_ids"]
-        return shared_tokens(ids, self.family.text_token(self.model, ids)) if self.family.causal_text else 0
+        if self.family.text_attention != "causal":
+            return 0
+        return shared_tokens(ids, self.family.text_token(self.model, ids))
 
     def embed_images(self, images: Tensor) -> TowerState:
         """Images, as ``encode_images`` takes them, as they enter the first block of the vision tower."""
@@ -413,15 +421,16 @@ class Backbone(Towers):
 
     def _through_blocks(self, state: TowerState, stage: int) -> TowerState:
         """Run the blocks before a stage; behind the last one only what the embedding is read from is left."""
-        layers = self.model.get_submodule(f"{state.tower}_model.encoder").layers
+        layers = self.blocks(state.tower)
         is_last = stage == len(layers)
         hidden, packing = state.hidden, None
         if state.shared is not None:
             hidden, packing = Packing.join(state.shared, hidden), Packing(state.shared.shape[1], len(hidden))
         hidden = run_blocks(
-            layers[state.stage : stage],
+            list(layers[state.stage : stage]),
             hidden,
-            causal=state.tower == "text" and self.family.causal_text,
+            layout=self.layout(state.tower).block,
+            attention=Attention(state.tower == "text" and self.family.text_attention == "causal", state.words),
             token=state.token if is_last else None,
             checkpointing=self._checkpointing,
             packing=packing,
@@ -444,7 +453,7 @@ class Backbone(Towers):
         trained = [name for name, p in self.model.named_parameters(remove_duplicate=False) if p.requires_grad]
         first = depth + 1
         for name in trained:
-            if any(_is_in(name, module) for module in _AFTER_BLOCKS[tower]):
+            if any(_is_in(name, module) for module in self.layout(tower).after):
                 first = min(first, depth)
             elif any(_is_in(name, module) for module in self.tower_modules(tower)):
                 blocks = (n for n in range(depth) if _is_in(name, self.layer_name(tower, n)))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,17 @@ from torch.utils.checkpoint import checkpoint
 
 from ..randomness import drawn_twice
 from .frozen import Products, activation_of
+from .layout import BlockLayout, Parts
+
+
+@dataclasses.dataclass(frozen=True)
+class Attention:
+    """What tokens see of each other, in every block of a tower."""
+
+    causal: bool
+    """Whether a token sees only itself and those before it."""
+    words: Tensor | None = None
+    """``(N, L)``, which tokens are seen, as padding is not; None where all are. A causal tower needs none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +59,8 @@ def run_blocks(
     layers: Sequence[nn.Module],
     hidden: Tensor,
     *,
-    causal: bool,
+    layout: BlockLayout,
+    attention: Attention,
     token: Tensor | None,
     checkpointing: bool = False,
     packing: Packing | None = None,
@@ -60,7 +71,8 @@ def run_blocks(
     Args:
         layers: The blocks in their order.
         hidden: ``(N, L, D)``, what enters the first; or packed.
-        causal: Whether a token sees only itself and those before it.
+        layout: Where the parts of a block are.
+        attention: What tokens see of each other.
         token: ``(N,)``, the place of each sequence's one token that is of interest; None for all. Where the sequences
             are packed, its place among each one's own tokens.
         checkpointing: Keep only what enters each block, and compute the rest again in the backward pass.
@@ -75,32 +87,48 @@ def run_blocks(
         if checkpointing and torch.is_grad_enabled():
             # Nothing here draws from torch's own generators, whose state checkpointing would keep.
             hidden = checkpoint(
-                *(run_block, layer, hidden, causal, wanted, packing, products),
+                *(run_block, layer, hidden, layout, attention, wanted, packing, products),
                 use_reentrant=False,
                 context_fn=drawn_twice,
                 preserve_rng_state=False,
             )
         else:
-            hidden = run_block(layer, hidden, causal, wanted, packing, products)
+            hidden = run_block(layer, hidden, layout, attention, wanted, packing, products)
     return hidden
 
 
 def run_block(
-    layer: Any,
+    layer: nn.Module,
     hidden: Tensor,
-    causal: bool,
+    layout: BlockLayout,
+    attention: Attention,
     token: Tensor | None,
     packing: Packing | None = None,
     products: Products | None = None,
 ) -> Tensor:
-    """One pre-norm transformer block: x + attention(norm(x)), then y + MLP(norm(y)); shapes as ``run_blocks``."""
-    attended = layer.layer_norm1(hidden)
+    """One transformer block; shapes as ``run_blocks``.
+
+    It is x + attention(norm(x)), then y + MLP(norm(y)); where the norms come last it is norm(x + attention(x)), then
+    norm(y + MLP(y)).
+    """
+    parts = layout.parts(layer)
+    attended = parts.attention_norm(hidden) if layout.norms_first else hidden
     queries = attended
     if token is not None:
         queries, hidden = _at(attended, token, packing), _at(hidden, token, packing)
-    hidden = hidden + _attention(layer.self_attn, queries, attended, causal, token, packing, products)
-    normed, mlp = layer.layer_norm2(hidden), layer.mlp
-    return hidden + (mlp.fc2(activation_of(mlp)(mlp.fc1(normed))) if products is None else products.mlp(mlp, normed))
+    hidden = hidden + _attended(parts, layout, queries, attended, attention, token, packing, products)
+    if layout.norms_first:
+        return hidden + _through_mlp(parts, parts.mlp_norm(hidden), products)
+    hidden = parts.attention_norm(hidden)
+    normed: Tensor = parts.mlp_norm(hidden + _through_mlp(parts, hidden, products))
+    return normed
+
+
+def _through_mlp(parts: Parts, inputs: Tensor, products: Products | None) -> Tensor:
+    if products is not None:
+        return products.mlp(parts.first, parts.activation, parts.second, inputs)
+    outputs: Tensor = parts.second(activation_of(parts.activation)(parts.first(inputs)))
+    return outputs
 
 
 def _at(hidden: Tensor, token: Tensor, packing: Packing | None) -> Tensor:
@@ -108,27 +136,27 @@ def _at(hidden: Tensor, token: Tensor, packing: Packing | None) -> Tensor:
     return own.gather(1, token[:, None, None].expand(-1, 1, own.shape[-1]))
 
 
-def _attention(
-    attention: Any,
+def _attended(
+    parts: Parts,
+    layout: BlockLayout,
     queries: Tensor,
     attended: Tensor,
-    causal: bool,
+    attention: Attention,
     token: Tensor | None,
     packing: Packing | None,
     products: Products | None,
 ) -> Tensor:
     each = products or (lambda modules, inputs: tuple(module(inputs) for module in modules))
-    if queries is attended:  # in the order in which the model holds them, which is that of their masks
-        key, value, query = each([attention.k_proj, attention.v_proj, attention.q_proj], attended)
-    else:
-        key, value = each([attention.k_proj, attention.v_proj], attended)
-        (query,) = each([attention.q_proj], queries)
-    heads = attention.head_dim, attention.scale
+    # In the order in which the model holds them, which is that of their masks.
+    together = [field for field in layout.order if queries is attended or field != "query"]
+    projected = dict(zip(together, each([getattr(parts, field) for field in together], attended), strict=True))
+    query = projected["query"] if queries is attended else each([parts.query], queries)[0]
+    heads = parts.head_width, parts.scale
     if packing is None:
-        mixed = _mixed(query, key, value, *heads, causal=causal, token=token)
+        mixed = _mixed(query, projected["key"], projected["value"], *heads, attention=attention, token=token)
     else:
-        mixed = _mixed_packed(query, key, value, *heads, token=token, packing=packing)
-    return each([attention.out_proj], mixed)[0]
+        mixed = _mixed_packed(query, projected["key"], projected["value"], *heads, token=token, packing=packing)
+    return each([parts.out], mixed)[0]
 
 
 def _mixed_packed(
@@ -140,24 +168,32 @@ def _mixed_packed(
         torch.cat([shared.expand(packing.sequences, -1, -1), own], 1)
         for shared, own in ((shared_key, own_key), (shared_value, own_value))
     )
+    causal = Attention(causal=True)
     if token is not None:
-        return _mixed(query, keys, values, width, scale, causal=True, token=token + packing.shared)
+        return _mixed(query, keys, values, width, scale, attention=causal, token=token + packing.shared)
     shared_query, own_query = packing.split(query)
     return packing.join(
-        _mixed(shared_query, shared_key, shared_value, width, scale, causal=True),
-        _mixed(own_query, keys, values, width, scale, causal=True),
+        _mixed(shared_query, shared_key, shared_value, width, scale, attention=causal),
+        _mixed(own_query, keys, values, width, scale, attention=causal),
     )
 
 
 def _mixed(
-    query: Tensor, key: Tensor, value: Tensor, width: int, scale: float, *, causal: bool, token: Tensor | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    width: int,
+    scale: float,
+    *,
+    attention: Attention,
+    token: Tensor | None = None,
 ) -> Tensor:
     """Attention of heads that are ``width`` wide, ``(N, Q, D)`` to ``(N, L, D)``.
 
     The queries are those of the last places, or each that of its sequence's one ``token``.
     """
-    visible = None
-    if causal and (token is not None or query.shape[1] < key.shape[1]):
+    visible = None if attention.words is None else attention.words[:, None, None]
+    if attention.causal and (token is not None or query.shape[1] < key.shape[1]):
         places = torch.arange(key.shape[1], device=query.device)
         if token is None:  # those up to a query's own, (Q, L)
             visible = places <= places[key.shape[1] - query.shape[1] :, None]
@@ -168,7 +204,7 @@ def _mixed(
         projected.unflatten(-1, (-1, width)).transpose(1, 2)  # type: ignore[no-untyped-call]
         for projected in (query, key, value)
     )
-    mixed = mix(query, key, value, visible, causal and visible is None, scale)
+    mixed = mix(query, key, value, visible, attention.causal and visible is None, scale)
     return mixed.transpose(1, 2).flatten(2)
 
 

@@ -1,12 +1,16 @@
-"""Differences between the kinds of model: all that comes before and after a tower's transformer blocks."""
+"""Differences between the kinds of model: what comes before and after a tower's transformer blocks, and their names."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
+
+from .layout import BERT_BLOCK, CLIP_BLOCK, TowerLayout
+
+TextAttention = Literal["causal", "masked", "padded"]
 
 
 class Family(Protocol):
@@ -14,10 +18,13 @@ class Family(Protocol):
 
     model_class: str
     """Name of transformers' class."""
-    causal_text: bool
-    """Whether a text token sees only those before it and the embedding is read at the end-of-text token. Then padding
-    has no influence and is left out; otherwise prompts are padded to the full context, without a mask, as they were in
-    training."""
+    vision: TowerLayout
+    text: TowerLayout
+    token_embedding: str
+    """Dotted name of the text tower's embedding of token ids."""
+    text_attention: TextAttention
+    """What a text token sees: with ``causal`` itself and those before it, with ``masked`` all tokens of its prompt, and
+    with ``padded`` all places of the full context, padding included, as in training. Only there does padding count."""
     image_token: int | None
     """The token that an image's embedding is read at; None where it is read from all."""
     text_start: int
@@ -32,6 +39,19 @@ class Family(Protocol):
     def image_size(self, vision: Any) -> int:
         """Side of the square images in pixels, from the vision tower's configuration."""
         return int(vision.image_size)
+
+    def context_length(self, text: Any) -> int:
+        """Tokens of a prompt at most, from the text tower's configuration."""
+        return int(text.max_position_embeddings)
+
+    def end_of_text(self, text: Any, largest: int) -> int:  # noqa: ARG002 - what one family decides by
+        """The id of the token that a causal text tower's embedding is read at.
+
+        Args:
+            text: The text tower's configuration.
+            largest: The largest id of the vocabulary.
+        """
+        return int(text.eos_token_id)
 
     def embed_images(self, model: Any, pixels: Tensor) -> Tensor:
         """Normalised pixels ``(B, 3, S, S)`` to what enters the first block, ``(B, L, D)``."""
@@ -55,10 +75,19 @@ class ClipFamily(Family):
     """CLIP (arXiv 2103.00020); LAION's too."""
 
     model_class = "CLIPModel"
-    causal_text = True
+    vision = TowerLayout(
+        "vision_model.encoder.layers", CLIP_BLOCK, ("vision_model.post_layernorm", "visual_projection")
+    )
+    text = TowerLayout("text_model.encoder.layers", CLIP_BLOCK, ("text_model.final_layer_norm", "text_projection"))
+    token_embedding = "text_model.embeddings.token_embedding"
+    text_attention: TextAttention = "causal"
     image_token = 0
     text_start = 1
     half = "fp16"  # OpenAI's checkpoints are in it, and CLIP-LoRA trains in it
+
+    def end_of_text(self, text: Any, largest: int) -> int:
+        """In OpenAI's first configurations stands 2, which means the largest id: right for OpenAI's vocabulary."""
+        return largest if text.eos_token_id == 2 else int(text.eos_token_id)
 
     def embed_images(self, model: Any, pixels: Tensor) -> Tensor:
         vision = model.vision_model
@@ -83,7 +112,12 @@ class SiglipFamily(Family):
     """SigLIP (arXiv 2303.15343); the SigLIP 2 models of fixed resolution too."""
 
     model_class = "SiglipModel"
-    causal_text = False
+    vision = TowerLayout(
+        "vision_model.encoder.layers", CLIP_BLOCK, ("vision_model.post_layernorm", "vision_model.head")
+    )
+    text = TowerLayout("text_model.encoder.layers", CLIP_BLOCK, ("text_model.final_layer_norm", "text_model.head"))
+    token_embedding = "text_model.embeddings.token_embedding"
+    text_attention: TextAttention = "padded"
     image_token = None
     text_start = 0
     half = "bf16"  # trained in it, on TPUs: nobody says that all activations are below float16's largest number
@@ -127,5 +161,68 @@ class NaflexFamily(SiglipFamily):
         return embedded
 
 
-FAMILIES: dict[str, Family] = {"clip": ClipFamily(), "siglip": SiglipFamily(), "siglip2": NaflexFamily()}
+class MetaClip2Family(ClipFamily):
+    """MetaCLIP 2 (arXiv 2507.22062): CLIP's towers with the vocabulary of XLM-V."""
+
+    model_class = "MetaClip2Model"
+    half = "bf16"  # its training configuration says amp_bf16
+
+    def end_of_text(self, text: Any, largest: int) -> int:  # noqa: ARG002 - 2 is the end-of-text token's own id here
+        return int(text.eos_token_id)
+
+    def text_token(self, model: Any, ids: Tensor) -> Tensor:
+        """The first end-of-text token."""
+        ends: Tensor = ids == model.text_model.eos_token_id
+        return ends.int().argmax(-1)
+
+
+class ChineseClipFamily(ClipFamily):
+    """Chinese CLIP (arXiv 2211.01335): CLIP's vision tower and the text tower of a Chinese RoBERTa."""
+
+    model_class = "ChineseCLIPModel"
+    text = TowerLayout("text_model.encoder.layer", BERT_BLOCK, ("text_projection",))
+    token_embedding = "text_model.embeddings.word_embeddings"
+    text_attention: TextAttention = "masked"
+
+    def finish_text(self, model: Any, hidden: Tensor) -> Tensor:
+        finished: Tensor = model.text_projection(hidden[:, 0])
+        return finished
+
+    def text_token(self, model: Any, ids: Tensor) -> Tensor:  # noqa: ARG002 - it is the first of every prompt
+        return torch.zeros(len(ids), dtype=torch.int64, device=ids.device)
+
+
+class AltClipFamily(ChineseClipFamily):
+    """AltCLIP (arXiv 2211.06679): CLIP's vision tower and the text tower of XLM-R."""
+
+    model_class = "AltCLIPModel"
+    text = TowerLayout(
+        "text_model.roberta.encoder.layers",
+        BERT_BLOCK,
+        ("text_model.pre_LN", "text_model.transformation", "text_projection"),
+    )
+    token_embedding = "text_model.roberta.embeddings.word_embeddings"
+
+    def context_length(self, text: Any) -> int:
+        """The places up to the padding token's id are RoBERTa's for padding."""
+        return int(text.max_position_embeddings) - int(text.pad_token_id) - 1
+
+    def embed_text(self, model: Any, ids: Tensor) -> Tensor:
+        embedded: Tensor = model.text_model.roberta.embeddings(input_ids=ids)
+        return embedded
+
+    def finish_text(self, model: Any, hidden: Tensor) -> Tensor:
+        text = model.text_model
+        finished: Tensor = model.text_projection(text.transformation(text.pre_LN(hidden[:, 0])))
+        return finished
+
+
+FAMILIES: dict[str, Family] = {
+    "clip": ClipFamily(),
+    "siglip": SiglipFamily(),
+    "siglip2": NaflexFamily(),
+    "metaclip_2": MetaClip2Family(),
+    "chinese_clip": ChineseClipFamily(),
+    "altclip": AltClipFamily(),
+}
 """By ``model_type`` of config.json."""

@@ -61,16 +61,17 @@ class Products:
         outputs = outputs.view(*inputs.shape[:-1], -1)
         return (outputs,) if len(modules) == 1 else torch.split(outputs, frozen.sizes, -1)
 
-    def mlp(self, mlp: Any, inputs: Tensor) -> Tensor:
-        """``(..., D)`` to the same shape, through a block's MLP."""
-        products = self._product([mlp.fc1]), self._product([mlp.fc2])
-        if is_quick_gelu(mlp.activation_fn) and all(p is not None and p[1] is None for p in products):
-            first, second = (product[0] for product in products if product is not None)
-            flat: Tensor = _FrozenMlp.apply(inputs.flatten(0, -2), first, second)  # type: ignore[no-untyped-call]
+    def mlp(
+        self, first: nn.Module, activation: Callable[[Tensor], Tensor], second: nn.Module, inputs: Tensor
+    ) -> Tensor:
+        """``(..., D)`` to the same shape, through the two linear layers of a block's MLP."""
+        products = self._product([first]), self._product([second])
+        if is_quick_gelu(activation) and all(p is not None and p[1] is None for p in products):
+            frozen = (product[0] for product in products if product is not None)
+            flat: Tensor = _FrozenMlp.apply(inputs.flatten(0, -2), *frozen)  # type: ignore[no-untyped-call]
             return flat.view(inputs.shape)
-        activation = activation_of(mlp)
-        (inner,) = self([mlp.fc1], inputs)
-        (outputs,) = self([mlp.fc2], activation(inner))
+        (inner,) = self([first], inputs)
+        (outputs,) = self([second], activation_of(activation)(inner))
         return outputs
 
     def _product(self, modules: Sequence[nn.Module]) -> tuple[FrozenLinears, Addition | None] | None:
@@ -82,10 +83,10 @@ class Products:
         return self._products[key]
 
 
-def activation_of(mlp: Any) -> Callable[[Tensor], Tensor]:
+def activation_of(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """A block's activation; QuickGELU as it is computed here."""
-    activation: Callable[[Tensor], Tensor] = QuickGelu.apply if is_quick_gelu(mlp.activation_fn) else mlp.activation_fn
-    return activation
+    computed: Callable[[Tensor], Tensor] = QuickGelu.apply if is_quick_gelu(activation) else activation
+    return computed
 
 
 def can_be_joined(layers: Sequence[nn.Module]) -> bool:

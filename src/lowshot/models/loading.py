@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from ..errors import InputError, first_line
 from ..files import from_home
@@ -93,8 +94,8 @@ def load_backbone(model: str = "builtin", device: str = "cpu", *, exportable: bo
     else:
         loaded, tokenizer, mean, std = _from_transformers(model, source)
     towers = Towers(loaded)
-    if towers.family.causal_text:
-        _refuse_lost_end_of_text(model, loaded.config.text_config.eos_token_id, tokenizer)
+    if towers.family.text_attention == "causal":
+        _refuse_lost_end_of_text(model, towers, tokenizer)
     exact, rounded = weights_sha256(loaded)
     identity = Identity(
         id="builtin" if model == "builtin" else source,
@@ -165,6 +166,9 @@ def _from_transformers(model: str, source: str) -> tuple[Any, Any, tuple[Any, ..
         if missing := report["missing_keys"]:
             raise InputError(f"model {model!r} lacks {len(missing)} of its tensors, such as {min(missing)}")
         _refuse_unusable_vision(model, loaded.config.vision_config)
+        for module in loaded.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0  # a BERT's own, which its blocks as they are run here do not have either
         tokenizer = AutoTokenizer.from_pretrained(source)
         processor = AutoImageProcessor.from_pretrained(source, backend="pil")
     return loaded, tokenizer, tuple(processor.image_mean), tuple(processor.image_std)
@@ -258,18 +262,19 @@ def _refuse_unusable_vision(model: str, vision: Any) -> None:
         raise InputError(f"model {model!r} has num_patches {patches}; expected a square number such as 256")
 
 
-def _refuse_lost_end_of_text(model: str, read_at: Any, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Where a CLIP is configured to read text embeddings must be where its tokenizer ends a prompt.
+def _refuse_lost_end_of_text(model: str, towers: Towers, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Where a causal text tower is configured to read embeddings must be where its tokenizer ends a prompt.
 
-    If not, many or all prompts have the same embedding and nothing else fails. ``eos_token_id`` 2 stands in OpenAI's
-    first configurations and means the largest id of the prompt, which is right for OpenAI's vocabulary and for any
-    other whose end-of-text token comes last.
+    If not, many or all prompts have the same embedding and nothing else fails.
     """
+    text = towers.model.config.text_config
     end = tokenizer("a")["input_ids"][-1]
-    largest = max(tokenizer.get_vocab().values())
-    if end == read_at != 2 or (read_at == 2 and end == largest):
+    read_at = towers.family.end_of_text(text, max(tokenizer.get_vocab().values()))
+    if end == read_at:
         return
-    place = f"the largest token id (eos_token_id 2; largest: {largest})" if read_at == 2 else f"token {read_at}"
+    place = f"token {read_at}"
+    if read_at != text.eos_token_id:
+        place = f"the largest token id (eos_token_id {text.eos_token_id}; largest: {read_at})"
     raise InputError(
         f"model {model!r} reads text embeddings at {place}, but its tokenizer ends prompts with token {end}: "
         "correct eos_token_id in the text_config of its config.json, or the tokenizer's files"

@@ -29,8 +29,8 @@ def resolve_precision(quantize: Quantization, precision: str, towers: Towers) ->
     """The precision that ``auto`` means here.
 
     On a CPU it is ``fp32``, or ``bf16`` where the base is quantised. On CUDA it is that of the published code: ``fp16``
-    for a CLIP and ``bf16`` for a SigLIP, ``bf16`` where the base is quantised, and ``fp16`` where the device is too old
-    for ``bf16``.
+    for a CLIP and ``bf16`` for a SigLIP or MetaCLIP 2, ``bf16`` where the base is quantised, and ``fp16`` where the
+    device is too old for ``bf16``.
 
     Args:
         quantize: ``none``, ``nf4`` or ``int8``.

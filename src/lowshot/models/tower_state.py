@@ -26,6 +26,7 @@ class TowerState:
         token: ``(N,)``, the place in ``hidden`` of the token that the embedding is read at; None if it is read from
             all, or that token is all there is.
         shared: ``(1, P, D)``, the tokens before those in ``hidden`` if all N have these in common; else None.
+        words: ``(N, L)``, which tokens in ``hidden`` are seen by the others, as padding is not; None if all are.
     """
 
     tower: Tower
@@ -33,14 +34,15 @@ class TowerState:
     hidden: Tensor
     token: Tensor | None
     shared: Tensor | None = None
+    words: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.hidden)
 
     def rows(self, start: int, stop: int) -> TowerState:
         """Some of the N, without a copy."""
-        token = None if self.token is None else self.token[start:stop]
-        return dataclasses.replace(self, hidden=self.hidden[start:stop], token=token)
+        token, words = (None if each is None else each[start:stop] for each in (self.token, self.words))
+        return dataclasses.replace(self, hidden=self.hidden[start:stop], token=token, words=words)
 
     @property
     def nbytes(self) -> int:
@@ -52,7 +54,9 @@ class TowerState:
         """All rows of several at the same stage, one after the other; what they share is that of the first."""
         hidden = torch.cat([part.hidden for part in parts])
         tokens = [part.token for part in parts if part.token is not None]
-        return dataclasses.replace(parts[0], hidden=hidden, token=torch.cat(tokens) if tokens else None)
+        words = [part.words for part in parts if part.words is not None]
+        token, seen = (torch.cat(each) if each else None for each in (tokens, words))
+        return dataclasses.replace(parts[0], hidden=hidden, token=token, words=seen)
 
 
 def shared_tokens(ids: Tensor, token: Tensor) -> int:

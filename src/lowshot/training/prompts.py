@@ -105,7 +105,7 @@ class ClassPrompts:
         self._cached: TowerState | None = None
         self.stage = backbone.first_trained_stage("text") if partway else 0
         """Where they start; see ``TowerState``."""
-        may_share = shared_prefix and len(self) > 1 and rows_are_alike(backbone.model.text_model.encoder)
+        may_share = shared_prefix and len(self) > 1 and rows_are_alike(backbone.blocks("text"))
         self.shared = backbone.shared_tokens(self._tokens) if may_share else 0
         """Tokens that go through the tower once for all."""
 

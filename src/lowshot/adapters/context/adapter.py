@@ -36,24 +36,25 @@ class ContextAdapter(ParameterAdapter):
         raise InputError("trained tokens are inputs of the towers: no weights can hold them, so they cannot be merged")
 
 
-def add_text_tokens(model: nn.Module, method: MethodConfig, place: Place, *, seed: int) -> ContextAdapter:  # noqa: ARG001
+def add_text_tokens(model: nn.Module, method: MethodConfig, place: Place, *, seed: int) -> ContextAdapter:
     """Put fresh trained tokens before the words; arguments are those of ``add_adapter``."""
-    return _add_tokens(model, method, seed, in_both=False)
+    return _add_tokens(model, method, place, seed, in_both=False)
 
 
-def add_tokens_of_both(model: nn.Module, method: MethodConfig, place: Place, *, seed: int) -> ContextAdapter:  # noqa: ARG001
+def add_tokens_of_both(model: nn.Module, method: MethodConfig, place: Place, *, seed: int) -> ContextAdapter:
     """Put fresh trained tokens before the words and behind the patches; arguments are those of ``add_adapter``."""
-    return _add_tokens(model, method, seed, in_both=True)
+    return _add_tokens(model, method, place, seed, in_both=True)
 
 
-def _add_tokens(model: nn.Module, method: MethodConfig, seed: int, *, in_both: bool) -> ContextAdapter:
+def _add_tokens(model: nn.Module, method: MethodConfig, place: Place, seed: int, *, in_both: bool) -> ContextAdapter:
     model.requires_grad_(False)
-    embeddings = cast(Any, model.get_submodule("text_model.embeddings"))
+    owner, _, name = place.token_embedding.rpartition(".")
+    embedding = cast(nn.Embedding, model.get_submodule(place.token_embedding))
     with seeded(seed):
-        text = TextContext(embeddings.token_embedding, max(1, len(method.openings)), method.context)
+        text = TextContext(embedding, max(1, len(method.openings)), method.context)
         vision = None
         if in_both:
             patches, width = cast(Any, model).vision_model.embeddings, cast(Any, model).config.vision_config.hidden_size
             vision = patches.context = VisionContext(patches, method.vision_prompts, VISION_TOKENS, width)
-    embeddings.token_embedding = text
+    setattr(model.get_submodule(owner), name, text)
     return ContextAdapter(model, text, vision)
