@@ -55,7 +55,8 @@ MAY_IMPORT = {
     "classifier": LEAVES
     | {"data", "models", "training", "evaluation", "fitting", "saved", "hub", "tracking", "wording", "estimator"},
     "teaching": {"errors", "progress", "serving", "classifier"},
-    "conversion": LEAVES | {"data", "models", "adapters", "training", "classifier", "serving", "hub", "wording"},
+    "conversion": LEAVES
+    | {"data", "models", "adapters", "heads", "training", "evaluation", "classifier", "serving", "hub", "wording"},
     "folders": {"errors", "files", "progress", "data", "classifier", "report"},
     "bench": LEAVES | {"data", "models", "training", "evaluation", "classifier", "report", "runs_folder"},
     "cli": LEAVES

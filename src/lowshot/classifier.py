@@ -546,7 +546,7 @@ class FewShotClassifier(Estimator):
             self.save_pretrained(folder)
             if not draw:
                 record = dataclasses.replace(self.record_, draw=())
-                (folder / RECORD_FILE).write_text(canonical_json(record.to_dict()), encoding="utf-8")
+                write_text(folder / RECORD_FILE, canonical_json(record.to_dict()))
             return push_folder(folder, repository, private=private)
 
     def __getstate__(self) -> dict[str, Any]:

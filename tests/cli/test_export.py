@@ -1,6 +1,7 @@
 """``lowshot export`` as a user meets it."""
 
 import json
+import re
 
 import pytest
 
@@ -31,7 +32,8 @@ def test_json_has_the_same(run, adapter, tmp_path):
     assert (status, err) == (0, "")
     said = json.loads(out)
     assert said["largest_difference"] < 1e-4
-    assert set(said) == {"adapter", "out", "format", "files", "largest_difference", "notes"}
+    facts = {"format", "precision", "files", "largest_difference", "accuracy", "notes"}
+    assert set(said) == {"adapter", "out", *facts}
     assert said["files"] == sorted(path.name for path in (tmp_path / "out").iterdir())
 
 
@@ -42,12 +44,21 @@ def test_onnx_is_written_without_a_word_on_standard_error(run, adapter, tmp_path
     assert "model.onnx" in out
 
 
+@pytest.mark.long
+def test_what_is_rounded_is_judged_on_the_task_it_was_learnt_from(run, adapter, tmp_path):
+    given = ("--format", "onnx", "--precision", "int8", "--out", tmp_path / "out")
+    status, out, err = run("export", adapter, *given)
+    assert status == 0, err
+    assert re.search(r"accuracy \d+\.\d % before and \d+\.\d % after on 901 images of digits: the test split", out)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ([], "Missing from lowshot export"),
         (["{adapter}", "--out", "{tmp}/x"], "--format"),
         (["{adapter}", "--format", "tflite", "--out", "{tmp}/x"], "invalid choice 'tflite'"),
+        (["{adapter}", "--format", "space", "--precision", "int8", "--out", "{tmp}/x"], "a Space has none"),
         (["{tmp}/none", "--format", "peft", "--out", "{tmp}/x"], "none does not exist"),
         (["{tmp}", "--format", "peft", "--out", "{tmp}/x"], "holds no adapter"),
         (["{adapter}", "--format", "peft", "--out", "{adapter}"], "already exists"),

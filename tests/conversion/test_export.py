@@ -16,7 +16,11 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from lowshot import FewShotClassifier
 from lowshot.conversion import FORMATS, export, onnx_graph, peft_folder
+from lowshot.conversion.source import open_source
+from lowshot.conversion.trained import trained_model
+from lowshot.data import task_of_arrays
 from lowshot.errors import InputError, MissingExtraError, OutputExistsError, RunError, UnknownNameError
+from lowshot.heads import HEADS
 from lowshot.methods import METHODS
 
 from .conftest import PEFT_OPTIONS, pictures
@@ -24,6 +28,7 @@ from .conftest import PEFT_OPTIONS, pictures
 OF_WEIGHTS = [name for name, spec in METHODS.items() if spec.kind == "weights" and not spec.has_classifier]
 WEIGHT_METHODS = [*OF_WEIGHTS, *PEFT_OPTIONS]
 NOT_ON_NF4 = ("full", "clip-svd", "peft:oft")  # they need the weights themselves; of the last PEFT has no 4-bit layer
+SCORED = ["zero-shot", *HEADS, "2sfs", "coop"]
 ON_BASES = [(m, "none") for m in WEIGHT_METHODS] + [(m, "nf4") for m in WEIGHT_METHODS if m not in NOT_ON_NF4]
 TOLERANCE = 1e-4
 
@@ -138,11 +143,83 @@ def test_methods_without_a_peft_adapter_are_sent_to_merged(saved, tmp_path, meth
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["peft", "merged", "onnx"])
-def test_a_classifier_on_top_of_the_towers_cannot_be_had_without_them(saved, tmp_path, name):
-    with pytest.raises(InputError, match="method 2sfs "):
-        export(saved("2sfs")[0], tmp_path / "out", format=name)
+@pytest.mark.parametrize("name", ["peft", "merged"])
+@pytest.mark.parametrize("method", ["2sfs", "coop", "gda", "tip-adapter"])
+def test_what_is_more_than_weights_and_prompts_is_sent_to_onnx(saved, tmp_path, method, name):
+    with pytest.raises(InputError, match=f"method {method} cannot be had in format {name}: .*; use --format onnx"):
+        export(saved(method)[0], tmp_path / "out", format=name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_no_format_has_says_what_is_left(saved, tmp_path):
+    with pytest.raises(InputError, match="no format has it: predict and evaluate do"):
+        export(saved("plot++")[0], tmp_path / "out", format="onnx")
+
+
+@pytest.mark.parametrize(("method", "quantize"), [*((m, "none") for m in SCORED), ("proker", "nf4"), ("2sfs", "nf4")])
+def test_the_float32_function_of_any_classifier_is_the_classifier(saved, method, quantize):
+    folder, classifier = saved(method, quantize)
+    source, images = open_source(folder), pictures(5, seed=4)
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
+    assert apart(trained_model(source).probabilities(pixels), classifier.predict_proba(images)) < 1e-5
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("method", SCORED)
+def test_whatever_scores_embeddings_is_a_graph(saved, tmp_path, tiny_clip, method):
+    import onnxruntime
+
+    folder, classifier = saved(method)
+    made = export(folder, tmp_path / "out", format="onnx")
+    assert made.largest_difference < 1e-5
+    session = onnxruntime.InferenceSession(made.folder / "model.onnx", providers=["CPUExecutionProvider"])
+    for count in (1, 2, 7):
+        images = pictures(count, seed=count)
+        inputs = np.stack(images).transpose(0, 3, 1, 2).astype(np.float32) / 255
+        (found,) = session.run(["probabilities"], {"images": inputs})
+        assert apart(found, classifier.predict_proba(images)) < 1e-5
+    assert np.ptp(found, axis=0).max() > 1e-3  # and they are not all alike
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("precision", "size", "difference"), [("fp16", 0.8, 0.01), ("int8", 0.8, 0.2)])
+def test_a_graph_in_fewer_bits_is_smaller_and_judged_on_a_task(saved, exported, tmp_path, precision, size, difference):
+    folder, classifier = saved("lora")
+    images = pictures(6)
+    task = task_of_arrays(pictures(9, seed=9), [*classifier.classes_] * 3)
+    made = export(folder, tmp_path / "out", format="onnx", precision=precision, data=task)
+    whole = exported("onnx", "lora")[0].folder / "model.onnx"
+    assert (made.folder / "model.onnx").stat().st_size < size * whole.stat().st_size
+    assert 1e-6 < made.largest_difference < difference
+    assert (made.precision, made.accuracy.images, made.accuracy.split) == (precision, 9, "unseen")
+    table = onnx_graph.opened(made.folder)(np.stack(images).transpose(0, 3, 1, 2).astype(np.float32) / 255)
+    assert apart(table, classifier.predict_proba(images)) < difference
+    before = np.mean(classifier.predict(task.train.images) == [classifier.classes_[k] for k in task.train.labels])
+    assert made.accuracy.before == before
+    said = (made.folder / "README.md").read_text()
+    assert f"--precision {precision}" in said
+    assert f"{100 * before:.1f} % before" in said
+    assert made.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"format": "merged", "precision": "fp16"}, "precision is of ONNX files, and format merged has none"),
+        ({"format": "peft", "data": "digits"}, "data is of ONNX files, and format peft has none; expected onnx"),
+        ({"format": "onnx", "precision": "int4"}, "unknown precision 'int4'; did you mean int8?"),
+    ],
+)
+def test_what_only_graphs_have_is_refused_elsewhere_before_anything_is_loaded(tmp_path, given, said):
+    with pytest.raises(InputError) as refused:
+        export(tmp_path / "no such adapter", tmp_path / "out", **given)
+    assert said in str(refused.value)
+
+
+def test_fewer_bits_need_onnxruntime(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError, match=r"precision int8 needs the package onnxruntime: pip install"):
+        export(tmp_path / "no such adapter", tmp_path / "out", format="onnx", precision="int8")
 
 
 @pytest.mark.long
@@ -172,7 +249,8 @@ def test_a_graph_keeps_no_trace_of_the_machine(exported):
 def test_weights_too_large_for_one_file_lie_beside_the_graph(saved, tmp_path, monkeypatch):
     monkeypatch.setattr("lowshot.conversion.onnx_graph.LARGEST_SINGLE_FILE_BYTES", 0)
     made = export(saved("lora")[0], tmp_path / "out", format="onnx")
-    assert made.files == ("README.md", "classes.json", "model.onnx", "model.onnx.data")
+    beside = ("README.md", "classes.json", "classify.py")
+    assert made.files == (*beside, "model.onnx", "model.onnx.data", "preprocessing.json")
     assert made.largest_difference < TOLERANCE
 
 
@@ -293,7 +371,7 @@ def test_the_readmes_lines_work_in_a_process_without_lowshot(digits, tmp_path):
     folder, classifier = digits
     programs = {n: lines_of(export(folder / "adapter", tmp_path / n, format=n).folder / "README.md") for n in FORMATS}
     programs["peft"] += "print(*probabilities.tolist())\n"
-    programs["onnx"] += "print(*probabilities)\n"
+    programs["onnx"] += "print(*table[0])\n"
     whole = "".join(f"print('==')\n{program}" for program in programs.values())
     whole += "import sys\nassert not any(name.split('.')[0] == 'lowshot' for name in sys.modules)\n"
     done = subprocess.run([sys.executable, "-c", whole], cwd=folder, capture_output=True, text=True, timeout=120)

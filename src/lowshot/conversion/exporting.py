@@ -6,25 +6,27 @@ import dataclasses
 import importlib.util
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..adapters import Adapter
 from ..errors import InputError, MissingExtraError, UnknownNameError
-from ..files import canonical_json, folder_written_aside, refuse_existing
-from ..methods import method_spec
-from ..models import Backbone
+from ..files import canonical_json, folder_written_aside, refuse_existing, write_text
+from ..methods import MethodSpec, method_spec
+from ..progress import Track, silent
 from ..torch_state import own_torch_state
-from . import merged, onnx_graph, peft_folder
-from .readme import readme
-from .source import Source, as_input, class_probabilities, largest_difference, open_source, trained_model
+from . import merged, onnx_graph, onnx_precision, page, peft_folder
+from .measured import Accuracy, accuracy, recorded_task
+from .readme import page_facts, readme
+from .source import Source, as_input, largest_difference, open_source
+from .trained import Trained, trained_model
+from .web_runtime import web_runtime
 
 CLASSES_FILE = "classes.json"
 README_FILE = "README.md"
 TOLERANCE = 1e-4
-"""Largest accepted difference of a probability between the classifier and what was exported."""
+"""Largest accepted difference of a probability between the classifier and what was exported in float32."""
 
 
 class Format(Protocol):
@@ -34,13 +36,15 @@ class Format(Protocol):
     def PACKAGES(self) -> tuple[str, ...]:  # noqa: N802 - a constant of the module
         """Packages of an extra of the format's name, without which it cannot be written."""
 
-    def write(self, source: Source, backbone: Backbone, adapter: Adapter | None, folder: Path) -> None:
+    def why_not(self, spec: MethodSpec) -> str:
+        """Why a method cannot be had in this format; empty where it can."""
+
+    def write(self, source: Source, trained: Trained, folder: Path) -> None:
         """Write the format's own files; the model may be changed.
 
         Args:
             source: Where the adapter comes from.
-            backbone: The float32 backbone with the adapter in it.
-            adapter: The adapter; None where nothing was trained.
+            trained: The float32 model with the adapter in it.
             folder: Exists, and is renamed into place by the caller.
 
         Raises:
@@ -51,8 +55,10 @@ class Format(Protocol):
         """Probabilities of the probes ``(PROBES, C)``, read as the files' user will; None if that needs a package."""
 
 
-FORMATS: dict[str, Format] = {"peft": peft_folder, "merged": merged, "onnx": onnx_graph}
+FORMATS: dict[str, Format] = {"peft": peft_folder, "merged": merged, "onnx": onnx_graph, "page": page}
 """Format -> its module."""
+GRAPHS = ("onnx", "page")
+"""Formats that hold an ONNX file, which can be had in fewer bits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +72,10 @@ class Export:
     """Largest difference of a probability between classifier and export, over the probes; None if not read back."""
     notes: tuple[str, ...]
     """Facts that a person should know, one line each."""
+    precision: str = "fp32"
+    """Of the image tower: ``fp32``, ``fp16`` or ``int8``."""
+    accuracy: Accuracy | None = None
+    """On a task, before and after; None where none was given or known."""
 
 
 @own_torch_state()
@@ -75,68 +85,112 @@ def export(
     *,
     format: str,  # noqa: A002 - as on the command line
     model: str | None = None,
+    precision: str = "fp32",
+    data: Any = None,
+    onnxruntime_web: str | os.PathLike[str] | None = None,
+    track: Track = silent,
 ) -> Export:
     """Write a saved adapter in a form that works without lowshot.
 
     Args:
         folder: A saved adapter.
         out: Folder for the export; must not exist yet. It appears whole and checked, or not at all.
-        format: ``peft``, ``merged`` or ``onnx``.
+        format: ``peft``, ``merged``, ``onnx`` or ``page``.
         model: Where the adapter's backbone is now, if not where it was: a folder or a Hub id.
+        precision: Of an ONNX file's image tower: ``fp32``, or ``fp16`` or ``int8``, which round it.
+        data: What an ONNX file and the classifier are judged on: a task, or the name or folder of one. If not given,
+            what is rounded is judged on the built-in task that the adapter has learnt.
+        onnxruntime_web: For a page, npm's package of that name as a file; else it is fetched once, to the user's cache.
+        track: Shows how fetching and judging go.
 
     Raises:
-        UnknownNameError: There is no such format.
+        UnknownNameError: There is no such format or precision.
         OutputError: ``out`` exists, or cannot be written.
         MissingExtraError: The format needs a package that is not installed.
         AdapterError: The adapter cannot be loaded.
         InputError: The adapter's method cannot be had in this format.
-        RunError: The files do not compute what the adapter does.
+        DataError: The data cannot be used.
+        RunError: The files do not compute what the adapter does, or what runs a page cannot be fetched.
     """
-    if format not in FORMATS:
-        raise UnknownNameError("format", format, FORMATS)
-    module = FORMATS[format]
-    for package in module.PACKAGES:
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(package, format, f"format {format}")
+    _refuse_unusable(format, precision, data, onnxruntime_web)
     refuse_existing(Path(out))
+    runtime = (
+        web_runtime(None if onnxruntime_web is None else Path(onnxruntime_web), track) if format == "page" else None
+    )
     source = open_source(folder, model)
-    method = source.recipe.method.method
-    if not method_spec(method).is_mergeable:
-        raise InputError(
-            f"method {method} classifies by more than the backbone's weights and class prompts; expected a method "
-            "that trains weights, or zero-shot (lowshot methods lists them)"
-        )
+    _refuse_method(source.recipe.method.method, format)
     with folder_written_aside(Path(out)) as aside:
-        expected = _write(source, format, aside)
-        table = module.read_back(source, aside)
-        if table is not None:
-            # A classifier computed in bfloat16, or on 8-bit weights, differs from any float32 model by its own
-            # rounding. What is exported is then held against the float32 model that it was made from.
-            source.refuse_difference(table, f"{format} export", TOLERANCE, None if source.is_float32 else expected)
+        trained = trained_model(source)
+        table = _write(source, trained, format, aside)
+        if precision != "fp32":  # what was held against the classifier is rounded, and all that differs is rounding
+            onnx_precision.lower(source, trained, aside, precision)
+            table = onnx_graph.read_back(source, aside)
+        judged = data if data is not None or precision == "fp32" else recorded_task(source)
+        shares = None
+        if judged is not None and table is not None:
+            shares = accuracy(source, judged, onnx_graph.opened(aside), track)
+        write_text(aside / README_FILE, readme(source.record, format, precision, shares))
+        if runtime is not None:
+            facts = page_facts(source.record, precision, shares)
+            page.bundle(aside, runtime, title=source.name, classes=list(source.record.classes), facts=facts)
         files = tuple(sorted(path.name for path in aside.iterdir()))
+    difference = None if table is None else largest_difference(table, source.probabilities)
+    notes = _notes(source, precision, table is not None, judged is not None)
+    return Export(Path(out), format, files, difference, notes, precision, shares)
+
+
+def _refuse_unusable(name: str, precision: str, data: Any, runtime: Any) -> None:
+    """Refuse what cannot be had whatever the adapter is."""
+    if name not in FORMATS:
+        raise UnknownNameError("format", name, FORMATS)
+    onnx_precision.refuse_unknown(precision)
+    for what, value, usual in (("precision", precision, "fp32"), ("data", data, None)):
+        if name not in GRAPHS and value != usual:
+            raise InputError(f"{what} is of ONNX files, and format {name} has none; expected {' or '.join(GRAPHS)}")
+    if runtime is not None and name != "page":
+        raise InputError(f"onnxruntime-web runs a page, and format {name} has none; leave it out, or use --format page")
+    for package in FORMATS[name].PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, "onnx", f"format {name}")
+
+
+def _refuse_method(method: str, name: str) -> None:
+    """Refuse a method that cannot be had in a format, and name one that it can be had in."""
+    spec = method_spec(method)
+    if why := FORMATS[name].why_not(spec):
+        others = [other for other, module in FORMATS.items() if not module.why_not(spec)]
+        advice = f"use --format {others[0]}" if others else "no format has it: predict and evaluate do"
+        raise InputError(f"method {method} cannot be had in format {name}: {why}; {advice}")
+
+
+def _write(source: Source, trained: Trained, name: str, aside: Path) -> NDArray[np.float32] | None:
+    """Write a format's files in float32; returns their answers to the probes, None where nobody could ask."""
+    prompts, templates = source.record.prompts, source.recipe.data.template
+    expected = trained.probabilities(as_input(source.probes))
+    FORMATS[name].write(source, trained, aside)
+    classes = {
+        "classes": list(source.record.classes),
+        "template": templates[0] if len(templates) == 1 else templates,
+        "prompts": [texts[0] for texts in prompts] if all(len(texts) == 1 for texts in prompts) else prompts,
+        "image_size": trained.backbone.image_size,
+    }
+    write_text(aside / CLASSES_FILE, canonical_json(classes))
+    table = FORMATS[name].read_back(source, aside)
+    if table is not None:
+        # A classifier computed in bfloat16, or on 8-bit weights, differs from any float32 model by its own
+        # rounding. What is exported is then held against the float32 model that it was made from.
+        source.refuse_difference(table, f"{name} export", TOLERANCE, None if source.is_float32 else expected)
+    return table
+
+
+def _notes(source: Source, precision: str, is_read_back: bool, is_judged: bool) -> tuple[str, ...]:
     notes = []
     if source.quantize != "none":
         notes.append(f"the base was {source.quantize}: the export is float32 and made of that base's rounded values")
     if not source.is_float32:
         notes.append("the classifier rounds its arithmetic, the export computes in float32: that is the difference")
-    if table is None:
+    if not is_read_back:
         notes.append("onnxruntime is not installed: the export was not compared with the classifier")
-    difference = None if table is None else largest_difference(table, source.probabilities)
-    return Export(Path(out), format, files, difference, tuple(notes))
-
-
-def _write(source: Source, name: str, aside: Path) -> NDArray[np.float32]:
-    """Write all files; returns the float32 model's answers to the probes, before anything was changed in it."""
-    backbone, adapter = trained_model(source)
-    prompts, templates = source.record.prompts, source.recipe.data.template
-    expected = class_probabilities(backbone, prompts, as_input(source.probes), source.temperature)
-    FORMATS[name].write(source, backbone, adapter, aside)
-    classes = {
-        "classes": list(source.record.classes),
-        "template": templates[0] if len(templates) == 1 else templates,
-        "prompts": [texts[0] for texts in prompts] if all(len(texts) == 1 for texts in prompts) else prompts,
-        "image_size": backbone.image_size,
-    }
-    (aside / CLASSES_FILE).write_text(canonical_json(classes), encoding="utf-8")
-    (aside / README_FILE).write_text(readme(source.record, name), encoding="utf-8")
-    return expected
+    if precision != "fp32" and not is_judged:
+        notes.append(f"what {precision} costs in accuracy was not measured: say on which images with --data DATA")
+    return tuple(notes)

@@ -17,7 +17,7 @@ from ..adapters import Adapter, adapter_bytes, layers_at
 from ..classifier import CARD_FILE
 from ..data import Examples, Prompts, Task, long_prompts_named, prompts_for
 from ..errors import AdapterError, DataError
-from ..files import canonical_json, folder_written_aside, refuse_existing
+from ..files import canonical_json, folder_written_aside, refuse_existing, write_bytes, write_text
 from ..models import Backbone, load_backbone
 from ..records import RECORD_FILE, RunRecord, provenance
 from ..settings import TOWERS, DataConfig, Recipe, Tower
@@ -80,7 +80,7 @@ def import_clip_lora(
     tensors = _tensors(file, saved, layers, backbone, adapter)
     with folder_written_aside(out) as aside:
         adapter.save(aside, backbone.identity.id)
-        (aside / TENSORS_FILE).write_bytes(serialized(tensors))
+        write_bytes(aside / TENSORS_FILE, serialized(tensors))
         adapter.load(aside)
         with long_prompts_named(names, prompts):
             answers = class_probabilities(backbone, prompts, as_input(probe_images(backbone.image_size)[:1]))
@@ -88,8 +88,8 @@ def import_clip_lora(
             raise AdapterError(f"file {file} gives probabilities that are not finite: its training has diverged")
         known = {"model", "quantize", "template", *settings}
         record = _record(file, names, prompts, recipe, known, backbone, adapter)
-        (aside / RECORD_FILE).write_text(canonical_json(record.to_dict()), encoding="utf-8")
-        (aside / CARD_FILE).write_text(model_card(record), encoding="utf-8")
+        write_text(aside / RECORD_FILE, canonical_json(record.to_dict()))
+        write_text(aside / CARD_FILE, model_card(record))
     return record
 
 

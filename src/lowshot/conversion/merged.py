@@ -7,15 +7,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..adapters import Adapter
-from ..models import Backbone, load_backbone
+from ..methods import MethodSpec
+from ..models import load_backbone
 from ..models.loading import BUILTIN, without_progress_bars
 from .source import Source, as_input, class_probabilities
+from .trained import Trained
 
 PACKAGES = ()
 
 
-def write(source: Source, backbone: Backbone, adapter: Adapter | None, folder: Path) -> None:  # noqa: ARG001
+def why_not(spec: MethodSpec) -> str:
+    """Why a method cannot be had in this format; empty where it can."""
+    return spec.why_not_merged
+
+
+def write(source: Source, trained: Trained, folder: Path) -> None:  # noqa: ARG001
     """Write configuration, float32 weights, tokenizer and image processor.
 
     Raises:
@@ -23,8 +29,9 @@ def write(source: Source, backbone: Backbone, adapter: Adapter | None, folder: P
     """
     from transformers import AutoImageProcessor
 
-    if adapter is not None:
-        adapter.merge()
+    backbone = trained.backbone
+    if trained.adapter is not None:
+        trained.adapter.merge()
     where = BUILTIN if backbone.identity.id == "builtin" else backbone.identity.id
     with without_progress_bars():
         backbone.model.save_pretrained(folder)

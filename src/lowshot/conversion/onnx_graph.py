@@ -1,4 +1,4 @@
-"""Format ``onnx``: from pixels to probabilities in one graph: normalisation, image tower, class embeddings, softmax."""
+"""Format ``onnx``: from pixels to probabilities in one graph: normalisation, image tower, class scores, softmax."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,57 +18,95 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..adapters import Adapter
 from ..errors import InputError, RunError, first_line
+from ..methods import MethodSpec
 from ..models import Backbone
 from ..randomness import torch_seeded
-from .source import Source, as_input, class_embeddings
+from .preprocessing import write_preprocessing
+from .source import Source, as_input
+from .trained import Trained
 
 PACKAGES = ("onnx", "onnxscript")
 MODEL_FILE = "model.onnx"
+EXACT = "exact/"
+"""How names of nodes begin that stay float32 in every precision: pixels, unit length, class scores, softmax."""
 LARGEST_SINGLE_FILE_BYTES = 1_900_000_000
 """A file of protocol buffers ends at 2 GiB: larger weights go into a second file beside it."""
 
 
-class ImageClassifier(nn.Module):
-    """Images ``(B, 3, S, S)`` in [0, 1] to probabilities ``(B, C)``, with the class embeddings as constants.
+def why_not(spec: MethodSpec) -> str:
+    """Why a method cannot be had in this format; empty where it can."""
+    return spec.why_not_in_graph
 
-    The image tower is run by transformers' own code, which torch's exporter knows, for any size of batch.
-    """
+
+class _ImageTower(nn.Module):
+    """Transformers' own code of a vision tower, which torch's exporter knows, for any size of batch."""
+
+    def __init__(self, backbone: Backbone, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model = backbone.model.to(dtype)
+        self._dtype = dtype
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels ``(B, 3, S, S)`` to embeddings ``(B, D)``."""
+        embedded: Tensor = self.model.get_image_features(pixel_values=pixels.to(self._dtype)).pooler_output
+        return embedded.float()
+
+
+class ImageClassifier(nn.Module):
+    """Images ``(B, 3, S, S)`` in [0, 1] to calibrated probabilities ``(B, C)``."""
 
     mean: Tensor
     std: Tensor
-    classes: Tensor
 
-    def __init__(self, backbone: Backbone, classes: Tensor) -> None:
+    def __init__(self, trained: Trained, *, half: bool) -> None:
         super().__init__()
-        self.model = backbone.model
-        self.register_buffer("mean", torch.tensor(backbone.mean).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(backbone.std).view(3, 1, 1))
-        self.register_buffer("classes", backbone.model.logit_scale.exp() * classes)
+        self.tower = _ImageTower(trained.backbone, torch.float16 if half else torch.float32)
+        self.scores = trained.scores
+        self._temperature = trained.temperature
+        self.register_buffer("mean", torch.tensor(trained.backbone.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(trained.backbone.std).view(3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Softmax of cosine similarities times the logit scale; SigLIP's bias would cancel in it."""
-        embedded = self.model.get_image_features(pixel_values=(images - self.mean) / self.std).pooler_output
-        return torch.softmax(functional.normalize(embedded, dim=-1) @ self.classes.T, dim=-1)
+        """Softmax of the class scores of an image's unit embedding."""
+        embedded = self.tower((images - self.mean) / self.std)
+        return torch.softmax(self.scores(functional.normalize(embedded, dim=-1)) / self._temperature, dim=-1)
 
 
-def write(source: Source, backbone: Backbone, adapter: Adapter | None, folder: Path) -> None:
-    """Write the graph, with the class names in its metadata.
+def write(source: Source, trained: Trained, folder: Path) -> None:
+    """Write the graph in float32, with the class names in its metadata, and what to do with an image before it.
 
     Raises:
         InputError: PEFT cannot merge this tuner, or torch cannot express this image tower as a graph.
     """
-    if adapter is not None:
-        adapter.merge()
-    classes = class_embeddings(backbone, source.record.prompts)
-    program = _graph(ImageClassifier(backbone, classes).eval(), backbone.image_size)
+    if trained.adapter is not None:
+        trained.adapter.merge()
+    write_graph(source, trained, folder)
+    write_preprocessing(trained.backbone, folder)
+
+
+def write_graph(source: Source, trained: Trained, folder: Path, *, half: bool = False) -> None:
+    """Write the graph alone; nothing is left in its model that could be merged.
+
+    Args:
+        source: Where the adapter comes from.
+        trained: What to make the graph of.
+        folder: Where to.
+        half: Whether the image tower is float16; it is so in the model too afterwards.
+
+    Raises:
+        InputError: Torch cannot express this image tower as a graph.
+    """
+    classifier = ImageClassifier(trained, half=half).eval()
+    program = _graph(classifier, trained.backbone.image_size)
     for node in program.model.graph.all_nodes():
+        if "'tower'" not in node.metadata_props.get("pkg.torch.onnx.name_scopes", ""):
+            node.name = f"{EXACT}{node.name}"
         node.metadata_props.clear()  # traces of the exporting machine's source files
     program.model.metadata_props.clear()
     program.model.metadata_props["classes"] = json.dumps(source.record.classes, ensure_ascii=False)
     program.model.metadata_props["prompts"] = json.dumps(source.record.prompts, ensure_ascii=False)
-    size = sum(parameter.nbytes for parameter in backbone.model.vision_model.parameters())
+    size = sum(parameter.nbytes for parameter in trained.backbone.model.vision_model.parameters())
     program.save(folder / MODEL_FILE, external_data=size > LARGEST_SINGLE_FILE_BYTES)
 
 
@@ -127,17 +165,38 @@ def read_back(source: Source, folder: Path) -> NDArray[np.float32] | None:
     """Probabilities by onnxruntime: the first probe alone, the others as a batch; None without onnxruntime.
 
     Raises:
-        RunError: onnxruntime refuses the graph.
+        RunError: onnxruntime refuses the graph, or gives numbers that are not finite.
     """
     if importlib.util.find_spec("onnxruntime") is None:
         return None
+    exported, images = opened(folder), as_input(source.probes).numpy()
+    return np.concatenate([exported(part) for part in (images[:1], images[1:])])
+
+
+def opened(folder: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """The graph in a folder as a function: images ``(B, 3, S, S)`` in [0, 1] to probabilities ``(B, C)``.
+
+    Raises:
+        RunError: onnxruntime refuses the graph; the function, it cannot run it, or a probability is not finite.
+    """
     import onnxruntime
 
-    images = as_input(source.probes).numpy()
+    def failed(error: Exception) -> RunError:
+        reason = " ".join(str(error).split())[:200]
+        return RunError(f"onnxruntime {onnxruntime.__version__} cannot run what was exported: {reason}")
+
     try:
         session = onnxruntime.InferenceSession(os.fspath(folder / MODEL_FILE), providers=["CPUExecutionProvider"])
-        parts = [session.run(["probabilities"], {"images": part})[0] for part in (images[:1], images[1:])]
     except Exception as error:  # its errors have no common parent
-        reason = " ".join(str(error).split())[:200]
-        raise RunError(f"onnxruntime {onnxruntime.__version__} cannot run what was exported: {reason}") from error
-    return np.concatenate(parts)
+        raise failed(error) from error
+
+    def exported(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            table: NDArray[np.float32] = session.run(["probabilities"], {"images": images})[0]
+        except Exception as error:
+            raise failed(error) from error
+        if not np.isfinite(table).all():
+            raise RunError("what was exported gives probabilities that are not finite; use --precision fp32")
+        return table
+
+    return exported

@@ -14,43 +14,40 @@ from numpy.typing import NDArray
 from peft import PeftConfig, PeftModel
 from peft.tuners.lora import LoraLayer
 
-from ..adapters import Adapter
 from ..adapters.adapter import CONFIG_FILE
 from ..adapters.peft_adapter import attaching
-from ..errors import InputError
-from ..files import canonical_json, read_json_object
-from ..methods import method_spec
-from ..models import Backbone, load_backbone, round_to
+from ..files import canonical_json, read_json_object, write_bytes, write_text
+from ..methods import MethodSpec
+from ..models import load_backbone, round_to
 from ..tensor_file import TENSORS_FILE, serialized
 from .source import Source, as_input, class_probabilities
+from .trained import Trained
 
 PACKAGES = ()
 
 
-def write(source: Source, backbone: Backbone, adapter: Adapter | None, folder: Path) -> None:  # noqa: ARG001
-    """Write PEFT's two files: those of the adapter as they are, or for LoRA-XS those of the same update as LoRA.
+def why_not(spec: MethodSpec) -> str:
+    """Why a method cannot be had in this format; empty where it can."""
+    return spec.why_not_in_peft
 
-    Raises:
-        InputError: PEFT has no adapter for this method; ``merged`` can have it.
-    """
-    method = source.record.method_used
-    why = method_spec(method).why_not_in_peft
-    if adapter is None or why:
-        raise InputError(f"method {method} cannot be had in format peft: {why}; use --format merged")
-    if method != "lora-xs":
+
+def write(source: Source, trained: Trained, folder: Path) -> None:
+    """Write PEFT's two files: those of the adapter as they are, or for LoRA-XS those of the same update as LoRA."""
+    assert trained.adapter is not None
+    if source.record.method_used != "lora-xs":
         for name in (CONFIG_FILE, TENSORS_FILE):
-            (folder / name).write_bytes((source.folder / name).read_bytes())
+            write_bytes(folder / name, (source.folder / name).read_bytes())
         return
     config = {**read_json_object(source.folder / CONFIG_FILE), "peft_type": "LORA"}
     config.pop("basis_side", None)  # is in the factors
-    (folder / CONFIG_FILE).write_text(canonical_json(config), encoding="utf-8")
+    write_text(folder / CONFIG_FILE, canonical_json(config))
     factors = {  # lora_A (R, I) and lora_B (O, R) of every adapted layer, by the names PEFT saves them under
         f"{name}.{factor}.weight": getattr(layer, factor)["default"].weight.detach()
-        for name, layer in adapter.model.named_modules()
+        for name, layer in trained.adapter.model.named_modules()
         if isinstance(layer, LoraLayer)
         for factor in ("lora_A", "lora_B")
     }
-    (folder / TENSORS_FILE).write_bytes(serialized(factors))
+    write_bytes(folder / TENSORS_FILE, serialized(factors))
 
 
 def read_back(source: Source, folder: Path) -> NDArray[np.float32]:

@@ -8,11 +8,14 @@ import textwrap
 from ..methods import display_name
 from ..records import RunRecord
 from ..wording.provenance import listing
+from ..wording.quantities import accuracy_line, images_per_class
+from .measured import Accuracy
 
 _TITLES = {
     "peft": "An adapter for PEFT",
     "merged": "A model in transformers format",
     "onnx": "An image classifier in ONNX",
+    "page": "A page that classifies images",
 }
 
 _PEFT = """
@@ -48,19 +51,18 @@ _USES = {
             print(names[found["label"]], found["score"])
         """,
     "onnx": """
-        import json
-        import numpy as np
-        import onnxruntime
-        from PIL import Image, ImageOps
+        import sys
 
-        session = onnxruntime.InferenceSession("path/to/this/folder/model.onnx")
-        classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
-        side = session.get_inputs()[0].shape[-1]
-        image = ImageOps.exif_transpose(Image.open("image.png")).convert("RGB")
-        image = ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC)
-        images = (np.asarray(image, dtype=np.float32) / 255).transpose(2, 0, 1)[None]
-        probabilities = session.run(["probabilities"], {{"images": images}})[0][0]
-        print(classes[probabilities.argmax()])
+        sys.path.append("path/to/this/folder")
+        from classify import probabilities
+
+        classes, table = probabilities(["image.png"])
+        print(classes[table[0].argmax()])
+        """,
+    "page": """
+        import webbrowser
+
+        webbrowser.open("file://path/to/this/folder/index.html")
         """,
 }
 
@@ -99,8 +101,12 @@ _WORDS = {
     "backbone is not in here: load it first, exactly the one named below.",
     "merged": "Weights, tokenizer and image processor; the adapter is inside the weights. The pipeline's scores of a\n"
     "SigLIP are sigmoids: in the same order, but only a softmax over `logits_per_image` gives the probabilities.",
-    "onnx": "`model.onnx` takes `images` (B, 3, S, S), float32 in [0, 1], RGB, and gives `probabilities` (B, C).\n"
-    "Normalisation is inside; resize the shorter side to S (bicubic) and cut out the middle beforehand.",
+    "onnx": "`model.onnx` takes `images` (B, 3, S, S), float32 in [0, 1], RGB, for any B, and gives `probabilities`\n"
+    "(B, C). Normalisation is inside. `preprocessing.json` says what is done with an image beforehand; `classify.py`\n"
+    "does it with onnxruntime, pillow and numpy alone: `python classify.py image.png`.",
+    "page": "Open `index.html` in a browser of 2023 or later, from a disk or from any web server. Images are dropped\n"
+    "on it, pasted or chosen, and classified where they are. The page fetches nothing: model and onnxruntime-web\n"
+    "(Copyright Microsoft Corporation, MIT licence) are in it, a model of more than 48 MB in scripts beside it.",
 }
 _WORDS_OF_SEVERAL_PROMPTS = {
     "merged": "Weights, tokenizer and image processor; the adapter is inside the weights. A class has several\n"
@@ -108,12 +114,14 @@ _WORDS_OF_SEVERAL_PROMPTS = {
 }
 
 
-def readme(record: RunRecord, name: str) -> str:
+def readme(record: RunRecord, name: str, precision: str = "fp32", measured: Accuracy | None = None) -> str:
     """Markdown for an exported folder.
 
     Args:
         record: Of the adapter.
-        name: The format: ``peft``, ``merged`` or ``onnx``.
+        name: The format.
+        precision: Of an ONNX file's image tower.
+        measured: What was measured of it.
     """
     several = any(len(prompts) > 1 for prompts in record.prompts)
     uses = _USES | _USES_OF_SEVERAL_PROMPTS if several else _USES
@@ -126,8 +134,9 @@ def readme(record: RunRecord, name: str) -> str:
         use = use.replace(".softmax(-1)", f".div({temperature:.6g}).softmax(-1)")
     head = f"# {_TITLES[name]}, for {len(record.classes)} classes"
     parts = [head, words[name], _CLASSES, f"## Use\n\n```python\n{use}\n```"]
+    rounded = "" if precision == "fp32" else f" --precision {precision}"
     facts = {
-        "command": f"lowshot export ADAPTER --format {name}",
+        "command": f"lowshot export ADAPTER --format {name}{rounded}",
         "method": display_name(record.method_used, record.quantize),
         "backbone": record.model.get("id"),
         "revision": record.model.get("revision"),
@@ -139,6 +148,10 @@ def readme(record: RunRecord, name: str) -> str:
     parts += ["## How it was made", listing(facts)]
     if record.quantize != "none":
         parts.append((_ON_QUANTIZED_PEFT if name == "peft" else _ON_QUANTIZED).format(record.quantize))
+    if precision != "fp32":
+        parts.append(_IN_FEWER_BITS[precision])
+    if measured is not None:
+        parts.append(accuracy_words(measured).capitalize() + ".")
     if record.calibration:
         where = "in the lines above" if name == "peft" else "inside the model"
         parts.append(
@@ -148,6 +161,31 @@ def readme(record: RunRecord, name: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def page_facts(record: RunRecord, precision: str, measured: Accuracy | None) -> dict[str, str]:
+    """What a visitor of a page should know beside its answers, by what it is called."""
+    learnt = f"{images_per_class(record.shots)} of {record.task}" if record.shots else "the class names"
+    facts = {
+        "learnt from": learnt,
+        "method": f"{display_name(record.method_used, record.quantize)} on {record.model.get('id')}",
+        "precision": precision,
+    }
+    if measured is not None:
+        return {**facts, "accuracy": accuracy_words(measured).removeprefix("accuracy ")}
+    return {**facts, "accuracy": accuracy_line(record.metrics).removeprefix("accuracy ")} if record.metrics else facts
+
+
+def accuracy_words(measured: Accuracy) -> str:
+    """What the classifier and the export do on the same images, in words."""
+    kind = "the test split" if measured.split == "test" else "images it has not learnt from"
+    before, after = (f"{100 * share:.1f} %" for share in (measured.before, measured.after))
+    return f"accuracy {before} before and {after} after on {measured.images:,} images of {measured.task}: {kind}"
+
+
+_IN_FEWER_BITS = {
+    "fp16": "The image tower's weights are float16, and so is its arithmetic; class scores are computed in float32.",
+    "int8": "The image tower's linear layers hold integers of 8 bits, to which what they multiply is rounded too; the\n"
+    "rest is float32. Small models lose more by it than large ones.",
+}
 _CLASSES = "`classes.json` has the class names in the order of the probabilities, the template and the prompts."
 _BUILTIN_BASE = """from importlib.util import find_spec
 

@@ -1,9 +1,8 @@
-"""The adapter that is exported: opened strictly, as the float32 model that was trained, with probes to compare by."""
+"""The adapter that is exported: opened strictly, with probes to compare by."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,15 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..adapters import Adapter
-from ..classifier import saved_adapter
+from ..classifier import FewShotClassifier, saved_adapter
 from ..errors import RunError
 from ..hub import adapter_folder
-from ..methods import method_spec
-from ..models import Backbone, load_backbone, load_structure, round_to
+from ..models import Backbone, load_structure
 from ..records import RunRecord
 from ..settings import Recipe
-from ..training.placing import adapt
 from ..training.prompts import encode_classes, tokenized
 
 PROBES = 8
@@ -38,6 +34,8 @@ class Source:
     record: RunRecord
     recipe: Recipe
     """The record's, but for where the backbone is now; on the CPU."""
+    classifier: FewShotClassifier
+    """As it was loaded."""
     probes: NDArray[np.uint8]
     """Images ``(PROBES, S, S, 3)``; S is the side the backbone takes, so that nothing resizes them."""
     probabilities: NDArray[np.float32]
@@ -104,29 +102,10 @@ def open_source(folder: str | os.PathLike[str], model: str | None = None) -> Sou
         name=Path(folder).resolve().name,
         record=classifier.record_,
         recipe=classifier.recipe,
+        classifier=classifier,
         probes=probes,
         probabilities=classifier.predict_proba(list(probes)),
     )
-
-
-def trained_model(source: Source) -> tuple[Backbone, Adapter | None]:
-    """Rebuild the function that was trained, in plain float32 layers; a quantised base gives its rounded values.
-
-    The model's logit scale, which the backbone has read already, is that of the calibrated scores: files written with
-    it give calibrated probabilities by themselves.
-
-    Returns:
-        The backbone with the adapter in it, and the adapter (None where nothing was trained).
-    """
-    model = source.recipe.model
-    backbone = load_backbone(model.model, exportable=True)
-    backbone.model.logit_scale.data -= math.log(source.temperature)
-    if method_spec(source.recipe.method.method).kind != "weights":
-        round_to(backbone.model, backbone.quantized_linears(projection=model.quantize_projection), model.quantize)
-        return backbone, None
-    adapter = adapt(backbone, source.recipe, rounded=True)
-    adapter.load(source.folder)
-    return backbone, adapter
 
 
 def probe_images(size: int) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ import numpy as np
 from ..adapters.adapter import CONFIG_FILE
 from ..adapters.lora_xs import BASIS_FILE
 from ..errors import AdapterError, InputError
-from ..files import canonical_json, folder_written_aside, from_home, refuse_existing
+from ..files import canonical_json, folder_written_aside, from_home, refuse_existing, write_bytes, write_text
 from ..records import RECORD_FILE, RunRecord
 from ..serving import AdapterBank
 from ..serving.entries import entry_of
@@ -77,7 +77,7 @@ def export_space(folder: str | os.PathLike[str], out: str | os.PathLike[str], *,
         adapter.mkdir(parents=True)
         for path in (source.folder / name for name in _TENSOR_FILES):
             if path.exists():
-                (adapter / path.name).write_bytes(path.read_bytes())
+                write_bytes(adapter / path.name, path.read_bytes())
         texts = {
             adapter / RECORD_FILE: canonical_json(record.to_dict()),
             adapter / README_FILE: model_card(record),
@@ -86,7 +86,7 @@ def export_space(folder: str | os.PathLike[str], out: str | os.PathLike[str], *,
             aside / "requirements.txt": requirements(write_wheel(aside), base, source.quantize),
         }
         for path, text in texts.items():
-            path.write_text(text, encoding="utf-8")
+            write_text(path, text)
         answers = AdapterBank(aside / SERVED, model=base, device="cpu").predict(list(source.probes), source.name)
         table = np.stack([answer.probabilities for answer in answers])
         if source.is_float32:  # a base of fewer bits rounds by itself, and differently in every order of its products

@@ -80,4 +80,4 @@ class Shots:
 
 def by_class(columns: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Add up the columns that belong to one class: ``(B, N)`` to ``(B, C)``."""
-    return columns.new_zeros(len(columns), classes).index_add(1, labels, columns)
+    return columns.new_zeros(columns.shape[0], classes).index_add(1, labels, columns)

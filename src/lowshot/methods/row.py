@@ -46,12 +46,11 @@ class MethodSpec:
     """Why its base must not be quantised; empty where it may be."""
     why_not_in_peft: str = ""
     """Why PEFT has no adapter that is it; empty where it has."""
+    why_not_merged: str = ""
+    """Why a model's weights and class prompts are not all of it; empty where they are."""
+    why_not_in_graph: str = ""
+    """Why it cannot be had as an ONNX graph; empty where it can."""
     served: bool = False
     """Whether a server answers with it, in one batch with the others that are served."""
     taught: bool = False
     """Whether a server teaches it."""
-
-    @property
-    def is_mergeable(self) -> bool:
-        """Whether plain layers and class prompts can be all of it: what is exported as a model."""
-        return (self.kind == "weights" and not self.has_classifier) or not self.learns

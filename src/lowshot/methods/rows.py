@@ -68,6 +68,9 @@ _BUILTIN_PROMPTS: Settings = {**_PROMPTS, **_BUILTIN, "context": 4, "optimizer":
 # --- The table --------------------------------------------------------------------------------------------------------
 
 _ADDS_NONE = "it trains parameters the model has, and PEFT adds none for them"
+_ON_UNIT_EMBEDDINGS = "it scores embeddings of length 1, and transformers' image classifiers average those of patches"
+_HAS_CLASSIFIER = "its classes are rows of a classifier, which no prompts give"
+_TRAINS_INPUTS = "what it trains are tokens at the inputs of the towers, which no weights hold"
 
 
 def _presets(paper: Settings = NOTHING, builtin: Settings = NOTHING, **others: Settings) -> dict[str, Settings]:
@@ -87,6 +90,7 @@ def _head(
         training=training,
         presets=_presets(paper, {**paper, **builtin}),
         why_not_in_peft="it has no adapter",
+        why_not_merged=_ON_UNIT_EMBEDDINGS,
         served=True,
     )
 
@@ -165,6 +169,8 @@ _ROWS = (
         settings=_LAYERS | {"first_stage"},
         presets=_presets({"steps_per_shot": 300}, {**_BUILTIN, "learning_rate": 3e-3}),
         has_classifier=True,
+        why_not_in_peft=_HAS_CLASSIFIER,
+        why_not_merged=_HAS_CLASSIFIER,
     ),
     # No paper trains the next three by CLIP-LoRA's procedure: they are points of reference under it.
     MethodSpec(
@@ -202,6 +208,8 @@ _ROWS = (
         "context.adapter:add_text_tokens",
         settings=_CONTEXT,
         presets=_presets(_PROMPTS, {**_BUILTIN_PROMPTS, "openings": _OPENINGS[:1]}),
+        why_not_in_peft=_TRAINS_INPUTS,
+        why_not_merged=_TRAINS_INPUTS,
     ),
     MethodSpec(
         "plot++",
@@ -211,6 +219,9 @@ _ROWS = (
         learner="plot:PlotLearner",
         settings=_CONTEXT | {"vision_prompts"},
         presets=_presets(_PLOT, {**_PLOT, **_BUILTIN_PROMPTS, "learning_rate": 3e-2}),
+        why_not_in_peft=_TRAINS_INPUTS,
+        why_not_merged=_TRAINS_INPUTS,
+        why_not_in_graph="it sees an image several times, each time with trained tokens behind its patches",
     ),
     _head(
         "nearest-mean",

@@ -1,0 +1,70 @@
+"""Classify images with the model in this folder: python classify.py IMAGE...
+
+It needs onnxruntime, pillow and numpy, and does with an image what preprocessing.json says.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+HERE = Path(__file__).resolve().parent
+
+
+def prepared(file: str | Path, steps: dict[str, Any]) -> NDArray[np.float32]:
+    """One image as the model takes it: ``(3, size, size)``, red, green and blue, from 0 to 1."""
+    with Image.open(file) as image:
+        shorter, least = min(image.size), steps["reduce"]["keep_at_least"]
+        factor = next((factor for factor in (8, 4, 2) if shorter >= factor * least), 1)
+        if factor > 1:
+            width = image.size[0]
+            image.draft(None, (image.size[0] // factor, image.size[1] // factor))  # does nothing unless it is a JPEG
+            factor //= round(width / image.size[0])
+        pixels = in_rgb(ImageOps.exif_transpose(image), tuple(steps["background"]))
+    pixels = pixels.reduce(factor) if factor > 1 else pixels
+    size, (width, height) = steps["size"], pixels.size
+    shorter = min(width, height)
+    width, height = size * width // shorter, size * height // shorter
+    left, top = (width - size) // 2, (height - size) // 2
+    channels = [  # as numbers that are not rounded to bytes on the way
+        np.asarray(Image.fromarray(channel).resize((width, height), Image.Resampling.BICUBIC))
+        for channel in np.asarray(pixels, dtype=np.float32).transpose(2, 0, 1)
+    ]
+    cropped = np.stack(channels)[:, top : top + size, left : left + size]
+    return (cropped.clip(0, 255) / 255).astype(np.float32)
+
+
+def in_rgb(image: Image.Image, background: tuple[int, ...]) -> Image.Image:
+    """An image in 8 bits of red, green and blue, what is transparent laid on a colour."""
+    if image.mode.startswith("I"):  # 16 bits of grey
+        levels = np.round(np.asarray(image, dtype=np.float64) / 257).clip(0, 255)
+        return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, (*background, 255))
+        return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def probabilities(files: list[str]) -> tuple[list[str], NDArray[np.float32]]:
+    """The class names, and the probabilities of the classes for each file, ``(files, classes)``."""
+    steps = json.loads((HERE / "preprocessing.json").read_text(encoding="utf-8"))
+    session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=onnxruntime.get_available_providers())
+    names = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+    images = np.stack([prepared(file, steps) for file in files])
+    return names, session.run(["probabilities"], {"images": images})[0]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: python classify.py IMAGE...")
+    classes, table = probabilities(sys.argv[1:])
+    for name, row in zip(sys.argv[1:], table):
+        best = sorted(zip(row.tolist(), classes), reverse=True)[:3]
+        print(name, *(f"{share:.4f} {label}" for share, label in best), sep="\t")

@@ -1,0 +1,67 @@
+"""What an export does on the images of a task, beside the classifier that it was made from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data import BUILTIN_TASKS, learnt_part
+from ..data.crops import central_crops
+from ..data.images import rows_of
+from ..evaluation import as_taught, left_to_judge
+from ..progress import Track
+from .source import Source
+
+BATCH_SIZE = 32
+"""Images that are put through an export at once."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """Shares of images of a task that are recognised."""
+
+    task: str
+    split: str
+    """``test``, or ``unseen`` where there is no test split: the images that were not learnt from."""
+    images: int
+    before: float
+    """By the classifier, a fraction in [0, 1]."""
+    after: float
+    """By the export."""
+
+
+def recorded_task(source: Source) -> str | None:
+    """The name of the task that the adapter learnt from, where a name is enough to find it."""
+    return source.record.task if source.record.task in BUILTIN_TASKS else None
+
+
+def accuracy(
+    source: Source, data: Any, exported: Callable[[NDArray[np.float32]], NDArray[np.float32]], track: Track
+) -> Accuracy:
+    """Judge classifier and export on the same images, none of which was learnt from.
+
+    Args:
+        source: The adapter.
+        data: A task, or the name or folder of one, with the classes that were taught.
+        exported: Images ``(B, 3, S, S)`` in [0, 1] to probabilities ``(B, C)``.
+        track: Shows progress.
+
+    Raises:
+        DataError: The classes differ, or no image is left to judge.
+    """
+    classifier, record = source.classifier, source.record
+    task = as_taught(learnt_part(classifier.task(data), source.recipe.data), record.classes)
+    split, examples = left_to_judge(task, record, track)
+    before = classifier.predict_proba(examples.images, track=track)
+    size, tables = source.probes.shape[1], []
+    starts = range(0, len(examples), BATCH_SIZE)
+    for start in track(starts, what="judging the export", total=len(starts)):
+        rows = range(start, min(start + BATCH_SIZE, len(examples)))
+        crops = np.concatenate([central_crops([rows_of(examples.images, row)], size).numpy() for row in rows])
+        tables.append(exported(crops))
+    shares = [float(np.mean(table.argmax(1) == examples.labels)) for table in (before, np.concatenate(tables))]
+    return Accuracy(task.name, split, len(examples), *shares)

@@ -1,0 +1,120 @@
+"""The function that an adapter is, in plain float32 layers: a vision tower, and class scores of its embeddings."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..adapters import Adapter
+from ..heads import Head, Text, tensors_of
+from ..methods import method_spec
+from ..models import Backbone, load_backbone, round_to
+from ..training import Learner, create_learner
+from ..training.head_learner import HeadLearner
+from ..training.placing import adapt
+from ..training.plot import PlotLearner
+from ..training.weights import WeightsLearner
+from .source import Source, class_embeddings
+
+
+class CosineScores(nn.Module):
+    """Cosine similarities times the logit scale; SigLIP's bias would cancel in the softmax.
+
+    Args:
+        scale: The model's logit scale.
+        classes: Unit embeddings ``(C, D)``.
+    """
+
+    classes: Tensor
+
+    def __init__(self, scale: float, classes: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("classes", scale * classes.detach())
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Unit embeddings ``(B, D)`` to scores ``(B, C)``."""
+        return embeddings @ self.classes.T
+
+
+class HeadScores(nn.Module):
+    """A head with its tensors as buffers.
+
+    Args:
+        head: Fitted.
+        text: What the class prompts say.
+    """
+
+    embeddings: Tensor
+    lengths: Tensor
+
+    def __init__(self, head: Head, text: Text) -> None:
+        super().__init__()
+        self._kind, self._scale = type(head), text.scale
+        for name, tensor in tensors_of(head).items():
+            self.register_buffer(f"head_{name}", tensor.detach())
+        self.register_buffer("embeddings", text.embeddings.detach())
+        self.register_buffer("lengths", text.lengths.detach())
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Unit embeddings ``(B, D)`` to scores ``(B, C)``."""
+        head = self._kind(**{name: getattr(self, f"head_{name}") for name in self._kind.AXES})
+        return head.scores(embeddings, Text(self.embeddings, self._scale, self.lengths))
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What was trained, in float32; a quantised base gives its rounded values."""
+
+    backbone: Backbone
+    """With the adapter in it. Its model's logit scale, which the backbone has read already, is that of the calibrated
+    scores: files written with it give calibrated probabilities by themselves."""
+    adapter: Adapter | None
+    """None where no weights of the towers were trained."""
+    scores: nn.Module
+    """Unit embeddings ``(B, D)`` to class scores ``(B, C)``, not yet divided by the temperature."""
+    temperature: float
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor) -> NDArray[np.float32]:
+        """Softmax of the calibrated scores ``(N, C)`` of images ``(N, 3, S, S)`` in [0, 1]."""
+        scores = self.scores(self.backbone.encode_images(images)) / self.temperature
+        table: NDArray[np.float32] = torch.softmax(scores, dim=-1).numpy()
+        return table
+
+
+def trained_model(source: Source) -> Trained:
+    """Rebuild the function that was trained."""
+    model, spec = source.recipe.model, method_spec(source.recipe.method.method)
+    backbone = load_backbone(model.model, exportable=True)
+    backbone.model.logit_scale.data -= math.log(source.temperature)
+    if not spec.why_not_merged and spec.kind == "weights":
+        adapter = adapt(backbone, source.recipe, rounded=True)  # which must see the weights before they are rounded
+        adapter.load(source.folder)
+        scores: nn.Module = CosineScores(backbone.logit_scale, class_embeddings(backbone, source.record.prompts))
+        return Trained(backbone, adapter, scores, source.temperature)
+    round_to(backbone.model, backbone.quantized_linears(projection=model.quantize_projection), model.quantize)
+    recipe = source.recipe.replace(quantize="none", quantize_projection=False, precision="fp32")
+    learner = create_learner(backbone, source.record.prompts, recipe)
+    learner.load(source.folder)
+    adapted = learner.adapter if isinstance(learner, WeightsLearner) and spec.kind == "weights" else None
+    return Trained(backbone, adapted, scores_of(learner), source.temperature)
+
+
+@torch.no_grad()
+def scores_of(learner: Learner) -> nn.Module:
+    """What a learner scores unit embeddings by.
+
+    Args:
+        learner: Fitted or loaded, and not of PLOT++, whose images have several embeddings.
+    """
+    scale = learner.backbone.logit_scale
+    if isinstance(learner, HeadLearner):
+        return CosineScores(scale, learner.classes) if learner.head is None else HeadScores(learner.head, learner.text)
+    assert not isinstance(learner, PlotLearner)
+    return CosineScores(scale, cast(WeightsLearner, learner).encode_classes())
