@@ -49,7 +49,7 @@ def test_json_is_the_record(run, file, tmp_path):
         (["{file}", "--model", "builtin", "--out", "{tmp}/x"], "--classes"),
         (["{file}", "--classes", "{names}", "--out", "{tmp}/x"], "--model"),
         (["{tmp}/no.pt", "--model", "builtin", "--classes", "{names}", "--out", "{tmp}/x"], "no.pt does not exist"),
-        (["{tmp}", "--model", "builtin", "--classes", "{names}", "--out", "{tmp}/x"], "is a folder"),
+        (["{tmp}", "--model", "builtin", "--classes", "{names}", "--out", "{tmp}/x"], "has no adapter_config.json"),
         (["{names}", "--model", "builtin", "--classes", "{names}", "--out", "{tmp}/x"], "cannot be read as plain tens"),
         (["{file}", "--model", "builtin", "--classes", "{tmp}/no.txt", "--out", "{tmp}/x"], "no.txt does not exist"),
         (["{file}", "--model", "builtin", "--classes", "{file}", "--out", "{tmp}/x"], "cannot be read as UTF-8"),

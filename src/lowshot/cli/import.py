@@ -10,24 +10,26 @@ from typing import Annotated
 
 import tyro
 
+from ..errors import InputError
 from ..settings import DataConfig
 from .arguments import parse, print_json, warn
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Turn an adapter that CLIP-LoRA saved (a .pt file) into an adapter folder."""
+    """Turn an adapter that CLIP-LoRA (a .pt file) or PEFT (a folder) saved into an adapter folder."""
 
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
-    """What CLIP-LoRA's `--save_path` wrote; nothing in it is ever run."""
-    model: Annotated[str, tyro.conf.arg(metavar="MODEL")]
-    """The backbone it was trained on, a Hub id or a folder: the file does not say which."""
+    """What CLIP-LoRA's `--save_path` wrote, nothing in which is ever run, or the folder of PEFT's `save_pretrained`."""
     classes: Path
     """Text file, one class name per line, in the order of the labels it was trained with."""
     out: Path
     """Folder for the adapter; must not exist yet."""
-    template: str = DataConfig.template[0]
-    """Prompt it was trained with; `{}` stands for the class name."""
+    model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
+    """The backbone it was trained on, a Hub id or a folder: a file of CLIP-LoRA's does not say which; a folder of
+    PEFT's may."""
+    template: tuple[str, ...] = DataConfig.template
+    """Prompt it was trained with, or several; `{}` stands for the class name."""
     json: bool = False
     """Print the record as JSON."""
 
@@ -35,17 +37,21 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     """Import and say what was found."""
     parsed = parse(Arguments, "import", arguments)
-    from ..conversion import import_clip_lora
+    from ..conversion import import_clip_lora, import_peft
 
-    record = import_clip_lora(
-        parsed.file, parsed.out, model=parsed.model, classes=parsed.classes, template=parsed.template
-    )
+    classes, template = parsed.classes, parsed.template
+    if parsed.file.is_dir():
+        record = import_peft(parsed.file, parsed.out, model=parsed.model, classes=classes, template=template)
+    elif parsed.model is None:
+        raise InputError("a file of CLIP-LoRA's does not say which model it was trained on: give it with --model")
+    else:
+        record = import_clip_lora(parsed.file, parsed.out, model=parsed.model, classes=classes, template=template)
     warn(["what it was trained on is unknown: measure it on a test split, not on the images it may have learnt from"])
     if parsed.json:
         print_json(record.to_dict())
         return 0
     method = record.recipe["method"]
     where = f"{'/'.join(method['projections'])} of {method['encoder']}, position {method['position']}"
-    print(f"imported lora of rank {method['rank']} on {where}: {record.trainable_parameters:,} parameters")
+    print(f"imported {record.method} of rank {method['rank']} on {where}: {record.trainable_parameters:,} parameters")
     print(f"saved to {parsed.out} for {len(record.classes)} classes; next: lowshot evaluate {parsed.out} DATA")
     return 0

@@ -1,7 +1,7 @@
-"""Conversion: saved adapters into other forms, most of which need no lowshot, and CLIP-LoRA's into lowshot's."""
+"""Conversion: saved adapters into other forms, most of which need no lowshot, and others' adapters into lowshot's."""
 
 from .exporting import FORMATS, Export, export
-from .importing import import_clip_lora
+from .importing import import_clip_lora, import_peft
 from .space import export_space
 
-__all__ = ["FORMATS", "Export", "export", "export_space", "import_clip_lora"]
+__all__ = ["FORMATS", "Export", "export", "export_space", "import_clip_lora", "import_peft"]

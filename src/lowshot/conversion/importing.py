@@ -6,8 +6,9 @@ import dataclasses
 import hashlib
 import itertools
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from torch import Tensor
 from ..adapters import Adapter, adapter_bytes, layers_at
 from ..classifier import CARD_FILE
 from ..data import Examples, Prompts, Task, long_prompts_named, prompts_for
-from ..errors import AdapterError, DataError
+from ..errors import AdapterError, DataError, InputError
 from ..files import canonical_json, folder_written_aside, refuse_existing, write_bytes, write_text
+from ..methods import PROJECTIONS
 from ..models import Backbone, load_backbone
 from ..records import RECORD_FILE, RunRecord, provenance
 from ..settings import TOWERS, DataConfig, Recipe, Tower
@@ -26,6 +28,8 @@ from ..torch_state import own_torch_state
 from ..training.placing import adapt
 from ..wording.card import model_card
 from .clip_lora import NAME, ClipLora, read_clip_lora
+from .peft_lora import MERGE, PeftLora, read_peft_lora
+from .peft_lora import NAME as PEFT_NAME
 from .source import as_input, class_probabilities, probe_images
 
 _UNKNOWN_TASK = "unknown"
@@ -38,7 +42,7 @@ def import_clip_lora(
     *,
     model: str,
     classes: str | os.PathLike[str],
-    template: str = DataConfig.template[0],
+    template: str | Sequence[str] = DataConfig.template,
 ) -> RunRecord:
     """Turn an adapter that CLIP-LoRA saved into one that ``FewShotClassifier.from_pretrained`` and PEFT load.
 
@@ -47,7 +51,7 @@ def import_clip_lora(
         out: Folder for the adapter; must not exist yet.
         model: The backbone it was trained on, in transformers format: the file does not say which.
         classes: Text file, UTF-8, one class name per line in the order of the labels.
-        template: Prompt it was trained with; ``{}`` stands for the class name.
+        template: Prompt it was trained with, or several; ``{}`` stands for the class name.
 
     Returns:
         The record. What the file does not say is zero or absent in it, never made up.
@@ -60,10 +64,8 @@ def import_clip_lora(
     """
     file, out = Path(file), Path(out)
     refuse_existing(out)
-    names = read_class_names(Path(classes))
+    words = _Words.of(Path(classes), template)
     saved = read_clip_lora(file)
-    recipe = Recipe().replace(model=model, template=template, device="cpu")
-    prompts = prompts_for(names, recipe.data, data=f"classes file {classes}")
     backbone = load_backbone(model)
     layers = _layers(file, saved, backbone)
     settings = {
@@ -75,22 +77,169 @@ def import_clip_lora(
         "projections": saved.projections,
         "position": _position(saved.position, layers, backbone),
     }
-    recipe = recipe.replace(**settings, model=backbone.identity.id)
+    origin = {"file": file.name, "sha256": _sha256(file), "format": NAME}
+    return _written(
+        out, words, backbone, settings, origin, lambda adapter: _tensors(file, saved, layers, backbone, adapter)
+    )
+
+
+@own_torch_state()
+def import_peft(
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    classes: str | os.PathLike[str],
+    model: str | None = None,
+    template: str | Sequence[str] = DataConfig.template,
+) -> RunRecord:
+    """Turn a LoRA or DoRA adapter that PEFT saved of a CLIP or SigLIP into one that lowshot loads.
+
+    Args:
+        folder: What ``PeftModel.save_pretrained`` wrote.
+        out: Folder for the adapter; must not exist yet.
+        classes: Text file, UTF-8, one class name per line.
+        model: The backbone it was trained on; else the one that the folder names.
+        template: Prompt it was trained with, or several; ``{}`` stands for the class name.
+
+    Returns:
+        The record. What the folder does not say is zero or absent in it, never made up.
+
+    Raises:
+        OutputError: ``out`` exists, or cannot be written.
+        AdapterError: The folder is not such an adapter, does not fit the backbone, or is one that lowshot's adapters
+            cannot be.
+        DataError: The class names cannot be used.
+        InputError: The backbone or a template cannot be used.
+    """
+    folder, out = Path(folder), Path(out)
+    refuse_existing(out)
+    words = _Words.of(Path(classes), template)
+    saved = read_peft_lora(folder)
+    if not (model or saved.base):
+        raise InputError(f"adapter {folder} names no model; say which it was trained on with --model")
+    backbone = load_backbone(model or saved.base)
+    settings = _settings_of(folder, saved, backbone)
+    origin = {"file": TENSORS_FILE, "sha256": _sha256(folder / TENSORS_FILE), "format": PEFT_NAME}
+    return _written(out, words, backbone, settings, origin, lambda adapter: _peft_tensors(folder, saved, adapter))
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Words:
+    """The classes and their prompts, which a foreign adapter does not have with it."""
+
+    names: tuple[str, ...]
+    prompts: Prompts
+    template: str | tuple[str, ...]
+
+    @classmethod
+    def of(cls, classes: Path, template: str | Sequence[str]) -> _Words:
+        names = read_class_names(classes)
+        given = template if isinstance(template, str) else tuple(template)
+        data = Recipe().replace(template=given).data
+        return cls(names, prompts_for(names, data, data=f"classes file {classes}"), given)
+
+
+def _written(
+    out: Path,
+    words: _Words,
+    backbone: Backbone,
+    settings: Mapping[str, Any],
+    origin: Mapping[str, str],
+    tensors_of: Callable[[Adapter], Mapping[str, Tensor]],
+) -> RunRecord:
+    """The adapter's folder: a fresh adapter of these settings, with the foreign one's tensors.
+
+    Args:
+        out: Where to.
+        words: What its classes are called.
+        backbone: Adapted in place.
+        settings: Those of the recipe that are known.
+        origin: Where it comes from, for the record.
+        tensors_of: What is to be in the adapter's file, given the fresh adapter.
+
+    Raises:
+        AdapterError: The tensors do not fit, or give no numbers.
+    """
+    recipe = Recipe().replace(template=words.template, device="cpu", **settings, model=backbone.identity.id)
     adapter = adapt(backbone, recipe)
-    tensors = _tensors(file, saved, layers, backbone, adapter)
+    tensors = tensors_of(adapter)
     with folder_written_aside(out) as aside:
         adapter.save(aside, backbone.identity.id)
         write_bytes(aside / TENSORS_FILE, serialized(tensors))
         adapter.load(aside)
-        with long_prompts_named(names, prompts):
-            answers = class_probabilities(backbone, prompts, as_input(probe_images(backbone.image_size)[:1]))
+        with long_prompts_named(words.names, words.prompts):
+            probe = as_input(probe_images(backbone.image_size)[:1])
+            answers = class_probabilities(backbone, words.prompts, probe)
         if not np.isfinite(answers).all():  # finite weights can still be so large that nothing comes out
-            raise AdapterError(f"file {file} gives probabilities that are not finite: its training has diverged")
+            raise AdapterError(
+                f"file {origin['file']} gives probabilities that are not finite: its training has diverged"
+            )
         known = {"model", "quantize", "template", *settings}
-        record = _record(file, names, prompts, recipe, known, backbone, adapter)
+        record = _record(origin, words, recipe, known, backbone, adapter)
         write_text(aside / RECORD_FILE, canonical_json(record.to_dict()))
         write_text(aside / CARD_FILE, model_card(record))
     return record
+
+
+def _settings_of(folder: Path, saved: PeftLora, backbone: Backbone) -> dict[str, Any]:
+    """The recipe's settings of the smallest place that has all layers of the adapter.
+
+    Raises:
+        AdapterError: It adapts something that lowshot has no adapter for, or that the backbone has not.
+    """
+    places = {
+        backbone.module_name(tower, layer, projection): (tower, layer, projection)
+        for tower in TOWERS
+        for layer in range(backbone.depths[tower])
+        for projection in PROJECTIONS
+    }
+    strange = sorted(saved.layers.keys() - places.keys())
+    if strange:
+        raise AdapterError(
+            f"adapter {folder} adapts {strange[0]}; in {backbone.identity.id} lowshot adapts the linear layers of "
+            f"transformer blocks, such as {next(iter(places))}: {MERGE}"
+        )
+    adapted = [places[name] for name in saved.layers]
+    towers = [tower for tower in TOWERS if any(tower == each for each, _, _ in adapted)]
+    layers = {tower: sorted({layer for each, layer, _ in adapted if each == tower}) for tower in towers}
+    numbers = sorted(set().union(*layers.values()))
+    is_whole = all(len(layers[tower]) == backbone.depths[tower] for tower in towers)
+    fits_all = numbers[-1] < min(backbone.depths[tower] for tower in towers)
+    return {
+        "method": "dora" if saved.is_dora else "lora",
+        "rank": saved.rank,
+        "alpha": saved.alpha,
+        "scaling": "sqrt-rank" if saved.is_rank_stabilised else "rank",
+        "encoder": "both" if len(towers) == len(TOWERS) else towers[0],
+        "projections": tuple(p for p in PROJECTIONS if any(p == each for _, _, each in adapted)),
+        "position": ",".join(map(str, numbers)) if fits_all and not is_whole else "all",
+    }
+
+
+def _peft_tensors(folder: Path, saved: PeftLora, adapter: Adapter) -> dict[str, Tensor]:
+    """The saved factors by PEFT's names; where the recipe has a layer that was not adapted, its update is zero.
+
+    Raises:
+        AdapterError: A factor has another shape than its layer needs.
+    """
+    tensors = {
+        name: torch.zeros_like(tensor) if ".lora_B." in name else tensor.clone()
+        for name, tensor in adapter.tensors().items()
+    }
+    for module, parts in saved.layers.items():
+        for part, tensor in parts.items():
+            name = next(name for name in tensors if name.startswith(f"base_model.model.{module}.{part}"))
+            if tensor.shape != tensors[name].shape:
+                raise AdapterError(
+                    f"adapter {folder}: {part} of {module} is {tuple(tensor.shape)}, but the model needs "
+                    f"{tuple(tensors[name].shape)}; give the backbone it was trained on with --model"
+                )
+            tensors[name] = tensor
+    return tensors
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
@@ -174,9 +323,8 @@ def _tensors(
 
 
 def _record(
-    file: Path,
-    names: tuple[str, ...],
-    prompts: Prompts,
+    origin: Mapping[str, str],
+    words: _Words,
     recipe: Recipe,
     known: Collection[str],
     backbone: Backbone,
@@ -187,23 +335,22 @@ def _record(
         section: {name: value for name, value in values.items() if name in known}
         for section, values in recipe.to_dict().items()
     }
-    origin = {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "format": NAME}
     return RunRecord(
         task=_UNKNOWN_TASK,
-        method="lora",
+        method=recipe.method.method,
         quantize="none",
         shots=0,
         seed=0,
         recipe={section: values for section, values in sections.items() if values},
-        classes=names,
+        classes=words.names,
         model=dataclasses.asdict(backbone.identity),
         draw=(),
-        prompts=prompts,
+        prompts=words.prompts,
         trainable_parameters=sum(p.numel() for p in adapter.parameters()),
         total_parameters=backbone.parameters,
         adapter_bytes=adapter_bytes(adapter),
         steps=0,
         train_seconds=0.0,
         peak_memory_bytes=0,
-        provenance={**provenance(), "imported": origin},
+        provenance={**provenance(), "imported": dict(origin)},
     )

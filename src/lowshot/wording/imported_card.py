@@ -23,10 +23,14 @@ def imported_card(record: RunRecord) -> str:
     }
     front = "---\nlibrary_name: lowshot\npipeline_tag: zero-shot-image-classification\n"
     front += "tags:\n- clip\n- lora\n- few-shot\n- lowshot\n---"
-    title = f"# LoRA adapter for CLIP, {len(record.classes)} classes, imported from {origin['format']}"
+    title = (
+        f"# {_TITLES[record.method]} adapter for CLIP, {len(record.classes)} classes, imported from {origin['format']}"
+    )
     sections = [front, title, USE, f"## Where it comes from\n\n{listing(facts)}", _UNKNOWN]
     return "\n\n".join(sections) + "\n"
 
+
+_TITLES = {"lora": "LoRA", "dora": "DoRA"}
 
 USE = """## Use
 
@@ -40,6 +44,6 @@ print(classifier.predict(["image.png"]))
 _UNKNOWN = """## What is not known
 
 The file holds the update and its rank, alpha and place, nothing else. Which images it was trained on, for how many
-steps, with which seed and on which backbone it does not say: zeros in `lowshot.json` stand for unknown. Backbone,
-class names and template are those given at the import. ViT-B/16 and ViT-B/32 have the same shapes, so that only the
-accuracy shows whether the backbone is the right one; measure it on images that were not trained on."""
+steps and with which seed it does not say: zeros in `lowshot.json` stand for unknown. Backbone, class names and template
+are those given at the import. ViT-B/16 and ViT-B/32 have the same shapes, so that only the accuracy shows whether the
+backbone is the right one; measure it on images that were not trained on."""
