@@ -169,9 +169,10 @@ def page_facts(record: RunRecord, precision: str, measured: Accuracy | None) -> 
         "method": f"{display_name(record.method_used, record.quantize)} on {record.model.get('id')}",
         "precision": precision,
     }
+    metrics = dict(record.metrics)
     if measured is not None:
-        return {**facts, "accuracy": accuracy_words(measured).removeprefix("accuracy ")}
-    return {**facts, "accuracy": accuracy_line(record.metrics).removeprefix("accuracy ")} if record.metrics else facts
+        metrics = {"acc1": measured.after, "images": measured.images, "split": measured.split}
+    return {**facts, "accuracy": accuracy_line(metrics).removeprefix("accuracy ")} if metrics else facts
 
 
 def accuracy_words(measured: Accuracy) -> str:
