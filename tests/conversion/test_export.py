@@ -407,6 +407,14 @@ def test_so_is_every_other_family(saved, tmp_path, request, kind):
         assert export(adapter, tmp_path / name, format=name).largest_difference < TOLERANCE, name
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("family", ["tiny_metaclip2", "tiny_chinese_clip", "tiny_altclip"])
+def test_other_families_are_exported_like_a_clip(saved, tmp_path, request, family):
+    model = request.getfixturevalue(family)
+    assert export(saved("proker", model=model)[0], tmp_path / "onnx", format="onnx").largest_difference < 1e-5
+    assert export(saved("lora", model=model)[0], tmp_path / "merged", format="merged").largest_difference < TOLERANCE
+
+
 def test_what_torch_cannot_express_as_a_graph_is_sent_to_merged(saved, tmp_path, tiny_naflex):
     adapter, _ = saved("lora", model=tiny_naflex)
     with pytest.raises(InputError, match=r"onnx: .*--format merged"):

@@ -55,7 +55,7 @@ class HeadScores(nn.Module):
 
     def __init__(self, head: Head, text: Text) -> None:
         super().__init__()
-        self._kind, self._scale = type(head), text.scale
+        self._kind, self._text = type(head), text
         for name, tensor in tensors_of(head).items():
             self.register_buffer(f"head_{name}", tensor.detach())
         self.register_buffer("embeddings", text.embeddings.detach())
@@ -64,7 +64,8 @@ class HeadScores(nn.Module):
     def forward(self, embeddings: Tensor) -> Tensor:
         """Unit embeddings ``(B, D)`` to scores ``(B, C)``."""
         head = self._kind(**{name: getattr(self, f"head_{name}") for name in self._kind.AXES})
-        return head.scores(embeddings, Text(self.embeddings, self._scale, self.lengths))
+        text = dataclasses.replace(self._text, embeddings=self.embeddings, lengths=self.lengths)
+        return head.scores(embeddings, text)
 
 
 @dataclasses.dataclass(frozen=True)

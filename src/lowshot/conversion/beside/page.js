@@ -11,6 +11,12 @@ function bytesOf(parts) {
   const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0) * 0.75 - padding);
   let place = 0;
   for (const part of parts) {
+    if (Uint8Array.fromBase64) {
+      const decoded = Uint8Array.fromBase64(part);
+      bytes.set(decoded, place);
+      place += decoded.length;
+      continue;
+    }
     for (let start = 0; start < part.length; start += 1 << 22) {
       const binary = atob(part.slice(start, start + (1 << 22)));
       for (let i = 0; i < binary.length; i++) bytes[place++] = binary.charCodeAt(i);
