@@ -22,6 +22,11 @@ def test_the_settings_page_is_written_from_the_code():
     assert tool.PAGE.read_text(encoding="utf-8") == tool.page(), "run make docs"
 
 
+def test_the_models_page_is_written_from_the_code():
+    tool = tool_of("write_reference")
+    assert tool.MODELS_PAGE.read_text(encoding="utf-8") == tool.models_page(), "run make docs"
+
+
 def test_the_performance_tables_are_written_from_the_results():
     tool = tool_of("write_performance")
     readme = tool.README.read_text(encoding="utf-8")

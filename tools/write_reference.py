@@ -1,4 +1,4 @@
-"""Write from the code: docs/reference/settings.md, and the tables of docs/how-to/datasets.md.
+"""Write from the code: settings.md and models.md of docs/reference, and the tables of docs/how-to/datasets.md.
 
     .venv/bin/python tools/write_reference.py
 
@@ -15,9 +15,12 @@ from pathlib import Path
 
 from lowshot.data.catalogue import CATALOGUE, Download
 from lowshot.methods import ALIASES, METHODS
+from lowshot.models.catalogue import FIGURES_FROM, models_to_begin_with
+from lowshot.models.families import FAMILIES, Family
 from lowshot.settings import PRESETS, SETTINGS, Decides, Recipe
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
+MODELS_PAGE = PAGE.with_name("models.md")
 DATASETS_PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "datasets.md"
 
 
@@ -121,6 +124,64 @@ def datasets_page(page: str) -> str:
     return page
 
 
+TEXT_SEES = {
+    "causal": "what stands before",
+    "masked": "its whole prompt",
+    "padded": "its whole prompt and the padding",
+}
+"""What a token of the text tower sees, in words."""
+FAMILY_TESTS = "tests/models/test_families.py"
+
+
+def family_row(kind: str, family: Family) -> str:
+    """One kind of model: what it is, and how it was proved."""
+    blocks = "norms first" if family.text.block.norms_first else "norms last in the text tower"
+    proof = f"logits equal to those of transformers' `{family.model_class}` to 1e-11 in float64, random weights"
+    cells = (f"`{kind}`", str(inspect.getdoc(type(family))).splitlines()[0].rstrip("."), blocks)
+    return f"| {' | '.join((*cells, TEXT_SEES[family.text_attention], family.half, proof))} |"
+
+
+KINDS = f"""# Models
+
+Written by `make docs` from `src/lowshot/models`; do not edit.
+
+## Kinds of model in transformers format
+
+A Hub id or a folder whose `config.json` has one of these as `model_type`. Every one of them goes through the same
+tests, with a tiny random model of its kind and a tokenizer of its kind: `{FAMILY_TESTS}` and whatever
+takes the fixture `tiny_model` (the exact step, prompts, adapters, fewer bits, serving); export to PEFT, transformers
+and ONNX is in `tests/conversion/test_export.py`. The built-in model is the only one that was tried with trained
+weights here; all others: **not tried on trained weights**, for want of a network.
+
+| `model_type` | what | blocks | a text token sees | half precision | proved by |
+|:--|:--|:--|:--|:--|:--|"""
+AFTER_KINDS = f"""
+Where the norms come last the text tower is a BERT: its embedding is read at the first token, prompts are padded to
+the longest, and the padding is masked. The dropout in its configuration is not drawn in training. Prompt learners put
+their tokens behind that first token.
+
+## Models to begin with
+
+What `lowshot models` lists. Accuracy without training in percent, on ImageNet and over 38 data sets, as open_clip
+published it ([table]({FIGURES_FROM})):
+not measured here, and with open_clip's prompts.
+
+| `--model` | in open_clip | parameters | pixels | licence | ImageNet | of 38 |
+|:--|:--|--:|--:|:--|--:|--:|"""
+
+
+def models_page() -> str:
+    """The page on models as Markdown."""
+    lines = [KINDS, *(family_row(kind, family) for kind, family in FAMILIES.items()), AFTER_KINDS]
+    for each in models_to_begin_with():
+        licence = f"[{each.licence}]({each.licence_from})" if each.licence else "see its repository"
+        size = f"{each.parameters / 1e6:.0f} M | {each.image_side}"
+        figures = f"{each.imagenet:.1f} | {each.mean_of_38:.1f}"
+        lines.append(f"| `{each.model}` | `{each.open_clip}` | {size} | {licence} | {figures} |")
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    MODELS_PAGE.write_text(models_page(), encoding="utf-8")
     DATASETS_PAGE.write_text(datasets_page(DATASETS_PAGE.read_text(encoding="utf-8")), encoding="utf-8")

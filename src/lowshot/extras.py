@@ -11,6 +11,14 @@ import importlib.metadata
 DISTRIBUTION = "lowshot"
 
 
+def names() -> tuple[str, ...]:
+    """The extras there are; none where lowshot runs from its source without having been installed."""
+    try:
+        return tuple(importlib.metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or ())
+    except importlib.metadata.PackageNotFoundError:
+        return ()
+
+
 def packages(extra: str) -> tuple[str, ...]:
     """The packages of an extra for this Python, as pip takes them, such as ``uvicorn>=0.50``.
 

@@ -341,21 +341,30 @@ def test_methods_lists_names_kinds_and_aliases(run):
     assert {"qlora", "peft:TYPE"} <= set(run("methods")[1].split())
 
 
-def test_doctor_finds_this_machine_well(run):
+@pytest.fixture
+def no_pace(monkeypatch):
+    """Nothing is timed."""
+    import lowshot.cli.doctor
+
+    checks = {name: check for name, check in lowshot.cli.doctor.CHECKS.items() if name != "in a minute"}
+    monkeypatch.setattr(lowshot.cli.doctor, "CHECKS", checks)
+
+
+def test_doctor_finds_this_machine_well(run, no_pace):
     status, out, _ = run("doctor", "--json")
     findings = {row["name"]: row["state"] for row in json.loads(out)}
     assert status == 0
     assert {findings[name] for name in ("python", "torch", "transformers", "peft", "builtin model")} == {"ok"}
 
 
-def test_doctor_names_a_torchvision_that_does_not_fit_and_can_do_without(run, monkeypatch):
+def test_doctor_names_a_torchvision_that_does_not_fit_and_can_do_without(run, monkeypatch, no_pace):
     monkeypatch.setattr("lowshot.cli.doctor.torchvision_fault", lambda: "operator torchvision::nms does not exist")
     status, out, _ = run("doctor")
     assert status == 0
     assert "absent  torchvision    what is installed does not fit this torch (operator torchvision::nms does" in out
 
 
-def test_doctor_survives_what_it_looks_for(run, monkeypatch):
+def test_doctor_survives_what_it_looks_for(run, monkeypatch, no_pace):
     import lowshot.cli.doctor
 
     def broken():

@@ -32,9 +32,10 @@ COMMANDS = {
     "report": "tables and a page from the records of a grid, beside published figures",
     "data": "data sets: which there are, whether every image is well, how to install one",
     "methods": "the methods there are",
+    "models": "models to begin with: size, licence, accuracy without training, memory",
     "params": "how many parameters a method trains on a model, and how large its adapter is",
     "plan": "memory and time that a recipe will take on this machine",
-    "doctor": "what this machine can do, and what stands in the way",
+    "doctor": "what this machine can do, in a minute too, and what stands in the way",
 }
 """Command -> what it does. The command's module has its name and a function ``run(arguments) -> exit status``."""
 

@@ -11,9 +11,16 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from ..extras import install_command
+from ..extras import absent, install_command, names
 from ..torchvision_guard import torchvision_fault
 from .arguments import parse, print_json
+
+_HUB_SECONDS = 5.0
+"""How long the Hub has to answer."""
+_NOT_FOR_USERS = ("all", "dev", "docs", "pretrain")
+"""Extras that are no part of using lowshot, or only name others."""
+_STEP_IMAGES = 32
+"""Images of a training step in the preset ``paper``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,11 +112,49 @@ def check_bitsandbytes() -> Finding:
 
 
 def check_hub() -> Finding:
-    """State of the Hugging Face Hub's client."""
-    from huggingface_hub import constants
+    """State of the Hugging Face Hub: asked, since a client that is installed says nothing of a network."""
+    from huggingface_hub import constants, get_session
 
-    offline = "offline (HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else "online"
-    return Finding("ok", f"{offline}, cache in {constants.HF_HUB_CACHE}")
+    cache = f"models in the cache ({constants.HF_HUB_CACHE}) and in folders can be used"
+    if constants.HF_HUB_OFFLINE:
+        return Finding("absent", f"not asked: HF_HUB_OFFLINE is set; {cache}")
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_HUB_SECONDS)
+    except Exception as error:  # of whichever HTTP client it has, or the system's
+        why = " ".join(str(error).split())[:80] or type(error).__name__
+        return Finding("absent", f"{constants.ENDPOINT} cannot be reached ({why}); {cache}")
+    return Finding("ok", f"{constants.ENDPOINT} answers; {cache}")
+
+
+def check_extras() -> Finding:
+    """Which optional packages are here, by the extra that lists them."""
+    lacking = {extra: absent(extra) for extra in names() if extra not in _NOT_FOR_USERS}
+    if not lacking:
+        return Finding("absent", "not known: lowshot runs from its source without having been installed")
+    here = [extra for extra, packages in lacking.items() if not packages]
+    said = [f"installed: {', '.join(here) or 'none'}"]
+    said += [f"{extra}: {install_command(extra)}" for extra, packages in lacking.items() if packages]
+    return Finding("absent" if any(lacking.values()) else "ok", "; ".join(said))
+
+
+def check_pace() -> Finding:
+    """What a minute is enough for, measured on one transformer block for a second or two."""
+    import torch
+
+    from ..models import pick_device
+    from ..training.speed import measure_pace
+
+    device = pick_device("auto")
+    dtype, images = (torch.float16, 64) if device.type == "cuda" else (torch.float32, 4)
+    pace = measure_pace(device, dtype, images=images)
+    here = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    steps = 60 * pace.trained / _STEP_IMAGES
+    return Finding(
+        "ok",
+        f"about {60 * pace.encoded:,.0f} images through the image tower of a ViT-B/16, or {steps:,.1f} steps of LoRA "
+        f"with {_STEP_IMAGES} images (besides the prompts), in {str(dtype).removeprefix('torch.')} on {here}; "
+        "one block timed",
+    )
 
 
 def check_builtin_model() -> Finding:
@@ -129,5 +174,7 @@ CHECKS: dict[str, tuple[Callable[[], Finding], str]] = {
     "bitsandbytes": (check_bitsandbytes, "pip install --force-reinstall bitsandbytes"),
     "hub": (check_hub, "pip install huggingface_hub"),
     "builtin model": (check_builtin_model, "reinstall lowshot"),
+    "extras": (check_extras, "reinstall lowshot"),
+    "in a minute": (check_pace, "see torch and cuda above"),
 }
 """Name -> its check, and what to do where the check fails; in the order in which they are shown."""
