@@ -240,6 +240,35 @@ def tiny_altclip(tmp_path_factory):
     return write_softmax_model(tmp_path_factory.mktemp("tiny-altclip"), "AltCLIP", roberta_like_tokenizer(), text)
 
 
+IMAGE_ENCODERS = {"vit": "ViTModel", "dinov2": "Dinov2Model", "dinov3_vit": "DINOv3ViTModel"}
+"""Kind of image encoder without text -> transformers' class."""
+
+
+@pytest.fixture(params=IMAGE_ENCODERS)
+def tiny_image_encoder(request, tmp_path_factory):
+    """Folder of a random image encoder without a text tower, of each kind in turn."""
+    return write_image_encoder(tmp_path_factory.mktemp("encoder"), request.param)
+
+
+def write_image_encoder(folder, kind):
+    """Weights so large that every part matters; pixels are normalised as nobody else's."""
+    import transformers
+
+    model_class = getattr(transformers, IMAGE_ENCODERS[kind])
+    sizes = {"hidden_size": 24, "intermediate_size": 48, "num_attention_heads": 2, "num_hidden_layers": 2}
+    registers = {"num_register_tokens": 3} if kind == "dinov3_vit" else {}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = model_class(model_class.config_class(**sizes, **registers, image_size=16, patch_size=8))
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.3)
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(
+        '{"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.25], "crop_size": {"height": 16, "width": 16}}'
+    )
+    return folder
+
+
 EVERY = (
     *("tiny_clip", "tiny_siglip", "tiny_siglip2", "tiny_naflex"),
     *("tiny_metaclip2", "tiny_chinese_clip", "tiny_altclip"),

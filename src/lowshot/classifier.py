@@ -45,7 +45,16 @@ from .evaluation import (
     with_others,
 )
 from .files import canonical_json, folder_written_aside, from_home, write_text
-from .fitting import Lesson, LoadBackbone, choice_file, fit_lesson, kept_decoded, lesson_of, shortfalls
+from .fitting import (
+    Lesson,
+    LoadBackbone,
+    choice_file,
+    default_model,
+    fit_lesson,
+    kept_decoded,
+    lesson_of,
+    shortfalls,
+)
 from .hub import adapter_folder, here, is_adapter, push_folder
 from .methods import AUTO
 from .models import Backbone, load_backbone
@@ -243,6 +252,24 @@ class FewShotClassifier(Estimator):
             self._tracking.close(failed=True)
             self._warn(self._tracking.warnings)
             raise
+
+    @own_torch_state()
+    def default_model(self, data: Data) -> str:
+        """The model that ``lowshot fit`` takes for data where none is named: ``builtin``, or ``photos``.
+
+        It is ``photos`` where its package is installed, nothing is asked for that needs class names, most of the shots'
+        files are in a format that cameras and phones write, and the built-in model recognises no more of them by
+        their classes' names than guessing would.
+
+        Args:
+            data: What ``fit`` will be given.
+
+        Raises:
+            InputError: The data or the settings cannot be used.
+        """
+        with cpu_threads(self.recipe.engine.threads), bad_images_explained(self.recipe.data.on_bad_image):
+            load = self._load_backbone or load_backbone
+            return default_model(lesson_of(self.task(data), {}, self.recipe, lambda _: None, load))
 
     def training_states(self, checkpoint: Path) -> list[Path]:
         """The files that ``fit`` with this checkpoint keeps a choice and states in: the folds', then the run's."""

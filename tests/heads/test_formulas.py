@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn import functional
 
-from lowshot.heads import Text, lp_plus_plus
+from lowshot.heads import Text, gda, lp_plus_plus
 from lowshot.heads.clip_adapter import ClipAdapter
 from lowshot.heads.gda import GaussianDiscriminant
 from lowshot.heads.linear_probe import LinearProbe
@@ -195,3 +195,52 @@ def test_task_res_is_torchs_adam_with_a_first_pass_at_1e_5(made_up):
     head = fitted(TaskRes, shots)
     torch.testing.assert_close(head.residuals, residuals.detach(), atol=1e-4, rtol=0)
     assert float(head.residuals.abs().max()) > 0.05
+
+
+# -- without class prompts ---------------------------------------------------------------------------------------------
+
+
+def wordless(shots):
+    """The same shots where no text tower says anything of the classes."""
+    nothing = Text(torch.zeros_like(shots.text.embeddings), 20.0, torch.zeros(shots.classes), has_words=False)
+    return dataclasses.replace(shots, text=nothing)
+
+
+def test_gda_without_prompts_is_scikit_learns_analysis_and_as_sure_as_held_out_shots_allow(made_up):
+    shots = wordless(made_up(per_class=8, width=12, noise=2.0))
+    made = GaussianDiscriminant.fit(shots, SCHEDULE, UNREPORTED)
+    features, labels = views_of(shots)
+    count, width = features.shape
+    analysis = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=width / (count - 1 + width)).fit(features, labels)
+    images = unit(50, 12, seed=9)
+    assert (made.head.scores(images, shots.text).argmax(1).numpy() == analysis.predict(images.numpy())).all()
+
+    def held_out_loss(alpha):
+        loss = 0.0
+        for fold in range(5):
+            held = torch.arange(len(shots.labels)) // shots.classes % 5 == fold
+            head = GaussianDiscriminant.estimated(shots.subset(~held), alpha)
+            rows, truth = shots.subset(held).every_view()
+            loss += functional.cross_entropy(head.scores(rows, shots.text), truth, reduction="sum").item()
+        return loss
+
+    assert made.chosen["alpha"] == min(gda.CANDIDATES, key=held_out_loss)
+
+
+def test_proker_without_prompts_is_scikit_learns_kernel_ridge_regression_of_the_labels(made_up):
+    shots = wordless(made_up())
+    features, labels = views_of(shots)
+    regression = KernelRidge(kernel="rbf", gamma=1.3 / 2, alpha=0.2).fit(features, np.eye(shots.classes)[labels])
+    head = ProKeR.solved(shots, beta=1.3, penalty=0.2)
+    expected = 20 * 0.2 * regression.predict(IMAGES.double().numpy())
+    np.testing.assert_allclose(head.scores(IMAGES, shots.text).numpy(), expected, atol=1e-4)
+
+
+def test_a_linear_probe_on_fewer_images_than_numbers_is_scikit_learns(made_up):
+    shots = made_up(classes=3, per_class=2, views=1, width=40)
+    features, labels = views_of(shots)
+    expected = LogisticRegression(C=10.0, max_iter=1000).fit(features, labels)
+    images = unit(7, 40, seed=9)
+    head, _ = LinearProbe.regressed(shots, 10.0)
+    scores = torch.softmax(head.scores(images, shots.text), 1).numpy()
+    np.testing.assert_allclose(scores, expected.predict_proba(images.double().numpy()), atol=1e-5)

@@ -47,7 +47,7 @@ def test_one_changed_number_changes_the_hash(folder):
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("nonsense", "^unknown model 'nonsense'; expected builtin, a Hub id"),
+        ("nonsense", "^unknown model 'nonsense'; expected builtin, photos, a folder, or a Hub id"),
         ("./nowhere", r"^model './nowhere': there is no such folder"),
         ("/a/b/c", "there is no such folder"),
         ("owner/name", "^model 'owner/name' cannot be had from the Hub"),

@@ -156,10 +156,7 @@ def parse_with_recipe(
         arguments: What the user typed.
         chooses: Whether the command chooses a method where none is named and no recipe given.
     """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for flag in ("--model", "--method", "--quantize", "--preset", "--recipe"):
-        first.add_argument(flag)
-    recipe = Recipe()
+    first, recipe = _of_defaults(), Recipe()
     with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
         # A flag without its value ends argparse; the real parser says so better.
         chosen = first.parse_known_args(list(arguments))[0]
@@ -176,6 +173,21 @@ def parse_with_recipe(
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     required = {f.name: tyro.MISSING for f in fields if f.default is f.default_factory is dataclasses.MISSING}
     return parse(kind, command, arguments, default=kind(**{**required, "settings": recipe}))
+
+
+def names_model(arguments: Sequence[str]) -> bool:
+    """Whether arguments that ``parse_with_recipe`` has read name a model, or a preset, which is one for a model."""
+    chosen = _of_defaults().parse_known_args(list(arguments))[0]
+    sections = read_toml(Path(chosen.recipe)) if chosen.recipe else {}
+    return bool(chosen.model or chosen.preset or _setting_in(sections, "model"))
+
+
+def _of_defaults() -> argparse.ArgumentParser:
+    """Of the flags that decide what the other ones' defaults are."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for flag in ("--model", "--method", "--quantize", "--preset", "--recipe"):
+        parser.add_argument(flag)
+    return parser
 
 
 def _setting_in(sections: Mapping[str, Any], name: str) -> str | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import tyro
 
@@ -16,7 +16,16 @@ from ..files import canonical_json, claimed, refuse_existing, remove, write_text
 from ..methods import display_name
 from ..progress import Track, shown, silent
 from ..settings import Recipe, changes_of
-from .arguments import PresetName, SplitFolders, parse_with_recipe, print_json, source_arguments, source_named, warn
+from .arguments import (
+    PresetName,
+    SplitFolders,
+    names_model,
+    parse_with_recipe,
+    print_json,
+    source_arguments,
+    source_named,
+    warn,
+)
 
 if TYPE_CHECKING:
     from ..classifier import FewShotClassifier
@@ -44,6 +53,7 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     """Fit, evaluate on what was held back, save, say."""
     parsed = parse_with_recipe(Arguments, "fit", arguments, chooses=True)
+    suited = None if names_model(arguments) else lambda model: _with_model(arguments, model)
     source = parsed.folders.source("fit", parsed.data)
     note = _Unjudged(parsed.out, canonical_json([source_named(source), parsed.settings.to_dict()]))
     if not note.is_there():
@@ -52,13 +62,13 @@ def run(arguments: Sequence[str]) -> int:
 
     if not is_first_process():
         if not note.is_there():
-            _take_part(parsed, source)
+            _take_part(parsed, source, suited)
         return 0
     if parsed.preset is not None and (changes := changes_of(parsed.preset, parsed.settings)):
         texts = (f"{name.replace('_', '-')} {value} (not {paper})" for name, (value, paper) in changes.items())
         sys.stderr.write(f"lowshot: preset {parsed.preset}: {', '.join(texts)}\n")
     with claimed(parsed.out):
-        record = _learnt_and_judged(parsed, source, note)
+        record = _learnt_and_judged(parsed, source, note, suited)
     if parsed.json:
         print_json(record)
     else:
@@ -92,7 +102,33 @@ class _Unjudged:
         return self.path.read_bytes() == self.command.encode("utf-8", "backslashreplace")  # as ``write_text`` does
 
 
-def _learnt_and_judged(parsed: Arguments, source: str | dict[str, Path], note: _Unjudged) -> dict[str, Any]:
+_Suited: TypeAlias = Callable[[str], Arguments] | None
+"""Gives the same arguments with a model; None where they name one themselves."""
+
+
+def _with_model(arguments: Sequence[str], model: str) -> Arguments:
+    return parse_with_recipe(Arguments, "fit", [*arguments, "--model", model], chooses=True)
+
+
+def _on_suited_model(classifier: FewShotClassifier, task: Task, suited: _Suited) -> FewShotClassifier:
+    """The classifier, or one on the model that suits the task's images where the arguments name none."""
+    from ..classifier import FewShotClassifier
+
+    model = classifier.recipe.model.model if suited is None else classifier.default_model(task)
+    if suited is None or model == classifier.recipe.model.model:
+        return classifier
+    sys.stderr.write(
+        f"lowshot: photographs, and no --model: took {model} (EfficientNet-Lite0, trained on ImageNet; it reads no "
+        "class names). A CLIP, which does, is 600 MB from the Hub: --model openai/clip-vit-base-patch16\n"
+    )
+    other = FewShotClassifier.from_recipe(suited(model).settings)
+    other.warnings_.extend(classifier.warnings_)
+    return other
+
+
+def _learnt_and_judged(
+    parsed: Arguments, source: str | dict[str, Path], note: _Unjudged, suited: _Suited
+) -> dict[str, Any]:
     """Learn, judge and save, or judge alone where that is what is left of this command; returns the record."""
     from ..classifier import FewShotClassifier, saved_adapter
 
@@ -107,6 +143,7 @@ def _learnt_and_judged(parsed: Arguments, source: str | dict[str, Path], note: _
     try:
         task = classifier.task(source)
         if not is_learnt:
+            classifier = _on_suited_model(classifier, task, suited)
             _fit(classifier, task, states, shown)
         try:
             _judge(classifier, task, ["lowshot", "evaluate", str(parsed.out), *source_arguments(source)])
@@ -146,12 +183,14 @@ def _judge(classifier: FewShotClassifier, task: Task, again: Sequence[str]) -> N
         classifier.warnings_.append(f"not compared with what is simpler: {error}")
 
 
-def _take_part(parsed: Arguments, source: str | dict[str, Path]) -> None:
+def _take_part(parsed: Arguments, source: str | dict[str, Path], suited: _Suited) -> None:
     """Take part in the training of a process that writes what is learnt."""
     from ..classifier import FewShotClassifier
 
     classifier = FewShotClassifier.from_recipe(parsed.settings)
-    _fit(classifier, classifier.task(source), _states(classifier, parsed.out), silent)
+    task = classifier.task(source)
+    classifier = _on_suited_model(classifier, task, suited)
+    _fit(classifier, task, _states(classifier, parsed.out), silent)
 
 
 def _states(classifier: FewShotClassifier, out: Path) -> list[Path]:

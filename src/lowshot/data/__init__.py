@@ -8,6 +8,7 @@ from .damage import examine
 from .decoding import content_hash, decode_image
 from .draws import draw_from, draw_sha256, write_draw
 from .folder import images_below, read_folder, read_split_folders
+from .formats import are_of_cameras
 from .images import FileImages, ImagesOnDemand, MemoryImages, as_pixels
 from .listing import bad_images_explained, skipping
 from .prompts import Prompts, class_prompts, long_prompts_named, prompts_for, read_words
@@ -30,6 +31,7 @@ __all__ = [
     "Pixels",
     "Prompts",
     "Task",
+    "are_of_cameras",
     "as_pixels",
     "bad_images_explained",
     "base_and_new",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from pathlib import PurePath
 from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
@@ -14,6 +16,8 @@ SUFFIXES = frozenset(
     | {".ppm", ".tif", ".tiff", ".webp"}
 )
 """File names that end so are taken for images when a folder is listed, whatever is installed: draws depend on it."""
+_OF_CAMERAS = frozenset({".avif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".webp"})
+"""Those of formats that lose what nobody sees, as cameras, phones and the web write them; scans and drawings rarely."""
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """The formats that Pillow may decode, whatever the file's name: its others are rare, and one runs Ghostscript."""
 
@@ -24,6 +28,11 @@ _BRANDS = {
     **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), _HEIC),
     **dict.fromkeys((b"avif", b"avis"), _AVIF),
 }  # of files in ISO's base format: bytes 8 to 11, behind "ftyp"
+
+
+def are_of_cameras(names: Sequence[str]) -> bool:
+    """Whether most of the files of these names are in formats that cameras and phones write."""
+    return 2 * sum(PurePath(name).suffix.lower() in _OF_CAMERAS for name in names) > len(names)
 
 
 def open_image(file: BinaryIO) -> Image.Image:

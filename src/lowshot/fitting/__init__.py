@@ -2,7 +2,18 @@
 
 from .auto import choice_file
 from .fit import Fitted, fit_lesson
+from .foreign import default_model
 from .lesson import Lesson, LoadBackbone, kept_decoded, lesson_of
 from .shortfalls import shortfalls
 
-__all__ = ["Fitted", "Lesson", "LoadBackbone", "choice_file", "fit_lesson", "kept_decoded", "lesson_of", "shortfalls"]
+__all__ = [
+    "Fitted",
+    "Lesson",
+    "LoadBackbone",
+    "choice_file",
+    "default_model",
+    "fit_lesson",
+    "kept_decoded",
+    "lesson_of",
+    "shortfalls",
+]

@@ -5,6 +5,9 @@ looked at. What is cheap is tried first, what does not fit into the time is not 
 images do not tell apart the first of ``CANDIDATES`` is taken. Zero-shot is taken in its place where that one is no
 better than it on ``FEW`` images or more, or worse by more than a standard error on fewer.
 
+On an image encoder without a text tower ``WITHOUT_TEXT`` are the candidates, and nearest-mean is in the place of
+zero-shot, which there is none of: it is the plainest that can be had.
+
 Where no class has two images, or the draw has some twice, there is nothing to hold out. Zero-shot is taken if it
 recognises all of ``FEW`` shots or more, since they have nothing to teach then; else candidates are judged on other
 crops of the images that they learnt from, which tells less, and the record says so.
@@ -37,6 +40,11 @@ CANDIDATES = ("lora", "proker", "gda", "task-res")
 """Methods that are tried beside zero-shot; of equals the first. docs/concepts/auto.md says where the order is from."""
 CHEAPEST_FIRST = ("gda", "proker", "task-res", "lora")
 """The same methods in the order in which they are tried."""
+WITHOUT_TEXT = ("linear-probe", "proker", "gda")
+"""Those that are tried beside nearest-mean where no text tower reads class names, the cheapest first; of equals the
+first."""
+PLAINEST = (ZERO_SHOT, "nearest-mean")
+"""What the candidates have to beat: with a text tower, and without."""
 HANDED_ON = METHODS[AUTO].training or frozenset()
 """Training settings that whatever is chosen gets; the others are those of its preset."""
 FEW = 100
@@ -125,36 +133,38 @@ def concrete(recipe: Recipe, preset: str, method: str) -> Recipe:
 
 def _try_all(trials: Trials) -> tuple[dict[str, Any], Calibration | None]:
     """The choice that the trials of all candidates come to, as it is recorded, and the chosen one's calibration."""
-    if not trials.folds and trials.images >= FEW and trials.recognises_every_shot():
+    if trials.has_text and not trials.folds and trials.images >= FEW and trials.recognises_every_shot():
         why = "it recognises every shot, and none can be held out"
         return {"method": ZERO_SHOT, "why": why, "folds": trials.folds, "tried": []}, None
-    zero = trials.zero_shot()
-    others = {method: trials.of(method) for method in sorted(CANDIDATES, key=CHEAPEST_FIRST.index)}
-    method, why = decided([others[method] for method in CANDIDATES], zero)
-    tried = [trial.to_dict() for trial in (zero, *others.values())]
-    chosen = zero if method == ZERO_SHOT else others[method]
+    plainest = trials.zero_shot() if trials.has_text else trials.of(PLAINEST[1])
+    candidates = CANDIDATES if trials.has_text else WITHOUT_TEXT
+    cheapest_first = sorted(candidates, key=(CHEAPEST_FIRST if trials.has_text else WITHOUT_TEXT).index)
+    others = {method: trials.of(method) for method in cheapest_first}
+    method, why = decided([others[method] for method in candidates], plainest)
+    tried = [trial.to_dict() for trial in (plainest, *others.values())]
+    chosen = plainest if method == plainest.method else others[method]
     return {"method": method, "why": why, "folds": trials.folds, "tried": tried}, chosen.calibration
 
 
-def decided(trials: Sequence[Trial], zero: Trial) -> tuple[str, str]:
+def decided(trials: Sequence[Trial], plainest: Trial) -> tuple[str, str]:
     """The method to take, and why.
 
     Args:
         trials: Of the candidates, of equals the first.
-        zero: That of zero-shot.
+        plainest: That of zero-shot, or of what is in its place.
     """
     tried = [trial for trial in trials if trial.right]
     if not tried:
-        return ZERO_SHOT, "nothing else could be tried"
+        return plainest.method, "nothing else could be tried"
     best = tried[0]
     for trial in tried[1:]:
         gain, error = gain_of(trial, best)
         if gain > error:
             best = trial
-    gain, error = gain_of(best, zero)
+    gain, error = gain_of(best, plainest)
     if gain < -error or (gain <= 0 and len(best.right) >= FEW):
-        return ZERO_SHOT, f"nothing was better: {best.method} by {100 * gain:+.1f} points"
-    why = f"{100 * gain:+.1f} points against zero-shot"
+        return plainest.method, f"nothing was better: {best.method} by {100 * gain:+.1f} points"
+    why = f"{100 * gain:+.1f} points against {plainest.method}"
     gains = {trial.method: gain_of(trial, best) for trial in tried if trial is not best}
     equals = [method for method, (gain, error) in gains.items() if abs(gain) <= error]
     return best.method, why + (f", no further from {' and '.join(equals)} than chance may be" if equals else "")
@@ -184,4 +194,4 @@ def _read_choice(file: Path, key: str) -> tuple[dict[str, Any], Calibration | No
         calibration = Calibration.from_dict(told) if told else None
     except InputError:
         return None
-    return (choice, calibration) if choice["method"] in (*CANDIDATES, ZERO_SHOT) else None
+    return (choice, calibration) if choice["method"] in (*CANDIDATES, *WITHOUT_TEXT, *PLAINEST) else None

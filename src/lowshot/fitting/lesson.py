@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from ..data import Draw, Examples, Prompts, Task, decoded_once, draw_from, learnt_part, long_prompts_named, prompts_for
+from ..errors import InputError
 from ..models import Backbone, load_backbone, resolve_adapter_precision, resolve_precision
-from ..settings import Recipe, parse_bytes
+from ..settings import SETTINGS, Decides, Recipe, parse_bytes
 from ..training import Learner, create_learner
 from ..training.prompts import refuse_alike
 
@@ -52,7 +53,29 @@ class Lesson:
             if recipe.model.model not in self.told_apart:
                 refuse_alike(backbone, self.task.class_names, self.prompts)
                 self.told_apart.add(recipe.model.model)
-            return create_learner(backbone, self.prompts, recipe)
+            learner = create_learner(backbone, self.prompts, recipe)
+        if not backbone.has_text:
+            _refuse_words(recipe)
+        return learner
+
+
+def words_of(recipe: Recipe) -> list[str]:
+    """The settings that say, otherwise than by default, how to put classes into words."""
+    words = [row for row in SETTINGS.values() if row.decides is Decides.WORDS]
+    return [row.name for row in words if getattr(recipe.data, row.name) != row.default]
+
+
+def _refuse_words(recipe: Recipe) -> None:
+    """Refuse what says how to put classes into words, where no text tower reads them.
+
+    Raises:
+        InputError: A setting does.
+    """
+    for name in words_of(recipe):
+        raise InputError(
+            f"{name.replace('_', '-')} is {getattr(recipe.data, name)!r}, but model {recipe.model.model} has no text "
+            "tower that would read it; leave it out"
+        )
 
 
 def lesson_of(

@@ -73,9 +73,9 @@ def _of_pixels(record: RunRecord, task: Task, judged: Examples) -> float | None:
 
 
 def _of_names(learner: Learner, record: RunRecord, judged: Examples, load: LoadBackbone) -> float | None:
-    """The accuracy of zero-shot; None for zero-shot itself."""
+    """The accuracy of zero-shot; None for zero-shot itself, and where no text tower reads the names."""
     recipe = learner.recipe
-    if recipe.method.method == ZERO_SHOT:
+    if recipe.method.method == ZERO_SHOT or not learner.backbone.has_text:
         return None
     unlearnt = concrete(recipe, preset_for(recipe.model.model, None), ZERO_SHOT)
     names = create_learner(load(recipe.model.model, recipe.model.device), record.prompts, unlearnt)

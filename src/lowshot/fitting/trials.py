@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -95,6 +96,12 @@ class Trials:
     def folds(self) -> int:
         """Parts that the shots are held out in; 0 where none can be held out, so that crops of them are judged."""
         return 0 if self._fold_of is None else int(self._fold_of.max()) + 1
+
+    @functools.cached_property
+    def has_text(self) -> bool:
+        """Whether the model has a text tower, without which there is no zero-shot."""
+        model = self._lesson.recipe.model
+        return self._lesson.load(model.model, model.device).has_text
 
     def zero_shot(self) -> Trial:
         """Zero-shot, from which every image was held out. It tells how fast images are encoded."""

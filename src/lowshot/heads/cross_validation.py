@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .head import Head
 from .shots import Shots
@@ -20,10 +21,23 @@ JUDGED_AT_ONCE = 256
 _Candidate = TypeVar("_Candidate")
 
 
+def recognised(scores: Tensor, labels: Tensor) -> Tensor:
+    """How many images get their own class the highest score."""
+    return (scores.argmax(1) == labels).sum()
+
+
+def log_likelihood(scores: Tensor, labels: Tensor) -> Tensor:
+    """Sum of the logarithms of the probabilities that images have of their own class."""
+    return -functional.cross_entropy(scores.double(), labels, reduction="sum")
+
+
 def choose(
-    candidates: Sequence[_Candidate], heads_of: Callable[[Shots], Iterable[Head]], shots: Shots
+    candidates: Sequence[_Candidate],
+    heads_of: Callable[[Shots], Iterable[Head]],
+    shots: Shots,
+    merit: Callable[[Tensor, Tensor], Tensor] = recognised,
 ) -> tuple[_Candidate, bool]:
-    """The candidate that recognises most views of held-out shots; of equals the first.
+    """The candidate that does best on views of held-out shots; of equals the first.
 
     The images of each class are dealt to ``FOLDS`` parts in the order of the draw. A class's only image is never held
     out. So the order of the images has an influence, and a class has the same share in every part.
@@ -32,18 +46,19 @@ def choose(
         candidates: Values to choose from, the default first.
         heads_of: Shots to the head that each candidate makes of them, in the candidates' order.
         shots: All there are.
+        merit: From class scores ``(B, C)`` and labels ``(B,)`` to what is added up.
 
     Returns:
         The candidate, and whether it was chosen: where every class has one image it is the default.
     """
-    right = torch.zeros(len(candidates), dtype=torch.int64, device=shots.labels.device)
+    merits = torch.zeros(len(candidates), dtype=torch.float64, device=shots.labels.device)
     for held in held_out(shots.labels):
         images, labels = shots.subset(held).every_view()
         for index, head in enumerate(heads_of(shots.subset(~held))):
-            judged = [head.scores(some, shots.text).argmax(1) for some in torch.split(images, JUDGED_AT_ONCE)]
-            right[index] += (torch.cat(judged) == labels).sum()
-    counts = right.tolist()  # read once: a device would be waited for at every candidate
-    return candidates[counts.index(max(counts))], int(shots.counts.max()) > 1
+            scores = [head.scores(some, shots.text) for some in torch.split(images, JUDGED_AT_ONCE)]
+            merits[index] += merit(torch.cat(scores), labels)
+    sums = merits.tolist()  # read once: a device would be waited for at every candidate
+    return candidates[sums.index(max(sums))], int(shots.counts.max()) > 1
 
 
 def held_out(labels: Tensor) -> Iterator[Tensor]:

@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..progress import Report
-from .cross_validation import choose, not_chosen
+from .cross_validation import choose, log_likelihood, not_chosen, recognised
 from .head import Axes, Fit, Head, OtherClasses, Schedule, as_saved, number
 from .shots import Shots, Text, by_class
 
@@ -25,7 +26,8 @@ class GaussianDiscriminant:
     Every class is a Gaussian of one covariance, so that ``w_c = P m_c`` and ``b_c = -<m_c, P m_c> / 2`` with the mean
     m_c of its embeddings and the precision ``P = D ((n - 1) S + tr(S) I)^-1``, the empirical Bayes ridge estimator, of
     the pooled covariance S of all n views. Classes are taken to be equally likely. The authors choose alpha on a
-    validation set; here it is cross-validation over the shots.
+    validation set; here it is cross-validation over the shots. Where there are no class prompts the
+    Gaussians alone decide, and alpha how sure they are: it is chosen by the likelihood of held-out shots.
 
     Args:
         weights: ``w``, ``(C, D)``.
@@ -43,17 +45,27 @@ class GaussianDiscriminant:
 
     @classmethod
     def fit(cls, shots: Shots, schedule: Schedule, report: Report) -> Fit:  # noqa: ARG003
-        """Estimate, and choose alpha."""
+        """Estimate, and choose alpha.
+
+        Raises:
+            InputError: There are no class prompts, and no class has two different views.
+        """
+        has_words = shots.text.has_words
 
         def heads_of(learnt: Shots) -> Iterator[Head]:
             head = cls.estimated(learnt, 1.0)
             for candidate in CANDIDATES:
                 yield dataclasses.replace(head, alpha=number(candidate, head.weights))
 
-        alpha, chosen = choose(CANDIDATES, heads_of, shots)
+        alpha, chosen = choose(CANDIDATES, heads_of, shots, recognised if has_words else log_likelihood)
         head = cls.estimated(shots, alpha)
         notes = [] if chosen else [not_chosen(f"alpha {alpha:g}")]
         if not head.weights.any():
+            if not has_words:
+                raise InputError(
+                    "gda knows only how images of a class differ, and no class has two different views; expected "
+                    "more shots, or views, or method nearest-mean"
+                )
             notes.append("no class has two different views, so that there is no covariance: gda judges as zero-shot")
         return Fit(head, chosen={"alpha": alpha}, notes=tuple(notes))
 

@@ -63,11 +63,17 @@ class LinearProbe:
         from sklearn.linear_model import LogisticRegression
 
         features, labels = (tensor.cpu().numpy() for tensor in shots.every_view())
+        rows, span = features.astype(np.float64), None
+        if len(rows) < rows.shape[1]:
+            # Weights with an L2 penalty lie in the span of what they are learnt from. In its few dimensions every step
+            # of L-BFGS is the same: it starts at zero, and no direction is another to it.
+            span = np.linalg.qr(rows.T)[0]
+            rows = rows @ span
         with warnings.catch_warnings():
             # Next to no penalty has no end to converge to, and one image of each class looks like no classification.
             warnings.simplefilter("ignore", UserWarning)
-            model = LogisticRegression(C=strength, max_iter=MOST_STEPS).fit(features.astype(np.float64), labels)
-        weights, biases = model.coef_, model.intercept_
+            model = LogisticRegression(C=strength, max_iter=MOST_STEPS).fit(rows, labels)
+        weights, biases = model.coef_ if span is None else model.coef_ @ span.T, model.intercept_
         if len(weights) == 1:  # of two classes scikit-learn scores the second against the first
             weights, biases = np.concatenate([-weights, weights]) / 2, np.concatenate([-biases, biases]) / 2
         device = shots.features.device

@@ -17,11 +17,13 @@ class Text:
         embeddings: Unit embeddings of the classes, ``(C, D)``.
         scale: The model's logit scale; 100 in OpenAI's models.
         lengths: What the tower's own embeddings of the classes measured before they were brought to length 1, ``(C,)``.
+        has_words: Whether there is a text tower. If not, embeddings and lengths are zero, which favours no class.
     """
 
     embeddings: Tensor
     scale: float
     lengths: Tensor
+    has_words: bool = True
 
     def cosines(self, images: Tensor) -> Tensor:
         """Similarities ``(B, C)`` of unit embeddings ``(B, D)`` and the classes."""

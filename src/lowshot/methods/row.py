@@ -42,6 +42,8 @@ class MethodSpec:
     """Whether images change it."""
     has_classifier: bool = False
     """Whether a linear classifier is trained on top of the towers, so that prompts do not say all of a class."""
+    without_text: str = ""
+    """What is left of it on an image encoder that has no text tower; empty where it needs class prompts."""
     why_not_quantised: str = ""
     """Why its base must not be quantised; empty where it may be."""
     why_not_in_peft: str = ""

@@ -78,7 +78,14 @@ def _presets(paper: Settings = NOTHING, builtin: Settings = NOTHING, **others: S
 
 
 def _head(
-    name: str, code: str, summary: str, training: frozenset[str], paper: Settings = NOTHING, **builtin: Any
+    name: str,
+    code: str,
+    summary: str,
+    training: frozenset[str],
+    paper: Settings = NOTHING,
+    *,
+    without_text: str = "",
+    **builtin: Any,
 ) -> MethodSpec:
     """A method on frozen features; what the built-in model has otherwise is on top of the paper's settings."""
     return MethodSpec(
@@ -89,6 +96,7 @@ def _head(
         learner="head_learner:HeadLearner",
         training=training,
         presets=_presets(paper, {**paper, **builtin}),
+        without_text=without_text,
         why_not_in_peft="it has no adapter",
         why_not_merged=_ON_UNIT_EMBEDDINGS,
         served=True,
@@ -228,6 +236,7 @@ _ROWS = (
         "nearest_mean:NearestMean",
         "cosine similarity to the mean of each class's shots (1911.04623)",
         _ON_VIEWS,
+        without_text="all of it, as published",
     ),
     _head(
         "tip-adapter",
@@ -243,10 +252,23 @@ _ROWS = (
         "Gaussians of one covariance beside the class prompts (2402.04087)",
         _ON_VIEWS,
         _TEN_VIEWS,
+        without_text="the Gaussians alone, which the paper has as its classifier of images",
         **_UPRIGHT,
     ),
-    _head("proker", "proker:ProKeR", "kernel ridge regression on what the prompts leave over (2501.11175)", _ON_VIEWS),
-    _head("linear-probe", "linear_probe:LinearProbe", "logistic regression on the embeddings (2103.00020)", _ON_VIEWS),
+    _head(
+        "proker",
+        "proker:ProKeR",
+        "kernel ridge regression on what the prompts leave over (2501.11175)",
+        _ON_VIEWS,
+        without_text="the regression alone, of the labels themselves: not in the paper",
+    ),
+    _head(
+        "linear-probe",
+        "linear_probe:LinearProbe",
+        "logistic regression on the embeddings (2103.00020)",
+        _ON_VIEWS,
+        without_text="all of it, as published",
+    ),
     _head(
         "lp++",
         "lp_plus_plus:LinearProbePlusPlus",

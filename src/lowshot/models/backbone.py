@@ -1,4 +1,4 @@
-"""Two towers that put images and prompts into the same space."""
+"""Two towers that put images and prompts into the same space, or one that sees images alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import InputError, LongPromptError
-from ..settings import TOWERS, Tower
+from ..settings import Tower
 from .blocks import Attention, Packing, run_blocks
 from .families import FAMILIES, Family
 from .frozen import Products
@@ -24,7 +24,7 @@ from .layout import TowerLayout
 from .tower_state import TowerState, shared_tokens
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +48,8 @@ class Identity:
     rounded_sha256: Mapping[str, str]
 
 
+IMAGES_SCALE = 20.0
+"""What cosines are multiplied by where no text tower has taught a model its logit scale."""
 _SHARED_IN = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -73,22 +75,26 @@ def weights_sha256(model: nn.Module) -> tuple[str, dict[str, str]]:
     return exact, dict(zip(_SHARED_IN, rounded, strict=True))
 
 
-def settings_sha256(towers: Towers, tokenizer: PreTrainedTokenizerBase, pixels: Sequence[float]) -> str:
+def settings_sha256(towers: Towers, tokenizer: Any, pixels: Sequence[float]) -> str:
     """Hash of the settings beside the weights: the same weights with another activation are another function.
 
     Args:
         towers: The model.
-        tokenizer: Its tokenizer; what it makes of a few words stands for its rules, those of padding included where
-            padding has an influence.
+        tokenizer: Its tokenizer, if it has a text tower; what it makes of a few words stands for its rules, those of
+            padding included where padding has an influence.
         pixels: Mean and deviation that pixels are normalised with.
     """
-    text, vision = towers.model.config.text_config, towers.model.config.vision_config
+    vision, normalised = towers.vision_config, [round(float(value), 6) for value in pixels]
+    if not towers.has_text:
+        alone = {"vision": towers.family.image_settings(vision), "pixels": normalised}
+        return hashlib.sha256(json.dumps(alone).encode()).hexdigest()
+    text = towers.model.config.text_config
     shared = ("hidden_act", "layer_norm_eps", "num_attention_heads")
     padding = towers.padding if towers.family.text_attention == "padded" else {}
     settings = {
         "text": [getattr(text, name) for name in (*shared, "eos_token_id")],
         "vision": [*(getattr(vision, name) for name in shared), towers.image_size, vision.patch_size],
-        "pixels": [round(float(value), 6) for value in pixels],
+        "pixels": normalised,
         "tokens": tokenizer(["a photo of a cat.", "Łódź, 7 猫s"], **padding)["input_ids"],
         "vocabulary": sorted(tokenizer.get_vocab().items()),
     }
@@ -135,6 +141,11 @@ class Towers:
         return FAMILIES[self.model.config.model_type]
 
     @property
+    def has_text(self) -> bool:
+        """Whether there is a text tower, without which a class is known by its images alone."""
+        return self.family.has_text
+
+    @property
     def half(self) -> str:
         """The type of half precision of such models, ``fp16`` or ``bf16``; see ``resolve_precision``."""
         return self.family.half
@@ -146,26 +157,29 @@ class Towers:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating type the model computes in, also where most of its weights are stored as integers of 4 or 8 bits.
-
-        It is read off the position embeddings, which no quantisation replaces and to which the patches are added.
-        """
-        dtype: torch.dtype = self.model.vision_model.embeddings.position_embedding.weight.dtype
-        return dtype
+        """Floating type the model computes in, also where most of its weights are stored as integers of 4 or 8 bits."""
+        return self.family.first_weight(self.model).dtype
 
     @property
     def image_size(self) -> int:
         """Side of the square images the vision tower takes, pixels."""
-        return self.family.image_size(self.model.config.vision_config)
+        return self.family.image_size(self.vision_config)
+
+    @property
+    def vision_config(self) -> Any:
+        """The vision tower's configuration: a part of the model's, or all of it where there is no text tower."""
+        return self.model.config.vision_config if self.has_text else self.model.config
 
     @property
     def image_tokens(self) -> int:
         """Tokens that the vision tower has of one image at once, those of a prompt included."""
-        return len(self.model.vision_model.embeddings.position_embedding.weight) + self.image_prompt_tokens
+        return self.family.image_tokens(self.model) + self.image_prompt_tokens
 
     @property
     def embedding_size(self) -> int:
         """Numbers of an embedding."""
+        if not self.has_text:
+            return int(self.vision_config.hidden_size)
         last = self.model.get_submodule(self.family.text.after[-1])
         assert isinstance(last, nn.Linear)
         return last.out_features
@@ -184,9 +198,9 @@ class Towers:
 
     @property
     def depths(self) -> dict[Tower, int]:
-        """Number of layers of each tower."""
-        config = self.model.config
-        return {"vision": config.vision_config.num_hidden_layers, "text": config.text_config.num_hidden_layers}
+        """Number of layers of each tower that there is."""
+        layers: dict[Tower, int] = {"vision": self.family.depth(self.vision_config)}
+        return {**layers, "text": self.model.config.text_config.num_hidden_layers} if self.has_text else layers
 
     def layout(self, tower: Tower) -> TowerLayout:
         """Where a tower's parts lie in ``model``."""
@@ -227,7 +241,7 @@ class Towers:
 
     def encoder_linears(self) -> list[str]:
         """Dotted names of all linear layers inside both towers' transformer blocks."""
-        blocks = [self.layout(tower).blocks for tower in TOWERS]
+        blocks = [self.layout(tower).blocks for tower, depth in self.depths.items() if depth]
         linears = (name for name, module in self.model.named_modules() if isinstance(module, nn.Linear))
         return [name for name in linears if any(_is_in(name, within) for within in blocks)]
 
@@ -240,11 +254,13 @@ class Towers:
         Raises:
             InputError: The model has none.
         """
-        last = self.family.vision.after[-1]
-        if projection and not isinstance(self.model.get_submodule(last), nn.Linear):
+        if not projection:
+            return self.encoder_linears()
+        last = next(reversed(self.family.vision.after), "")  # the model itself where there is nothing behind the blocks
+        if not isinstance(self.model.get_submodule(last), nn.Linear):
             kind = self.model.config.model_type
             raise InputError(f"quantize-projection does not fit: a {kind} has no projection after its vision tower")
-        return [*self.encoder_linears(), last] if projection else self.encoder_linears()
+        return [*self.encoder_linears(), last]
 
 
 @dataclasses.dataclass
@@ -256,13 +272,13 @@ class Backbone(Towers):
 
     Args:
         model: The transformers model, frozen, in evaluation mode.
-        tokenizer: Its tokenizer.
+        tokenizer: Its tokenizer; None without a text tower.
         mean: Per-channel mean its pixels are normalised with.
         std: Per-channel deviation.
         identity: Which weights these are.
     """
 
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Any
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     identity: Identity
@@ -270,7 +286,7 @@ class Backbone(Towers):
     def __post_init__(self) -> None:
         super().__post_init__()
         bias = getattr(self.model, "logit_bias", None)
-        self._log_scale = self.model.logit_scale.item()
+        self._log_scale = self.model.logit_scale.item() if self.has_text else math.log(IMAGES_SCALE)
         self._bias = 0.0 if bias is None else bias.item()
         self._checkpointing = False
         self._products: Products | None = None

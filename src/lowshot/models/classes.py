@@ -58,6 +58,28 @@ def tokenized(backbone: Backbone, prompts: Sequence[str | Sequence[str]]) -> tup
     return tokens, Owners(torch.tensor(owners, device=backbone.device), len(of_class))
 
 
+def embedded(
+    backbone: Backbone, prompts: Sequence[str | Sequence[str]], at_once: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Class embeddings ``(C, D)``, and the lengths ``(C,)`` that the tower's own have; see ``encode_with_lengths``.
+
+    Both are zero where there is no text tower: prompts then say nothing for or against a class.
+
+    Args:
+        backbone: Its text tower encodes them, if it has one.
+        prompts: As for ``tokenized``.
+        at_once: Prompts in one pass; as many as there are classes if not given.
+
+    Raises:
+        LongPromptError: A prompt is longer than the text tower takes.
+    """
+    if not backbone.has_text:
+        count, device = len(prompts), backbone.device
+        return torch.zeros(count, backbone.embedding_size, device=device), torch.zeros(count, device=device)
+    tokens, owners = tokenized(backbone, prompts)
+    return encode_with_lengths(backbone, tokens, owners, at_once or owners.classes)
+
+
 def read_alike(backbone: Backbone, prompts: Sequence[str | Sequence[str]]) -> tuple[int, int] | None:
     """Two of the classes whose prompts are the same tokens, if there are such: nothing tells their embeddings apart.
 
@@ -70,6 +92,8 @@ def read_alike(backbone: Backbone, prompts: Sequence[str | Sequence[str]]) -> tu
     Raises:
         LongPromptError: A prompt is longer than the text tower takes.
     """
+    if not backbone.has_text:
+        return None
     tokens, owners = tokenized(backbone, prompts)
     of_class: list[set[tuple[int, ...]]] = [set() for _ in range(owners.classes)]
     for owner, ids in zip(owners.index.tolist(), tokens["input_ids"].tolist(), strict=True):

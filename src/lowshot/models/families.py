@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 import torch
@@ -18,6 +19,10 @@ class Family(Protocol):
 
     model_class: str
     """Name of transformers' class."""
+    options: Mapping[str, Any] = {}
+    """What its constructor is told beside the configuration."""
+    has_text: bool = True
+    """Whether there is a text tower. What is said of texts here is of no meaning where there is none."""
     vision: TowerLayout
     text: TowerLayout
     token_embedding: str
@@ -52,6 +57,23 @@ class Family(Protocol):
             largest: The largest id of the vocabulary.
         """
         return int(text.eos_token_id)
+
+    def depth(self, vision: Any) -> int:
+        """Transformer blocks of the vision tower, from its configuration."""
+        return int(vision.num_hidden_layers)
+
+    def image_settings(self, vision: Any) -> list[Any]:
+        """Whatever else decides what an image encoder without text computes, beside its weights."""
+        return [vision.image_size]
+
+    def first_weight(self, model: Any) -> Tensor:
+        """A weight that no quantisation replaces, and to which the patches are added: its type is computed in."""
+        weight: Tensor = model.vision_model.embeddings.position_embedding.weight
+        return weight
+
+    def image_tokens(self, model: Any) -> int:
+        """Tokens of one image."""
+        return len(model.vision_model.embeddings.position_embedding.weight)
 
     def embed_images(self, model: Any, pixels: Tensor) -> Tensor:
         """Normalised pixels ``(B, 3, S, S)`` to what enters the first block, ``(B, L, D)``."""
@@ -217,6 +239,103 @@ class AltClipFamily(ChineseClipFamily):
         return finished
 
 
+class ImageFamily(Family):
+    """An image encoder without a text tower: nobody asks it about prompts.
+
+    It is run as a whole, before the first transformer block as everybody else sees it: there is none to adapt.
+    """
+
+    has_text = False
+    vision = text = TowerLayout("", CLIP_BLOCK, ())
+    token_embedding = ""
+    text_attention: TextAttention = "masked"
+    text_start = 0
+    image_token = None
+
+    def depth(self, vision: Any) -> int:  # noqa: ARG002
+        return 0
+
+    def image_tokens(self, model: Any) -> int:  # noqa: ARG002 - what its embedding is read from
+        return 1
+
+    def finish_images(self, model: Any, hidden: Tensor) -> Tensor:  # noqa: ARG002
+        return hidden[:, 0]
+
+    def finish_text(self, model: Any, hidden: Tensor) -> Tensor:  # noqa: ARG002
+        raise AssertionError("there is no text tower")
+
+    def text_token(self, model: Any, ids: Tensor) -> Tensor:  # noqa: ARG002
+        raise AssertionError("there is no text tower")
+
+
+class ConvolutionalFamily(ImageFamily):
+    """EfficientNet-Lite (arXiv 1905.11946)."""
+
+    model_class = ""
+    half = "fp16"  # ReLU6 and batch norms in its weights bound what it computes; bf16 would leave 8 bits of it
+
+    def first_weight(self, model: Any) -> Tensor:
+        weight: Tensor = model.stem.weight
+        return weight
+
+    def embed_images(self, model: Any, pixels: Tensor) -> Tensor:
+        features: Tensor = model(pixels)
+        return features[:, None]
+
+
+class ViTFamily(ImageFamily):
+    """ViT (arXiv 2010.11929) as a classifier sees it: the class token behind the last norm, without the pooler."""
+
+    model_class = "ViTModel"
+    options: Mapping[str, Any] = {"add_pooling_layer": False}
+    half = "bf16"  # nobody says that all activations are below float16's largest number
+
+    def image_settings(self, vision: Any) -> list[Any]:
+        names = ("hidden_act", "layer_norm_eps", "num_attention_heads", "patch_size")
+        return [*(getattr(vision, name) for name in names), self.image_size(vision)]
+
+    def first_weight(self, model: Any) -> Tensor:
+        weight: Tensor = model.embeddings.cls_token
+        return weight
+
+    def embed_images(self, model: Any, pixels: Tensor) -> Tensor:
+        hidden: Tensor = model(pixels).last_hidden_state
+        return hidden[:, :1]
+
+
+class Dinov2Family(ViTFamily):
+    """DINOv2 (arXiv 2304.07193), also with registers.
+
+    Its last stage of training saw 518 pixels, for dense predictions; its own processor cuts 224.
+    """
+
+    model_class = "Dinov2Model"
+    options: Mapping[str, Any] = {}
+
+    def image_size(self, vision: Any) -> int:
+        return min(int(vision.image_size), _OF_DINOV2)
+
+
+class Dinov2RegistersFamily(Dinov2Family):
+    """The same with tokens that hold what no patch is the place for (arXiv 2309.16588)."""
+
+    model_class = "Dinov2WithRegistersModel"
+
+
+class Dinov3Family(ViTFamily):
+    """DINOv3's ViTs (arXiv 2508.10104)."""
+
+    model_class = "DINOv3ViTModel"
+    options: Mapping[str, Any] = {}
+
+    def image_settings(self, vision: Any) -> list[Any]:
+        return [*super().image_settings(vision), float(vision.rope_theta)]
+
+
+_OF_DINOV2 = 224
+
+CONVOLUTIONAL = "efficientnet-lite"
+"""The kind of model that is in no folder, and so is named by no config.json."""
 FAMILIES: dict[str, Family] = {
     "clip": ClipFamily(),
     "siglip": SiglipFamily(),
@@ -224,5 +343,12 @@ FAMILIES: dict[str, Family] = {
     "metaclip_2": MetaClip2Family(),
     "chinese_clip": ChineseClipFamily(),
     "altclip": AltClipFamily(),
+    "vit": ViTFamily(),
+    "dinov2": Dinov2Family(),
+    "dinov2_with_registers": Dinov2RegistersFamily(),
+    "dinov3_vit": Dinov3Family(),
+    CONVOLUTIONAL: ConvolutionalFamily(),
 }
 """By ``model_type`` of config.json."""
+IN_FOLDERS = tuple(kind for kind, family in FAMILIES.items() if family.model_class)
+"""Those that transformers has a class for."""

@@ -21,7 +21,8 @@ from ..threads import BUILDING
 from ..torch_state import own_torch_state
 from .backbone import Backbone, Identity, Towers, settings_sha256, weights_sha256
 from .clip import Clip, ClipConfig, read_clip
-from .families import FAMILIES
+from .efficientnet import MEAN, PHOTOS, STD, EfficientNetLite, read_photos
+from .families import FAMILIES, IN_FOLDERS
 from .precision import quiet_bitsandbytes
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def load_backbone(model: str = "builtin", device: str = "cpu", *, exportable: bo
     """Load a CLIP or SigLIP with its tokenizer and preprocessing, in float32.
 
     Args:
-        model: ``builtin``, a Hub id, or a folder in transformers format.
+        model: ``builtin``, ``photos``, a Hub id, or a folder in transformers format.
         device: See ``pick_device``.
         exportable: Whether the built-in model too is of transformers' class, which can save itself; see ``clip``.
 
@@ -86,20 +87,23 @@ def load_backbone(model: str = "builtin", device: str = "cpu", *, exportable: bo
     quiet_bitsandbytes()
     on = pick_device(device)
     source = _source(model)
-    if model == "builtin" and not exportable:
-        loaded: Any
+    loaded: Any
+    revision = None
+    if model == PHOTOS:
+        (loaded, revision), tokenizer, mean, std = read_photos(), None, MEAN, STD
+    elif model == "builtin" and not exportable:
         loaded, tokenizer = read_clip(BUILTIN)
         pixels = json.loads((BUILTIN / "preprocessor_config.json").read_text(encoding="utf-8"))
         mean, std = tuple(pixels["image_mean"]), tuple(pixels["image_std"])
     else:
         loaded, tokenizer, mean, std = _from_transformers(model, source)
     towers = Towers(loaded)
-    if towers.family.text_attention == "causal":
+    if towers.has_text and towers.family.text_attention == "causal":
         _refuse_lost_end_of_text(model, towers, tokenizer)
     exact, rounded = weights_sha256(loaded)
     identity = Identity(
-        id="builtin" if model == "builtin" else source,
-        revision=getattr(loaded.config, "_commit_hash", None),
+        id=model if model in ("builtin", PHOTOS) else source,
+        revision=revision or getattr(loaded.config, "_commit_hash", None),
         weights_sha256=exact,
         settings_sha256=settings_sha256(towers, tokenizer, (*mean, *std)),
         rounded_sha256=rounded,
@@ -112,21 +116,24 @@ def load_structure(model: str = "builtin") -> Towers:
     """The towers alone, on torch's meta device: no weights are read or fetched, no memory is used.
 
     Args:
-        model: ``builtin``, a Hub id, or a folder; of the two latter only config.json is read.
+        model: ``builtin``, ``photos``, a Hub id, or a folder; of the two latter only config.json is read.
 
     Raises:
         InputError: There is no such model, it is of no known kind, or its config.json is damaged.
     """
-    if model == "builtin":
+    if model in ("builtin", PHOTOS):
         with torch.device("meta"):
-            structure: Any = Clip(ClipConfig.read(BUILTIN))
+            structure: Any = EfficientNetLite() if model == PHOTOS else Clip(ClipConfig.read(BUILTIN))
         return Towers(structure)
     raw = _read_config(model, _source(model))
     with _failing_in_one_line(model), _quietly(), torch.device("meta"):
         kind = _model_class(raw)
         config = kind.config_class.from_dict(raw)
-        _refuse_unusable_vision(model, config.vision_config)
-        return Towers(kind(config).float())  # as load_backbone does, whatever type the checkpoint is in
+        family = FAMILIES[raw["model_type"]]
+        _refuse_unusable_vision(model, config.vision_config if family.has_text else config)
+        return Towers(
+            kind(config, **family.options).float()
+        )  # as load_backbone does, whatever type the checkpoint is in
 
 
 @contextlib.contextmanager
@@ -158,20 +165,36 @@ def _model_class(config: dict[str, Any]) -> type[PreTrainedModel]:
 
 def _from_transformers(model: str, source: str) -> tuple[Any, Any, tuple[Any, ...], tuple[Any, ...]]:
     """The model, its tokenizer, and the mean and deviation that its pixels are normalised with."""
-    kind = _model_class(_read_config(model, source))
+    raw = _read_config(model, source)
+    kind, family = _model_class(raw), FAMILIES[raw["model_type"]]
     from transformers import AutoImageProcessor, AutoTokenizer
 
     with _failing_in_one_line(model), _quietly():
-        loaded, report = kind.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+        loaded, report = kind.from_pretrained(source, dtype=torch.float32, output_loading_info=True, **family.options)
         if missing := report["missing_keys"]:
             raise InputError(f"model {model!r} lacks {len(missing)} of its tensors, such as {min(missing)}")
-        _refuse_unusable_vision(model, loaded.config.vision_config)
+        _refuse_unusable_vision(model, loaded.config.vision_config if family.has_text else loaded.config)
+        if not family.has_text:
+            return loaded, None, *_pixel_statistics(model, source)
         for module in loaded.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0  # a BERT's own, which its blocks as they are run here do not have either
         tokenizer = AutoTokenizer.from_pretrained(source)
         processor = AutoImageProcessor.from_pretrained(source, backend="pil")
     return loaded, tokenizer, tuple(processor.image_mean), tuple(processor.image_std)
+
+
+def _pixel_statistics(model: str, source: str) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Mean and deviation of pixels; read from their file, since some processors of transformers want torchvision."""
+    name = "preprocessor_config.json"
+    try:
+        values = json.loads(_file(model, source, name).read_text(encoding="utf-8"))
+        mean, std = (tuple(float(value) for value in values[key]) for key in ("image_mean", "image_std"))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"model {model!r}: {name} cannot be read: {type(error).__name__} {error}") from None
+    if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
+        raise InputError(f"model {model!r}: {name} has image_mean {mean} and image_std {std}; expected 3 numbers each")
+    return mean, std
 
 
 def _read_config(model: str, source: str) -> dict[str, Any]:
@@ -192,8 +215,8 @@ def _read_config(model: str, source: str) -> dict[str, Any]:
         raise InputError(f"model {model!r}: config.json cannot be read: {error}") from None
     if kind is None:
         _refuse_other_formats(model, source)
-    if kind not in tuple(FAMILIES):
-        raise InputError(f"model {model!r} is of type {kind!r}; expected {', '.join(FAMILIES)}")
+    if kind not in IN_FOLDERS:
+        raise InputError(f"model {model!r} is of type {kind!r}; expected {', '.join(IN_FOLDERS)}")
     return dict(config)
 
 
@@ -232,7 +255,8 @@ def _refuse_what_is_no_hub_id(model: str) -> None:
         raise InputError(f"model {model!r}: there is no such folder")
     if "/" not in model:
         raise InputError(
-            f"unknown model {model!r}; expected builtin, a Hub id such as openai/clip-vit-base-patch16, or a folder"
+            f"unknown model {model!r}; expected builtin, photos, a folder, or a Hub id such as "
+            "openai/clip-vit-base-patch16"
         )
 
 

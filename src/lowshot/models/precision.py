@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import MissingExtraError
+from ..errors import InputError, MissingExtraError
 from ..methods import Quantization
 from .frozen import FrozenLinears
 
@@ -71,9 +71,14 @@ def set_precision(
         precision: ``fp32``, ``bf16`` or ``fp16``.
 
     Raises:
+        InputError: There is nothing to quantise.
         MissingExtraError: bitsandbytes is needed and not installed.
     """
     dtype = _TYPES[precision]
+    if quantize != "none" and not linears:
+        raise InputError(
+            f"quantize {quantize} does not fit: this model has no linear layers that could have fewer bits"
+        )
     if quantize != "none":
         for name in linears:
             linear = model.get_submodule(name)

@@ -16,7 +16,7 @@ from ..data import Prompts, long_prompts_named
 from ..data.crops import central_crops
 from ..data.decoding import load_picture
 from ..errors import LowshotError
-from ..models.classes import encode_classes, tokenized
+from ..models.classes import embedded
 from .bank import AdapterBank, Answer, batch_on
 from .predictions import Prediction
 
@@ -39,7 +39,8 @@ class BackboneAnswer:
 
     embedding: NDArray[np.float32]
     """Unit embedding ``(D,)``."""
-    zero_shot: Prediction
+    zero_shot: Prediction | None
+    """None where it has no text tower."""
 
 
 Reply: TypeAlias = Answer | BackboneAnswer
@@ -57,8 +58,7 @@ class Answerer:
 
         @functools.lru_cache(_MOST_CLASS_TABLES)
         def class_embeddings(prompts: Prompts) -> Tensor:
-            tokens, owners = tokenized(bank.backbone, prompts)
-            return encode_classes(bank.backbone, tokens, owners, _PROMPTS_AT_ONCE)
+            return embedded(bank.backbone, prompts, _PROMPTS_AT_ONCE)[0]
 
         self._class_embeddings = class_embeddings
 
@@ -114,5 +114,6 @@ class Answerer:
             if isinstance(table, LowshotError):
                 answers.append(table)
             else:
-                answers.append(BackboneAnswer(embedding, Prediction(name, table[0], next(probabilities))))
+                prediction = Prediction(name, table[0], next(probabilities))
+                answers.append(BackboneAnswer(embedding, prediction if backbone.has_text else None))
         return answers

@@ -58,7 +58,9 @@ def _scores(backbone: Backbone, embeddings: Tensor, residents: Sequence[Resident
     """Class scores ``(n, C)`` of n rows: all by one head, or each by its own table of C classes."""
     tables, own = [resident.classes for resident in residents], residents[0].head
     if own is not None:
-        text = Text(tables[0].embeddings.to(embeddings.dtype), backbone.logit_scale, tables[0].lengths)
+        table = tables[0]
+        in_full = table.embeddings.to(embeddings.dtype)
+        text = Text(in_full, backbone.logit_scale, table.lengths, has_words=backbone.has_text)
         return own.head.scores(embeddings, text)
     if all(table is tables[0] for table in tables):
         return backbone.logits(embeddings, tables[0].embeddings.to(embeddings.dtype))

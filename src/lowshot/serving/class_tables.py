@@ -19,7 +19,7 @@ from ..data import Prompts, long_prompts_named
 from ..errors import OutputError
 from ..files import cache_folder, write_bytes
 from ..models import Backbone
-from ..models.classes import encode_with_lengths, tokenized
+from ..models.classes import embedded
 from .bases import Bases
 from .mixing import Rows, Updates, mixed
 from .residents import ClassTable
@@ -69,10 +69,8 @@ class ClassTables:
         path = cache_folder() / "classes" / key[:2] / f"{key}.safetensors"
         tensors = _read(path, key)
         if tensors is None:
-            with long_prompts_named(names, prompts):
-                tokens, owners = tokenized(self._backbone, prompts)
-            with self._rows.of(mixed([text], self._bases.at)):
-                embeddings, lengths = encode_with_lengths(self._backbone, tokens, owners, _PROMPTS_AT_ONCE)
+            with long_prompts_named(names, prompts), self._rows.of(mixed([text], self._bases.at)):
+                embeddings, lengths = embedded(self._backbone, prompts, _PROMPTS_AT_ONCE)
             tensors = {"embeddings": embeddings.to("cpu", self._dtype), "lengths": lengths.cpu()}
             with contextlib.suppress(OutputError):  # a cache that cannot be written costs time, nothing else
                 write_bytes(path, bytes(save(tensors, metadata={"sha256": _sha256(key, tensors)})))

@@ -73,8 +73,13 @@ class Service:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Methods that can be taught here: the smallest adapters first, which is the default, and ``auto`` last."""
-        return (*reversed([name for name, row in METHODS.items() if row.taught and name != AUTO]), AUTO)
+        """Methods that can be taught here: the smallest adapters first, which is the default, and ``auto`` last.
+
+        Where no text tower reads class names, they are all that can do without.
+        """
+        reads = self.bank.backbone.has_text
+        taught = [name for name, row in METHODS.items() if (row.taught if reads else row.without_text)]
+        return (*reversed([name for name in taught if name != AUTO]), AUTO)
 
     async def predict(self, name: str, contents: Sequence[bytes | Refusal], options: Options) -> dict[str, Any]:
         """Answer about images by an adapter.
@@ -268,7 +273,7 @@ def _image_answer(
     assert isinstance(reply, Prediction)
     answer: dict[str, Any] = {"classes": _most_probable(reply, options.top)}
     if isinstance(backbone_reply, BackboneAnswer):
-        if options.zero_shot:
+        if options.zero_shot and backbone_reply.zero_shot is not None:
             answer["zero_shot"] = _most_probable(backbone_reply.zero_shot, options.top)
         if pictures is not None:
             answer["neighbours"] = [

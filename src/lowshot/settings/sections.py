@@ -48,7 +48,7 @@ class ModelConfig(Section):
     """The backbone."""
 
     model: str = setting("builtin", Decides.BACKBONE, movable=True)
-    """`builtin`, a Hub id such as `openai/clip-vit-base-patch16`, or a folder in transformers format."""
+    """`builtin`, `photos` (an extra), a Hub id such as `openai/clip-vit-base-patch16`, or a folder of transformers."""
     quantize: Quantization = setting("none", Decides.RESULT)
     """Frozen weights in fewer bits: `none`, `nf4` (4 bits with double quantisation, as QLoRA) or `int8`."""
     quantize_projection: bool = setting(False, Decides.RESULT, younger=True)

@@ -18,13 +18,13 @@ from ..data.task import Examples, Images, ImageSubset
 from ..errors import InputError
 from ..heads import HEADS, Head, Schedule, Shots, Text, read_head, tensors_of, trained_numbers, write_head
 from ..models import Backbone, resolve_precision, set_precision
+from ..models.classes import embedded
 from ..progress import UNREPORTED, Report, Track
 from ..settings import Recipe
 from ..tensor_file import serialized_size
 from .embeddings import EmbeddingCache, Embeddings, tower_key
 from .learner import TrainingOutcome
 from .memory import memory_use
-from .prompts import TokenizedPrompts
 
 IMAGES_AT_ONCE = 256
 """Views in one pass through the vision tower. The last bits of an embedding depend on it."""
@@ -60,13 +60,13 @@ class HeadLearner:
 
     @torch.no_grad()
     def _tokenize(self, prompts: Sequence[str | Sequence[str]]) -> None:
-        self.classes, self._lengths = TokenizedPrompts.of(self.backbone, prompts).class_embeddings()
+        self.classes, self._lengths = embedded(self.backbone, prompts)
         """Class embeddings ``(C, D)``, and what they measured before they were brought to length 1."""
 
     @property
     def text(self) -> Text:
         """The class prompts as a head takes them."""
-        return Text(self.classes, self.backbone.logit_scale, self._lengths)
+        return Text(self.classes, self.backbone.logit_scale, self._lengths, has_words=self.backbone.has_text)
 
     @property
     def trainable_parameters(self) -> int:
@@ -165,6 +165,11 @@ class HeadLearner:
             InputError: The method knows a class by its shots alone.
         """
         judged_by = "text" if self._kind is None else self._kind.OTHER_CLASSES
+        if not self.backbone.has_text:
+            raise InputError(
+                f"model {self.backbone.identity.id} reads no class names, so that it knows a class by its shots alone "
+                "and cannot judge others; expected a model with a text tower, or the protocol few-shot"
+            )
         if judged_by == "none":
             raise InputError(
                 f"method {self.recipe.method.method} knows a class by its shots alone and cannot judge others; "

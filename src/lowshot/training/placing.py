@@ -13,6 +13,7 @@ from ..methods import settled_spec
 from ..models import Backbone, Towers, load_structure, resolve_precision, round_to, set_precision
 from ..settings import Recipe
 from ..tensor_file import serialized_size
+from .create import refuse_without_text
 
 CLASSIFIER = "classifier"
 """Name of a classifier's rows ``(C, D)`` in an adapter's file, for methods that have one on top of the towers."""
@@ -78,6 +79,7 @@ def count_parameters(recipe: Recipe, classes: int = 100) -> ParameterCount:
     """
     spec = settled_spec(recipe.method.method)
     towers = load_structure(recipe.model.model)
+    refuse_without_text(towers, recipe.model.model, spec)
     total = towers.parameters
     if spec.kind == "features":
         return _count_head(recipe, towers, classes)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..adapters import rows_are_alike
 from ..errors import DataError
 from ..models import Backbone, TowerState
-from ..models.classes import Owners, encode_classes, encode_each, encode_with_lengths, read_alike, tokenized
+from ..models.classes import Owners, encode_classes, encode_each, read_alike, tokenized
 
 __all__ = ["ClassPrompts", "Owners", "TokenizedPrompts", "encode_classes", "tokenized"]
 
@@ -50,10 +50,6 @@ class TokenizedPrompts:
     def embeddings(self) -> Tensor:
         """Unit embeddings ``(P, D)``. All prompts at once may need more memory than training ever does."""
         return encode_each(self.backbone, self.tokens, _AT_ONCE)
-
-    def class_embeddings(self) -> tuple[Tensor, Tensor]:
-        """Class embeddings ``(C, D)`` and their lengths ``(C,)``; see ``encode_with_lengths``."""
-        return encode_with_lengths(self.backbone, self.tokens, self.owners, self.owners.classes)
 
 
 def refuse_alike(backbone: Backbone, class_names: Sequence[str], prompts: Sequence[str | Sequence[str]]) -> None:

@@ -1,0 +1,95 @@
+"""ViT, DINOv2 and DINOv3 as image encoders without text, against transformers' own forward pass."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch.nn import functional
+
+from lowshot import FewShotClassifier
+from lowshot.classifier import saved_adapter
+from lowshot.data import Examples, MemoryImages, Task
+from lowshot.errors import InputError
+from lowshot.models import load_backbone, load_structure
+from lowshot.settings import preset_recipe
+from lowshot.training.placing import count_parameters
+from tiny_models import IMAGE_ENCODERS
+
+
+def transformers_embeddings(folder, images):
+    """The class token behind the last norm, which the DINOs' own classifiers read, of normalised pixels."""
+    kind = json.loads((folder / "config.json").read_text())["model_type"]
+    model = getattr(transformers, IMAGE_ENCODERS[kind]).from_pretrained(folder).eval()
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.4, 0.5, 0.6), (0.2, 0.3, 0.25)))
+    with torch.no_grad():
+        output = model((images - mean) / std)
+    return functional.normalize(output.last_hidden_state[:, 0] if kind == "vit" else output.pooler_output, dim=-1)
+
+
+def test_embeddings_are_those_of_transformers(tiny_image_encoder):
+    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    backbone = load_backbone(str(tiny_image_encoder))
+    with torch.no_grad():
+        found = backbone.encode_images(images)
+    torch.testing.assert_close(found, transformers_embeddings(tiny_image_encoder, images), atol=1e-5, rtol=0)
+    assert (found[0] - found[1]).abs().max() > 1e-3
+    assert (backbone.has_text, backbone.embedding_size, backbone.image_size) == (False, 24, 16)
+
+
+def test_the_structure_is_that_of_the_loaded_model(tiny_image_encoder):
+    structure, backbone = load_structure(str(tiny_image_encoder)), load_backbone(str(tiny_image_encoder))
+    shapes = [{n: p.shape for n, p in t.model.named_parameters()} for t in (structure, backbone)]
+    assert shapes[0] == shapes[1]
+    assert (structure.dtype, structure.image_size) == (backbone.dtype, backbone.image_size)
+
+
+def test_another_setting_is_another_model(tiny_image_encoder):
+    before = load_backbone(str(tiny_image_encoder)).identity
+    path = tiny_image_encoder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "hidden_act": "relu"}))
+    after = load_backbone(str(tiny_image_encoder)).identity
+    assert after.weights_sha256 == before.weights_sha256
+    assert after.settings_sha256 != before.settings_sha256
+    path.write_text(json.dumps(config))
+
+
+def colours(of_each, seed):
+    labels = np.tile(np.arange(3), of_each)
+    pixels = np.random.default_rng(seed).integers(0, 60, (len(labels), 20, 20, 3), dtype=np.uint8)
+    for picture, label in zip(pixels, labels, strict=True):
+        picture[..., label] += 150
+    return Examples(MemoryImages(pixels), labels, tuple(f"{seed} {row}" for row in range(len(labels))))
+
+
+def test_a_head_learns_on_it_and_comes_back_the_same(tiny_image_encoder, tmp_path):
+    task = Task("colours", ("red", "green", "blue"), train=colours(4, 0), test=colours(8, 1))
+    classifier = FewShotClassifier(str(tiny_image_encoder), method="linear-probe").fit(task)
+    assert classifier.evaluate(task)["acc1"] == 1
+    classifier.save_pretrained(tmp_path / "adapter")
+    images = [task.test.images[row] for row in range(4)]
+    assert np.array_equal(saved_adapter(tmp_path / "adapter").predict_proba(images), classifier.predict_proba(images))
+
+
+def test_lora_is_refused_with_what_can_be_had(tiny_image_encoder):
+    recipe = preset_recipe("paper", "lora").replace(model=str(tiny_image_encoder))
+    with pytest.raises(
+        InputError, match=r"method lora .* has no text tower; expected one of nearest-mean, gda, proker"
+    ):
+        count_parameters(recipe)
+
+
+@pytest.mark.parametrize("text", [None, "{", '{"image_mean": [0.5], "image_std": [0.5]}', '{"image_mean": 1}', "[]"])
+def test_pixels_that_nobody_knows_how_to_normalise_are_refused(tiny_image_encoder, text):
+    path = tiny_image_encoder / "preprocessor_config.json"
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.raises(InputError, match=r"preprocessor_config.json (cannot be read|has image_mean)"):
+        load_backbone(str(tiny_image_encoder))
+
+
+def test_dinov2_sees_the_224_pixels_that_its_processor_cuts(tmp_path):
+    sizes = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1, "model_type": "dinov2"}
+    (tmp_path / "config.json").write_text(json.dumps({**sizes, "image_size": 518, "patch_size": 14}))
+    assert load_structure(str(tmp_path)).image_size == 224
