@@ -623,7 +623,7 @@ class FewShotClassifier(Estimator):
         if "device" not in given:
             recipe, notes = opened_here(folder, recipe)
         classifier = cls.from_recipe(recipe)
-        backbone = backbone_of(folder, recipe.model.model, recipe.model.device, moved="model" in given)
+        backbone = backbone_of(folder, recipe.model.loaded, recipe.model.device, moved="model" in given)
         classifier._warn([*notes, *check_backbone(folder, record, backbone.identity)])
         if record.stopped:
             classifier._warn([f"{folder} has the weights of step {record.steps}: {record.stopped}"])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from torch.nn import functional
 
 from lowshot.data import task_of_arrays
 from lowshot.models import load_backbone
@@ -18,6 +19,7 @@ BASE = {"steps_per_shot": 1, "learning_rate": 1e-2, "crop_minimum": 0.5}
 RANK = {"rank": 4}
 METHODS = ("dora", "layernorm", "bitfit", "full", "clip-svd", "2sfs", "coop", "plot++", "peft:loha")
 CHANGES = {
+    "beside": [("nearest-mean", {}, {"beside": "builtin"})],
     "quantize": [("lora", RANK, {"quantize": "nf4"}), ("lora", RANK, {"quantize": "int8"})],
     "quantize_projection": [("lora", {**RANK, "quantize": q}, {"quantize_projection": True}) for q in ("nf4", "int8")],
     "precision": [("lora", RANK, {"precision": "bf16"}), ("lora", RANK, {"precision": "fp16"})],
@@ -76,9 +78,11 @@ def scores(tiny_clip, examples):
     @functools.cache
     def trained(method, settings):
         recipe = preset_recipe("paper", method).replace(model=str(tiny_clip), **{**BASE, **dict(settings)})
-        learner = create_learner(load_backbone(str(tiny_clip)), ("a blue", "a green", "a red"), recipe)
+        backbone = load_backbone(recipe.model.loaded)
+        learner = create_learner(backbone, ("a blue", "a green", "a red"), recipe)
         learner.fit(examples, 4, silent)
-        return learner.logits(torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(2)))
+        images = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+        return learner.logits(functional.interpolate(images, size=backbone.image_size))
 
     return lambda method, settings: trained(method, tuple(sorted(settings.items())))
 

@@ -5,8 +5,8 @@ looked at. What is cheap is tried first, what does not fit into the time is not 
 images do not tell apart the first of ``CANDIDATES`` is taken. Zero-shot is taken in its place where that one is no
 better than it on ``FEW`` images or more, or worse by more than a standard error on fewer.
 
-On an image encoder without a text tower ``WITHOUT_TEXT`` are the candidates, and nearest-mean is in the place of
-zero-shot, which there is none of: it is the plainest that can be had.
+On an image encoder without a text tower, and with one beside the model, ``WITHOUT_TEXT`` are the candidates, and
+nearest-mean, the plainest that can be had, is in the place of zero-shot.
 
 Where no class has two images, or the draw has some twice, there is nothing to hold out. Zero-shot is taken if it
 recognises all of ``FEW`` shots or more, since they have nothing to teach then; else candidates are judged on other

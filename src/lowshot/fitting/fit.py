@@ -123,6 +123,7 @@ def _record(
     choice: Mapping[str, Any],
 ) -> RunRecord:
     task, recipe, backbone = lesson.task, learner.recipe, learner.backbone
+    second = next((other.identity.id for other in backbone.beside), None)
     decided_by_images = method_spec(recipe.method.method).learns or bool(choice)
     return RunRecord(
         task=task.name,
@@ -130,7 +131,8 @@ def _record(
         quantize=recipe.model.quantize,
         shots=lesson.draw.shots if decided_by_images else 0,
         seed=recipe.training.seed,
-        recipe=recipe.replace(model=backbone.identity.id).to_dict(),  # a folder's full path, wherever it is loaded
+        # A folder's full path, wherever it is loaded.
+        recipe=recipe.replace(model=backbone.identity.id, beside=second).to_dict(),
         classes=task.class_names,
         labels=task.class_labels,
         model=dataclasses.asdict(backbone.identity),

@@ -44,7 +44,7 @@ class Lesson:
             InputError: There is no such backbone, or the settings do not fit it.
         """
         recipe = self.recipe
-        backbone = self.load(recipe.model.model, recipe.model.device)
+        backbone = self.load(recipe.model.loaded, recipe.model.device)
         # On another device ``auto`` may mean another type.
         precision = resolve_precision(recipe.model.quantize, recipe.model.precision, backbone)
         products = resolve_adapter_precision(recipe.model.adapter_precision, backbone.device)

@@ -78,6 +78,7 @@ def _of_names(learner: Learner, record: RunRecord, judged: Examples, load: LoadB
     if recipe.method.method == ZERO_SHOT or not learner.backbone.has_text:
         return None
     unlearnt = concrete(recipe, preset_for(recipe.model.model, None), ZERO_SHOT)
-    names = create_learner(load(recipe.model.model, recipe.model.device), record.prompts, unlearnt)
+    unlearnt = unlearnt.replace(beside=None)
+    names = create_learner(load(unlearnt.model.model, recipe.model.device), record.prompts, unlearnt)
     table = probabilities(names, judged.images, names.backbone.image_size)
     return float((table.argmax(1) == judged.labels).mean())

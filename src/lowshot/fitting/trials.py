@@ -99,9 +99,9 @@ class Trials:
 
     @functools.cached_property
     def has_text(self) -> bool:
-        """Whether the model has a text tower, without which there is no zero-shot."""
+        """Whether methods that need class names can be tried: not without a text tower, nor with an encoder beside."""
         model = self._lesson.recipe.model
-        return self._lesson.load(model.model, model.device).has_text
+        return model.beside is None and self._lesson.load(model.model, model.device).has_text
 
     def zero_shot(self) -> Trial:
         """Zero-shot, from which every image was held out. It tells how fast images are encoded."""

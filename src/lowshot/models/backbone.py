@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import copy
 import dataclasses
 import hashlib
 import json
@@ -403,7 +404,8 @@ class Backbone(Towers):
 
     def embed_images(self, images: Tensor) -> TowerState:
         """Images, as ``encode_images`` takes them, as they enter the first block of the vision tower."""
-        assert images.shape[-2:] == (self.image_size, self.image_size), images.shape
+        side = self.family.image_size(self.vision_config)
+        assert images.shape[-2:] == (side, side), images.shape
         exact, family, device = _at_least_float32(self.dtype), self.family, self.device
         if self._pixel_statistics[0].device != device:  # moved once: CUDA would wait for a copy in every pass
             self._pixel_statistics = self._pixel_statistics.to(device)
@@ -477,6 +479,19 @@ class Backbone(Towers):
         return first
 
     @property
+    def beside(self) -> tuple[Backbone, ...]:
+        """Encoders whose embeddings stand behind its own; see ``paired``. Its text tower knows nothing of them."""
+        return ()
+
+    def among_images(self, classes: Tensor) -> Tensor:
+        """Class embeddings ``(C, D)`` of the text tower as vectors in the space of image embeddings."""
+        return classes
+
+    def copied(self, device: torch.device) -> Backbone:
+        """A backbone of one's own, which may be changed."""
+        return dataclasses.replace(self, model=copied(self.model, device))
+
+    @property
     def logit_scale(self) -> float:
         """Factor of cosine similarities; 100 in OpenAI's models."""
         return math.exp(self._log_scale)
@@ -493,6 +508,11 @@ class Backbone(Towers):
         """
         scale = torch.full((), self._log_scale, dtype=images.dtype, device=images.device).exp()
         return scale * images @ classes.mT + self._bias
+
+
+def copied(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
+    """A model like this one on a device."""
+    return copy.deepcopy(model).to(device)
 
 
 def _is_in(parameter: str, module: str) -> bool:

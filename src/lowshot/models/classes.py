@@ -77,7 +77,8 @@ def embedded(
         count, device = len(prompts), backbone.device
         return torch.zeros(count, backbone.embedding_size, device=device), torch.zeros(count, device=device)
     tokens, owners = tokenized(backbone, prompts)
-    return encode_with_lengths(backbone, tokens, owners, at_once or owners.classes)
+    classes, lengths = encode_with_lengths(backbone, tokens, owners, at_once or owners.classes)
+    return backbone.among_images(classes), lengths
 
 
 def read_alike(backbone: Backbone, prompts: Sequence[str | Sequence[str]]) -> tuple[int, int] | None:

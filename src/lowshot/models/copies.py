@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-
 from .backbone import Backbone
 from .loading import load_backbone, pick_device
 
@@ -27,5 +24,4 @@ class KeptBackbone:
         if self._backbone is None or self._model != model:
             self._backbone = None  # its memory is free for the next one
             self._backbone, self._model = load_backbone(model), model
-        towers = copy.deepcopy(self._backbone.model).to(on)
-        return dataclasses.replace(self._backbone, model=towers)
+        return self._backbone.copied(on)

@@ -23,6 +23,7 @@ from .backbone import Backbone, Identity, Towers, settings_sha256, weights_sha25
 from .clip import Clip, ClipConfig, read_clip
 from .efficientnet import MEAN, PHOTOS, STD, EfficientNetLite, read_photos
 from .families import FAMILIES, IN_FOLDERS
+from .paired import BESIDE, PairedBackbone
 from .precision import quiet_bitsandbytes
 
 if TYPE_CHECKING:
@@ -77,13 +78,17 @@ def load_backbone(model: str = "builtin", device: str = "cpu", *, exportable: bo
     """Load a CLIP or SigLIP with its tokenizer and preprocessing, in float32.
 
     Args:
-        model: ``builtin``, ``photos``, a Hub id, or a folder in transformers format.
+        model: ``builtin``, ``photos``, a Hub id, or a folder in transformers format; or two of these with a plus sign
+            between spaces: the second one's image embeddings stand behind the first one's.
         device: See ``pick_device``.
         exportable: Whether the built-in model too is of transformers' class, which can save itself; see ``clip``.
 
     Raises:
         InputError: There is no such model, it is of no known kind, or its files are damaged.
     """
+    if BESIDE in model:
+        first, _, second = model.partition(BESIDE)
+        return PairedBackbone.of(load_backbone(first, device), load_backbone(second, device))
     quiet_bitsandbytes()
     on = pick_device(device)
     source = _source(model)

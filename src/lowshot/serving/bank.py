@@ -110,6 +110,8 @@ class AdapterBank:
         adapted = self.backbone.encoder_linears()
         quantized = self.backbone.quantized_linears(projection=self.quantize_projection)
         set_precision(self.backbone.model, quantized, quantize=self.quantize, precision=self.precision)
+        for other in self.backbone.beside:
+            set_precision(other.model, (), precision=self.precision)
         self._rows = wrap_linears(self.backbone.model, adapted)
         dtype = torch.float16 if half_classes else torch.float32
         computed_in = (self.quantize, self.precision)

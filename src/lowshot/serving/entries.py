@@ -93,7 +93,7 @@ def entry_of(folder: Path) -> Entry:
             )
         return dataclasses.replace(
             entry,
-            model=recipe.model.model,
+            model=recipe.model.loaded,
             hashes=(str(record.model.get("weights_sha256")), str(record.model.get("settings_sha256"))),
             quantize=recipe.model.quantize,
             quantize_projection=recipe.model.quantize_projection,

@@ -75,9 +75,9 @@ class Service:
     def methods(self) -> tuple[str, ...]:
         """Methods that can be taught here: the smallest adapters first, which is the default, and ``auto`` last.
 
-        Where no text tower reads class names, they are all that can do without.
+        Where no text tower reads class names, or an encoder is beside it, they are all that can do without.
         """
-        reads = self.bank.backbone.has_text
+        reads = self.bank.backbone.has_text and not self.bank.backbone.beside
         taught = [name for name, row in METHODS.items() if (row.taught if reads else row.without_text)]
         return (*reversed([name for name in taught if name != AUTO]), AUTO)
 

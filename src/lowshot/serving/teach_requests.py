@@ -59,6 +59,8 @@ async def teach(service: Service, request: Request) -> Job:
                 images.append({"file": str(place), "class": label})
             of_base = ("quantize", "quantize_projection", "precision")
             settings |= {setting: getattr(service.bank, setting) for setting in of_base}  # those it can serve
+            if beside := service.bank.backbone.beside:
+                settings["beside"] = beside[0].identity.id
             return teaching.add(folder, name, model, settings, images)
 
 

@@ -49,6 +49,11 @@ class ModelConfig(Section):
 
     model: str = setting("builtin", Decides.BACKBONE, movable=True)
     """`builtin`, `photos` (an extra), a Hub id such as `openai/clip-vit-base-patch16`, or a folder of transformers."""
+    beside: str | None = setting(
+        None, Decides.RESULT, Values("the name of a model", lambda name: name != ""), movable=True, younger=True
+    )
+    """A second image encoder, such as `photos` or `facebook/dinov2-base`, whose features stand behind the model's; for
+    `nearest-mean`, `gda`, `proker` and `linear-probe`, and for `auto` to choose among these."""
     quantize: Quantization = setting("none", Decides.RESULT)
     """Frozen weights in fewer bits: `none`, `nf4` (4 bits with double quantisation, as QLoRA) or `int8`."""
     quantize_projection: bool = setting(False, Decides.RESULT, younger=True)
@@ -63,7 +68,14 @@ class ModelConfig(Section):
     device: str = setting("auto", Decides.MACHINE, movable=True)
     """`auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:N`."""
 
+    @property
+    def loaded(self) -> str:
+        """What ``models.load_backbone`` is asked for: the model, and after a plus sign the one beside it."""
+        return self.model if self.beside is None else f"{self.model} + {self.beside}"
+
     def _check_together(self) -> None:
+        if self.beside == self.model:
+            raise refusal("beside", self.beside, "another model than the one it is put beside")
         if self.quantize_projection and self.quantize == "none":
             raise refusal("quantize_projection", self.quantize_projection, "False with quantize none")
 

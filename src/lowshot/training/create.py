@@ -10,6 +10,8 @@ from ..models import Backbone, Towers
 from ..settings import Recipe
 from .learner import Learner
 
+_ABLE = ", ".join(name for name, row in METHODS.items() if row.without_text)
+
 
 def create_learner(backbone: Backbone, prompts: Sequence[str | Sequence[str]], recipe: Recipe) -> Learner:
     """Bind the recipe's method to a backbone and to classes.
@@ -25,6 +27,11 @@ def create_learner(backbone: Backbone, prompts: Sequence[str | Sequence[str]], r
     """
     spec = settled_spec(recipe.method.method)
     refuse_without_text(backbone, recipe.model.model, spec)
+    if recipe.model.beside is not None and not spec.without_text:
+        raise InputError(
+            f"beside is {recipe.model.beside!r}, but method {spec.name} has no use for features that prompts say "
+            f"nothing of; expected one of {_ABLE}"
+        )
     kind: Callable[..., Learner] = imported(spec.learner, "lowshot.training")
     return kind(backbone, prompts, recipe)
 
@@ -45,7 +52,6 @@ def refuse_without_text(towers: Towers, model: str, spec: MethodSpec) -> None:
     why = "adapts both towers of a CLIP, or what its prompts say"
     if spec.name == ZERO_SHOT:
         why = "knows classes by their names alone"
-    able = ", ".join(name for name, row in METHODS.items() if row.without_text)
     raise InputError(
-        f"method {spec.name} {why}, and model {model} has no text tower; expected one of {able}, or another model"
+        f"method {spec.name} {why}, and model {model} has no text tower; expected one of {_ABLE}, or another model"
     )

@@ -53,6 +53,8 @@ class HeadLearner:
         linears = backbone.quantized_linears(projection=model.quantize_projection)
         precision = resolve_precision(model.quantize, model.precision, backbone)
         set_precision(backbone.model, linears, quantize=model.quantize, precision=precision)
+        for other in backbone.beside:
+            set_precision(other.model, (), precision=precision)
         self._kind = HEADS.get(recipe.method.method)
         self.head: Head | None = None
         """The trained head; None before training, and for classes that have no shots."""

@@ -98,5 +98,9 @@ def _count_head(recipe: Recipe, towers: Towers, classes: int) -> ParameterCount:
     if kind is None:
         return ParameterCount(0, towers.parameters, 0)
     images, views = classes * (recipe.data.shots or 1), recipe.training.views or 1
-    tensors = blank_tensors(kind, classes=classes, width=towers.embedding_size, images=images, views=views)
-    return ParameterCount(trained_numbers(kind, tensors), towers.parameters, serialized_size(tensors))
+    width, total = towers.embedding_size, towers.parameters
+    if recipe.model.beside is not None:
+        second = load_structure(recipe.model.beside)
+        width, total = width + second.embedding_size, total + second.parameters
+    tensors = blank_tensors(kind, classes=classes, width=width, images=images, views=views)
+    return ParameterCount(trained_numbers(kind, tensors), total, serialized_size(tensors))
