@@ -34,8 +34,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "dora": {"method": "dora"},
     "layernorm": {"method": "layernorm"},
     "full": {"method": "full"},
-    "qlora": {"method": "qlora"},
-    "qlora-checkpointing": {"method": "qlora", "gradient_checkpointing": True},
+    "qlora": {"method": "qlora", "precision": "bf16"},
+    "qlora-checkpointing": {"method": "qlora", "precision": "bf16", "gradient_checkpointing": True},
 }
 """Row -> settings; the base is in float32 where nothing else is said, that of QLoRA in NF4 with bfloat16."""
 

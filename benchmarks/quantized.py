@@ -19,13 +19,13 @@ from measuring import Measuring, Rows, finish, measured, ratios, result_of
 ROWS: dict[str, dict[str, Any]] = {
     "lora-fp32": {"precision": "fp32"},
     "lora-bf16": {"precision": "bf16"},
-    "qlora": {"method": "qlora"},
-    "qlora-checkpointing": {"method": "qlora", "gradient_checkpointing": True},
-    "lora-int8": {"quantize": "int8"},
-    "qlora-vision": {"method": "qlora", "encoder": "vision"},
+    "qlora": {"method": "qlora", "precision": "bf16"},
+    "qlora-checkpointing": {"method": "qlora", "precision": "bf16", "gradient_checkpointing": True},
+    "lora-int8": {"quantize": "int8", "precision": "bf16"},
+    "qlora-vision": {"method": "qlora", "precision": "bf16", "encoder": "vision"},
 }
 """lowshot's rows -> settings."""
-SMALLEST = {"method": "qlora", "gradient_checkpointing": True, "memory_budget": "0.17GB"}
+SMALLEST = {"method": "qlora", "precision": "bf16", "gradient_checkpointing": True, "memory_budget": "0.17GB"}
 """The published peak of QLoRA with gradient checkpointing. On a CPU torch alone takes more."""
 
 

@@ -67,7 +67,10 @@ def check_torch() -> Finding:
     """State of torch."""
     import torch
 
-    return Finding("ok", f"{torch.__version__}, {torch.get_num_threads()} threads")
+    from ..models.precision import multiplies_bfloat16
+
+    bfloat16 = "with" if multiplies_bfloat16() else "without"
+    return Finding("ok", f"{torch.__version__}, {torch.get_num_threads()} threads, {bfloat16} bfloat16 instructions")
 
 
 def check_cuda() -> Finding:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -49,6 +49,9 @@ class Arguments:
     """Where the backbone is: a folder or a Hub id. If not given that of most adapters, or the built-in one."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    precision: Annotated[Literal["fp32", "bf16", "fp16"] | None, tyro.conf.arg(metavar="TYPE")] = None
+    """Compute all adapters in `fp32`, `bf16` or `fp16`, whatever they were trained in: on a CPU fp32 is fastest. If
+    not given that of most of them, and those of another are not served."""
     threads: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Processor threads to compute with; as many as there are cores if not given."""
     teach: bool = True
@@ -87,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
             adapters = f"{count} adapter{'' if count == 1 else 's'} of {bank.backbone.identity.id}"
             print(f"serving {adapters} at {url_of(listening)} (Ctrl-C stops)", flush=True)
 
-        names = ("memory", "model", "device", "teach", "public", "demo")
+        names = ("memory", "model", "device", "precision", "teach", "public", "demo")
         serve(listening, ServerSettings(folder, token, **{name: getattr(parsed, name) for name in names}), announce)
     return 0
 

@@ -53,9 +53,9 @@ class Source:
 
     @property
     def is_float32(self) -> bool:
-        """True where the classifier itself is computed in float32 on full-precision weights, as every export is."""
+        """True where the classifier itself is computed in float32, as every export is."""
         model = self.recipe.model
-        return model.quantize == "none" and model.precision in ("auto", "fp32")  # auto is float32 on a CPU
+        return model.precision == "fp32" or (model.precision == "auto" and model.quantize == "none")  # on a CPU
 
     def refuse_difference(
         self, table: NDArray[np.float32], name: str, tolerance: float, expected: NDArray[np.float32] | None = None

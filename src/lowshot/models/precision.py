@@ -28,9 +28,9 @@ _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def resolve_precision(quantize: Quantization, precision: str, towers: Towers) -> str:
     """The precision that ``auto`` means here.
 
-    On a CPU it is ``fp32``, or ``bf16`` where the base is quantised. On CUDA it is that of the published code: ``fp16``
-    for a CLIP and ``bf16`` for a SigLIP or MetaCLIP 2, ``bf16`` where the base is quantised, and ``fp16`` where the
-    device is too old for ``bf16``.
+    On a CPU it is ``fp32``, or ``bf16`` where the base is quantised and the CPU multiplies it. On CUDA it is that of
+    the published code: ``fp16`` for a CLIP and ``bf16`` for a SigLIP or MetaCLIP 2, ``bf16`` where the base is
+    quantised, and ``fp16`` where the device is too old for ``bf16``.
 
     Args:
         quantize: ``none``, ``nf4`` or ``int8``.
@@ -40,9 +40,20 @@ def resolve_precision(quantize: Quantization, precision: str, towers: Towers) ->
     if precision != "auto":
         return precision
     if towers.device.type != "cuda":
-        return "fp32" if quantize == "none" else "bf16"
+        return "bf16" if quantize != "none" and multiplies_bfloat16() else "fp32"
     half = towers.half if quantize == "none" else "bf16"
     return half if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for products of bfloat16 numbers, and torch a library that uses them.
+
+    Without them such a product takes 8 to 60 times as long as one in float32. Most laptops have none.
+    """
+    instructions = ("avx512_bf16", "amx_bf16", "bf16")  # the last one is ARM's
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not tell
+    has_library = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    return has_library and any(capabilities.get(name, False) for name in instructions)
 
 
 def resolve_adapter_precision(precision: str, device: torch.device) -> str:

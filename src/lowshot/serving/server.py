@@ -45,6 +45,8 @@ class ServerSettings:
     model: str | None = None
     """Where the backbone is; that of most adapters if not given, the built-in one where there is no adapter."""
     device: str = "auto"
+    precision: str | None = None
+    """Type to compute all adapters in; that of most adapters if not given, and only those are served."""
     teach: bool = True
     """Whether adapters can be taught and removed."""
     public: bool = False
@@ -147,7 +149,13 @@ def load(settings: ServerSettings) -> Service:
         model = BUILTIN
     workshop = Workshop(settings.folder) if settings.teach else None
     try:
-        bank = AdapterBank(settings.folder, model=model, device=settings.device, memory=settings.memory)
+        bank = AdapterBank(
+            settings.folder,
+            model=model,
+            device=settings.device,
+            memory=settings.memory,
+            precision=settings.precision,
+        )
     except BaseException:
         if workshop is not None:
             workshop.close()

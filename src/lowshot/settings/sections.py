@@ -60,8 +60,8 @@ class ModelConfig(Section):
     """Whether `quantize` takes the projection after the vision tower too, as bitsandbytes does for a CLIP by itself."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", Decides.RESULT)
     """Type of all that is frozen and computed; an adapter's numbers are always fp32. `auto`: on a CPU fp32, or bf16
-    where quantised; on CUDA fp16 as CLIP-LoRA's own code, but bf16 for SigLIP, MetaCLIP 2 and
-    where quantised."""
+    where quantised and the CPU multiplies bf16; on CUDA fp16 as CLIP-LoRA's own code, but bf16 for SigLIP, MetaCLIP 2
+    and where quantised."""
     adapter_precision: Literal["auto", "fp32", "base"] = setting("auto", Decides.RESULT, younger=True)
     """Type of LoRA's and LoRA-XS's own products in training: `fp32`, or that of the `base`. `auto`: on a CPU fp32, on
     CUDA that of the base, as the published code has it."""
