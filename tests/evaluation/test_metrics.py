@@ -65,6 +65,11 @@ def test_recall_of_each_class_stands_in_label_order_and_is_none_where_it_does_no
         assert recall == (np.mean(table.argmax(1)[of_class] == label) if of_class.any() else None)
 
 
+def test_the_recall_of_a_class_is_the_share_of_its_images():
+    table = np.eye(3, dtype=np.float32)[[0, 1, 0, 0]]
+    assert measures(table, np.array([0, 0, 0, 1]))["class_recall"] == [pytest.approx(2 / 3), 0.0, None]
+
+
 @given(tables())
 def test_reliability_has_every_image_once_and_ece_is_its_mean_gap(found):
     table, labels = found

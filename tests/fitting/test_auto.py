@@ -236,6 +236,29 @@ def test_as_many_folds_are_held_out_as_there_is_time_for(monkeypatch, quick):
     assert found["proker"]["said"] == "1 of 4 folds, as many as there is time for"
 
 
+def trials_of(of_each, **settings):
+    whole = task(of_each)
+    lesson = lesson_of(
+        whole, {}, preset_recipe("builtin", "lora").replace(shots=of_each, **settings), lambda lines: None
+    )
+    return Trials(lesson, lambda method: lesson.recipe, 10.0, silent)
+
+
+def test_a_fold_learns_from_the_shots_that_are_not_held_out(monkeypatch):
+    asked = []
+    monkeypatch.setattr(Trials, "_seconds", lambda self, method, shots: asked.append(shots) or 20.0)
+    assert trials_of(4).of("lora").note.startswith("not tried: it would take 40 s or more")
+    assert asked == [4, 3]
+
+
+def test_a_training_that_takes_too_long_at_any_speed_is_not_probed(monkeypatch):
+    """A step goes through the vision tower forward and back for each image of its batch."""
+    trials = trials_of(2, batch_size=4, base_steps=10, steps_per_shot=5)
+    trials._seconds_per_image = 1.0
+    monkeypatch.setattr(Trials, "_of", lambda *_: pytest.fail("it was probed"))
+    assert trials._seconds("lora", 2) == 3.0 * 4 * 20
+
+
 def test_what_was_held_out_in_part_calibrates_nothing(monkeypatch, quick):
     """The recipe of what is chosen could not say in which folds, and would give another temperature."""
     monkeypatch.setattr(Trials, "_seconds", lambda self, method, shots: 4.0)

@@ -150,12 +150,18 @@ def test_setting_names_are_unique_over_sections():
         ("targets", ("letters", "letters"), "expected each of them once"),
         ("targets", ("letters",), "targets are given, but protocol few-shot has no use for them"),
         ("flip", "no", "flip is 'no'; expected bool"),
+        ("rank", {"r": 4}, "rank is {'r': 4}; expected int"),
+        ("alpha", 1 << 64, "alpha is 18446744073709551616; expected float"),
     ],
 )
 def test_bad_values_are_named_with_what_was_expected(setting, value, said):
     with pytest.raises(InputError) as raised:
         Recipe().replace(**{setting: value})
     assert said in str(raised.value)
+
+
+def test_whole_numbers_that_a_float_holds_are_taken_for_one():
+    assert Recipe().replace(alpha=(1 << 64) - 1).method.alpha == float(1 << 64)
 
 
 def test_a_projection_is_quantised_as_the_rest_is_or_not_at_all():

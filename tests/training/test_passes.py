@@ -183,6 +183,12 @@ def test_what_the_recipe_says_is_what_is_cut():
     assert choose_passes(NEEDS, fixed, 32, 5) == Passes(3, 2)
 
 
+def test_prompts_that_are_cut_are_gone_before_the_images_come():
+    images, chunk = 2 * (100 + 50), 3 * (10 + 5)
+    assert NEEDS.peak(Passes(2, 3), 6) == 1000 + 7 + int(NEEDS.overhead * max(images, chunk))
+    assert NEEDS.peak(Passes(2, 6), 6) == 1000 + 7 + int(NEEDS.overhead * max(6 * 10 + images, 6 * (10 + 5)))
+
+
 def test_what_is_kept_once_counts_once():
     passes, more = Passes(2, 5), replace(NEEDS, prompts_once=3, cached=4)
     assert more.peak(passes, 5) == NEEDS.peak(passes, 5) + 3 + 4

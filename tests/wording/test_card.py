@@ -80,6 +80,7 @@ def test_the_first_twenty_of_many_classes_are_named():
     assert "Classes (102): `class 0`, " in card
     assert "`class 19`, and 82 more." in card
     assert "`class 20`" not in card
+    assert "`class 19`." in model_card(record(classes=tuple(f"class {i}" for i in range(20))))
 
 
 @pytest.mark.parametrize(

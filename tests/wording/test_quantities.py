@@ -19,6 +19,7 @@ from lowshot.wording.quantities import accuracy_line, duration, images_per_class
         (size(2_149), "2.1 KB"),
         (size(9_960), "10 KB"),
         (size(999_000), "999 KB"),
+        (size(999_999), "1,000 KB"),
         (size(1_250_000), "1.2 MB"),
         (size(2_500_000_000), "2,500 MB"),
         (duration(0.04), "0.0 s"),
