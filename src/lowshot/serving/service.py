@@ -18,7 +18,7 @@ from ..methods import AUTO, METHODS
 from .answerer import Answerer, BackboneAnswer, Query, Reply
 from .bank import AdapterBank
 from .batcher import Batcher
-from .decoding import Decoder
+from .decoder import Decoder
 from .entries import NAME, is_gone, stamp_of
 from .examples import Example, read_examples
 from .jobs import Job, Teaching, Workshop

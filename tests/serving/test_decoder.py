@@ -8,8 +8,8 @@ import time
 import pytest
 
 from lowshot.errors import ImageError
-from lowshot.serving import decoding
-from lowshot.serving.decoding import Decoder
+from lowshot.serving import decoder as module
+from lowshot.serving.decoder import Decoder
 from lowshot.serving.limits import Limits
 from lowshot.serving.refusals import Busy, Draining, Refusal
 
@@ -37,7 +37,7 @@ class Held:
 @pytest.fixture(autouse=True)
 def sizes(monkeypatch):
     """Ten pixels each; what is called large is so."""
-    monkeypatch.setattr(decoding, "decoded_size", lambda content: (10, LARGE if content.startswith(b"large") else 40))
+    monkeypatch.setattr(module, "decoded_size", lambda content: (10, LARGE if content.startswith(b"large") else 40))
 
 
 @contextlib.contextmanager
@@ -96,7 +96,7 @@ def test_a_small_image_does_not_wait_for_large_ones():
 def test_a_small_image_does_not_wait_for_headers_that_take_long(monkeypatch):
     """32 MB of zeros after a JPEG's first bytes are looked through byte by byte."""
     held = Held()
-    long, sized = b"small" + bytes(decoding._LARGE_FILES_BYTES), []
+    long, sized = b"small" + bytes(module._LARGE_FILES_BYTES), []
 
     def decoded_size(content):
         if len(content) > 10:
@@ -104,7 +104,7 @@ def test_a_small_image_does_not_wait_for_headers_that_take_long(monkeypatch):
             assert held.go.wait(30)
         return 10, 40
 
-    monkeypatch.setattr(decoding, "decoded_size", decoded_size)
+    monkeypatch.setattr(module, "decoded_size", decoded_size)
 
     async def ask(made):
         slow = [asyncio.ensure_future(made.crops([long])) for _ in range(3)]
