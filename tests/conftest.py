@@ -2,7 +2,6 @@
 
 import os
 import socket
-from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,22 +12,11 @@ from hypothesis import settings
 
 import lowshot  # noqa: F401 - before a test imports transformers: see torchvision_guard
 
-pytest_plugins = ["tiny_models", "read_once", "forking"]
+pytest_plugins = ["tiny_models", "read_once", "forking", "long_tests"]
 
 # Property tests draw the same examples every time, and none fails because the machine is busy.
 settings.register_profile("deterministic", deadline=None, derandomize=True)
 settings.load_profile("deterministic")
-
-
-LONG = frozenset((Path(__file__).parent / "long.txt").read_text(encoding="utf-8").split())
-"""Those that take long without being whole programs; see tools/list_long_tests.py."""
-
-
-@pytest.hookimpl(tryfirst=True)  # before those that were not asked for are left out
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if item.nodeid.partition("[")[0] in LONG:
-            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -57,8 +57,8 @@ from lowshot.data import load_task
 from lowshot.serving import AdapterBank
 
 scores = {}
-for method in ("loud-mean", "oft"):
-    classifier = lowshot.FewShotClassifier(method=method, shots=2).fit("digits")
+for method, settings in {"loud-mean": {}, "oft": {"base_steps": 15, "steps_per_shot": 0}}.items():
+    classifier = lowshot.FewShotClassifier(method=method, shots=2, **settings).fit("digits")
     scores[method] = classifier.score("digits")
     classifier.save_pretrained(sys.argv[1] + "/" + method)
 bank = AdapterBank(sys.argv[1])

@@ -1,0 +1,32 @@
+"""Which tests take long: those that are marked, and those that long.txt lists; see tools/list_long_tests.py."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+LONG = frozenset((HERE / "long.txt").read_text(encoding="utf-8").split())
+FILES = frozenset(HERE.parent / name.partition("::")[0] for name in LONG)
+ALL_OF_THEM = re.compile(r"^pytestmark = \[?[^]]*pytest\.mark\.long\b", re.MULTILINE)
+
+
+def is_left_out(path, asked):
+    """Whether no test of this file is asked for by this expression of marks, as far as its text tells."""
+    if asked.startswith("long"):
+        return path not in FILES and "mark.long" not in path.read_text(encoding="utf-8")
+    return asked.startswith("not long") and bool(ALL_OF_THEM.search(path.read_text(encoding="utf-8")))
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Such a file is not imported: every process of pytest-xdist imports all that it collects, for half a minute."""
+    if collection_path.match("test_*.py") and is_left_out(collection_path, config.option.markexpr):
+        return True
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that were not asked for are left out
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.nodeid.partition("[")[0] in LONG:
+            item.add_marker(pytest.mark.long)
