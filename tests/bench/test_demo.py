@@ -1,11 +1,15 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 
-from lowshot.bench.demo import Cell, cells, showcased
+from lowshot.bench.demo import Cell, candidates, cells, showcased
 from lowshot.bench.rivals import pixel_regression
 from lowshot.cli import main
 from lowshot.data import builtin_task
+from lowshot.report.summary import summarize
+
+from ..report.factory import record
 
 
 def test_what_learns_nothing_runs_once_and_nothing_runs_twice():
@@ -14,9 +18,15 @@ def test_what_learns_nothing_runs_once_and_nothing_runs_twice():
     assert len(grid) == len(set(grid)) == 1 + 2 * 2 + 2 * 2
 
 
-def test_the_smallest_adapter_with_most_shots_is_shown():
-    assert showcased(cells(("lora", "lora-xs", "dora"), (1, 16, 4), (3, 5))) == Cell("lora-xs", 16, 3)
-    assert showcased(cells(("zero-shot", "pixel-regression"), (1,), (1,))) is None
+def test_what_is_shown_closely_is_of_the_method_that_the_headline_is_about():
+    grid = cells(("zero-shot", "pixel-regression", "lora", "lora-xs"), (1, 16, 4), (3, 5))
+    assert candidates(grid) == [Cell("lora", 16, 3), Cell("lora-xs", 16, 3)]
+    assert candidates(cells(("zero-shot", "pixel-regression"), (1,), (1,))) == []
+
+    lora, xs = record("lora", accuracy=0.9), record("lora-xs", accuracy=0.95)
+    classifiers = [SimpleNamespace(record_=one) for one in (lora, xs)]
+    assert showcased(summarize([lora, xs]), classifiers) is classifiers[1]
+    assert showcased(summarize([lora]), []) is None
 
 
 def test_the_rival_is_scikit_learns_logistic_regression():

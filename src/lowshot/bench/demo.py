@@ -16,7 +16,8 @@ from ..evaluation import confusion
 from ..methods import PIXEL_REGRESSION, ZERO_SHOT, display_name, method_spec
 from ..progress import Track, silent
 from ..records import RunRecord
-from ..report.page import Prediction, Showcase
+from ..report.page import Prediction, Showcase, main_result
+from ..report.summary import Row
 from ..settings import Recipe, default_preset, preset_recipe
 from .rivals import pixel_regression
 
@@ -53,10 +54,24 @@ def recipe_of(cell: Cell) -> Recipe:
     return preset_recipe(default_preset("builtin"), method).replace(seed=cell.seed, shots=cell.shots or None)
 
 
-def showcased(grid: Sequence[Cell]) -> Cell | None:
-    """Return the cell whose classifier is saved and looked at closely: the smallest adapter with the most shots."""
+def candidates(grid: Sequence[Cell]) -> list[Cell]:
+    """Return the cells that may be looked at closely: of each method that learns the first run with the most shots."""
     trained = [cell for cell in grid if cell.method not in (ZERO_SHOT, PIXEL_REGRESSION)]
-    return max(trained, key=lambda cell: (cell.method == "lora-xs", cell.shots), default=None)
+    most = max((cell.shots for cell in trained), default=0)
+    first = {cell.method: cell for cell in reversed(trained) if cell.shots == most}
+    return [cell for cell in trained if first.get(cell.method) == cell]
+
+
+def showcased(rows: Sequence[Row], classifiers: Sequence[FewShotClassifier]) -> FewShotClassifier | None:
+    """Return the classifier that is saved and looked at closely: one of the method that the report's headline is about.
+
+    Args:
+        rows: Of all runs.
+        classifiers: Those of the candidates.
+    """
+    best = main_result(rows)
+    records = [(classifier, classifier.record_) for classifier in classifiers]
+    return next((one for one, made in records if best and (made.method, made.quantize) == best.series[:2]), None)
 
 
 def run(

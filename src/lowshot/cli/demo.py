@@ -84,17 +84,17 @@ def _show(parsed: Arguments) -> None:
     preset = default_preset("builtin")
     say(f"{parsed.task}: {task.summary}; {len(task.class_names)} classes; settings: preset {preset}\n")
 
-    records, showcased = [], None
+    records, classifiers, candidates = [], [], demo.candidates(grid)
     for cell, record, classifier in demo.run(task, grid, track=shown):
         records.append(record)
         name = display_name(record.method, record.quantize)
         how = f"{record.shots:>2} shots, seed {record.seed}" if record.shots else "nothing learnt"
         say(f"{name:<17} {how:<16}  {record.metrics['acc1']:6.1%}  {record.train_seconds:5.1f} s")
-        if classifier is not None and cell == demo.showcased(grid):
-            showcased = classifier
+        if classifier is not None and cell in candidates:
+            classifiers.append(classifier)
     rows = summarize(records)
     say("\n" + format_table(rows, style="text"))
-    _write(parsed.out, task, records, showcased, say)
+    _write(parsed.out, task, records, demo.showcased(rows, classifiers), say)
     say(f"{time.monotonic() - started:.0f} s in all")
     if parsed.json:
         print_json({"task": parsed.task, "rows": [row.to_dict() for row in rows]})

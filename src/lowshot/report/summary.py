@@ -252,11 +252,18 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
 
 
 def accuracy_text(row: Row) -> str:
-    """Mean and deviation in percent, such as ``97.1 ± 0.4``; ``-`` stands for what was not measured."""
-    if row.accuracy_mean is None:
-        return "-"
-    deviation = f"{100 * row.accuracy_std:.1f}" if row.seeds > 1 else "-"
-    return f"{100 * row.accuracy_mean:.1f} ± {deviation:>3}"
+    """``97.1 ± 0.4`` in percent, of a single run the accuracy alone; ``-`` stands for what was not measured."""
+    return "-" if row.accuracy_mean is None else spread_text(row.accuracy_mean, row.accuracy_std, row.seeds)
+
+
+def spread_text(mean: float, deviation: float, runs: int) -> str:
+    """A mean in percent with the deviation over runs; of a single run, which has none, the figure alone."""
+    return f"{100 * mean:.1f} ± {100 * deviation:.1f}" if runs > 1 else f"{100 * mean:.1f}"
+
+
+def _in_line(row: Row) -> str:
+    """As ``accuracy_text``, so wide that the points of all rows stand below each other."""
+    return accuracy_text(row) + (" " * len(" ± 0.0") if row.accuracy_mean is not None and row.seeds == 1 else "")
 
 
 def adapter_text(row: Row) -> str:
@@ -286,7 +293,7 @@ _COLUMNS = (
         lambda row: row.trainable_parameters / max(row.total_parameters, 1),
     ),
     TableColumn("adapter KB", adapter_text, lambda row: row.adapter_bytes),
-    TableColumn("accuracy %", accuracy_text, lambda row: row.accuracy_mean),
+    TableColumn("accuracy %", _in_line, lambda row: row.accuracy_mean),
     TableColumn("seconds", lambda row: short(row.train_seconds), lambda row: row.train_seconds),
     TableColumn(
         "memory MB", lambda row: short(row.training_memory_bytes / 1_000_000), lambda row: row.training_memory_bytes

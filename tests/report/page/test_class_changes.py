@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from lowshot.report.page.axes import Wording
-from lowshot.report.page.class_changes import ClassChange, changes_chart, changes_text, class_changes
+from lowshot.report.page.class_changes import ClassChange, changes_chart, changes_text, class_changes, shortened
 
 from ..factory import record, zero_shot
 
@@ -78,6 +78,25 @@ def test_gains_and_losses_differ_in_sign_and_class():
     assert [group.get("class") for group in groups] == ["gain", "same", "loss"]
     assert [list(group)[-1].text for group in groups] == ["+30.0", "±0.0", "\u221230.0"]
     assert "cut" not in {path.get("class") for path in root.iter("path")}
+
+
+def test_cut_names_differ_as_the_names_do():
+    names = [
+        "short",
+        "an extraordinarily long name",
+        *(f"latin small letter o with {mark}" for mark in ("grave", "acute")),
+    ]
+    short = shortened([*names, "latin small letter omega"], 18)
+
+    assert [short[name] for name in names[:2]] == ["short", "an extraordinaril…"]
+    assert len(set(short.values())) == 5
+    assert all(len(text) <= 18 for text in short.values())
+
+
+def test_names_that_differ_in_the_middle_alone_are_numbered():
+    names = [f"{'a' * 30}{letter}{'z' * 30}" for letter in "bcd"]
+
+    assert sorted(shortened(names, 18).values()) == [f"{i} {'a' * 13}…" for i in (1, 2, 3)]
 
 
 def test_long_names_are_cut_in_the_drawing_and_whole_in_the_tip():

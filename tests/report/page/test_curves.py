@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from lowshot.methods import METHODS
+from lowshot.report.page.charts import COLOURS
 from lowshot.report.page.curves import (
     Look,
     baselines,
@@ -36,7 +38,29 @@ def drawn(figures, records=None, *, labelled=True):
 def test_methods_and_rivals_have_numbers_and_zero_shot_has_none():
     rows = summarize([zero_shot(), record(), record("dora"), rival(), record(task="greek")])
 
-    assert list(series_numbers(rows).values()) == [0, 1, 2]
+    assert list(series_numbers(rows).values()) == [0, 2, 1]
+
+
+def colours(*records):
+    """Methods' colours on a page of these records."""
+    return {key[:2]: number % COLOURS for key, number in series_numbers(summarize(records)).items()}
+
+
+def test_a_method_has_the_same_colour_on_pages_of_other_methods():
+    first = colours(rival(), record("lora-xs"), record("lora"), record("dora"))
+    second = colours(record("gda"), record("dora"), record("lora-xs"), record("lora", quantize="nf4"))
+
+    assert {first[key] == second[key] for key in first.keys() & second.keys()} == {True}
+    assert len(set(second.values())) == 4
+
+
+def test_methods_have_different_colours_while_there_are_some_and_then_different_marks():
+    few = [record("lora", settings={"rank": rank}) for rank in (1, 2, 4, 8, 16, 32)]
+    many = [record(method) for method in METHODS if method not in ("zero-shot", "lora")] + few
+
+    assert len({number % COLOURS for number in series_numbers(summarize(few)).values()}) == 6
+    numbers = list(series_numbers(summarize(many)).values())
+    assert len(set(numbers)) == len(numbers) and max(numbers) < 42
 
 
 def test_curves_are_of_what_learnt_and_was_judged():

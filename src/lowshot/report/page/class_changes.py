@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -80,8 +81,29 @@ def changes_chart(changes: Sequence[ClassChange], method: str, wording: Wording)
     if cut < len(shown):
         between = _TOP + _ROW * cut + _GAP / 2
         parts.append(element("path", d=f"M0 {between:g}H{_WIDTH}", class_="cut"))
-    parts += [_class(change, y, method) for change, y in zip(shown, places, strict=True)]
+    names = shortened([change.name for change in shown], _NAME_LETTERS)
+    parts += [_class(change, names[change.name], y, method) for change, y in zip(shown, places, strict=True)]
     return drawing(wording, _WIDTH, bottom + 6, *parts, style="chart small")
+
+
+def shortened(names: Sequence[str], letters: int) -> dict[str, str]:
+    """Names of at most so many letters, by the whole ones: cut at the end, or where several would look the same inside.
+
+    Of ``latin small letter o with grave`` and its like the end is what tells them apart.
+    """
+    short: dict[str, str] = {}
+    for end in range(letters - 1):
+        left = [name for name in names if name not in short]
+        cut = {name: name if len(name) <= letters else _cut(name, letters, end) for name in left}
+        times = Counter([*cut.values(), *short.values()])
+        short.update({name: text for name, text in cut.items() if times[text] == 1})
+    left = [name for name in names if name not in short]
+    return short | {name: f"{i} {_cut(name, letters - 4, 0)}" for i, name in enumerate(left, 1)}
+
+
+def _cut(name: str, letters: int, end: int) -> str:
+    """The beginning of a name, an ellipsis, and so many letters of its end."""
+    return name[: letters - 1 - end].rstrip() + "…" + (name[-end:].lstrip() if end else "")
 
 
 def _recalls(records: Sequence[RunRecord]) -> list[float | None]:
@@ -94,12 +116,10 @@ def _x(recall: float) -> float:
     return _NAMES + 8 + recall * (_PLOT_RIGHT - _NAMES - 16)
 
 
-def _class(change: ClassChange, y: float, method: str) -> Markup:
+def _class(change: ClassChange, short: str, y: float, method: str) -> Markup:
     """The name of a class, its ring and its dot, joined where they do not touch, and its difference."""
     before, after = _x(change.before), _x(change.after)
     style, sign = ("gain", "+") if change.gain > 0 else ("loss", "\u2212") if change.gain < 0 else ("same", "±")
-    name = change.name
-    short = name if len(name) <= _NAME_LETTERS else name[: _NAME_LETTERS - 1].rstrip() + "…"
     parts = [
         text(short, _NAMES - 8, y + 5, "name", "end"),
         element("circle", cx=before, cy=y, r=4, class_="before"),
@@ -109,5 +129,5 @@ def _class(change: ClassChange, y: float, method: str) -> Markup:
     if abs(after - before) > 4:
         side = 4 if after > before else -4
         parts.insert(1, element("path", d=f"M{before + side:.1f} {y:g}H{after:.1f}", class_="line"))
-    tip = f"{name}\n{percent(change.before)} zero-shot\n{percent(change.after)} with {method}"
+    tip = f"{change.name}\n{percent(change.before)} zero-shot\n{percent(change.after)} with {method}"
     return element("g", *parts, class_=style, data_tip=tip)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ...methods import METHODS, ZERO_SHOT
 from ...records import RunRecord
 from ...wording.quantities import images_per_class
 from ..published import PublishedFigure, same_method
 from ..summary import Row, SeriesKey
-from .charts import Baseline, Point, Series
+from .charts import COLOURS, Baseline, Point, Series
 from .tips import Origins, RowRuns, row_tip
 
 _OF_PAPERS = ("quoted", "readme", "digitised")
@@ -28,9 +29,30 @@ class Look(NamedTuple):
     origins: Origins
 
 
+_HOMES = {method: place for place, method in enumerate(name for name in METHODS if name != ZERO_SHOT)}
+"""Method -> the number that it has on a page where no other has the same colour."""
+
+
 def series_numbers(rows: Sequence[Row]) -> dict[SeriesKey, int]:
-    """A number for each of lowshot's trained methods and each rival: the same method looks the same in every chart."""
-    return {key: i for i, key in enumerate(dict.fromkeys(row.series for row in rows if not row.is_zero_shot))}
+    """A number for each of lowshot's trained methods and each rival: the same method looks the same in every chart.
+
+    It is the same on every page too, unless a method before it in the table of methods has its colour there. What is
+    left over, such as the quantised and the variants of a grid, gets what is free.
+    """
+    keys = list(dict.fromkeys(row.series for row in rows if not row.is_zero_shot))
+    ours = sorted((key for key in keys if key[0] in _HOMES), key=lambda key: (_HOMES[key[0]], key[1] != "none"))
+    numbers: dict[SeriesKey, int] = {}
+    for key in ours:
+        if _HOMES[key[0]] % COLOURS not in _colours(numbers):
+            numbers[key] = _HOMES[key[0]]
+    for key in sorted((key for key in keys if key not in numbers), key=lambda key: key not in ours):  # rivals last
+        unused = set(range(COLOURS)) - _colours(numbers)
+        numbers[key] = min(unused or set(range(len(keys))) - set(numbers.values()))
+    return {key: numbers[key] for key in keys}
+
+
+def _colours(numbers: Mapping[SeriesKey, int]) -> set[int]:
+    return {number % COLOURS for number in numbers.values()}
 
 
 def measured(runs: RowRuns) -> RowRuns:

@@ -151,7 +151,7 @@ def _standings(runs: RowRuns, figures: Sequence[PublishedFigure], look: Look) ->
     body = []
     for row in [*rows, *levels]:
         accuracy, number = row.accuracy_mean or 0.0, look.numbers.get(row.series)
-        cells: list[Sequence[object]] = [[accuracy_text(row) if row.seeds > 1 else f"{100 * accuracy:.1f}"]]
+        cells: list[Sequence[object]] = [[accuracy_text(row)]]
         if zero_shot is not None:
             gain = f"{round(100 * (accuracy - zero_shot), 1):+.1f}".replace("-", "\u2212")
             cells.append(["" if row.is_zero_shot else gain])

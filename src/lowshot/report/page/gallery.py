@@ -37,7 +37,7 @@ def showcase_section(showcase: Showcase) -> Markup:
         alt = f"Test image of {truth}, {'recognised' if is_right else f'taken for {predicted}'}"
         width = int.from_bytes(prediction.image_png[16:20], "big")  # the first field of a PNG's first chunk
         source = f"data:image/png;base64,{base64.b64encode(prediction.image_png).decode('ascii')}"
-        image = element("img", src=source, alt=alt, loading="lazy", class_="tiny" if width <= _TINY_PIXELS else None)
+        image = element("img", src=source, alt=alt, class_="tiny" if width <= _TINY_PIXELS else None)
         cards.append(element("li", image, element("p", *verdict), class_="right" if is_right else "wrong"))
     grid = [element("ul", *cards, class_="gallery")] if cards else []
     images = element("section", element("h2", "What it sees"), note, *grid, id="predictions")

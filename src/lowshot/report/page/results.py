@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..published import PublishedFigure
-from ..summary import Row, accuracy_text, mean_and_deviation, table_columns
+from ..summary import Row, accuracy_text, mean_and_deviation, spread_text, table_columns
 from .charts import MOST_LINES, key_mark
 from .curves import Look, kind_text
 from .gallery import SHADES
@@ -75,8 +75,7 @@ def protocols_table(runs: RowRuns, look: Look) -> Markup:
     for row, others in judged.items():
         cells = [_named(row, look), _cell(row.task, row.task), _cell(str(row.shots), row.shots)]
         for mean, deviation in [(row.accuracy_mean, row.accuracy_std), *(others.get(n, (None, 0.0)) for n in names)]:
-            spread = f"{100 * deviation:.1f}" if row.seeds > 1 else "-"
-            cells.append(_cell("-" if mean is None else f"{100 * mean:.1f} ± {spread:>3}", mean))
+            cells.append(_cell("-" if mean is None else spread_text(mean, deviation, row.seeds), mean))
         body.append(element("tr", *cells))
     table = _sortable([*headings, *((name, True) for name in names)], body)
     note = "Accuracy in percent on the classes learnt from and on others, never seen in training; mean over seeds."

@@ -38,7 +38,7 @@ class Origins:
 def row_tip(row: Row, records: Sequence[RunRecord]) -> str:
     """The figures of a row in a few lines; the first names it."""
     shots = f", {images_per_class(row.shots)}" if row.shots else ""
-    accuracy = accuracy_text(row) if row.seeds > 1 else f"{100 * (row.accuracy_mean or 0.0):.1f}"
+    accuracy = accuracy_text(row)
     seeds = sorted({record.seed for record in records})
     lines = [f"{row.label}{shots}", f"accuracy {accuracy} % on {row.task}"]
     if row.trainable_parameters:
