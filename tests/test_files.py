@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lowshot import files
 from lowshot.errors import InputError, OutputBusyError, OutputError, OutputExistsError
 from lowshot.files import (
     _temporary_cache,
@@ -16,9 +17,11 @@ from lowshot.files import (
     claimed,
     folder_written_aside,
     from_home,
+    is_spelt_as_path,
     read_json_object,
     refuse_existing,
     remove,
+    sync,
     write_text,
 )
 from lowshot.models import load_backbone
@@ -248,3 +251,71 @@ def test_a_home_that_nobody_knows_is_no_traceback(nobody, path):
         FewShotClassifier(root=path).task("caltech101")
     with pytest.raises(InputError, match=re.escape(path)):
         load_backbone(path)
+
+
+# -- Windows, as far as another system shows it ------------------------------------------------------------------------
+
+
+def test_a_file_is_closed_before_it_is_renamed(tmp_path, monkeypatch):
+    def replace(aside, target):
+        assert aside.resolve() not in {handle.resolve() for handle in Path("/proc/self/fd").iterdir()}
+        aside.rename(target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    write_text(tmp_path / "a", "text")
+    assert (tmp_path / "a").read_text() == "text"
+
+
+@pytest.mark.parametrize(("on_windows", "refused", "written"), [(True, 3, True), (True, 99, False), (False, 1, False)])
+def test_a_file_that_somebody_reads_is_replaced_once_it_is_read(tmp_path, monkeypatch, on_windows, refused, written):
+    refusals = iter(range(refused))
+
+    def replace(aside, target):
+        if next(refusals, None) is not None:
+            raise PermissionError(13, "it is being used by another process")
+        aside.rename(target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(files, "ON_WINDOWS", on_windows)
+    monkeypatch.setattr(files, "_SECONDS_BETWEEN", 0.0)
+    if written:
+        write_text(tmp_path / "a", "text")
+    else:
+        with pytest.raises(OutputError, match="being used by another process"):
+            write_text(tmp_path / "a", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"] * written
+
+
+def test_what_is_synced_may_be_written_where_the_system_wants_that(tmp_path, monkeypatch):
+    (tmp_path / "a").touch()
+    flags, really_open = [], os.open
+    monkeypatch.setattr(os, "open", lambda path, how: flags.append(how) or really_open(path, how))
+    for on_windows in (False, True):
+        monkeypatch.setattr(files, "ON_WINDOWS", on_windows)
+        sync(tmp_path / "a")
+    sync(tmp_path)  # a folder has no handle there
+    assert flags == [os.O_RDONLY, os.O_RDWR]
+
+
+def test_the_byte_that_is_locked_is_none_that_others_read(tmp_path):
+    with claimed(tmp_path / "out"):
+        assert (tmp_path / ".out.lock").read_text().startswith(files.UNREAD)
+        with pytest.raises(OutputBusyError, match=f"process {os.getpid()} on"), claimed(tmp_path / "out"):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("text", "separator", "is_path"),
+    [
+        ("./adapters", "/", True),
+        ("~/adapters", "/", True),
+        ("owner/name", "/", False),
+        ("owner/name", "\\", False),
+        ("adapters\\pets", "\\", True),
+        ("C:\\adapters", "\\", True),
+        ("odd\\name", "/", False),
+    ],
+)
+def test_a_text_is_meant_as_a_path_where_no_name_is_spelt_so(monkeypatch, text, separator, is_path):
+    monkeypatch.setattr(files.os, "sep", separator)
+    assert is_spelt_as_path(text) == is_path

@@ -44,7 +44,7 @@ from .evaluation import (
     set_measures,
     with_others,
 )
-from .files import canonical_json, folder_written_aside, from_home, write_text
+from .files import canonical_json, folder_written_aside, from_home, is_spelt_as_path, write_text
 from .fitting import (
     Lesson,
     LoadBackbone,
@@ -155,7 +155,7 @@ class FewShotClassifier(Estimator):
         folder = here(source, revision)
         if is_adapter(folder):
             return cls._load(folder, **settings)
-        if str(source).startswith((".", "/", "~")) and not from_home(folder).exists():
+        if is_spelt_as_path(str(source)) and not from_home(folder).exists():
             raise InputError(f"{source} is neither an adapter nor a model: there is no such folder")
         if revision is not None:
             raise InputError(

@@ -12,9 +12,10 @@ import platform
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO, cast
+from typing import Any, BinaryIO, TextIO
 
 from .errors import InputError, OutputBusyError, OutputError, OutputExistsError
 
@@ -70,6 +71,10 @@ def refuse_existing(path: Path) -> None:
         raise OutputError(f"output {path} cannot be made: {parent}: {error.strerror or error}") from error
 
 
+UNREAD = " "
+"""The beginning of a lock's file. On Windows it is the byte that is locked, which no other handle can read."""
+ON_WINDOWS = os.name == "nt"
+_TRIES, _SECONDS_BETWEEN = 20, 0.05
 _WITHOUT_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 
@@ -93,7 +98,7 @@ def claimed(path: Path) -> Iterator[None]:
             lock.parent.mkdir(parents=True, exist_ok=True)
             file = last.enter_context(_locked(path, lock))
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}")
+            file.write(f"{UNREAD}process {os.getpid()} on {platform.node()}")
             file.flush()
         last.callback(_remove_if_there, lock)  # while it is locked
         yield
@@ -120,7 +125,7 @@ def _locked(path: Path, lock: Path) -> TextIO:
         if is_ours and lock.exists() and os.path.samestat(lock.stat(), os.fstat(file.fileno())):
             return file
         with file:  # the holder before removed it after we had opened it, if it is ours
-            file.seek(0)
+            file.seek(len(UNREAD))
             if not is_ours:
                 raise OutputBusyError(path, file.read(200).strip())
 
@@ -178,6 +183,14 @@ def from_home(path: str | os.PathLike[str]) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def is_spelt_as_path(text: str) -> bool:
+    r"""Whether a text can be meant as a path alone: it begins as one, or has a separator that names do not have.
+
+    ``OWNER/NAME`` is a name; ``adapters\pets`` and ``C:\adapters`` are paths on Windows.
+    """
+    return text.startswith((".", "/", "~")) or (os.sep != "/" and os.sep in text)
 
 
 def cache_folder() -> Path:
@@ -238,18 +251,31 @@ def file_written_aside(path: Path) -> Iterator[BinaryIO]:
     """
     with os_errors_about(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            aside = Path(file.name)
-            try:
-                yield cast(BinaryIO, file)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        aside = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
-                aside.chmod(0o644)
-                aside.replace(path)
-            except BaseException:
-                aside.unlink(missing_ok=True)
-                raise
+            aside.chmod(0o644)
+            _put_in_place(aside, path)  # closed before: Windows renames nothing that is open
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
         sync(path.parent)
+
+
+def _put_in_place(aside: Path, path: Path) -> None:
+    """Rename a file over another. Windows refuses while somebody reads that one, which is a moment as a rule."""
+    for _ in range(_TRIES if ON_WINDOWS else 0):
+        try:
+            aside.replace(path)
+        except PermissionError:
+            time.sleep(_SECONDS_BETWEEN)
+        else:
+            return
+    aside.replace(path)
 
 
 def remove(path: Path) -> None:
@@ -260,9 +286,9 @@ def remove(path: Path) -> None:
 
 def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows has no handle on a folder that could be synced.
+    if path.is_dir() and ON_WINDOWS:  # Windows has no handle on a folder that could be synced.
         return
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDWR if ON_WINDOWS else os.O_RDONLY)  # nor does it sync what may only be read
     try:
         os.fsync(handle)
     finally:

@@ -18,7 +18,7 @@ from typing import Protocol
 from filelock import lock_descriptor
 
 from .errors import InputError, OutputError
-from .files import canonical_json, read_json_object, remove, write_text
+from .files import UNREAD, canonical_json, read_json_object, remove, write_text
 from .records import RunRecord
 
 _DONE, _FAILED, _PARTIAL = "done", "failed", "partial"
@@ -61,12 +61,14 @@ class Claim:
     """File of the state of its training."""
     lock: Path
     mark: str
-    """Content of ``lock``, and of no other file."""
+    """Content of ``lock`` behind its first byte, and of no other file."""
 
     def state_seen_here(self) -> Path | None:
         """Return ``state`` on whichever machine does the run; None where this folder is not on one of its disks."""
         try:
-            return self.state if self.lock.read_text(encoding="utf-8") == self.mark else None
+            with self.lock.open(encoding="utf-8") as file:
+                file.seek(len(UNREAD))
+                return self.state if file.read() == self.mark else None
         except OSError:
             return None
 
@@ -158,7 +160,7 @@ class RunsFolder:
                 return
             mark = f"{platform.node()} {os.getpid()} {uuid.uuid4()}\n"
             file.truncate(0)
-            file.write(mark)
+            file.write(UNREAD + mark)
             file.flush()
             os.fsync(file.fileno())
             yield Claim(self.checkpoint(run), path, mark)

@@ -176,7 +176,7 @@ def _listed_by(source: str) -> list[_Listed]:
         listed = [_Listed(f"image {number}", identity, None) for number, identity in enumerate(record.draw, 1)]
     elif os.path.isfile(source):  # noqa: PTH113 - a name too long is no file
         listed = [_checked(row, f"line {number}", source) for number, row in jsonl_rows(Path(source))]
-    elif os.sep in source or source.endswith(_LIST):
+    elif "/" in source or os.sep in source or source.endswith(_LIST):
         raise DataError(f"draw {source} is neither a file nor a folder; expected a list of images, or an adapter")
     else:
         raise UnknownNameError("draw, file or folder", source, DRAWS)

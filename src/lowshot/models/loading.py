@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError, first_line
-from ..files import from_home
+from ..files import from_home, is_spelt_as_path
 from ..randomness import seeded
 from ..repositories import repository_file
 from ..threads import BUILDING
@@ -58,6 +58,11 @@ def pick_device(device: str) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and "LOCAL_RANK" in os.environ:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
+    if device == "mps":
+        raise InputError(
+            "device is 'mps', on which lowshot computes nothing yet: losses and several methods are in float64, which "
+            "Metal has not, and nobody has run it there; expected cpu, which a Mac is fast with on small models"
+        )
     try:
         picked = torch.device(device)
     except RuntimeError:
@@ -256,7 +261,7 @@ def _refuse_what_is_no_hub_id(model: str) -> None:
         )
     if known != _EXAMPLES:
         raise InputError(f"model {model!r} is OpenAI's or open_clip's name; expected a folder or Hub id: {known}")
-    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+    if is_spelt_as_path(model) or model.count("/") > 1:
         raise InputError(f"model {model!r}: there is no such folder")
     if "/" not in model:
         raise InputError(
