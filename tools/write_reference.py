@@ -136,22 +136,31 @@ FAMILY_TESTS = "tests/models/test_families.py"
 def family_row(kind: str, family: Family) -> str:
     """One kind of model: what it is, and how it was proved."""
     blocks = "norms first" if family.text.block.norms_first else "norms last in the text tower"
-    proof = f"logits equal to those of transformers' `{family.model_class}` to 1e-11 in float64, random weights"
+    sees = TEXT_SEES[family.text_attention]
+    proof = f"logits equal to those of transformers' `{family.model_class}` to 1e-11 in float64: `{FAMILY_TESTS}`"
+    if not family.has_text:
+        blocks, sees, proof = "run as a whole", "(no text tower)", PROOF_OF_IMAGES[bool(family.model_class)]
     cells = (f"`{kind}`", str(inspect.getdoc(type(family))).splitlines()[0].rstrip("."), blocks)
-    return f"| {' | '.join((*cells, TEXT_SEES[family.text_attention], family.half, proof))} |"
+    return f"| {' | '.join((*cells, sees, family.half, proof))} |"
 
 
+PROOF_OF_IMAGES = {
+    True: "embeddings equal to those of transformers' own model: `tests/models/test_image_encoders.py`",
+    False: "embeddings of its trained weights equal to those of their own forward pass: `tests/models/test_photos.py`",
+}
+"""Of kinds without a text tower: of those that transformers has a class for, and of the one that it has not."""
 KINDS = f"""# Models
 
 Written by `make docs` from `src/lowshot/models`; do not edit.
 
-## Kinds of model in transformers format
+## Kinds of model
 
-A Hub id or a folder whose `config.json` has one of these as `model_type`. Every one of them goes through the same
-tests, with a tiny random model of its kind and a tokenizer of its kind: `{FAMILY_TESTS}` and whatever
-takes the fixture `tiny_model` (the exact step, prompts, adapters, fewer bits, serving); export to PEFT, transformers
-and ONNX is in `tests/conversion/test_export.py`. The built-in model is the only one that was tried with trained
-weights here; all others: **not tried on trained weights**, for want of a network.
+A Hub id or a folder whose `config.json` has one of these as `model_type`; `efficientnet-lite` is `--model photos`.
+Every kind with two towers goes through the same tests, with a tiny random model and a tokenizer of its kind:
+`{FAMILY_TESTS}` and whatever takes the fixture `tiny_model` (the exact step, prompts, adapters, fewer
+bits, serving); export to PEFT, transformers and ONNX is in `tests/conversion/test_export.py`. The built-in model and
+`photos` were tried with their trained weights here; all others: **not tried on trained weights**, for want of a
+network.
 
 | `model_type` | what | blocks | a text token sees | half precision | proved by |
 |:--|:--|:--|:--|:--|:--|"""
