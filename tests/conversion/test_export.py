@@ -22,6 +22,7 @@ from lowshot.data import task_of_arrays
 from lowshot.errors import InputError, MissingExtraError, OutputExistsError, RunError, UnknownNameError
 from lowshot.heads import HEADS
 from lowshot.methods import METHODS
+from tiny_models import write_image_encoder
 
 from .conftest import PEFT_OPTIONS, pictures
 
@@ -413,6 +414,20 @@ def test_other_families_are_exported_like_a_clip(saved, tmp_path, request, famil
     model = request.getfixturevalue(family)
     assert export(saved("proker", model=model)[0], tmp_path / "onnx", format="onnx").largest_difference < 1e-5
     assert export(saved("lora", model=model)[0], tmp_path / "merged", format="merged").largest_difference < TOLERANCE
+
+
+@pytest.mark.long
+def test_an_image_encoder_without_text_is_exported_with_its_head(saved, tmp_path, tiny_image_encoder):
+    for method, settings in (("nearest-mean", {"calibration_folds": 2}), ("proker", {})):
+        adapter, _ = saved(method, model=tiny_image_encoder, **settings)
+        assert export(adapter, tmp_path / method, format="onnx").largest_difference < 1e-5
+
+
+@pytest.mark.long
+def test_two_encoders_side_by_side_are_one_graph(saved, tmp_path, tiny_clip):
+    second = write_image_encoder(tmp_path / "second", "dinov2")
+    adapter, _ = saved("proker", model=tiny_clip, beside=str(second))
+    assert export(adapter, tmp_path / "out", format="onnx").largest_difference < 1e-5
 
 
 def test_what_torch_cannot_express_as_a_graph_is_sent_to_merged(saved, tmp_path, tiny_naflex):

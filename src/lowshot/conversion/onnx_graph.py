@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import logging
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -40,37 +41,59 @@ def why_not(spec: MethodSpec) -> str:
 
 
 class _ImageTower(nn.Module):
-    """Transformers' own code of a vision tower, which torch's exporter knows, for any size of batch."""
+    """A vision tower by the code that it comes with, which torch's exporter knows, for any size of batch."""
 
     def __init__(self, backbone: Backbone, dtype: torch.dtype) -> None:
         super().__init__()
         self.model = backbone.model.to(dtype)
-        self._dtype = dtype
+        self._family, self._has_text, self._dtype = backbone.family, backbone.has_text, dtype
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalised pixels ``(B, 3, S, S)`` to embeddings ``(B, D)``."""
-        embedded: Tensor = self.model.get_image_features(pixel_values=pixels.to(self._dtype)).pooler_output
+        pixels = pixels.to(self._dtype)
+        if self._has_text:
+            embedded: Tensor = self.model.get_image_features(pixel_values=pixels).pooler_output
+        else:
+            embedded = self._family.finish_images(self.model, self._family.embed_images(self.model, pixels))
         return embedded.float()
+
+
+class _UnitEmbedding(nn.Module):
+    """Images ``(B, 3, S, S)`` in [0, 1] to unit embeddings of one encoder; they are resized where it sees others."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: Backbone, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.tower = _ImageTower(backbone, dtype)
+        self._side = backbone.family.image_size(backbone.vision_config)
+        self.register_buffer("mean", torch.tensor(backbone.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(backbone.std).view(3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embeddings ``(B, D)`` of length 1."""
+        if images.shape[-1] != self._side:
+            sides = (self._side, self._side)
+            images = functional.interpolate(images, sides, mode="bicubic", antialias=True).clamp(0, 1)
+        return functional.normalize(self.tower((images - self.mean) / self.std), dim=-1)
 
 
 class ImageClassifier(nn.Module):
     """Images ``(B, 3, S, S)`` in [0, 1] to calibrated probabilities ``(B, C)``."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, trained: Trained, *, half: bool) -> None:
         super().__init__()
-        self.tower = _ImageTower(trained.backbone, torch.float16 if half else torch.float32)
+        dtype, encoders = torch.float16 if half else torch.float32, (trained.backbone, *trained.backbone.beside)
+        self.encoders = nn.ModuleList(_UnitEmbedding(each, dtype) for each in encoders)
         self.scores = trained.scores
         self._temperature = trained.temperature
-        self.register_buffer("mean", torch.tensor(trained.backbone.mean).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(trained.backbone.std).view(3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Softmax of the class scores of an image's unit embedding."""
-        embedded = self.tower((images - self.mean) / self.std)
-        return torch.softmax(self.scores(functional.normalize(embedded, dim=-1)) / self._temperature, dim=-1)
+        """Softmax of the class scores of an image's unit embedding, which two encoders have side by side."""
+        embeddings = [encoder(images) for encoder in self.encoders]
+        together = embeddings[0] if len(embeddings) == 1 else torch.cat(embeddings, -1) / math.sqrt(len(embeddings))
+        return torch.softmax(self.scores(together) / self._temperature, dim=-1)
 
 
 def write(source: Source, trained: Trained, folder: Path) -> None:
@@ -100,13 +123,13 @@ def write_graph(source: Source, trained: Trained, folder: Path, *, half: bool = 
     classifier = ImageClassifier(trained, half=half).eval()
     program = _graph(classifier, trained.backbone.image_size)
     for node in program.model.graph.all_nodes():
-        if "'tower'" not in node.metadata_props.get("pkg.torch.onnx.name_scopes", ""):
+        if ".tower'" not in node.metadata_props.get("pkg.torch.onnx.name_scopes", ""):
             node.name = f"{EXACT}{node.name}"
         node.metadata_props.clear()  # traces of the exporting machine's source files
     program.model.metadata_props.clear()
     program.model.metadata_props["classes"] = json.dumps(source.record.classes, ensure_ascii=False)
     program.model.metadata_props["prompts"] = json.dumps(source.record.prompts, ensure_ascii=False)
-    size = sum(parameter.nbytes for parameter in trained.backbone.model.vision_model.parameters())
+    size = sum(initializer.const_value.nbytes for initializer in program.model.graph.initializers.values())
     program.save(folder / MODEL_FILE, external_data=size > LARGEST_SINGLE_FILE_BYTES)
 
 

@@ -35,7 +35,7 @@ def preprocessing(backbone: Backbone) -> dict[str, Any]:
             "channels": "RGB",
             "range": [0, 1],
         },
-        "inside_the_model": {"mean": list(backbone.mean), "std": list(backbone.std)},
+        "inside_the_model": [{"mean": list(each.mean), "std": list(each.std)} for each in (backbone, *backbone.beside)],
     }
 
 

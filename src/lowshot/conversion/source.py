@@ -96,7 +96,9 @@ def open_source(folder: str | os.PathLike[str], model: str | None = None) -> Sou
     """
     path = adapter_folder(folder)
     classifier = saved_adapter(path, model=model, device="cpu")
-    probes = probe_images(load_structure(classifier.recipe.model.model).image_size)
+    model_config = classifier.recipe.model
+    sides = [load_structure(name).image_size for name in (model_config.model, model_config.beside) if name]
+    probes = probe_images(max(sides))
     return Source(
         folder=path,
         name=Path(folder).resolve().name,

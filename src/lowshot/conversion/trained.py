@@ -92,8 +92,9 @@ class Trained:
 def trained_model(source: Source) -> Trained:
     """Rebuild the function that was trained."""
     model, spec = source.recipe.model, method_spec(source.recipe.method.method)
-    backbone = load_backbone(model.model, exportable=True)
-    backbone.model.logit_scale.data -= math.log(source.temperature)
+    backbone = load_backbone(model.loaded, exportable=True)
+    if backbone.has_text:
+        backbone.model.logit_scale.data -= math.log(source.temperature)
     if not spec.why_not_merged and spec.kind == "weights":
         adapter = adapt(backbone, source.recipe, rounded=True)  # which must see the weights before they are rounded
         adapter.load(source.folder)

@@ -93,7 +93,7 @@ def load_backbone(model: str = "builtin", device: str = "cpu", *, exportable: bo
     """
     if BESIDE in model:
         first, _, second = model.partition(BESIDE)
-        return PairedBackbone.of(load_backbone(first, device), load_backbone(second, device))
+        return PairedBackbone.of(*(load_backbone(each, device, exportable=exportable) for each in (first, second)))
     quiet_bitsandbytes()
     on = pick_device(device)
     source = _source(model)
