@@ -22,12 +22,16 @@ where there is one, the next step; what a program may want of it is an attribute
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from .extras import install_command
 
+_MOST_NEAREST = 3
+_NEAR = 0.7  # of 1: a letter or two are wrong, or left out
+_SHORTEST_PART = 3  # letters of a part of a name, such as pets of oxford_pets
 _Error = TypeVar("_Error", bound="LowshotError")
 
 
@@ -77,7 +81,9 @@ class UnknownNameError(InputError):
         self.kind = kind
         self.name = name
         self.known = tuple(sorted(known))
-        self.nearest = tuple(difflib.get_close_matches(name, self.known, n=3, cutoff=0.5))
+        alike = difflib.get_close_matches(name, self.known, n=_MOST_NEAREST, cutoff=_NEAR)
+        parts = [each for each in self.known if len(name) >= _SHORTEST_PART and name in re.split(r"[-_ ]", each)]
+        self.nearest = tuple(dict.fromkeys((*alike, *parts)))[:_MOST_NEAREST]
         hint = f"known: {', '.join(self.known)}" if self.known else "there is none yet"
         if self.nearest:
             hint = f"did you mean {' or '.join(self.nearest)}?"

@@ -5,14 +5,17 @@ Curves of a training are told step by step to whoever keeps them.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Protocol, TypeVar
 
 _Item = TypeVar("_Item")
 _SECONDS_BETWEEN_LINES = 10.0
+_quiet = ContextVar("quiet", default=False)
 
 
 class Track(Protocol):
@@ -26,9 +29,26 @@ def silent(items: Iterable[_Item], /, *, what: str, total: int) -> Iterator[_Ite
     yield from items
 
 
+@contextlib.contextmanager
+def quiet(asked: bool = True) -> Iterator[None]:
+    """Have ``shown`` show nothing inside, and ``is_quiet`` say so to whoever tells what is being done."""
+    before = _quiet.set(asked)
+    try:
+        yield
+    finally:
+        _quiet.reset(before)
+
+
+def is_quiet() -> bool:
+    """Whether nothing is to be told but answers, warnings and errors."""
+    return _quiet.get()
+
+
 def shown(items: Iterable[_Item], /, *, what: str, total: int) -> Iterator[_Item]:
-    """Show progress on standard error: a bar if that is a terminal, else a line every ten seconds."""
-    if sys.stderr.isatty():
+    """Show progress on standard error, unless it is quiet: a bar on a terminal, else a line every ten seconds."""
+    if is_quiet():
+        yield from items
+    elif sys.stderr.isatty():
         from tqdm import tqdm
 
         yield from tqdm(items, desc=what, total=total, leave=False, dynamic_ncols=True)

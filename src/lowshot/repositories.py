@@ -4,6 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .errors import first_line
+
+
+def why_unreachable(data_set: str) -> str:
+    """The reason why the Hub cannot be asked for a data set; empty if it answers, whatever that is.
+
+    It is asked once, where ``datasets`` asks for half a minute. Whether the data set exists is for ``datasets`` to say.
+
+    Args:
+        data_set: ``owner/name``, or ``name`` alone.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        get_hf_file_metadata(hf_hub_url(data_set, "README.md", repo_type="dataset"))
+    except (HfHubHTTPError, OfflineModeIsEnabled):  # an answer; or datasets looks into its cache alone, at once
+        return ""
+    except Exception as error:  # no network, a proxy that refuses, no such name for a repository, ...
+        return first_line(error)
+    return ""
+
 
 def repository_file(repository: str, name: str, revision: str | None = None) -> Path:
     """Return a file of a repository, fetched into the Hub's cache if need be.

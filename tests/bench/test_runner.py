@@ -97,12 +97,14 @@ def test_a_probe_does_the_shortest_run_of_each_kind_and_then_the_time_is_known(r
 
 
 def test_a_run_that_fails_leaves_its_error_and_the_others_go_on(recipe, tmp_path, capsys):
-    recipe.write_text(GRID.replace('["letters"]', '["nowhere", "letters"]'))
+    nowhere = tmp_path / "nowhere"
+    nowhere.mkdir()
+    recipe.write_text(GRID.replace('["letters"]', f'["{nowhere.as_posix()}", "letters"]'))
     status, out, err = bench(recipe, tmp_path / "runs", capsys=capsys)
     assert status == 1
     assert "3 of 6 runs done, 3 failed, 0 left" in out
     failures = [json.loads(path.read_text()) for path in (tmp_path / "runs" / "failed").iterdir()]
-    assert {failure["data"] for failure in failures} == {"nowhere"}
+    assert {failure["data"] for failure in failures} == {nowhere.as_posix()}
     assert all("nowhere" in failure["error"] for failure in failures)
     assert "the same command tries them again" in err
 
@@ -328,3 +330,25 @@ def test_the_time_left_is_that_of_runs_of_the_same_kind():
     assert (
         forecast.time_left([four], places=3) == "; 0.4 min left"
     )  # one run is no faster where there is room for three
+
+
+def test_data_that_is_not_there_is_told_once_before_anything_is_started(tmp_path, capsys, monkeypatch):
+    """495 runs failed one after the other, each with the same line."""
+    monkeypatch.delenv("LOWSHOT_DATA", raising=False)
+    status, out, err = bench("clip-lora-xs", tmp_path / "runs", capsys=capsys)
+    assert (status, out) == (2, "")
+    assert err.startswith("lowshot: error: 495 of 495 runs want data that is not there: caltech101, dtd, eurosat, ")
+    assert "; the data sets' folder is not known: give --root FOLDER" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_runs_whose_data_is_there_are_done_without_the_others(tmp_path, capsys, monkeypatch):
+    recipe = tmp_path / "grid.toml"
+    recipe.write_text('[grid]\ndata = ["letters", "dtd", "nowhere"]\nmethod = "zero-shot"\n')
+    monkeypatch.setenv("LOWSHOT_DATA", str(tmp_path))
+    status, out, err = bench(recipe, tmp_path / "runs", "--json", capsys=capsys)
+    assert (status, json.loads(out)) == (1, {"cells": 3, "done": 1, "failed": 0, "left": 2})
+    assert err.startswith("lowshot: warning: 2 of 3 runs want data that is not there: dtd, nowhere; dtd is not in ")
+    assert "lowshot data prepare dtd" in err
+    assert "; these runs are left out\n" in err

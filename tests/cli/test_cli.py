@@ -524,3 +524,39 @@ def test_output_may_be_cut_off_by_its_reader():
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() in ("0", "141")
     assert "Traceback" not in done.stderr
+
+
+def test_each_argument_that_is_missing_has_a_line(run):
+    """Both ran together with their explanations in one."""
+    status, _, err = run("bench")
+    assert status == 2
+    lines = err.splitlines()
+    assert [line.partition("bench: ")[2].split()[0] for line in lines] == ["RECIPE", "--out"]
+    assert all(line.startswith("lowshot: error: Missing from lowshot bench: ") for line in lines)
+    assert lines[-1].endswith("(lowshot bench --help lists the arguments)")
+
+
+def test_what_a_misspelt_flag_may_mean_is_named_without_its_explanation(run):
+    status, _, err = run("fit", "digits", "--out", "x", "--shot", "3")
+    assert status == 2
+    assert "Unrecognized options: --shot, 3; " in err
+    assert "--shots" in err
+    assert "Images per class" not in err
+
+
+@pytest.mark.parametrize("asked", [("-q", "fit"), ("fit", "--quiet")])
+def test_quiet_leaves_warnings_and_errors(run, tmp_path, asked):
+    command = [*asked, "digits", "--method", "zero-shot", "--out", str(tmp_path / "adapter")]
+    assert run(*command) == (0, "", "")
+    status, out, err = run(*command)
+    assert (status, out) == (2, "")
+    assert "already exists" in err
+
+
+def test_quiet_is_no_argument_behind_the_end_of_options(run):
+    assert "image -q does not exist" in run("predict", "adapter", "--", "-q")[2]
+
+
+def test_only_near_names_are_offered(run):
+    assert "did you mean" not in run("fit", "nofolder", "--out", "x")[2]
+    assert "did you mean oxford_pets" in run("fit", "pets", "--out", "x")[2]

@@ -7,6 +7,7 @@ import pytest
 
 from data import layouts
 from lowshot.cli import main
+from lowshot.data import BUILTIN_TASKS
 from lowshot.data.catalogue import CATALOGUE
 
 
@@ -36,7 +37,9 @@ def test_the_list_has_every_data_set_and_says_which_are_there(run, tmp_path, mon
     lines = {line.split()[0]: line for line in out.splitlines() if line}
 
     assert (status, err) == (0, "")
-    assert list(lines)[1:-1] == list(CATALOGUE)
+    assert list(lines)[: len(BUILTIN_TASKS)] == list(BUILTIN_TASKS)
+    assert list(lines)[len(BUILTIN_TASKS) + 1 : -1] == list(CATALOGUE)
+    assert lines["letters"].endswith("built in: Latin capitals, worn and torn, at 10 to 14 pixels")
     assert lines["eurosat"].endswith(f" installed: {tmp_path / 'eurosat' / '2750'}")
     lacks = "split_zhou_DescribableTextures.json is not there"
     assert lines["dtd"].endswith(f" incomplete: {tmp_path / 'dtd' / 'images'}; {lacks}")
@@ -61,7 +64,8 @@ def test_the_list_as_json(run, tmp_path, monkeypatch):
     rows = {row["name"]: row for row in json.loads(out)}
 
     assert status == 0
-    assert list(rows) == list(CATALOGUE)
+    assert list(rows) == [*BUILTIN_TASKS, *CATALOGUE]
+    assert rows["digits"]["state"] == "built in"
     assert (rows["fgvc"]["state"], rows["fgvc"]["missing"]) == ("incomplete", ["variants.txt is not there"])
     assert rows["fgvc"]["images"] == str(tmp_path / "fgvc_aircraft" / "images")
     assert (rows["dtd"]["state"], rows["dtd"]["images"], rows["dtd"]["missing"]) == ("absent", None, [])

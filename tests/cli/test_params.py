@@ -121,3 +121,9 @@ def test_what_cannot_be_counted_is_refused_in_one_line(capsys, arguments, said):
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_the_model_may_be_named_first(capsys, folder):
+    assert params(capsys, folder, "--method", "lora") == params(capsys, "--model", folder, "--method", "lora")
+    assert main(["params", folder, "--model", folder]) == 2
+    assert "--model are given; expected one of the two" in capsys.readouterr().err

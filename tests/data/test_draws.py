@@ -289,7 +289,7 @@ def test_shots_must_agree_with_the_list(refused, tmp_path):
     path = listed(tmp_path / "list.jsonl", *rows)
     assert (draw_from(task(), None, 1, path).shots, draw_from(task(), None, 1, path).short) == (2, {})
     assert draw_from(task(), 2, 1, path).warnings(COLOURS) == [
-        f"class '{name}' has 1 of the 2 shots asked for; the draw has no more of it" for name in ("green", "blue")
+        "2 classes have fewer than the 2 shots asked for: 'green' 1, 'blue' 1; the draw has no more of it"
     ]
 
 

@@ -206,6 +206,29 @@ def test_what_makes_no_task_is_refused(saved, content, said):
         read(saved(**content()))
 
 
+def test_without_a_network_a_name_is_refused_at_once_unless_something_of_it_is_kept(monkeypatch, tmp_path):
+    """The package asked again and again for half a minute."""
+    import datasets
+    import huggingface_hub
+
+    def unreachable(url):
+        raise ConnectionError("Name or service not known\nand more")
+
+    def asked(place, configuration):
+        raise AssertionError("from the cache")
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", unreachable)
+    monkeypatch.setattr(datasets, "load_dataset", asked)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    with pytest.raises(
+        DataError, match=r"not on this machine, and the Hub cannot be asked: Name or service not known$"
+    ):
+        read("hf:some/thing")
+    (tmp_path / "some___thing").mkdir()
+    with pytest.raises(DataError, match="cannot be loaded: from the cache"):
+        read("hf:some/thing")
+
+
 def test_a_name_that_cannot_be_loaded_is_refused_without_a_traceback(tmp_path):
     with pytest.raises(DataError, match="hf:nobody/nothing cannot be loaded: "):
         read("hf:nobody/nothing")

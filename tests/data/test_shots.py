@@ -274,3 +274,12 @@ def test_without_a_validation_split_clip_lora_needs_images_for_both():
 def test_what_others_cannot_draw_from_is_refused(rule, labels, shots, said):
     with pytest.raises(DataError, match=said):
         coop(labels, shots, 1) if rule == "coop" else clip_lora(labels, None, shots, 1)
+
+
+def test_many_short_classes_have_one_warning_that_names_those_with_the_fewest_images():
+    """ImageNet's had a line for each, a thousand."""
+    labels = np.repeat(np.arange(1000), np.arange(1000) % 7 + 1)
+    draw = draw_shots([str(i) for i in range(len(labels))], labels, 16, seed=1)
+    assert draw.warnings([f"c{label}" for label in range(1000)]) == [
+        "1,000 classes have fewer than the 16 shots asked for: 'c0' 1, 'c7' 1, 'c14' 1 and 997 more; all of it is used"
+    ]

@@ -7,6 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lowshot.settings import preset_recipe
 from lowshot.wording.card import model_card
 
 from ..report.factory import record, zero_shot
@@ -115,6 +116,20 @@ def test_settings_cost_and_provenance_are_told():
         "- versions: `python 3.11.7, lowshot 0.1.0, torch 2.9.0`",
     ):
         assert line in card.splitlines()
+
+
+def test_settings_without_a_meaning_for_the_method_are_left_out():
+    """All 47 stood there, most of them of other methods."""
+    recipe = preset_recipe("builtin", "gda").replace(shots=4, threads=1).to_dict()
+    rows = dict(re.findall(r"^\| ([^|]+?) \| `([^`]*)` \|$", model_card(record("gda", recipe=recipe)), re.MULTILINE))
+    others = {"rank", "alpha", "dropout", "context", "learning rate", "time budget", "device", "image memory", "root"}
+    assert not others & set(rows)
+    assert {"template", "crop minimum", "views"} <= set(rows)
+    assert rows["threads"] == "1"  # which is not the default
+    assert {"rank", "learning rate"} <= {
+        line.split(" | ")[0].removeprefix("| ")
+        for line in model_card(record("lora", recipe=preset_recipe("builtin", "lora").to_dict())).splitlines()
+    }
 
 
 def test_what_is_unknown_is_left_out():

@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from ..errors import LowshotError, UnknownNameError
+from ..progress import quiet
+from .usage_error import UsageError
 
 COMMANDS = {
     "demo": "the main job, offline: every method on handwritten digits, table and report",
@@ -71,6 +73,13 @@ def _escape_what_cannot_be_said() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def _without_quiet(arguments: Sequence[str]) -> tuple[bool, list[str]]:
+    """Whether quiet is asked for, which every command knows, and the other arguments."""
+    stop = list(arguments).index("--") if "--" in arguments else len(arguments)
+    others = [argument for argument in arguments[:stop] if argument not in ("-q", "--quiet")]
+    return len(others) < stop, [*others, *arguments[stop:]]
+
+
 def usage() -> str:
     """The text of ``lowshot --help``."""
     width = max(map(len, COMMANDS))
@@ -83,7 +92,8 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "lowshot COMMAND --help says more. Exit status: 0 done, 1 failed, 2 bad input.",
+            "lowshot COMMAND --help says more. -q, --quiet: nothing but answers, warnings and errors.",
+            "Exit status: 0 done, 1 failed, 2 bad input.",
         ]
     )
 
@@ -95,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # bitsandbytes logs on import that a faster kernel could be downloaded, and once per layer that it casts.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
+        is_quiet, arguments = _without_quiet(arguments)
         if not arguments or arguments[0] in ("-h", "--help", "help"):
             print(usage())
             return 0
@@ -106,11 +117,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if name not in COMMANDS:
             raise UnknownNameError("command", name, COMMANDS)
-        with _termination_raised():
+        with _termination_raised(), quiet(is_quiet):
             status: int = importlib.import_module(f".{name}", __package__).run(rest)
         return status
     except LowshotError as error:
-        sys.stderr.write(f"lowshot: error: {' '.join(str(error).split())}\n")
+        lines = str(error).splitlines() if isinstance(error, UsageError) else [" ".join(str(error).split())]
+        sys.stderr.writelines(f"lowshot: error: {line}\n" for line in lines)
         return error.exit_status
     except Terminated:
         sys.stderr.write("lowshot: terminated\n")

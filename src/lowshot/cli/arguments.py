@@ -18,8 +18,10 @@ import tyro
 from ..errors import InputError
 from ..methods import resolve_alias
 from ..settings import PRESETS, Recipe, default_method, preset_for, preset_recipe, read_recipe, read_toml
+from .usage_error import UsageError
 
 _Arguments = TypeVar("_Arguments")
+_FRAME = 2  # characters of tyro's frame before what is inside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +87,7 @@ def parse(
     any other flag that is given several times the last one holds.
 
     Raises:
-        InputError: They do not fit; one line that says why.
+        UsageError: They do not fit; a line for each reason.
     """
     panel = io.StringIO()
     try:
@@ -101,11 +103,34 @@ def parse(
     except SystemExit as leaving:
         if leaving.code == 0:  # --help
             raise
-        # The words inside tyro's frame, without its title, its pointer to the help, and the names of its parsers.
-        words = re.sub(r"\x1b\[[0-9;]*m|^╭.*$", "", panel.getvalue(), flags=re.MULTILINE)
-        words = " ".join(re.sub(r"[╰╯│─━╮]+", " ", words).split()).partition("For full helptext")[0].strip()
-        problem = re.sub(r"^(Value error )?[- ]*Error parsing [\w.]+: ", "", words)
-        raise InputError(f"{problem} (lowshot {command} --help lists the arguments)") from None
+        problems = _problems(panel.getvalue())
+        raise UsageError(
+            "\n".join([*problems[:-1], f"{problems[-1]} (lowshot {command} --help lists the arguments)"])
+        ) from None
+
+
+def _problems(panel: str) -> list[str]:
+    """The problems in tyro's frame, a line for each, without its title, pointers to the help, and parsers' names.
+
+    A frame is of lines, or of blanks where the output has no such characters. Rules divide what is inside into parts.
+    The items of a part are indented, and their explanations further.
+    """
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", panel).splitlines()[1:]
+    inner = [line[_FRAME:].rstrip(" │╯") for line in lines]
+    problems: list[str] = []
+    for part in re.split(r"^[─-]{10,}$", "\n".join(inner), flags=re.MULTILINE):
+        headings, *items = re.split(r"\n {4}(?=\S)", "\n" + part.strip("\n"))
+        heading = re.sub(r"^Error parsing [\w.]+: ", "", " ".join(headings.split()))
+        texts = [" ".join(item.split()) for item in items]
+        if not heading or heading.startswith(("For full helptext", "Argument helptext")):
+            continue
+        if heading.startswith(("Arguments similar", "Perhaps you meant")) and problems:
+            problems[-1] += f"; {heading} {', '.join(text.partition(' ')[0] for text in texts)}"
+        elif heading.startswith("Missing"):
+            problems += [f"{heading} {text}" for text in texts]
+        else:
+            problems.append(" ".join([heading, *texts]))
+    return problems
 
 
 def _list_flags(kind: type[Any]) -> set[str]:
@@ -188,6 +213,19 @@ def _of_defaults() -> argparse.ArgumentParser:
     for flag in ("--model", "--method", "--quantize", "--preset", "--recipe"):
         parser.add_argument(flag)
     return parser
+
+
+def with_first_as(flag: str, arguments: Sequence[str]) -> list[str]:
+    """The same arguments, with the first as the value of a flag where it is no flag itself.
+
+    Raises:
+        UsageError: The flag is given too.
+    """
+    if not arguments or arguments[0].startswith("-"):
+        return list(arguments)
+    if any(argument.partition("=")[0] == flag for argument in arguments):
+        raise UsageError(f"{arguments[0]!r} and {flag} are given; expected one of the two")
+    return [flag, *arguments]
 
 
 def _setting_in(sections: Mapping[str, Any], name: str) -> str | None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from ..errors import InputError, UnknownNameError
-from ..progress import shown
+from ..errors import DataError, InputError, UnknownNameError
+from ..progress import is_quiet, shown
 from ..settings import SETTINGS
-from .arguments import parse, print_json
+from .arguments import parse, print_json, warn
 
 if TYPE_CHECKING:
     from ..bench.grid import Cell
@@ -58,6 +58,7 @@ def run(arguments: Sequence[str]) -> int:
     cells = chosen(read_grid(parsed.recipe), parsed.only)
     if parsed.dry_run:
         return _dry_run(parsed, cells)
+    absent = _without_data(cells, parsed.out) if parsed.engine == "local" else set()  # other machines may have theirs
     engine = None
     if parsed.engine == "ray":
         from ..bench.engines.ray import RayEngine
@@ -66,10 +67,10 @@ def run(arguments: Sequence[str]) -> int:
     runs = RunsFolder(parsed.out)
     forecast = read_forecast(cells, runs)
     done = [cell for cell in cells if runs.is_done(cell)]
-    keys = {cell.key for cell in done}
+    keys = {*absent, *(cell.key for cell in done)}
     left = [cell for cell in cells if cell.key not in keys]
     do_now = [*done, *(forecast.probes(left) if parsed.probe else left)[: parsed.limit]]
-    say = (lambda _line: None) if parsed.json else (lambda line: print(line, flush=True))
+    say = (lambda _line: None) if parsed.json or is_quiet() else (lambda line: print(line, flush=True))
     try:
         outcome = run_cells(do_now, runs, engine, forecast=forecast, say=say, track=shown)
     except KeyboardInterrupt:
@@ -83,7 +84,36 @@ def run(arguments: Sequence[str]) -> int:
         print(f"{outcome.done} of {len(cells)} runs done, {outcome.failed} failed, {remaining} left: {parsed.out}")
     if outcome.failed:
         sys.stderr.write(f"lowshot: why they failed is in {parsed.out / 'failed'}; the same command tries them again\n")
-    return 1 if outcome.failed else 0
+    return 1 if outcome.failed or absent else 0
+
+
+def _without_data(cells: Sequence[Cell], out: Path) -> set[str]:
+    """The keys of runs that are not done and whose data is not there, which is told once for all of them.
+
+    Raises:
+        DataError: That are all that are not done.
+    """
+    from ..data import why_not_there
+    from ..runs_folder import RunsFolder
+
+    runs = RunsFolder(out) if out.is_dir() else None
+    left = [cell for cell in cells if runs is None or not runs.is_done(cell)]
+    places = {(name, cell.recipe.data.root) for cell in left for name in _read_by(cell)}
+    reasons = {place: reason for place in sorted(places, key=str) if (reason := why_not_there(*place))}
+    absent = [cell for cell in left if any((name, cell.recipe.data.root) in reasons for name in _read_by(cell))]
+    if not absent:
+        return set()
+    names = ", ".join(dict.fromkeys(name for name, _ in reasons))
+    line = f"{len(absent):,} of {len(left):,} runs want data that is not there: {names}; {next(iter(reasons.values()))}"
+    if len(absent) == len(left):
+        raise DataError(line)
+    warn([f"{line}; these runs are left out"])
+    return {cell.key for cell in absent}
+
+
+def _read_by(cell: Cell) -> tuple[str, ...]:
+    """The data that a run learns from and that its recipe names to be judged on."""
+    return cell.data, *cell.recipe.data.targets
 
 
 def chosen(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:

@@ -28,15 +28,17 @@ _Root = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")]
 
 @dataclasses.dataclass(frozen=True)
 class List:
-    """The data sets of the catalogue: which are installed, which are incomplete and in what, which are absent."""
+    """The built-in tasks, and the catalogue's data sets: which are installed, incomplete and in what, or absent."""
 
     root: _Root = None
     """Folder that holds the data sets; else the one that the environment variable LOWSHOT_DATA names."""
     json: bool = False
-    """Print `[{name, title, classes, train, validation, test, state, images, missing, template, licence, homepage}]`"""
+    """Print `[{name, title, classes, train, validation, test, state, images, missing, template, licence, homepage}]`;
+    of built-in tasks name, title and state."""
 
     def act(self) -> int:
-        """Print a line for each data set of the catalogue."""
+        """Print a line for each built-in task and each data set of the catalogue."""
+        from ..data import BUILTIN_TASKS
         from ..data.catalogue import CATALOGUE, ROOT_VARIABLE, data_root, state_of
 
         root = data_root(self.root) if self.root or os.environ.get(ROOT_VARIABLE) else None
@@ -57,8 +59,12 @@ class List:
                 }
                 for name, state in states.items()
             ]
-            print_json(rows)
+            builtin = [{"name": name, "title": what, "state": "built in"} for name, what in BUILTIN_TASKS.items()]
+            print_json([*builtin, *rows])
             return 0
+        for name, what in BUILTIN_TASKS.items():
+            print(f"{name:<16} built in: {what}")
+        print()
         print(f"{'name':<16} {'classes':>7} {'train':>10} {'validation':>10} {'test':>7}  state")
         for name, state in states.items():
             sizes = dataclasses.asdict(CATALOGUE[name].sizes)

@@ -15,7 +15,7 @@ from ..errors import InputError, MissingExtraError
 from ..extras import absent, install_command
 from ..files import canonical_json, claimed, refuse_existing, write_text
 from ..methods import ALIASES, PIXEL_REGRESSION, display_name, method_spec
-from ..progress import shown
+from ..progress import is_quiet, shown
 from ..records import RunRecord
 from ..settings import default_preset
 from .arguments import parse, print_json, warn
@@ -79,7 +79,8 @@ def _show(parsed: Arguments) -> None:
     for shots in sorted(set(parsed.shots)):
         if short := draw_from(task, shots, seed=0).short:
             warn([f"{len(short)} class(es) have fewer than {shots} images to learn from; all of theirs are used"])
-    say = functools.partial(print, file=sys.stderr if parsed.json else sys.stdout, flush=True)
+    tell = functools.partial(print, file=sys.stderr if parsed.json else sys.stdout, flush=True)
+    say: Callable[[str], None] = (lambda _line: None) if is_quiet() else tell
     started = time.monotonic()
     preset = default_preset("builtin")
     say(f"{parsed.task}: {task.summary}; {len(task.class_names)} classes; settings: preset {preset}\n")
@@ -93,7 +94,7 @@ def _show(parsed: Arguments) -> None:
         if classifier is not None and cell in candidates:
             classifiers.append(classifier)
     rows = summarize(records)
-    say("\n" + format_table(rows, style="text"))
+    tell("\n" + format_table(rows, style="text"))
     _write(parsed.out, task, records, demo.showcased(rows, classifiers), say)
     say(f"{time.monotonic() - started:.0f} s in all")
     if parsed.json:

@@ -14,7 +14,7 @@ import tyro
 from ..errors import DataError, ImageError, LowshotError, RunError
 from ..files import canonical_json, claimed, refuse_existing, remove, write_text
 from ..methods import display_name
-from ..progress import Track, shown, silent
+from ..progress import Track, is_quiet, shown, silent
 from ..settings import Recipe, changes_of
 from .arguments import (
     PresetName,
@@ -64,14 +64,14 @@ def run(arguments: Sequence[str]) -> int:
         if not note.is_there():
             _take_part(parsed, source, suited)
         return 0
-    if parsed.preset is not None and (changes := changes_of(parsed.preset, parsed.settings)):
+    if parsed.preset is not None and not is_quiet() and (changes := changes_of(parsed.preset, parsed.settings)):
         texts = (f"{name.replace('_', '-')} {value} (not {paper})" for name, (value, paper) in changes.items())
         sys.stderr.write(f"lowshot: preset {parsed.preset}: {', '.join(texts)}\n")
     with claimed(parsed.out):
         record = _learnt_and_judged(parsed, source, note, suited)
     if parsed.json:
         print_json(record)
-    else:
+    elif not is_quiet():
         print("\n".join(_summary(record, parsed.out)))
     if record["stopped"]:
         raise RunError(f"{record['stopped']}; {parsed.out} has the weights of step {record['steps']}")

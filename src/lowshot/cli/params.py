@@ -12,12 +12,15 @@ import tyro
 from ..errors import InputError
 from ..methods import METHODS, display_name, method_spec
 from ..settings import Recipe, default_preset, preset_recipe
-from .arguments import PresetName, parse_with_recipe, print_json
+from .arguments import PresetName, parse_with_recipe, print_json, with_first_as
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """How many parameters a method trains on a model, and how large its adapter is. No weights are read."""
+    """How many parameters a method trains on a model, and how large its adapter is. No weights are read.
+
+    `lowshot params MODEL` is `lowshot params --model MODEL`.
+    """
 
     classes: int = 100
     """Number of classes: the size of a head on frozen features depends on it, and on `--shots` (1 if not given)."""
@@ -33,7 +36,7 @@ class Arguments:
 
 def run(arguments: Sequence[str]) -> int:
     """Count and print."""
-    parsed = parse_with_recipe(Arguments, "params", arguments)
+    parsed = parse_with_recipe(Arguments, "params", with_first_as("--model", arguments))
     if parsed.classes < 2:
         raise InputError(f"classes is {parsed.classes}; expected 2 or more")
     model = parsed.settings.model.model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -10,14 +11,17 @@ from typing import Annotated
 import tyro
 
 from ..errors import InputError
-from ..settings import Recipe
+from ..settings import Recipe, read_toml
 from ..threads import cpu_threads
-from .arguments import PresetName, parse_with_recipe, print_json
+from .arguments import PresetName, parse, parse_with_recipe, print_json, with_first_as
 
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """Memory and time that a recipe will take on this machine, before it is run. The model is loaded and tried."""
+    """Memory and time that a recipe will take on this machine, before it is run. The model is loaded and tried.
+
+    `lowshot plan RECIPE` is `lowshot plan --recipe RECIPE`. Of a grid, each kind of run is planned.
+    """
 
     classes: int = 100
     """Number of classes."""
@@ -29,11 +33,26 @@ class Arguments:
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Recipe)
 
 
+@dataclasses.dataclass(frozen=True)
+class GridArguments:
+    """Memory and time that the runs of a grid will take on this machine: a plan for each kind of run."""
+
+    recipe: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+    """TOML file with a section `[grid]`, or the name of one that `lowshot recipes` lists."""
+    classes: int = 100
+    """Number of classes of data that is neither a built-in task nor of the catalogue."""
+    json: bool = False
+    """Print a list of `{label, runs, plan, train_seconds}`."""
+
+
 def run(arguments: Sequence[str]) -> int:
     """Plan and print."""
+    arguments = with_first_as("--recipe", arguments)
+    named = [value for flag, value in itertools.pairwise(arguments) if flag == "--recipe"]
+    if named and "grid" in read_toml(Path(named[-1])):
+        return _plan_grid(parse(GridArguments, "plan", arguments))
     parsed = parse_with_recipe(Arguments, "plan", arguments)
-    if parsed.classes < 2:
-        raise InputError(f"classes is {parsed.classes}; expected 2 or more")
+    _refuse_one_class(parsed.classes)
     from ..training.planning import plan
 
     shots = parsed.settings.data.shots or 1
@@ -61,6 +80,31 @@ def run(arguments: Sequence[str]) -> int:
         )
     print(f"plan   {passes.images} images at once, {texts}: {why}")
     return 0
+
+
+def _plan_grid(parsed: GridArguments) -> int:
+    """Print a line for each kind of run as soon as it is planned, and the sum."""
+    from ..bench.grid import read_grid
+    from ..bench.planned import planned_kinds
+
+    _refuse_one_class(parsed.classes)
+    kinds = planned_kinds(read_grid(parsed.recipe), parsed.classes)
+    if parsed.json:
+        print_json([dataclasses.asdict(kind) for kind in kinds])
+        return 0
+    runs, seconds = 0, 0.0
+    print(f"{'runs':>5}  {'peak GB':>7}  {'s a step':>8}  {'training':>12}  kind")
+    for kind in kinds:
+        runs, seconds = runs + kind.runs, seconds + kind.train_seconds
+        peak, step = (f"{kind.plan.peak_bytes / 1e9:.2f}", f"{kind.plan.step_seconds:.3g}") if kind.plan else ("-", "-")
+        print(f"{kind.runs:>5,}  {peak:>7}  {step:>8}  {_duration(kind.train_seconds):>12}  {kind.label}", flush=True)
+    print(f"{runs:,} runs, {_duration(seconds)} of training one after the other; judging comes on top")
+    return 0
+
+
+def _refuse_one_class(classes: int) -> None:
+    if classes < 2:
+        raise InputError(f"classes is {classes}; expected 2 or more")
 
 
 def _duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ from .listing import bad_images_explained, skipping
 from .prompts import Prompts, class_prompts, long_prompts_named, prompts_for, read_words
 from .protocols import base_and_new, learnt_part, other_tasks
 from .shots import Draw, draw_like_clip_lora, draw_like_coop, draw_shots
-from .sources import load_task, task_of_arrays
+from .sources import load_task, task_of_arrays, why_not_there
 from .store import decoded_once
 from .task import Examples, Images, Label, Pixels, Task
 
@@ -62,5 +62,6 @@ __all__ = [
     "read_words",
     "skipping",
     "task_of_arrays",
+    "why_not_there",
     "write_draw",
 ]

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import DataError, ImageError, MissingExtraError
 from ..files import from_home
+from ..repositories import why_unreachable
 from .decoding import Picture, load_picture
 from .listing import SPLITS, class_name, kind_of, task_of_names
 from .task import Pixels, Task
@@ -179,6 +180,8 @@ def _load(name: str) -> tuple[Any, tuple[Path, ...]]:
             loaded = datasets.load_from_disk(str(folder))
         else:
             place = str(folder) if kind_of(folder) == "folder" else source
+            if place == source and not _is_cached(source) and (reason := why_unreachable(source)):
+                raise DataError(f"it is not on this machine, and the Hub cannot be asked: {reason}")
             loaded = datasets.load_dataset(place, configuration or None)
     except Exception as error:  # whatever datasets, the Hub's client, pyarrow and fsspec raise
         raise DataError(f"{name} cannot be loaded: {' '.join(str(error).split()) or type(error).__name__}") from error
@@ -188,6 +191,15 @@ def _load(name: str) -> tuple[Any, tuple[Path, ...]]:
     fetched = (datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH, HF_HUB_CACHE)
     folders = () if saved else tuple(Path(place).resolve() for place in (folder, *fetched))
     return loaded if isinstance(loaded, dict) else {"train": loaded}, folders
+
+
+def _is_cached(source: str) -> bool:
+    """Whether ``datasets`` or the Hub's client has kept something of a data set: enough to let ``datasets`` try."""
+    from datasets import config
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    prepared = Path(config.HF_DATASETS_CACHE) / source.replace("/", "___")
+    return prepared.is_dir() or (Path(HF_HUB_CACHE) / f"datasets--{source.replace('/', '--')}").is_dir()
 
 
 def _only(name: str, columns: list[str], rows: Any, what: str) -> str:

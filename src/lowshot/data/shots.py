@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..errors import DataError
 
 _MOST_HELD_OUT = 4  # of a class: shots for validation in CoOp's protocol
+_NAMED = 3  # classes that are short, in a warning
 _ALL = "all of it is used"
 _OF_SHORT_CLASSES = {"lowshot": _ALL, "coop": _ALL, "clip-lora": "some of it is drawn several times"}
 
@@ -35,12 +36,17 @@ class Draw:
     rule: str
 
     def warnings(self, class_names: Sequence[str]) -> list[str]:
-        """Return a line for every class that is short."""
+        """Return a line on the classes that are short: of many, those with the fewest images by name."""
         instead = _OF_SHORT_CLASSES.get(self.rule, "the draw has no more of it")
-        return [
-            f"class {class_names[label]!r} has {count} of the {self.shots} shots asked for; {instead}"
-            for label, count in self.short.items()
-        ]
+        fewest = sorted(self.short.items(), key=lambda each: each[1])
+        if len(fewest) <= 1:
+            return [
+                f"class {class_names[label]!r} has {count} of the {self.shots} shots asked for; {instead}"
+                for label, count in fewest
+            ]
+        named = ", ".join(f"{class_names[label]!r} {count}" for label, count in fewest[:_NAMED])
+        more = f" and {len(fewest) - _NAMED:,} more" if len(fewest) > _NAMED else ""
+        return [f"{len(fewest):,} classes have fewer than the {self.shots} shots asked for: {named}{more}; {instead}"]
 
 
 def draw_shots(identities: Sequence[str], labels: NDArray[np.int64], shots: int | None, seed: int) -> Draw:

@@ -76,6 +76,27 @@ def load_task(
     return _read_path(Path(data), on_bad_image, warn)
 
 
+def why_not_there(data: str, root: str | os.PathLike[str] | None = None) -> str:
+    """The reason why data cannot be read, as far as that is known without reading it; empty if none is known.
+
+    Args:
+        data: As for ``load_task``.
+        root: As for ``load_task``.
+    """
+    if data in BUILTIN_TASKS or data.startswith(PREFIX):
+        return ""
+    try:
+        if Path(data).name == data:
+            from .catalogue import CATALOGUE, data_root, place_of
+
+            if data in CATALOGUE:
+                place_of(CATALOGUE[data], data_root(root))
+                return ""
+        return f"{data} does not exist" if kind_of(Path(data)) == "nothing" else ""
+    except DataError as error:
+        return str(error)
+
+
 def _read_path(path: Path, on_bad_image: str, warn: list[str]) -> Task:
     if not is_text(str(path)):
         raise DataError(f"the name {str(path)!r} is not UTF-8; rename it")

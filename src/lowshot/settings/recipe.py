@@ -146,7 +146,10 @@ def read_recipe(path: Path, base: Recipe | None = None) -> Recipe:
     Raises:
         InputError: The file is missing or is not TOML, or a section, key or value does not fit.
     """
-    return Recipe.from_dict(read_toml(path), base)
+    sections = read_toml(path)
+    if "grid" in sections:
+        raise InputError(f"recipe {path} is a grid of runs; expected one run's settings, or lowshot bench {path}")
+    return Recipe.from_dict(sections, base)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from .imported_card import USE, imported_card
 from .protocols import COLUMNS, protocol_rows
 from .provenance import commit_text, hardware_text, model_text, versions_text
 from .quantities import duration, images_per_class, interval, percent, share, size
-from .settings import shown_settings
+from .settings import telling_settings
 
 _MOST_CLASSES = 20
 # What the Hub accepts as a model; a folder on somebody's disk is none, and would be refused on upload.
@@ -101,9 +101,10 @@ def _making(record: RunRecord) -> list[str]:
     }
     if (count := sum(map(len, record.prompts))) > len(record.prompts):
         facts["prompts"] = f"{count:,}, averaged by class; all of them are in lowshot.json"
-    facts |= {name.replace("_", " "): value for name, value in shown_settings(record).items()}
+    facts |= {name.replace("_", " "): value for name, value in telling_settings(record).items()}
     rows = (f"| {name} | {_cell(value)} |" for name, value in facts.items())
-    return ["## How it was made", "", "| | |", "|:--|:--|", *rows]
+    rest = "Settings that the method does not have are left out, and others that are as by default:"
+    return ["## How it was made", "", "| | |", "|:--|:--|", *rows, "", rest, "`lowshot.json` has all of them."]
 
 
 def _accuracy(record: RunRecord) -> list[str]:

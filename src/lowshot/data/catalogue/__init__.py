@@ -4,7 +4,7 @@ Installing one is ``preparing.prepare``; it brings the network with it and is im
 """
 
 from .facts import CATALOGUE, CLIP_LORA_TEMPLATE, DataSet, Download, Sizes
-from .places import ROOT_VARIABLE, Place, data_root, find
+from .places import ROOT_VARIABLE, Place, data_root, find, place_of
 from .reading import data_set, lacks, read_data_set, wrong_sizes
 from .state import State, state_of
 
@@ -21,6 +21,7 @@ __all__ = [
     "data_set",
     "find",
     "lacks",
+    "place_of",
     "read_data_set",
     "state_of",
     "wrong_sizes",

@@ -1,0 +1,80 @@
+"""What the runs of a grid will take on this machine, before any is done: a plan for each kind of run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..data import BUILTIN_TASKS, builtin_task
+from ..data.catalogue import CATALOGUE
+from ..methods import display_name, method_spec
+from ..settings import SETTINGS, Recipe
+from ..threads import cpu_threads
+from ..training.planning import Plan, plan
+from .grid import Cell
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedKind:
+    """Runs whose settings are the same but for seed, shots, steps and learning rates."""
+
+    label: str
+    """The method, and the settings in which this kind differs from others of the grid."""
+    runs: int
+    plan: Plan | None
+    """Of the run with most shots, on the data with most classes; None where nothing is trained step by step."""
+    train_seconds: float
+    """Time of all steps of these runs; of ``auto`` the time that it may take."""
+
+
+def planned_kinds(cells: Sequence[Cell], classes: int) -> Iterator[PlannedKind]:
+    """Plan each kind of run of a grid, the model loaded and tried for it.
+
+    Args:
+        cells: The runs.
+        classes: Number of classes of data of which it is not known without reading it.
+
+    Raises:
+        InputError: A kind does not fit its model, or there is no such model.
+    """
+    kinds: dict[tuple[tuple[str, Any], ...], list[Cell]] = {}
+    for cell in cells:
+        settings = sorted(cell.recipe.settings().items())
+        kinds.setdefault(tuple(pair for pair in settings if not SETTINGS[pair[0]].same_pace), []).append(cell)
+    labels = _labels([members[0].recipe for members in kinds.values()])
+    for label, members in zip(labels, kinds.values(), strict=True):
+        recipe = max((cell.recipe for cell in members), key=lambda recipe: recipe.data.shots or 1)
+        spec = method_spec(recipe.method.method)
+        if spec.kind == "features":
+            yield PlannedKind(label, len(members), None, 0.0)
+        elif spec.kind == "choice":
+            yield PlannedKind(label, len(members), None, recipe.method.time_budget * len(members))
+        else:
+            most = max(_classes(cell.data, classes) for cell in members)
+            with cpu_threads(recipe.engine.threads):
+                made = plan(recipe, classes=most, shots=recipe.data.shots or 1)
+            steps = sum(cell.recipe.steps(cell.recipe.data.shots or 1) for cell in members)
+            yield PlannedKind(label, len(members), made, made.step_seconds * steps)
+
+
+def _labels(recipes: Sequence[Recipe]) -> list[str]:
+    """Name each by its method, and by the settings in which it differs from others of that method."""
+    names = [display_name(recipe.method.method, recipe.model.quantize) for recipe in recipes]
+    labels = []
+    for name, recipe in zip(names, recipes, strict=True):
+        alike = [other.settings() for of, other in zip(names, recipes, strict=True) if of == name]
+        differing = [
+            f"{setting.replace('_', ' ')} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
+            for setting, value in recipe.settings().items()
+            if not SETTINGS[setting].same_pace and any(other[setting] != value for other in alike)
+        ]
+        labels.append(", ".join([name, *differing]))
+    return labels
+
+
+def _classes(data: str, otherwise: int) -> int:
+    """Number of classes of a data set, as far as it is known without reading files."""
+    if data in BUILTIN_TASKS:
+        return len(builtin_task(data).class_names)
+    return CATALOGUE[data].classes if data in CATALOGUE else otherwise
