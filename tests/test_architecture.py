@@ -60,7 +60,7 @@ MAY_IMPORT = {
     "folders": {"errors", "files", "progress", "data", "classifier", "report"},
     "bench": LEAVES | {"data", "models", "training", "evaluation", "classifier", "report", "runs_folder"},
     "cli": LEAVES
-    | {"adapters", "bench", "classifier", "conversion", "data", "folders", "models", "report", "runs_folder"}
+    | {"adapters", "bench", "classifier", "conversion", "data", "fitting", "folders", "models", "report", "runs_folder"}
     | {"serving", "training", "wording", "torchvision_guard", "__init__"},
     "__main__": {"cli"},
     "__init__": {"classifier", "settings", "data", "errors", "torchvision_guard"},

@@ -22,6 +22,7 @@ from .usage_error import UsageError
 
 COMMANDS = {
     "demo": "the main job, offline: every method on handwritten digits, table and report",
+    "init": "look at a folder of images and write a recipe to begin with",
     "fit": "learn classes from a few images each: one adapter",
     "predict": "labels and probabilities of images, from a saved adapter",
     "sort": "images of a folder into folders of their classes, by a saved adapter",
@@ -37,6 +38,7 @@ COMMANDS = {
     "models": "models to begin with: size, licence, accuracy without training, memory",
     "params": "how many parameters a method trains on a model, and how large its adapter is",
     "plan": "memory and time that a recipe will take on this machine",
+    "completion": "a script that completes commands and flags in bash, zsh or fish",
     "doctor": "what this machine can do, in a minute too, and what stands in the way",
 }
 """Command -> what it does. The command's module has its name and a function ``run(arguments) -> exit status``."""
