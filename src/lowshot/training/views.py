@@ -8,7 +8,7 @@ same whenever a view is shown again; where that tower is not trained at all, its
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ class Views:
         self._seed = seed
         self._capacity = capacity
         self._cached: dict[View, TowerState] = {}
-        self._free: list[Tensor] = []
+        self._free: Iterator[Tensor] = iter(())
         self._stage = backbone.first_trained_stage("vision")
         self.cached_bytes = 0
         """Bytes that are kept now."""
@@ -82,10 +82,12 @@ class Views:
         left = (self._capacity - self.cached_bytes) // image.nbytes
         if left == 0:
             return
-        if not self._free:
-            count = min(left, max(1, SLAB // image.nbytes))
-            self._free = list(torch.split(image.hidden.new_empty(count, *image.hidden.shape[1:]), 1))
-        self._cached[view] = dataclasses.replace(image, hidden=self._free.pop().copy_(image.hidden))
+        place = next(self._free, None)
+        if place is None:
+            slab = image.hidden.new_empty(min(left, max(1, SLAB // image.nbytes)), *image.hidden.shape[1:])
+            self._free = (slab[row : row + 1] for row in range(len(slab)))  # of a tiny model it has 70,000 places
+            place = next(self._free)
+        self._cached[view] = dataclasses.replace(image, hidden=place.copy_(image.hidden))
         self.cached_bytes += image.nbytes
 
 
