@@ -11,19 +11,39 @@ from pathlib import Path
 
 import pytest
 
+from lowshot.models import loading
+
 
 @pytest.fixture(scope="session", autouse=True)
 def models_are_read_once():
-    """Models are copied, since tests change them; nobody changes a tokenizer or an image processor."""
+    """From the first model that is loaded on: importing transformers takes seconds, which some tests can do without."""
     with pytest.MonkeyPatch.context() as patch:
-        if transformers := sys.modules.get("transformers"):  # else nobody is about to load a model
-            for loader, copied in (
-                (transformers.PreTrainedModel, copy.deepcopy),
-                (transformers.AutoTokenizer, itself),
-                (transformers.AutoImageProcessor, itself),
-            ):
-                patch.setattr(loader, "from_pretrained", reading_once(loader.__dict__["from_pretrained"], copied))
-        yield
+        read = loading._from_transformers
+
+        def begin():
+            patch.setattr(loading, "_from_transformers", read)
+            read_once(patch)
+
+        def begun(*arguments):
+            begin()
+            return read(*arguments)
+
+        patch.setattr(loading, "_from_transformers", begun)
+        if "transformers" in sys.modules:  # some tests load models by it alone
+            begin()
+        yield lambda: loading._from_transformers is read or begin()
+
+
+def read_once(patch):
+    """Models are copied, since tests change them; nobody changes a tokenizer or an image processor."""
+    import transformers
+
+    for loader, copied in (
+        (transformers.PreTrainedModel, copy.deepcopy),
+        (transformers.AutoTokenizer, itself),
+        (transformers.AutoImageProcessor, itself),
+    ):
+        patch.setattr(loader, "from_pretrained", reading_once(loader.__dict__["from_pretrained"], copied))
 
 
 def reading_once(plain, copied):
@@ -54,10 +74,11 @@ def itself(value):
 
 
 @pytest.fixture
-def models_are_read_anew(monkeypatch):
+def models_are_read_anew(models_are_read_once, monkeypatch):
     """For tests of the reading itself."""
     import transformers
 
+    models_are_read_once()
     for loader in (transformers.PreTrainedModel, transformers.AutoTokenizer, transformers.AutoImageProcessor):
         plain = loader.__dict__["from_pretrained"].__func__
         monkeypatch.setattr(loader, "from_pretrained", classmethod(getattr(plain, "__wrapped__", plain)))

@@ -78,8 +78,9 @@ def test_every_parameter_of_both_towers_gets_a_gradient_and_moves_and_nothing_el
     after = frozen(learner)
     assert base.keys() == after.keys()
     assert all(torch.equal(tensor.detach(), base[name]) for name, tensor in after.items())
-    names = [n for n, p in learner.adapter.model.named_parameters() if any(p is q for q in learner.parameters)]
-    assert len(names) == len(learner.parameters)
+    trained = {id(parameter) for parameter in learner.parameters}
+    names = [name for name, parameter in learner.adapter.model.named_parameters() if id(parameter) in trained]
+    assert len(names) == len(trained)
     assert any("text_model" in name for name in names) or method == "peft:vera"  # VeRA shares its matrices
     assert any("vision_model" in name for name in names) or method == "coop"  # which leaves the images alone
 
