@@ -132,6 +132,9 @@ def test_it_learns_is_saved_and_served_and_comes_back_the_same(classifier, task,
     assert fitted.evaluate(task)["acc1"] >= 0.8
     assert fitted.shortfalls(task) == [] or "sure on average" in fitted.shortfalls(task)[0]
     fitted.save_pretrained(tmp_path / "adapters" / "stripes")
+    card = (tmp_path / "adapters" / "stripes" / "README.md").read_text()
+    assert "pipeline_tag: image-classification" in card
+    assert "CLIP" not in card
     images = [task.test.images[row] for row in range(4)]
     table = fitted.predict_proba(images)
     assert np.array_equal(saved_adapter(tmp_path / "adapters" / "stripes").predict_proba(images), table)

@@ -40,6 +40,7 @@ class Identity:
             pixels, vocabulary.
         rounded_sha256: Hash of the weights rounded to each type that checkpoints are shared in, by the type's name:
             a copy in half precision is told from another model by them.
+        reads_text: Whether it has a text tower, by which a class has a name and not only images.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Identity:
     weights_sha256: str
     settings_sha256: str
     rounded_sha256: Mapping[str, str]
+    reads_text: bool = True
 
 
 IMAGES_SCALE = 20.0

@@ -117,6 +117,7 @@ def load_backbone(model: str = "builtin", device: str = "cpu", *, exportable: bo
         weights_sha256=exact,
         settings_sha256=settings_sha256(towers, tokenizer, (*mean, *std)),
         rounded_sha256=rounded,
+        reads_text=towers.has_text,
     )
     return Backbone(loaded.to(on), tokenizer, mean, std, identity)
 

@@ -48,6 +48,7 @@ class PairedBackbone(Backbone):
             weights_sha256=_joined(*(each.weights_sha256 for each in both)),
             settings_sha256=_joined(*(each.settings_sha256 for each in both)),
             rounded_sha256=rounded,
+            reads_text=first.has_text,
         )
         return cls(first.model, first.tokenizer, first.mean, first.std, identity, second)
 
