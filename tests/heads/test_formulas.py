@@ -232,7 +232,7 @@ def test_proker_without_prompts_is_scikit_learns_kernel_ridge_regression_of_the_
     features, labels = views_of(shots)
     regression = KernelRidge(kernel="rbf", gamma=1.3 / 2, alpha=0.2).fit(features, np.eye(shots.classes)[labels])
     head = ProKeR.solved(shots, beta=1.3, penalty=0.2)
-    expected = 20 * 0.2 * regression.predict(IMAGES.double().numpy())
+    expected = 20 * regression.predict(IMAGES.double().numpy())
     np.testing.assert_allclose(head.scores(IMAGES, shots.text).numpy(), expected, atol=1e-4)
 
 

@@ -37,6 +37,8 @@ class ProKeR:
     residuals with penalty lambda. The scale, which changes no ranking, makes the scores those of CLIP where there is
     nothing to correct.
 
+    Where there are no class prompts T is 0, and the sum is that plain regression, of the labels.
+
     The authors search beta and lambda on a validation set, or take for all data sets what they found on ImageNet. Here
     cross-validation over the shots decides between the latter and others; it alone is taken for one image
     of each class, and for more than 4,096 embeddings.
@@ -93,6 +95,8 @@ class ProKeR:
         failed = torch.empty((), dtype=torch.int32, device=matrix.device)
         torch.linalg.cholesky_ex(matrix, out=(matrix, failed))
         coefficients = torch.cholesky_solve(residuals, matrix)
+        if not shots.text.has_words:  # lambda weighs the regression against class prompts, and here there are none
+            coefficients /= penalty
         return cls(as_saved(features), as_saved(coefficients), number(beta, features))
 
     def scores(self, images: Tensor, text: Text) -> Tensor:
