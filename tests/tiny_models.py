@@ -240,7 +240,12 @@ def tiny_altclip(tmp_path_factory):
     return write_softmax_model(tmp_path_factory.mktemp("tiny-altclip"), "AltCLIP", roberta_like_tokenizer(), text)
 
 
-IMAGE_ENCODERS = {"vit": "ViTModel", "dinov2": "Dinov2Model", "dinov3_vit": "DINOv3ViTModel"}
+IMAGE_ENCODERS = {
+    "vit": "ViTModel",
+    "dinov2": "Dinov2Model",
+    "dinov2_with_registers": "Dinov2WithRegistersModel",
+    "dinov3_vit": "DINOv3ViTModel",
+}
 """Kind of image encoder without text -> transformers' class."""
 
 
@@ -256,7 +261,7 @@ def write_image_encoder(folder, kind):
 
     model_class = getattr(transformers, IMAGE_ENCODERS[kind])
     sizes = {"hidden_size": 24, "intermediate_size": 48, "num_attention_heads": 2, "num_hidden_layers": 2}
-    registers = {"num_register_tokens": 3} if kind == "dinov3_vit" else {}
+    registers = {"num_register_tokens": 3} if kind in ("dinov2_with_registers", "dinov3_vit") else {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = model_class(model_class.config_class(**sizes, **registers, image_size=16, patch_size=8))

@@ -304,7 +304,7 @@ class ViTFamily(ImageFamily):
 
 
 class Dinov2Family(ViTFamily):
-    """DINOv2 (arXiv 2304.07193), also with registers.
+    """DINOv2 (arXiv 2304.07193).
 
     Its last stage of training saw 518 pixels, for dense predictions; its own processor cuts 224.
     """
@@ -317,7 +317,7 @@ class Dinov2Family(ViTFamily):
 
 
 class Dinov2RegistersFamily(Dinov2Family):
-    """The same with tokens that hold what no patch is the place for (arXiv 2309.16588)."""
+    """DINOv2 with registers (arXiv 2309.16588)."""
 
     model_class = "Dinov2WithRegistersModel"
 
