@@ -20,7 +20,7 @@ LEAVES = {
         "repositories",
         "settings",
     ),
-    *("tensor_file", "threads", "torch_state"),
+    *("resizing", "tensor_file", "threads", "torch_state"),
 }
 MAY_IMPORT = {
     "extras": set(),
@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "repositories": {"errors"},
     "torch_state": {"threads"},
     "torchvision_guard": set(),
+    "resizing": set(),
     "records": {"errors"},
     "runs_folder": {"errors", "files", "records"},
     "calibration": {"errors"},

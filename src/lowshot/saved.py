@@ -91,7 +91,8 @@ def check_backbone(folder: Path, record: RunRecord, identity: Identity) -> list[
     rounded = _type_both_round_to(record, identity)
     for what, field in (("weights", "weights_sha256"), ("settings", "settings_sha256")):
         expected, found = str(record.model.get(field)), getattr(identity, field)
-        if found != expected and not (what == "weights" and rounded):
+        alike = rounded if what == "weights" else expected in identity.equal_settings_sha256
+        if found != expected and not alike:
             raise AdapterError(
                 f"adapter {folder} was trained on {record.model.get('id')} with {what} {expected[:12]}..., "
                 f"but {identity.id} has {found[:12]}...; load it with the model it was trained on: --model MODEL says "

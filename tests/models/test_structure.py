@@ -10,6 +10,7 @@ from torch import nn
 
 from lowshot.errors import InputError
 from lowshot.models import load_backbone, load_structure
+from open_clip_layout import write_checkpoint
 
 QUICK, EXACT, TANH = {"hidden_act": "quick_gelu"}, {"hidden_act": "gelu"}, {"hidden_act": "gelu_pytorch_tanh"}
 
@@ -218,14 +219,14 @@ def test_of_a_hub_model_only_the_configuration_is_fetched(hub):
 
 @pytest.mark.parametrize("config", [None, {"architecture": "vit_base_patch16_clip_224"}])
 @pytest.mark.parametrize("load", [load_structure, load_backbone])
-def test_a_hub_repository_of_open_clip_alone_is_named_as_such(hub, load, config):
+def test_a_hub_repository_of_open_clip_alone_is_read(hub, load, config):
     folder, asked = hub
-    (folder / "open_clip_config.json").write_text("{}")
+    write_checkpoint(folder)
     if config:
         (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match=r"'owner/name' holds open_clip's files .* expected transformers format"):
-        load("owner/name")
-    assert set(asked) == {"config.json", "open_clip_config.json"}
+    assert load("owner/name").depths == {"vision": 3, "text": 2}
+    weights = {"open_clip_model.safetensors"} if load is load_backbone else set()
+    assert set(asked) == {"config.json", "open_clip_config.json"} | weights
 
 
 @pytest.mark.parametrize("load", [load_structure, load_backbone])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..methods import MethodSpec
 from ..models import load_backbone
-from ..models.loading import BUILTIN, without_progress_bars
+from ..models.loading import image_processor, without_progress_bars
 from .source import Source, as_input, class_probabilities
 from .trained import Trained
 
@@ -27,16 +27,13 @@ def write(source: Source, trained: Trained, folder: Path) -> None:  # noqa: ARG0
     Raises:
         InputError: PEFT cannot merge this tuner.
     """
-    from transformers import AutoImageProcessor
-
     backbone = trained.backbone
     if trained.adapter is not None:
         trained.adapter.merge()
-    where = BUILTIN if backbone.identity.id == "builtin" else backbone.identity.id
     with without_progress_bars():
         backbone.model.save_pretrained(folder)
         backbone.tokenizer.save_pretrained(folder)
-        AutoImageProcessor.from_pretrained(where, backend="pil").save_pretrained(folder)
+        image_processor(backbone).save_pretrained(folder)
 
 
 def read_back(source: Source, folder: Path) -> NDArray[np.float32]:

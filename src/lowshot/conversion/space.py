@@ -66,7 +66,7 @@ def export_space(folder: str | os.PathLike[str], out: str | os.PathLike[str], *,
     refusal, base = entry_of(source.folder).refusal, source.recipe.model.model
     if refusal:
         raise AdapterError(refusal)
-    if base != "builtin" and from_home(base).is_dir():
+    if base != "builtin" and from_home(base.removeprefix("local-dir:")).exists():
         raise InputError(
             f"model {base} is a folder on this machine, which no Space can fetch; push it to the Hub and say where it "
             "is there: --model OWNER/NAME"
@@ -98,6 +98,7 @@ def export_space(folder: str | os.PathLike[str], out: str | os.PathLike[str], *,
 
 def front_matter(name: str, model: str) -> str:
     """YAML that the Hub reads. Names of adapters and of models on the Hub mean in JSON what they mean in YAML."""
+    repository = model.removeprefix("hf-hub:")  # the built-in model has none, nor has one of open_clip's names
     values = {
         "title": json.dumps(name),
         "emoji": "🔎",
@@ -106,7 +107,7 @@ def front_matter(name: str, model: str) -> str:
         "sdk": "docker",
         "app_port": PORT,
         "tags": json.dumps(["lowshot", "clip", "few-shot"]),
-        **({"models": json.dumps([model])} if model != "builtin" else {}),
+        **({"models": json.dumps([repository])} if "/" in repository else {}),
     }
     return "\n".join(["---", *(f"{key}: {value}" for key, value in values.items()), "---", "", ""])
 

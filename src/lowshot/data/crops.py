@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from ..resizing import Interpolation, Resizing
 from .task import Pixels
 
 _RATIOS = (3 / 4, 4 / 3)  # width over height of a random crop, as RandomResizedCrop draws it
 _ATTEMPTS = 10
 _FLOAT_PIXELS = 1 << 19  # of an image that are floats at once: 6 MB
 _PADDED_PIXELS = 1 << 20  # resized at once on a device: 3 MB of bytes, there 13 MB of floats
+_USUAL = Resizing()
 _CROPS, _ORDER = 1, 2  # keep the streams of one seed apart; NumPy takes [7] and [7, 0] for the same seed
 
 
@@ -31,47 +33,54 @@ class Rows(Protocol):
     def __getitem__(self, rows: slice, /) -> Pixels: ...
 
 
-def central_crops(images: Sequence[Rows], size: int) -> Tensor:
+def central_crops(images: Sequence[Rows], size: int, resizing: Resizing = _USUAL) -> Tensor:
     """Resize the shorter side to ``size`` (bicubic, antialiased) and cut out the middle, as CLIP's own processor does.
 
     Of a large image no more than a few rows are floats at once. Resizing is separable, so the crop is the same to the
     last bit.
+
+    Args:
+        images: Of any sizes.
+        size: Side of the crops, pixels.
+        resizing: How a model wants them resized, if otherwise: bilinear, or both sides whatever their ratio.
 
     Returns:
         ``(B, 3, size, size)``, float32 in [0, 1].
     """
     shapes = {image.shape for image in images}
     if len(shapes) == 1 and not _is_large(images[0]):  # alike in size: one call for all
-        return _cropped(_resized(_as_floats(np.stack([image[:] for image in images])), size), size)
-    return torch.cat([_cropped(_resized_by_rows(image, size), size) for image in images])
+        return _cropped(_resized(_as_floats(np.stack([image[:] for image in images])), size, resizing), size)
+    return torch.cat([_cropped(_resized_by_rows(image, size, resizing), size) for image in images])
 
 
 def _is_large(image: Rows) -> bool:
     return image.shape[0] * image.shape[1] > _FLOAT_PIXELS
 
 
-def _resized_by_rows(image: Rows, size: int) -> Tensor:
+def _resized_by_rows(image: Rows, size: int, resizing: Resizing) -> Tensor:
     """Resize an image, ``(1, 3, h, w)``, first along its rows, a few of which are floats at once."""
     height, width, _ = image.shape
     if not _is_large(image):
-        return _resized(_as_floats(image[:][None]), size)
-    new_height, new_width = _resized_sides(height, width, size)
+        return _resized(_as_floats(image[:][None]), size, resizing)
+    new_height, new_width = _resized_sides(height, width, size, resizing)
     narrow = torch.empty(1, 3, height, new_width).contiguous(memory_format=torch.channels_last)
     step = max(1, _FLOAT_PIXELS // width)
     for top in range(0, height, step):
         rows = _as_floats(image[top : top + step][None])
-        narrow[:, :, top : top + step] = _interpolated(rows, (rows.shape[-2], new_width))
-    return _interpolated(narrow, (new_height, new_width)).clamp(0.0, 1.0)
+        narrow[:, :, top : top + step] = _interpolated(rows, (rows.shape[-2], new_width), resizing.interpolation)
+    return _interpolated(narrow, (new_height, new_width), resizing.interpolation).clamp(0.0, 1.0)
 
 
-def _resized_sides(height: int, width: int, size: int) -> tuple[int, int]:
+def _resized_sides(height: int, width: int, size: int, resizing: Resizing) -> tuple[int, int]:
+    if resizing.mode == "squash":
+        return size, size
     shorter = min(height, width)
     return size * height // shorter, size * width // shorter
 
 
-def _resized(images: Tensor, size: int) -> Tensor:
+def _resized(images: Tensor, size: int, resizing: Resizing) -> Tensor:
     height, width = images.shape[-2:]
-    return _resize(images, _resized_sides(height, width, size))
+    return _resize(images, _resized_sides(height, width, size, resizing), resizing.interpolation)
 
 
 def _cropped(resized: Tensor, size: int) -> Tensor:
@@ -306,11 +315,11 @@ def _as_floats(images: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(images.astype(np.float32)).div_(255.0).permute(0, 3, 1, 2)
 
 
-def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+def _resize(images: Tensor, size: tuple[int, int], interpolation: Interpolation = "bicubic") -> Tensor:
     if images.shape[-2:] == size:
         return images
-    return _interpolated(images, size).clamp(0.0, 1.0)  # a bicubic kernel overshoots at edges
+    return _interpolated(images, size, interpolation).clamp(0.0, 1.0)  # a bicubic kernel overshoots at edges
 
 
-def _interpolated(images: Tensor, size: tuple[int, int]) -> Tensor:
-    return functional.interpolate(images, size=size, mode="bicubic", align_corners=False, antialias=True)
+def _interpolated(images: Tensor, size: tuple[int, int], interpolation: Interpolation) -> Tensor:
+    return functional.interpolate(images, size=size, mode=interpolation, align_corners=False, antialias=True)

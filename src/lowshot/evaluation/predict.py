@@ -19,6 +19,7 @@ from ..data.images import rows_of
 from ..data.task import Images
 from ..errors import ImageError, RunError
 from ..progress import Track, silent
+from ..resizing import Resizing
 from ..training.learner import Learner
 from .shared_embeddings import SharedEmbeddings
 
@@ -123,7 +124,7 @@ def probabilities_as_read(
     Raises:
         RunError: As for ``probabilities``.
     """
-    cropped = _Crops(images, image_size)
+    cropped = _Crops(images, image_size, learner.backbone.resizing)
 
     def crop_or_error(index: int) -> NDArray[Any] | ImageError:
         try:
@@ -161,7 +162,7 @@ def _computed(learner: Learner, images: Images, image_size: int, track: Track) -
     and no more photographs in full size than threads.
     """
     device, count = learner.backbone.device, len(images)
-    crops = _crops_ahead(learner, _Crops(images, image_size).__getitem__, count)
+    crops = _crops_ahead(learner, _Crops(images, image_size, learner.backbone.resizing).__getitem__, count)
     starts = range(0, count, BATCH_SIZE)
     embeddings, under_way = [], _UnderWay(device)
     with contextlib.closing(crops):
@@ -192,16 +193,17 @@ def _gathered(crops: Iterator[NDArray[Any]], count: int, image_size: int, *, pin
 class _Crops:
     """Images that are cropped where they are decoded: threads hand on what is left of a photograph, not all of it."""
 
-    def __init__(self, images: Images, size: int) -> None:
+    def __init__(self, images: Images, size: int, resizing: Resizing) -> None:
         self._images = images
         self._size = size
+        self._resizing = resizing
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitem__(self, index: int) -> NDArray[Any]:
         """``(3, S, S)``, float32 in [0, 1]."""
-        crop = central_crops([rows_of(self._images, index)], self._size)[0]
+        crop = central_crops([rows_of(self._images, index)], self._size, self._resizing)[0]
         # A copy: else as long as it waits it would hold on to all of the resized image, which may be a long panorama.
         pixels: NDArray[Any] = crop.contiguous().numpy()
         return pixels

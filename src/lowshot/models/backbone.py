@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import InputError, LongPromptError
+from ..resizing import Resizing
 from ..settings import Tower
 from .blocks import Attention, Packing, run_blocks
 from .families import FAMILIES, Family
@@ -41,6 +43,7 @@ class Identity:
         rounded_sha256: Hash of the weights rounded to each type that checkpoints are shared in, by the type's name:
             a copy in half precision is told from another model by them.
         reads_text: Whether it has a text tower, by which a class has a name and not only images.
+        equal_settings_sha256: Hashes of the same settings in other words, see ``settings_sha256``.
     """
 
     id: str
@@ -49,6 +52,7 @@ class Identity:
     settings_sha256: str
     rounded_sha256: Mapping[str, str]
     reads_text: bool = True
+    equal_settings_sha256: Sequence[str] = dataclasses.field(default_factory=list)
 
 
 IMAGES_SCALE = 20.0
@@ -78,30 +82,49 @@ def weights_sha256(model: nn.Module) -> tuple[str, dict[str, str]]:
     return exact, dict(zip(_SHARED_IN, rounded, strict=True))
 
 
-def settings_sha256(towers: Towers, tokenizer: Any, pixels: Sequence[float]) -> str:
-    """Hash of the settings beside the weights: the same weights with another activation are another function.
+def settings_sha256(towers: Towers, tokenizer: Any, pixels: Sequence[float]) -> tuple[str, ...]:
+    """Hashes of the settings beside the weights: the same weights with another activation are another function.
 
     Args:
         towers: The model.
         tokenizer: Its tokenizer, if it has a text tower; what it makes of a few words stands for its rules, those of
             padding included where padding has an influence.
         pixels: Mean and deviation that pixels are normalised with.
+
+    Returns:
+        The hash, and those of the same function configured in other words: in a CLIP whose end-of-text token has the
+        largest id, ``eos_token_id`` says that id, or 2 for the largest of the prompt.
     """
     vision, normalised = towers.vision_config, [round(float(value), 6) for value in pixels]
     if not towers.has_text:
         alone = {"vision": towers.family.image_settings(vision), "pixels": normalised}
-        return hashlib.sha256(json.dumps(alone).encode()).hexdigest()
+        return (hashlib.sha256(json.dumps(alone).encode()).hexdigest(),)
     text = towers.model.config.text_config
     shared = ("hidden_act", "layer_norm_eps", "num_attention_heads")
     padding = towers.padding if towers.family.text_attention == "padded" else {}
-    settings = {
-        "text": [getattr(text, name) for name in (*shared, "eos_token_id")],
-        "vision": [*(getattr(vision, name) for name in shared), towers.image_size, vision.patch_size],
-        "pixels": normalised,
-        "tokens": tokenizer(["a photo of a cat.", "Łódź, 7 猫s"], **padding)["input_ids"],
-        "vocabulary": sorted(tokenizer.get_vocab().items()),
-    }
-    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+    tokens = tokenizer(["a photo of a cat.", "Łódź, 7 猫s"], **padding)["input_ids"]
+    vocabulary = sorted(tokenizer.get_vocab().items())
+    words = json.dumps(vocabulary)
+    hashes = []
+    for end in _spellings_of_the_end(towers, max(identifier for _, identifier in vocabulary)):
+        settings = {
+            "text": [*(getattr(text, name) for name in shared), end],
+            "vision": [*(getattr(vision, name) for name in shared), towers.image_size, vision.patch_size],
+            "pixels": normalised,
+            "tokens": tokens,
+        }
+        hashes.append(hashlib.sha256(f'{json.dumps(settings)[:-1]}, "vocabulary": {words}}}'.encode()).hexdigest())
+    return tuple(hashes)
+
+
+def _spellings_of_the_end(towers: Towers, largest: int) -> list[Any]:
+    """What ``eos_token_id`` is, and what else it could be for the same function."""
+    family, text = towers.family, towers.model.config.text_config
+    if family.text_attention != "causal":
+        return [text.eos_token_id]
+    read_at = family.end_of_text(text, largest)
+    others = [end for end in (2, largest) if family.end_of_text(SimpleNamespace(eos_token_id=end), largest) == read_at]
+    return [text.eos_token_id, *(end for end in others if end != text.eos_token_id)]
 
 
 @dataclasses.dataclass
@@ -279,12 +302,14 @@ class Backbone(Towers):
         mean: Per-channel mean its pixels are normalised with.
         std: Per-channel deviation.
         identity: Which weights these are.
+        resizing: How images are resized that it judges.
     """
 
     tokenizer: Any
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     identity: Identity
+    resizing: Resizing = Resizing()  # noqa: RUF009 - immutable
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,32 +14,24 @@ import torch
 from torch import nn
 
 from ..errors import InputError, first_line
-from ..files import from_home, is_spelt_as_path
+from ..files import from_home
 from ..randomness import seeded
-from ..repositories import repository_file
 from ..threads import BUILDING
 from ..torch_state import own_torch_state
 from .backbone import Backbone, Identity, Towers, settings_sha256, weights_sha256
+from .checkpoint_files import EXAMPLES, CheckpointFiles
 from .clip import Clip, ClipConfig, read_clip
 from .efficientnet import MEAN, PHOTOS, STD, EfficientNetLite, read_photos
 from .families import FAMILIES, IN_FOLDERS
+from .open_clip import Checkpoint, Pixels, checkpoint_in, named_checkpoint
 from .paired import BESIDE, PairedBackbone
 from .precision import quiet_bitsandbytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_EXAMPLES = "openai/clip-vit-base-patch16, laion/CLIP-ViT-bigG-14-laion2B-39B-b160k or google/siglip2-base-patch16-224"
-_OTHER_NAMES = {
-    "ViT-B-32": "openai/clip-vit-base-patch32",
-    "ViT-B-16": "openai/clip-vit-base-patch16",
-    "ViT-L-14": "openai/clip-vit-large-patch14",
-    "ViT-L-14@336px": "openai/clip-vit-large-patch14-336",
-    "ViT-L-14-336px": "openai/clip-vit-large-patch14-336",
-    "ViT-bigG-14": "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
-}
-"""Names of models in OpenAI's package and open_clip, with a dash for OpenAI's slash -> Hub id."""
-
+_PIL = {"bilinear": 2, "bicubic": 3}
+"""Pillow's numbers of interpolations."""
 BUILTIN = Path(__file__).parent / "builtin"
 """The built-in model's folder: a CLIP in transformers format like any other."""
 
@@ -83,8 +75,9 @@ def load_backbone(model: str = "builtin", device: str = "cpu", *, exportable: bo
     """Load a CLIP or SigLIP with its tokenizer and preprocessing, in float32.
 
     Args:
-        model: ``builtin``, ``photos``, a Hub id, or a folder in transformers format; or two of these with a plus sign
-            between spaces: the second one's image embeddings stand behind the first one's.
+        model: ``builtin``; ``photos``; a Hub id or a folder, in transformers format or open_clip's; ``MODEL:TAG``, as
+            open_clip names weights; a ``.pt`` file of OpenAI's; or two of these with a plus sign between spaces: the
+            second one's image embeddings stand behind the first one's.
         device: See ``pick_device``.
         exportable: Whether the built-in model too is of transformers' class, which can save itself; see ``clip``.
 
@@ -96,30 +89,35 @@ def load_backbone(model: str = "builtin", device: str = "cpu", *, exportable: bo
         return PairedBackbone.of(*(load_backbone(each, device, exportable=exportable) for each in (first, second)))
     quiet_bitsandbytes()
     on = pick_device(device)
-    source = _source(model)
     loaded: Any
-    revision = None
+    model_id, revision = model, None
     if model == PHOTOS:
-        (loaded, revision), tokenizer, mean, std = read_photos(), None, MEAN, STD
+        (loaded, revision), tokenizer, pixels = read_photos(), None, Pixels(MEAN, STD)
     elif model == "builtin" and not exportable:
-        loaded, tokenizer = read_clip(BUILTIN)
-        pixels = json.loads((BUILTIN / "preprocessor_config.json").read_text(encoding="utf-8"))
-        mean, std = tuple(pixels["image_mean"]), tuple(pixels["image_std"])
+        (loaded, tokenizer), pixels = read_clip(BUILTIN), _builtin_pixels()
+    elif isinstance(opened := _opened(model), dict):
+        loaded, tokenizer, pixels = _from_transformers(model, opened)
+        model_id = "builtin" if model == "builtin" else _source(model)
+        revision = getattr(loaded.config, "_commit_hash", None)
     else:
-        loaded, tokenizer, mean, std = _from_transformers(model, source)
+        with _failing_in_one_line(model), _quietly():
+            loaded, tokenizer, pixels = opened.read()
+        model_id, revision = opened.id, opened.revision
     towers = Towers(loaded)
     if towers.has_text and towers.family.text_attention == "causal":
         _refuse_lost_end_of_text(model, towers, tokenizer)
     exact, rounded = weights_sha256(loaded)
+    settings, *equal = settings_sha256(towers, tokenizer, (*pixels.mean, *pixels.std))
     identity = Identity(
-        id=model if model in ("builtin", PHOTOS) else source,
-        revision=revision or getattr(loaded.config, "_commit_hash", None),
+        id=model_id,
+        revision=revision,
         weights_sha256=exact,
-        settings_sha256=settings_sha256(towers, tokenizer, (*mean, *std)),
+        settings_sha256=settings,
         rounded_sha256=rounded,
         reads_text=towers.has_text,
+        equal_settings_sha256=equal,
     )
-    return Backbone(loaded.to(on), tokenizer, mean, std, identity)
+    return Backbone(loaded.to(on), tokenizer, pixels.mean, pixels.std, identity, pixels.resizing)
 
 
 @own_torch_state()
@@ -127,16 +125,17 @@ def load_structure(model: str = "builtin") -> Towers:
     """The towers alone, on torch's meta device: no weights are read or fetched, no memory is used.
 
     Args:
-        model: ``builtin``, ``photos``, a Hub id, or a folder; of the two latter only config.json is read.
+        model: As for ``load_backbone``, one of them; of a Hub id or a folder only the configuration is read.
 
     Raises:
-        InputError: There is no such model, it is of no known kind, or its config.json is damaged.
+        InputError: There is no such model, it is of no known kind, or its configuration is damaged.
     """
     if model in ("builtin", PHOTOS):
         with torch.device("meta"):
             structure: Any = EfficientNetLite() if model == PHOTOS else Clip(ClipConfig.read(BUILTIN))
         return Towers(structure)
-    raw = _read_config(model, _source(model))
+    opened = _opened(model)
+    raw = opened if isinstance(opened, dict) else opened.config()
     with _failing_in_one_line(model), _quietly(), torch.device("meta"):
         kind = _model_class(raw)
         config = kind.config_class.from_dict(raw)
@@ -167,6 +166,11 @@ def _source(model: str) -> str:
     return str(folder.resolve()) if folder.is_dir() else model
 
 
+def _builtin_pixels() -> Pixels:
+    settings = json.loads((BUILTIN / "preprocessor_config.json").read_text(encoding="utf-8"))
+    return Pixels(tuple(settings["image_mean"]), tuple(settings["image_std"]))
+
+
 def _model_class(config: dict[str, Any]) -> type[PreTrainedModel]:
     import transformers
 
@@ -174,10 +178,9 @@ def _model_class(config: dict[str, Any]) -> type[PreTrainedModel]:
     return kind
 
 
-def _from_transformers(model: str, source: str) -> tuple[Any, Any, tuple[Any, ...], tuple[Any, ...]]:
-    """The model, its tokenizer, and the mean and deviation that its pixels are normalised with."""
-    raw = _read_config(model, source)
-    kind, family = _model_class(raw), FAMILIES[raw["model_type"]]
+def _from_transformers(model: str, config: dict[str, Any]) -> tuple[Any, Any, Pixels]:
+    """The model, its tokenizer, and what its pixels are normalised with."""
+    source, kind, family = _source(model), _model_class(config), FAMILIES[config["model_type"]]
     from transformers import AutoImageProcessor, AutoTokenizer
 
     with _failing_in_one_line(model), _quietly():
@@ -186,104 +189,111 @@ def _from_transformers(model: str, source: str) -> tuple[Any, Any, tuple[Any, ..
             raise InputError(f"model {model!r} lacks {len(missing)} of its tensors, such as {min(missing)}")
         _refuse_unusable_vision(model, loaded.config.vision_config if family.has_text else loaded.config)
         if not family.has_text:
-            return loaded, None, *_pixel_statistics(model, source)
+            return loaded, None, _pixel_statistics(CheckpointFiles(model, source))
         for module in loaded.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0  # a BERT's own, which its blocks as they are run here do not have either
         tokenizer = AutoTokenizer.from_pretrained(source)
         processor = AutoImageProcessor.from_pretrained(source, backend="pil")
-    return loaded, tokenizer, tuple(processor.image_mean), tuple(processor.image_std)
+    return loaded, tokenizer, Pixels(tuple(processor.image_mean), tuple(processor.image_std))
 
 
-def _pixel_statistics(model: str, source: str) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def _pixel_statistics(files: CheckpointFiles) -> Pixels:
     """Mean and deviation of pixels; read from their file, since some processors of transformers want torchvision."""
-    name = "preprocessor_config.json"
+    name, model = "preprocessor_config.json", files.model
     try:
-        values = json.loads(_file(model, source, name).read_text(encoding="utf-8"))
+        values = json.loads(files.path(name).read_text(encoding="utf-8"))
         mean, std = (tuple(float(value) for value in values[key]) for key in ("image_mean", "image_std"))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"model {model!r}: {name} cannot be read: {type(error).__name__} {error}") from None
     if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
         raise InputError(f"model {model!r}: {name} has image_mean {mean} and image_std {std}; expected 3 numbers each")
-    return mean, std
+    return Pixels(mean, std)
 
 
-def _read_config(model: str, source: str) -> dict[str, Any]:
+def image_processor(backbone: Backbone) -> Any:
+    """The image processor of transformers for a backbone, which prepares pixels as ``encode_images`` expects them.
+
+    Its own where its folder or repository has one; else one that says what open_clip's configuration does.
+    """
+    from transformers import AutoImageProcessor, CLIPImageProcessorPil
+
+    model, side = backbone.identity.id, backbone.image_size
+    if isinstance(_opened(model), dict):
+        return AutoImageProcessor.from_pretrained(_source(model), backend="pil")
+    squash = backbone.resizing.mode == "squash"
+    return CLIPImageProcessorPil(
+        size={"height": side, "width": side} if squash else {"shortest_edge": side},
+        crop_size={"height": side, "width": side},
+        do_center_crop=not squash,
+        resample=_PIL[backbone.resizing.interpolation],
+        image_mean=list(backbone.mean),
+        image_std=list(backbone.std),
+    )
+
+
+def _opened(model: str) -> Checkpoint | dict[str, Any]:
+    """What a model is: a checkpoint of open_clip's or OpenAI's, or the config.json of one in transformers format.
+
+    What is in both formats is read as transformers' where its weights are there in it.
+    """
+    if model != "builtin" and (named := named_checkpoint(model)):
+        return named
+    files, path, refusal = CheckpointFiles(model, _source(model)), None, None
+    try:
+        path = files.first("config.json")
+    except InputError as error:  # without a network nobody knows whether there is one: open_clip's may be in the cache
+        refusal = error
+    config = _read_config(model, path) if path else {}
+    kind = config.get("model_type")
+    is_known = isinstance(kind, str) and kind in IN_FOLDERS
+    if is_known and _has_transformers_weights(files):
+        return config
+    try:
+        checkpoint = checkpoint_in(files)
+    except InputError as error:
+        raise (refusal or error) from None
+    if checkpoint or is_known:
+        return checkpoint or config
+    if refusal:
+        raise refusal
+    if path is None:
+        _refuse_half_a_checkpoint(files)
+        raise InputError(
+            f"model {model!r} has no config.json; expected a model in transformers format, such as {EXAMPLES}, or in "
+            "open_clip's, with open_clip_config.json"
+        )
+    raise InputError(f"model {model!r} is of type {kind!r}; expected {', '.join(IN_FOLDERS)}")
+
+
+def _has_transformers_weights(files: CheckpointFiles) -> bool:
+    """False where a folder has a configuration of transformers and weights of open_clip alone."""
+    if files.folder is None:
+        return True
+    return any((*files.folder.glob("model*.safetensors*"), *files.folder.glob("pytorch_model*.bin*")))
+
+
+def _read_config(model: str, path: Path) -> dict[str, Any]:
     """The model's config.json: small, and it tells whether the rest is worth reading or downloading."""
     try:
-        text = _file(model, source, "config.json").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        _refuse_other_formats(model, source)
-        raise InputError(
-            f"model {model!r} has no config.json; expected a model in transformers format, such as {_EXAMPLES}"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise InputError(f"model {model!r}: config.json cannot be read: {error}") from None
-    try:
-        config = json.loads(text)
-        kind = config.get("model_type")
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"model {model!r}: config.json cannot be read: {error}") from None
-    if kind is None:
-        _refuse_other_formats(model, source)
-    if kind not in IN_FOLDERS:
-        raise InputError(f"model {model!r} is of type {kind!r}; expected {', '.join(IN_FOLDERS)}")
-    return dict(config)
+    if not isinstance(config, dict):
+        raise InputError(f"model {model!r}: config.json cannot be read: it holds a {type(config).__name__}")
+    return config
 
 
-def _file(model: str, source: str, name: str) -> Path:
-    """A file of the model's, fetched from the Hub if need be.
-
-    Raises:
-        FileNotFoundError: The folder or repository has no such file (for a folder, raised on reading).
-        InputError: There is no such folder or repository, or the Hub cannot be reached.
-    """
-    folder = Path(source)
-    if folder.is_dir():
-        return folder / name
-    _refuse_what_is_no_hub_id(model)
-    from huggingface_hub.errors import EntryNotFoundError
-
-    try:
-        return repository_file(model, name)
-    except Exception as error:  # no such repository, no network, not in the cache while offline, ...
-        if isinstance(error, EntryNotFoundError):
-            raise FileNotFoundError(name) from error
-        raise InputError(f"model {model!r} cannot be had from the Hub: {first_line(error)}") from error
-
-
-def _refuse_what_is_no_hub_id(model: str) -> None:
-    path = from_home(model)
-    known = _OTHER_NAMES.get((path.stem if path.suffix == ".pt" else model).replace("/", "-"), _EXAMPLES)
-    if path.is_file():
-        raise InputError(
-            f"model {model!r} is a file, such as OpenAI and open_clip publish; expected a folder or Hub id in "
-            f"transformers format, such as {known}"
-        )
-    if known != _EXAMPLES:
-        raise InputError(f"model {model!r} is OpenAI's or open_clip's name; expected a folder or Hub id: {known}")
-    if is_spelt_as_path(model) or model.count("/") > 1:
-        raise InputError(f"model {model!r}: there is no such folder")
-    if "/" not in model:
-        raise InputError(
-            f"unknown model {model!r}; expected builtin, photos, a folder, or a Hub id such as "
-            "openai/clip-vit-base-patch16"
-        )
-
-
-def _refuse_other_formats(model: str, source: str) -> None:
-    """Say so where the files are those of open_clip or of OpenAI's package."""
-    with contextlib.suppress(FileNotFoundError):
-        if _file(model, source, "open_clip_config.json").is_file():
+def _refuse_half_a_checkpoint(files: CheckpointFiles) -> None:
+    """Say what is missing where a folder has weights and no configuration."""
+    for path in sorted(files.folder.iterdir()) if files.folder else ():
+        if path.suffix == ".pt":
+            raise InputError(f"model {files.model!r} holds {path.name}; expected the file itself: {path}")
+        if path.name.startswith("open_clip_") and path.suffix in (".safetensors", ".bin"):
             raise InputError(
-                f"model {model!r} holds open_clip's files (open_clip_config.json) and no config.json; expected "
-                f"transformers format, which some of open_clip's models are published in too: such as {_EXAMPLES}"
+                f"model {files.model!r} holds open_clip's weights ({path.name}) and no open_clip_config.json, which "
+                "says what they are weights of; expected both, as push_to_hf_hub writes them"
             )
-    if checkpoints := sorted(Path(source).glob("*.pt")):
-        raise InputError(
-            f"model {model!r} holds a .pt file ({checkpoints[0].name}), such as OpenAI's package downloads; expected "
-            f"transformers format, such as {_OTHER_NAMES.get(checkpoints[0].stem, _EXAMPLES)}"
-        )
 
 
 def _refuse_unusable_vision(model: str, vision: Any) -> None:

@@ -29,7 +29,7 @@ class PairedBackbone(Backbone):
         second: The image encoder, on the same device; whatever else it can do is left aside.
     """
 
-    second: Backbone
+    second: Backbone = dataclasses.field(kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,7 +50,7 @@ class PairedBackbone(Backbone):
             rounded_sha256=rounded,
             reads_text=first.has_text,
         )
-        return cls(first.model, first.tokenizer, first.mean, first.std, identity, second)
+        return cls(first.model, first.tokenizer, first.mean, first.std, identity, first.resizing, second=second)
 
     @property
     def image_size(self) -> int:

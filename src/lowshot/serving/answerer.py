@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import Prompts, long_prompts_named
-from ..data.crops import central_crops
 from ..data.decoding import load_picture
 from ..errors import LowshotError
 from ..models.classes import embedded
@@ -68,7 +67,7 @@ class Answerer:
         Raises:
             DataError: It is no image, damaged, too large or too narrow.
         """
-        crop = central_crops([load_picture(content)], self.bank.backbone.image_size)[0]
+        crop = self.bank.crop(load_picture(content))
         return crop.contiguous().clone()  # a view would keep all of a long panorama
 
     def replies(self, crops: Sequence[Tensor], queries: Sequence[Query]) -> list[Reply]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data import Images, ImagesOnDemand, images_in_order
-from ..data.crops import central_crops
+from ..data.crops import Rows, central_crops
 from ..errors import AdapterError, DataError, InputError, LowshotError, RunError, UnknownNameError
 from ..methods import Quantization
 from ..models import Backbone, load_backbone, set_precision
@@ -204,16 +204,19 @@ class AdapterBank:
         """As ``predict``, but a row that fails has its error in its place, and fails alone."""
         sources = ImagesOnDemand(images_in_order(images))
         of_rows = _names_of_rows(len(sources), names)
-        side = self.backbone.image_size
 
         def crop(row: int) -> Tensor | LowshotError:
             try:
-                return central_crops([sources.picture(row)], side)[0]
+                return self.crop(sources.picture(row))
             except DataError as error:
                 return error
 
         with ThreadPoolExecutor(_DECODING_THREADS, thread_name_prefix="decoding") as pool:
             return self._answers(of_rows, lambda rows: pool.map(crop, rows))
+
+    def crop(self, picture: Rows) -> Tensor:
+        """The part of an image that the model sees: ``(3, S, S)``, float32 in [0, 1]. For any thread."""
+        return central_crops([picture], self.backbone.image_size, self.backbone.resizing)[0]
 
     @own_torch_state()
     def answers_to_crops(self, crops: Tensor, names: Sequence[str] | str) -> list[Answer]:

@@ -76,4 +76,5 @@ class EmbeddingCache:
 def tower_key(backbone: Backbone, model: ModelConfig) -> Key:
     """Identify the function from pixels to embeddings of a vision tower as it was loaded."""
     weights = backbone.identity.weights_sha256, backbone.identity.settings_sha256
-    return *weights, model.quantize, model.quantize_projection, str(backbone.dtype), backbone.device.type
+    pixels = "".join(backbone.resizing)
+    return *weights, pixels, model.quantize, model.quantize_projection, str(backbone.dtype), backbone.device.type

@@ -149,7 +149,7 @@ class HeadLearner:
             numbers = range(start, min(start + IMAGES_AT_ONCE, views * count))
             pixels = (images[number % count] for number in numbers)
             if config.views is None:
-                crops = torch.cat([central_crops([each], size) for each in pixels])
+                crops = torch.cat([central_crops([each], size, self.backbone.resizing) for each in pixels])
             else:
                 keys = [(config.seed, *divmod(number, count)) for number in numbers]
                 crops = random_crops(

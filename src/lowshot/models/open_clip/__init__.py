@@ -1,0 +1,15 @@
+"""Checkpoints of open_clip and of OpenAI's package, read without either package."""
+
+from .checkpoint import Checkpoint, Pixels, checkpoint_in, named_checkpoint
+from .published import Published, distinct, published, version
+
+__all__ = [
+    "Checkpoint",
+    "Pixels",
+    "Published",
+    "checkpoint_in",
+    "distinct",
+    "named_checkpoint",
+    "published",
+    "version",
+]
