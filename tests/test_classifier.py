@@ -77,6 +77,51 @@ def test_it_learns_from_lists_of_images(quick):
     assert (classifier.predict(images) == classifier.classes_[table.argmax(1)]).all()
 
 
+def test_names_alone_make_a_classifier_as_images_of_them_do(tiny_clip, tmp_path):
+    alone = FewShotClassifier.zero_shot(COLOURS, str(tiny_clip), template="a {} thing")
+    images, labels = pictures()
+    fitted = FewShotClassifier(str(tiny_clip), method="zero-shot", template="a {} thing").fit(images, labels)
+    assert alone.classes_.tolist() == list(COLOURS)
+    assert alone.record_.shots == 0 and alone.record_.draw == ()
+    np.testing.assert_allclose(alone.predict_proba(images), fitted.predict_proba(images), atol=1e-6)
+    with pytest.raises(DataError, match=r"a classifier of names alone is FewShotClassifier.zero_shot"):
+        FewShotClassifier(str(tiny_clip)).fit([], [])
+    alone.save_pretrained(tmp_path / "adapter")
+    assert saved_adapter(tmp_path / "adapter").predict(images[:1]) == alone.predict(images[:1])
+    assert alone.score(images, labels) == fitted.score(images, labels)
+
+
+def test_a_backbone_is_not_named_twice(tiny_clip):
+    with pytest.raises(InputError, match=r"model is 'builtin', but .* is no adapter of a model"):
+        FewShotClassifier.from_pretrained(tiny_clip, model="builtin")
+
+
+def test_names_alone_cannot_be_calibrated(tiny_clip):
+    with pytest.raises(InputError, match="calibration-folds needs images, but there are names alone"):
+        FewShotClassifier.zero_shot(COLOURS, str(tiny_clip), calibration_folds=2)
+
+
+def test_embeddings_are_those_that_the_class_scores_are_made_of(fitted, tiny_clip):
+    images, _ = pictures()
+    embeddings = fitted.transform(images)
+    untaught = FewShotClassifier.zero_shot(COLOURS, str(tiny_clip)).transform(images)
+    assert embeddings.shape == untaught.shape == (12, fitted._ready()[0].embedding_size)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+    scores = fitted._ready()[1].logits_of(torch.from_numpy(embeddings)).softmax(-1).detach().numpy()
+    np.testing.assert_allclose(scores, fitted.predict_proba(images), atol=1e-5)
+    assert np.abs(embeddings - untaught).max() > 1e-3
+    assert fitted.transform([]).shape == (0, embeddings.shape[1])
+
+
+def test_a_table_with_columns_is_learnt_from_judged_and_predicted(tiny_clip):
+    images, labels = pictures()
+    rows = [{"image": image, "label": label} for image, label in zip(images, labels, strict=True)]
+    classifier = FewShotClassifier(str(tiny_clip), method="zero-shot").fit(rows)
+    assert classifier.score(rows) == classifier.score(images, labels)
+    assert classifier.predict(rows).tolist() == classifier.predict(images).tolist()
+    assert classifier.evaluate({"train": rows, "test": rows[:6]})["images"] == 6
+
+
 def test_paths_pil_images_and_arrays_are_one(fitted, tmp_path):
     image = pictures()[0][0]
     Image.fromarray(image).save(tmp_path / "image.png")

@@ -2,7 +2,10 @@
 
 import importlib.util
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,31 @@ def test_the_settings_page_is_written_from_the_code():
 def test_the_models_page_is_written_from_the_code():
     tool = tool_of("write_reference")
     assert tool.MODELS_PAGE.read_text(encoding="utf-8") == tool.models_page(), "run make docs"
+
+
+def test_the_types_of_keyword_arguments_are_those_of_the_settings():
+    tool = tool_of("write_reference")
+    assert tool.KEYWORDS.read_text(encoding="utf-8") == tool.keywords(), "run make docs"
+
+
+@pytest.mark.long
+def test_a_type_checker_refuses_a_setting_that_there_is_not(tmp_path):
+    (tmp_path / "user.py").write_text(
+        "from lowshot import FewShotClassifier\n"
+        'FewShotClassifier(method="lora", rank=4, template="a {}", learning_rate=1)\n'
+        'FewShotClassifier(method="lora", rnk=4)\n'
+        'FewShotClassifier(method="lora", rank="4")\n'
+        'FewShotClassifier.zero_shot(["a", "b"], template=["a {}"], shuts=2)\n'
+        'FewShotClassifier.from_pretrained("x", device="cpu", model="y")\n'
+        'FewShotClassifier.from_pretrained("x", devise="cpu")\n'
+    )
+    command = [sys.executable, "-m", "mypy", "--follow-imports=silent", "--ignore-missing-imports", "user.py"]
+    environment = {**os.environ, "MYPYPATH": str(ROOT / "src")}
+    checked = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    found = re.findall(r"^user.py:(\d+): error: .*?\"(\w+)\"", checked.stdout, re.MULTILINE)
+    assert [(line, name) for line, name in found if name != "FewShotClassifier"] == [
+        ("3", "rnk"), ("4", "rank"), ("5", "shuts"), ("7", "devise")
+    ], checked.stdout  # fmt: skip
 
 
 def test_the_performance_tables_are_written_from_the_results():

@@ -1,4 +1,4 @@
-"""Write from the code: settings.md and models.md of docs/reference, and the tables of docs/how-to/datasets.md.
+"""Write from the code: settings.md and models.md of docs/reference, tables of docs/how-to/datasets.md, settings' types.
 
     .venv/bin/python tools/write_reference.py
 
@@ -11,16 +11,19 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import json
 from pathlib import Path
+from typing import get_args, get_origin
 
 from lowshot.data.catalogue import CATALOGUE, Download
 from lowshot.methods import ALIASES, METHODS
 from lowshot.models.catalogue import FIGURES_FROM, models_to_begin_with
 from lowshot.models.families import FAMILIES, Family
-from lowshot.settings import PRESETS, SETTINGS, Decides, Recipe
+from lowshot.settings import PRESETS, SETTINGS, Decides, Projection, Recipe, Setting
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
 MODELS_PAGE = PAGE.with_name("models.md")
+KEYWORDS = Path(__file__).parents[1] / "src" / "lowshot" / "settings" / "keywords.py"
 DATASETS_PAGE = Path(__file__).parents[1] / "docs" / "how-to" / "datasets.md"
 
 
@@ -76,6 +79,54 @@ def page() -> str:
             said = ", ".join(f"`{key} = {shown(value)}`" for key, value in settings.items()) or "the defaults"
             lines.append(f"| `{preset}` | `{method}` | {said} |")
     return "\n".join(lines) + "\n"
+
+
+def keywords() -> str:
+    """The module of the types of settings as keyword arguments."""
+    lines = [
+        '"""Types of settings as keyword arguments. Written by ``make docs`` from ``sections``; do not edit."""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "import os",
+        "from collections.abc import Mapping",
+        "from typing import Any, Literal, TypedDict",
+        "",
+        "from ..methods import Projection",
+        "",
+        "",
+        "class Keywords(TypedDict, total=False):",
+        '    """Every setting but the model and the method, which have parameters of their own."""',
+        "",
+        *(f"    {name}: {keyword_type(row)}" for name, row in SETTINGS.items() if name not in ("model", "method")),
+        "",
+        "",
+        "class AllKeywords(Keywords, total=False):",
+        '    """All parameters of a classifier."""',
+        "",
+        "    model: str | os.PathLike[str]",
+        "    method: str | None",
+        "    preset: str | None",
+        "    verbose: bool",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def keyword_type(row: Setting) -> str:
+    """The annotation of what callers may give a setting: lists for tuples, paths for texts."""
+    if row.names:
+        return f"Literal[{', '.join(json.dumps(name) for name in row.names)}]"
+    names = []
+    for kind in get_args(row.kind) if type(None) in row.types else (row.kind,):
+        if get_origin(kind) is tuple:
+            item = get_args(kind)[0]
+            one = "Projection" if item is Projection else item.__name__
+            names += [f"list[{one}]", f"tuple[{one}, ...]"]
+        else:
+            names += ["str", "os.PathLike[str]"] if kind is str else ["None" if kind is type(None) else kind.__name__]
+    names += {"template": ["str"], "peft": ["Mapping[str, Any]"]}.get(row.name, [])
+    return " | ".join(names)
 
 
 def gigabytes(file: Download) -> str:
@@ -194,3 +245,4 @@ if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
     MODELS_PAGE.write_text(models_page(), encoding="utf-8")
     DATASETS_PAGE.write_text(datasets_page(DATASETS_PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    KEYWORDS.write_text(keywords(), encoding="utf-8")

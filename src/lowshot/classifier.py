@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,17 +23,23 @@ from .data import (
     Label,
     Task,
     bad_images_explained,
+    columns_of,
     images_in_order,
+    is_table,
+    is_tables,
     learnt_part,
     load_task,
     other_tasks,
     positions,
     task_of_arrays,
+    task_of_names,
+    task_of_tables,
 )
 from .errors import DataError, ImageError, InputError, RunError
 from .estimator import Estimator, not_fitted
 from .evaluation import (
     as_taught,
+    embeddings_of,
     fold_checkpoints,
     learners_for,
     left_to_judge,
@@ -56,7 +62,7 @@ from .fitting import (
     shortfalls,
 )
 from .hub import adapter_folder, here, is_adapter, push_folder
-from .methods import AUTO
+from .methods import AUTO, ZERO_SHOT
 from .models import Backbone, load_backbone
 from .progress import UNREPORTED, Report, Reports, Track
 from .records import RECORD_FILE, RunRecord
@@ -69,11 +75,17 @@ from .training import Learner, create_learner
 from .training.processes import is_first_process
 from .wording.brief import brief, html_table, learnt_text
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .settings.keywords import AllKeywords, Keywords
+
 CARD_FILE = "README.md"
 _MOVABLE = tuple(name for name, row in SETTINGS.items() if row.movable)
 
-Data: TypeAlias = str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | Task
-"""A built-in task's name, a folder of images, a folder for each split (``train``, ``validation``, ``test``), a task."""
+Data: TypeAlias = Any
+"""A built-in task's name, a folder of images, a folder for each split (``train``, ``validation``, ``test``), a task, a
+table in memory, or one for each split."""
 
 
 class FewShotClassifier(Estimator):
@@ -113,7 +125,7 @@ class FewShotClassifier(Estimator):
         method: str | None = None,
         preset: str | None = None,
         verbose: bool = False,
-        **settings: Any,
+        **settings: Unpack[Keywords],
     ) -> None:
         super().__init__({"model": model, "method": method, "preset": preset, "verbose": verbose, **settings})
         self._warnings: list[str] = []
@@ -135,8 +147,30 @@ class FewShotClassifier(Estimator):
         return classifier
 
     @classmethod
+    def zero_shot(cls, classes: Any, model: str = "builtin", **settings: Unpack[Keywords]) -> FewShotClassifier:
+        """A classifier by the names of classes alone: no image is needed, and none is learnt from.
+
+        ```python
+        FewShotClassifier.zero_shot(["cat", "dog"], "openai/clip-vit-base-patch16").predict(["a.jpg"])
+        ```
+
+        Args:
+            classes: Two names or more, in the order of the probabilities' columns.
+            model: As in the constructor.
+            **settings: As in the constructor, such as ``template``; the method is ``zero-shot``.
+
+        Raises:
+            DataError: A name is no text, or two are alike.
+            InputError: The settings cannot be used.
+        """
+        classifier = cls(model, method=ZERO_SHOT, **settings)
+        if classifier.recipe.training.calibration_folds:
+            raise InputError("calibration-folds needs images, but there are names alone; leave it out, or call fit")
+        return classifier.fit(task_of_names(classes))
+
+    @classmethod
     def from_pretrained(
-        cls, source: str | os.PathLike[str], *, revision: str | None = None, **settings: Any
+        cls, source: str | os.PathLike[str], *, revision: str | None = None, **settings: Unpack[AllKeywords]
     ) -> FewShotClassifier:
         """A saved adapter gives the fitted classifier; anything else is taken for a backbone to start from.
 
@@ -150,7 +184,7 @@ class FewShotClassifier(Estimator):
 
         Raises:
             AdapterError: The folder is incomplete, damaged, or belongs to another backbone.
-            InputError: An adapter cannot be fetched, or there is none of this revision.
+            InputError: An adapter cannot be fetched, there is none of this revision, or a model is named twice.
         """
         folder = here(source, revision)
         if is_adapter(folder):
@@ -161,7 +195,12 @@ class FewShotClassifier(Estimator):
             raise InputError(
                 f"{source} has no adapter of revision {revision}; expected a repository on the Hub with one"
             )
-        return cls(os.fspath(source), **settings)
+        given: dict[str, Any] = {**settings}
+        if "model" in given:
+            raise InputError(
+                f"model is {given['model']!r}, but {source} is no adapter of a model; leave one of them out"
+            )
+        return cls(os.fspath(source), **given)
 
     @property
     def warnings_(self) -> list[str]:
@@ -199,7 +238,8 @@ class FewShotClassifier(Estimator):
 
         Args:
             data: A built-in task's name, a folder of images, ``{"train": FOLDER, "test": FOLDER}``, a task, or images
-                as for ``predict_proba``.
+                as for ``predict_proba``; or a table with a column of images and one of labels (of pandas, polars,
+                pyarrow or ``datasets``, rows as dictionaries, a dictionary of columns), or one for each split.
             labels: The class of each image, where ``data`` is images: texts, numbers or truth values, which ``predict``
                 gives back. A ``ClassLabel`` column of the ``datasets`` package names its classes.
             shots: Images per class, drawn by the recipe's seed, for this fit; else the recipe's, else all of them.
@@ -287,11 +327,14 @@ class FewShotClassifier(Estimator):
         if isinstance(data, Task):
             return data
         config, warnings = self.recipe.data, list[str]()
-        is_source = isinstance(data, str | os.PathLike | Mapping)
-        if labels is None and not is_source:
-            raise DataError("a list of images needs labels: fit(images, labels)")
         try:
-            if not is_source:
+            if labels is None and is_tables(data):
+                return task_of_tables(data, config.on_bad_image, warnings)
+            if labels is None and is_table(data):
+                data, labels = columns_of(data)
+            if not isinstance(data, str | os.PathLike | Mapping):
+                if labels is None:
+                    raise DataError("a list of images needs labels: fit(images, labels)")
                 return task_of_arrays(data, labels, config.on_bad_image, warnings)
             task = load_task(data, config.on_bad_image, warnings, config.root)
         finally:  # what was left out may be why it cannot be used
@@ -323,6 +366,32 @@ class FewShotClassifier(Estimator):
         """
         self._ready()
         return self._probabilities(ImagesOnDemand(images_in_order(images)), self._tracked(track))
+
+    @own_torch_state()
+    def transform(self, images: Any, *, track: Track | None = None) -> NDArray[np.float32]:
+        """Embeddings of images ``(N, D)``, each of length 1, by the vision tower with all that was learnt in it.
+
+        A method on frozen features leaves the tower as it is: its embeddings are the backbone's own.
+
+        Args:
+            images: As for ``predict_proba``.
+            track: Shows progress; else ``verbose`` decides.
+
+        Raises:
+            NotFittedError: ``fit`` has not been called.
+            DataError: An image cannot be read; the message names it.
+        """
+        backbone, learner = self._ready()
+        given = ImagesOnDemand(images_in_order(images))
+        if not len(given):
+            return np.empty((0, backbone.embedding_size), dtype=np.float32)
+        self._warn(fork_notes())
+        with cpu_threads(self.recipe.engine.threads):
+            return embeddings_of(learner, given, backbone.image_size, track=self._tracked(track))
+
+    def fit_transform(self, images: Any, labels: Any = None) -> NDArray[np.float32]:
+        """Learn from images, and give their embeddings ``(N, D)``: a step of scikit-learn's pipelines."""
+        return self.fit(images, labels).transform(images)
 
     def _probabilities(self, images: Images, track: Track, judge: Learner | None = None) -> NDArray[np.float32]:
         backbone, learner = self._ready()
@@ -519,6 +588,8 @@ class FewShotClassifier(Estimator):
 
     def score(self, data: Any, labels: Any = None) -> float:
         """Accuracy as a fraction, on a task or folder (see ``evaluate``) or on images with their labels."""
+        if labels is None and is_table(data) and not is_tables(data):
+            data, labels = columns_of(data)
         if labels is None:
             if not isinstance(data, str | os.PathLike | Mapping | Task):
                 raise DataError("a list of images needs labels: score(images, labels)")

@@ -8,7 +8,18 @@ import pytest
 import torch
 from PIL import Image
 
-from lowshot.data import ImagesOnDemand, as_pixels, images_in_order, labels_in_order, positions, task_of_arrays
+from lowshot.data import (
+    ImagesOnDemand,
+    as_pixels,
+    columns_of,
+    images_in_order,
+    is_tables,
+    labels_in_order,
+    positions,
+    task_of_arrays,
+    task_of_names,
+    task_of_tables,
+)
 from lowshot.errors import DataError
 
 NAMES = ["b.png", "a.png", "c.png"]
@@ -120,6 +131,84 @@ def frame_of_two_columns():
     return pandas.DataFrame({"path": NAMES, "label": [1, 2, 3]})
 
 
+def frame_of_unnamed_columns():
+    pandas = pytest.importorskip("pandas")
+    return pandas.DataFrame({"this": NAMES, "that": [1, 2, 3]})
+
+
+ROWS = [{"image": name, "label": label, "size": 3} for name, label in zip(NAMES, (1, 2, 3), strict=True)]
+
+
+def dataset():
+    datasets = pytest.importorskip("datasets")
+    names = datasets.ClassLabel(names=["x", "cat", "cow", "dog"])
+    features = datasets.Features({"shot": datasets.Image(), "animal": names, "label": datasets.Value("string")})
+    file = io.BytesIO()
+    Image.new("RGB", (3, 2), (1, 2, 3)).save(file, "PNG")
+    rows = [{"shot": {"bytes": file.getvalue(), "path": None}, "animal": label, "label": "no"} for label in (1, 2, 3)]
+    return datasets.Dataset.from_list(rows, features=features)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        frame_of_two_columns,
+        lambda: pytest.importorskip("polars").DataFrame({"Image": NAMES, "class": [1, 2, 3], "size": [1, 1, 1]}),
+        lambda: pytest.importorskip("pyarrow").table({"image": NAMES, "label": [1, 2, 3]}),
+        lambda: ROWS,
+        lambda: {"file": NAMES, "label": [1, 2, 3]},
+    ],
+    ids=["pandas", "polars", "pyarrow", "rows", "columns"],
+)
+def test_images_and_labels_are_taken_from_a_table_by_the_names_of_its_columns(table):
+    images, labels = columns_of(table())
+    assert in_order(images_in_order(images)) == NAMES == in_order(images_in_order(table()))
+    assert labels_in_order(labels)[0] == [1, 2, 3]
+
+
+def test_a_table_of_datasets_says_by_itself_which_columns_are_images_and_classes():
+    images, labels = columns_of(dataset())
+    assert as_pixels(images_in_order(images)[0]).shape == (2, 3, 3)
+    assert labels_in_order(labels) == ([1, 2, 3], {1: "cat", 2: "cow", 3: "dog"})
+
+
+def test_a_table_for_each_split_is_a_task_with_the_classes_of_train():
+    def rows(*labels):
+        return [{"image": np.full((2, 2, 3), row, np.uint8), "label": label} for row, label in enumerate(labels)]
+
+    tables = {"train": rows("b", "a", "c"), "test": rows("c", "b")}
+    assert is_tables(tables) and not is_tables({"train": "photos"}) and not is_tables({"image": NAMES})
+    task = task_of_tables(tables)
+    assert task.class_names == ("a", "b", "c")
+    assert task.test.labels.tolist() == [2, 1] and task.validation is None
+    with pytest.raises(DataError, match="table test has a class 'd', of which the table train has no image"):
+        task_of_tables({**tables, "test": rows("a", "d")})
+    with pytest.raises(DataError, match="a split 'tset'; expected each of train, validation and test once"):
+        task_of_tables({"train": tables["train"], "tset": tables["test"]})
+    with pytest.raises(DataError, match="has the splits test; expected train among them"):
+        task_of_tables({"test": tables["test"]})
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ([{"image": "a", "file": "b", "label": 1}], "several of which may be its images"),
+        ([{"image": "a", "kind": 1}], "none of which may be its labels; expected one called label"),
+        (["a.png"], "data has a list; expected a table with images and labels"),
+    ],
+)
+def test_a_table_whose_columns_cannot_be_told_apart_is_refused(table, message):
+    with pytest.raises(DataError, match=message):
+        columns_of(table)
+
+
+def test_classes_may_be_names_alone():
+    assert task_of_names(("dog", "cat")).class_names == ("dog", "cat")
+    for names, message in [("dog", "one text"), ([1, 2], "1; expected the names"), (["a", "a"], "names a class twice")]:
+        with pytest.raises(DataError, match=message):
+            task_of_names(names)
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [
@@ -133,7 +222,8 @@ def frame_of_two_columns():
         (np.array(1.0), r"images is one array of shape \(\)"),
         ({"a.png"}, "images is a set, which has no order"),
         ({"a.png": 1}, "images is a dict with the keys a.png; expected a list"),
-        (frame_of_two_columns, "images is a DataFrame with the columns path, label; expected one of them"),
+        (frame_of_unnamed_columns, "columns this, that, none of which may be its images; expected one called image"),
+        ([{"image": "a.png"}, {"other": "b.png"}], "row 1 has no image; it has other"),
         (None, "images is None; expected a list of images"),
         (5, "images is 5; expected a list of images"),
     ],

@@ -20,6 +20,8 @@ DO_NOT_APPLY = {
     "check_n_features_in_after_fitting": _SIZES,
     "check_n_features_in": _SIZES,
     "check_classifiers_train": _SIZES,
+    "check_transformer_general": _SIZES,
+    "check_transformer_data_not_an_array": _SIZES,
     "check_complex_data": _ROWS,
     "check_estimators_empty_data_messages": _ROWS,
     "check_estimators_nan_inf": _ROWS,
@@ -43,6 +45,9 @@ class OfRows(FewShotClassifier):
 
     def predict_proba(self, table):
         return super().predict_proba(drawn(table))
+
+    def transform(self, table):
+        return super().transform(drawn(table))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -2,7 +2,7 @@
 
 from .ahead import content_hashes
 from .builtin import BUILTIN_TASKS, builtin_task
-from .callers import images_in_order, labels_in_order, positions
+from .callers import columns_of, images_in_order, is_table, is_tables, labels_in_order, positions
 from .checking import Checked, check_images
 from .damage import examine
 from .decoding import content_hash, decode_image
@@ -14,7 +14,7 @@ from .listing import bad_images_explained, skipping
 from .prompts import Prompts, class_prompts, long_prompts_named, prompts_for, read_words
 from .protocols import base_and_new, learnt_part, other_tasks
 from .shots import Draw, draw_like_clip_lora, draw_like_coop, draw_shots
-from .sources import load_task, task_of_arrays, why_not_there
+from .sources import load_task, task_of_arrays, task_of_names, task_of_tables, why_not_there
 from .store import decoded_once
 from .task import Examples, Images, Label, Pixels, Task
 
@@ -38,6 +38,7 @@ __all__ = [
     "builtin_task",
     "check_images",
     "class_prompts",
+    "columns_of",
     "content_hash",
     "content_hashes",
     "decode_image",
@@ -50,6 +51,8 @@ __all__ = [
     "examine",
     "images_below",
     "images_in_order",
+    "is_table",
+    "is_tables",
     "labels_in_order",
     "learnt_part",
     "load_task",
@@ -62,6 +65,8 @@ __all__ = [
     "read_words",
     "skipping",
     "task_of_arrays",
+    "task_of_names",
+    "task_of_tables",
     "why_not_there",
     "write_draw",
 ]

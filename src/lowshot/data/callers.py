@@ -25,6 +25,10 @@ _ONE_IMAGE: Mapping[str, Any] = {
     "one PIL image": Image.Image,
     "one open file": io.IOBase,
 }
+IMAGE_COLUMNS = ("image", "images", "img", "picture", "photo", "file_name", "filename", "file", "path", "image_path")
+"""Names of a table's column with images, of which it has one; what ``datasets`` has as images goes before names."""
+LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target")
+"""The same of labels."""
 _LARGEST = 1 << 63  # neither NaN nor infinity is below it
 _CHANNELS = (1, 3, 4)
 _KINDS = {str: "texts", bool: "truth values", int: "numbers", float: "numbers"}
@@ -49,7 +53,8 @@ def images_in_order(images: Any) -> Sequence[Any] | Images:
         if isinstance(images, kinds):
             name = f", {os.fspath(images)!r}" if isinstance(images, str | os.PathLike) else ""
             raise DataError(f"images is {what}{name}; {one}")
-    images = _one_column("images", images)
+    if is_table(images):
+        images = _column("images", images, IMAGE_COLUMNS) if len(_names_of(images)) > 1 else _only_column(images)
     if hasattr(images, "ndim") and hasattr(images, "shape"):
         return _images_of_array(images, one)
     if isinstance(images, list | tuple):
@@ -89,7 +94,14 @@ def labels_in_order(labels: Any) -> tuple[list[Label], Mapping[Label, str]]:
     """
     if isinstance(labels, str | bytes):
         raise DataError(f"labels is one text, {labels!r}; expected a list with the label of each image")
-    labels = _one_column("labels", labels)
+    if is_table(labels):
+        names_of_columns = _names_of(labels)
+        if len(names_of_columns) > 1:
+            raise DataError(
+                f"labels is a {type(labels).__name__} with the columns {', '.join(names_of_columns)}; expected one of "
+                f"them, such as table[{names_of_columns[0]!r}]"
+            )
+        labels = _only_column(labels)
     names = getattr(getattr(labels, "features", None), "names", None)
     rows = _iterated("labels", labels)
     values = [_label(row, index) for index, row in enumerate(rows)]
@@ -148,17 +160,76 @@ def positions(labels: Any, class_labels: Sequence[Label], class_names: Sequence[
     return np.asarray(found, dtype=np.int64)
 
 
-def _one_column(what: str, table: Any) -> Any:
-    """The only column of a table; anything that is no table as it is."""
-    names = getattr(table, "column_names", None) or getattr(table, "columns", None)
-    if names is None or callable(names) or isinstance(table, Mapping):
-        return table
-    names = list(names)
-    if len(names) < 2:
-        return table[names[0]] if names else []
+def is_table(data: Any) -> bool:
+    """Tell whether something has named columns.
+
+    That is a table of pandas, polars, pyarrow or ``datasets``, a list of rows that are dictionaries, or a dictionary of
+    columns, one of which is called as images are.
+    """
+    if isinstance(data, Mapping):
+        has_images = any(str(name).lower() in IMAGE_COLUMNS for name in data)
+        return has_images and not any(isinstance(value, str | os.PathLike | bytes) for value in data.values())
+    if isinstance(data, list | tuple):
+        return bool(data) and all(isinstance(row, Mapping) for row in data)
+    names = getattr(data, "column_names", None) or getattr(data, "columns", None)
+    return names is not None and not callable(names) and not isinstance(names, Mapping)
+
+
+def is_tables(data: Any) -> bool:
+    """Tell whether something is a table for each split, such as ``{"train": frame, "test": frame}``."""
+    return isinstance(data, Mapping) and bool(data) and all(is_table(value) for value in data.values())
+
+
+def columns_of(table: Any) -> tuple[Any, Any]:
+    """Return the images and the labels of a table, by the names of its columns.
+
+    Args:
+        table: As ``is_table`` has it. Its column of images is what ``datasets`` has as images, or called as one of
+            ``IMAGE_COLUMNS``; that of labels is a ``ClassLabel``, or called as one of ``LABEL_COLUMNS``.
+
+    Raises:
+        DataError: There is no such column, or several may be meant.
+    """
+    if not is_table(table):
+        raise DataError(f"data has a {type(table).__name__}; expected a table with images and labels")
+    return _column("images", table, IMAGE_COLUMNS), _column("labels", table, LABEL_COLUMNS)
+
+
+def _names_of(table: Any) -> list[str]:
+    if isinstance(table, Mapping):
+        return [str(name) for name in table]
+    if isinstance(table, list | tuple):
+        return list(dict.fromkeys(str(name) for row in table for name in row))
+    return [str(name) for name in (getattr(table, "column_names", None) or table.columns)]
+
+
+def _only_column(table: Any) -> Any:
+    names = _names_of(table)
+    return _values_of(table, names[0]) if names else []
+
+
+def _values_of(table: Any, name: str) -> Any:
+    if not isinstance(table, list | tuple):
+        return table[name]
+    without = next((index for index, row in enumerate(table) if name not in row), None)
+    if without is not None:
+        raise DataError(f"row {without} has no {name}; it has {', '.join(map(str, table[without]))}")
+    return [row[name] for row in table]
+
+
+def _column(what: str, table: Any, usual: Sequence[str]) -> Any:
+    """The column of images or labels of a table."""
+    names = _names_of(table)
+    features = getattr(table, "features", None)
+    kinds = {name: type(features[name]).__name__ for name in names} if isinstance(features, Mapping) else {}
+    typed = [name for name in names if kinds.get(name) == ("Image" if what == "images" else "ClassLabel")]
+    found = typed if len(typed) == 1 else [name for name in typed or names if name.lower() in usual]
+    if len(found) == 1:
+        return _values_of(table, found[0])
     raise DataError(
-        f"{what} is a {type(table).__name__} with the columns {', '.join(map(str, names))}; expected one of them, such "
-        f"as table[{names[0]!r}]"
+        f"the table has the columns {', '.join(names)}, {'several' if found else 'none'} of which may be its {what}; "
+        f"expected one called {', '.join(usual[:3])} or the like: rename it, or hand over the columns by themselves, "
+        f"such as table[{names[0]!r}]"
     )
 
 

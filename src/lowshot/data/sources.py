@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Mapping
@@ -12,11 +13,11 @@ import numpy as np
 
 from ..errors import DataError, UnknownNameError
 from .builtin import BUILTIN_TASKS, builtin_task
-from .callers import images_in_order, labels_in_order
+from .callers import columns_of, images_in_order, labels_in_order
 from .folder import read_folder, read_split_folders
 from .hub import PREFIX, read_hub
 from .images import ImagesOnDemand, MemoryImages
-from .listing import good_images, kind_of
+from .listing import SPLITS, good_images, kind_of
 from .shards import SUFFIX as SHARD
 from .shards import holds_shards, read_shards
 from .tables import READERS as TABLES
@@ -113,6 +114,60 @@ def _read_path(path: Path, on_bad_image: str, warn: list[str]) -> Task:
     return read_folder(path, on_bad_image, warn)  # which says what is wrong if it is none
 
 
+def task_of_names(names: Any) -> Task:
+    """Make a task of class names alone, without images.
+
+    Args:
+        names: Two names or more, in a container that has an order.
+
+    Raises:
+        DataError: One is no text, or two are alike.
+    """
+    if isinstance(names, str | bytes):
+        raise DataError(f"classes is one text, {names!r}; expected a list of names, such as ['cat', 'dog']")
+    classes, _ = labels_in_order(names)
+    numbers = [name for name in classes if not isinstance(name, str)]
+    if numbers:
+        raise DataError(f"classes has {numbers[0]!r}; expected the names of classes, which are texts")
+    nothing = Examples(MemoryImages([]), np.empty(0, dtype=np.int64), ())
+    return Task(name="names", class_names=tuple(map(str, classes)), train=nothing)
+
+
+def task_of_tables(tables: Mapping[str, Any], on_bad_image: str = "error", warn: list[str] | None = None) -> Task:
+    """Make a task of a table in memory for each split.
+
+    Args:
+        tables: ``train``, and maybe ``validation`` and ``test``, each a table with images and labels; see
+            ``columns_of``. The classes are those of ``train``.
+        on_bad_image: As for ``load_task``.
+        warn: Receives a line for each image that was left out.
+
+    Raises:
+        DataError: A split has no known name, there is no ``train``, or a table cannot be used.
+    """
+    splits: dict[str, Task] = {}
+    for name, table in tables.items():
+        split = SPLITS.get(str(name).lower())
+        if split is None or split in splits:
+            raise DataError(f"data has a split {name!r}; expected each of train, validation and test once at most")
+        splits[split] = task_of_arrays(*columns_of(table), on_bad_image, warn)
+    if "train" not in splits:
+        raise DataError(f"data has the splits {', '.join(map(str, tables))}; expected train among them")
+    train = splits["train"]
+    others = {split: _of_classes(task, train, split) for split, task in splits.items() if split != "train"}
+    return dataclasses.replace(train, validation=others.get("validation"), test=others.get("test"))
+
+
+def _of_classes(task: Task, train: Task, split: str) -> Examples:
+    """The examples of a task, labelled by the classes of another."""
+    places = {name: index for index, name in enumerate(train.class_names)}
+    unknown = [name for name in task.class_names if name not in places]
+    if unknown:
+        raise DataError(f"the table {split} has a class {unknown[0]!r}, of which the table train has no image")
+    labels = np.asarray([places[name] for name in task.class_names], dtype=np.int64)[task.train.labels]
+    return dataclasses.replace(task.train, labels=labels)
+
+
 def task_of_arrays(images: Any, labels: Any, on_bad_image: str = "error", warn: list[str] | None = None) -> Task:
     """Make a task of images and labels in memory; classes are the labels' distinct values in their natural order.
 
@@ -133,6 +188,11 @@ def task_of_arrays(images: Any, labels: Any, on_bad_image: str = "error", warn: 
     values, names = labels_in_order(labels)
     if len(sources) != len(values):
         raise DataError(f"{len(sources)} images have {len(values)} labels; expected one for each")
+    if not values:
+        raise DataError(
+            "there are no images to learn from; a classifier of names alone is FewShotClassifier.zero_shot(['cat', "
+            "'dog'])"
+        )
     classes = sorted(set(values))
     class_names = [names.get(label, str(label)) for label in classes]
     label_of = {label: index for index, label in enumerate(classes)}

@@ -85,11 +85,12 @@ class Estimator:
 
     def __sklearn_tags__(self) -> Tags:
         """A classifier of images, which are no rows of numbers."""
-        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags, TransformerTags
 
         return Tags(
             estimator_type="classifier",
             target_tags=TargetTags(required=True),
             classifier_tags=ClassifierTags(),
+            transformer_tags=TransformerTags(preserves_dtype=[]),
             input_tags=InputTags(one_d_array=True, two_d_array=False, three_d_array=True, string=True),
         )

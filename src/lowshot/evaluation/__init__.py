@@ -3,7 +3,7 @@
 from .calibration import calibrate, calibrated, fold_checkpoints, fold_of_each, held_out_scores
 from .conformal import prediction_sets, set_measures
 from .metrics import confusion, measures
-from .predict import log_probabilities, probabilities, probabilities_as_read
+from .predict import embeddings_of, log_probabilities, probabilities, probabilities_as_read
 from .protocols import learners_for, with_others
 from .unseen import as_taught, left_to_judge
 from .yardsticks import pixel_accuracy
@@ -13,6 +13,7 @@ __all__ = [
     "calibrate",
     "calibrated",
     "confusion",
+    "embeddings_of",
     "fold_checkpoints",
     "fold_of_each",
     "held_out_scores",

@@ -87,13 +87,7 @@ def _table(
     features: SharedEmbeddings,
 ) -> NDArray[np.float32]:
     """Normalised scores of all images, batch by batch."""
-    if learner.frozen_images:
-        embeddings = features.of(learner, images, lambda: _computed(learner, images, image_size, track))
-    else:
-        # Merging takes time too, which a few images would not win back.
-        merged = learner.merged_for_inference() if len(images) >= BATCH_SIZE else contextlib.nullcontext()
-        with merged:
-            embeddings = _computed(learner, images, image_size, track)
+    embeddings = _embedded(learner, images, image_size, track, features)
     embeddings = embeddings.to(learner.backbone.device)  # cached ones all at once, not batch by batch
     parts = (embeddings[start : start + BATCH_SIZE] for start in range(0, len(embeddings), BATCH_SIZE))
     scores = [normalised(learner.logits_of(part).float()) for part in parts]
@@ -153,6 +147,34 @@ def _rows(
     batch = _gathered(iter(crops), len(crops), image_size, pinned=device.type == "cuda")
     embeddings = learner.backbone.encode_images(batch.to(device, non_blocking=True))
     return _finite(torch.softmax(learner.logits_of(embeddings).float() / temperature, dim=-1))
+
+
+@torch.no_grad()
+def embeddings_of(
+    learner: Learner,
+    images: Images,
+    image_size: int,
+    *,
+    track: Track = silent,
+    features: SharedEmbeddings = SHARED_EMBEDDINGS,
+) -> NDArray[np.float32]:
+    """Unit embeddings of images by the vision tower with all that was learnt in it, ``(N, D)``.
+
+    Args and errors are those of ``probabilities``.
+    """
+    rows: NDArray[np.float32] = _embedded(learner, images, image_size, track, features).float().cpu().numpy()
+    if not np.isfinite(rows).all():
+        raise RunError("the classifier gives embeddings that are not finite: its training has diverged")
+    return rows
+
+
+def _embedded(learner: Learner, images: Images, image_size: int, track: Track, features: SharedEmbeddings) -> Tensor:
+    if learner.frozen_images:
+        return features.of(learner, images, lambda: _computed(learner, images, image_size, track))
+    # Merging takes time too, which a few images would not win back.
+    merged = learner.merged_for_inference() if len(images) >= BATCH_SIZE else contextlib.nullcontext()
+    with merged:
+        return _computed(learner, images, image_size, track)
 
 
 def _computed(learner: Learner, images: Images, image_size: int, track: Track) -> Tensor:

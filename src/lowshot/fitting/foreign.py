@@ -77,7 +77,7 @@ def _recognised(lesson: Lesson) -> int | None:
     far more images than chance has, from one of each class on; of photographs it does not. Nothing is asked of pixels.
     """
     recipe, task, examples = lesson.recipe, lesson.task, lesson.examples
-    if recipe.model.model != "builtin" or task.name in BUILTIN_TASKS:
+    if recipe.model.model != "builtin" or task.name in BUILTIN_TASKS or not len(examples):
         return None
     unlearnt = preset_recipe("builtin", ZERO_SHOT).replace(device=recipe.model.device)
     learner = dataclasses.replace(lesson, recipe=unlearnt).untrained()

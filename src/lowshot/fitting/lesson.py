@@ -6,8 +6,11 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
+import numpy as np
+
 from ..data import Draw, Examples, Prompts, Task, decoded_once, draw_from, learnt_part, long_prompts_named, prompts_for
 from ..errors import InputError
+from ..methods import method_spec
 from ..models import Backbone, load_backbone, resolve_adapter_precision, resolve_precision
 from ..settings import SETTINGS, Decides, Recipe, parse_bytes
 from ..training import Learner, create_learner
@@ -100,7 +103,10 @@ def lesson_of(
     """
     recipe.refuse_idle_training()
     task = learnt_part(whole, recipe.data)
-    draw = draw_from(task, recipe.data.shots, recipe.training.seed, recipe.data.draw, whole)
+    if not len(whole.train) and not method_spec(recipe.method.method).learns:  # names alone
+        draw = Draw(np.empty(0, dtype=np.int64), 0, {}, recipe.data.draw)
+    else:
+        draw = draw_from(task, recipe.data.shots, recipe.training.seed, recipe.data.draw, whole)
     recipe = recipe.replace(draw=draw.rule)  # a path says nothing on another machine
     elsewhere = [name for other in others.values() for name in other.class_names]
     prompts = prompts_for(task.class_names, recipe.data, data=task.name, template=task.template, others=elsewhere)
