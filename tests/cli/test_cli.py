@@ -75,6 +75,23 @@ def test_help_of_fit_has_every_setting(capsys):
     assert all(f"--{setting.replace('_', '-')}" in said for setting in SETTINGS)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "shown", "absent"),
+    [
+        ([], "Rank r of the update. (default: that of the chosen method)", "0.0002"),
+        (["--method", "lora"], "Learning rate at the first step; a cosine brings it down. (default: 0.008)", "chosen"),
+        (["--method", "gda"], "Rank r of the update. (not used by gda)", "(default: 9)"),
+        (["--method", "lora", "--preset", "paper"], "Rank r of the update. (default: 2)", "(default: 9)"),
+    ],
+)
+def test_help_of_fit_shows_the_settings_that_would_be_used(arguments, shown, absent, capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--help", *arguments])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert shown in said
+    assert absent not in said
+
+
 def test_version(run):
     assert run("--version") == (0, f"lowshot {__version__}\n", "")
 

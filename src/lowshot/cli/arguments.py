@@ -14,10 +14,22 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar, cast, get_origin, get_type_hints
 
 import tyro
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
 
 from ..errors import InputError
-from ..methods import resolve_alias
-from ..settings import PRESETS, Recipe, default_method, preset_for, preset_recipe, read_recipe, read_toml
+from ..methods import method_spec, resolve_alias
+from ..settings import (
+    PRESETS,
+    SETTINGS,
+    Recipe,
+    Section,
+    default_method,
+    obeyed,
+    preset_for,
+    preset_recipe,
+    read_recipe,
+    read_toml,
+)
 from .usage_error import UsageError
 
 _Arguments = TypeVar("_Arguments")
@@ -79,7 +91,11 @@ PresetName: TypeAlias = Annotated[
 
 
 def parse(
-    kind: type[_Arguments], command: str, arguments: Sequence[str], default: _Arguments | None = None
+    kind: type[_Arguments],
+    command: str,
+    arguments: Sequence[str],
+    default: _Arguments | None = None,
+    registry: ConstructorRegistry | None = None,
 ) -> _Arguments:
     """Parse a command's arguments into its dataclass.
 
@@ -98,6 +114,7 @@ def parse(
                 args=_gathered(arguments, _list_flags(kind)),
                 default=default,
                 config=(tyro.conf.OmitArgPrefixes,),
+                registry=registry,
             )
             return cast(_Arguments, parsed)
     except SystemExit as leaving:
@@ -197,7 +214,33 @@ def parse_with_recipe(
         recipe = read_recipe(file, recipe) if file else recipe
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     required = {f.name: tyro.MISSING for f in fields if f.default is f.default_factory is dataclasses.MISSING}
-    return parse(kind, command, arguments, default=kind(**{**required, "settings": recipe}))
+    default = kind(**{**required, "settings": recipe})
+    return parse(kind, command, arguments, default, _defaults_that_are_used(recipe))
+
+
+def _defaults_that_are_used(recipe: Recipe) -> ConstructorRegistry:
+    """How the help shows the settings of a recipe: a default that its method has no use for is none."""
+    spec = method_spec(recipe.method.method)
+    idle = SETTINGS.keys() - obeyed(spec.name, recipe.settings()).keys()
+    hint = "(default: that of the chosen method)" if spec.kind == "choice" else f"(not used by {spec.name})"
+    registry, asked = ConstructorRegistry(), set[type]()
+
+    @registry.struct_rule
+    def section(info: StructTypeInfo) -> StructConstructorSpec | None:
+        if info.type in asked or not (isinstance(info.type, type) and issubclass(info.type, Section)):
+            return None
+        asked.add(info.type)  # so that the others' rules answer
+        usual = ConstructorRegistry.get_struct_spec(info)
+        asked.remove(info.type)
+        assert isinstance(usual, StructConstructorSpec)
+        marked = tyro.conf.arg(help_behavior_hint=hint)
+        fields = (
+            dataclasses.replace(field, type=Annotated[field.type, marked] if field.name in idle else field.type)
+            for field in usual.fields
+        )
+        return dataclasses.replace(usual, fields=tuple(fields))
+
+    return registry
 
 
 def names_model(arguments: Sequence[str]) -> bool:

@@ -11,7 +11,7 @@ from .presets import (
     preset_recipe,
 )
 from .recipe import SETTINGS, Recipe, read_recipe, read_toml
-from .row import Decides, Setting, parse_bytes
+from .row import Decides, Section, Setting, parse_bytes
 from .sections import (
     COOP,
     DRAWS,
@@ -47,6 +47,7 @@ __all__ = [
     "ModelConfig",
     "Projection",
     "Recipe",
+    "Section",
     "Setting",
     "Tower",
     "TrainingConfig",
