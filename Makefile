@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 LINTED := src tests tools benchmarks
 SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-.PHONY: demo demo-serve test test-long install check resolve fix docs docs-serve bench clean
+.PHONY: demo demo-serve test test-long install check resolve fix docs docs-serve notebooks bench clean
 
 demo: $(DEMO)  ## Teach the built-in model handwriting, with every method; report in report/index.html
 	$(BIN)/lowshot demo
@@ -45,6 +45,9 @@ docs: $(INSTALLED)  ## Write what is generated from the code and the results, an
 
 docs-serve: $(INSTALLED)  ## Show the site on this machine, and again whenever a page changes
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+notebooks: $(INSTALLED)  ## Run the notebooks and write what they print into them
+	$(BIN)/python tools/run_notebooks.py
 
 bench: $(INSTALLED)  ## Measure this machine; writes benchmarks/results
 	$(BIN)/python benchmarks/startup.py

@@ -53,7 +53,7 @@ def page() -> str:
         "",
         "Each is a flag (`--learning-rate 1e-3`), a key of a recipe file's section (`learning_rate = 1e-3`) and an",
         "argument of `FewShotClassifier` (`learning_rate=1e-3`). Defaults are those of `lora` in the preset `paper`.",
-        "[Presets](#presets) set others; that of the built-in model is `builtin`. `lowshot fit --method NAME --help` shows",
+        "[Presets](#presets) set others; that of the built-in model is `builtin`. `lowshot fit --method X --help` has",
         "what would be used.",
         "",
         "Runs of a grid, rows of a report and averages are told apart by what decides",

@@ -234,10 +234,10 @@ def _defaults_that_are_used(recipe: Recipe) -> ConstructorRegistry:
         asked.remove(info.type)
         assert isinstance(usual, StructConstructorSpec)
         marked = tyro.conf.arg(help_behavior_hint=hint)
-        fields = (
-            dataclasses.replace(field, type=Annotated[field.type, marked] if field.name in idle else field.type)
+        fields: list[Any] = [
+            dataclasses.replace(field, type=cast(Any, Annotated[field.type, marked])) if field.name in idle else field
             for field in usual.fields
-        )
+        ]
         return dataclasses.replace(usual, fields=tuple(fields))
 
     return registry

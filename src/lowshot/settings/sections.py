@@ -85,8 +85,8 @@ class MethodConfig(Section):
     """What is trained, and where in the backbone it sits."""
 
     method: str = setting("lora", Decides.RESULT, teachable=True)
-    """`lowshot methods` lists them; qlora, qdora and qlora-xs set `--quantize nf4` as well; `peft:TYPE` is PEFT's. Where
-    none is named `lowshot fit` and `FewShotClassifier` choose one (`auto`), recipe files and grids mean `lora`."""
+    """`lowshot methods` lists them; qlora, qdora and qlora-xs set `--quantize nf4` as well; `peft:TYPE` is PEFT's.
+    Where none is named `lowshot fit` and `FewShotClassifier` choose one (`auto`); recipes and grids mean `lora`."""
     encoder: Literal["both", "vision", "text"] = setting("both", Decides.RESULT, teachable=True)
     """Which tower gets adapters."""
     projections: tuple[Projection, ...] = setting(
