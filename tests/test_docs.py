@@ -77,6 +77,13 @@ def test_links_between_pages_lead_somewhere(page):
             assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
 
 
+def test_every_page_is_in_the_sites_list():
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    listed = re.findall(r"^ +- .*?([\w/.-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(listed) == len({*listed})
+    assert pages <= {*listed}
+
+
 def test_every_figure_of_the_findings_is_one_of_the_committed_results():
     results = {line for page in (ROOT / "docs" / "results").glob("*/results.md") for line in table_rows(page)}
     findings = table_rows(ROOT / "docs" / "findings.md")
