@@ -58,6 +58,7 @@ bench: $(INSTALLED)  ## Measure this machine; writes benchmarks/results
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/decoding.py
 	$(BIN)/python benchmarks/levers.py
+	$(BIN)/python benchmarks/calibration.py
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/serving.py --model vit-b16 --repeats 3
 	$(BIN)/python benchmarks/load.py

@@ -18,8 +18,10 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "performance.md"
 CHOOSING = ROOT / "docs" / "start" / "choosing.md"
+CONFIDENCE = ROOT / "docs" / "how-to" / "confidence.md"
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- performance: written by make docs -->\n", "<!-- end of performance -->\n"
+BEGIN_CALIBRATION, END_CALIBRATION = "<!-- calibration: written by make docs -->\n", "<!-- end of calibration -->\n"
 BEGIN_TIMES, END_TIMES = "<!-- times: written by make docs -->\n", "<!-- end of times -->\n"
 
 NAMES = {
@@ -320,6 +322,22 @@ def times() -> str:
     )
 
 
+def calibrations() -> str:
+    """How far probabilities are off without calibration and with it."""
+    result = newest("calibration")
+    if result is None:
+        raise SystemExit("there is no result of benchmarks/calibration.py; run make bench")
+    rows = []
+    for variant, row in rows_of(result).items():
+        plain, calibrated = row["plain"], row["calibrated"]
+        off = [f"{plain['ece']:.1%} to {calibrated['ece']:.1%}", f"{plain['nll']:.3f} to {calibrated['nll']:.3f}"]
+        rows.append([f"`{variant}`", f"{plain['acc1']:.1%}", f"{row['temperature']:.3g}", *off])
+    head = ["`lowshot fit ...`", "accuracy", "temperature", "calibration error", "negative log-likelihood"]
+    said = result["provenance"]
+    from_where = f"`python benchmarks/calibration.py`, {said['date'][:10]}, {machine(said)}, one seed"
+    return "\n".join([*markdown(head, rows), "", f"Without calibration to with it; {from_where}.", ""])
+
+
 def between(page: str, begin: str, text: str, end: str) -> str:
     """A page with this text between two of its lines."""
     before, _, rest = page.partition(begin)
@@ -337,7 +355,13 @@ def chosen(page: str) -> str:
     return between(page, BEGIN_TIMES, times(), END_TIMES)
 
 
+def sure(page: str) -> str:
+    """The page on confidence with the table of calibrations in its place."""
+    return between(page, BEGIN_CALIBRATION, calibrations(), END_CALIBRATION)
+
+
 if __name__ == "__main__":
+    CONFIDENCE.write_text(sure(CONFIDENCE.read_text(encoding="utf-8")), encoding="utf-8")
     README.write_text(written(README.read_text(encoding="utf-8")), encoding="utf-8")
     CHOOSING.write_text(chosen(CHOOSING.read_text(encoding="utf-8")), encoding="utf-8")
     PAGE.write_text(page(), encoding="utf-8")

@@ -111,6 +111,13 @@ def run(program, tmp_path_factory):
     return run
 
 
+def test_calibration_has_what_it_is_worth_for_each_case(run):
+    [row] = run("calibration", "Output")["rows"]
+    assert row["temperature"] > 0
+    assert {"acc1", "ece", "nll"} == set(row["plain"]) == set(row["calibrated"])
+    assert row["plain"]["acc1"] == row["calibrated"]["acc1"]
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_training_benchmarks_have_a_row_for_each_variant_and_ratios_of_these_rows(run, name):
     result = run(name, device="cpu")
