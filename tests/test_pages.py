@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import re
 import shlex
@@ -30,11 +31,15 @@ def of_root(page):
     return page.relative_to(ROOT).as_posix()
 
 
+SHELL = {"|", ">", ">>", "<", "&&", ";", "2>&1"}
+
+
 def command_lines(text):
     """The commands of lowshot in a block, without what follows them in the shell."""
     joined = text.replace("\\\n", " ")
     found = (re.match(r"(?:\$ )?lowshot (.*)", line) for line in joined.splitlines())
-    return [shlex.split(match[1], comments=True) for match in found if match]
+    commands = [shlex.split(match[1], comments=True) for match in found if match]
+    return [[*itertools.takewhile(lambda word: word not in SHELL, command)] for command in commands]
 
 
 COMMANDS = sorted(
