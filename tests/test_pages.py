@@ -228,15 +228,16 @@ COMMITTED = re.compile(r"(?:benchmarks|tools)/\w+\.(?:py|json)|recipes/[\w-]+\.t
 
 
 def has_origin(section):
-    """Whether text names what measured its figures: a program, a recipe, a command on a built-in task, or results.
+    """Whether text names what measured its figures: a program, a recipe, a command on a built-in task, results.
 
-    Of a program that is no more the commit is named.
+    Of a program that is no more the commit is named, of figures that are quoted the table elsewhere.
     """
     from lowshot.data import BUILTIN_TASKS
 
     programs = any((ROOT / path).exists() for path in COMMITTED.findall(section))
     commands = {*re.findall(r"lowshot (?:fit|export) ([\w-]+)", section)} & {*BUILTIN_TASKS}
-    return programs or commands or "](../results/" in section or re.search(r"\bcommit\W+[0-9a-f]{7}", section)
+    quoted = re.search(r"\]\(https://[^)]+\.csv\)", section)
+    return programs or commands or quoted or "](../results/" in section or re.search(r"\bcommit\W+[0-9a-f]{7}", section)
 
 
 def without_origin(page, text):
