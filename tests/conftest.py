@@ -12,7 +12,7 @@ from hypothesis import settings
 
 import lowshot  # noqa: F401 - before a test imports transformers: see torchvision_guard
 
-pytest_plugins = ["tiny_models", "open_clip_layout", "read_once", "forking", "long_tests"]
+pytest_plugins = ["open_clip_layout", "tiny_models", "read_once", "forking", "long_tests"]
 
 # Property tests draw the same examples every time, and none fails because the machine is busy.
 settings.register_profile("deterministic", deadline=None, derandomize=True)

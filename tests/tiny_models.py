@@ -6,6 +6,9 @@ import string
 import pytest
 import torch
 
+from lowshot.models import pe_core
+from open_clip_layout import write_checkpoint
+
 CONTEXT = 24
 LONGER = 48
 """Context of the models whose prompts are not padded to all of it."""
@@ -278,6 +281,61 @@ EVERY = (
     *("tiny_clip", "tiny_siglip", "tiny_siglip2", "tiny_naflex"),
     *("tiny_metaclip2", "tiny_chinese_clip", "tiny_altclip"),
 )
+
+
+PE_CORE = "vit_pe_core_made-up_patch8_16"
+
+
+@pytest.fixture(scope="session")
+def tiny_pe_core(tmp_path_factory):
+    """Folder of a random PE-Core in open_clip's layout, with an image tower that timm has no name for."""
+    tower = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 3, "patch_size": 8}
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"timm_model_name": PE_CORE, "timm_pool": "map", "timm_proj": None, "image_size": 16},
+        "text_cfg": {"context_length": 48, "width": 16, "heads": 2, "layers": 2},
+    }
+    folder = write_checkpoint(tmp_path_factory.mktemp("tiny-pe-core"), config, pe_core_tensors())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(pe_core.TOWERS, PE_CORE, tower)
+        yield folder
+
+
+def pe_core_tensors():
+    """open_clip's and timm's names and shapes, with numbers so large that each matters."""
+    generator, width = torch.Generator().manual_seed(0), 24
+    shapes = {"text.positional_embedding": (48, 16), "text.text_projection": (16, 16), "logit_scale": ()}
+    shapes["text.token_embedding.weight"] = (49408, 16)
+    shapes |= with_bias("text.ln_final", 16)
+    for block in (f"text.transformer.resblocks.{number}" for number in range(2)):
+        shapes |= {f"{block}.attn.in_proj_weight": (48, 16), f"{block}.attn.in_proj_bias": (48,)}
+        shapes |= with_bias(f"{block}.ln_1", 16) | with_bias(f"{block}.ln_2", 16)
+        shapes |= with_bias(f"{block}.attn.out_proj", 16, 16)
+        shapes |= with_bias(f"{block}.mlp.c_fc", 64, 16) | with_bias(f"{block}.mlp.c_proj", 16, 64)
+    trunk = {"cls_token": (1, 1, width), "pos_embed": (1, 5, width), "patch_embed.proj.weight": (width, 3, 8, 8)}
+    trunk |= {"attn_pool.latent": (1, 1, width)} | with_bias("head", 16, width)
+    for name, rows in {"attn_pool.q": 1, "attn_pool.kv": 2, "attn_pool.proj": 1}.items():
+        trunk |= with_bias(name, rows * width, width)
+    for name in ("norm_pre", "norm", "attn_pool.norm"):
+        trunk |= with_bias(name, width)
+    for block in (f"blocks.{number}" for number in range(3)):
+        trunk |= with_bias(f"{block}.norm1", width) | with_bias(f"{block}.norm2", width)
+        trunk |= with_bias(f"{block}.attn.qkv", 3 * width, width) | with_bias(f"{block}.attn.proj", width, width)
+    for mlp in ("attn_pool.mlp", *(f"blocks.{number}.mlp" for number in range(3))):
+        trunk |= with_bias(f"{mlp}.fc1", 4 * width, width) | with_bias(f"{mlp}.fc2", width, 4 * width)
+    shapes |= {f"visual.trunk.{name}": shape for name, shape in trunk.items()}
+    tensors = {name: 0.3 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    return tensors | {"logit_scale": torch.tensor(math.log(10))}
+
+
+def with_bias(name, *shape):
+    return {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+
+
+@pytest.fixture(params=[*EVERY, "tiny_pe_core"])
+def any_tiny_model(request):
+    """Folder of a random model, of each family in turn, those that transformers has not included."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(params=EVERY)

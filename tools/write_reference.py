@@ -19,6 +19,7 @@ from lowshot.data.catalogue import CATALOGUE, Download
 from lowshot.methods import ALIASES, METHODS
 from lowshot.models.catalogue import FIGURES_FROM, models_to_begin_with
 from lowshot.models.families import FAMILIES, Family
+from lowshot.models.open_clip import Published, distinct, version
 from lowshot.settings import PRESETS, SETTINGS, Decides, Projection, Recipe, Setting
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
@@ -193,6 +194,10 @@ def family_row(kind: str, family: Family) -> str:
     proof = f"logits equal to those of transformers' `{family.model_class}` to 1e-11 in float64: `{FAMILY_TESTS}`"
     if not family.has_text:
         blocks, sees, proof = "run as a whole", "(no text tower)", PROOF_OF_IMAGES[bool(family.model_class)]
+    elif not family.model_class:
+        proof = (
+            "logits equal to those of open_clip, whose image tower is timm's, to 1e-4: `tests/models/test_pe_core.py`"
+        )
     cells = (f"`{kind}`", str(inspect.getdoc(type(family))).splitlines()[0].rstrip("."), blocks)
     return f"| {' | '.join((*cells, sees, family.half, proof))} |"
 
@@ -208,9 +213,10 @@ Written by `make docs` from `src/lowshot/models`; do not edit.
 
 ## Kinds of model
 
-A Hub id or a folder whose `config.json` has one of these as `model_type`; `efficientnet-lite` is `--model photos`.
+A Hub id or a folder whose `config.json` has one of these as `model_type`; `efficientnet-lite` is `--model photos`,
+and `pe_core` is read from open_clip's checkpoints alone, and not exported, since nobody else could run it.
 Every kind with two towers goes through the same tests, with a tiny random model and a tokenizer of its kind:
-`{FAMILY_TESTS}` and whatever takes the fixture `tiny_model` (the exact step, prompts, adapters, fewer
+`{FAMILY_TESTS}` and whatever takes the fixture `any_tiny_model` (the exact step, prompts, adapters, fewer
 bits, serving); export to PEFT, transformers and ONNX is in `tests/conversion/test_export.py`. The built-in model and
 `photos` were tried with their trained weights here; all others: **not tried on trained weights**, for want of a
 network.
@@ -232,6 +238,30 @@ not measured here, and with open_clip's prompts.
 |:--|:--|--:|--:|:--|--:|--:|"""
 
 
+OPEN_CLIP = f"""
+## What open_clip publishes
+
+Every name of open_clip {version()}, `--model MODEL:TAG`, once each. A configuration that is read is a CLIP of
+transformers or a PE-Core; `tests/models/open_clip/test_against_open_clip.py` compares every structure among them,
+scaled down and with random weights, with open_clip's own logits, tokens and pixels. None was tried on its trained
+weights.
+
+| `MODEL` | tags | read, or what is missing |
+|:--|:--|:--|"""
+
+
+def open_clip_rows() -> list[str]:
+    """A row for each configuration of open_clip's."""
+    tags: dict[str, list[Published]] = {}
+    for each in distinct():
+        tags.setdefault(each.model, []).append(each)
+    rows = []
+    for model, published in tags.items():
+        names = " ".join(f"`{each.tag}`" for each in published)
+        rows.append(f"| `{model}` | {names} | {'; '.join(published[0].shortfalls) or '**read**'} |")
+    return rows
+
+
 def models_page() -> str:
     """The page on models as Markdown."""
     lines = [KINDS, *(family_row(kind, family) for kind, family in FAMILIES.items()), AFTER_KINDS]
@@ -240,6 +270,7 @@ def models_page() -> str:
         size = f"{each.parameters / 1e6:.0f} M | {each.image_side}"
         figures = f"{each.imagenet:.1f} | {each.mean_of_38:.1f}"
         lines.append(f"| `{each.model}` | `{each.open_clip}` | {size} | {licence} | {figures} |")
+    lines += [OPEN_CLIP, *open_clip_rows()]
     return "\n".join(lines) + "\n"
 
 

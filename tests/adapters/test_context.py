@@ -84,13 +84,13 @@ def test_random_vectors_start_with_the_papers_deviation_and_by_the_seed(tiny_cli
     assert not torch.equal(learner_on(tiny_clip, context=20, seed=2).parameters[0], vectors)
 
 
-def test_tokens_that_start_as_words_give_the_scores_of_those_words(tiny_model):
+def test_tokens_that_start_as_words_give_the_scores_of_those_words(any_tiny_model):
     """On every family: before training the prompt with its opening is the plain prompt."""
     words = "a photo of"
-    backbone = load_backbone(str(tiny_model))
+    backbone = load_backbone(str(any_tiny_model))
     count = len(backbone.first_tokens(words, 99))
-    learner = learner_on(tiny_model, context=count, openings=(words,), names=("cat", "dog"))
-    plain = learner_on(tiny_model, "zero-shot", names=(f"{words} cat", f"{words} dog"))
+    learner = learner_on(any_tiny_model, context=count, openings=(words,), names=("cat", "dog"))
+    plain = learner_on(any_tiny_model, "zero-shot", names=(f"{words} cat", f"{words} dog"))
     torch.testing.assert_close(learner.logits(images()), plain.logits(images()), atol=2e-5, rtol=0)
 
 

@@ -63,8 +63,8 @@ def test_it_is_so_for_methods_without_plain_lora_layers(tiny_clip, method):
 
 @pytest.mark.parametrize("quantize", ["nf4", "int8"])
 @pytest.mark.parametrize("method", ["lora", "lora-xs", "layernorm"])
-def test_it_is_so_on_weights_in_fewer_bits(tiny_model, quantize, method):
-    learner = learner_on(tiny_model, method, torch.float32, quantize=quantize)
+def test_it_is_so_on_weights_in_fewer_bits(any_tiny_model, quantize, method):
+    learner = learner_on(any_tiny_model, method, torch.float32, quantize=quantize)
     assert_same(gradients(learner), gradients(learner, joint=False), 2e-5)
 
 

@@ -33,8 +33,8 @@ def encoded(backbone, tower):
 
 
 @pytest.mark.parametrize("tower", ["text", "vision"])
-def test_a_stop_at_any_stage_changes_nothing(tiny_model, tower):
-    backbone = exact(tiny_model)
+def test_a_stop_at_any_stage_changes_nothing(any_tiny_model, tower):
+    backbone = exact(any_tiny_model)
     with torch.no_grad():
         expected = encoded(backbone, tower)
         for stage in range(backbone.depths[tower] + 2):
@@ -45,8 +45,8 @@ def test_a_stop_at_any_stage_changes_nothing(tiny_model, tower):
 
 
 @pytest.mark.parametrize("tower", ["text", "vision"])
-def test_rows_can_be_taken_out_and_joined_at_any_stage(tiny_model, tower):
-    backbone = exact(tiny_model)
+def test_rows_can_be_taken_out_and_joined_at_any_stage(any_tiny_model, tower):
+    backbone = exact(any_tiny_model)
     with torch.no_grad():
         expected = encoded(backbone, tower)
         for stage in range(backbone.depths[tower] + 2):
@@ -140,9 +140,9 @@ def test_a_parameter_that_both_towers_hold_counts_in_both(tiny_clip):
     assert (backbone.first_trained_stage("text"), backbone.first_trained_stage("vision")) == (1, 2)
 
 
-def test_every_parameter_has_its_stage_what_comes_before_is_not_changed_by_it(tiny_model):
+def test_every_parameter_has_its_stage_what_comes_before_is_not_changed_by_it(any_tiny_model):
     """Whatever a family calls it: a parameter changes what leaves its stage, and nothing that comes before."""
-    backbone = exact(tiny_model)
+    backbone = exact(any_tiny_model)
     for tower, depth in backbone.depths.items():
         for name, parameter in backbone.model.named_parameters():
             parameter.requires_grad = True

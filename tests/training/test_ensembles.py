@@ -79,8 +79,8 @@ def test_the_gradient_is_that_of_autograd_however_the_prompts_are_cut(tiny_clip,
     assert_same(gradients(learner, passes), expected, 1e-10)
 
 
-def test_so_it_is_for_every_family(tiny_model):
-    learner = learner_of(tiny_model, dropout=0.0)
+def test_so_it_is_for_every_family(any_tiny_model):
+    learner = learner_of(any_tiny_model, dropout=0.0)
     assert_same(gradients(learner, Passes(3, 5)), plain(learner), 1e-10)
 
 

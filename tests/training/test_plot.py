@@ -116,8 +116,8 @@ def test_the_gradient_is_that_of_the_plain_loss_with_the_plan_held_fixed(tiny_cl
 # --- By the engine ----------------------------------------------------------------------------------------------------
 
 
-def test_every_cut_has_the_gradient_of_the_whole(tiny_model):
-    learner = learner_on(tiny_model)
+def test_every_cut_has_the_gradient_of_the_whole(any_tiny_model):
+    learner = learner_on(any_tiny_model)
     whole = gradients(learner, WHOLE, scoring=learner.scoring)
     assert all(gradient.abs().max() > 0 for gradient in whole[1])
     for passes in CUTS:

@@ -475,7 +475,11 @@ class Backbone(Towers):
             list(layers[state.stage : stage]),
             hidden,
             layout=self.layout(state.tower).block,
-            attention=Attention(state.tower == "text" and self.family.text_attention == "causal", state.words),
+            attention=Attention(
+                causal=state.tower == "text" and self.family.text_attention == "causal",
+                words=state.words,
+                rotary=self.family.rotary(self.model, state.tower),
+            ),
             token=state.token if is_last else None,
             checkpointing=self._checkpointing,
             packing=packing,

@@ -30,6 +30,18 @@ class Attention:
     """Whether a token sees only itself and those before it."""
     words: Tensor | None = None
     """``(N, L)``, which tokens are seen, as padding is not; None where all are. A causal tower needs none."""
+    rotary: Tensor | None = None
+    """``(2, L, W)``, cosine and sine of the angles that queries and keys of the L first tokens are turned by; of W
+    numbers each, each even one and the next are turned together (arXiv 2104.09864). None: nothing is turned."""
+
+    def turned(self, tokens: Tensor) -> Tensor:
+        """Queries or keys ``(N, H, L, W)`` of all tokens, turned; those of tokens that came behind are not."""
+        if self.rotary is None:
+            return tokens
+        cosine, sine = self.rotary.to(tokens.dtype)
+        first, behind = tokens[..., : len(cosine), :], tokens[..., len(cosine) :, :]
+        across = torch.stack([-first[..., 1::2], first[..., ::2]], -1).flatten(-2)
+        return torch.cat([first * cosine + across * sine, behind], -2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,6 +219,7 @@ def _mixed(
         projected.unflatten(-1, (-1, width)).transpose(1, 2)  # type: ignore[no-untyped-call]
         for projected in (query, key, value)
     )
+    query, key = attention.turned(query), attention.turned(key)
     mixed = mix(query, key, value, visible, attention.causal and visible is None, scale)
     return mixed.transpose(1, 2).flatten(2)
 

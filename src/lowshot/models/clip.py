@@ -31,10 +31,16 @@ class ClipConfig(dict[str, Any]):
             raise AttributeError(name) from None
 
     @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> ClipConfig:
+        """A configuration of settings; those of the towers are configurations in it."""
+        return cls(
+            {name: cls.from_dict(value) if isinstance(value, dict) else value for name, value in settings.items()}
+        )
+
+    @classmethod
     def read(cls, folder: Path) -> ClipConfig:
-        """The configuration in a folder; those of the towers are configurations in it."""
-        config: ClipConfig = json.loads((folder / "config.json").read_text(encoding="utf-8"), object_hook=cls)
-        return config
+        """The configuration in a folder."""
+        return cls.from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
 
 
 class ClipTokenizer:
@@ -86,7 +92,7 @@ class _TextEmbeddings(nn.Module):
         return embedded
 
 
-class _VisionEmbeddings(nn.Module):
+class VisionEmbeddings(nn.Module):
     """Normalised pixels ``(B, 3, S, S)`` to the class token and the patches, ``(B, L, D)``."""
 
     position_ids: Tensor
@@ -122,10 +128,13 @@ class _Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
 
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"quick_gelu": QuickGeluActivation, "gelu": nn.GELU}
+
+
 class _Mlp(nn.Module):
-    def __init__(self, width: int, inner: int) -> None:
+    def __init__(self, width: int, inner: int, activation: nn.Module) -> None:
         super().__init__()
-        self.activation_fn = QuickGeluActivation()
+        self.activation_fn = activation
         self.fc1 = nn.Linear(width, inner)
         self.fc2 = nn.Linear(inner, width)
 
@@ -135,21 +144,25 @@ class _Block(nn.Module):
         super().__init__()
         self.self_attn = _Attention(config.hidden_size, config.num_attention_heads)
         self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = _Mlp(config.hidden_size, config.intermediate_size)
+        self.mlp = _Mlp(config.hidden_size, config.intermediate_size, _ACTIVATIONS[config.hidden_act]())
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
 
-class _Encoder(nn.Module):
+class Encoder(nn.Module):
+    """A tower's transformer blocks."""
+
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList([_Block(config) for _ in range(config.num_hidden_layers)])
 
 
-class _TextModel(nn.Module):
+class TextModel(nn.Module):
+    """A text tower without its projection."""
+
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.embeddings = _TextEmbeddings(config)
-        self.encoder = _Encoder(config)
+        self.encoder = Encoder(config)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.eos_token_id = config.eos_token_id
 
@@ -157,14 +170,14 @@ class _TextModel(nn.Module):
 class _VisionModel(nn.Module):
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
-        self.embeddings = _VisionEmbeddings(config)
+        self.embeddings = VisionEmbeddings(config)
         self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.encoder = _Encoder(config)
+        self.encoder = Encoder(config)
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
 
 class Clip(nn.Module):
-    """A CLIP with QuickGELU; its weights are drawn from torch's generator until others are loaded."""
+    """A CLIP; its weights are drawn from torch's generator until others are loaded."""
 
     is_gradient_checkpointing = False  # PEFT asks for it
 
@@ -173,7 +186,7 @@ class Clip(nn.Module):
         text, vision = config.text_config, config.vision_config
         self.config = config
         self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init_value))
-        self.text_model = _TextModel(text)
+        self.text_model = TextModel(text)
         self.vision_model = _VisionModel(vision)
         self.visual_projection = nn.Linear(vision.hidden_size, config.projection_dim, bias=False)
         self.text_projection = nn.Linear(text.hidden_size, config.projection_dim, bias=False)

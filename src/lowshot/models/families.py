@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from ..settings import Tower
 from .layout import BERT_BLOCK, CLIP_BLOCK, TowerLayout
 
 TextAttention = Literal["causal", "masked", "padded"]
@@ -78,6 +79,13 @@ class Family(Protocol):
     def embed_images(self, model: Any, pixels: Tensor) -> Tensor:
         """Normalised pixels ``(B, 3, S, S)`` to what enters the first block, ``(B, L, D)``."""
 
+    def rotary(self, model: Any, tower: Tower) -> Tensor | None:  # noqa: ARG002 - what one family decides by
+        """Cosines and sines that a tower's blocks turn queries and keys by; None where they turn nothing.
+
+        See ``blocks.Attention``.
+        """
+        return None
+
     def finish_images(self, model: Any, hidden: Tensor) -> Tensor:
         """Embeddings ``(B, E)`` of what leaves the last block: ``(B, L, D)``, or ``(B, 1, D)`` of one token."""
 
@@ -103,7 +111,7 @@ class ClipFamily(Family):
     text = TowerLayout("text_model.encoder.layers", CLIP_BLOCK, ("text_model.final_layer_norm", "text_projection"))
     token_embedding = "text_model.embeddings.token_embedding"
     text_attention: TextAttention = "causal"
-    image_token = 0
+    image_token: int | None = 0
     text_start = 1
     half = "fp16"  # OpenAI's checkpoints are in it, and CLIP-LoRA trains in it
 
@@ -239,6 +247,30 @@ class AltClipFamily(ChineseClipFamily):
         return finished
 
 
+class PeCoreFamily(ClipFamily):
+    """PE-Core (arXiv 2504.13181), read from open_clip's checkpoints."""
+
+    model_class = ""
+    vision = TowerLayout(
+        "vision_model.encoder.layers",
+        CLIP_BLOCK,
+        ("vision_model.post_layernorm", "vision_model.head", "visual_projection"),
+    )
+    image_token = None
+    half = "bf16"
+
+    def rotary(self, model: Any, tower: Tower) -> Tensor | None:
+        if tower == "text":
+            return None
+        turns: Tensor = model.vision_model.rotary
+        return turns
+
+    def finish_images(self, model: Any, hidden: Tensor) -> Tensor:
+        vision = model.vision_model
+        finished: Tensor = model.visual_projection(vision.head(vision.post_layernorm(hidden)))
+        return finished
+
+
 class ImageFamily(Family):
     """An image encoder without a text tower: nobody asks it about prompts.
 
@@ -343,6 +375,7 @@ FAMILIES: dict[str, Family] = {
     "metaclip_2": MetaClip2Family(),
     "chinese_clip": ChineseClipFamily(),
     "altclip": AltClipFamily(),
+    "pe_core": PeCoreFamily(),
     "vit": ViTFamily(),
     "dinov2": Dinov2Family(),
     "dinov2_with_registers": Dinov2RegistersFamily(),

@@ -25,6 +25,7 @@ from .efficientnet import MEAN, PHOTOS, STD, EfficientNetLite, read_photos
 from .families import FAMILIES, IN_FOLDERS
 from .open_clip import Checkpoint, Pixels, checkpoint_in, named_checkpoint
 from .paired import BESIDE, PairedBackbone
+from .pe_core import PeCore
 from .precision import quiet_bitsandbytes
 
 if TYPE_CHECKING:
@@ -104,6 +105,11 @@ def load_backbone(model: str = "builtin", device: str = "cpu", *, exportable: bo
             loaded, tokenizer, pixels = opened.read()
         model_id, revision = opened.id, opened.revision
     towers = Towers(loaded)
+    if exportable and towers.has_text and not towers.family.model_class:
+        raise InputError(
+            f"model {model!r} is of a kind that transformers has not ({towers.model.config.model_type}): nothing but "
+            "lowshot could run what was exported of it"
+        )
     if towers.has_text and towers.family.text_attention == "causal":
         _refuse_lost_end_of_text(model, towers, tokenizer)
     exact, rounded = weights_sha256(loaded)
@@ -171,7 +177,9 @@ def _builtin_pixels() -> Pixels:
     return Pixels(tuple(settings["image_mean"]), tuple(settings["image_std"]))
 
 
-def _model_class(config: dict[str, Any]) -> type[PreTrainedModel]:
+def _model_class(config: dict[str, Any]) -> Any:
+    if config["model_type"] == "pe_core":
+        return PeCore
     import transformers
 
     kind: type[PreTrainedModel] = getattr(transformers, FAMILIES[config["model_type"]].model_class)

@@ -48,7 +48,12 @@ def measure_pace(
         seconds: About how long each of the two is timed.
     """
     shape = shape or TowerShape()
-    size = {"hidden_size": shape.width, "intermediate_size": 4 * shape.width, "num_attention_heads": shape.heads}
+    size = {
+        "hidden_size": shape.width,
+        "intermediate_size": 4 * shape.width,
+        "num_attention_heads": shape.heads,
+        "hidden_act": "gelu",
+    }
     vision = {**size, "num_channels": 3, "patch_size": 16, "image_size": 16}
     text = {**size, "hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1}
     towers = {"vision_config": vision, "text_config": {**text, "vocab_size": 2, "max_position_embeddings": 1}}

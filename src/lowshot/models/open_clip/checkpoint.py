@@ -18,6 +18,8 @@ from ...errors import InputError, first_line
 from ...files import from_home, read_json_object
 from ...resizing import Interpolation, ResizeMode, Resizing
 from ..checkpoint_files import CheckpointFiles
+from ..clip import ClipConfig
+from ..pe_core import PeCore
 from .configuration import clip_config, shortfalls
 from .published import Published, by_name, trained_with_quick_gelu
 from .tokenizer import open_clip_tokenizer, openai_tokenizer
@@ -230,20 +232,26 @@ def _open_clip(model: str, source: str) -> OpenClipCheckpoint:
 
 
 def clip_model(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
-    """A CLIP of transformers with open_clip's tensors.
+    """A CLIP of transformers, or a PE-Core, with open_clip's tensors.
 
     Raises:
         InputError: They are not the tensors that the configuration needs.
     """
     from transformers import CLIPConfig, CLIPModel
 
+    is_pe_core = config["model_type"] == "pe_core"
     with torch.device("meta"):
-        model = CLIPModel(CLIPConfig.from_dict(dict(config))).float()
+        if is_pe_core:
+            model: Any = PeCore(ClipConfig.from_dict(config))
+        else:
+            model = CLIPModel(CLIPConfig.from_dict(dict(config))).float()
     turned = clip_tensors(tensors, {name: tuple(p.shape) for name, p in model.named_parameters()})
     model.load_state_dict(turned, assign=True)
     for embeddings in (model.vision_model.embeddings, model.text_model.embeddings):  # all that is in no checkpoint
         count = len(embeddings.position_embedding.weight)
         embeddings.register_buffer("position_ids", torch.arange(count)[None], persistent=False)
+    if is_pe_core:
+        model.vision_model.turn()
     return model
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import InputError
+from .. import pe_core
 
 Section = Mapping[str, Any]
 _TEXT_DEFAULTS = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12, "mlp_ratio": 4.0}
@@ -20,7 +21,6 @@ _OF_BLOCKS: dict[str, tuple[tuple[Any, ...], str]] = {
     "scale_fc": ((False,), "blocks with a norm inside the MLP"),
 }
 _VISION_LIMITS: dict[str, tuple[tuple[Any, ...], str]] = {
-    "timm_model_name": ((None, ""), "timm's image tower {}"),
     "attentional_pool": ((False, None), "an image tower that pools by attention"),
     "no_ln_pre": ((False,), "an image tower without a norm before its blocks"),
     "pool_type": (("tok",), "an image tower that pools by {}, not at its class token"),
@@ -40,7 +40,15 @@ _TEXT_LIMITS: dict[str, tuple[tuple[Any, ...], str]] = {
 _SHARED = {"ls_init_value", "act_kwargs", "norm_kwargs", "output_tokens"}
 _KNOWN = {
     "vision_cfg": {*_VISION_DEFAULTS, *_VISION_LIMITS, *_SHARED, "patch_dropout", "final_ln_after_pool"}
-    | {"attn_pooler_queries", "attn_pooler_heads", "timm_model_pretrained", "timm_pool", "timm_proj", "timm_proj_bias"}
+    | {
+        "attn_pooler_queries",
+        "attn_pooler_heads",
+        "timm_model_name",
+        "timm_model_pretrained",
+        "timm_pool",
+        "timm_proj",
+        "timm_proj_bias",
+    }
     | {"timm_drop", "timm_drop_path"},
     "text_cfg": {*_TEXT_DEFAULTS, *_TEXT_LIMITS, *_SHARED, "pad_id", "eos_id", "final_ln_after_pool"}
     | {"hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs"}
@@ -64,10 +72,9 @@ def shortfalls(config: Section) -> list[str]:
     needs = []
     if "multimodal_cfg" in config:
         needs.append("a decoder of captions (CoCa)")
-    if isinstance(vision.get("layers"), list):
-        needs.append("a ResNet as its image tower")
     if config.get("init_logit_bias") is not None:
         needs.append("a bias of its scores (init_logit_bias)")
+    needs += _of_image_tower(vision)
     for section, limits in ((vision, _VISION_LIMITS), (text, _TEXT_LIMITS)):
         for setting, (allowed, need) in limits.items():
             value = section.get(setting, allowed[0])
@@ -81,8 +88,17 @@ def shortfalls(config: Section) -> list[str]:
     return needs
 
 
+def _of_image_tower(vision: Section) -> list[str]:
+    if isinstance(vision.get("layers"), list):
+        return ["a ResNet as its image tower"]
+    of_timm = vision.get("timm_model_name")
+    if of_timm in pe_core.TOWERS:
+        return pe_core.shortfalls(vision)
+    return [f"timm's image tower {of_timm}"] if of_timm else []
+
+
 def clip_config(config: Section) -> dict[str, Any]:
-    """What config.json of the same model in transformers format would say.
+    """What config.json of the same model in transformers format would say; that of a PE-Core says so.
 
     Args:
         config: open_clip's ``model_cfg``, of which nothing falls short.
@@ -92,20 +108,13 @@ def clip_config(config: Section) -> dict[str, Any]:
     """
     text, vision = _TEXT_DEFAULTS | {**config["text_cfg"]}, _VISION_DEFAULTS | {**config["vision_cfg"]}
     embedding, quick = _whole(config, "embed_dim"), bool(config.get("quick_gelu", False))
-    heads, remainder = divmod(_whole(vision, "width"), _whole(vision, "head_width"))
-    if remainder:
-        raise InputError(f"head_width is {vision['head_width']}, which does not divide the width {vision['width']}")
     if text.get("proj_type") == "none" and text["width"] != embedding:
         raise InputError(f"proj_type is none, but the text tower is {text['width']} wide and embed_dim is {embedding}")
+    is_pe_core = vision.get("timm_model_name") in pe_core.TOWERS
     return {
-        "model_type": "clip",
+        "model_type": "pe_core" if is_pe_core else "clip",
         "projection_dim": embedding,
-        "vision_config": {
-            **_tower(vision, heads, quick),
-            "image_size": _side(vision, "image_size"),
-            "patch_size": _side(vision, "patch_size"),
-            "projection_dim": embedding,
-        },
+        "vision_config": pe_core.vision_config(vision, embedding) if is_pe_core else _vision(vision, embedding, quick),
         "text_config": {
             **_tower(text, _whole(text, "heads"), quick),
             "vocab_size": _whole(text, "vocab_size"),
@@ -114,6 +123,18 @@ def clip_config(config: Section) -> dict[str, Any]:
             # 2 is how OpenAI's configurations, and transformers by them, say: at the largest id of the prompt.
             "eos_token_id": int(text.get("eos_id", 2)) if text.get("pool_type") == "eos" else 2,
         },
+    }
+
+
+def _vision(vision: Section, embedding: int, quick: bool) -> dict[str, Any]:
+    heads, remainder = divmod(_whole(vision, "width"), _whole(vision, "head_width"))
+    if remainder:
+        raise InputError(f"head_width is {vision['head_width']}, which does not divide the width {vision['width']}")
+    return {
+        **_tower(vision, heads, quick),
+        "image_size": _side(vision, "image_size"),
+        "patch_size": _side(vision, "patch_size"),
+        "projection_dim": embedding,
     }
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
+from ..pe_core import vision_tensors
 
 _BLOCK = re.compile(r"(visual\.|text\.)?transformer\.resblocks\.(\d+)\.(.+)")
 _PLAIN = {
@@ -96,6 +97,8 @@ def _renamed(name: str, value: Tensor) -> dict[str, Tensor]:
         return {_PLAIN[plain]: value.reshape(()) if plain == "logit_scale" and value.numel() == 1 else value}
     if plain in _TURNED and value.ndim == 2:
         return {_TURNED[plain]: value.T}
+    if of_trunk := vision_tensors(name, value):
+        return of_trunk
     block = _BLOCK.fullmatch(name)
     if block is None:
         return {}
