@@ -58,11 +58,13 @@ MAY_IMPORT = {
     "teaching": {"errors", "progress", "serving", "classifier"},
     "conversion": LEAVES
     | {"data", "models", "adapters", "heads", "training", "evaluation", "classifier", "serving", "hub", "wording"},
+    "labelling": {"errors", "progress", "settings", "methods", "models", "threads", "torch_state"}
+    | {"data", "evaluation", "fitting"},
     "folders": {"errors", "files", "progress", "data", "classifier", "report"},
     "bench": LEAVES | {"data", "models", "training", "evaluation", "classifier", "report", "runs_folder"},
     "cli": LEAVES
-    | {"adapters", "bench", "classifier", "conversion", "data", "fitting", "folders", "models", "report", "runs_folder"}
-    | {"serving", "training", "wording", "torchvision_guard", "__init__"},
+    | {"adapters", "bench", "classifier", "conversion", "data", "fitting", "folders", "labelling", "models", "report"}
+    | {"runs_folder", "serving", "training", "wording", "torchvision_guard", "__init__"},
     "__main__": {"cli"},
     "__init__": {"classifier", "settings", "data", "errors", "torchvision_guard"},
 }

@@ -185,7 +185,12 @@ def _gathered(arguments: Sequence[str], flags: set[str]) -> list[str]:
 
 
 def parse_with_recipe(
-    kind: type[_Arguments], command: str, arguments: Sequence[str], *, chooses: bool = False
+    kind: type[_Arguments],
+    command: str,
+    arguments: Sequence[str],
+    *,
+    chooses: bool = False,
+    defaults: Mapping[str, Any] | None = None,
 ) -> _Arguments:
     """Parse arguments that include a recipe's: preset first, then recipe file, then flags.
 
@@ -197,6 +202,7 @@ def parse_with_recipe(
         command: The command's name.
         arguments: What the user typed.
         chooses: Whether the command chooses a method where none is named and no recipe given.
+        defaults: Settings that the command has of its own, where no recipe is given; flags win over them.
     """
     first, recipe = _of_defaults(), Recipe()
     with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
@@ -208,9 +214,10 @@ def parse_with_recipe(
         sections = read_toml(file) if file else {}
         model = chosen.model or _setting_in(sections, "model") or Recipe().model.model
         preset = preset_for(model, chosen.preset)
+        own = dict(defaults or {}) if not file else {}
         unnamed = default_method(preset) if chooses and not file else Recipe().method.method
-        method = chosen.method or _setting_in(sections, "method") or unnamed
-        recipe = preset_recipe(preset, method).replace(model=model)
+        method = chosen.method or _setting_in(sections, "method") or own.pop("method", unnamed)
+        recipe = preset_recipe(preset, method).replace(**{**own, "method": method, "model": model})
         recipe = read_recipe(file, recipe) if file else recipe
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     required = {f.name: tyro.MISSING for f in fields if f.default is f.default_factory is dataclasses.MISSING}

@@ -15,7 +15,7 @@ from .prompts import Prompts, class_prompts, long_prompts_named, prompts_for, re
 from .protocols import base_and_new, learnt_part, other_tasks
 from .shots import Draw, draw_like_clip_lora, draw_like_coop, draw_shots
 from .sources import load_task, task_of_arrays, task_of_names, task_of_tables, why_not_there
-from .store import decoded_once
+from .store import decoded_once, source_of
 from .task import Examples, Images, Label, Pixels, Task
 
 __all__ = [
@@ -64,6 +64,7 @@ __all__ = [
     "read_split_folders",
     "read_words",
     "skipping",
+    "source_of",
     "task_of_arrays",
     "task_of_names",
     "task_of_tables",
