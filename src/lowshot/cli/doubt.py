@@ -13,7 +13,7 @@ import tyro
 
 from ..errors import InputError
 from ..settings import Recipe
-from .arguments import PresetName, parse_with_recipe, print_json, warn
+from .arguments import PresetName, names_model, parse_with_recipe, print_json, warn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,18 +38,28 @@ class Arguments:
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Recipe)
 
 
+def _parsed(arguments: Sequence[str]) -> Arguments:
+    # Random views help a head a little, and would be encoded anew for each fold.
+    return parse_with_recipe(Arguments, "doubt", arguments, defaults={"method": "gda", "views": None})
+
+
 def run(arguments: Sequence[str]) -> int:
     """Look for wrong labels and print them."""
-    # Random views help a head a little, and would be encoded anew for each fold.
-    parsed = parse_with_recipe(Arguments, "doubt", arguments, defaults={"method": "gda", "views": None})
+    parsed = _parsed(arguments)
     if parsed.csv and parsed.json:
         raise InputError("--csv and --json are both given; expected one of them")
+    from ..classifier import FewShotClassifier
     from ..labelling import doubted_labels
     from ..progress import shown
 
-    warnings: list[str] = []
+    classifier = FewShotClassifier.from_recipe(parsed.settings)
+    warnings = classifier.warnings_
     try:
-        found = doubted_labels(parsed.data, parsed.settings, folds=parsed.folds, track=shown, warn=warnings)
+        task = classifier.task(parsed.data)
+        if not names_model(arguments) and (model := classifier.default_model(task)) != parsed.settings.model.model:
+            sys.stderr.write(f"lowshot: photographs, and no --model: took {model}, as fit does\n")
+            parsed = _parsed([*arguments, "--model", model])
+        found = doubted_labels(task, parsed.settings, folds=parsed.folds, track=shown, warn=warnings)
     finally:
         warn(warnings)
     if parsed.json:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 LARGEST_RATE = 0.5
 """Largest share of wrong labels that is looked for: with more, nothing tells which ones are right."""
-_TEMPERATURES = 0.02, 50.0
+_COLDEST, _WARMEST = 0.02, 50.0
 
 
 class LabelNoise(NamedTuple):
@@ -60,7 +60,7 @@ def label_noise(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> Labe
         return loss(p, best_rate(p))
 
     # With wrong labels there may be several optima in T: the best of a grid, then the best near that.
-    grid = np.linspace(*map(math.log, _TEMPERATURES), 33)
+    grid = np.linspace(math.log(_COLDEST), math.log(_WARMEST), 33)
     nearest = grid[int(np.argmin([profile(each) for each in grid]))]
     step = grid[1] - grid[0]
     found = minimize_scalar(profile, bounds=(nearest - step, nearest + step), method="bounded", options={"xatol": 1e-4})
