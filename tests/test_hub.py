@@ -151,10 +151,10 @@ def test_a_mistyped_path_offers_the_adapter_beside_it(no_hub, tmp_path, monkeypa
         adapter_folder("out/catz")
 
 
-def test_a_model_that_cannot_be_asked_for_is_asked_for_once(no_hub):
+def test_a_model_that_cannot_be_asked_for_is_asked_for_once_in_each_format(no_hub):
     with pytest.raises(InputError, match=r"^model 'openai/typo' cannot be had from the Hub: 403 Forbidden$"):
         load_structure("openai/typo")
-    assert len(no_hub) == 1
+    assert [url.rpartition("/")[2] for url in no_hub] == ["config.json", "open_clip_config.json"]
 
 
 def test_a_model_on_the_hub_is_still_a_model(hub, tmp_path):

@@ -270,7 +270,7 @@ def test_how_an_array_lies_in_memory_changes_no_identity():
     ("images", "labels", "message"),
     [
         (pictures(1, 2), ["a"], "2 images have 1 labels; expected one for each"),
-        ([], [], r"images has 0 class\(es\); expected at least 2"),
+        ([], [], "there are no images to learn from; a classifier of names alone is FewShotClassifier.zero_shot"),
         (pictures(1, 2), ["a", "a"], r"images has 1 class\(es\); expected at least 2"),
         (pictures(1, 2), ["a", "A"], "images: classes 'A' and 'a' differ only in case"),
         (pictures(1, 2), ["a", ""], "images has a class without a name"),

@@ -55,6 +55,9 @@ def test_verbose_shows_progress_and_warnings(classifier, pictures, capsys):
         patch.setattr("lowshot.estimator.parameters.shown", told_too)
         classifier.set_params(verbose=True).fit(images, labels, shots=6).predict(images)
     assert shown[-1] == "evaluating"
-    assert "class 'blue' has 4 of the 6 shots asked for; all of it is used\n" in capsys.readouterr().err
+    assert (
+        "3 classes have fewer than the 6 shots asked for: 'blue' 4, 'green' 4, 'red' 4; all of it is used\n"
+        in capsys.readouterr().err
+    )
     with pytest.raises(errors.InputError, match="verbose"):
         classifier.set_params(verbose="yes")

@@ -10,6 +10,7 @@ from lowshot.errors import DataError, ImageError, RunError
 from lowshot.evaluation import predict, probabilities, probabilities_as_read
 from lowshot.evaluation.shared_embeddings import SharedEmbeddings
 from lowshot.models import Backbone
+from lowshot.resizing import Resizing
 
 from .conftest import Photographs
 
@@ -82,7 +83,7 @@ def test_photographs_in_full_size_are_never_more_than_threads(learner_on):
 
 @pytest.mark.parametrize("shape", [(20, 900, 3), (900, 20, 3), (33, 40, 3), (16, 16, 3)])
 def test_a_crop_that_waits_holds_on_to_itself_alone(shape):
-    [crop] = predict._Crops([np.zeros(shape, np.uint8)], 16)
+    [crop] = predict._Crops([np.zeros(shape, np.uint8)], 16, Resizing())
     assert crop.base.untyped_storage().nbytes() == crop.nbytes == 3 * 16 * 16 * 4  # the tensor it is a view of
 
 

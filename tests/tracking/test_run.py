@@ -214,7 +214,7 @@ def test_a_package_that_cannot_be_imported_is_a_warning(quick, monkeypatch):
 
 def test_a_missing_package_is_said_before_anything_is_read(monkeypatch, quick, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    said = r"report-to wandb needs the package wandb: pip install 'lowshot\[wandb\]'"
+    said = r"report-to wandb needs the package wandb: pip install .*wandb>="
     with pytest.raises(MissingExtraError, match=said):
         FewShotClassifier(method="lora", **{**quick, "report_to": "wandb"}).fit(tmp_path / "nowhere")
 

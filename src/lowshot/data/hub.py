@@ -179,8 +179,9 @@ def _load(name: str) -> tuple[Any, tuple[Path, ...]]:
         if saved:
             loaded = datasets.load_from_disk(str(folder))
         else:
-            place = str(folder) if kind_of(folder) == "folder" else source
-            if place == source and not _is_cached(source) and (reason := why_unreachable(source)):
+            is_here = kind_of(folder) == "folder"
+            place = str(folder) if is_here else source
+            if not is_here and not _is_cached(source) and (reason := why_unreachable(source)):
                 raise DataError(f"it is not on this machine, and the Hub cannot be asked: {reason}")
             loaded = datasets.load_dataset(place, configuration or None)
     except Exception as error:  # whatever datasets, the Hub's client, pyarrow and fsspec raise

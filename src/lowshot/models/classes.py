@@ -130,7 +130,9 @@ def encode_with_lengths(
     raw = torch.cat([backbone.raw_prompts(chunk) for chunk in _chunks(tokens, at_once)])
     classes = owners.averaged(functional.normalize(raw, dim=-1))
     sums = classes.new_zeros(owners.classes).index_add(0, owners.index, raw.norm(dim=-1))
-    return classes, sums / torch.bincount(owners.index, minlength=owners.classes)
+    # Not bincount, which makes a device wait to know how many there are.
+    counts = torch.zeros_like(sums).index_add(0, owners.index, torch.ones_like(owners.index, dtype=sums.dtype))
+    return classes, sums / counts
 
 
 def _chunks(tokens: Mapping[str, Tensor], at_once: int) -> Iterator[dict[str, Tensor]]:
