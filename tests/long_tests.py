@@ -1,6 +1,13 @@
-"""Which tests take long: those that are marked, and those that long.txt lists; see tools/list_long_tests.py."""
+"""Which tests take long: those that are marked, and those that long.txt lists; see tools/list_long_tests.py.
 
+``LONG_SECONDS`` bounds the time of a run: tests that have not begun by then are skipped, and the summary counts them.
+``LONG_ORDER``, any text such as a commit, decides which files come first, so that all have their turn.
+"""
+
+import hashlib
+import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -30,3 +37,15 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.nodeid.partition("[")[0] in LONG:
             item.add_marker(pytest.mark.long)
+    if order := os.environ.get("LONG_ORDER"):
+        items.sort(key=lambda item: hashlib.sha256(f"{order} {item.path.name}".encode()).digest())
+
+
+STARTED = time.monotonic()
+
+
+@pytest.hookimpl(tryfirst=True)  # before fixtures are made
+def pytest_runtest_setup(item):
+    seconds = os.environ.get("LONG_SECONDS")
+    if seconds and item.get_closest_marker("long") and time.monotonic() - STARTED > float(seconds):
+        pytest.skip(f"the {seconds} seconds of LONG_SECONDS are over")

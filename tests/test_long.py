@@ -3,6 +3,9 @@
 import ast
 from pathlib import Path
 
+import pytest
+
+import long_tests
 from long_tests import is_left_out
 
 TESTS = Path(__file__).parent
@@ -34,3 +37,39 @@ def test_a_file_without_a_test_that_is_asked_for_is_not_read(tmp_path):
     assert left_out("not long and not slow and not gpu") == {"all", "all_of_several"}
     assert left_out("") == left_out("slow") == left_out("gpu") == set()
     assert not any(is_left_out(TESTS / "test_classifier.py", asked) for asked in ("long", "not long"))  # it is listed
+
+
+class Item:
+    """As much of a test as these hooks look at."""
+
+    def __init__(self, name, marks=("long",)):
+        self.path = TESTS / name
+        self.nodeid = f"tests/{name}::test_it"
+        self.marks = marks
+
+    def get_closest_marker(self, name):
+        return name in self.marks or None
+
+
+def test_long_tests_that_have_not_begun_in_time_are_skipped(monkeypatch):
+    long_tests.pytest_runtest_setup(Item("a.py"))
+    monkeypatch.setenv("LONG_SECONDS", "1000000")
+    long_tests.pytest_runtest_setup(Item("a.py"))
+    monkeypatch.setenv("LONG_SECONDS", "0")
+    long_tests.pytest_runtest_setup(Item("a.py", marks=()))
+    with pytest.raises(pytest.skip.Exception, match="LONG_SECONDS are over"):
+        long_tests.pytest_runtest_setup(Item("a.py"))
+
+
+def test_every_order_has_all_files_each_in_one_piece(monkeypatch):
+    names = [f"test_{number}.py" for number in range(20)]
+    orders = set()
+    for order in ("one", "another"):
+        monkeypatch.setenv("LONG_ORDER", order)
+        items = [Item(name) for name in names for _ in range(2)]
+        long_tests.pytest_collection_modifyitems(items)
+        found = [item.path.name for item in items]
+        assert found[::2] == found[1::2]
+        assert sorted(found[::2]) == sorted(names)
+        orders.add(tuple(found))
+    assert len(orders) == 2

@@ -2,7 +2,8 @@
 
     .venv/bin/python tools/resolve_pins.py
 
-It resolves and installs nothing: the package registry is needed, the other Pythons are not.
+It resolves and installs nothing: the package registry is needed, the other Pythons are not. Where uv cannot ask a
+registry that is said, and is no failure: nothing is known of the pins then.
 """
 
 import re
@@ -26,17 +27,21 @@ def extras() -> list[str]:
     return re.findall(r"^\$\(INSTALLED\): EXTRAS := (\S+)", makefile, re.MULTILINE)[0].split(",")
 
 
-def problem(python: str) -> str:
-    """Why the pins cannot be resolved for this Python; empty if they can."""
+def resolution(python: str) -> tuple[bool, str]:
+    """Whether the pins are refuted for this Python, and what uv said of them."""
     chosen = [argument for extra in extras() for argument in ("--extra", extra)]
     uv = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--python-version", python]
     command = [*uv, *chosen, "--constraint", "constraints.txt", "pyproject.toml"]
-    return subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True).stderr
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if not done.returncode:
+        return False, "ok"
+    is_refuted = "No solution found" in done.stderr
+    return is_refuted, done.stderr if is_refuted else f"not known: {done.stderr}"
 
 
 if __name__ == "__main__":
     with ThreadPoolExecutor() as pool:  # each waits for the registry
-        problems = dict(zip(pythons(), pool.map(problem, pythons()), strict=True))
-    for python, text in problems.items():
-        print(f"Python {python}: {text or 'ok'}")
-    sys.exit(1 if any(problems.values()) else 0)
+        resolutions = dict(zip(pythons(), pool.map(resolution, pythons()), strict=True))
+    for python, (_, text) in resolutions.items():
+        print(f"Python {python}: {text}")
+    sys.exit(any(refuted for refuted, _ in resolutions.values()))
