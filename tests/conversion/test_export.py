@@ -370,7 +370,8 @@ def digits(tmp_path_factory):
 @pytest.mark.long
 def test_the_readmes_lines_work_in_a_process_without_lowshot(digits, tmp_path):
     folder, classifier = digits
-    programs = {n: lines_of(export(folder / "adapter", tmp_path / n, format=n).folder / "README.md") for n in FORMATS}
+    names = [name for name in FORMATS if name != "page"]  # which has no lines, and fetches what it runs in
+    programs = {n: lines_of(export(folder / "adapter", tmp_path / n, format=n).folder / "README.md") for n in names}
     programs["peft"] += "print(*probabilities.tolist())\n"
     programs["onnx"] += "print(*table[0])\n"
     whole = "import sys\nsys.modules['torchvision'] = None\n"  # the tests' oracle needs one, which may fit no torch
@@ -421,14 +422,14 @@ def test_other_families_are_exported_like_a_clip(saved, tmp_path, request, famil
 def test_an_image_encoder_without_text_is_exported_with_its_head(saved, tmp_path, tiny_image_encoder):
     for method, settings in (("nearest-mean", {"calibration_folds": 2}), ("proker", {})):
         adapter, _ = saved(method, model=tiny_image_encoder, **settings)
-        assert export(adapter, tmp_path / method, format="onnx").largest_difference < 1e-5
+        assert export(adapter, tmp_path / method, format="onnx").largest_difference < 5e-5
 
 
 @pytest.mark.long
 def test_two_encoders_side_by_side_are_one_graph(saved, tmp_path, tiny_clip):
     second = write_image_encoder(tmp_path / "second", "dinov2")
     adapter, _ = saved("proker", model=tiny_clip, beside=str(second))
-    assert export(adapter, tmp_path / "out", format="onnx").largest_difference < 1e-5
+    assert export(adapter, tmp_path / "out", format="onnx").largest_difference < 5e-5
 
 
 def test_what_torch_cannot_express_as_a_graph_is_sent_to_merged(saved, tmp_path, tiny_naflex):

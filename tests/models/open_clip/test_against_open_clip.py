@@ -101,10 +101,10 @@ def test_logits_are_those_of_open_clip(tmp_path, structure):
 
 
 def test_each_published_structure_that_is_read_is_one_of_those_compared():
-    """Scaled down, nothing but sizes is left of it."""
+    """Scaled down, nothing but sizes is left of it; PE-Core has a test of its own."""
     sizes = {"image_size", "patch_size", "width", "head_width", "layers", "mlp_ratio", "heads", "context_length"}
     for each in published():
-        if not each.shortfalls:
+        if not each.shortfalls and not each.name.startswith("PE-Core"):
             left = {name: value for name, value in each.config.items() if name not in ("embed_dim", "quick_gelu")}
             assert set(left) == {"vision_cfg", "text_cfg"}, each.name
             assert set(left["vision_cfg"]) | set(left["text_cfg"]) <= sizes | {"vocab_size"}, each.name
