@@ -96,7 +96,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 def _print(rows: Iterable[dict[str, Any]], kind: str, top: int | None, coverage: float | None) -> int:
     """Print rows as they come, but for a list of JSON; return the exit status."""
-    from ..folders import CsvLines, json_line
+    from ..folders import CsvLines, json_line, most_probable
 
     csv, together, errors = CsvLines(top or 1, sets=coverage is not None), list[dict[str, Any]](), 0
     if kind == "csv":
@@ -113,7 +113,7 @@ def _print(rows: Iterable[dict[str, Any]], kind: str, top: int | None, coverage:
             sys.stdout.write(csv(row))
         elif "error" not in row:
             probabilities = row["probabilities"]
-            names = row.get("set") or sorted(probabilities, key=lambda name: -probabilities[name])[: top or _TOP]
+            names = row.get("set") or most_probable(probabilities, top or _TOP)
             print(f"{row['image']}  " + "  ".join(f"{name} {probabilities[name]:.1%}" for name in names))
     if kind == "json":
         print_json(together)

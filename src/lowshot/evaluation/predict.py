@@ -94,15 +94,15 @@ def _table(
     return _finite(torch.cat(scores))
 
 
-def _finite(scores: Tensor) -> NDArray[np.float32]:
+def _finite(rows: Tensor, what: str = "probabilities") -> NDArray[np.float32]:
     """The same in an array.
 
     Raises:
         RunError: One is not finite.
     """
-    table: NDArray[np.float32] = scores.cpu().numpy()
+    table: NDArray[np.float32] = rows.cpu().numpy()
     if not np.isfinite(table).all():
-        raise RunError("the classifier gives probabilities that are not finite: its training has diverged")
+        raise RunError(f"the classifier gives {what} that are not finite: its training has diverged")
     return table
 
 
@@ -143,9 +143,7 @@ def _rows(
     """Probabilities ``(B, C)`` of the crops of a batch."""
     if not crops:
         return ()
-    device = learner.backbone.device
-    batch = _gathered(iter(crops), len(crops), image_size, pinned=device.type == "cuda")
-    embeddings = learner.backbone.encode_images(batch.to(device, non_blocking=True))
+    embeddings = _encoded(learner, iter(crops), len(crops), image_size)
     return _finite(torch.softmax(learner.logits_of(embeddings).float() / temperature, dim=-1))
 
 
@@ -162,10 +160,7 @@ def embeddings_of(
 
     Args and errors are those of ``probabilities``.
     """
-    rows: NDArray[np.float32] = _embedded(learner, images, image_size, track, features).float().cpu().numpy()
-    if not np.isfinite(rows).all():
-        raise RunError("the classifier gives embeddings that are not finite: its training has diverged")
-    return rows
+    return _finite(_embedded(learner, images, image_size, track, features).float(), "embeddings")
 
 
 def _embedded(learner: Learner, images: Images, image_size: int, track: Track, features: SharedEmbeddings) -> Tensor:
@@ -183,15 +178,13 @@ def _computed(learner: Learner, images: Images, image_size: int, track: Track) -
     While a batch is computed, the crops of the next one are made on threads: there are two batches of crops at most,
     and no more photographs in full size than threads.
     """
-    device, count = learner.backbone.device, len(images)
+    count = len(images)
     crops = _crops_ahead(learner, _Crops(images, image_size, learner.backbone.resizing).__getitem__, count)
     starts = range(0, count, BATCH_SIZE)
-    embeddings, under_way = [], _UnderWay(device)
+    embeddings, under_way = [], _UnderWay(learner.backbone.device)
     with contextlib.closing(crops):
         for start in track(starts, what="evaluating", total=len(starts)):
-            batch = _gathered(crops, min(BATCH_SIZE, count - start), image_size, pinned=device.type == "cuda")
-            embeddings.append(learner.backbone.encode_images(batch.to(device, non_blocking=True)))
-            del batch
+            embeddings.append(_encoded(learner, crops, min(BATCH_SIZE, count - start), image_size))
             under_way.add()
     return torch.cat(embeddings)
 
@@ -202,6 +195,13 @@ def _crops_ahead(learner: Learner, crop: Callable[[int], _Crop], count: int) -> 
     if learner.backbone.device.type != "cpu":
         threads = min(max(_CPU_THREADS, torch.get_num_threads()), _MOST_THREADS)
     return computed_ahead(crop, range(count), threads, ahead=BATCH_SIZE + 1)
+
+
+def _encoded(learner: Learner, crops: Iterator[NDArray[Any]], count: int, image_size: int) -> Tensor:
+    """Unit embeddings ``(B, D)`` of the next crops, on the learner's device."""
+    device = learner.backbone.device
+    batch = _gathered(crops, count, image_size, pinned=device.type == "cuda")
+    return learner.backbone.encode_images(batch.to(device, non_blocking=True))
 
 
 def _gathered(crops: Iterator[NDArray[Any]], count: int, image_size: int, *, pinned: bool) -> Tensor:

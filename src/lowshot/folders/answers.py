@@ -8,7 +8,7 @@ import hashlib
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +42,7 @@ class Answers:
         self._coverage = coverage
         self._threshold = None if coverage is None else classifier.calibration.threshold(coverage)
         self.classes: tuple[str, ...] = tuple(classifier.record_.classes)
+        self._name_of = dict(zip(classifier.classes_.tolist(), self.classes, strict=True))
 
     def of(self, images: Sequence[Path]) -> Iterator[dict[str, Any]]:
         """The row of each image, in order, as soon as it is known."""
@@ -53,8 +54,7 @@ class Answers:
             answer: dict[str, Any] = {"image": str(image), "label": max(row, key=row.__getitem__), "probabilities": row}
             if self._threshold is not None:
                 [members] = self._classifier.sets_of(found[None], self._threshold)
-                name_of = dict(zip(self._classifier.classes_.tolist(), self.classes, strict=True))
-                answer["set"] = [name_of[label] for label in members]
+                answer["set"] = [self._name_of[label] for label in members]
             yield answer
 
     def about(self) -> dict[str, Any]:
@@ -62,6 +62,11 @@ class Answers:
         record = dataclasses.replace(self._classifier.record_, metrics={}, evaluation_seconds=0.0)
         adapter = hashlib.sha256(canonical_json(record.to_dict()).encode()).hexdigest()[:16]
         return {"lowshot": "answers", "adapter": adapter, "coverage": self._coverage}
+
+
+def most_probable(probabilities: Mapping[str, float], count: int) -> list[str]:
+    """So many of the classes of a row, the most probable one first."""
+    return sorted(probabilities, key=lambda name: -probabilities[name])[:count]
 
 
 def json_line(row: dict[str, Any]) -> str:
@@ -90,7 +95,7 @@ class CsvLines:
         """The line of a row."""
         error = row["error"]["message"] if "error" in row else ""
         probabilities = row.get("probabilities", {})
-        best = sorted(probabilities, key=lambda name: -probabilities[name])[: self.top]
+        best = most_probable(probabilities, self.top)
         cells = [cell for name in best for cell in (name, format(probabilities[name], ".6g"))]
         cells += [""] * (2 * self.top - len(cells))
         return _csv_line([row["image"], *cells, *(["|".join(row.get("set", ()))] if self.sets else []), error])

@@ -19,7 +19,7 @@ from ..data import images_below
 from ..errors import DataError, InputError, UnknownNameError
 from ..files import claimed, os_errors_about, refuse_existing, sync
 from ..progress import Track, silent
-from .answers import Answers, batches
+from .answers import Answers, batches, most_probable
 from .journal import Journal
 from .page import write_page
 
@@ -198,6 +198,6 @@ def _put_in_place(source: Path, target: Path, put: str, warn: list[str]) -> None
 def _placed(name: str, row: dict[str, Any], folders: dict[str, str], sure: float) -> dict[str, Any]:
     """The journal's row of an image: its place, and the most probable classes with their probabilities."""
     probabilities = row["probabilities"]
-    best = sorted(probabilities, key=lambda each: -probabilities[each])[:_BEST]
+    best = most_probable(probabilities, _BEST)
     place = folders[best[0]] if probabilities[best[0]] >= sure else UNSURE
     return {"image": name, "to": f"{place}/{name}", "best": {each: round(probabilities[each], 6) for each in best}}
