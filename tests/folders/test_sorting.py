@@ -59,7 +59,7 @@ def test_the_same_call_again_asks_about_nothing_but_what_could_not_be_read_and_w
 
 
 @pytest.mark.parametrize("put", PUT)
-@pytest.mark.parametrize("last", range(14))
+@pytest.mark.parametrize("last", range(16))
 def test_where_it_is_killed_nothing_is_lost_and_nothing_is_there_twice(folder, tmp_path, monkeypatch, put, last):
     """It is ended before its first, second, third ... change of the disk, and started again."""
     before, out = files_in(folder), tmp_path / "out"
@@ -103,15 +103,48 @@ def test_to_another_disk_a_file_is_copied_before_it_goes(by_brightness, folder, 
     assert files_in(folder) == {"text.png": before["text.png"]}
 
 
-def test_killed_between_copy_and_removal_the_file_goes_with_the_next_call_unless_it_is_another(folder, tmp_path):
-    out, warnings = tmp_path / "out", []
-    contents = files_in(folder)
+def test_killed_between_copy_and_removal_the_file_goes_with_the_next_call(folder, tmp_path, monkeypatch):
+    def another_disk(self, target):
+        raise OSError(18, os.strerror(18))
+
+    def killed(self, missing_ok=False):
+        raise KeyboardInterrupt
+
+    out, before = tmp_path / "out", files_in(folder)
+    with monkeypatch.context() as patches:
+        patches.setattr(sorting.Path, "rename", another_disk)
+        patches.setattr(sorting.Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            sort_folder(ByBrightness(), folder, out, put="move", sure=0.9)
+    assert files_in(folder) == before
+    assert len(files_in(out)) == 1
     sort_folder(ByBrightness(), folder, out, put="move", sure=0.9)
-    (folder / "a.png").write_bytes(contents["a.png"])
-    (folder / "b.png").write_bytes(contents["a.png"])  # another image of the name
+    assert files_in(folder) == {"text.png": before["text.png"]}
+    assert files_in(out) == {EXPECTED[name]: before[name] for name in LEVELS}
+
+
+def test_another_image_of_a_name_that_was_moved_is_left_and_named(folder, tmp_path):
+    out, warnings = tmp_path / "out", []
+    sort_folder(ByBrightness(), folder, out, put="move", sure=0.9)
+    before = files_in(out)
+    (folder / "b.png").write_bytes(before["light/a.png"])
     sort_folder(ByBrightness(), folder, out, put="move", sure=0.9, warn=warnings)
     assert set(files_in(folder)) == {"b.png", "text.png"}
-    assert [line for line in warnings if "b.png was left: another image of this name" in line]
+    assert files_in(out) == before
+    assert [line for line in warnings if "b.png was left: an image of this name has been moved to" in line]
+
+
+@pytest.mark.parametrize("put", PUT)
+def test_what_a_person_put_right_stays_so(folder, tmp_path, put):
+    out, warnings = tmp_path / "out", []
+    sort_folder(ByBrightness(), folder, out, put=put, sure=0.9)
+    (out / "light" / "a.png").rename(out / "dark" / "a.png")
+    (out / "unsure" / "deep" / "d.png").unlink()
+    Image.new("RGB", (8, 8), "white").save(folder / "new.png")
+    corrected = set(files_in(out))
+    sort_folder(ByBrightness(), folder, out, put=put, sure=0.9, warn=warnings)
+    assert set(files_in(out)) == corrected | {"light/new.png"}
+    assert not [line for line in warnings if "a.png" in line or "d.png" in line]
 
 
 def test_between_two_disks_there_are_no_links(by_brightness, folder, tmp_path, monkeypatch):

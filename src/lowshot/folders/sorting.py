@@ -32,6 +32,8 @@ _NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # on some system or other
 _NAMES_OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _LONGEST_NAME = 200  # bytes of UTF-8; file systems have room for 255
 _PARTIAL = ".partial"
+_IN_PLACE = {"in_place": True}
+"""A line of the journal: all images above it are in their places, and what becomes of them now is a person's doing."""
 
 
 def _copied(source: Path, target: Path) -> None:
@@ -100,7 +102,7 @@ def sort_folder(
 
     Its place is written to ``out/answers.jsonl`` before it is put there. So the same call goes on where one was ended,
     by whatever: no image is asked about twice, and none is lost, also where they are moved. Images that came to the
-    folder later are sorted by the same call too.
+    folder later are sorted by the same call too. Those that a person has put elsewhere since stay there.
 
     Args:
         classifier: A fitted classifier.
@@ -136,9 +138,9 @@ def sort_folder(
             errors += [row["error"]["message"] for _, row in batch if "error" in row]
             placed = [_placed(name, row, folders, sure) for name, row in batch if "error" not in row]
             journal.append(placed)
-            for row in placed:
-                _put_in_place(folder / row["image"], out / row["to"], put, warn)
-        return Sorted(write_page(out, PAGE_FILE, journal.rows(), UNSURE), tuple(errors), out / PAGE_FILE)
+            _put_in_place(placed, folder, out, put, journal, warn)
+        placed_ever = (row for row in journal.rows() if row != _IN_PLACE)
+        return Sorted(write_page(out, PAGE_FILE, placed_ever, UNSURE), tuple(errors), out / PAGE_FILE)
 
 
 def folder_names(classes: Sequence[str]) -> dict[str, str]:
@@ -166,33 +168,47 @@ def _remaining(folder: Path, out: Path, put: str, journal: Journal, warn: list[s
     """The images that have no place yet, as paths below the folder; those that have one are put there."""
     for each in out.rglob(f".*{_PARTIAL}"):  # of a process that was killed
         each.unlink()
-    done = set()
+    places: dict[str, str] = {}
+    on_the_way: list[dict[str, Any]] = []
     for row in journal.rows():
-        done.add(row["image"])
-        _put_in_place(folder / row["image"], out / row["to"], put, warn)
+        if row == _IN_PLACE:
+            on_the_way.clear()
+        else:
+            places[row["image"]] = row["to"]
+            on_the_way.append(row)
+    _put_in_place(on_the_way, folder, out, put, journal, warn)
     try:
         names = [path.relative_to(folder).as_posix() for path in images_below(folder, warn)]
     except DataError:
-        if not done or not folder.is_dir():
+        if not places or not folder.is_dir():
             raise
         names = []  # all have been moved
-    return [name for name in names if name not in done]
+    if put == "move":
+        warn += [
+            f"{folder / name} was left: an image of this name has been moved to {out / places[name]} before"
+            for name in names
+            if name in places
+        ]
+    return [name for name in names if name not in places]
 
 
-def _put_in_place(source: Path, target: Path, put: str, warn: list[str]) -> None:
-    """Put an image where it belongs, if it is not there."""
-    with os_errors_about(target):
-        if not os.path.lexists(target):
-            if not source.exists():
-                warn.append(f"{source} has gone before it was put to {target}")
-                return
-            target.parent.mkdir(parents=True, exist_ok=True)
-            PUT[put](source, target)
-        elif put == "move" and source.exists():  # not removed yet, or another one of this name
-            if filecmp.cmp(source, target, shallow=False):
-                source.unlink()
-            else:
-                warn.append(f"{source} was left: another image of this name is {target}")
+def _put_in_place(
+    rows: Sequence[dict[str, Any]], folder: Path, out: Path, put: str, journal: Journal, warn: list[str]
+) -> None:
+    """Put images where they belong, unless they are there, and write down that they are."""
+    for row in rows:
+        source, target = folder / row["image"], out / row["to"]
+        with os_errors_about(target):
+            if not os.path.lexists(target):
+                if not source.exists():
+                    warn.append(f"{source} has gone before it was put to {target}")
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                PUT[put](source, target)
+            elif put == "move" and source.exists() and filecmp.cmp(source, target, shallow=False):
+                source.unlink()  # it was copied to another disk, and not removed yet
+    if rows:
+        journal.append([_IN_PLACE])
 
 
 def _placed(name: str, row: dict[str, Any], folders: dict[str, str], sure: float) -> dict[str, Any]:
