@@ -258,16 +258,16 @@ def tiny_image_encoder(request, tmp_path_factory):
     return write_image_encoder(tmp_path_factory.mktemp("encoder"), request.param)
 
 
-def write_image_encoder(folder, kind):
+def write_image_encoder(folder, kind, **settings):
     """Weights so large that every part matters; pixels are normalised as nobody else's."""
     import transformers
 
     model_class = getattr(transformers, IMAGE_ENCODERS[kind])
     sizes = {"hidden_size": 24, "intermediate_size": 48, "num_attention_heads": 2, "num_hidden_layers": 2}
-    registers = {"num_register_tokens": 3} if kind in ("dinov2_with_registers", "dinov3_vit") else {}
+    sizes |= {"num_register_tokens": 3} if kind in ("dinov2_with_registers", "dinov3_vit") else {}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = model_class(model_class.config_class(**sizes, **registers, image_size=16, patch_size=8))
+        model = model_class(model_class.config_class(**sizes, **settings, image_size=16, patch_size=8))
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, mean=float(parameter.ndim == 1), std=0.3)
     model.save_pretrained(folder)

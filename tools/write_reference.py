@@ -190,10 +190,12 @@ FAMILY_TESTS = "tests/models/test_families.py"
 def family_row(kind: str, family: Family) -> str:
     """One kind of model: what it is, and how it was proved."""
     blocks = "norms first" if family.text.block.norms_first else "norms last in the text tower"
+    if not family.vision.blocks:
+        blocks = "run as a whole"
     sees = TEXT_SEES[family.text_attention]
     proof = f"logits equal to those of transformers' `{family.model_class}` to 1e-11 in float64: `{FAMILY_TESTS}`"
     if not family.has_text:
-        blocks, sees, proof = "run as a whole", "(no text tower)", PROOF_OF_IMAGES[bool(family.model_class)]
+        sees, proof = "(no text tower)", PROOF_OF_IMAGES[bool(family.model_class)]
     elif not family.model_class:
         proof = (
             "logits equal to those of open_clip, whose image tower is timm's, to 1e-4: `tests/models/test_pe_core.py`"

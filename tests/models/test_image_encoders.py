@@ -15,7 +15,7 @@ from lowshot.errors import InputError
 from lowshot.models import load_backbone, load_structure
 from lowshot.settings import preset_recipe
 from lowshot.training.placing import count_parameters
-from tiny_models import IMAGE_ENCODERS
+from tiny_models import IMAGE_ENCODERS, write_image_encoder
 
 
 def transformers_embeddings(folder, images):
@@ -36,6 +36,23 @@ def test_embeddings_are_those_of_transformers(tiny_image_encoder):
     torch.testing.assert_close(found, transformers_embeddings(tiny_image_encoder, images), atol=1e-5, rtol=0)
     assert (found[0] - found[1]).abs().max() > 1e-3
     assert (backbone.has_text, backbone.embedding_size, backbone.image_size) == (False, 24, 16)
+    assert backbone.image_tokens == backbone.embed_images(images).hidden.shape[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"), [("dinov2", {"use_swiglu_ffn": True}), ("dinov3_vit", {"use_gated_mlp": True})]
+)
+def test_the_largest_ones_have_a_gate_in_their_mlp(tmp_path, kind, setting):
+    folder = write_image_encoder(tmp_path, kind, **setting)
+    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    backbone = load_backbone(str(folder))
+    with torch.no_grad():
+        found = backbone.encode_images(images)
+    torch.testing.assert_close(found, transformers_embeddings(folder, images), atol=1e-5, rtol=0)
+    assert len(backbone.encoder_linears()) == 2 * 7
+    inner = backbone.model.get_submodule(backbone.module_name("vision", 0, "fc1")).out_features
+    assert backbone.family.inner_width(backbone.vision_config) == 2 * inner
+    assert backbone.model.get_submodule(backbone.module_name("vision", 0, "fc2")).in_features == inner
 
 
 def test_the_structure_is_that_of_the_loaded_model(tiny_image_encoder):

@@ -8,7 +8,7 @@ import torch
 
 from lowshot.errors import InputError
 from lowshot.models import load_backbone, load_structure
-from lowshot.models.blocks import Attention
+from lowshot.models.blocks import Rotary
 from lowshot.models.pe_core import turns
 from open_clip_layout import write_checkpoint
 from open_clip_oracle import open_clip
@@ -17,9 +17,9 @@ from open_clip_oracle import open_clip
 def test_a_product_of_turned_queries_and_keys_depends_on_the_way_between_two_patches():
     rotary = turns(side=4, width=8)
     assert rotary.shape == (2, 1 + 16, 8)
-    attention = Attention(causal=False, rotary=rotary.double())
+    rotary = Rotary(rotary.double())
     query, key = torch.randn(2, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    products = attention.turned(query.expand(1, 1, 17, 8)) @ attention.turned(key.expand(1, 1, 17, 8)).mT
+    products = rotary.turned(query.expand(1, 1, 17, 8)) @ rotary.turned(key.expand(1, 1, 17, 8)).mT
     of_patches = products[0, 0, 1:, 1:].view(4, 4, 4, 4)  # row, column of the query; row, column of the key
     torch.testing.assert_close(of_patches[0, 0, 1, 2], of_patches[2, 1, 3, 3])
     assert abs(of_patches[0, 0, 1, 2] - of_patches[0, 0, 2, 1]) > 1e-3
@@ -27,9 +27,9 @@ def test_a_product_of_turned_queries_and_keys_depends_on_the_way_between_two_pat
 
 
 def test_tokens_behind_the_patches_are_not_turned():
-    attention = Attention(causal=False, rotary=turns(side=2, width=4))
+    rotary = Rotary(turns(side=2, width=4))
     tokens = torch.randn(1, 2, 7, 4, generator=torch.Generator().manual_seed(0))
-    turned = attention.turned(tokens)
+    turned = rotary.turned(tokens)
     assert torch.equal(turned[:, :, [0, 5, 6]], tokens[:, :, [0, 5, 6]])
     assert not torch.isclose(turned[:, :, 1:5], tokens[:, :, 1:5]).all(-1).any()
 

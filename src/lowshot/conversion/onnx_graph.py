@@ -46,16 +46,11 @@ class _ImageTower(nn.Module):
     def __init__(self, backbone: Backbone, dtype: torch.dtype) -> None:
         super().__init__()
         self.model = backbone.model.to(dtype)
-        self._family, self._has_text, self._dtype = backbone.family, backbone.has_text, dtype
+        self._family, self._dtype = backbone.family, dtype
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalised pixels ``(B, 3, S, S)`` to embeddings ``(B, D)``."""
-        pixels = pixels.to(self._dtype)
-        if self._has_text:
-            embedded: Tensor = self.model.get_image_features(pixel_values=pixels).pooler_output
-        else:
-            embedded = self._family.finish_images(self.model, self._family.embed_images(self.model, pixels))
-        return embedded.float()
+        return self._family.run_images(self.model, pixels.to(self._dtype)).float()
 
 
 class _UnitEmbedding(nn.Module):

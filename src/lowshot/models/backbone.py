@@ -230,7 +230,7 @@ class Towers:
 
     def layout(self, tower: Tower) -> TowerLayout:
         """Where a tower's parts lie in ``model``."""
-        return self.family.text if tower == "text" else self.family.vision
+        return self.family.text if tower == "text" else self.family.vision_layout(self.vision_config)
 
     def blocks(self, tower: Tower) -> nn.ModuleList:
         """A tower's transformer blocks."""
@@ -260,8 +260,11 @@ class Towers:
     def tower_modules(self, tower: Tower) -> tuple[str, ...]:
         """Names of the modules at the top of ``model`` that belong to a tower, in the order they are run.
 
-        What is in neither tower's list, such as the logit scale, belongs to both.
+        What is in neither tower's list, such as the logit scale, belongs to both. Without a text tower all is the
+        vision tower.
         """
+        if not self.has_text:
+            return tuple(name for name, _ in self.model.named_children()) if tower == "vision" else ()
         layout = self.layout(tower)
         return tuple(dict.fromkeys(name.partition(".")[0] for name in (layout.blocks, *layout.after)))
 
@@ -282,7 +285,9 @@ class Towers:
         """
         if not projection:
             return self.encoder_linears()
-        last = next(reversed(self.family.vision.after), "")  # the model itself where there is nothing behind the blocks
+        last = next(
+            reversed(self.layout("vision").after), ""
+        )  # the model itself where there is nothing behind the blocks
         if not isinstance(self.model.get_submodule(last), nn.Linear):
             kind = self.model.config.model_type
             raise InputError(f"quantize-projection does not fit: a {kind} has no projection after its vision tower")

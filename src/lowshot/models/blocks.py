@@ -23,6 +23,27 @@ from .precision import multiplies_bfloat16
 
 
 @dataclasses.dataclass(frozen=True)
+class Rotary:
+    """Angles that queries and keys are turned by (arXiv 2104.09864), of W numbers each."""
+
+    angles: Tensor
+    """``(2, L, W)``, cosine and sine, of the L first tokens; those behind are not turned."""
+    by_halves: bool = False
+    """Whether each number of the first half is turned with one of the second, or each even one with the next."""
+
+    def turned(self, tokens: Tensor) -> Tensor:
+        """Queries or keys ``(N, H, L, W)`` of all tokens, turned."""
+        cosine, sine = self.angles.to(tokens.dtype)
+        first, behind = tokens[..., : len(cosine), :], tokens[..., len(cosine) :, :]
+        if self.by_halves:
+            one, other = first.chunk(2, dim=-1)
+            across = torch.cat([-other, one], -1)
+        else:
+            across = torch.stack([-first[..., 1::2], first[..., ::2]], -1).flatten(-2)
+        return torch.cat([first * cosine + across * sine, behind], -2)
+
+
+@dataclasses.dataclass(frozen=True)
 class Attention:
     """What tokens see of each other, in every block of a tower."""
 
@@ -30,18 +51,8 @@ class Attention:
     """Whether a token sees only itself and those before it."""
     words: Tensor | None = None
     """``(N, L)``, which tokens are seen, as padding is not; None where all are. A causal tower needs none."""
-    rotary: Tensor | None = None
-    """``(2, L, W)``, cosine and sine of the angles that queries and keys of the L first tokens are turned by; of W
-    numbers each, each even one and the next are turned together (arXiv 2104.09864). None: nothing is turned."""
-
-    def turned(self, tokens: Tensor) -> Tensor:
-        """Queries or keys ``(N, H, L, W)`` of all tokens, turned; those of tokens that came behind are not."""
-        if self.rotary is None:
-            return tokens
-        cosine, sine = self.rotary.to(tokens.dtype)
-        first, behind = tokens[..., : len(cosine), :], tokens[..., len(cosine) :, :]
-        across = torch.stack([-first[..., 1::2], first[..., ::2]], -1).flatten(-2)
-        return torch.cat([first * cosine + across * sine, behind], -2)
+    rotary: Rotary | None = None
+    """What turns queries and keys; None where nothing does."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,15 +140,25 @@ def run_block(
     queries = attended
     if token is not None:
         queries, hidden = _at(attended, token, packing), _at(hidden, token, packing)
-    hidden = hidden + _attended(parts, layout, queries, attended, attention, token, packing, products)
+    added = _attended(parts, layout, queries, attended, attention, token, packing, products)
+    hidden = hidden + _scaled(added, parts.attention_gain)
     if layout.norms_first:
-        return hidden + _through_mlp(parts, parts.mlp_norm(hidden), products)
+        return hidden + _scaled(_through_mlp(parts, parts.mlp_norm(hidden), products), parts.mlp_gain)
     hidden = parts.attention_norm(hidden)
-    normed: Tensor = parts.mlp_norm(hidden + _through_mlp(parts, hidden, products))
+    normed: Tensor = parts.mlp_norm(hidden + _scaled(_through_mlp(parts, hidden, products), parts.mlp_gain))
     return normed
 
 
+def _scaled(added: Tensor, gain: nn.Module | None) -> Tensor:
+    scaled: Tensor = added if gain is None else gain(added)
+    return scaled
+
+
 def _through_mlp(parts: Parts, inputs: Tensor, products: Products | None) -> Tensor:
+    if parts.gate is not None:
+        each = products or _each
+        gate, inner = each([parts.gate, parts.first], inputs)
+        return each([parts.second], parts.activation(gate) * inner)[0]
     if products is not None:
         return products.mlp(parts.first, parts.activation, parts.second, inputs)
     outputs: Tensor = parts.second(activation_of(parts.activation)(parts.first(inputs)))
@@ -159,7 +180,7 @@ def _attended(
     packing: Packing | None,
     products: Products | None,
 ) -> Tensor:
-    each = products or (lambda modules, inputs: tuple(module(inputs) for module in modules))
+    each = products or _each
     # In the order in which the model holds them, which is that of their masks.
     together = [field for field in layout.order if queries is attended or field != "query"]
     projected = dict(zip(together, each([getattr(parts, field) for field in together], attended), strict=True))
@@ -170,6 +191,10 @@ def _attended(
     else:
         mixed = _mixed_packed(query, projected["key"], projected["value"], *heads, token=token, packing=packing)
     return each([parts.out], mixed)[0]
+
+
+def _each(modules: Sequence[nn.Module], inputs: Tensor) -> tuple[Tensor, ...]:
+    return tuple(module(inputs) for module in modules)
 
 
 def _mixed_packed(
@@ -219,7 +244,8 @@ def _mixed(
         projected.unflatten(-1, (-1, width)).transpose(1, 2)  # type: ignore[no-untyped-call]
         for projected in (query, key, value)
     )
-    query, key = attention.turned(query), attention.turned(key)
+    if attention.rotary is not None:
+        query, key = attention.rotary.turned(query), attention.rotary.turned(key)
     mixed = mix(query, key, value, visible, attention.causal and visible is None, scale)
     return mixed.transpose(1, 2).flatten(2)
 

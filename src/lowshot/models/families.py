@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..settings import Tower
-from .layout import BERT_BLOCK, CLIP_BLOCK, TowerLayout
+from .blocks import Rotary
+from .layout import BERT_BLOCK, CLIP_BLOCK, DINOV2_BLOCK, DINOV3_BLOCK, VIT_BLOCK, TowerLayout, gated
 
 TextAttention = Literal["causal", "masked", "padded"]
 
@@ -59,9 +63,17 @@ class Family(Protocol):
         """
         return int(text.eos_token_id)
 
+    def vision_layout(self, vision: Any) -> TowerLayout:  # noqa: ARG002 - what some families decide by
+        """Where the parts of the vision tower are, from its configuration."""
+        return self.vision
+
     def depth(self, vision: Any) -> int:
-        """Transformer blocks of the vision tower, from its configuration."""
+        """Transformer blocks of the vision tower, from its configuration; 0 where it is run as a whole."""
         return int(vision.num_hidden_layers)
+
+    def inner_width(self, vision: Any) -> int:
+        """Numbers of a token within an MLP of the vision tower."""
+        return int(vision.intermediate_size)
 
     def image_settings(self, vision: Any) -> list[Any]:
         """Whatever else decides what an image encoder without text computes, beside its weights."""
@@ -79,12 +91,14 @@ class Family(Protocol):
     def embed_images(self, model: Any, pixels: Tensor) -> Tensor:
         """Normalised pixels ``(B, 3, S, S)`` to what enters the first block, ``(B, L, D)``."""
 
-    def rotary(self, model: Any, tower: Tower) -> Tensor | None:  # noqa: ARG002 - what one family decides by
-        """Cosines and sines that a tower's blocks turn queries and keys by; None where they turn nothing.
-
-        See ``blocks.Attention``.
-        """
+    def rotary(self, model: Any, tower: Tower) -> Rotary | None:  # noqa: ARG002 - what some families decide by
+        """What turns queries and keys in a tower's blocks; None where nothing does."""
         return None
+
+    def run_images(self, model: Any, pixels: Tensor) -> Tensor:
+        """Normalised pixels to embeddings ``(B, E)`` by the model's own forward pass, which torch's exporter knows."""
+        embedded: Tensor = model.get_image_features(pixel_values=pixels).pooler_output
+        return embedded
 
     def finish_images(self, model: Any, hidden: Tensor) -> Tensor:
         """Embeddings ``(B, E)`` of what leaves the last block: ``(B, L, D)``, or ``(B, 1, D)`` of one token."""
@@ -259,11 +273,8 @@ class PeCoreFamily(ClipFamily):
     image_token = None
     half = "bf16"
 
-    def rotary(self, model: Any, tower: Tower) -> Tensor | None:
-        if tower == "text":
-            return None
-        turns: Tensor = model.vision_model.rotary
-        return turns
+    def rotary(self, model: Any, tower: Tower) -> Rotary | None:
+        return None if tower == "text" else Rotary(model.vision_model.rotary)
 
     def finish_images(self, model: Any, hidden: Tensor) -> Tensor:
         vision = model.vision_model
@@ -272,26 +283,13 @@ class PeCoreFamily(ClipFamily):
 
 
 class ImageFamily(Family):
-    """An image encoder without a text tower: nobody asks it about prompts.
-
-    It is run as a whole, before the first transformer block as everybody else sees it: there is none to adapt.
-    """
+    """An image encoder without a text tower: nobody asks it about prompts."""
 
     has_text = False
-    vision = text = TowerLayout("", CLIP_BLOCK, ())
+    text = TowerLayout("", CLIP_BLOCK, ())
     token_embedding = ""
     text_attention: TextAttention = "masked"
     text_start = 0
-    image_token = None
-
-    def depth(self, vision: Any) -> int:  # noqa: ARG002
-        return 0
-
-    def image_tokens(self, model: Any) -> int:  # noqa: ARG002 - what its embedding is read from
-        return 1
-
-    def finish_images(self, model: Any, hidden: Tensor) -> Tensor:  # noqa: ARG002
-        return hidden[:, 0]
 
     def finish_text(self, model: Any, hidden: Tensor) -> Tensor:  # noqa: ARG002
         raise AssertionError("there is no text tower")
@@ -301,18 +299,35 @@ class ImageFamily(Family):
 
 
 class ConvolutionalFamily(ImageFamily):
-    """EfficientNet-Lite (arXiv 1905.11946)."""
+    """EfficientNet-Lite (arXiv 1905.11946).
+
+    It is run as a whole, before the first transformer block as everybody else sees it: there is none to adapt.
+    """
 
     model_class = ""
+    vision = ImageFamily.text
+    image_token = None
     half = "fp16"  # ReLU6 and batch norms in its weights bound what it computes; bf16 would leave 8 bits of it
+
+    def depth(self, vision: Any) -> int:  # noqa: ARG002
+        return 0
 
     def first_weight(self, model: Any) -> Tensor:
         weight: Tensor = model.stem.weight
         return weight
 
+    def image_tokens(self, model: Any) -> int:  # noqa: ARG002 - what its embedding is read from
+        return 1
+
     def embed_images(self, model: Any, pixels: Tensor) -> Tensor:
+        return self.run_images(model, pixels)[:, None]
+
+    def finish_images(self, model: Any, hidden: Tensor) -> Tensor:  # noqa: ARG002
+        return hidden[:, 0]
+
+    def run_images(self, model: Any, pixels: Tensor) -> Tensor:
         features: Tensor = model(pixels)
-        return features[:, None]
+        return features
 
 
 class ViTFamily(ImageFamily):
@@ -320,6 +335,8 @@ class ViTFamily(ImageFamily):
 
     model_class = "ViTModel"
     options: Mapping[str, Any] = {"add_pooling_layer": False}
+    vision = TowerLayout("layers", VIT_BLOCK, ("layernorm",))
+    image_token = 0
     half = "bf16"  # nobody says that all activations are below float16's largest number
 
     def image_settings(self, vision: Any) -> list[Any]:
@@ -330,9 +347,23 @@ class ViTFamily(ImageFamily):
         weight: Tensor = model.embeddings.cls_token
         return weight
 
+    def image_tokens(self, model: Any) -> int:
+        """The class token, registers if there are any, and the patches."""
+        vision = model.config
+        patches = (self.image_size(vision) // int(vision.patch_size)) ** 2
+        return 1 + int(getattr(vision, "num_register_tokens", 0)) + patches
+
     def embed_images(self, model: Any, pixels: Tensor) -> Tensor:
-        hidden: Tensor = model(pixels).last_hidden_state
-        return hidden[:, :1]
+        embedded: Tensor = model.embeddings(pixels)
+        return embedded
+
+    def finish_images(self, model: Any, hidden: Tensor) -> Tensor:
+        finished: Tensor = model.layernorm(hidden[:, 0])
+        return finished
+
+    def run_images(self, model: Any, pixels: Tensor) -> Tensor:
+        embedded: Tensor = model(pixels).last_hidden_state[:, 0]
+        return embedded
 
 
 class Dinov2Family(ViTFamily):
@@ -343,6 +374,15 @@ class Dinov2Family(ViTFamily):
 
     model_class = "Dinov2Model"
     options: Mapping[str, Any] = {}
+    vision = TowerLayout("encoder.layer", DINOV2_BLOCK, ("layernorm",))
+
+    def vision_layout(self, vision: Any) -> TowerLayout:
+        return _with_gate(self.vision) if vision.use_swiglu_ffn else self.vision
+
+    def inner_width(self, vision: Any) -> int:
+        """Of a gated MLP it is two thirds, rounded up to a multiple of 8, and there are two of that width."""
+        inner = int(vision.hidden_size * vision.mlp_ratio)
+        return 2 * ((inner * 2 // 3 + 7) // 8 * 8) if vision.use_swiglu_ffn else inner
 
     def image_size(self, vision: Any) -> int:
         return min(int(vision.image_size), _OF_DINOV2)
@@ -355,13 +395,42 @@ class Dinov2RegistersFamily(Dinov2Family):
 
 
 class Dinov3Family(ViTFamily):
-    """DINOv3's ViTs (arXiv 2508.10104)."""
+    """DINOv3's ViTs (arXiv 2508.10104).
+
+    Their positions are angles between patches alone: the class token and the registers are not turned. In training
+    transformers draws other angles for every pass, which pre-training did and nobody asks of an adapter.
+    """
 
     model_class = "DINOv3ViTModel"
     options: Mapping[str, Any] = {}
+    vision = TowerLayout("model.layer", DINOV3_BLOCK, ("norm",))
+
+    def vision_layout(self, vision: Any) -> TowerLayout:
+        return _with_gate(self.vision) if vision.use_gated_mlp else self.vision
+
+    def inner_width(self, vision: Any) -> int:
+        return int(vision.intermediate_size) * (2 if vision.use_gated_mlp else 1)
 
     def image_settings(self, vision: Any) -> list[Any]:
         return [*super().image_settings(vision), float(vision.rope_theta)]
+
+    def rotary(self, model: Any, tower: Tower) -> Rotary | None:  # noqa: ARG002 - there is one
+        """Angles 2 pi p f of a patch whose centre is at p in [-1, 1], by rows then by columns, twice side by side."""
+        vision, frequencies = model.config, model.rope_embeddings.inv_freq
+        side = self.image_size(vision) // int(vision.patch_size)
+        centres = 2 * torch.arange(0.5, side, device=frequencies.device) / side - 1
+        angles = 2 * math.pi * torch.cartesian_prod(centres, centres)[..., None] * frequencies
+        turns = functional.pad(angles.flatten(1).tile(2), (0, 0, 1 + int(vision.num_register_tokens), 0))
+        return Rotary(torch.stack([turns.cos(), turns.sin()]), by_halves=True)
+
+    def finish_images(self, model: Any, hidden: Tensor) -> Tensor:
+        finished: Tensor = model.norm(hidden[:, 0])
+        return finished
+
+
+@functools.cache
+def _with_gate(layout: TowerLayout) -> TowerLayout:
+    return dataclasses.replace(layout, block=gated(layout.block))
 
 
 _OF_DINOV2 = 224

@@ -28,11 +28,18 @@ class Parts(NamedTuple):
     """The MLP's linear layer from the tower's width to the inner one."""
     activation: Callable[[Tensor], Tensor]
     second: nn.Module
+    gate: nn.Module | None = None
+    """A linear layer beside the first: the activation is its, and is multiplied by what the first gives (SwiGLU, arXiv
+    2002.05202)."""
+    attention_gain: nn.Module | None = None
+    """Multiplies what attention adds by a factor for each channel (LayerScale, arXiv 2103.17239)."""
+    mlp_gain: nn.Module | None = None
+    """The same of what the MLP adds."""
 
 
 @dataclasses.dataclass(frozen=True)
 class BlockLayout:
-    """Dotted names of the parts inside a block, by the fields of ``Parts``; see there."""
+    """Dotted names of the parts inside a block, by the fields of ``Parts``; see there. Empty: there is no such part."""
 
     attention_norm: str
     query: str
@@ -49,14 +56,21 @@ class BlockLayout:
     """Whether a norm stands before its attention or MLP, x + f(norm(x)), or behind the sum, norm(x + f(x))."""
     order: tuple[str, str, str]
     """The fields of query, key and value in the order in which the model holds them."""
+    gate: str = ""
+    attention_gain: str = ""
+    mlp_gain: str = ""
 
     def parts(self, block: Any) -> Parts:
         """The parts of a block as they are now."""
-        return Parts(*self._read(block))
+        return Parts(**dict(zip(self._fields, self._read(block), strict=True)))
+
+    @functools.cached_property
+    def _fields(self) -> tuple[str, ...]:
+        return tuple(field for field in Parts._fields if getattr(self, field))
 
     @functools.cached_property
     def _read(self) -> Callable[[Any], tuple[Any, ...]]:
-        return operator.attrgetter(*(getattr(self, field) for field in Parts._fields))
+        return operator.attrgetter(*(getattr(self, field) for field in self._fields))
 
     def linear(self, projection: str) -> str:
         """Name of a linear layer inside a block, by the name that recipes have for it: ``q``, ``fc1``, ..."""
@@ -98,6 +112,44 @@ BERT_BLOCK = BlockLayout(
     order=("query", "key", "value"),
 )
 """transformers' blocks of BERT (arXiv 1810.04805) and RoBERTa."""
+
+VIT_BLOCK = BlockLayout(
+    attention_norm="layernorm_before",
+    query="attention.q_proj",
+    key="attention.k_proj",
+    value="attention.v_proj",
+    out="attention.o_proj",
+    head_width="attention.head_dim",
+    scale="attention.scaling",
+    mlp_norm="layernorm_after",
+    first="mlp.fc1",
+    activation="mlp.activation_fn",
+    second="mlp.fc2",
+    norms_first=True,
+    order=("query", "key", "value"),
+)
+"""transformers' blocks of ViT."""
+
+DINOV2_BLOCK = dataclasses.replace(
+    VIT_BLOCK, attention_norm="norm1", mlp_norm="norm2", attention_gain="layer_scale1", mlp_gain="layer_scale2"
+)
+"""transformers' blocks of DINOv2, with registers and without."""
+
+DINOV3_BLOCK = dataclasses.replace(
+    DINOV2_BLOCK,
+    first="mlp.up_proj",
+    activation="mlp.act_fn",
+    second="mlp.down_proj",
+    order=("key", "value", "query"),
+)
+"""transformers' blocks of DINOv3."""
+
+
+def gated(block: BlockLayout) -> BlockLayout:
+    """The blocks of the largest DINOs, whose MLP has a gate: there ``fc1`` is the layer beside it."""
+    return dataclasses.replace(
+        block, first="mlp.up_proj", gate="mlp.gate_proj", activation="mlp.act_fn", second="mlp.down_proj"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -196,11 +196,11 @@ def _from_transformers(model: str, config: dict[str, Any]) -> tuple[Any, Any, Pi
         if missing := report["missing_keys"]:
             raise InputError(f"model {model!r} lacks {len(missing)} of its tensors, such as {min(missing)}")
         _refuse_unusable_vision(model, loaded.config.vision_config if family.has_text else loaded.config)
-        if not family.has_text:
-            return loaded, None, _pixel_statistics(CheckpointFiles(model, source))
         for module in loaded.modules():
             if isinstance(module, nn.Dropout):
-                module.p = 0.0  # a BERT's own, which its blocks as they are run here do not have either
+                module.p = 0.0  # a BERT's own, or a ViT's, which its blocks as they are run here do not have either
+        if not family.has_text:
+            return loaded, None, _pixel_statistics(CheckpointFiles(model, source))
         tokenizer = AutoTokenizer.from_pretrained(source)
         processor = AutoImageProcessor.from_pretrained(source, backend="pil")
     return loaded, tokenizer, Pixels(tuple(processor.image_mean), tuple(processor.image_std))
