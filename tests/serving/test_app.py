@@ -56,6 +56,10 @@ def predict(client, *contents, name="xs4", **query):
     return client.post(f"/v1/adapters/{name}/predict", files=files(*contents), params=query)
 
 
+def embed(client, *contents, name="xs4"):
+    return client.post(f"/v1/adapters/{name}/embed", files=files(*contents))
+
+
 def error_of(response, status, code):
     """The error of an answer, which has the one form that all have."""
     assert response.status_code == status, response.text
@@ -86,6 +90,26 @@ def test_base64_in_json_gives_the_same_as_files(client):
     as_json = client.post("/v1/adapters/xs4/predict", json=body)
     assert as_json.status_code == 200
     assert as_json.json()["predictions"] == predict(client, *contents).json()["predictions"]
+
+
+@pytest.mark.parametrize("name", ["xs4", "lora4", "zero"])
+def test_embeddings_are_those_that_the_classifier_gives(client, folder, name):
+    answer = embed(client, *map(png, IMAGES), name=name)
+    said = schema.EmbedAnswer.model_validate(answer.json())
+    expected = FewShotClassifier.from_pretrained(folder / name).transform(IMAGES)
+    assert said.adapter == name
+    assert np.allclose([each.embedding for each in said.embeddings], expected, atol=1e-5)
+    assert json.loads(answer.text)["embeddings"][0].keys() == {"embedding"}
+
+
+def test_an_image_that_cannot_be_embedded_fails_alone_and_all_of_them_together(client):
+    said = embed(client, png(IMAGES[0]), b"no image").json()["embeddings"]
+    assert "embedding" in said[0] and said[1]["error"]["code"] == "unusable_image"
+    assert "images[0]" in error_of(embed(client, b"no image"), 422, "unusable_image")
+    assert len(embed(client, b"no image").json()["embeddings"]) == 1
+    error_of(embed(client, png(IMAGES[0]), name="nobody"), 404, "unknown_name")
+    error_of(embed(client, *[png(IMAGES[0])] * 9), 413, "too_large")
+    error_of(client.post("/v1/adapters/xs4/embed", content=b"{"), 415, "unknown_type")
 
 
 def test_top_says_how_many_classes(client):

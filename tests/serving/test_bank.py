@@ -12,7 +12,7 @@ import torch
 from lowshot.adapters.lora_xs import basis as lora_xs_basis
 from lowshot.errors import AdapterError, DataError, InputError, RunError, UnknownNameError
 from lowshot.models import Backbone
-from lowshot.serving import AdapterBank, class_probabilities
+from lowshot.serving import AdapterBank, Prediction, class_probabilities
 from lowshot.serving import bank as bank_module
 
 from .conftest import CLASSES, KINDS, pictures, taught
@@ -547,9 +547,15 @@ def test_crops_are_answered_like_images_of_that_size(kinds):
 
 def test_probabilities_that_are_not_finite_are_an_error_of_that_row(kinds, monkeypatch):
     bank = AdapterBank(kinds)
-    monkeypatch.setattr(
-        bank, "_probabilities", lambda crops, asked: [np.array([np.nan, 0.0]), np.array([0.5, 0.5], np.float32)]
-    )
+    tables = np.array([[np.nan, 0.0], [0.5, 0.5]], np.float32)
+
+    def predictions(crops, asked):
+        return [
+            Prediction(each.name, ("a", "b"), table, np.ones(1, np.float32))
+            for each, table in zip(asked, tables, strict=True)
+        ]
+
+    monkeypatch.setattr(bank, "_predictions", predictions)
     first, second = bank.answers(pictures(2), ["xs4", "zero"])
     assert isinstance(first, RunError) and "xs4 gives probabilities that are not finite" in str(first)
     assert second.probabilities.tolist() == [0.5, 0.5]

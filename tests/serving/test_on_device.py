@@ -41,8 +41,8 @@ def counts_of(bank, residents):
     """Of one batch with these adapters."""
     crops = [torch.zeros(3, 16, 16)] * len(residents)
     with counted() as counts:
-        tables = bank._probabilities(crops, residents)
-    assert [len(table) for table in tables] == [len(each.classes.names) for each in residents]
+        answers = bank._predictions(crops, residents)
+    assert [len(answer.probabilities) for answer in answers] == [len(each.classes.names) for each in residents]
     return counts
 
 
@@ -101,7 +101,7 @@ def test_the_next_batch_is_decoded_while_this_one_is_computed(kinds, monkeypatch
     """Nothing is computed here until all images of the next batch have been decoded, and only those."""
     monkeypatch.setattr(bank_module, "BATCH_SIZE", 4)
     bank, images, asked, seen = AdapterBank(kinds), pictures(10, 3), [], []
-    probabilities = bank._probabilities
+    predictions = bank._predictions
 
     class Watched:
         def __len__(self):
@@ -117,8 +117,8 @@ def test_the_next_batch_is_decoded_while_this_one_is_computed(kinds, monkeypatch
                 break
             threading.Event().wait(0.01)
         seen.append(len(asked))
-        return probabilities(crops, residents)
+        return predictions(crops, residents)
 
-    monkeypatch.setattr(bank, "_probabilities", compute_when_the_next_are_there)
+    monkeypatch.setattr(bank, "_predictions", compute_when_the_next_are_there)
     bank.predict(Watched(), "xs4")
     assert seen == [8, 10, 10]

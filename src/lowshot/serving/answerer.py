@@ -113,6 +113,6 @@ class Answerer:
             if isinstance(table, LowshotError):
                 answers.append(table)
             else:
-                prediction = Prediction(name, table[0], next(probabilities))
+                prediction = Prediction(name, table[0], next(probabilities), embedding)
                 answers.append(BackboneAnswer(embedding, prediction if backbone.has_text else None))
         return answers

@@ -39,7 +39,7 @@ _DESCRIPTION = (
 )
 _Result = TypeVar("_Result")
 _FILES = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
-_PREDICT_BODY = {
+_IMAGES_BODY = {
     "required": True,
     "content": {
         "multipart/form-data": {"schema": {"type": "object", "properties": {"images": _FILES}, "required": ["images"]}},
@@ -227,8 +227,8 @@ async def example(service: Behind, name: str, id: str) -> Response:  # noqa: A00
     "/v1/adapters/{name}/predict",
     response_model=schema.PredictAnswer,
     response_model_exclude_none=True,
-    openapi_extra={"requestBody": _PREDICT_BODY},
-    responses=_errors(400, 404, 408, 409, 413, 415, 422, 429, 503),
+    openapi_extra={"requestBody": _IMAGES_BODY},
+    responses=_errors(404, 408, 409, 413, 415, 429, 503),
 )
 async def predict(
     service: Behind,
@@ -244,6 +244,21 @@ async def predict(
     contents = await images_to_predict(request, service.limits)
     options = Options(top=top, zero_shot=zero_shot, neighbours=neighbours)
     return JSONResponse(await _unless_gone(request, service.predict(name, contents, options)))
+
+
+@router.post(
+    "/v1/adapters/{name}/embed",
+    response_model=schema.EmbedAnswer,
+    response_model_exclude_none=True,
+    openapi_extra={"requestBody": _IMAGES_BODY},
+    responses=_errors(404, 408, 409, 413, 415, 429, 503),
+)
+async def embed(service: Behind, request: Request, name: str) -> Response:
+    """Embeddings of images by the vision tower with what an adapter learnt in it. They are sent as to predict."""
+    if service.draining:
+        raise Draining
+    contents = await images_to_predict(request, service.limits)
+    return JSONResponse(await _unless_gone(request, service.embed(name, contents)))
 
 
 @router.post(

@@ -13,7 +13,6 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..data import Images, ImagesOnDemand, images_in_order
@@ -27,7 +26,7 @@ from ..settings import ModelConfig, parse_bytes
 from ..torch_state import own_torch_state
 from .admission import Admission, model_of_most
 from .bases import Bases
-from .class_probabilities import class_probabilities
+from .class_probabilities import predictions
 from .class_tables import ClassTables
 from .entries import NAME, Entry, adapter_folders, entry_of, is_gone, read_entry, stamp_of
 from .loader import Loader
@@ -192,12 +191,12 @@ class AdapterBank:
             AdapterError: An adapter is refused.
             RunError: A probability is not finite.
         """
-        predictions = []
+        answers = []
         for answer in self.answers(images, names):
             if isinstance(answer, LowshotError):
                 raise answer
-            predictions.append(answer)
-        return predictions
+            answers.append(answer)
+        return answers
 
     @own_torch_state()
     def answers(self, images: Sequence[Any] | Images, names: Sequence[str] | str) -> list[Answer]:
@@ -289,10 +288,10 @@ class AdapterBank:
                 answers[row] = crop
         if not usable:
             return answers
-        computed = self._probabilities([crop for *_, crop in usable], [resident for _, resident, _ in usable])
-        for (row, resident, _), probabilities in zip(usable, computed, strict=True):
-            if np.isfinite(probabilities).all():
-                answers[row] = Prediction(resident.name, resident.classes.names, probabilities)
+        computed = self._predictions([crop for *_, crop in usable], [resident for _, resident, _ in usable])
+        for (row, resident, _), prediction in zip(usable, computed, strict=True):
+            if np.isfinite(prediction.probabilities).all():
+                answers[row] = prediction
             else:
                 answers[row] = RunError(
                     f"adapter {resident.name} gives probabilities that are not finite: its training has diverged"
@@ -300,12 +299,12 @@ class AdapterBank:
         return answers
 
     @torch.no_grad()
-    def _probabilities(self, crops: Sequence[Tensor], residents: Sequence[Resident]) -> list[NDArray[np.float32]]:
-        """Probabilities ``(C,)`` of each row's classes. The device is waited for once: where they are read."""
+    def _predictions(self, crops: Sequence[Tensor], residents: Sequence[Resident]) -> list[Prediction]:
+        """The prediction of each row. The device is waited for once: where they are read."""
         pixels = batch_on(self.backbone.device, crops)
         with self._rows.of(mixed([each.updates for each in residents], self._bases.at)):
             embeddings = self.backbone.encode_images(pixels)
-        return class_probabilities(self.backbone, embeddings, residents)
+        return predictions(self.backbone, embeddings, residents)
 
     def _loaded(self, name: str, *, may_wait: bool) -> tuple[Resident, bool]:
         """An adapter as it is on disk now, and whether it was taken into memory; then it is in use."""

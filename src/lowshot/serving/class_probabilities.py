@@ -1,4 +1,4 @@
-"""From the image embeddings of a batch to probabilities, each row's over the classes of its own adapter."""
+"""From the image embeddings of a batch to predictions, each row's over the classes of its own adapter."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..heads import Text
 from ..models import Backbone
+from .predictions import Prediction
 from .residents import Resident
 
 _SMALL_TABLE = 1 << 16
@@ -19,10 +19,8 @@ _SMALL_TABLE = 1 << 16
 
 
 @torch.no_grad()
-def class_probabilities(
-    backbone: Backbone, embeddings: Tensor, residents: Sequence[Resident]
-) -> list[NDArray[np.float32]]:
-    """Probabilities ``(C,)`` of each row at its adapter's temperature; C may differ from row to row.
+def predictions(backbone: Backbone, embeddings: Tensor, residents: Sequence[Resident]) -> list[Prediction]:
+    """The prediction of each row at its adapter's temperature; the number of classes may differ from row to row.
 
     Small tables of equal size go through one product together, large ones and heads by themselves. Nothing is copied to
     the device, and it is waited for once, when the answer of all rows is read.
@@ -48,10 +46,14 @@ def class_probabilities(
         scores = _scores(backbone, embeddings[start:end], [residents[row] for row in rows])
         parts.append(torch.softmax(scores.float() / temperatures[start:end], dim=-1).flatten())
         start = end
-    flat = torch.cat(parts).cpu().numpy()  # one copy for all rows
+    flat = torch.cat([*parts, embeddings.float().flatten()]).cpu().numpy()  # one copy for all rows
     ends = np.cumsum([len(residents[row].classes.names) for row in order])
-    tables = dict(zip(order, np.split(flat, ends[:-1]), strict=True))
-    return [tables[row] for row in range(len(residents))]
+    *tables, vectors = np.split(flat, ends)
+    by_row = {
+        row: Prediction(residents[row].name, residents[row].classes.names, table, vector)
+        for row, table, vector in zip(order, tables, vectors.reshape(len(order), -1), strict=True)
+    }
+    return [by_row[row] for row in range(len(residents))]
 
 
 def _scores(backbone: Backbone, embeddings: Tensor, residents: Sequence[Resident]) -> Tensor:

@@ -22,6 +22,8 @@ class Prediction:
     """Class names in the adapter's order."""
     probabilities: NDArray[np.float32]
     """``(C,)``, in the order of ``classes``; of a calibrated adapter those at its temperature."""
+    embedding: NDArray[np.float32]
+    """Unit embedding ``(D,)`` of the image by the vision tower with what the adapter learnt in it."""
 
     @property
     def best(self) -> str:

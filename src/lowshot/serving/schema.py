@@ -57,6 +57,21 @@ class PredictAnswer(_Answer):
     milliseconds: float
 
 
+class ImageEmbedding(_Answer):
+    """The embedding of one image, or why there is none."""
+
+    embedding: list[float] | None = Field(None, description="D numbers, of length 1 together.")
+    error: Problem | None = None
+
+
+class EmbedAnswer(_Answer):
+    """Embeddings of the images of a request, in their order."""
+
+    adapter: str
+    embeddings: list[ImageEmbedding]
+    milliseconds: float
+
+
 class ImagesAsText(_Answer):
     """Images in a JSON body."""
 

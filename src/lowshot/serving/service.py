@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,46 @@ class Service:
         queries = [Query(name)]
         if options.zero_shot or options.neighbours:
             queries.append(Query(name, to_backbone=True))
+
+        def body(prediction: Prediction, backbone_reply: Reply | None) -> dict[str, Any]:
+            return _image_answer(prediction, backbone_reply, options, pictures)
+
+        answers = await self._answers(contents, queries, body)
+        return _answer(name, "predictions", answers, started)
+
+    async def embed(self, name: str, contents: Sequence[bytes | Refusal]) -> dict[str, Any]:
+        """Answer with embeddings of images by the vision tower, with what an adapter learnt in it.
+
+        Args:
+            name: The adapter.
+            contents: As for ``predict``.
+
+        Raises:
+            LowshotError: There is no such adapter, or it is refused.
+            Refusal: No image can be used, or there is no room.
+        """
+        started = time.perf_counter()
+        await self._check_there(name)
+
+        def body(prediction: Prediction, _: Reply | None) -> dict[str, Any]:
+            # The shortest numbers that are these ones in float32: half the bytes of those that are in float64.
+            return {"embedding": [float(str(number)) for number in prediction.embedding]}
+
+        return _answer(name, "embeddings", await self._answers(contents, [Query(name)], body), started)
+
+    async def _answers(
+        self,
+        contents: Sequence[bytes | Refusal],
+        queries: Sequence[Query],
+        body: Callable[[Prediction, Reply | None], dict[str, Any]],
+    ) -> list[dict[str, Any]]:
+        """The answer about each image, or the error that befell it alone.
+
+        Args:
+            contents: The images' files, or why there is none.
+            queries: About each image: to the adapter, and maybe to the backbone.
+            body: Makes an answer of the adapter's prediction and the backbone's reply.
+        """
         with self._batcher.reserved(len(contents) * len(queries)):
             crops = await self._crops(contents)
             usable = [crop for crop in crops if not isinstance(crop, Refusal)]
@@ -108,20 +148,20 @@ class Service:
         if errors and len(errors) == len(replies):
             raise errors[0]  # an adapter that is gone, or refused, is the answer to the whole request
         adapter_replies, backbone_replies = iter(replies[: len(usable)]), iter(replies[len(usable) :])
-        answers = [
-            crop.body
-            if isinstance(crop, Refusal)
-            else _image_answer(next(adapter_replies), next(backbone_replies, None), options, pictures)
-            for crop in crops
-        ]
+        answers: list[dict[str, Any]] = []
+        for crop in crops:
+            if isinstance(crop, Refusal):
+                answers.append(crop.body)
+                continue
+            reply, backbone_reply = next(adapter_replies), next(backbone_replies, None)
+            if isinstance(reply, LowshotError):
+                answers.append(refusal_of(reply).body)
+            else:
+                assert isinstance(reply, Prediction)
+                answers.append(body(reply, backbone_reply))
         refused = sum("error" in answer for answer in answers)
         self.metrics.images(answered=len(answers) - refused, refused=refused)
-        milliseconds = round((time.perf_counter() - started) * 1000, 2)
-        answer = {"adapter": name, "predictions": answers, "milliseconds": milliseconds}
-        if refused == len(answers):
-            first = answers[0]["error"]
-            raise Refusal(422, first["code"], first["message"], more=answer)
-        return answer
+        return answers
 
     async def usable_image(self, content: bytes | Refusal, place: int) -> bytes:
         """The file of an image that can be learnt from; any other is refused."""
@@ -243,6 +283,15 @@ class Service:
         return [reply.embedding for reply in replies if isinstance(reply, BackboneAnswer)]
 
 
+def _answer(name: str, what: str, answers: list[dict[str, Any]], started: float) -> dict[str, Any]:
+    """The answer to a request; refused where every image of it is."""
+    answer = {"adapter": name, what: answers, "milliseconds": round((time.perf_counter() - started) * 1000, 2)}
+    if all("error" in each for each in answers):
+        first = answers[0]["error"]
+        raise Refusal(422, first["code"], first["message"], more=answer)
+    return answer
+
+
 def _line(summary: Summary) -> dict[str, Any]:
     """An adapter in a few words, under the names that clients know."""
     return {
@@ -265,19 +314,16 @@ def _picture(name: str, example: Example) -> dict[str, Any]:
 
 
 def _image_answer(
-    reply: Reply, backbone_reply: Reply | None, options: Options, pictures: Pictures | None
+    prediction: Prediction, backbone_reply: Reply | None, options: Options, pictures: Pictures | None
 ) -> dict[str, Any]:
     """The answer about one image."""
-    if isinstance(reply, LowshotError):
-        return refusal_of(reply).body
-    assert isinstance(reply, Prediction)
-    answer: dict[str, Any] = {"classes": _most_probable(reply, options.top)}
+    answer: dict[str, Any] = {"classes": _most_probable(prediction, options.top)}
     if isinstance(backbone_reply, BackboneAnswer):
         if options.zero_shot and backbone_reply.zero_shot is not None:
             answer["zero_shot"] = _most_probable(backbone_reply.zero_shot, options.top)
         if pictures is not None:
             answer["neighbours"] = [
-                {**_picture(reply.adapter, example), "similarity": round(cosine, 4)}
+                {**_picture(prediction.adapter, example), "similarity": round(cosine, 4)}
                 for example, cosine in pictures.nearest(backbone_reply.embedding, options.neighbours)
             ]
     return answer
