@@ -64,8 +64,8 @@ def test_folders_of_splits_can_be_said_in_place_of_data(run, photos, tmp_path):
     ("data", "message"),
     [
         (["digits", "--train", "x"], "DATA is 'digits' and --train is given too; expected one of the two"),
-        (["--test", "x"], "needs DATA, or --train DIR"),
-        ([], "needs DATA, or --train DIR"),
+        (["--test", "x"], "needs DATA, or --train with a folder of images per class or a table"),
+        ([], "needs DATA, or --train with a folder of images per class or a table"),
         (["--train", "/no/such"], "data /no/such does not exist"),
     ],
 )

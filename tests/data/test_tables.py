@@ -86,6 +86,43 @@ def test_every_row_is_an_image_of_the_train_split(write):
     assert (task.validation, task.test) == (None, None)
 
 
+@pytest.fixture
+def two_tables(write):
+    """A table of each of two splits, in the same format."""
+    first = write(rows("cat", "dog", "cat"))
+    train = first.rename(first.with_stem("train"))
+    test = write(rows("cat", "dog", "cat", "dog")[3:])
+    return {"train": train, "test": test.rename(test.with_stem("test"))}
+
+
+def test_each_split_may_be_a_table_of_its_own(two_tables, pictures):
+    task, warned = read(two_tables)
+    assert (task.name, task.class_names, warned) == (pictures.name, ("cat", "dog"), [])
+    assert (len(task.train), len(task.test), task.validation) == (3, 1, None)
+    assert task.test.images[0][0, 0, 0] == 3
+
+
+def test_one_split_may_be_a_table_and_another_a_folder(two_tables, pictures):
+    (pictures / "folder" / "dog").mkdir(parents=True)
+    shutil.copy(pictures / "images" / "5.png", pictures / "folder" / "dog")
+    task, _ = read({**two_tables, "test": pictures / "folder"})
+    assert task.test.identities == ("dog/5.png",)
+    assert task.test.labels.tolist() == [1]
+
+
+def test_a_table_of_a_split_may_say_so_in_each_row_and_nothing_else(write):
+    path = write(rows("cat", "dog", split=["train", "training"]))
+    assert len(read({"train": path})[0].train) == 2
+    path = write(rows("cat", "dog", split=["train", "test"]))
+    with pytest.raises(DataError, match="has rows of split test, but is handed over as train"):
+        read({"train": path})
+
+
+def test_a_table_of_a_split_that_is_not_there_is_said(two_tables, pictures):
+    with pytest.raises(DataError, match=r"missing\.csv does not exist"):
+        read({**two_tables, "test": pictures / "missing.csv"})
+
+
 def test_a_column_split_divides_it(write):
     task, _ = read(write(rows(*"abbaab", split=["train", "train", "val", "validation", "test", "Test"])))
 

@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, TypeVar, cast, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast, get_origin, get_type_hints
 
 import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
@@ -38,13 +38,13 @@ _FRAME = 2  # characters of tyro's frame before what is inside
 
 @dataclasses.dataclass(frozen=True)
 class SplitFolders:
-    """Folders in place of DATA: the folders in each are the classes, whatever they are called."""
+    """A folder or a table for each split, in place of DATA; folders in a folder are classes, whatever their names."""
 
-    train: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder with a folder of images per class, to learn from, in place of DATA."""
-    validation: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    train: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """Folder with a folder of images per class, or a table (CSV, JSONL, Parquet), to learn from, in place of DATA."""
+    validation: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """The same for the validation split."""
-    test: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    test: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """The same for the test split."""
 
     def source(self, command: str, data: str) -> str | dict[str, Path]:
@@ -64,8 +64,20 @@ class SplitFolders:
             given = ", ".join(f"--{split}" for split in folders)
             raise InputError(f"DATA is {data!r} and {given} is given too; expected one of the two")
         if "train" not in folders:
-            raise InputError(f"{command} needs DATA, or --train DIR with a folder of images per class")
+            raise InputError(f"{command} needs DATA, or --train with a folder of images per class or a table")
         return folders
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedAs:
+    """Where and how a saved adapter is opened."""
+
+    model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
+    """Where the adapter's backbone is now, if not where it was: a folder or a Hub id."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    precision: Annotated[Literal["fp32", "bf16", "fp16"] | None, tyro.conf.arg(metavar="TYPE")] = None
+    """Compute in `fp32`, `bf16` or `fp16`, if not as the adapter was trained: most CPUs are fast in fp32 alone."""
 
 
 def source_named(source: str | dict[str, Path]) -> str | dict[str, str]:

@@ -7,7 +7,7 @@ from .checking import Checked, check_images
 from .damage import examine
 from .decoding import content_hash, decode_image
 from .draws import draw_from, draw_sha256, write_draw
-from .folder import images_below, read_folder, read_split_folders
+from .folder import images_below, read_folder, read_splits
 from .formats import are_of_cameras
 from .images import FileImages, ImagesOnDemand, MemoryImages, as_pixels
 from .listing import bad_images_explained, skipping
@@ -61,7 +61,7 @@ __all__ = [
     "positions",
     "prompts_for",
     "read_folder",
-    "read_split_folders",
+    "read_splits",
     "read_words",
     "skipping",
     "source_of",

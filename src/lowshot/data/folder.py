@@ -1,4 +1,4 @@
-"""Folders of images: ``<class>/*`` or ``{train,val,test}/<class>/*``."""
+"""Folders of images: ``<class>/*`` or ``{train,val,test}/<class>/*``; or a folder or table for each split."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from ..errors import DataError
 from .formats import SUFFIXES
 from .layout import LeftOut, refuse_folders_of_classes, split_folders, subfolders
-from .listing import Classes, class_name, task_of_files, visible_entries
+from .listing import Classes, class_name, kind_of, task_of_files, visible_entries
+from .tables import READERS, table_of_split
 from .task import Task
 
 
@@ -36,31 +37,39 @@ def read_folder(root: Path, on_bad_image: str = "error", warn: list[str] | None 
     return task_of_files(root, root.resolve().name, splits, on_bad_image, warn)
 
 
-def read_split_folders(
-    folders: Mapping[str, str | os.PathLike[str]], on_bad_image: str = "error", warn: list[str] | None = None
+def read_splits(
+    sources: Mapping[str, str | os.PathLike[str]], on_bad_image: str = "error", warn: list[str] | None = None
 ) -> Task:
-    """Read a task of which it is said where its splits are: the folders in each are the classes, whatever their names.
+    """Read a task of which it is said where its splits are, in a folder or a table each.
+
+    The folders in a folder are the classes, whatever their names. All rows of a table are of the split that it is for.
 
     Args:
-        folders: ``train``, ``validation`` or ``test`` -> its folder, ``train`` at least.
-        on_bad_image: As for ``read_folder``.
+        sources: ``train``, ``validation`` or ``test`` -> its folder or table, ``train`` at least.
+        on_bad_image: As for ``read_folder`` and ``read_table``.
         warn: As for ``read_folder``.
 
     Raises:
-        DataError: As for ``read_folder``, or a split has another name.
+        DataError: As for ``read_folder`` and ``read_table``, a split has another name, or a row is of another.
+        MissingExtraError: Parquet without pyarrow.
     """
     warn = warn if warn is not None else []
-    unknown = [name for name in folders if name not in ("train", "validation", "test")]
-    if unknown or "train" not in folders:
+    unknown = [name for name in sources if name not in ("train", "validation", "test")]
+    if unknown or "train" not in sources:
         raise DataError(
-            f"the folders of splits are for {', '.join(map(repr, folders)) or 'none'}; expected 'train', "
+            f"the folders or tables of splits are for {', '.join(map(repr, sources)) or 'none'}; expected 'train', "
             "and maybe 'validation' and 'test'"
         )
-    paths = {split: Path(folder) for split, folder in folders.items()}
-    splits = {split: (folder, _classes(folder, split, warn)) for split, folder in paths.items()}
-    parents = {folder.resolve().parent for folder in paths.values()}
+    paths = {split: Path(source) for split, source in sources.items()}
+    splits: dict[str, tuple[Path, Classes]] = {}
+    for split, path in paths.items():
+        if path.suffix.lower() in READERS and kind_of(path) != "folder":
+            splits[split] = path.parent, table_of_split(path, split, on_bad_image)
+        else:
+            splits[split] = path, _classes(path, split, warn)
+    parents = {path.resolve().parent for path in paths.values()}
     named = parents.pop() if len(paths) > 1 and len(parents) == 1 else paths["train"].resolve()
-    return task_of_files(paths["train"], named.name, splits, on_bad_image, warn)
+    return task_of_files(paths["train"], named.stem if named.is_file() else named.name, splits, on_bad_image, warn)
 
 
 def image_files(folder: Path, left_out: LeftOut) -> Iterator[Path]:

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import DataError, UnknownNameError
 from .builtin import BUILTIN_TASKS, builtin_task
 from .callers import columns_of, images_in_order, labels_in_order
-from .folder import read_folder, read_split_folders
+from .folder import read_folder, read_splits
 from .hub import PREFIX, read_hub
 from .images import ImagesOnDemand, MemoryImages
 from .listing import SPLITS, good_images, kind_of
@@ -40,7 +40,7 @@ def load_task(
     a table                      a file ``.csv``, ``.jsonl`` or ``.parquet``
     shards                       a file ``.tar``, or a folder of them
     a folder                     ``<class>/*`` or ``{train,val,test}/<class>/*``
-    a folder for each split      ``{"train": FOLDER, "test": FOLDER}``, each ``<class>/*``
+    one for each split           ``{"train": FOLDER, "test": TABLE}``: folders ``<class>/*``, or tables
     ============================ =======================================================================
 
     A string that is both a name and a path is the name; write ``./digits`` or pass a ``Path`` for the path.
@@ -61,7 +61,7 @@ def load_task(
     """
     warn = warn if warn is not None else []
     if isinstance(data, Mapping):
-        return read_split_folders(data, on_bad_image, warn)
+        return read_splits(data, on_bad_image, warn)
     if isinstance(data, str):
         if data in BUILTIN_TASKS:
             return builtin_task(data)

@@ -48,10 +48,38 @@ def read_table(path: Path, on_bad_image: str, warn: list[str]) -> Task:
             named twice in one split, has two classes, or is missing.
         MissingExtraError: Parquet without pyarrow.
     """
+    splits = {split: (path.parent, classes) for split, classes in _classes_by_split(path, on_bad_image).items()}
+    return task_of_files(path, path.stem, splits, on_bad_image, warn)
+
+
+def table_of_split(path: Path, split: str, on_bad_image: str) -> Classes:
+    """Return the files of each class of a table whose rows are all of one split, as paths below its folder.
+
+    Args:
+        path: The table. If it has a column ``split``, each of its cells names this one.
+        split: ``train``, ``validation`` or ``test``.
+        on_bad_image: As for ``read_table``.
+
+    Raises:
+        DataError: As for ``read_table``, or a row is of another split.
+        MissingExtraError: Parquet without pyarrow.
+    """
+    [(named, classes), *others] = _classes_by_split(path, on_bad_image, unnamed=split).items()
+    wrong = [name for name in (named, *(name for name, _ in others)) if name != split]
+    if wrong:
+        raise DataError(
+            f"{path} has rows of split {wrong[0]}, but is handed over as {split}; expected rows of {split} alone, or "
+            f"{path} by itself"
+        )
+    return classes
+
+
+def _classes_by_split(path: Path, on_bad_image: str, unnamed: str = "train") -> dict[str, Classes]:
+    """Return the files of each class, by split; rows that name none are of the split ``unnamed``."""
     kind = kind_of(path)
     if kind != "file":
         raise DataError(f"data {path} {'does not exist' if kind == 'nothing' else 'is no file that can be read'}")
-    splits = _splits(path, READERS[path.suffix.lower()](path))
+    splits = _splits(path, READERS[path.suffix.lower()](path), unnamed)
     if on_bad_image in ("error", "error-damaged"):
         files = [(name, place.row) for places in splits.values() for name, place in places.items()]
         missing = [(name, row) for name, row in files if kind_of(path.parent / name) != "file"]
@@ -62,14 +90,14 @@ def read_table(path: Path, on_bad_image: str, warn: list[str]) -> Task:
                 f"such as {path.parent / name} ({_row(path)} {row}); --on-bad-image {skipping(on_bad_image)} leaves "
                 "them out"
             )
-    classes: dict[str, tuple[Path, Classes]] = {split: (path.parent, {}) for split in splits}
+    classes: dict[str, Classes] = {split: {} for split in splits}
     for split, places in splits.items():
         for name, place in places.items():
-            classes[split][1].setdefault(place.label, []).append(name)
-    return task_of_files(path, path.stem, classes, on_bad_image, warn)
+            classes[split].setdefault(place.label, []).append(name)
+    return classes
 
 
-def _splits(path: Path, rows: _Rows) -> dict[str, dict[str, _Place]]:
+def _splits(path: Path, rows: _Rows, unnamed_split: str) -> dict[str, dict[str, _Place]]:
     """Return the label and row of each file name, by split."""
     splits: dict[str, dict[str, _Place]] = {}
     for number, row in rows:
@@ -102,7 +130,7 @@ def _splits(path: Path, rows: _Rows) -> dict[str, dict[str, _Place]]:
             f"{path}: {len(unnamed):,} row(s) name no {SPLIT}, the first in {_row(path)} {first}, and others do; "
             f"expected one of {', '.join(SPLITS)} in every row, or in none"
         )
-    return splits or {"train": unnamed}
+    return splits or {unnamed_split: unnamed}
 
 
 def _row(path: Path) -> str:
