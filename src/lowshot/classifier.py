@@ -179,8 +179,8 @@ class FewShotClassifier(Estimator):
                 the constructor.
             revision: Commit, tag or branch of a repository with an adapter; the newest if not given.
             **settings: For a backbone, the constructor's; for a saved adapter only ``model`` (where its backbone is
-                now), ``device``, ``root`` (where data sets are now), ``targets`` (which of them a transfer is judged
-                on) and ``on_bad_image``.
+                now), ``device``, ``precision`` (what to compute in), ``root`` (where data sets are now), ``targets``
+                (which of them a transfer is judged on) and ``on_bad_image``.
 
         Raises:
             AdapterError: The folder is incomplete, damaged, or belongs to another backbone.

@@ -11,9 +11,10 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from lowshot import __version__
+from lowshot import FewShotClassifier, __version__
 from lowshot.cli import COMMANDS, main
 from lowshot.cli.arguments import parse, parse_with_recipe
 from lowshot.settings import preset_recipe
@@ -122,6 +123,22 @@ def test_fit_evaluate_predict(fit, run, photos, tmp_path):
     assert status == 0
     assert out.startswith(f"{images[0]}  ")
     assert out.count("%") == 1
+
+
+def test_an_adapter_of_half_precision_is_opened_in_full(fit, run, photos, tmp_path):
+    """Most CPUs compute bfloat16 slowly."""
+    fit("--precision", "bf16", "--shots", "2")
+    folder = tmp_path / "adapter"
+    opened = {name: FewShotClassifier.from_pretrained(folder, precision=name) for name in (None, "fp32")}
+    assert [each._fitted[0].dtype for each in opened.values()] == [torch.bfloat16, torch.float32]
+    image = photos / "dark_disc" / "0.png"
+    expected = {name: each.predict_proba([image])[0].max() for name, each in opened.items()}
+    assert expected[None] != expected["fp32"]
+    status, out, err = run("predict", folder, image, "--precision", "fp32", "--json")
+    assert status == 0, err
+    assert max(json.loads(out)[0]["probabilities"].values()) == pytest.approx(expected["fp32"], abs=1e-6)
+    assert run("evaluate", folder, photos, "--precision", "fp32")[0] == 0
+    assert run("evaluate", folder, photos, "--precision", "fp64")[0] == 2
 
 
 def test_images_that_cannot_be_read_fail_alone(fit, run, photos, tmp_path):

@@ -1,5 +1,6 @@
 """Protocols as a user meets them."""
 
+import csv
 import json
 
 import pytest
@@ -52,6 +53,22 @@ def test_evaluate_judges_both_halves_from_the_saved_adapter(parted, run):
     recorded = json.loads((folder / "lowshot.json").read_text())["metrics"]
     assert json.loads(out) == {"adapter": str(folder), "data": "letters", **recorded}
     assert {"base", "new", "harmonic mean"} <= set(rows(run("evaluate", folder, "letters")[1]))
+
+
+def test_evaluate_gives_a_line_of_csv_for_each_label_space(parted, run):
+    folder, _ = parted
+    recorded = json.loads((folder / "lowshot.json").read_text())["metrics"]
+    status, out, err = run("evaluate", folder, "letters", "--format", "csv")
+    assert status == 0, err
+    base, new = csv.DictReader(out.splitlines())
+    for line, name, figures in ((base, "letters", recorded), (new, "new", recorded["others"]["new"])):
+        assert (line["data"], line["split"], int(line["images"])) == (name, "test", figures["images"])
+        assert [float(line[column]) for column in ("acc1", "ece", "nll")] == [
+            figures[column] for column in ("acc1", "ece", "nll")
+        ]
+        assert [float(line["acc1_low"]), float(line["acc1_high"])] == figures["acc1_interval"]
+        assert line["coverage"] == line["covered"] == ""
+    assert run("evaluate", folder, "letters", "--format", "csv", "--json")[0] == 2
 
 
 def test_the_card_has_the_table(parted):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +13,13 @@ import tyro
 
 from ..errors import InputError
 from ..progress import shown
-from .arguments import SplitFolders, parse, print_json, source_named, warn
+from .arguments import OpenedAs, SplitFolders, parse, print_json, source_named, warn
+
+_COLUMNS = (
+    *("data", "split", "images", "classes", "acc1", "acc1_low", "acc1_high", "acc5", "mean_class_recall"),
+    *("ece", "nll", "brier", "coverage", "covered", "mean_set_size"),
+)
+"""Columns of CSV; a measure that was not taken is empty."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,15 +41,15 @@ class Arguments:
     on_bad_image: Literal["error", "skip", "error-damaged", "skip-damaged"] | None = None
     """An image that cannot be read: stop, or leave it out and say so; or do so with damaged ones too; if not as the
     adapter was fitted."""
-    model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
-    """Where the adapter's backbone is now, if not where it was: a folder or a Hub id."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    opened: OpenedAs = dataclasses.field(default_factory=OpenedAs)
     coverage: Annotated[float | None, tyro.conf.arg(metavar="SHARE")] = None
     """Judge sets of classes too, which are to hold the true class of this share of images, such as 0.9: how many do,
     and how large they are. Of an adapter fitted with `--calibration-folds`."""
+    format: Annotated[Literal["text", "csv", "json"], tyro.conf.arg(metavar="FORMAT")] = "text"
+    """`text`; `csv`: a line for the classes that were learnt and one for each other label space, below a line with the
+    names of the columns; `json`: all measures, those of each class too. Fractions and plain numbers."""
     json: bool = False
-    """Print all measures as JSON, `acc1` first: fractions and plain numbers."""
+    """The same as `--format json`."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -50,18 +58,37 @@ def run(arguments: Sequence[str]) -> int:
     source = parsed.folders.source("evaluate", parsed.data)
     if parsed.new_classes and parsed.targets:
         raise InputError("new-classes judges DATA alone; leave targets out, or leave out new-classes")
+    if parsed.json and parsed.format not in ("text", "json"):
+        raise InputError(f"format is {parsed.format}, and --json is given too; leave one out")
     from ..classifier import saved_adapter
 
-    where: dict[str, Any] = {"model": parsed.model, "device": parsed.device, "root": parsed.root}
-    judged = {"targets": parsed.targets or None, "on_bad_image": parsed.on_bad_image}
-    classifier = saved_adapter(parsed.adapter, **where, **judged)
+    judged = {"root": parsed.root, "targets": parsed.targets or None, "on_bad_image": parsed.on_bad_image}
+    classifier = saved_adapter(parsed.adapter, **vars(parsed.opened), **judged)
     try:
         metrics = classifier.evaluate(source, new_classes=parsed.new_classes, coverage=parsed.coverage, track=shown)
     finally:  # where it failed, what was left out may be the reason
         warn(classifier.warnings_)
-    if parsed.json:
+    if parsed.json or parsed.format == "json":
         print_json({"adapter": str(parsed.adapter), "data": source_named(source), **metrics})
-        return 0
+    elif parsed.format == "csv":
+        _print_csv(source if isinstance(source, str) else str(source.get("test", source["train"])), metrics)
+    else:
+        _print_text(classifier.record_.task, metrics)
+    return 0
+
+
+def _print_csv(data: str, metrics: Mapping[str, Any]) -> None:
+    """Print a line for each label space; the columns are always the same, so that files can be put together."""
+    lines = csv.writer(sys.stdout, lineterminator="\n")
+    lines.writerow(_COLUMNS)
+    for name, figures in {data: metrics, **metrics.get("others", {})}.items():
+        low, high = figures["acc1_interval"]
+        cells = {**figures, **figures.get("sets", {}), "data": name, "acc1_low": low, "acc1_high": high}
+        lines.writerow([cells.get(column, "") for column in _COLUMNS])
+
+
+def _print_text(task: str, metrics: dict[str, Any]) -> None:
+    """Print what a person wants to know."""
     from ..wording.protocols import protocol_table
     from ..wording.quantities import accuracy_line
 
@@ -77,5 +104,4 @@ def run(arguments: Sequence[str]) -> int:
             f"they have {sets['mean_set_size']:.2f} classes on average"
         )
     if metrics.get("others"):
-        print(f"\n{protocol_table(classifier.record_.task, metrics)}")
-    return 0
+        print(f"\n{protocol_table(task, metrics)}")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ..errors import ImageError, InputError
-from .arguments import parse, print_json, warn
+from .arguments import OpenedAs, parse, print_json, warn
 
 _TOP = 3
 
@@ -38,10 +38,7 @@ class Arguments:
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write to this file, .csv or .jsonl, instead. It appears when it is whole; the same command goes on where one was
     ended."""
-    model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
-    """Where the adapter's backbone is now, if not where it was: a folder or a Hub id."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    opened: OpenedAs = dataclasses.field(default_factory=OpenedAs)
     json: bool = False
     """The same as `--format json`: a list of `{image, label, probabilities}`; with `--coverage` each has a `set` too.
     An image that cannot be read has `{image, error}` instead."""
@@ -67,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
 
     if parsed.out is not None:
         refuse_file(parsed.out)
-    answers = Answers(saved_adapter(parsed.adapter, model=parsed.model, device=parsed.device), parsed.coverage)
+    answers = Answers(saved_adapter(parsed.adapter, **vars(parsed.opened)), parsed.coverage)
     if parsed.out is None:
         return _print(answers.of(images), "json" if parsed.json else parsed.format, parsed.top, parsed.coverage)
     errors = write_answers(answers, images, parsed.out, top=parsed.top or 1, track=shown)

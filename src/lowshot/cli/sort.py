@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from ..errors import ImageError, InputError
-from .arguments import parse, print_json, warn
+from .arguments import OpenedAs, parse, print_json, warn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +37,7 @@ class Arguments:
     """Move them: each has gone from the folder when it is in its new place, and never before."""
     sure: Annotated[float, tyro.conf.arg(metavar="PROBABILITY")] = 0.5
     """Least probability of the most probable class; images with less go to `OUT/unsure/`."""
-    model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
-    """Where the adapter's backbone is now, if not where it was: a folder or a Hub id."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    opened: OpenedAs = dataclasses.field(default_factory=OpenedAs)
     json: bool = False
     """Print one JSON object with `images` by folder, the `errors` and the `page`."""
 
@@ -57,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     from ..folders import sort_folder
     from ..progress import shown
 
-    classifier, warnings = saved_adapter(parsed.adapter, model=parsed.model, device=parsed.device), list[str]()
+    classifier, warnings = saved_adapter(parsed.adapter, **vars(parsed.opened)), list[str]()
     put = ways[0] if ways else "copy"
     try:
         done = sort_folder(classifier, parsed.folder, parsed.out, put=put, sure=parsed.sure, track=shown, warn=warnings)

@@ -58,7 +58,7 @@ class ModelConfig(Section):
     """Frozen weights in fewer bits: `none`, `nf4` (4 bits with double quantisation, as QLoRA) or `int8`."""
     quantize_projection: bool = setting(False, Decides.RESULT, younger=True)
     """Whether `quantize` takes the projection after the vision tower too, as bitsandbytes does for a CLIP by itself."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", Decides.RESULT)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", Decides.RESULT, movable=True)
     """Type of all that is frozen and computed; an adapter's numbers are always fp32. `auto`: on a CPU fp32, or bf16
     where quantised and the CPU multiplies bf16; on CUDA fp16 as CLIP-LoRA's own code, but bf16 for SigLIP, MetaCLIP 2
     and where quantised."""
