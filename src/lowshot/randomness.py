@@ -42,8 +42,14 @@ def torch_seeded(seed: int) -> Iterator[None]:
     For code that seeds them itself. One such block runs at a time; a thread of the caller's may still disturb it.
     """
     with _GLOBAL, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        has_mps = torch.backends.mps.is_available()
+        before = torch.mps.get_rng_state() if has_mps else None
         torch.manual_seed(seed)
-        yield
+        try:
+            yield
+        finally:
+            if before is not None:
+                torch.mps.set_rng_state(before)
 
 
 def drawn_twice() -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
@@ -103,8 +109,7 @@ class _Draws:
 
     def _lent(self, device: torch.device, operation: Callable[[], Any]) -> Any:
         """The result of an operation that takes no generator: torch's own has this one's state meanwhile."""
-        own, is_cpu = self._generator(device), device.type == "cpu"
-        theirs = torch.default_generator if is_cpu else torch.cuda.default_generators[device.index]
+        own, theirs = self._generator(device), _default_generator(device)
         with _GLOBAL:
             before = theirs.get_state()
             try:
@@ -144,6 +149,16 @@ def _device_of(args: Any, kwargs: dict[str, Any]) -> torch.device:
     device = torch.device(kwargs.get("device") or "cpu") if like is None else like.device
     is_any = device.type == "cuda" and device.index is None
     return torch.device("cuda", torch.cuda.current_device()) if is_any else device
+
+
+def _default_generator(device: torch.device) -> torch.Generator:
+    """Torch's own generator of a device."""
+    if device.type == "cpu":
+        return torch.default_generator
+    if device.type == "mps":
+        generator: torch.Generator = torch.mps._get_default_mps_generator()
+        return generator
+    return torch.cuda.default_generators[device.index]
 
 
 def _with_generator(operation: Any) -> Any:

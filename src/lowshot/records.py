@@ -198,6 +198,14 @@ def _command() -> str:
     return line.encode("utf-8", "backslashreplace").decode("utf-8")  # file names may be other bytes
 
 
+def _accelerator(torch: Any) -> str | None:
+    """The GPU's name; None without one."""
+    if torch.cuda.is_available():
+        name: str = torch.cuda.get_device_name()
+        return name
+    return "GPU of a Mac (MPS)" if torch.backends.mps.is_available() else None
+
+
 @functools.cache
 def _environment() -> dict[str, Any]:
     versions = {"python": platform.python_version()}
@@ -208,7 +216,7 @@ def _environment() -> dict[str, Any]:
     hardware = {
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "accelerator": torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None,
+        "accelerator": _accelerator(torch) if torch else None,
         "system": platform.platform(),
     }
     return {"versions": versions, "hardware": hardware, **_commit()}

@@ -28,7 +28,7 @@ def own_torch_state() -> Iterator[None]:
         stack.enter_context(_DEFAULT_TYPE.float32())
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        for device in ("cpu", "cuda"):
+        for device in ("cpu", "cuda", *(("mps",) if torch.backends.mps.is_available() else ())):
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
         if torch.get_default_device().type != "cpu":  # else it would cost every operation a little

@@ -145,7 +145,9 @@ def joint_masks(layers: Sequence[SampleDropout], like: Tensor) -> Tensor | None:
         raise RuntimeError(f"dropout has keys of {len(keys.samples)} samples for {len(like)} rows")
     numbers = range(first.layer, first.layer + len(layers))
     assert [layer.layer for layer in layers] == list(numbers), "masks of layers that do not lie together"
-    make = _drawn if like.device.type == "cpu" else _hashed
+    make = (
+        _drawn if like.device.type in ("cpu", "mps") else _hashed
+    )  # Metal lacks some of the products of whole numbers
     return make(like[0].numel(), threshold, numbers, keys, like.device).view(len(layers), *like.shape)
 
 
@@ -165,14 +167,14 @@ def key_dropout(model: nn.Module, seed: int) -> MaskKeys:
     return keys
 
 
-def _drawn(count: int, threshold: int, layers: Sequence[int], keys: MaskKeys, device: torch.device) -> Tensor:  # noqa: ARG001
-    """Masks ``(J, N, count)`` of some layers by SFC64, on the CPU."""
-    step, samples = int(keys.step), [int(sample) for sample in keys.samples]
+def _drawn(count: int, threshold: int, layers: Sequence[int], keys: MaskKeys, device: torch.device) -> Tensor:
+    """Masks ``(J, N, count)`` of some layers by SFC64, which the CPU draws."""
+    step, samples = int(keys.step), [int(sample) for sample in torch.as_tensor(keys.samples).tolist()]
     masks = np.empty((len(layers), len(samples), count), np.bool_)
     for rows, layer in zip(masks, layers, strict=True):
         for row, sample in zip(rows, samples, strict=True):  # one by one: a sample's levels fit into the cache
             np.greater_equal(_levels(count, keys.seed, step, sample, layer), threshold, out=row)
-    return torch.from_numpy(masks.view(np.uint8))
+    return torch.from_numpy(masks.view(np.uint8)).to(device)
 
 
 def _levels(count: int, *key: int) -> NDArray[np.uint16]:

@@ -75,7 +75,7 @@ class OpenedAs:
     model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
     """Where the adapter's backbone is now, if not where it was: a folder or a Hub id."""
     device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    """`auto`, `cpu`, `cuda`, `cuda:N`, or `mps`, the GPU of a Mac."""
     precision: Annotated[Literal["fp32", "bf16", "fp16"] | None, tyro.conf.arg(metavar="TYPE")] = None
     """Compute in `fp32`, `bf16` or `fp16`, if not as the adapter was trained: most CPUs are fast in fp32 alone."""
 

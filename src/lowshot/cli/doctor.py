@@ -78,7 +78,11 @@ def check_cuda() -> Finding:
     import torch
 
     if not torch.cuda.is_available():
-        return Finding("absent", "no CUDA device: training runs on the CPU")
+        on_mac = torch.backends.mps.is_available()
+        instead = (
+            "the GPU of this Mac takes models other than builtin and photos" if on_mac else "training runs on the CPU"
+        )
+        return Finding("absent", f"no CUDA device: {instead}")
     free, total = torch.cuda.mem_get_info()
     return Finding("ok", f"{torch.cuda.get_device_name()}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free")
 
@@ -147,10 +151,11 @@ def check_pace() -> Finding:
     from ..models import pick_device
     from ..training.speed import measure_pace
 
-    device = pick_device("auto")
-    dtype, images = (torch.float16, 64) if device.type == "cuda" else (torch.float32, 4)
+    device = pick_device("auto", "openai/clip-vit-base-patch16")
+    dtype, images = {"cuda": (torch.float16, 64), "mps": (torch.float32, 64)}.get(device.type, (torch.float32, 4))
     pace = measure_pace(device, dtype, images=images)
-    here = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    here = f"{torch.get_num_threads()} threads" if device.type == "cpu" else "the GPU of this Mac"
+    here = torch.cuda.get_device_name(device) if device.type == "cuda" else here
     steps = 60 * pace.trained / _STEP_IMAGES
     return Finding(
         "ok",

@@ -48,7 +48,7 @@ class Arguments:
     model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
     """Where the backbone is: a folder or a Hub id. If not given that of most adapters, or the built-in one."""
     device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    """`auto`, `cpu`, `cuda`, `cuda:N`, or `mps`, the GPU of a Mac."""
     precision: Annotated[Literal["fp32", "bf16", "fp16"] | None, tyro.conf.arg(metavar="TYPE")] = None
     """Compute all adapters in `fp32`, `bf16` or `fp16`, whatever they were trained in: on a CPU fp32 is fastest. If
     not given that of most of them, and those of another are not served."""

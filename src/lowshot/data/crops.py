@@ -263,9 +263,11 @@ class Portion(NamedTuple):
         and H are the weights of the pixels above and beside each other (see ``_bicubic_weights``).
         """
         _, height, width, _ = self.padded.shape
-        vertical = _bicubic_weights(self.vertical.to(device, non_blocking=True), height)
-        horizontal = _bicubic_weights(self.horizontal.to(device, non_blocking=True), width)
-        rows = vertical @ self.padded.to(device, non_blocking=True).flatten(2).float()
+        # Only CUDA copies in order with what comes after; a Mac's GPU may read memory that is another tensor's by then.
+        at_once = device.type != "mps"
+        vertical = _bicubic_weights(self.vertical.to(device, non_blocking=at_once), height)
+        horizontal = _bicubic_weights(self.horizontal.to(device, non_blocking=at_once), width)
+        rows = vertical @ self.padded.to(device, non_blocking=at_once).flatten(2).float()
         rows = rows.view(-1, size, width, 3).permute(0, 3, 1, 2).reshape(-1, 3 * size, width)
         resized = (rows @ horizontal.transpose(1, 2)).view(-1, 3, size, size)
         return (resized / 255.0).clamp(0.0, 1.0)

@@ -201,7 +201,7 @@ def _encoded(learner: Learner, crops: Iterator[NDArray[Any]], count: int, image_
     """Unit embeddings ``(B, D)`` of the next crops, on the learner's device."""
     device = learner.backbone.device
     batch = _gathered(crops, count, image_size, pinned=device.type == "cuda")
-    return learner.backbone.encode_images(batch.to(device, non_blocking=True))
+    return learner.backbone.encode_images(batch.to(device, non_blocking=device.type != "mps"))
 
 
 def _gathered(crops: Iterator[NDArray[Any]], count: int, image_size: int, *, pinned: bool) -> Tensor:

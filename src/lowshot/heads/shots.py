@@ -25,6 +25,10 @@ class Text:
     lengths: Tensor
     has_words: bool = True
 
+    def to(self, device: torch.device) -> Text:
+        """The same on another device."""
+        return dataclasses.replace(self, embeddings=self.embeddings.to(device), lengths=self.lengths.to(device))
+
     def cosines(self, images: Tensor) -> Tensor:
         """Similarities ``(B, C)`` of unit embeddings ``(B, D)`` and the classes."""
         return images @ self.embeddings.T

@@ -2,9 +2,10 @@
 
 from .backbone import Backbone, Identity, Towers
 from .copies import KeptBackbone
+from .devices import has_float64, is_out_of_memory, lacking_named, pick_device, release, settle
 from .efficientnet import PHOTOS, PHOTOS_PACKAGE, is_photos_installed
 from .frozen import Products
-from .loading import load_backbone, load_structure, pick_device
+from .loading import load_backbone, load_structure
 from .precision import resolve_adapter_precision, resolve_precision, round_to, set_precision
 from .tower_state import TowerState
 
@@ -17,12 +18,17 @@ __all__ = [
     "Products",
     "TowerState",
     "Towers",
+    "has_float64",
+    "is_out_of_memory",
     "is_photos_installed",
+    "lacking_named",
     "load_backbone",
     "load_structure",
     "pick_device",
+    "release",
     "resolve_adapter_precision",
     "resolve_precision",
     "round_to",
     "set_precision",
+    "settle",
 ]

@@ -21,6 +21,7 @@ from ..errors import InputError, LongPromptError
 from ..resizing import Resizing
 from ..settings import Tower
 from .blocks import Attention, Packing, run_blocks
+from .devices import has_float64
 from .families import FAMILIES, Family
 from .frozen import Products
 from .layout import TowerLayout
@@ -440,7 +441,7 @@ class Backbone(Towers):
         assert images.shape[-2:] == (side, side), images.shape
         exact, family, device = _at_least_float32(self.dtype), self.family, self.device
         if self._pixel_statistics[0].device != device:  # moved once: CUDA would wait for a copy in every pass
-            self._pixel_statistics = self._pixel_statistics.to(device)
+            self._pixel_statistics = self._pixel_statistics.to(device, torch.float64 if has_float64(device) else exact)
         mean, std = self._pixel_statistics.to(exact)
         pixels = ((images.to(device, exact) - mean) / std).to(self.dtype)
         hidden = family.embed_images(self.model, pixels)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .backbone import Backbone
-from .loading import load_backbone, pick_device
+from .devices import pick_device
+from .loading import load_backbone
 
 
 class KeptBackbone:
@@ -20,7 +21,7 @@ class KeptBackbone:
 
     def load(self, model: str = "builtin", device: str = "cpu") -> Backbone:
         """A backbone of one's own; arguments and errors are those of ``load_backbone``."""
-        on = pick_device(device)
+        on = pick_device(device, model)
         if self._backbone is None or self._model != model:
             self._backbone = None  # its memory is free for the next one
             self._backbone, self._model = load_backbone(model), model

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from ..torch_state import own_torch_state
 from .backbone import Backbone, Identity, Towers, settings_sha256, weights_sha256
 from .checkpoint_files import EXAMPLES, CheckpointFiles
 from .clip import Clip, ClipConfig, read_clip
+from .devices import pick_device
 from .efficientnet import MEAN, PHOTOS, STD, EfficientNetLite, read_photos
 from .families import FAMILIES, IN_FOLDERS
 from .open_clip import Checkpoint, Pixels, checkpoint_in, named_checkpoint
@@ -37,40 +37,6 @@ BUILTIN = Path(__file__).parent / "builtin"
 """The built-in model's folder: a CLIP in transformers format like any other."""
 
 
-def pick_device(device: str) -> torch.device:
-    """The device a setting names.
-
-    Args:
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. Where several processes train together each gets a CUDA
-            device of its own for ``auto`` and ``cuda``.
-
-    Raises:
-        InputError: Not a device, or not on this machine.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and "LOCAL_RANK" in os.environ:
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
-    if device == "mps":
-        raise InputError(
-            "device is 'mps', on which lowshot computes nothing yet: losses and several methods are in float64, which "
-            "Metal has not, and nobody has run it there; expected cpu, which a Mac is fast with on small models"
-        )
-    try:
-        picked = torch.device(device)
-    except RuntimeError:
-        raise InputError(f"device is {device!r}; expected auto, cpu, cuda or cuda:N") from None
-    if picked.type not in ("cpu", "cuda"):
-        raise InputError(f"device is {device!r}; expected auto, cpu, cuda or cuda:N")
-    if picked.index is not None and "LOCAL_RANK" in os.environ and picked.index != int(os.environ["LOCAL_RANK"]):
-        raise InputError(f"device is {device!r}, but each of several processes needs its own; expected cuda or auto")
-    if picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"device is {device!r}, but this machine has {torch.cuda.device_count()} CUDA device(s); try cpu"
-        )
-    return picked
-
-
 @own_torch_state()
 def load_backbone(model: str = "builtin", device: str = "cpu", *, exportable: bool = False) -> Backbone:
     """Load a CLIP or SigLIP with its tokenizer and preprocessing, in float32.
@@ -85,11 +51,11 @@ def load_backbone(model: str = "builtin", device: str = "cpu", *, exportable: bo
     Raises:
         InputError: There is no such model, it is of no known kind, or its files are damaged.
     """
+    on = pick_device(device, model)
     if BESIDE in model:
         first, _, second = model.partition(BESIDE)
-        return PairedBackbone.of(*(load_backbone(each, device, exportable=exportable) for each in (first, second)))
+        return PairedBackbone.of(*(load_backbone(each, str(on), exportable=exportable) for each in (first, second)))
     quiet_bitsandbytes()
-    on = pick_device(device)
     loaded: Any
     model_id, revision = model, None
     if model == PHOTOS:

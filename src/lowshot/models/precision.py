@@ -28,9 +28,9 @@ _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def resolve_precision(quantize: Quantization, precision: str, towers: Towers) -> str:
     """The precision that ``auto`` means here.
 
-    On a CPU it is ``fp32``, or ``bf16`` where the base is quantised and the CPU multiplies it. On CUDA it is that of
-    the published code: ``fp16`` for a CLIP and ``bf16`` for a SigLIP or MetaCLIP 2, ``bf16`` where the base is
-    quantised, and ``fp16`` where the device is too old for ``bf16``.
+    On a Mac's GPU it is ``fp32``. On a CPU it is ``fp32``, or ``bf16`` where the base is quantised and the CPU
+    multiplies it. On CUDA it is that of the published code: ``fp16`` for a CLIP and ``bf16`` for a SigLIP or MetaCLIP
+    2, ``bf16`` where the base is quantised, and ``fp16`` where the device is too old for ``bf16``.
 
     Args:
         quantize: ``none``, ``nf4`` or ``int8``.
@@ -82,10 +82,12 @@ def set_precision(
         precision: ``fp32``, ``bf16`` or ``fp16``.
 
     Raises:
-        InputError: There is nothing to quantise.
+        InputError: There is nothing to quantise, or the device has no such products.
         MissingExtraError: bitsandbytes is needed and not installed.
     """
     dtype = _TYPES[precision]
+    if next(model.parameters()).device.type == "mps":
+        _refuse_on_mac(quantize, precision)
     if quantize != "none" and not linears:
         raise InputError(
             f"quantize {quantize} does not fit: this model has no linear layers that could have fewer bits"
@@ -103,6 +105,16 @@ def set_precision(
         for parameter in model.parameters():
             if parameter.is_floating_point():
                 parameter.data = parameter.data.to(dtype)
+
+
+def _refuse_on_mac(quantize: Quantization, precision: str) -> None:
+    if quantize != "none":
+        raise InputError(
+            f"quantize {quantize} does not fit: bitsandbytes has no products for the GPU of a Mac; leave it out, or "
+            "say --device cpu (device='cpu' from Python)"
+        )
+    if precision == "bf16" and not torch.backends.mps.is_macos_or_newer(14, 0):
+        raise InputError("precision bf16 needs macOS 14 on the GPU of a Mac; use precision fp16 or fp32")
 
 
 def round_to(model: nn.Module, linears: Sequence[str], quantize: Quantization) -> None:

@@ -65,7 +65,7 @@ class AdapterBank:
     Args:
         folder: Holds the adapters' folders.
         model: Where the backbone is; if not given that of most adapters, as their records have it.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         memory: What adapters and class embeddings may take together, such as ``2GB``; the backbone comes on top.
         quantize: Precision of the frozen weights; if not given that of most adapters on this backbone.
         precision: Type to compute in. If not given that of most adapters, and those trained in another are refused; if
@@ -384,7 +384,7 @@ def batch_on(device: torch.device, crops: Sequence[Tensor]) -> Tensor:
     first = crops[0]
     pinned = device.type == "cuda" and first.device.type == "cpu"
     batch = torch.empty(len(crops), *first.shape, dtype=first.dtype, device=first.device, pin_memory=pinned)
-    return torch.stack(tuple(crops), out=batch).to(device, non_blocking=True)
+    return torch.stack(tuple(crops), out=batch).to(device, non_blocking=device.type != "mps")
 
 
 def _names_of_rows(count: int, names: Sequence[str] | str) -> list[str]:

@@ -151,7 +151,7 @@ def _on_device(lists: Iterable[_Numbers], device: torch.device) -> dict[_Numbers
         return {}
     together = [number for numbers in distinct for number in numbers]
     here = torch.tensor(together, dtype=torch.int64, pin_memory=device.type == "cuda")
-    parts = torch.split(here.to(device, non_blocking=True), [len(numbers) for numbers in distinct])
+    parts = torch.split(here.to(device, non_blocking=device.type != "mps"), [len(numbers) for numbers in distinct])
     return dict(zip(distinct, parts, strict=True))
 
 

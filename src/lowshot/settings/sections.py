@@ -66,7 +66,8 @@ class ModelConfig(Section):
     """Type of LoRA's and LoRA-XS's own products in training: `fp32`, or that of the `base`. `auto`: on a CPU fp32, on
     CUDA that of the base, as the published code has it."""
     device: str = setting("auto", Decides.MACHINE, movable=True)
-    """`auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:N`."""
+    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`, the GPU of a Mac. `auto` is CUDA if there is some, else `mps` for other
+    models than `builtin` and `photos`, else the CPU."""
 
     @property
     def loaded(self) -> str:

@@ -17,7 +17,7 @@ from ..data.store import DecodedOnce
 from ..data.task import Examples, Images, ImageSubset
 from ..errors import InputError
 from ..heads import HEADS, Head, Schedule, Shots, Text, read_head, tensors_of, trained_numbers, write_head
-from ..models import Backbone, resolve_precision, set_precision
+from ..models import Backbone, has_float64, lacking_named, resolve_precision, set_precision
 from ..models.classes import embedded
 from ..progress import UNREPORTED, Report, Track
 from ..settings import Recipe
@@ -99,11 +99,13 @@ class HeadLearner:
         if self._kind is None:
             return TrainingOutcome()
         report.begin(uuid.uuid4().hex, ())
-        with memory_use(self.backbone.device) as memory:
+        with lacking_named(self.backbone.device), memory_use(self.backbone.device) as memory:
             embeddings = self._embeddings(examples, track)
             started = time.perf_counter()
-            labels = torch.from_numpy(examples.labels).to(self.backbone.device)
-            shots_of_head = Shots(embeddings.values.to(self.backbone.device), labels, self.text)
+            # Several heads are solved for in float64: without it on the device that is done on the CPU.
+            device = self.backbone.device if has_float64(self.backbone.device) else torch.device("cpu")
+            labels = torch.from_numpy(examples.labels).to(device)
+            shots_of_head = Shots(embeddings.values.to(device), labels, self.text.to(device))
             config = self.recipe.training
             schedule = Schedule(
                 learning_rate=config.learning_rate,
@@ -114,7 +116,8 @@ class HeadLearner:
             )
             fit = self._kind.fit(shots_of_head, schedule, report)
             seconds = embeddings.seconds + time.perf_counter() - started
-        self.head = fit.head
+        moved = {name: tensor.to(self.backbone.device) for name, tensor in tensors_of(fit.head).items()}
+        self.head = type(fit.head)(**moved)
         return TrainingOutcome(
             steps=fit.steps,
             seconds=seconds,

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..errors import OutputError
+from ..models import is_out_of_memory, release
 from ..progress import UNREPORTED, Report, StepTaken, Track
 from ..settings import TrainingConfig
 from .checkpoints import CheckpointFile
@@ -234,10 +235,12 @@ def within_memory(state: TrainingState, work: Callable[[], _Result], *, may_halv
     while True:
         try:
             return work()
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             smaller = state.passes.halved()
             if smaller is None or not may_halve:
                 raise
         state.passes = smaller  # outside: what is caught holds on to the whole graph
         gc.collect()
-        torch.cuda.empty_cache()
+        release(state.parameters[0].device)

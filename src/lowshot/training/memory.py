@@ -14,14 +14,14 @@ import torch
 
 @dataclasses.dataclass
 class MemoryUse:
-    """Bytes: on a CPU the resident set of the whole process, Python and all; on CUDA what the device has allocated."""
+    """Bytes: on a CPU the resident set of the whole process, Python and all; on a GPU what is allocated there."""
 
     static: int = 0
     """Before the block: weights, adapter, and on a CPU the libraries."""
     peak: int = 0
     """Most at once; filled when the block ends."""
     reserved: int = 0
-    """CUDA: most that the allocator held of the device for it, gaps included; 0 on a CPU."""
+    """On a GPU: most that the allocator held of the device for it, gaps included; 0 on a CPU."""
 
 
 @contextlib.contextmanager
@@ -40,6 +40,11 @@ def memory_use(device: torch.device) -> Iterator[MemoryUse]:
         yield use
         use.peak, use.reserved = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
         return
+    if device.type == "mps":  # Metal keeps no high-water mark: what torch holds when the block ends is near it
+        torch.mps.empty_cache()
+        yield use
+        use.peak = use.reserved = torch.mps.driver_allocated_memory()
+        return
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     yield use
@@ -47,14 +52,18 @@ def memory_use(device: torch.device) -> Iterator[MemoryUse]:
 
 
 def resident_bytes(device: torch.device) -> int:
-    """Bytes in use now: on CUDA what is allocated, on a CPU the process's resident set; 0 where Linux does not say."""
+    """Bytes in use now: on a GPU what is allocated, on a CPU the process's resident set; 0 where Linux does not say."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.current_allocated_memory()
     return _kernel_says("VmRSS") or 0
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Bytes left on a CUDA device, with what torch holds of it without need; None on a CPU, which others use too."""
+    """Bytes left on a GPU, with what torch holds of it without need; None on a CPU, which others use too."""
+    if device.type == "mps":  # memory that the processor has too: as much as Metal recommends to take
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
     if device.type != "cuda":
         return None
     held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

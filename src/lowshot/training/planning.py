@@ -12,7 +12,7 @@ from torch import Tensor
 from ..data.prompts import Prompts, prompts_for, read_words
 from ..errors import InputError
 from ..methods import settled_spec
-from ..models import load_backbone
+from ..models import load_backbone, settle
 from ..settings import DataConfig, Recipe
 from .create import create_learner
 from .memory import resident_bytes
@@ -136,10 +136,8 @@ def _prompts(config: DataConfig, classes: int) -> Prompts:
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
     work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    settle(device)
     started = time.perf_counter()
     work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    settle(device)
     return time.perf_counter() - started

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..models.blocks import Attention, run_blocks
 from ..models.clip import Clip, ClipConfig
+from ..models.devices import settle
 from ..models.layout import CLIP_BLOCK
 from ..randomness import seeded
 
@@ -85,6 +86,5 @@ def _rate(work: Callable[[], object], device: torch.device, seconds: float) -> f
         while done < count and (done == 0 or time.perf_counter() - started < seconds):
             work()
             done += 1
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            settle(device)
     return done / (time.perf_counter() - started)

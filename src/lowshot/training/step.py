@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from ..adapters import MaskKeys, draws_from_torch
 from ..adapters.joint import JointUpdates
-from ..models import Backbone, Products, TowerState
+from ..models import Backbone, Products, TowerState, has_float64
 from ..randomness import seeded
 from .processes import Processes
 from .prompts import ClassPrompts
@@ -101,7 +101,7 @@ class StepGradients(Protocol):
     """Multiplies the loss before it is propagated back, and with it every gradient."""
 
     def gradients(self, batch: Batch) -> Tensor:
-        """Add this process's share of the gradients; returns the loss of the whole batch, a float64 on the device."""
+        """Add this process's share of the gradients; returns the loss of the whole batch, see ``zero_loss``."""
 
 
 @dataclasses.dataclass
@@ -159,7 +159,7 @@ class ExactStep:
         """Add the gradients of the mean cross-entropy over the rows to the parameters: this process's share of them.
 
         Returns:
-            The loss, float64. It stays on the device, and nothing here waits for one.
+            The loss, in the type of ``zero_loss``. It stays on the device, and nothing here waits for one.
         """
         self._updates.begin()
         if self.text_is_trained:
@@ -217,7 +217,7 @@ class ExactStep:
     def _through_images(self, batch: Batch, classes: Tensor) -> Tensor:
         own, numbers = self.processes.share(len(batch.rows)), 2 * batch.rows  # prompts have odd numbers
         count = len(batch.rows) if batch.count is None else batch.count
-        total = torch.zeros((), dtype=torch.float64, device=classes.device)
+        total = zero_loss(classes.device)
         for start in range(own.start, own.stop, self.passes.images):
             part = range(start, min(start + self.passes.images, own.stop))
             first = None if batch.first_rows is None else 2 * batch.first_rows[start]
@@ -262,6 +262,11 @@ class ExactStep:
             if self.joint:
                 stack.enter_context(self.backbone.computed_by(self._products))
             yield
+
+
+def zero_loss(device: torch.device) -> Tensor:
+    """A sum of losses to begin with: float64 where the device has that, else float32."""
+    return torch.zeros((), dtype=torch.float64 if has_float64(device) else torch.float32, device=device)
 
 
 def embeddings_of(backbone: Backbone, images: Tensor | TowerState) -> Tensor:

@@ -31,7 +31,7 @@ from ..tensor_file import TENSORS_FILE, read_tensors, serialized, serialized_siz
 from .learner import TrainingOutcome
 from .placing import CLASSIFIER
 from .processes import Processes
-from .step import Batch, Passes, embeddings_of
+from .step import Batch, Passes, embeddings_of, zero_loss
 from .steps import Stage
 from .weights import WeightsLearner
 
@@ -157,7 +157,7 @@ class ClassifierStep:
     def gradients(self, batch: Batch) -> Tensor:
         """See ``StepGradients``: the loss is the cross-entropy of s cos(f, w) over the rows."""
         own, at_once = self.processes.share(len(batch.rows)), self.passes.images
-        total = torch.zeros((), dtype=torch.float64, device=self.classifier.device)
+        total = zero_loss(self.classifier.device)
         for start in range(own.start, own.stop, at_once):
             part = range(start, min(start + at_once, own.stop))
             with torch.no_grad():

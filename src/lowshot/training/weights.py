@@ -21,7 +21,7 @@ from ..adapters import adapter_bytes, keep_share, key_dropout
 from ..data.crops import batches
 from ..data.task import Examples
 from ..errors import RunError
-from ..models import Backbone, resolve_adapter_precision
+from ..models import Backbone, is_out_of_memory, lacking_named, resolve_adapter_precision
 from ..progress import UNREPORTED, Report, Track
 from ..randomness import seeded
 from ..settings import SETTINGS, Decides, Recipe, Tower
@@ -99,13 +99,13 @@ class WeightsLearner:
         Raises:
             InputError: The checkpoint is of another run.
         """
-        with _memory_named():
+        with _faults_named(self.backbone.device):
             loop = self._loop(examples, shots, checkpoint, contents)
         state, first_step, seed = loop.state, loop.state.step, self.recipe.training.seed
         order = (rows.tolist() for rows in batches(len(examples), self._batch_size, loop.total, seed))
         report.begin(state.run, state.losses)  # loading a tracker is not a part of the training
         with (
-            _memory_named(),
+            _faults_named(self.backbone.device),
             memory_use(self.backbone.device) as memory,
             self.backbone.training(checkpointing=self.recipe.engine.gradient_checkpointing),
         ):
@@ -289,11 +289,14 @@ def _digest(parts: Iterable[bytes]) -> str:
 
 
 @contextlib.contextmanager
-def _memory_named() -> Iterator[None]:
-    """Turn a device's out-of-memory error into one that names the way out."""
+def _faults_named(device: torch.device) -> Iterator[None]:
+    """Turn a device's out-of-memory error, and one of an operation that it lacks, into ones that name the way out."""
     try:
-        yield
-    except torch.OutOfMemoryError as error:
+        with lacking_named(device):
+            yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise RunError(
             "out of memory with one image and one prompt at a time; try gradient-checkpointing, or quantize nf4"
         ) from error
