@@ -4,6 +4,7 @@
 ``LONG_ORDER``, any text such as a commit, decides which files come first, so that all have their turn.
 """
 
+import gc
 import hashlib
 import os
 import re
@@ -30,6 +31,14 @@ def pytest_ignore_collect(collection_path, config):
     if collection_path.match("test_*.py") and is_left_out(collection_path, config.option.markexpr):
         return True
     return None
+
+
+gc.disable()  # what is imported and collected stays: looking through it again and again is an eighth of collecting
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)  # before those that were not asked for are left out

@@ -19,7 +19,8 @@ def learner_on(tiny_clip):
     def build(method, quantize="none", **settings):
         recipe = preset_recipe("paper", method).replace(model=str(tiny_clip), quantize=quantize)
         small = {"rank": 4, "dropout": 0.0} if "rank" in method_spec(method).settings else {}
-        return create_learner(load_backbone(str(tiny_clip)), PROMPTS, recipe.replace(**{**small, **settings}))
+        recipe = recipe.replace(**{**small, **settings})
+        return create_learner(load_backbone(str(tiny_clip)), PROMPTS, recipe)
 
     return build
 
