@@ -1,5 +1,6 @@
 """``lowshot completion``."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -28,6 +29,60 @@ def test_bash_completes_commands_flags_and_files(run, tmp_path, words, completed
         ["bash", "-c", f"{script}\n{typed}"], capture_output=True, text=True, cwd=tmp_path, check=True
     )
     assert said.stdout.split() == completed
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
+def test_zsh_completes_what_is_typed(run, tmp_path):
+    """Typed into a terminal: after the word a tab, then what makes the line one that prints itself."""
+    import pty
+
+    (tmp_path / "image.png").touch()
+    (tmp_path / "script").write_text(run("completion", "zsh")[1], encoding="utf-8")
+    typed = ["lowshot rep", "lowshot --ver", "lowshot fit --sho", "lowshot data pre", "lowshot predict adapter im"]
+    typed += ["lowshot completion fi"]
+    terminal, its_end = pty.openpty()
+    settings = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TERM": "dumb"}
+    ends = dict.fromkeys(("stdin", "stdout", "stderr"), its_end)
+    shell = subprocess.Popen(["zsh", "-f", "-i"], cwd=tmp_path, env=settings, start_new_session=True, **ends)
+    begin, last = "unsetopt zle_bracketed_paste promptcr; PS1=; source script\n", "print -r -- THE''END; exit\n"
+    os.write(terminal, (begin + "".join(f"{line}\t\x01print -r -- done \n" for line in typed) + last).encode())
+    said = ""
+    while "THEEND" not in said:
+        said += os.read(terminal, 1 << 16).decode()
+    shell.wait()
+    os.close(terminal)
+    os.close(its_end)
+    completed = [line.removeprefix("done ").strip() for line in said.splitlines() if line.startswith("done ")]
+    expected = ["lowshot report", "lowshot --version", "lowshot fit --shots", "lowshot data prepare"]
+    assert completed == [*expected, "lowshot predict adapter image.png", "lowshot completion fish"]
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+def test_fish_completes_what_is_typed(run, tmp_path):
+    (tmp_path / "image.png").touch()
+    (tmp_path / "script").write_text(run("completion", "fish")[1], encoding="utf-8")
+    expected = {
+        "lowshot rep": ["report"],
+        "lowshot --ver": ["--version"],
+        "lowshot fit --sho": ["--shots"],
+        "lowshot data ": ["check", "draw", "list", "prepare"],
+        "lowshot data prepare --fr": ["--from"],
+        "lowshot predict adapter im": ["image.png"],
+        "lowshot completion ": ["bash", "fish", "zsh"],
+    }
+    asked = "\n".join(f"complete -C '{line}'; echo END" for line in expected)
+    said = subprocess.run(
+        ["fish", "--no-config", "-c", f"source script\n{asked}"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "HOME": str(tmp_path)},
+        check=True,
+    )
+    completed = [
+        [line.partition("\t")[0] for line in answer.splitlines() if line] for answer in said.stdout.split("END\n")
+    ]
+    assert dict(zip(expected, completed, strict=False)) == expected
 
 
 @pytest.mark.parametrize("command", ["demo", "serve", "predict"])

@@ -15,13 +15,16 @@ import tyro
 from . import COMMANDS
 from .arguments import parse
 
+_OF_ALL = ("--help", "--version", "--quiet")
+"""Flags in the place of a command."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     """Print a script that completes commands, flags and files in your shell.
 
-    bash: `eval "$(lowshot completion bash)"` in ~/.bashrc; zsh: the same with zsh in ~/.zshrc, behind `compinit`; fish:
-    `lowshot completion fish | source` in ~/.config/fish/config.fish.
+    bash: `eval "$(lowshot completion bash)"` in ~/.bashrc; zsh: the same with zsh in ~/.zshrc; fish: `lowshot
+    completion fish | source` in ~/.config/fish/config.fish.
     """
 
     shell: Annotated[Literal["bash", "zsh", "fish"], tyro.conf.Positional]
@@ -31,14 +34,20 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     """Print the script."""
     parsed = parse(Arguments, "completion", arguments)
-    words = {command: [*_actions(command), *_flags_of(command), "--help"] for command in COMMANDS}
-    print(_fish(words) if parsed.shell == "fish" else _bash(words, is_zsh=parsed.shell == "zsh"))
+    words = {command: [*_choices(command), *_flags_of(command), "--help"] for command in COMMANDS}
+    print({"bash": _bash, "zsh": _zsh, "fish": _fish}[parsed.shell](words))
     return 0
 
 
-def _actions(command: str) -> list[str]:
-    """The words that may follow a command that does several things."""
-    return list(getattr(importlib.import_module(f".{command}", __package__), "ACTIONS", ()))
+def _choices(command: str) -> list[str]:
+    """The words that may follow a command: of several things that it does, or of an argument with few values."""
+    module = importlib.import_module(f".{command}", __package__)
+    if actions := getattr(module, "ACTIONS", None):
+        return list(actions)
+    hints = get_type_hints(module.Arguments, include_extras=True).values()
+    positional = [hint for hint in hints if tyro.conf.Positional in get_args(hint)]
+    kinds = [get_args(hint)[0] for hint in positional]
+    return [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
 
 
 def _flags_of(command: str) -> list[str]:
@@ -62,14 +71,14 @@ def _flags(kind: type[Any]) -> Iterator[str]:
                 yield f"--no-{flag}"
 
 
-def _bash(words: Mapping[str, Sequence[str]], *, is_zsh: bool) -> str:
-    """A function for bash, which zsh can call."""
+def _bash(words: Mapping[str, Sequence[str]]) -> str:
+    """A function that compares what is typed with the words of the command."""
     cases = "\n".join(f'        {command}) words="{" ".join(each)}" ;;' for command, each in words.items())
-    return f"""{"autoload -U bashcompinit && bashcompinit" if is_zsh else "# lowshot in bash"}
+    return f"""# lowshot in bash
 _lowshot() {{
     local word="${{COMP_WORDS[COMP_CWORD]}}" words=""
     if [ "$COMP_CWORD" -eq 1 ]; then
-        COMPREPLY=($(compgen -W "{" ".join(words)} --help --version --quiet" -- "$word"))
+        COMPREPLY=($(compgen -W "{" ".join((*words, *_OF_ALL))}" -- "$word"))
         return
     fi
     case "${{COMP_WORDS[1]}}" in
@@ -80,15 +89,48 @@ _lowshot() {{
 complete -o filenames -F _lowshot lowshot"""
 
 
+def _zsh(words: Mapping[str, Sequence[str]]) -> str:
+    """A function of zsh's own completion, which is begun where it has not been."""
+    commands = "\n".join(f"        {_quoted(f'{command}:{what}')}" for command, what in COMMANDS.items())
+    cases = "\n".join(f"        {command}) possible=({' '.join(each)}) ;;" for command, each in words.items())
+    return f"""# lowshot in zsh
+(( $+functions[compdef] )) || {{ autoload -U compinit && compinit }}
+_lowshot() {{
+    local -a commands possible
+    commands=(
+{commands}
+    )
+    if (( CURRENT == 2 )); then
+        [[ $PREFIX == -* ]] && compadd -- {" ".join(_OF_ALL)} || _describe command commands
+        return
+    fi
+    case $words[2] in
+{cases}
+    esac
+    if [[ $PREFIX == -* ]]; then
+        compadd -- ${{(M)possible:#-*}}
+    else
+        (( CURRENT == 3 )) && compadd -- ${{possible:#-*}}
+        _files
+    fi
+}}
+compdef _lowshot lowshot"""
+
+
 def _fish(words: Mapping[str, Sequence[str]]) -> str:
-    """A line for each command and for each of its flags."""
-    lines = [
+    """A line for each command, and for each of the words that may follow it."""
+    lines = [f"complete -c lowshot -n __fish_use_subcommand -l {flag.removeprefix('--')}" for flag in _OF_ALL]
+    lines += [
         f"complete -c lowshot -n __fish_use_subcommand -f -a {command} -d {_quoted(COMMANDS[command])}"
         for command in words
     ]
     for command, each in words.items():
         seen = f"complete -c lowshot -n '__fish_seen_subcommand_from {command}'"
-        lines += [f"{seen} -l {w.removeprefix('--')}" if w.startswith("--") else f"{seen} -a {w}" for w in each]
+        choices = [word for word in each if not word.startswith("--")]
+        lines += [f"{seen} -l {word.removeprefix('--')}" for word in each if word not in choices]
+        if choices:
+            first = f"__fish_seen_subcommand_from {command}; and not __fish_seen_subcommand_from {' '.join(choices)}"
+            lines.append(f"complete -c lowshot -n '{first}' -f -a '{' '.join(choices)}'")
     return "\n".join(lines)
 
 
