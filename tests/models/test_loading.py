@@ -194,3 +194,10 @@ def test_devices_are_checked():
             pick_device(bad)
     with pytest.raises(InputError, match="this machine has"):
         pick_device("cuda:99")
+
+
+@BOTH
+def test_a_configuration_of_a_billion_layers_is_refused(folder, load):
+    change_config(folder, "vision_config", num_hidden_layers=10**9)
+    with pytest.raises(InputError, match="num_hidden_layers is 1,000,000,000; expected at most 1,000"):
+        load(str(folder))

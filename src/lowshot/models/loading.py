@@ -23,7 +23,7 @@ from .clip import Clip, ClipConfig, read_clip
 from .devices import pick_device
 from .efficientnet import MEAN, PHOTOS, STD, EfficientNetLite, read_photos
 from .families import FAMILIES, IN_FOLDERS
-from .open_clip import Checkpoint, Pixels, checkpoint_in, named_checkpoint
+from .open_clip import MOST_LAYERS, Checkpoint, Pixels, checkpoint_in, named_checkpoint
 from .paired import BESIDE, PairedBackbone
 from .pe_core import PeCore
 from .precision import quiet_bitsandbytes
@@ -107,7 +107,8 @@ def load_structure(model: str = "builtin") -> Towers:
             structure: Any = EfficientNetLite() if model == PHOTOS else Clip(ClipConfig.read(BUILTIN))
         return Towers(structure)
     opened = _opened(model)
-    raw = opened if isinstance(opened, dict) else opened.config()
+    with _failing_in_one_line(model):
+        raw = opened if isinstance(opened, dict) else opened.config()
     with _failing_in_one_line(model), _quietly(), torch.device("meta"):
         kind = _model_class(raw)
         config = kind.config_class.from_dict(raw)
@@ -255,6 +256,10 @@ def _read_config(model: str, path: Path) -> dict[str, Any]:
         raise InputError(f"model {model!r}: config.json cannot be read: {error}") from None
     if not isinstance(config, dict):
         raise InputError(f"model {model!r}: config.json cannot be read: it holds a {type(config).__name__}")
+    for part in (config, config.get("vision_config"), config.get("text_config")):
+        layers = part.get("num_hidden_layers") if isinstance(part, dict) else None
+        if isinstance(layers, int) and layers > MOST_LAYERS:
+            raise InputError(f"model {model!r}: num_hidden_layers is {layers:,}; expected at most {MOST_LAYERS:,}")
     return config
 
 

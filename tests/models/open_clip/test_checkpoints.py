@@ -128,6 +128,13 @@ def test_a_configuration_that_forgets_quickgelu_is_refused_where_the_table_knows
         ({"quick_gelu": True, "text_cfg": {"act_kwargs": {"approximate": "tanh"}}}, "act_kwargs is .* quick_gelu True"),
         ({"text_cfg": {"proj_type": "none"}}, "proj_type is none, but the text tower is 8 wide and embed_dim is 16"),
         ({"embed_dim": None}, "embed_dim is None"),
+        ({"vision_cfg": {"layers": 10**9}}, "layers is 1000000000; expected a whole number from 1 to 1,000"),
+        ({"vision_cfg": {"mlp_ratio": float("nan")}}, "mlp_ratio is nan; expected a number"),
+        ({"vision_cfg": {"patch_size": 32}}, "patch_size is 32 and image_size 16"),
+        ({"vision_cfg": {"timm_model_name": ["x"]}}, r"has not timm's image tower \['x'\]"),
+        ({"text_cfg": {"heads": 3}}, "heads is 3, which does not divide the width 8"),
+        ({"text_cfg": {"pool_type": "eos", "eos_id": "x"}}, "eos_id is 'x'; expected a whole number"),
+        ({"quick_gelu": "no"}, "quick_gelu is 'no'; expected true or false"),
     ],
 )
 def test_what_a_clip_of_transformers_has_not_is_named(load, folder, changes, message):
@@ -142,6 +149,12 @@ def test_what_a_clip_of_transformers_has_not_is_named(load, folder, changes, mes
         ({"text_cfg": {"hf_tokenizer_name": "facebook/xlm-v-base"}}, "names the tokenizer facebook/xlm-v-base, of whi"),
         ({"text_cfg": {"tokenizer_kwargs": {"strip_sep_token": True}}}, r"set up by \['strip_sep_token'\]"),
         ({"text_cfg": {"tokenizer_mode": "clips"}}, r"set up by \['tokenizer_mode'\]"),
+        ({"text_cfg": {"tokenizer_kwargs": {"clean": "whitespace"}}}, r"set up by \['clean'\]"),
+        (
+            {"text_cfg": {"hf_tokenizer_name": "a/b", "tokenizer_kwargs": {"clean": "lower"}}},
+            r"set up by \['clean'\]",
+        ),
+        ({"text_cfg": {"tokenizer_kwargs": 3}}, "tokenizer_kwargs is 3; expected options"),
         ({"text_cfg": {"pool_type": "eos", "eos_id": 7}}, "reads text embeddings at token 7, but its tokenizer ends"),
         ({"vision_cfg": {"layers": 4}}, "its weights lack 16 of the model's tensors, such as vision_model.encoder.lay"),
         ({"text_cfg": {"layers": 1}}, r"its weights have 16 tensor\(s\) that the model has not, such as text_model"),
@@ -180,6 +193,10 @@ def test_tensors_that_are_missing_more_or_of_another_shape_are_named(tmp_path, c
         ({"interpolation": "nearest"}, "interpolation is 'nearest'; expected bicubic or bilinear"),
         ({"mean": [0.5]}, r"mean is \[0.5\]; expected three numbers"),
         ({"std": [0.5, 0, 1]}, r"std is \[0.5, 0, 1\]; expected three numbers"),
+        ({"std": [float("inf")] * 3}, r"std is \[inf, inf, inf\]; expected three numbers"),
+        ({"mean": [float("nan")] * 3}, r"mean is \[nan, nan, nan\]; expected three numbers"),
+        ({"resize_mode": ["squash"]}, r"resize_mode is \['squash'\]; expected shortest or squash"),
+        ({"interpolation": ["bicubic"]}, r"interpolation is \['bicubic'\]; expected bicubic or bilinear"),
     ],
 )
 def test_pixels_that_are_not_open_clips_are_refused(folder, pixels, message):
@@ -226,7 +243,7 @@ def test_a_folder_of_both_formats_is_transformers_where_its_weights_are_there(lo
 def test_a_damaged_file_of_weights_is_refused(folder):
     path = folder / "open_clip_model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
-    refused(load_backbone, folder, "cannot be loaded: ")
+    refused(load_backbone, folder, "open_clip_model.safetensors is damaged: ")
     path.unlink()
     (folder / "open_clip_pytorch_model.bin").write_bytes(b"PK\x03\x04 nothing")
     refused(load_backbone, folder, "open_clip_pytorch_model.bin is damaged: ")
@@ -282,6 +299,34 @@ def test_a_file_of_other_tensors_is_refused(tmp_path, tensors, message):
     refused(load_backbone, tmp_path / "other.pt", message)
     save_file({"x": torch.ones(1)}, tmp_path / "x.safetensors")
     refused(load_structure, tmp_path / "x.safetensors", "it has no tensor visual.conv1.weight")
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("visual.conv1.weight", torch.ones(3), r"it has visual.conv1.weight of shape \(3,\); expected one of OpenAI's"),
+        ("positional_embedding", torch.tensor(2.0), r"it has positional_embedding of shape \(\)"),
+        ("visual.positional_embedding", torch.ones(1, 24), "has 1 rows; expected a square number and one"),
+        ("visual.positional_embedding", torch.ones(7, 24), "has 7 rows; expected a square number and one"),
+    ],
+)
+def test_tensors_that_are_those_of_no_vit_are_refused(load, tmp_path, name, tensor, message):
+    torch.save({**tiny_tensors(), name: tensor}, tmp_path / "odd.pt")
+    refused(load, tmp_path / "odd.pt", message)
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pt", "empty.pt", "archive.pt"])
+def test_a_damaged_file_is_refused_also_where_its_structure_alone_is_asked_for(load, tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "archive.pt", "w") as archive:
+        archive.writestr("m/constants.pkl", b"")
+        archive.writestr("m/data.pkl", b"no pickle")
+    content = (tmp_path / "archive.pt").read_bytes()
+    (tmp_path / "archive.pt").write_bytes(content[: len(content) // 2] + content[len(content) // 2 + 7 :])
+    for other, damaged in (("a.safetensors", b"hello there"), ("a.pt", b"hello there"), ("empty.pt", b"")):
+        (tmp_path / other).write_bytes(damaged)
+    refused(load, tmp_path / name, f"{name} is damaged: ")
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 """Checkpoints of open_clip and of OpenAI's package, read without either package."""
 
 from .checkpoint import Checkpoint, Pixels, checkpoint_in, named_checkpoint
+from .configuration import MOST_LAYERS
 from .published import Published, distinct, published, version
 
 __all__ = [
+    "MOST_LAYERS",
     "Checkpoint",
     "Pixels",
     "Published",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import pickle
 import re
 from collections.abc import Iterator, Mapping
@@ -52,22 +53,21 @@ class Pixels(NamedTuple):
         Raises:
             InputError: A value is not one that open_clip has, or not one that lowshot has.
         """
-        mode = _MODES.get(settings.get("resize_mode") or "shortest")
-        interpolation = _INTERPOLATIONS.get(settings.get("interpolation") or "bicubic")
-        if mode is None:
-            raise InputError(f"resize_mode is {settings['resize_mode']!r}; expected {' or '.join(_MODES)}")
-        if interpolation is None:
-            raise InputError(f"interpolation is {settings['interpolation']!r}; expected bicubic or bilinear")
+        mode, interpolation = settings.get("resize_mode") or "shortest", settings.get("interpolation") or "bicubic"
+        if not isinstance(mode, str) or mode not in _MODES:
+            raise InputError(f"resize_mode is {mode!r}; expected {' or '.join(_MODES)}")
+        if not isinstance(interpolation, str) or interpolation not in _INTERPOLATIONS:
+            raise InputError(f"interpolation is {interpolation!r}; expected bicubic or bilinear")
         if settings.get("mode", "RGB") != "RGB":
             raise InputError(f"preprocess_cfg has mode {settings['mode']!r}; expected RGB")
         mean, std = _channels(settings, "mean", _OPENAI_MEAN), _channels(settings, "std", _OPENAI_STD)
-        return cls(mean, std, Resizing(mode, interpolation))
+        return cls(mean, std, Resizing(_MODES[mode], _INTERPOLATIONS[interpolation]))
 
 
 def _channels(settings: Mapping[str, Any], name: str, usual: tuple[float, float, float]) -> tuple[float, float, float]:
     value = settings.get(name) or usual
     each = value if isinstance(value, (list, tuple)) else [value] * 3
-    numbers = [float(x) for x in each if isinstance(x, (int, float)) and not isinstance(x, bool)]
+    numbers = [float(x) for x in each if isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x)]
     if len(numbers) != len(each) or len(numbers) != 3 or (name == "std" and min(numbers) <= 0):
         raise InputError(f"{name} is {value!r}; expected three numbers")
     return numbers[0], numbers[1], numbers[2]
@@ -261,17 +261,19 @@ def tensors_in(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: It is damaged, or holds more than tensors.
     """
-    if path.suffix == ".safetensors":
-        return dict(load_file(path))
-    if is_torchscript(path):
-        return archive_tensors(path)
     try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        if is_torchscript(path):
+            return archive_tensors(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path.name} holds more than tensors, and nothing of it is run ({_asked_for(error)}); expected a state "
             "dict, best as .safetensors"
         ) from None
+    except InputError:
+        raise
     except Exception as error:  # whatever a damaged file raises
         raise InputError(f"{path.name} is damaged: {first_line(error)}") from error
     return state_dict_of(checkpoint)

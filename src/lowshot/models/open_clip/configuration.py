@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,8 @@ from ...errors import InputError
 from .. import pe_core
 
 Section = Mapping[str, Any]
+MOST_LAYERS = 1_000
+"""Of a tower: more are a damaged configuration, and building them would take for ever."""
 _TEXT_DEFAULTS = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12, "mlp_ratio": 4.0}
 _VISION_DEFAULTS = {"image_size": 224, "patch_size": 16, "width": 768, "head_width": 64, "layers": 12, "mlp_ratio": 4.0}
 _OF_BLOCKS: dict[str, tuple[tuple[Any, ...], str]] = {
@@ -92,7 +95,7 @@ def _of_image_tower(vision: Section) -> list[str]:
     if isinstance(vision.get("layers"), list):
         return ["a ResNet as its image tower"]
     of_timm = vision.get("timm_model_name")
-    if of_timm in pe_core.TOWERS:
+    if isinstance(of_timm, str) and of_timm in pe_core.TOWERS:
         return pe_core.shortfalls(vision)
     return [f"timm's image tower {of_timm}"] if of_timm else []
 
@@ -107,7 +110,9 @@ def clip_config(config: Section) -> dict[str, Any]:
         InputError: It contradicts itself, or a value is of the wrong kind.
     """
     text, vision = _TEXT_DEFAULTS | {**config["text_cfg"]}, _VISION_DEFAULTS | {**config["vision_cfg"]}
-    embedding, quick = _whole(config, "embed_dim"), bool(config.get("quick_gelu", False))
+    embedding, quick = _whole(config, "embed_dim"), config.get("quick_gelu", False)
+    if not isinstance(quick, bool):
+        raise InputError(f"quick_gelu is {quick!r}; expected true or false")
     if text.get("proj_type") == "none" and text["width"] != embedding:
         raise InputError(f"proj_type is none, but the text tower is {text['width']} wide and embed_dim is {embedding}")
     is_pe_core = vision.get("timm_model_name") in pe_core.TOWERS
@@ -121,7 +126,7 @@ def clip_config(config: Section) -> dict[str, Any]:
             "max_position_embeddings": _whole(text, "context_length"),
             "projection_dim": embedding,
             # 2 is how OpenAI's configurations, and transformers by them, say: at the largest id of the prompt.
-            "eos_token_id": int(text.get("eos_id", 2)) if text.get("pool_type") == "eos" else 2,
+            "eos_token_id": _whole({"eos_id": 2, **text}, "eos_id") if text.get("pool_type") == "eos" else 2,
         },
     }
 
@@ -130,22 +135,28 @@ def _vision(vision: Section, embedding: int, quick: bool) -> dict[str, Any]:
     heads, remainder = divmod(_whole(vision, "width"), _whole(vision, "head_width"))
     if remainder:
         raise InputError(f"head_width is {vision['head_width']}, which does not divide the width {vision['width']}")
+    image, patch = _side(vision, "image_size"), _side(vision, "patch_size")
+    if patch > image:
+        raise InputError(f"patch_size is {patch} and image_size {image}; expected images of a patch at least")
     return {
         **_tower(vision, heads, quick),
-        "image_size": _side(vision, "image_size"),
-        "patch_size": _side(vision, "patch_size"),
+        "image_size": image,
+        "patch_size": patch,
         "projection_dim": embedding,
     }
 
 
 def _tower(section: Section, heads: int, quick: bool) -> dict[str, Any]:
     width, ratio = _whole(section, "width"), section["mlp_ratio"]
-    if not isinstance(ratio, (int, float)) or isinstance(ratio, bool) or int(width * ratio) < 1:
+    is_number = isinstance(ratio, (int, float)) and not isinstance(ratio, bool) and math.isfinite(ratio)
+    if not is_number or int(width * ratio) < 1:
         raise InputError(f"mlp_ratio is {ratio!r}; expected a number such as 4.0")
+    if width % heads:
+        raise InputError(f"heads is {heads}, which does not divide the width {width}")
     return {
         "hidden_size": width,
         "intermediate_size": int(width * ratio),
-        "num_hidden_layers": _whole(section, "layers"),
+        "num_hidden_layers": _whole(section, "layers", MOST_LAYERS),
         "num_attention_heads": heads,
         "hidden_act": _activation(section.get("act_kwargs"), quick),
         "layer_norm_eps": _epsilon(section.get("norm_kwargs")),
@@ -175,10 +186,11 @@ def _section(config: Section, name: str) -> Section:
     return section
 
 
-def _whole(section: Section, name: str) -> int:
+def _whole(section: Section, name: str, most: float = math.inf) -> int:
     value = section.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name} is {value!r}; expected a whole number")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        limit = "" if most == math.inf else f" to {most:,}"
+        raise InputError(f"{name} is {value!r}; expected a whole number from 1{limit}")
     return value
 
 

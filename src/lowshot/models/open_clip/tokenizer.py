@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 MERGES = Path(__file__).parent / "merges.txt.gz"
 """OpenAI's, MIT; as the package open_clip has them."""
 _FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
-_USUAL_CLEANING = ("lower", "whitespace")
 
 
 def open_clip_tokenizer(files: CheckpointFiles, text: Mapping[str, Any]) -> PreTrainedTokenizerBase:
@@ -29,15 +28,17 @@ def open_clip_tokenizer(files: CheckpointFiles, text: Mapping[str, Any]) -> PreT
     Raises:
         InputError: It is not there, or changes prompts in a way that transformers' tokenizers do not.
     """
-    options = dict(text.get("tokenizer_kwargs") or {})
-    if options.get("clean") in _USUAL_CLEANING:
-        del options["clean"]
+    options, name = text.get("tokenizer_kwargs") or {}, text.get("hf_tokenizer_name")
+    if not isinstance(options, Mapping):
+        raise InputError(f"tokenizer_kwargs is {options!r}; expected options of a tokenizer by their names")
+    # OpenAI's tokenizer reads all letters in lower case by itself, and a tokenizer of transformers' as it does.
+    usual_cleaning = "whitespace" if name else "lower"
+    options = {key: value for key, value in options.items() if (key, value) != ("clean", usual_cleaning)}
     if options or text.get("tokenizer_mode"):
         raise InputError(
             f"its tokenizer is set up by {sorted(options) or ['tokenizer_mode']}, which transformers' tokenizers do "
             "not know; expected none of tokenizer_kwargs and tokenizer_mode"
         )
-    name = text.get("hf_tokenizer_name")
     tokenizer = _named_tokenizer(files, str(name)) if name else openai_tokenizer(int(text.get("context_length", 77)))
     size, rows = max(tokenizer.get_vocab().values()) + 1, int(text.get("vocab_size", 49408))
     if size > rows:

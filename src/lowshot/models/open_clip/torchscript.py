@@ -46,12 +46,11 @@ def archive_tensors(path: Path) -> dict[str, Tensor]:
         with zipfile.ZipFile(path) as archive:
             root = next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix("/data.pkl")
             with archive.open(f"{root}/data.pkl") as file:
-                module = _Reader(file, archive, f"{root}/data").load()
+                return dict(_named(_Reader(file, archive, f"{root}/data").load(), ""))
     except InputError:
         raise
     except Exception as error:  # a damaged pickle raises whatever it likes
         raise InputError(f"its TorchScript archive cannot be read: {first_line(error)}") from error
-    return dict(_named(module, ""))
 
 
 class _Object:

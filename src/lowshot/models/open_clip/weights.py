@@ -6,6 +6,7 @@ linear layer before it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -136,19 +137,20 @@ def openai_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """
     if "visual.layer1.0.conv1.weight" in tensors:
         raise InputError("it is a ResNet of OpenAI's, which transformers' CLIP is not; expected one of its ViT")
-    needed = ("visual.conv1.weight", "visual.proj", "visual.positional_embedding", "text_projection")
-    missing = [name for name in (*needed, "positional_embedding", "token_embedding.weight") if name not in tensors]
-    if missing:
-        raise InputError(
-            f"it has no tensor {missing[0]}; expected one of OpenAI's models, or a folder with open_clip_config.json"
-        )
+    axes = {"visual.conv1.weight": 4, "visual.proj": 2, "visual.positional_embedding": 2, "text_projection": 2}
+    for name, count in (axes | {"positional_embedding": 2, "token_embedding.weight": 2}).items():
+        if name not in tensors or tensors[name].ndim != count:
+            has = f"{name} of shape {tuple(tensors[name].shape)}" if name in tensors else f"no tensor {name}"
+            raise InputError(f"it has {has}; expected one of OpenAI's models, or a folder with open_clip_config.json")
     vision_width, _, patch_size, _ = tensors["visual.conv1.weight"].shape
     positions, text_width = len(tensors["visual.positional_embedding"]), tensors["text_projection"].shape[0]
-    embedding = tensors["text_projection"].shape[1]
+    embedding, side = tensors["text_projection"].shape[1], math.isqrt(max(0, positions - 1))
+    if side < 1 or side * side + 1 != positions:
+        raise InputError(f"visual.positional_embedding has {positions} rows; expected a square number and one")
 
     def tower(prefix: str, width: int) -> dict[str, Any]:
         layers = {block[2] for name in tensors if (block := _BLOCK.fullmatch(name)) and (block[1] or "") == prefix}
-        inner = tensors.get(f"{prefix}transformer.resblocks.0.mlp.c_fc.weight", torch.empty(4 * width, 0)).shape[0]
+        inner = tensors.get(f"{prefix}transformer.resblocks.0.mlp.c_fc.bias", torch.empty(4 * width)).numel()
         return {
             "hidden_size": width,
             "intermediate_size": inner,
@@ -165,7 +167,7 @@ def openai_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "projection_dim": embedding,
         "vision_config": {
             **tower("visual.", vision_width),
-            "image_size": patch_size * round((positions - 1) ** 0.5),
+            "image_size": patch_size * side,
             "patch_size": patch_size,
         },
         "text_config": {
