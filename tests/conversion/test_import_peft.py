@@ -170,6 +170,11 @@ def tensors(change):
     return changing
 
 
+def nothing_of_rank_0(content, _):
+    for name, tensor in content.items():
+        content[name] = tensor[:0] if "lora_A" in name else tensor[:, :0]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -189,6 +194,14 @@ def tensors(change):
         (tensors(lambda content, name: content.update({name: torch.ones(3, 16)})), "expected"),
         (tensors(lambda content, name: content.update(x=torch.ones(1))), "has x, which is no part of LoRA"),
         (tensors(lambda content, name: content.clear()), "adapts no layer"),
+        (tensors(lambda content, name: content.update({name: torch.ones(0, 16)})), "expected"),
+        (tensors(lambda content, name: content.update({name: torch.tensor(1.0)})), "expected"),
+        (tensors(nothing_of_rank_0), "expected"),
+        (changed("alpha_pattern", {"q_proj": "x"}), "has alpha_pattern = {'q_proj': 'x'}; expected numbers by"),
+        (changed("alpha_pattern", {"(": 3}), "has alpha_pattern = {'(': 3}"),
+        (changed("alpha_pattern", [1]), "has alpha_pattern = [1]"),
+        (changed("base_model_name_or_path", "photos"), "'photos' is one of images alone; give the backbone"),
+        (changed("base_model_name_or_path", "builtin + photos"), "'builtin + photos' is two models; give the backb"),
     ],
 )
 def test_a_folder_that_is_damaged_or_another_is_refused_in_one_line(given, tmp_path, tiny_clip, change, said):
@@ -216,3 +229,9 @@ def test_what_is_wrong_with_the_words_is_said_first(given, tmp_path):
     (tmp_path / "names.txt").unlink()
     with pytest.raises(DataError, match=r"names\.txt does not exist"):
         given()
+
+
+def test_a_file_that_is_no_folder_is_refused(tmp_path):
+    (tmp_path / "names.txt").write_text("a\nb\n", encoding="utf-8")
+    with pytest.raises(AdapterError, match=r"names\.txt has no adapter_config\.json; expected what PEFT's"):
+        import_peft(tmp_path / "names.txt", tmp_path / "out", classes=tmp_path / "names.txt")

@@ -20,7 +20,7 @@ from ..data import Examples, Prompts, Task, long_prompts_named, prompts_for
 from ..errors import AdapterError, DataError, InputError
 from ..files import canonical_json, folder_written_aside, refuse_existing, write_bytes, write_text
 from ..methods import PROJECTIONS
-from ..models import Backbone, load_backbone
+from ..models import BESIDE, Backbone, load_backbone, load_structure
 from ..records import RECORD_FILE, RunRecord, provenance
 from ..settings import TOWERS, DataConfig, Recipe, Tower
 from ..tensor_file import TENSORS_FILE, serialized
@@ -66,7 +66,7 @@ def import_clip_lora(
     refuse_existing(out)
     words = _Words.of(Path(classes), template)
     saved = read_clip_lora(file)
-    backbone = load_backbone(model)
+    backbone = _reader_of_texts(model, file)
     layers = _layers(file, saved, backbone)
     settings = {
         "method": "lora",
@@ -117,10 +117,25 @@ def import_peft(
     saved = read_peft_lora(folder)
     if not (model or saved.base):
         raise InputError(f"adapter {folder} names no model; say which it was trained on with --model")
-    backbone = load_backbone(model or saved.base)
+    backbone = _reader_of_texts(model or saved.base, folder)
     settings = _settings_of(folder, saved, backbone)
     origin = {"file": TENSORS_FILE, "sha256": _sha256(folder / TENSORS_FILE), "format": PEFT_NAME}
     return _written(out, words, backbone, settings, origin, lambda adapter: _peft_tensors(folder, saved, adapter))
+
+
+def _reader_of_texts(model: str, adapter: Path) -> Backbone:
+    """A backbone that such adapters are made of: one model, which reads class names.
+
+    Raises:
+        InputError: It is another, or cannot be loaded.
+    """
+    if BESIDE in model or not load_structure(model).has_text:
+        raise InputError(
+            f"adapter {adapter} is of a model of images and texts, and {model!r} is "
+            f"{'two models' if BESIDE in model else 'one of images alone'}; give the backbone it was trained on with "
+            "--model"
+        )
+    return load_backbone(model)
 
 
 def _sha256(file: Path) -> str:

@@ -82,10 +82,12 @@ def read_peft_lora(folder: Path) -> PeftLora:
     is_dora, stabilised, alpha = bool(config.get("use_dora")), bool(config.get("use_rslora")), config["lora_alpha"]
     expected = {"lora_A", "lora_B", *(["lora_magnitude_vector"] if is_dora else [])}
     for module, parts in layers.items():
-        ranks = {parts["lora_A"].shape[0], parts["lora_B"].shape[-1]} if expected == set(parts) else {0, 1}
-        if len(ranks) > 1 or parts["lora_A"].ndim != 2 or parts["lora_B"].ndim != 2:
+        is_whole = set(parts) == expected and parts["lora_A"].ndim == parts["lora_B"].ndim == 2
+        if not is_whole or not 0 < parts["lora_A"].shape[0] == parts["lora_B"].shape[1]:
             shapes = {part: tuple(tensor.shape) for part, tensor in sorted(parts.items())}
-            raise AdapterError(f"adapter file {folder / TENSORS_FILE}: {module} has {shapes}; expected {expected}")
+            raise AdapterError(
+                f"adapter file {folder / TENSORS_FILE}: {module} has {shapes}; expected {sorted(expected)}"
+            )
     if not layers:
         raise AdapterError(f"adapter file {folder / TENSORS_FILE} adapts no layer")
     saved = PeftLora(str(config.get("base_model_name_or_path") or ""), float(alpha), stabilised, is_dora, layers)
@@ -112,7 +114,7 @@ def _config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     try:
         config = read_json_object(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise AdapterError(
             f"folder {folder} has no {CONFIG_FILE}; expected what PEFT's save_pretrained writes, or a .pt file of "
             "CLIP-LoRA's"
@@ -127,6 +129,23 @@ def _config(folder: Path) -> dict[str, Any]:
         if (key in _EXPRESSIBLE and value not in _EXPRESSIBLE[key]) or (key not in known and value):
             raise AdapterError(f"adapter {folder} has {key} = {value!r}, which lowshot's adapters cannot be; {MERGE}")
     alpha: Any = config.get("lora_alpha")
-    if type(alpha) not in (int, float) or not (math.isfinite(alpha) and alpha > 0):
+    if not _is_finite(alpha) or alpha <= 0:
         raise AdapterError(f"adapter file {path} has lora_alpha = {alpha!r}; expected a number above 0")
+    pattern: Any = config.get("alpha_pattern") or {}
+    if not isinstance(pattern, dict) or not all(_is_expression(key) and _is_finite(pattern[key]) for key in pattern):
+        raise AdapterError(
+            f"adapter file {path} has alpha_pattern = {pattern!r}; expected numbers by regular expressions"
+        )
     return config
+
+
+def _is_finite(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _is_expression(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True

@@ -6,10 +6,12 @@ from .devices import has_float64, is_out_of_memory, lacking_named, pick_device, 
 from .efficientnet import PHOTOS, PHOTOS_PACKAGE, is_photos_installed
 from .frozen import Products
 from .loading import load_backbone, load_structure
+from .paired import BESIDE
 from .precision import resolve_adapter_precision, resolve_precision, round_to, set_precision
 from .tower_state import TowerState
 
 __all__ = [
+    "BESIDE",
     "PHOTOS",
     "PHOTOS_PACKAGE",
     "Backbone",
