@@ -2,6 +2,10 @@
 
 import importlib.util
 import io
+import json
+import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ from lowshot.conversion.preprocessing import BESIDE, preprocessing
 from lowshot.data.crops import central_crops
 from lowshot.data.decoding import load_picture
 from lowshot.models import load_backbone
+from lowshot.resizing import Resizing
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +72,37 @@ def test_the_script_makes_the_same_crop(script, steps, tmp_path, monkeypatch, na
     assert found.dtype == np.float32
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+RESIZINGS = [Resizing(mode, way) for mode in ("shortest", "squash") for way in ("bicubic", "bilinear")]
+
+
+def steps_of(resizing):
+    backbone = load_backbone("builtin")
+    backbone.resizing = resizing
+    return preprocessing(backbone)
+
+
+@pytest.mark.parametrize("resizing", RESIZINGS)
+def test_the_script_resizes_as_the_model_wants(script, tmp_path, resizing):
+    Image.fromarray(waves(60, 95)).save(tmp_path / "image.png")
+    steps = steps_of(resizing)
+    expected = central_crops([waves(60, 95)], steps["size"], resizing)[0].numpy()
+    np.testing.assert_allclose(script.prepared(tmp_path / "image.png", steps), expected, atol=2e-6)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node is installed")
+@pytest.mark.parametrize("resizing", RESIZINGS)
+def test_the_page_resizes_as_the_model_wants(resizing):
+    """Its functions of numbers alone, in node."""
+    image, steps = waves(60, 95), steps_of(resizing)
+    clear = np.concatenate([image, np.full((60, 95, 1), 255, dtype=np.uint8)], -1).ravel().tolist()
+    functions = re.findall(r"^function (?:weightsOf|linear|cubic|cropped)\(.*?^}$", SOURCE, re.DOTALL | re.MULTILINE)
+    given = f"const steps = {json.dumps(steps)}, image = {{ data: {clear}, width: 95, height: 60 }};"
+    program = "\n".join([given, *functions, "console.log(JSON.stringify(Array.from(cropped(image))));"])
+    answer = subprocess.run(["node", "-"], input=program, capture_output=True, text=True, check=True, timeout=60).stdout
+    expected = central_crops([image], steps["size"], resizing)[0].numpy()
+    np.testing.assert_allclose(np.reshape(json.loads(answer), expected.shape), expected, atol=2e-6)
+
+
+SOURCE = (BESIDE / "page.js").read_text(encoding="utf-8")

@@ -128,7 +128,7 @@ def export(
         judged = data if data is not None or precision == "fp32" else recorded_task(source)
         shares = None
         if judged is not None and table is not None:
-            shares = accuracy(source, judged, onnx_graph.opened(aside), track)
+            shares = accuracy(source, judged, onnx_graph.opened(aside), trained.backbone.resizing, track)
         write_text(aside / README_FILE, readme(source.record, format, precision, shares))
         if runtime is not None:
             facts = page_facts(source.record, precision, shares)

@@ -14,6 +14,7 @@ from ..data.crops import central_crops
 from ..data.images import rows_of
 from ..evaluation import as_taught, left_to_judge
 from ..progress import Track
+from ..resizing import Resizing
 from .source import Source
 
 BATCH_SIZE = 32
@@ -40,7 +41,11 @@ def recorded_task(source: Source) -> str | None:
 
 
 def accuracy(
-    source: Source, data: Any, exported: Callable[[NDArray[np.float32]], NDArray[np.float32]], track: Track
+    source: Source,
+    data: Any,
+    exported: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    resizing: Resizing,
+    track: Track,
 ) -> Accuracy:
     """Judge classifier and export on the same images, none of which was learnt from.
 
@@ -48,6 +53,7 @@ def accuracy(
         source: The adapter.
         data: A task, or the name or folder of one, with the classes that were taught.
         exported: Images ``(B, 3, S, S)`` in [0, 1] to probabilities ``(B, C)``.
+        resizing: How images of other sizes become those.
         track: Shows progress.
 
     Raises:
@@ -61,7 +67,7 @@ def accuracy(
     starts = range(0, len(examples), BATCH_SIZE)
     for start in track(starts, what="judging the export", total=len(starts)):
         rows = range(start, min(start + BATCH_SIZE, len(examples)))
-        crops = np.concatenate([central_crops([rows_of(examples.images, row)], size).numpy() for row in rows])
+        crops = np.concatenate([central_crops([rows_of(examples.images, row)], size, resizing).numpy() for row in rows])
         tables.append(exported(crops))
     shares = [float(np.mean(table.argmax(1) == examples.labels)) for table in (before, np.concatenate(tables))]
     return Accuracy(task.name, split, len(examples), *shares)

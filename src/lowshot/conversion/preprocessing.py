@@ -13,10 +13,16 @@ PREPROCESSING_FILE = "preprocessing.json"
 SCRIPT_FILE = "classify.py"
 BESIDE = Path(__file__).parent / "beside"
 """Files that are copied as they are: they run where there is no lowshot."""
+_MODES = {
+    "shortest": "shorter side to size, longer side to floor(size * longer / shorter)",
+    "squash": "both sides to size, whatever their ratio",
+}
+_FILTERS = {"bicubic": "bicubic (a = -0.5)", "bilinear": "bilinear"}
 
 
 def preprocessing(backbone: Backbone) -> dict[str, Any]:
     """All steps from an image file to the graph's input, in their order."""
+    mode, interpolation = backbone.resizing
     return {
         "orientation": "as EXIF says",
         "background": list(BACKGROUND),
@@ -25,8 +31,10 @@ def preprocessing(backbone: Backbone) -> dict[str, Any]:
             "words": "a photograph whose shorter side is 2, 4 or 8 times that or more is first made smaller by so much",
         },
         "size": backbone.image_size,
-        "resize": "shorter side to size, longer side to floor(size * longer / shorter)",
-        "interpolation": "bicubic (a = -0.5), antialiased, in floating point, then clipped",
+        "mode": mode,
+        "resize": _MODES[mode],
+        "filter": interpolation,
+        "interpolation": f"{_FILTERS[interpolation]}, antialiased, in floating point, then clipped",
         "crop": "the middle: size x size from floor((side - size) / 2)",
         "input": {
             "name": "images",

@@ -15,6 +15,7 @@ from torch import nn
 from ..errors import InputError, first_line
 from ..files import from_home
 from ..randomness import seeded
+from ..resizing import Resizing
 from ..threads import BUILDING
 from ..torch_state import own_torch_state
 from .backbone import Backbone, Identity, Towers, settings_sha256, weights_sha256
@@ -170,7 +171,14 @@ def _from_transformers(model: str, config: dict[str, Any]) -> tuple[Any, Any, Pi
             return loaded, None, _pixel_statistics(CheckpointFiles(model, source))
         tokenizer = AutoTokenizer.from_pretrained(source)
         processor = AutoImageProcessor.from_pretrained(source, backend="pil")
-    return loaded, tokenizer, Pixels(tuple(processor.image_mean), tuple(processor.image_std))
+    return loaded, tokenizer, Pixels(tuple(processor.image_mean), tuple(processor.image_std), _resizing_of(processor))
+
+
+def _resizing_of(processor: Any) -> Resizing:
+    """How an image processor that says that it crops nothing resizes; the others fit the shorter side."""
+    if getattr(processor, "do_center_crop", None) is not False or "height" not in (processor.size or {}):
+        return Resizing()
+    return Resizing("squash", "bilinear" if processor.resample == _PIL["bilinear"] else "bicubic")
 
 
 def _pixel_statistics(files: CheckpointFiles) -> Pixels:

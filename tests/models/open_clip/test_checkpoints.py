@@ -381,4 +381,6 @@ def test_an_export_is_a_copy_in_transformers_format(tmp_path):
     assert (processor["image_mean"], processor["image_std"]) == ([0.5] * 3, [0.25] * 3)
     assert (processor["size"], processor["resample"]) == ({"height": 16, "width": 16}, 2)
     assert not processor["do_center_crop"]
-    assert load_backbone(str(tmp_path / "merged")).image_size == 16
+    merged = load_backbone(str(tmp_path / "merged"))
+    assert merged.image_size == 16
+    assert merged.resizing == Resizing("squash", "bilinear")

@@ -31,10 +31,11 @@ def prepared(file: str | Path, steps: dict[str, Any]) -> NDArray[np.float32]:
     pixels = pixels.reduce(factor) if factor > 1 else pixels
     size, (width, height) = steps["size"], pixels.size
     shorter = min(width, height)
-    width, height = size * width // shorter, size * height // shorter
+    squashed = steps["mode"] == "squash"
+    width, height = (size, size) if squashed else (size * width // shorter, size * height // shorter)
     left, top = (width - size) // 2, (height - size) // 2
     channels = [  # as numbers that are not rounded to bytes on the way
-        np.asarray(Image.fromarray(channel).resize((width, height), Image.Resampling.BICUBIC))
+        np.asarray(Image.fromarray(channel).resize((width, height), Image.Resampling[steps["filter"].upper()]))
         for channel in np.asarray(pixels, dtype=np.float32).transpose(2, 0, 1)
     ]
     cropped = np.stack(channels)[:, top : top + size, left : left + size]

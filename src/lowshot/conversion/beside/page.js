@@ -47,20 +47,26 @@ async function loaded() {
   return { ort, session };
 }
 
-/** The weights with which pixels of one row or column make those of another: bicubic with a = -0.5, antialiased. */
+/** The weights with which pixels of one row or column make those of another, antialiased. */
 function weightsOf(before, after) {
-  const scale = before / after, wide = Math.max(scale, 1), support = 2 * wide, all = [];
+  const [reach, kernel] = steps.filter === "bilinear" ? [1, linear] : [2, cubic];
+  const scale = before / after, wide = Math.max(scale, 1), support = reach * wide, all = [];
   for (let i = 0; i < after; i++) {
     const centre = (i + 0.5) * scale;
     const first = Math.max(0, Math.trunc(centre - support + 0.5));
     const last = Math.min(before, Math.trunc(centre + support + 0.5));
-    const weights = Float64Array.from({ length: last - first }, (_, k) => cubic((k + first - centre + 0.5) / wide));
+    const weights = Float64Array.from({ length: last - first }, (_, k) => kernel((k + first - centre + 0.5) / wide));
     const sum = weights.reduce((a, b) => a + b, 0);
     all.push({ first, weights: weights.map((weight) => weight / sum) });
   }
   return all;
 }
 
+function linear(distance) {
+  return Math.max(0, 1 - Math.abs(distance));
+}
+
+/** With a = -0.5. */
 function cubic(distance) {
   const x = Math.abs(distance), a = -0.5;
   if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
@@ -106,8 +112,8 @@ function reduced(data, width, height, factor) {
 
 /** A crop as the model takes it: three planes of size x size numbers from 0 to 1. */
 function cropped({ data, width, height }) {
-  const size = steps.size, shorter = Math.min(width, height);
-  const wide = Math.floor((size * width) / shorter), high = Math.floor((size * height) / shorter);
+  const size = steps.size, shorter = Math.min(width, height), squashed = steps.mode === "squash";
+  const [wide, high] = [width, height].map((side) => (squashed ? size : Math.floor((size * side) / shorter)));
   const left = Math.floor((wide - size) / 2), top = Math.floor((high - size) / 2);
   const columns = weightsOf(width, wide).slice(left, left + size), rows = weightsOf(height, high).slice(top, top + size);
   const from = rows[0].first, to = Math.max(...rows.map(({ first, weights }) => first + weights.length));
