@@ -343,6 +343,27 @@ def test_data_that_is_not_there_is_told_once_before_anything_is_started(tmp_path
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_model_that_cannot_be_had_is_told_once_before_anything_is_started(tmp_path, capsys):
+    """Each run of the grid failed with the same line."""
+    recipe = tmp_path / "grid.toml"
+    recipe.write_text('[grid]\ndata = ["letters", "digits"]\nmethod = "zero-shot"\nmodel = "no/such/folder"\n')
+    status, out, err = bench(recipe, tmp_path / "runs", capsys=capsys)
+    assert (status, out) == (2, "")
+    assert err == (
+        "lowshot: error: 2 of 2 runs want a model that cannot be had: no/such/folder; model 'no/such/folder': there is "
+        "no such folder\n"
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_runs_whose_model_is_there_are_done_without_the_others(tmp_path, capsys):
+    recipe = tmp_path / "grid.toml"
+    recipe.write_text('[grid]\ndata = "letters"\nmethod = "zero-shot"\nmodel = ["builtin", "no/such/folder"]\n')
+    status, out, err = bench(recipe, tmp_path / "runs", "--json", capsys=capsys)
+    assert (status, json.loads(out)) == (1, {"cells": 2, "done": 1, "failed": 0, "left": 1})
+    assert err.startswith("lowshot: warning: 1 of 2 runs want a model that cannot be had: no/such/folder; ")
+
+
 def test_runs_whose_data_is_there_are_done_without_the_others(tmp_path, capsys, monkeypatch):
     recipe = tmp_path / "grid.toml"
     recipe.write_text('[grid]\ndata = ["letters", "dtd", "nowhere"]\nmethod = "zero-shot"\n')

@@ -58,7 +58,7 @@ def run(arguments: Sequence[str]) -> int:
     cells = chosen(read_grid(parsed.recipe), parsed.only)
     if parsed.dry_run:
         return _dry_run(parsed, cells)
-    absent = _without_data(cells, parsed.out) if parsed.engine == "local" else set()  # other machines may have theirs
+    absent = _without_needs(cells, parsed.out) if parsed.engine == "local" else set()  # other machines may have theirs
     engine = None
     if parsed.engine == "ray":
         from ..bench.engines.ray import RayEngine
@@ -87,28 +87,37 @@ def run(arguments: Sequence[str]) -> int:
     return 1 if outcome.failed or absent else 0
 
 
-def _without_data(cells: Sequence[Cell], out: Path) -> set[str]:
-    """The keys of runs that are not done and whose data is not there, which is told once for all of them.
+def _without_needs(cells: Sequence[Cell], out: Path) -> set[str]:
+    """The keys of runs that are not done and whose data or model is not there, which is told once for all of them.
 
     Raises:
-        DataError: That are all that are not done.
+        DataError: They are all that are not done.
     """
     from ..data import why_not_there
+    from ..models import why_no_model
     from ..runs_folder import RunsFolder
 
     runs = RunsFolder(out) if out.is_dir() else None
     left = [cell for cell in cells if runs is None or not runs.is_done(cell)]
     places = {(name, cell.recipe.data.root) for cell in left for name in _read_by(cell)}
-    reasons = {place: reason for place in sorted(places, key=str) if (reason := why_not_there(*place))}
-    absent = [cell for cell in left if any((name, cell.recipe.data.root) in reasons for name in _read_by(cell))]
-    if not absent:
-        return set()
-    names = ", ".join(dict.fromkeys(name for name, _ in reasons))
-    line = f"{len(absent):,} of {len(left):,} runs want data that is not there: {names}; {next(iter(reasons.values()))}"
-    if len(absent) == len(left):
-        raise DataError(line)
-    warn([f"{line}; these runs are left out"])
-    return {cell.key for cell in absent}
+    no_data = {place: reason for place in sorted(places, key=str) if (reason := why_not_there(*place))}
+    models = sorted({cell.recipe.model.loaded for cell in left})
+    no_model = {model: reason for model in models if (reason := why_no_model(model))}
+    without_data = {c.key for c in left if any((name, c.recipe.data.root) in no_data for name in _read_by(c))}
+    without_model = {cell.key for cell in left if cell.recipe.model.loaded in no_model}
+    lines = []
+    for what, keys, names, reasons in (
+        ("data that is not there", without_data, dict.fromkeys(name for name, _ in no_data), no_data.values()),
+        ("a model that cannot be had", without_model, no_model, no_model.values()),
+    ):
+        if keys:
+            reason = next(iter(reasons))
+            lines.append(f"{len(keys):,} of {len(left):,} runs want {what}: {', '.join(names)}; {reason}")
+    absent = without_data | without_model
+    if lines and len(absent) == len(left):
+        raise DataError("; ".join(lines))
+    warn([f"{line}; these runs are left out" for line in lines])
+    return absent
 
 
 def _read_by(cell: Cell) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from .copies import KeptBackbone
 from .devices import has_float64, is_out_of_memory, lacking_named, pick_device, release, settle
 from .efficientnet import PHOTOS, PHOTOS_PACKAGE, is_photos_installed
 from .frozen import Products
-from .loading import load_backbone, load_structure
+from .loading import load_backbone, load_structure, why_no_model
 from .paired import BESIDE
 from .precision import resolve_adapter_precision, resolve_precision, round_to, set_precision
 from .tower_state import TowerState
@@ -33,4 +33,5 @@ __all__ = [
     "round_to",
     "set_precision",
     "settle",
+    "why_no_model",
 ]

@@ -125,6 +125,18 @@ def is_photos_installed() -> bool:
     return importlib.util.find_spec(_MODULE) is not None
 
 
+def photos_file() -> Path:
+    """Where the package's weights are.
+
+    Raises:
+        MissingExtraError: The package is not installed.
+    """
+    spec = importlib.util.find_spec(_MODULE)
+    if spec is None or spec.origin is None:
+        raise MissingExtraError(PHOTOS_PACKAGE, "photos", f"model {PHOTOS}")
+    return Path(spec.origin).parent / _FILE
+
+
 def read_photos() -> tuple[EfficientNetLite, str]:
     """The model with the package's weights, in float32, and the package's version.
 
@@ -132,10 +144,7 @@ def read_photos() -> tuple[EfficientNetLite, str]:
         MissingExtraError: The package is not installed.
         InputError: Its file is damaged, or is not what it was.
     """
-    spec = importlib.util.find_spec(_MODULE)
-    if spec is None or spec.origin is None:
-        raise MissingExtraError(PHOTOS_PACKAGE, "photos", f"model {PHOTOS}")
-    path = Path(spec.origin).parent / _FILE
+    path = photos_file()
     try:
         saved: Mapping[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         with torch.device("meta"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ..errors import InputError, first_line
+from ..errors import InputError, LowshotError, first_line
 from ..files import from_home
 from ..randomness import seeded
 from ..resizing import Resizing
@@ -22,7 +22,7 @@ from .backbone import Backbone, Identity, Towers, settings_sha256, weights_sha25
 from .checkpoint_files import EXAMPLES, CheckpointFiles
 from .clip import Clip, ClipConfig, read_clip
 from .devices import pick_device
-from .efficientnet import MEAN, PHOTOS, STD, EfficientNetLite, read_photos
+from .efficientnet import MEAN, PHOTOS, STD, EfficientNetLite, photos_file, read_photos
 from .families import FAMILIES, IN_FOLDERS
 from .open_clip import MOST_LAYERS, Checkpoint, Pixels, checkpoint_in, named_checkpoint
 from .paired import BESIDE, PairedBackbone
@@ -118,6 +118,23 @@ def load_structure(model: str = "builtin") -> Towers:
         return Towers(
             kind(config, **family.options).float()
         )  # as load_backbone does, whatever type the checkpoint is in
+
+
+def why_no_model(model: str) -> str:
+    """The reason why a model cannot be had, as far as its configuration tells; empty if none is known.
+
+    Args:
+        model: As for ``load_backbone``.
+    """
+    try:
+        for each in model.split(BESIDE):
+            if each == PHOTOS:
+                photos_file()
+            elif each != "builtin":
+                _opened(each)
+    except LowshotError as error:
+        return str(error)
+    return ""
 
 
 @contextlib.contextmanager
