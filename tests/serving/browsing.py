@@ -14,14 +14,14 @@ import shutil
 import struct
 import time
 import zlib
-from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from playwright.sync_api import sync_playwright
 
-import lowshot
+from lowshot.serving.pages import FOLDER as PAGE
+from lowshot.serving.pages import PAGES
+from lowshot.serving.pages import page as page_at
 
-PAGE = Path(lowshot.__file__).parent / "serving" / "page"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = [
     "--disable-gpu",
@@ -144,7 +144,8 @@ class MadeUpServer:
 
     def __init__(self, adapters=("shapes",), **facts):
         self.facts = {
-            "version": "0", "model": "openai/clip-vit-base-patch16", "methods": ["lora-xs", "lora", "auto"],
+            "version": "0", "model": "openai/clip-vit-base-patch16", "reads_names": True,
+            "methods": ["lora-xs", "lora", "auto"],
             "settings": ["calibration_folds"],
             "limits": LIMITS, "teach": True, "token_required": False, "demo": False, **facts,
         }  # fmt: skip
@@ -236,14 +237,13 @@ class MadeUpServer:
 
 
 def static(path):
-    name = {"/": "index.html", "/docs": "interface.html"}.get(path, path.removeprefix("/static/"))
-    source = PAGE / name
-    if not source.is_file():
+    name, source = path.removeprefix("/static/"), PAGE / path.removeprefix("/static/")
+    if path not in PAGES and not source.is_file():
         return {"status": 404}
-    kind = TYPES[name.rpartition(".")[2]]
+    kind = TYPES["html" if path in PAGES else name.rpartition(".")[2]]
     return {
         "status": 200,
-        "body": source.read_bytes(),
+        "body": page_at(path).encode() if path in PAGES else source.read_bytes(),
         "content_type": kind,
         "headers": {"Content-Security-Policy": POLICY, "Content-Type": kind},
     }

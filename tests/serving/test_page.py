@@ -14,6 +14,7 @@ from .browsing import (
     CHROMIUM,
     LIMITS,
     PAGE,
+    PAGES,
     SHAPES,
     MadeUpServer,
     chances,
@@ -22,6 +23,7 @@ from .browsing import (
     draw,
     file,
     opened,
+    page_at,
     pictures,
     pixels,
     png,
@@ -706,6 +708,19 @@ def test_a_model_that_knows_characters_alone_says_so(browser, model, told):
         assert page.is_visible("#characters-only") == told
 
 
+@pytest.mark.parametrize("reads_names", [True, False])
+def test_what_is_said_of_names_is_said_where_the_model_reads_them(browser, reads_names):
+    server = MadeUpServer(model="photos", reads_names=reads_names)
+    with opened(browser) as page:
+        server.serve(page)
+        page.goto(f"{ADDRESS}/#teach")
+        page.wait_for_selector("#teach-form:visible")
+        assert page.is_visible("#names-matter") == reads_names
+        page.click("text=Ask")
+        page.wait_for_selector("#ask-place:visible")
+        assert page.is_visible("#compare") == reads_names
+
+
 def test_the_interface_has_a_page_that_loads_nothing_from_elsewhere(page):
     page.goto(ADDRESS)
     page.click("text=HTTP interface")
@@ -786,12 +801,12 @@ def test_contrast_is_that_of_wcag_aa(scheme):
 
 
 def test_the_page_brings_all_it_needs_and_nothing_inline():
-    html = (PAGE / "index.html").read_text(encoding="utf-8")
+    html = "".join(map(page_at, PAGES))
     scripts = {path.name: path.read_text(encoding="utf-8") for path in PAGE.glob("*.js")}
 
     assert not re.search(r"\son\w+=|\sstyle=|<style|<script(?! type=\"module\" src=)", html)
     for name, text in {
-        "index.html": html,
+        "pages": html,
         "style.css": (PAGE / "style.css").read_text(encoding="utf-8"),
         **scripts,
     }.items():

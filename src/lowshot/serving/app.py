@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from ..adapters.adapter import CONFIG_FILE
@@ -24,13 +24,13 @@ from ..errors import LowshotError
 from ..records import RECORD_FILE
 from ..tensor_file import TENSORS_FILE
 from . import schema, teach_requests
+from .pages import FOLDER, page
 from .prometheus import CONTENT_TYPE
 from .refusals import GONE, ClientGone, Draining, Refusal, refusal_of
 from .service import Options, Service
 from .uploads import images_to_predict
 
 VERSION = importlib.metadata.version("lowshot")
-PAGE = Path(__file__).parent / "page"
 CARD_FILE = "README.md"
 _DOWNLOADED = (CONFIG_FILE, TENSORS_FILE, RECORD_FILE, BASIS_FILE, CARD_FILE)
 _DESCRIPTION = (
@@ -104,7 +104,7 @@ def create_app(service: Service, *, token_required: bool) -> FastAPI:
     app.state.service = service
     app.state.token_required = token_required
     app.include_router(router)
-    app.mount("/static", _Modules(directory=PAGE, check_dir=False), name="static")
+    app.mount("/static", _Modules(directory=FOLDER, check_dir=False), name="static")
     return app
 
 
@@ -172,6 +172,7 @@ async def server(request: Request, service: Behind) -> Response:
         {
             "version": VERSION,
             "model": service.model_id,
+            "reads_names": service.reads_names,
             "methods": list(service.methods),
             "settings": list(teach_requests.TEACHABLE),
             "limits": {name: getattr(service.limits, name) for name in _LIMITS},
@@ -298,21 +299,21 @@ async def cancel(service: Behind, id: str) -> Response:  # noqa: A002 - the path
 
 
 @router.get("/", include_in_schema=False)
-async def page() -> Response:
+async def first_page() -> Response:
     """The page in the browser."""
-    return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+    return HTMLResponse(page("/"), headers={"Cache-Control": "no-cache"})
 
 
 @router.get("/docs", include_in_schema=False)
 async def interface() -> Response:
     """A page about this interface, made of the OpenAPI document."""
-    return FileResponse(PAGE / "interface.html", headers={"Cache-Control": "no-cache"})
+    return HTMLResponse(page("/docs"), headers={"Cache-Control": "no-cache"})
 
 
 @router.get("/favicon.ico", include_in_schema=False)
 async def icon() -> Response:
     """The page's icon."""
-    return FileResponse(PAGE / "icon.svg", media_type="image/svg+xml")
+    return FileResponse(FOLDER / "icon.svg", media_type="image/svg+xml")
 
 
 class _Modules(StaticFiles):

@@ -83,6 +83,7 @@ class ServerAnswer(_Answer):
 
     version: str
     model: str
+    reads_names: bool = Field(description="Whether the model has a text tower: without one names decide nothing.")
     methods: list[str]
     settings: list[str]
     limits: dict[str, float]

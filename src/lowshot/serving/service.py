@@ -72,13 +72,17 @@ class Service:
         self._listing = threading.Lock()
 
     @property
+    def reads_names(self) -> bool:
+        """Whether a text tower reads class names, and no encoder is beside it."""
+        return self.bank.backbone.has_text and not self.bank.backbone.beside
+
+    @property
     def methods(self) -> tuple[str, ...]:
         """Methods that can be taught here: the smallest adapters first, which is the default, and ``auto`` last.
 
         Where no text tower reads class names, or an encoder is beside it, they are all that can do without.
         """
-        reads = self.bank.backbone.has_text and not self.bank.backbone.beside
-        taught = [name for name, row in METHODS.items() if (row.taught if reads else row.without_text)]
+        taught = [name for name, row in METHODS.items() if (row.taught if self.reads_names else row.without_text)]
         return (*reversed([name for name in taught if name != AUTO]), AUTO)
 
     async def predict(self, name: str, contents: Sequence[bytes | Refusal], options: Options) -> dict[str, Any]:

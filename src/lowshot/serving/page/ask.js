@@ -53,6 +53,7 @@ export function createAsk(server, { chosen, removed, reopened, correct }) {
     for (const item of [...items, drawing]) item?.answers.clear();
     answerAll();
   });
+  byId("compare-choice").hidden = !server.reads_names; // else there is nothing before it was taught
   if (server.model === "builtin") setSource("draw"); // what it knows is characters
   showCurrent();
 

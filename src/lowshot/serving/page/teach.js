@@ -18,7 +18,7 @@ const AUTO = "auto"; // holds images out by itself
 const METHODS = {
   [AUTO]: "auto: the best of several on held-out images",
   "lora-xs": "lora-xs: the smallest adapter",
-  lora: "lora: low-rank updates of both towers (CLIP-LoRA)",
+  lora: "lora: low-rank updates of both towers",
   "zero-shot": "zero-shot: by the names alone",
 };
 
@@ -55,6 +55,7 @@ export function createTeach(server, { taught, names }) {
   byId("method").addEventListener("change", offerHoldingOut);
   offerHoldingOut();
   byId("characters-only").hidden = server.model !== "builtin";
+  byId("names-matter").hidden = !server.reads_names;
   for (let number = 0; number < FIRST_CARDS; number += 1) addCard();
   byId("add-class").addEventListener("click", () => addCard().focus());
   byId("class-buttons").append(fileButton("Choose folders", (found) => dropped(null, found), { webkitdirectory: true }));
