@@ -80,6 +80,17 @@ def test_a_test_split_without_train_is_refused(make):
         read(make("test/cat/1.png", "test/dog/1.png"))
 
 
+def test_a_folder_around_a_data_set_is_told_from_it(make):
+    """As where an archive was unpacked into a folder of its own."""
+    root = make("pets/train/cat/1.png", "pets/train/dog/2.png", "pets/test/cat/3.png")
+    expected = (
+        f"{root} has one folder, pets, which is a data set with splits of its own: test, train; expected {root}/pets"
+    )
+    with pytest.raises(DataError) as refused:
+        read(root)
+    assert str(refused.value) == expected
+
+
 def test_two_folders_for_one_split_are_refused(make):
     with pytest.raises(DataError, match="val and valid are both a validation split; expected one"):
         read(make("train/cat/1.png", "train/dog/1.png", "val/cat/2.png", "valid/cat/3.png"))

@@ -126,6 +126,11 @@ def refuse_folders_of_classes(folder: Path, classes: Classes, warn: list[str]) -
     flat = len({parts[0] for parts in files if len(parts) == 2})
     if not deeper or (not flat and len(inner) == 1 and len(outer) > 1):
         return
+    if len(outer) == 1 and "train" in {SPLITS.get(name.lower()) for name in inner}:
+        raise DataError(
+            f"{folder} has one folder, {outer[0]}, which is a data set with splits of its own: {first_names(inner)}; "
+            f"expected {folder / outer[0]}"
+        )
     if not flat:
         raise DataError(
             f"{folder}: no images lie in its {len(outer)} folder(s) {first_names(outer)}, only in folders within: "
