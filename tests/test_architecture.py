@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "lowshot"
 
 LEAVES = {
     *(
+        "belonging",
         "calibration",
         "errors",
         "extras",
@@ -38,6 +39,7 @@ MAY_IMPORT = {
     "runs_folder": {"errors", "files", "records"},
     "calibration": {"errors"},
     "tensor_file": {"errors"},
+    "belonging": {"errors", "tensor_file"},
     "settings": {"errors", "methods"},
     "data": LEAVES,
     "models": LEAVES,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .belonging import Belonging, read_belonging, write_belonging
 from .calibration import Calibration
 from .data import (
     Images,
@@ -38,15 +39,19 @@ from .data import (
 from .errors import DataError, ImageError, InputError, RunError
 from .estimator import Estimator, not_fitted
 from .evaluation import (
+    Judgement,
+    accepted_share,
     as_taught,
+    belonging_scores,
     embeddings_of,
     fold_checkpoints,
+    judged_as_read,
     learners_for,
     left_to_judge,
     measures,
     prediction_sets,
     probabilities,
-    probabilities_as_read,
+    roc_area,
     set_measures,
     with_others,
 )
@@ -130,6 +135,7 @@ class FewShotClassifier(Estimator):
         super().__init__({"model": model, "method": method, "preset": preset, "verbose": verbose, **settings})
         self._warnings: list[str] = []
         self._fitted: tuple[Backbone, Learner] | None = None
+        self._belonging: Belonging | None = None
         self._tracking = Tracking()
         self._load_backbone: LoadBackbone | None = None
 
@@ -272,7 +278,7 @@ class FewShotClassifier(Estimator):
             self._warn(fitted.notes)
             self.classes_ = np.asarray(fitted.record.labels or fitted.record.classes)
             self.record_ = fitted.record
-            self._fitted = fitted.learner.backbone, fitted.learner
+            self._fitted, self._belonging = (fitted.learner.backbone, fitted.learner), fitted.belonging
             self._tracking.learnt(self.record_)
             self._warn(self._tracking.warnings)
         if self.record_.stopped:
@@ -414,15 +420,26 @@ class FewShotClassifier(Estimator):
         Raises:
             NotFittedError: ``fit`` has not been called.
         """
+        judged = self.stream_judgements(images)
+        return (entry if isinstance(entry, ImageError) else entry.probabilities for entry in judged)
+
+    def stream_judgements(self, images: Any) -> Iterator[Judgement | ImageError]:
+        """As ``stream_proba``, but beside an image's ``probabilities`` there is its ``p_value``, as in ``p_values``.
+
+        Raises:
+            NotFittedError: ``fit`` has not been called.
+        """
         backbone, learner = self._ready()
         temperature = float(self.record_.calibration.get("temperature", 1.0))
         of_order = ImagesOnDemand(images_in_order(images))
-        batches = probabilities_as_read(learner, of_order, backbone.image_size, temperature=temperature)
+        batches = judged_as_read(
+            learner, of_order, backbone.image_size, temperature=temperature, belonging=self._belonging
+        )
         return self._streamed(batches)
 
     def _streamed(
-        self, batches: Generator[list[NDArray[np.float32] | ImageError], None, None]
-    ) -> Iterator[NDArray[np.float32] | ImageError]:
+        self, batches: Generator[list[Judgement | ImageError], None, None]
+    ) -> Iterator[Judgement | ImageError]:
         """The entries of these batches; between two of them torch and its threads are the caller's."""
         with contextlib.closing(batches):
             while True:
@@ -464,6 +481,62 @@ class FewShotClassifier(Estimator):
             )
         return Calibration.from_dict(self.record_.calibration)
 
+    @property
+    def belonging(self) -> Belonging:
+        """What tells images of the classes from images of none: see ``lowshot.belonging``.
+
+        Raises:
+            NotFittedError: ``fit`` has not been called.
+            InputError: It was fitted without ``reject``.
+        """
+        self._ready()
+        if self._belonging is None:
+            raise InputError(
+                "this classifier has not learnt to tell images of none of its classes; fit it with --reject 0.05, or "
+                "reject=0.05 from Python"
+            )
+        return self._belonging
+
+    @property
+    def tells_none(self) -> bool:
+        """Whether it was fitted with ``reject``, so that it can tell images of none of its classes."""
+        self._ready()
+        return self._belonging is not None
+
+    @own_torch_state()
+    def p_values(self, images: Any, *, track: Track | None = None) -> NDArray[np.float64]:
+        """How well each image fits in among those of the classes, ``(N,)``: the conformal p-value of belonging.
+
+        It is the share of held-out images that fit in no better, itself counted in: above 0, at most 1.
+
+        Args:
+            images: As for ``predict_proba``.
+            track: Shows progress; else ``verbose`` decides.
+
+        Raises:
+            NotFittedError: ``fit`` has not been called.
+            InputError: It was fitted without ``reject``.
+            DataError: An image cannot be read; the message names it.
+        """
+        held_out = self.belonging.held_out
+        return held_out.p_values(self._belonging_scores(ImagesOnDemand(images_in_order(images)), self._tracked(track)))
+
+    def none_of_these(self, images: Any, *, track: Track | None = None) -> NDArray[np.bool_]:
+        """Whether each image is of none of the classes, ``(N,)``: of known images the share ``reject`` is, too.
+
+        Args and errors are those of ``p_values``.
+        """
+        held_out = self.belonging.held_out
+        return np.array([held_out.none_of_these(each) for each in self.p_values(images, track=track)], dtype=np.bool_)
+
+    def _belonging_scores(self, images: Images, track: Track) -> NDArray[np.float32]:
+        backbone, learner = self._ready()
+        if not len(images):
+            return np.empty(0, dtype=np.float32)
+        self._warn(fork_notes())
+        with cpu_threads(self.recipe.engine.threads):
+            return belonging_scores(self.belonging, learner, images, backbone.image_size, track=track)
+
     def predict_sets(self, images: Any, coverage: float, *, track: Track | None = None) -> list[tuple[Label, ...]]:
         """For each image the classes it may be of, most probable first: conformal prediction sets, never empty.
 
@@ -496,7 +569,13 @@ class FewShotClassifier(Estimator):
 
     @own_torch_state()
     def evaluate(
-        self, data: Data, *, new_classes: bool = False, coverage: float | None = None, track: Track | None = None
+        self,
+        data: Data,
+        *,
+        new_classes: bool = False,
+        coverage: float | None = None,
+        unknown: Any = None,
+        track: Track | None = None,
     ) -> dict[str, Any]:
         """Measures on images that were not learnt from, with the number of ``images``, ``classes`` and their ``split``.
 
@@ -512,13 +591,19 @@ class FewShotClassifier(Estimator):
                 leave the record as it is. Files of class names and descriptions are for the classes that were taught.
             coverage: If given, sets of classes are judged too: ``sets`` has the ``coverage`` asked for, the share of
                 images ``covered``, whose set holds their true class, and the ``mean_set_size``.
+            unknown: Images of none of the classes, as for ``predict_proba``. If given, ``unknown`` has their number of
+                ``images``, ``auroc`` of telling them from those judged, the share ``accepted_at_95``, which is not told
+                where 95 % of those judged are kept, the shares that are ``turned_away`` and ``known_turned_away``
+                at ``reject``; and ``auroc_of_probability``, what the top probability has for an area.
             track: Shows progress; else ``verbose`` decides.
 
         Raises:
             DataError: The classes differ, or no image is left to judge.
-            InputError: Sets are asked for that this classifier cannot make; see ``predict_sets``.
+            InputError: Sets are asked for that this classifier cannot make; see ``predict_sets``. Or ``unknown`` is
+                given, and it was fitted without ``reject``.
         """
         track = self._tracked(track)
+        strangers = None if unknown is None else self._strangers(unknown, new_classes)
         if coverage is not None:
             self._refuse_coverage(coverage, new_classes)
         _, learner = self._ready()
@@ -531,7 +616,7 @@ class FewShotClassifier(Estimator):
         learners = learners_for(learner, task, others, config)
         started = time.perf_counter()
         try:
-            learnt = self._judged(learner, task, track, coverage)
+            learnt = self._judged(learner, task, track, coverage, strangers)
             seconds = time.perf_counter() - started
             # Stays, if one of the others cannot be judged.
             self.record_ = dataclasses.replace(self.record_, metrics=learnt, evaluation_seconds=seconds)
@@ -574,7 +659,43 @@ class FewShotClassifier(Estimator):
             raise InputError("coverage is that of the classes that were taught; leave it out, or leave out new-classes")
         self.calibration.threshold(coverage)
 
-    def _judged(self, judge: Learner, task: Task, track: Track, coverage: float | None = None) -> dict[str, Any]:
+    def _strangers(self, unknown: Any, new_classes: bool) -> Images:
+        """Images of none of the classes; say that nothing tells them before anything is computed."""
+        if new_classes:
+            raise InputError("unknown images are those of no class that was taught; leave it out, or new-classes")
+        self.belonging  # noqa: B018 - refuses
+        strangers = ImagesOnDemand(images_in_order(unknown))
+        if not len(strangers):
+            raise DataError("there are no unknown images to judge")
+        return strangers
+
+    def _told_apart(self, known: Images, table: NDArray[np.float32], strangers: Images, track: Track) -> dict[str, Any]:
+        """How well images of none of the classes are told from known ones, whose probabilities are ``(N, C)``."""
+        held_out = self.belonging.held_out
+        own, others = (self._belonging_scores(images, track) for images in (known, strangers))
+        sure = self._probabilities(strangers, track).max(1)
+        away, known_away = (
+            float(np.mean([held_out.none_of_these(each) for each in held_out.p_values(scores)]))
+            for scores in (others, own)
+        )
+        return {
+            "images": len(strangers),
+            "auroc": roc_area(own, others),
+            "accepted_at_95": accepted_share(own, others),
+            "turned_away": away,
+            "known_turned_away": known_away,
+            "reject": held_out.reject,
+            "auroc_of_probability": roc_area(table.max(1), sure),
+        }
+
+    def _judged(
+        self,
+        judge: Learner,
+        task: Task,
+        track: Track,
+        coverage: float | None = None,
+        strangers: Images | None = None,
+    ) -> dict[str, Any]:
         """Measures of a learner in the label space of a task: whatever is judged is judged here."""
         with bad_images_explained(self.recipe.data.on_bad_image):
             split, examples = left_to_judge(self._decoded_once(task), self.record_, track)
@@ -584,6 +705,9 @@ class FewShotClassifier(Estimator):
         if coverage is not None:
             sets = set_measures(prediction_sets(table, self.calibration.threshold(coverage)), examples.labels)
             metrics["sets"] = {"coverage": coverage, **sets}
+        if strangers is not None:
+            with bad_images_explained(self.recipe.data.on_bad_image):
+                metrics["unknown"] = self._told_apart(examples.images, table, strangers, track)
         return metrics
 
     def score(self, data: Any, labels: Any = None) -> float:
@@ -613,8 +737,13 @@ class FewShotClassifier(Estimator):
         """
         _, learner = self._ready()
         with folder_written_aside(Path(folder)) as aside:
-            learner.save(aside)
+            self._write_learnt(learner, aside)
             self.write_record(aside)
+
+    def _write_learnt(self, learner: Learner, folder: Path) -> None:
+        learner.save(folder)
+        if self._belonging is not None:
+            write_belonging(folder, self._belonging)
 
     def write_record(self, folder: Path) -> None:
         """Write the record and the model card into an adapter's folder, in place of those that are there.
@@ -653,7 +782,7 @@ class FewShotClassifier(Estimator):
         Layers that adapters are made of have classes that are made as they are needed, and no other process could
         import those. A backbone is read again where it is unpickled, and checked to be the same.
         """
-        state = {**vars(self), "_tracking": None, "_load_backbone": None}
+        state = {**vars(self), "_tracking": None, "_load_backbone": None, "_belonging": None}
         if self._fitted is not None:
             state["_fitted"] = self._files()
         return state
@@ -662,7 +791,7 @@ class FewShotClassifier(Estimator):
     def _files(self) -> dict[str, bytes]:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            self._ready()[1].save(folder)
+            self._write_learnt(self._ready()[1], folder)
             write_text(folder / RECORD_FILE, canonical_json(self.record_.to_dict()))
             return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -680,7 +809,7 @@ class FewShotClassifier(Estimator):
             for name, content in state["_fitted"].items():
                 (Path(temporary) / name).write_bytes(content)
             loaded = FewShotClassifier._load(Path(temporary))
-        self._fitted = loaded._fitted
+        self._fitted, self._belonging = loaded._fitted, loaded._belonging
         self._warn([line for line in loaded.warnings_ if temporary not in line])
 
     @classmethod
@@ -700,6 +829,9 @@ class FewShotClassifier(Estimator):
             classifier._warn([f"{folder} has the weights of step {record.steps}: {record.stopped}"])
         learner = create_learner(backbone, record.prompts, recipe)
         learner.load(folder)
+        classifier._belonging = read_belonging(
+            folder, record.belonging, classes=len(record.classes), width=backbone.embedding_size
+        )
         classifier.classes_ = np.asarray(record.labels or record.classes)
         classifier.record_ = record
         classifier._fitted = backbone, learner

@@ -17,6 +17,7 @@ _FILES = (
     "adapter_model.safetensors",
     "lora_xs_basis.safetensors",
     "clip_svd_basis.safetensors",
+    "belonging.safetensors",
     "README.md",
     RECORD_FILE,
 )

@@ -90,6 +90,9 @@ class RunRecord:
     """Wall time of the judging that ``metrics`` come from, decoding the images included; 0 where there was none."""
     calibration: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """``lowshot.evaluation.Calibration`` as plain values; empty where none was asked for."""
+    belonging: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """``lowshot.belonging.HeldOutBelonging`` as plain values: what tells images of none of the classes; empty where
+    that was not learnt."""
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Date, command, versions, hardware and commit, as ``provenance()`` gives them."""
     format: int = RECORD_FORMAT
@@ -115,6 +118,8 @@ class RunRecord:
         values = dataclasses.asdict(self)
         if not self.labels:
             del values["labels"]  # a lowshot that does not know of labels refuses a record with them
+        if not self.belonging:
+            del values["belonging"]
         return values
 
     @classmethod
@@ -136,7 +141,7 @@ class RunRecord:
         for name, items in lists.items():
             if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
                 raise InputError(f"record's {name} is not a list of texts")
-        for name in ("recipe", "model", "choice", "chosen", "metrics", "calibration", "provenance"):
+        for name in ("recipe", "model", "choice", "chosen", "metrics", "calibration", "belonging", "provenance"):
             if not isinstance(values.get(name, {}), Mapping):
                 raise InputError(f"record's {name} is {values[name]!r}; expected an object")
         if values.get("choice") and not is_choice(values["choice"]):

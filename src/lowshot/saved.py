@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from .belonging import HeldOutBelonging
 from .calibration import Calibration
 from .errors import AdapterError, InputError
 from .files import read_json_object
@@ -34,6 +35,8 @@ def read_record_and_recipe(folder: Path) -> tuple[RunRecord, Recipe]:
         recipe = Recipe.from_dict(record.recipe)
         if record.calibration:
             Calibration.from_dict(record.calibration)
+        if record.belonging:
+            HeldOutBelonging.from_dict(record.belonging)
     except FileNotFoundError:
         raise AdapterError(f"adapter {folder} is incomplete: {RECORD_FILE} is missing") from None
     except (ValueError, TypeError) as error:

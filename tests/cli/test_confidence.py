@@ -101,3 +101,55 @@ def test_folds_that_cannot_be_are_one_clear_line(fit, tmp_path, arguments, said)
     assert said in err
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def unknown(tmp_path):
+    """``others/*.png``: pictures of noise."""
+    generator = np.random.default_rng(1)
+    (tmp_path / "others" / "deeper").mkdir(parents=True)
+    for number in range(3):
+        noise = generator.integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / "others" / "deeper" / f"{number}.png")
+    return tmp_path / "others"
+
+
+def test_images_of_none_of_the_classes_are_told_in_every_format(run, tiny_clip, photos, unknown, tmp_path):
+    adapter = tmp_path / "adapter"
+    told = ("--method", "gda", "--reject", "0.2")
+    status, out, err = run("fit", photos, "--out", adapter, "--model", tiny_clip, *told)
+    assert status == 0, err
+    assert "tells images of none of these: 20.0% of known ones may be turned away, by 8 images held out\n" in out
+
+    image, stranger = photos / "train" / "dark_disc" / "0.png", unknown / "deeper" / "0.png"
+    [known, other] = json.loads(run("predict", adapter, image, stranger, "--json")[1])
+    assert (known["none_of_these"], other["none_of_these"]) == (False, True)
+    assert known["p_value"] > 0.2 >= other["p_value"]
+    assert other["label"] in other["probabilities"]  # the nearest class is said all the same
+    lines = run("predict", adapter, image, stranger)[1].splitlines()
+    assert lines[0].startswith(f"{image}  {known['label']} ")
+    assert lines[1].startswith(f"{stranger}  none of these; nearest: {other['label']} ")
+    csv = run("predict", adapter, image, stranger, "--format", "csv", "--coverage", "0.8")[1].splitlines()
+    assert "this classifier is not calibrated" in run("predict", adapter, image, "--coverage", "0.8")[2]
+    assert csv == []
+    csv = run("predict", adapter, image, stranger, "--format", "csv")[1].splitlines()
+    assert csv[0] == "image,label,probability,none_of_these,error"
+    assert [line.split(",")[3] for line in csv[1:]] == ["false", "true"]
+    status, out, _ = run("predict", adapter, image, stranger, "--out", tmp_path / "answers.jsonl")
+    assert status == 0, out
+    rows = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert rows == [known, other]
+
+    told = json.loads(run("evaluate", adapter, photos, "--unknown", unknown, "--json")[1])["unknown"]
+    assert (told["images"], told["turned_away"], told["reject"]) == (3, 1.0, 0.2)
+    status, out, err = run("evaluate", adapter, photos, "--unknown", unknown)
+    assert status == 0, err
+    assert "3 images of none of these: 100.0 % are turned away, and " in out
+    assert "unknown is nowhere, which does not exist" in run("evaluate", adapter, photos, "--unknown", "nowhere")[2]
+
+
+def test_an_adapter_that_has_not_learnt_it_says_nothing_of_none(fit, run, photos, unknown, tmp_path):
+    fit()
+    status, _, err = run("evaluate", tmp_path / "adapter", photos, "--unknown", unknown)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "fit it with --reject 0.05" in err

@@ -7,7 +7,7 @@ import torch
 from lowshot.data import MemoryImages
 from lowshot.data.crops import central_crops
 from lowshot.errors import DataError, ImageError, RunError
-from lowshot.evaluation import predict, probabilities, probabilities_as_read
+from lowshot.evaluation import judged_as_read, predict, probabilities
 from lowshot.evaluation.shared_embeddings import SharedEmbeddings
 from lowshot.models import Backbone
 from lowshot.resizing import Resizing
@@ -186,9 +186,11 @@ def test_on_a_cuda_device_it_is_the_same(learner_on, method, count):
 @pytest.mark.parametrize("count", [BATCH - 1, 2 * BATCH + 3])
 def test_images_that_come_batch_by_batch_get_the_same_answers(learner_on, method, count):
     learner, images = learner_on(method), Photographs(count)
-    batches = list(probabilities_as_read(learner, images, 16))
+    batches = list(judged_as_read(learner, images, 16))
     assert [len(batch) for batch in batches[:-1]] == [BATCH] * (count // BATCH)
-    assert np.array_equal(np.stack([row for batch in batches for row in batch]), found_by(learner, images))
+    assert np.array_equal(
+        np.stack([row.probabilities for batch in batches for row in batch]), found_by(learner, images)
+    )
 
 
 class CutShort(Photographs):
@@ -203,19 +205,19 @@ class CutShort(Photographs):
 def test_an_image_that_cannot_be_read_has_its_error_in_its_place(learner_on):
     learner, count = learner_on("lora"), 3 * BATCH - 1
     expected = found_by(learner, Photographs(count))
-    rows = [row for batch in probabilities_as_read(learner, CutShort(count), 16) for row in batch]
+    rows = [row for batch in judged_as_read(learner, CutShort(count), 16) for row in batch]
     assert len(rows) == count
     for index, row in enumerate(rows):
         if index in CutShort.broken:
             assert str(row) == f"photo{index}.jpg is cut short"
         else:
-            np.testing.assert_allclose(row, expected[index], atol=1e-6, rtol=0)
+            np.testing.assert_allclose(row.probabilities, expected[index], atol=1e-6, rtol=0)
 
 
 def test_between_batches_the_learner_is_as_it_was_and_images_wait(learner_on):
     learner, images = learner_on("lora"), Photographs(20 * BATCH)
     before = [parameter.clone() for parameter in learner.backbone.model.parameters()]
-    batches = probabilities_as_read(learner, images, 16)
+    batches = judged_as_read(learner, images, 16)
     next(batches)
     assert all(map(torch.equal, before, learner.backbone.model.parameters()))
     assert len(images.asked) <= 3 * BATCH

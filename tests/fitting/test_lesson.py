@@ -27,6 +27,7 @@ OTHER = {
     "views": 3,
     "seed": 4,
     "calibration_folds": 2,
+    "reject": 0.05,
 }
 """Of every training setting a value that is nowhere the default."""
 CHOOSY = [spec for spec in METHODS.values() if spec.training is not None and spec.name != AUTO]

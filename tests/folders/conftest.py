@@ -1,13 +1,16 @@
 """A folder of images, and a classifier that is sure of itself where they are very dark or very light."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from lowshot.belonging import HeldOutBelonging
 from lowshot.data import decode_image
 from lowshot.errors import ImageError
+from lowshot.evaluation import Judgement
 
 
 @dataclasses.dataclass
@@ -22,14 +25,16 @@ class Record:
 
 
 class ByBrightness:
-    """The share of white in an image is the probability of ``light``."""
+    """The share of white in an image is the probability of ``light``; of grey ones it may say that they are neither."""
 
-    def __init__(self, seed=1):
+    def __init__(self, seed=1, *, tells_none=False):
+        self.tells_none = tells_none
+        self.belonging = SimpleNamespace(held_out=HeldOutBelonging(0.1, 0.5, (1.0, 1.0), (0.0,) * 9))
         self.record_ = Record(seed=seed)
         self.classes_ = np.asarray(self.record_.classes)
         self.asked = []
 
-    def stream_proba(self, images):
+    def stream_judgements(self, images):
         for image in images:
             self.asked.append(image)
             try:
@@ -37,7 +42,8 @@ class ByBrightness:
             except ImageError as error:
                 yield error
             else:
-                yield np.asarray([1 - light, light], dtype=np.float32)
+                p_value = (0.05 if abs(light - 0.5) < 0.05 else 0.7) if self.tells_none else None
+                yield Judgement(np.asarray([1 - light, light], dtype=np.float32), p_value)
 
 
 @pytest.fixture

@@ -220,3 +220,12 @@ def test_the_page_shows_every_folder_the_least_sure_image_first(by_brightness, f
     assert page.count("data:image/jpeg") == 4
     assert "5, the 2 least sure of them" in page
     assert "deep/er/c.png" in page
+
+
+def test_what_is_of_none_of_the_classes_has_a_folder_of_its_own(folder, tmp_path):
+    out = tmp_path / "out"
+    done = sort_folder(ByBrightness(tells_none=True), folder, out, sure=0.9)
+    assert done.images == {"none-of-these": 1, "light": 2, "unsure": 1, "dark": 1}
+    assert list(done.images)[:2] in (["unsure", "none-of-these"], ["none-of-these", "unsure"])
+    assert (out / "none-of-these" / "deep" / "er" / "c.png").is_file()
+    assert sorting.folder_names(["none-of-these"]) == {"none-of-these": "none-of-these_2"}

@@ -17,7 +17,7 @@ def another_value(row):
     elif bool in row.types:
         candidates = (not row.default,)
     elif int in row.types or float in row.types:
-        candidates = ((row.default or 0) + 1, (row.default or 0) + 2, row.default and row.default / 2)
+        candidates = ((row.default or 0) + 1, (row.default or 0) + 2, (row.default or 1) / 2)
     elif tuple in row.types:
         candidates = tuple((word,) for word in WORDS)
     else:

@@ -18,6 +18,7 @@ from .arguments import OpenedAs, SplitFolders, parse, print_json, source_named, 
 _COLUMNS = (
     *("data", "split", "images", "classes", "acc1", "acc1_low", "acc1_high", "acc5", "mean_class_recall"),
     *("ece", "nll", "brier", "coverage", "covered", "mean_set_size"),
+    *("auroc", "accepted_at_95", "turned_away", "known_turned_away"),
 )
 """Columns of CSV; a measure that was not taken is empty."""
 
@@ -48,6 +49,9 @@ class Arguments:
     format: Annotated[Literal["text", "csv", "json"], tyro.conf.arg(metavar="FORMAT")] = "text"
     """`text`; `csv`: a line for the classes that were learnt and one for each other label space, below a line with the
     names of the columns; `json`: all measures, those of each class too. Fractions and plain numbers."""
+    unknown: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """A folder of images of none of the classes, at any depth: how well they are told from those of DATA. Of an adapter
+    fitted with `--reject`."""
     json: bool = False
     """The same as `--format json`."""
 
@@ -65,7 +69,13 @@ def run(arguments: Sequence[str]) -> int:
     judged = {"root": parsed.root, "targets": parsed.targets or None, "on_bad_image": parsed.on_bad_image}
     classifier = saved_adapter(parsed.adapter, **vars(parsed.opened), **judged)
     try:
-        metrics = classifier.evaluate(source, new_classes=parsed.new_classes, coverage=parsed.coverage, track=shown)
+        metrics = classifier.evaluate(
+            source,
+            new_classes=parsed.new_classes,
+            coverage=parsed.coverage,
+            unknown=None if parsed.unknown is None else _images_of_none(parsed.unknown),
+            track=shown,
+        )
     finally:  # where it failed, what was left out may be the reason
         warn(classifier.warnings_)
     if parsed.json or parsed.format == "json":
@@ -83,14 +93,15 @@ def _print_csv(data: str, metrics: Mapping[str, Any]) -> None:
     lines.writerow(_COLUMNS)
     for name, figures in {data: metrics, **metrics.get("others", {})}.items():
         low, high = figures["acc1_interval"]
-        cells = {**figures, **figures.get("sets", {}), "data": name, "acc1_low": low, "acc1_high": high}
+        apart = {**figures.get("unknown", {}), **figures.get("sets", {})}
+        cells = {**apart, **figures, "data": name, "acc1_low": low, "acc1_high": high}
         lines.writerow([cells.get(column, "") for column in _COLUMNS])
 
 
 def _print_text(task: str, metrics: dict[str, Any]) -> None:
     """Print what a person wants to know."""
     from ..wording.protocols import protocol_table
-    from ..wording.quantities import accuracy_line
+    from ..wording.quantities import accuracy_line, unknown_line
 
     print(accuracy_line(metrics))
     print(
@@ -103,5 +114,19 @@ def _print_text(task: str, metrics: dict[str, Any]) -> None:
             f"sets at {100 * sets['coverage']:g} % hold the true class of {100 * sets['covered']:.1f} % of the images; "
             f"they have {sets['mean_set_size']:.2f} classes on average"
         )
+    if told := metrics.get("unknown"):
+        print(unknown_line(told))
     if metrics.get("others"):
         print(f"\n{protocol_table(task, metrics)}")
+
+
+def _images_of_none(folder: Path) -> list[Path]:
+    """The image files below a folder."""
+    if not folder.is_dir():
+        raise InputError(f"unknown is {folder}, which {'is no folder' if folder.exists() else 'does not exist'}")
+    from ..data import images_below
+
+    warnings: list[str] = []
+    images = images_below(folder, warnings)
+    warn(warnings)
+    return images

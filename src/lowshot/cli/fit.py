@@ -255,5 +255,10 @@ def _summary(record: dict[str, Any], out: Path) -> list[str]:
         folds = f", in {calibration['folds']} folds" if calibration["folds"] else ""
         held_out = f"{calibration['images']} images held out{folds}"
         lines.append(f"calibrated on {held_out}: temperature {calibration['temperature']:.3g}")
+    if belonging := record.get("belonging"):
+        lines.append(
+            f"tells images of none of these: {belonging['reject']:.1%} of known ones may be turned away, by "
+            f"{len(belonging['scores'])} images held out"
+        )
     kilobytes = record["adapter_bytes"] / 1000
     return [*lines, f"saved to {out} ({kilobytes:.1f} KB of adapter); next: lowshot predict {out} IMAGE..."]

@@ -6,12 +6,15 @@ import dataclasses
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from ..errors import ImageError, InputError
 from .arguments import OpenedAs, parse, print_json, warn
+
+if TYPE_CHECKING:
+    from ..folders import CsvLines
 
 _TOP = 3
 
@@ -40,8 +43,9 @@ class Arguments:
     ended."""
     opened: OpenedAs = dataclasses.field(default_factory=OpenedAs)
     json: bool = False
-    """The same as `--format json`: a list of `{image, label, probabilities}`; with `--coverage` each has a `set` too.
-    An image that cannot be read has `{image, error}` instead."""
+    """The same as `--format json`: a list of `{image, label, probabilities}`; with `--coverage` each has a `set` too;
+    of an adapter fitted with `--reject` also `none_of_these` and a `p_value`. An image that cannot be read has
+    `{image, error}` instead."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -59,19 +63,30 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError(f"format is {parsed.format}, and --json is given too; leave one out")
     images = _files(parsed.images)  # said before the model is loaded; files that are no images are found on the way
     from ..classifier import saved_adapter
-    from ..folders import Answers, refuse_file, write_answers
+    from ..folders import Answers, CsvLines, refuse_file, write_answers
     from ..progress import shown
 
     if parsed.out is not None:
         refuse_file(parsed.out)
     answers = Answers(saved_adapter(parsed.adapter, **vars(parsed.opened)), parsed.coverage)
     if parsed.out is None:
-        return _print(answers.of(images), "json" if parsed.json else parsed.format, parsed.top, parsed.coverage)
+        lines = CsvLines(parsed.top or 1, sets=parsed.coverage is not None, tells_none=answers.tells_none)
+        return _print(answers.of(images), "json" if parsed.json else parsed.format, parsed.top, lines)
     errors = write_answers(answers, images, parsed.out, top=parsed.top or 1, track=shown)
     for row in errors:
         sys.stderr.write(f"lowshot: error: {row['error']['message']}\n")
     print(f"{len(images) - len(errors):,} images, {len(errors):,} that cannot be read: {parsed.out}")
     return ImageError.exit_status if errors else 0
+
+
+def _line(row: dict[str, Any], top: int) -> str:
+    """The line of an image for people: its classes; before them that it is of none, if so."""
+    from ..folders import most_probable
+
+    probabilities = row["probabilities"]
+    names = row.get("set") or most_probable(probabilities, top)
+    classes = "  ".join(f"{name} {probabilities[name]:.1%}" for name in names)
+    return f"{row['image']}  {'none of these; nearest: ' if row.get('none_of_these') else ''}{classes}"
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
@@ -91,11 +106,11 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _print(rows: Iterable[dict[str, Any]], kind: str, top: int | None, coverage: float | None) -> int:
+def _print(rows: Iterable[dict[str, Any]], kind: str, top: int | None, csv: CsvLines) -> int:
     """Print rows as they come, but for a list of JSON; return the exit status."""
-    from ..folders import CsvLines, json_line, most_probable
+    from ..folders import json_line
 
-    csv, together, errors = CsvLines(top or 1, sets=coverage is not None), list[dict[str, Any]](), 0
+    together, errors = list[dict[str, Any]](), 0
     if kind == "csv":
         sys.stdout.write(csv.header())
     for row in rows:
@@ -109,9 +124,7 @@ def _print(rows: Iterable[dict[str, Any]], kind: str, top: int | None, coverage:
         elif kind == "csv":
             sys.stdout.write(csv(row))
         elif "error" not in row:
-            probabilities = row["probabilities"]
-            names = row.get("set") or most_probable(probabilities, top or _TOP)
-            print(f"{row['image']}  " + "  ".join(f"{name} {probabilities[name]:.1%}" for name in names))
+            print(_line(row, top or _TOP))
     if kind == "json":
         print_json(together)
     return ImageError.exit_status if errors else 0

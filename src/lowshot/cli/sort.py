@@ -18,8 +18,9 @@ from .arguments import OpenedAs, parse, print_json, warn
 class Arguments:
     """Put each image of a folder into a folder of its class, by a saved adapter.
 
-    An image goes to `OUT/CLASS/`, one that the adapter is not sure of to `OUT/unsure/`, under the path that it has in
-    the folder; one that cannot be read stays where it is. `OUT/index.html` shows them. The same command goes on where
+    An image goes to `OUT/CLASS/`, one that the adapter is not sure of to `OUT/unsure/`, one that is of none of the
+    classes to `OUT/none-of-these/` (if it was fitted with `--reject`), under the path that it has in the folder. One
+    that cannot be read stays where it is. `OUT/index.html` shows them. The same command goes on where
     one was ended, and sorts what came to the folder later.
     """
 

@@ -1,15 +1,28 @@
-"""Evaluation: predictions in batches, metrics, calibration, sets of classes."""
+"""Evaluation: predictions in batches, metrics, calibration, sets of classes, images of none."""
 
+from .belonging import BelongingEvidence, accepted_share, belonging_of, roc_area
 from .calibration import calibrate, calibrated, fold_checkpoints, fold_of_each, held_out_scores
 from .conformal import prediction_sets, set_measures
 from .metrics import confusion, measures
-from .predict import embeddings_of, log_probabilities, probabilities, probabilities_as_read
+from .predict import (
+    Judgement,
+    belonging_scores,
+    embeddings_of,
+    judged_as_read,
+    log_probabilities,
+    probabilities,
+)
 from .protocols import learners_for, with_others
 from .unseen import as_taught, left_to_judge
 from .yardsticks import pixel_accuracy
 
 __all__ = [
+    "BelongingEvidence",
+    "Judgement",
+    "accepted_share",
     "as_taught",
+    "belonging_of",
+    "belonging_scores",
     "calibrate",
     "calibrated",
     "confusion",
@@ -17,6 +30,7 @@ __all__ = [
     "fold_checkpoints",
     "fold_of_each",
     "held_out_scores",
+    "judged_as_read",
     "learners_for",
     "left_to_judge",
     "log_probabilities",
@@ -24,7 +38,7 @@ __all__ = [
     "pixel_accuracy",
     "prediction_sets",
     "probabilities",
-    "probabilities_as_read",
+    "roc_area",
     "set_measures",
     "with_others",
 ]

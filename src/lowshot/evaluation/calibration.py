@@ -69,6 +69,7 @@ def calibrate(
     track: Track,
     checkpoint: Path | None = None,
     contents: Sequence[str] = (),
+    told: Callable[[Learner, Examples, Examples], None] | None = None,
 ) -> Calibration:
     """Hold the shots out in turn, and learn from their scores how sure a classifier made like this may be.
 
@@ -77,7 +78,9 @@ def calibrate(
     Raises:
         RunError: The training of a fold diverged.
     """
-    scores, labels = held_out_scores(fresh, examples, fold_of, track=track, checkpoint=checkpoint, contents=contents)
+    scores, labels = held_out_scores(
+        fresh, examples, fold_of, track=track, checkpoint=checkpoint, contents=contents, told=told
+    )
     return calibrated(scores, labels, 0 if fold_of is None else int(fold_of.max()) + 1)
 
 
@@ -90,6 +93,7 @@ def held_out_scores(
     track: Track,
     checkpoint: Path | None = None,
     contents: Sequence[str] = (),
+    told: Callable[[Learner, Examples, Examples], None] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Log-probabilities ``(H, C)`` of the held-out images, and their labels ``(H,)``, fold by fold.
 
@@ -103,6 +107,7 @@ def held_out_scores(
         track: Shows the progress of each.
         checkpoint: File for the whole run's state of training; each fold has its own beside it.
         contents: Hashes of what the images show, one for each.
+        told: Is told of each fold: its classifier, the images it has learnt from, and those held out.
 
     Raises:
         RunError: The training of a fold diverged.
@@ -120,7 +125,10 @@ def held_out_scores(
         outcome = learner.fit(learnt, shots, named, file, [contents[i] for i in rest] if contents else ())
         if outcome.stopped:
             raise RunError(f"{name} of the calibration: {outcome.stopped}")
-        scored.append(_scored(learner, examples.subset(held), named))
+        held_out = examples.subset(held)
+        scored.append(_scored(learner, held_out, named))
+        if told is not None:
+            told(learner, learnt, held_out)
         del learner  # the next one needs its memory
     tables, labels = zip(*scored, strict=True)
     return np.concatenate(tables), np.concatenate(labels)

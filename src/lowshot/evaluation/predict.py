@@ -6,13 +6,14 @@ import collections
 import contextlib
 import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..belonging import Belonging
 from ..data.ahead import computed_ahead
 from ..data.crops import central_crops
 from ..data.images import rows_of
@@ -106,14 +107,28 @@ def _finite(rows: Tensor, what: str = "probabilities") -> NDArray[np.float32]:
     return table
 
 
-def probabilities_as_read(
-    learner: Learner, images: Images, image_size: int, *, temperature: float = 1.0
-) -> Generator[list[NDArray[np.float32] | ImageError], None, None]:
-    """Yield the same for any number of images, a batch at a time and nothing of it kept, as a list in their order.
+class Judgement(NamedTuple):
+    """What is said of one image."""
 
-    Each entry has the probabilities ``(C,)`` of an image, or the error of one that cannot be decoded. Between two
-    batches the learner is as it was. The others are those of ``probabilities``, but for the last bits where an image
-    of their batch cannot be decoded.
+    probabilities: NDArray[np.float32]
+    """``(C,)``."""
+    p_value: float | None
+    """That of belonging to one of the classes; None where it was not learnt to tell."""
+
+
+def judged_as_read(
+    learner: Learner,
+    images: Images,
+    image_size: int,
+    *,
+    temperature: float = 1.0,
+    belonging: Belonging | None = None,
+) -> Generator[list[Judgement | ImageError], None, None]:
+    """Yield what is said of any number of images, a batch at a time and nothing of it kept, as a list in their order.
+
+    Each entry is of an image, or the error of one that cannot be decoded. Between two batches the learner is as it was.
+    The probabilities are those of ``probabilities``, but for the last bits where an image of their batch cannot be
+    decoded.
 
     Raises:
         RunError: As for ``probabilities``.
@@ -133,18 +148,61 @@ def probabilities_as_read(
         while batch := list(itertools.islice(crops, BATCH_SIZE)):
             read = [crop for crop in batch if not isinstance(crop, ImageError)]
             with torch.no_grad(), learner.merged_for_inference() if is_merged else contextlib.nullcontext():
-                rows = iter(_rows(learner, read, image_size, temperature))
+                rows = iter(_judgements(learner, read, image_size, temperature, belonging))
             yield [crop if isinstance(crop, ImageError) else next(rows) for crop in batch]
 
 
-def _rows(
-    learner: Learner, crops: Sequence[NDArray[Any]], image_size: int, temperature: float
-) -> NDArray[np.float32] | tuple[()]:
-    """Probabilities ``(B, C)`` of the crops of a batch."""
+def _judgements(
+    learner: Learner,
+    crops: Sequence[NDArray[Any]],
+    image_size: int,
+    temperature: float,
+    belonging: Belonging | None,
+) -> list[Judgement]:
+    """What is said of the crops of a batch."""
     if not crops:
-        return ()
+        return []
     embeddings = _encoded(learner, iter(crops), len(crops), image_size)
-    return _finite(torch.softmax(learner.logits_of(embeddings).float() / temperature, dim=-1))
+    table = _finite(torch.softmax(learner.logits_of(embeddings).float() / temperature, dim=-1))
+    if belonging is None:
+        return [Judgement(row, None) for row in table]
+    scores = _finite(scores_of(belonging, learner, embeddings), "scores of belonging")
+    p_values = belonging.held_out.p_values(scores).tolist()
+    return [Judgement(row, p_value) for row, p_value in zip(table, p_values, strict=True)]
+
+
+@torch.no_grad()
+def belonging_scores(
+    belonging: Belonging,
+    learner: Learner,
+    images: Images,
+    image_size: int,
+    *,
+    track: Track = silent,
+    features: SharedEmbeddings = SHARED_EMBEDDINGS,
+) -> NDArray[np.float32]:
+    """Scores of belonging to one of a classifier's classes, ``(N,)``.
+
+    Args:
+        belonging: What was learnt with the classifier.
+        learner: The classifier's.
+        images: N images of any sizes, at least one.
+        image_size: Side of the crops, pixels.
+        track: Shows progress.
+        features: Where embeddings are kept that other learners can use.
+
+    Raises:
+        DataError: An image cannot be decoded.
+        RunError: A score is not finite.
+    """
+    embeddings = _embedded(learner, images, image_size, track, features)
+    return _finite(scores_of(belonging, learner, embeddings.to(learner.backbone.device)), "scores of belonging")
+
+
+@torch.no_grad()
+def scores_of(belonging: Belonging, learner: Learner, embeddings: Tensor) -> Tensor:
+    """The scores of belonging ``(B,)`` of a classifier's embeddings of images ``(B, D)``."""
+    return belonging.scores(embeddings, learner.prompt_cosines(embeddings))
 
 
 @torch.no_grad()

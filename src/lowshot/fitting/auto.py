@@ -19,12 +19,13 @@ import contextlib
 import dataclasses
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..belonging import HeldOutBelonging
 from ..calibration import Calibration
 from ..errors import InputError, OutputError
 from ..files import canonical_json, read_json_object, write_text
@@ -54,7 +55,7 @@ wrong on one image of four still has all of ten right in one draw of eighteen.""
 
 def choose(
     lesson: Lesson, *, track: Track, contents: Sequence[str] = (), file: Path | None = None
-) -> tuple[Lesson, dict[str, Any], Calibration | None]:
+) -> tuple[Lesson, dict[str, Any], HeldOut]:
     """Try the candidates on a lesson's shots, and settle on one.
 
     Args:
@@ -65,8 +66,8 @@ def choose(
 
     Returns:
         The lesson with the recipe of the chosen method; and for the record the ``method``, ``why``, the ``folds`` that
-        the shots were held out in and all that was ``tried``; and its calibration by the held-out shots, if any
-        were and the recipe does not ask for another.
+        the shots were held out in and all that was ``tried``; and what the held-out shots tell of it, if any were
+        and the recipe does not ask for other folds.
 
     Raises:
         InputError: The recipe has training settings that ``auto`` does not obey, or there are several processes.
@@ -79,18 +80,47 @@ def choose(
     kept = None if file is None else _read_choice(file, key)
     if kept is None:
         trials = Trials(lesson, lambda name: concrete(recipe, preset, name), recipe.method.time_budget, track)
-        kept = choice, calibration = _try_all(trials)
+        kept = choice, held_out = _try_all(trials)
         if file is not None:
-            values = {} if calibration is None else calibration.to_dict()
             with contextlib.suppress(OutputError):  # a choice that cannot be kept is made once more
-                write_text(file, canonical_json({"of": key, "choice": choice, "calibration": values}))
-    choice, calibration = kept
+                write_text(file, canonical_json({"of": key, "choice": choice, **held_out.to_dict()}))
+    choice, held_out = kept
     chosen = concrete(recipe, preset, choice["method"])
     if chosen.training.calibration_folds:  # asked for in other folds than these
-        calibration = None
-    elif calibration is not None:  # so that the recipe alone learns the same, and is as sure of it
+        held_out = HeldOut()
+    elif held_out.calibration is not None:  # so that the recipe alone learns the same, and is as sure of it
         chosen = chosen.replace(calibration_folds=choice["folds"])
-    return dataclasses.replace(lesson, recipe=chosen), choice, calibration
+    return dataclasses.replace(lesson, recipe=chosen), choice, held_out
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """What the held-out shots tell of the chosen method, as far as they were held out."""
+
+    calibration: Calibration | None = None
+    belonging: HeldOutBelonging | None = None
+    """Only of a method that trains the towers, and where it was asked for."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values to keep."""
+        calibration, belonging = self.calibration, self.belonging
+        return {
+            "calibration": {} if calibration is None else calibration.to_dict(),
+            "belonging": {} if belonging is None else belonging.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> HeldOut:
+        """Read what ``to_dict`` gave.
+
+        Raises:
+            InputError: It is something else.
+        """
+        calibration, belonging = values.get("calibration"), values.get("belonging")
+        return cls(
+            Calibration.from_dict(calibration) if calibration else None,
+            HeldOutBelonging.from_dict(belonging) if belonging else None,
+        )
 
 
 def choice_file(checkpoint: Path) -> Path:
@@ -131,11 +161,11 @@ def concrete(recipe: Recipe, preset: str, method: str) -> Recipe:
     return preset_recipe(best if method in PRESETS[best] else preset, method).replace(**obeyed(method, settings))
 
 
-def _try_all(trials: Trials) -> tuple[dict[str, Any], Calibration | None]:
-    """The choice that the trials of all candidates come to, as it is recorded, and the chosen one's calibration."""
+def _try_all(trials: Trials) -> tuple[dict[str, Any], HeldOut]:
+    """The choice that the trials of all candidates come to, as it is recorded, and what held-out shots tell of it."""
     if trials.has_text and not trials.folds and trials.images >= FEW and trials.recognises_every_shot():
         why = "it recognises every shot, and none can be held out"
-        return {"method": ZERO_SHOT, "why": why, "folds": trials.folds, "tried": []}, None
+        return {"method": ZERO_SHOT, "why": why, "folds": trials.folds, "tried": []}, HeldOut()
     plainest = trials.zero_shot() if trials.has_text else trials.of(PLAINEST[1])
     candidates = CANDIDATES if trials.has_text else WITHOUT_TEXT
     cheapest_first = sorted(candidates, key=(CHEAPEST_FIRST if trials.has_text else WITHOUT_TEXT).index)
@@ -143,7 +173,9 @@ def _try_all(trials: Trials) -> tuple[dict[str, Any], Calibration | None]:
     method, why = decided([others[method] for method in candidates], plainest)
     tried = [trial.to_dict() for trial in (plainest, *others.values())]
     chosen = plainest if method == plainest.method else others[method]
-    return {"method": method, "why": why, "folds": trials.folds, "tried": tried}, chosen.calibration
+    return {"method": method, "why": why, "folds": trials.folds, "tried": tried}, HeldOut(
+        chosen.calibration, chosen.belonging
+    )
 
 
 def decided(trials: Sequence[Trial], plainest: Trial) -> tuple[str, str]:
@@ -179,7 +211,7 @@ def gain_of(one: Trial, other: Trial) -> tuple[float, float]:
     return float(gains.mean()), float(gains.std(ddof=1) / math.sqrt(len(rows))) if len(rows) > 1 else math.inf
 
 
-def _read_choice(file: Path, key: str) -> tuple[dict[str, Any], Calibration | None] | None:
+def _read_choice(file: Path, key: str) -> tuple[dict[str, Any], HeldOut] | None:
     """The choice that a run before this one made of the same; None where there is none, or of something else."""
     if not file.exists():
         return None
@@ -187,11 +219,11 @@ def _read_choice(file: Path, key: str) -> tuple[dict[str, Any], Calibration | No
         values = read_json_object(file)
     except InputError:
         return None
-    choice, told = values.get("choice"), values.get("calibration")
+    choice = values.get("choice")
     if values.get("of") != key or not isinstance(choice, dict) or not is_choice(choice):
         return None
     try:
-        calibration = Calibration.from_dict(told) if told else None
+        held_out = HeldOut.from_dict(values)
     except InputError:
         return None
-    return (choice, calibration) if choice["method"] in (*CANDIDATES, *WITHOUT_TEXT, *PLAINEST) else None
+    return (choice, held_out) if choice["method"] in (*CANDIDATES, *WITHOUT_TEXT, *PLAINEST) else None

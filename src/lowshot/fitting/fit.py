@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..calibration import Calibration
+from ..belonging import Belonging
 from ..data import examine
 from ..errors import DataError
 from ..evaluation import calibrate, fold_of_each, learners_for
@@ -19,7 +19,8 @@ from ..methods import AUTO, method_spec
 from ..progress import Report, Track
 from ..records import RunRecord, provenance
 from ..training import Learner, TrainingOutcome
-from .auto import choice_file, choose
+from .auto import HeldOut, choice_file, choose
+from .belonging import evidence_of, learnt_belonging, refuse_reject, told_of
 from .foreign import foreign_notes
 from .lesson import Lesson
 
@@ -35,6 +36,8 @@ class Fitted:
     record: RunRecord
     notes: tuple[str, ...]
     """Lines that a person should read."""
+    belonging: Belonging | None = None
+    """What tells images of none of the classes, where the recipe asks for it."""
 
 
 def fit_lesson(
@@ -60,8 +63,9 @@ def fit_lesson(
         RunError: The training of a fold diverged.
     """
     choice: Mapping[str, Any] = {}
-    calibration: Calibration | None = None
+    told = HeldOut()
     contents: tuple[str, ...] = ()
+    refuse_reject(lesson)
     if lesson.recipe.method.method == AUTO:
         if lesson.recipe.training.calibration_folds:
             # Refused now, not after a choice; warnings will come once more.
@@ -69,30 +73,58 @@ def fit_lesson(
         contents, damaged = examine(lesson.examples, track)  # an image that cannot be read is found now
         warn(damaged)
         file = None if checkpoint is None else choice_file(checkpoint)
-        lesson, choice, calibration = choose(lesson, track=track, contents=contents, file=file)
+        lesson, choice, told = choose(lesson, track=track, contents=contents, file=file)
     learner = lesson.untrained()
     learners_for(learner, lesson.task, lesson.others, lesson.recipe.data)  # refused now, not after training
     folds, learns = learner.recipe.training.calibration_folds, method_spec(learner.recipe.method.method).learns
     fold_of = folds_of(lesson, folds, warn) if folds and learns else None
-    if (folds or learns) and not contents:
+    if (folds or learns or lesson.recipe.training.reject) and not contents:
         contents, damaged = examine(lesson.examples, track)
         warn(damaged)
     warn(foreign_notes(lesson))
-    if folds and calibration is None:
+    if folds and told.calibration is None:
         del learner  # the folds need its memory
-        calibration = calibrate(
-            lesson.untrained, lesson.examples, fold_of, track=track, checkpoint=checkpoint, contents=contents
-        )
+        told = _held_out(lesson, fold_of, track, checkpoint, contents)
         learner = lesson.untrained()
     with watched(learner, lesson) as report:
         outcome = learner.fit(lesson.examples, lesson.draw.shots, track, checkpoint, contents, report)
+    belonging, untold = (None, ()) if outcome.stopped else learnt_belonging(lesson, learner, told.belonging)
+    told = HeldOut(told.calibration, None if belonging is None else belonging.held_out)
+    record = _record(lesson, learner, outcome, contents, told, choice)
+    return Fitted(learner, record, (*_notes(outcome, told), *untold), belonging)
+
+
+def _notes(outcome: TrainingOutcome, told: HeldOut) -> list[str]:
+    """Lines that a person should read."""
     notes = [*outcome.notes, *([outcome.unwritten] if outcome.unwritten else [])]
-    if calibration is not None and calibration.knows_nothing:
+    if told.calibration is not None and told.calibration.knows_nothing:
+        images = len(told.calibration.scores)
         notes.append(
-            f"the scores of {len(calibration.scores)} held-out images tell nothing of their classes: probabilities are "
-            "the same for every class"
+            f"the scores of {images} held-out images tell nothing of their classes: probabilities are the same for "
+            "every class"
         )
-    return Fitted(learner, _record(lesson, learner, outcome, contents, calibration, choice), tuple(notes))
+    return notes
+
+
+def _held_out(
+    lesson: Lesson,
+    fold_of: NDArray[np.int64] | None,
+    track: Track,
+    checkpoint: Path | None,
+    contents: tuple[str, ...],
+) -> HeldOut:
+    """What classifiers that have learnt from the other folds tell of the shots of each."""
+    evidence = evidence_of(lesson)
+    calibration = calibrate(
+        lesson.untrained,
+        lesson.examples,
+        fold_of,
+        track=track,
+        checkpoint=checkpoint,
+        contents=contents,
+        told=None if evidence is None else evidence.add_fold,
+    )
+    return HeldOut(calibration, None if evidence is None else told_of(lesson, evidence))
 
 
 def folds_of(lesson: Lesson, folds: int, warn: Callable[[Sequence[str]], None]) -> NDArray[np.int64]:
@@ -119,7 +151,7 @@ def _record(
     learner: Learner,
     outcome: TrainingOutcome,
     contents: tuple[str, ...],
-    calibration: Calibration | None,
+    told: HeldOut,
     choice: Mapping[str, Any],
 ) -> RunRecord:
     task, recipe, backbone = lesson.task, learner.recipe, learner.backbone
@@ -151,6 +183,6 @@ def _record(
         stopped=outcome.stopped,
         choice=choice,
         chosen=dict(outcome.chosen),
-        calibration={} if calibration is None else calibration.to_dict(),
+        **told.to_dict(),
         provenance=provenance(),
     )

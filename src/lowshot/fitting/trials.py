@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..belonging import HeldOutBelonging
 from ..calibration import Calibration
 from ..data import Examples, Images
 from ..data.crops import random_crops
@@ -23,6 +24,7 @@ from ..models import Backbone, KeptBackbone, load_backbone
 from ..progress import Track
 from ..settings import Recipe
 from ..training import Learner
+from .belonging import evidence_of, told_of
 from .lesson import Lesson, kept_decoded
 
 MOST_FOLDS = 4
@@ -49,6 +51,8 @@ class Trial:
     """Why it was not tried, or on some of the images only."""
     calibration: Calibration | None = dataclasses.field(default=None, compare=False)
     """What the held-out shots tell of its probabilities; None where none was held out."""
+    belonging: HeldOutBelonging | None = dataclasses.field(default=None, compare=False)
+    """What they tell of images of none of the classes; None where it was not asked for, or takes no training."""
 
     @property
     def accuracy(self) -> float | None:
@@ -121,12 +125,12 @@ class Trials:
         """A method that learns; not tried where the time does not allow it, or the method does not take these shots."""
         started = time.monotonic()
         try:
-            right, note, calibration = self._tried(method)
+            trial = self._tried(method)
         except (InputError, RunError) as error:
-            right, note, calibration = {}, first_line(error), None
-        return Trial(method, right, time.monotonic() - started, note, calibration)
+            trial = Trial(method, note=first_line(error))
+        return dataclasses.replace(trial, seconds=time.monotonic() - started)
 
-    def _tried(self, method: str) -> tuple[dict[int, float], str, Calibration | None]:
+    def _tried(self, method: str) -> Trial:
         shots = int(np.bincount(self._lesson.examples.labels).max())
         held = shots // self.folds if self.folds else 0
         # What follows the choice: the training, and those of a calibration's folds.
@@ -138,19 +142,24 @@ class Trials:
         affordable = math.floor((left - training) / fold) if fold else MOST_FOLDS
         if affordable < 1 or left < training:
             needed = f"it would take {training + fold:,.0f} s or more, and {max(left, 0):,.0f} s are left"
-            return {}, f"not tried: {needed}", None
+            return Trial(method, note=f"not tried: {needed}")
         if self._fold_of is None:
             learner = self._untrained(method)
             learner.fit(self._lesson.examples, shots, self._track)
-            return self._right(self._table(learner, self._judged), self._judged), "", None
+            return Trial(method, self._right(self._table(learner, self._judged), self._judged))
         folds = min(self.folds, affordable)
         note = "" if folds == self.folds else f"{folds} of {self.folds} folds, as many as there is time for"
         lesson, fold_of = self._of(method), self._fold_of
-        scores, labels = held_out_scores(lesson.untrained, lesson.examples, fold_of, first=folds, track=self._track)
+        evidence = evidence_of(lesson) if folds == self.folds else None
+        told = None if evidence is None else evidence.add_fold
+        scores, labels = held_out_scores(
+            lesson.untrained, lesson.examples, fold_of, first=folds, track=self._track, told=told
+        )
         rows = np.concatenate([np.flatnonzero(fold_of == fold) for fold in range(folds)])
         right = (scores.argmax(1) == labels).astype(float)
         calibration = calibrated(scores, labels, folds) if folds == self.folds > 1 else None
-        return dict(zip(rows.tolist(), right.tolist(), strict=True)), note, calibration
+        belonging = None if evidence is None else told_of(lesson, evidence)
+        return Trial(method, dict(zip(rows.tolist(), right.tolist(), strict=True)), 0.0, note, calibration, belonging)
 
     def _seconds(self, method: str, shots: int) -> float:
         """Time of one training with so many shots: a guess from below where that is too long already."""

@@ -26,7 +26,9 @@ class Answers:
     """What a classifier says about images, one row for each.
 
     A row has the ``image``, the ``label``, and the ``probabilities`` by class name; with a coverage also the ``set`` of
-    classes. That of an image that cannot be read has ``image`` and ``error`` alone, with a ``code`` and a ``message``.
+    classes. Where the classifier tells images of none of its classes, the row says whether this is one,
+    ``none_of_these``, and the ``p_value`` of belonging; the label is that of the nearest class then. That of an image
+    that cannot be read has ``image`` and ``error`` alone, with a ``code`` and a ``message``.
 
     Args:
         classifier: A fitted classifier.
@@ -41,21 +43,31 @@ class Answers:
         self._classifier = classifier
         self._coverage = coverage
         self._threshold = None if coverage is None else classifier.calibration.threshold(coverage)
+        self._held_out = classifier.belonging.held_out if classifier.tells_none else None
         self.classes: tuple[str, ...] = tuple(classifier.record_.classes)
         self._name_of = dict(zip(classifier.classes_.tolist(), self.classes, strict=True))
 
     def of(self, images: Sequence[Path]) -> Iterator[dict[str, Any]]:
         """The row of each image, in order, as soon as it is known."""
-        for image, found in zip(images, self._classifier.stream_proba(images), strict=True):
-            if isinstance(found, ImageError):
-                yield {"image": str(image), "error": {"code": found.code, "message": str(found)}}
+        for image, judgement in zip(images, self._classifier.stream_judgements(images), strict=True):
+            if isinstance(judgement, ImageError):
+                yield {"image": str(image), "error": {"code": judgement.code, "message": str(judgement)}}
                 continue
-            row = dict(zip(self.classes, map(float, found), strict=True))
-            answer: dict[str, Any] = {"image": str(image), "label": max(row, key=row.__getitem__), "probabilities": row}
+            row = dict(zip(self.classes, map(float, judgement.probabilities), strict=True))
+            answer: dict[str, Any] = {"image": str(image), "label": max(row, key=row.__getitem__)}
+            if self._held_out is not None and judgement.p_value is not None:
+                is_none = self._held_out.none_of_these(judgement.p_value)
+                answer |= {"none_of_these": is_none, "p_value": judgement.p_value}
+            answer["probabilities"] = row
             if self._threshold is not None:
-                [members] = self._classifier.sets_of(found[None], self._threshold)
+                [members] = self._classifier.sets_of(judgement.probabilities[None], self._threshold)
                 answer["set"] = [self._name_of[label] for label in members]
             yield answer
+
+    @property
+    def tells_none(self) -> bool:
+        """Whether the rows say which images are of none of the classes."""
+        return self._held_out is not None
 
     def about(self) -> dict[str, Any]:
         """What the rows depend on, but for the images."""
@@ -76,20 +88,23 @@ def json_line(row: dict[str, Any]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class CsvLines:
-    """Rows as lines of CSV: image, the most probable classes with their probabilities, set, error.
+    """Rows as lines of CSV: image, the most probable classes with their probabilities, none_of_these, set, error.
 
     Args:
         top: Classes of each image.
         sets: Whether the rows have sets of classes, which are written with ``|`` between their names.
+        tells_none: Whether the rows say which images are of none of the classes: ``true`` or ``false``.
     """
 
     top: int = 1
     sets: bool = False
+    tells_none: bool = False
 
     def header(self) -> str:
         """The line with the names of the columns."""
         further = [f"{column}_{place}" for place in range(2, self.top + 1) for column in ("label", "probability")]
-        return _csv_line(["image", "label", "probability", *further, *(["set"] if self.sets else []), "error"])
+        told = [*(["none_of_these"] if self.tells_none else []), *(["set"] if self.sets else [])]
+        return _csv_line(["image", "label", "probability", *further, *told, "error"])
 
     def __call__(self, row: dict[str, Any]) -> str:
         """The line of a row."""
@@ -98,7 +113,11 @@ class CsvLines:
         best = most_probable(probabilities, self.top)
         cells = [cell for name in best for cell in (name, format(probabilities[name], ".6g"))]
         cells += [""] * (2 * self.top - len(cells))
-        return _csv_line([row["image"], *cells, *(["|".join(row.get("set", ()))] if self.sets else []), error])
+        if self.tells_none:
+            cells.append(str(row["none_of_these"]).lower() if "none_of_these" in row else "")
+        if self.sets:
+            cells.append("|".join(row.get("set", ())))
+        return _csv_line([row["image"], *cells, error])
 
 
 def _csv_line(cells: Sequence[str]) -> str:
@@ -155,7 +174,8 @@ def write_answers(
             rows = track(answers.of(remaining), what="predicting", total=len(remaining))
             for batch in batches(rows):
                 journal.append(batch)
-            lines = CsvLines(top, sets=about["coverage"] is not None) if out.suffix.lower() == ".csv" else None
+            csv_lines = CsvLines(top, sets=about["coverage"] is not None, tells_none=answers.tells_none)
+            lines = csv_lines if out.suffix.lower() == ".csv" else None
             line: Callable[[dict[str, Any]], str] = lines or json_line
             errors = []
             with file_written_aside(out) as file:

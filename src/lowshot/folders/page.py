@@ -7,7 +7,7 @@ import heapq
 import io
 import itertools
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,14 @@ img { width: 112px; height: 112px; object-fit: contain; background: #8882 }
 """
 
 
-def write_page(out: Path, name: str, rows: Iterable[dict[str, Any]], first: str) -> dict[str, int]:
+def write_page(out: Path, name: str, rows: Iterable[dict[str, Any]], first: Sequence[str]) -> dict[str, int]:
     """Write the page of a sorted folder; return how many images are in each folder, in the order of the page.
 
     Args:
         out: The folder that images were sorted to.
         name: The page's file name.
         rows: Of each image its place ``to`` below ``out``, and the most probable classes with their probabilities.
-        first: The folder that the page begins with; after it the fullest ones come first.
+        first: The folders that the page begins with; after them the fullest ones come first.
 
     Raises:
         OutputError: It cannot be written.
@@ -53,7 +53,7 @@ def write_page(out: Path, name: str, rows: Iterable[dict[str, Any]], first: str)
         heapq.heappush(heap, (-next(iter(row["best"].values())), -place, row))
         if len(heap) > max(1, MOST_IMAGES // len(least)):
             heapq.heappop(heap)
-    counts = dict(sorted(counts.items(), key=lambda item: (item[0] != first, -item[1])))
+    counts = dict(sorted(counts.items(), key=lambda item: (item[0] not in first, -item[1])))
     share = max(1, MOST_IMAGES // max(1, len(counts)))
     sections = [
         _section(out, folder, count, [row for _, _, row in sorted(least[folder], reverse=True)[:share]])

@@ -27,6 +27,8 @@ JOURNAL_FILE = "answers.jsonl"
 PAGE_FILE = "index.html"
 UNSURE = "unsure"
 """The folder of images whose most probable class is not probable enough."""
+NONE_OF_THESE = "none-of-these"
+"""The folder of images that are of none of the classes, as far as the classifier tells."""
 _BEST = 3
 _NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # on some system or other
 _NAMES_OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -81,7 +83,7 @@ class Sorted:
     """What has become of a folder's images."""
 
     images: dict[str, int]
-    """How many images are in each folder, by its name; ``unsure`` first."""
+    """How many images are in each folder, by its name; ``unsure`` and ``none-of-these`` first."""
     errors: tuple[str, ...]
     """What is wrong with each image that was left where it is."""
     page: Path
@@ -100,9 +102,11 @@ def sort_folder(
 ) -> Sorted:
     """Put each image below a folder into ``out/CLASS/``, under the path that it has there.
 
-    Its place is written to ``out/answers.jsonl`` before it is put there. So the same call goes on where one was ended,
-    by whatever: no image is asked about twice, and none is lost, also where they are moved. Images that came to the
-    folder later are sorted by the same call too. Those that a person has put elsewhere since stay there.
+    An image that is of none of the classes, as far as a classifier that was fitted with ``reject`` tells, goes to
+    ``out/none-of-these/``. Its place is written to ``out/answers.jsonl`` before it is put there. So the same call goes
+    on where one was ended, by whatever: no image is asked about twice, and none is lost, also where they are moved.
+    Images that came to the folder later are sorted by the same call too. Those that a person has put elsewhere since
+    stay there.
 
     Args:
         classifier: A fitted classifier.
@@ -140,7 +144,7 @@ def sort_folder(
             journal.append(placed)
             _put_in_place(placed, folder, out, put, journal, warn)
         placed_ever = (row for row in journal.rows() if row != _IN_PLACE)
-        return Sorted(write_page(out, PAGE_FILE, placed_ever, UNSURE), tuple(errors), out / PAGE_FILE)
+        return Sorted(write_page(out, PAGE_FILE, placed_ever, (UNSURE, NONE_OF_THESE)), tuple(errors), out / PAGE_FILE)
 
 
 def folder_names(classes: Sequence[str]) -> dict[str, str]:
@@ -149,7 +153,7 @@ def folder_names(classes: Sequence[str]) -> dict[str, str]:
     No two are the same, also where upper and lower case are, and none is that of something else in the output.
     """
     names: dict[str, str] = {}
-    used = {UNSURE, JOURNAL_FILE, PAGE_FILE}
+    used = {UNSURE, NONE_OF_THESE, JOURNAL_FILE, PAGE_FILE}
     for each in classes:
         plain = _NOT_IN_NAMES.sub("_", unicodedata.normalize("NFC", each)).strip(". ") or "_"
         plain = plain.encode("utf-8", "replace")[:_LONGEST_NAME].decode("utf-8", "ignore").rstrip(". ")
@@ -216,4 +220,6 @@ def _placed(name: str, row: dict[str, Any], folders: dict[str, str], sure: float
     probabilities = row["probabilities"]
     best = most_probable(probabilities, _BEST)
     place = folders[best[0]] if probabilities[best[0]] >= sure else UNSURE
+    if row.get("none_of_these"):
+        place = NONE_OF_THESE
     return {"image": name, "to": f"{place}/{name}", "best": {each: round(probabilities[each], 6) for each in best}}

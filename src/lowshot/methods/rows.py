@@ -31,7 +31,7 @@ _PLACE = _LAYERS | {"projections"}
 _CONTEXT = frozenset({"context", "openings"})
 _LOW_RANK = _PLACE | {"rank", "alpha", "scaling", "dropout"}
 _SHRINKABLE = frozenset({"shrinkage"})  # what these add to a weight is linear in their last factor
-_SEEDED = frozenset({"seed", "calibration_folds"})
+_SEEDED = frozenset({"seed", "calibration_folds", "reject"})
 _ON_VIEWS = _SEEDED | {"views", "crop_minimum", "flip"}
 _BY_DESCENT = _ON_VIEWS | {"learning_rate", "minimum_learning_rate", "weight_decay", "batch_size"}
 

@@ -48,6 +48,7 @@ class Keywords(TypedDict, total=False):
     views: int | None
     seed: int
     calibration_folds: int
+    reject: float | None
     shots: int | None
     draw: str | os.PathLike[str]
     protocol: Literal["few-shot", "base-to-new", "cross-dataset", "domain-generalisation"]

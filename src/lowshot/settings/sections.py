@@ -223,6 +223,16 @@ class TrainingConfig(Section):
     )
     """Parts, 2 or more, in which the shots are held out in turn, to learn how sure the classifier may be: a temperature
     for its probabilities, and sets of classes with a stated coverage. It takes as many trainings more. 0 for none."""
+    reject: float | None = setting(
+        None,
+        Decides.CONFIDENCE,
+        number("a share above 0 and below 1", lambda share: 0 < share < 1),
+        teachable=True,
+        younger=True,
+    )
+    """Learn from held-out shots to tell images that are of none of the classes, and turn away this share of the images
+    that are of one, such as 0.05. Heads need nothing more; methods that train the towers hold the shots out in
+    `calibration_folds`. Not learnt if not given."""
 
     def _check_together(self) -> None:
         epsilon = TrainingConfig.adam_epsilon

@@ -198,6 +198,11 @@ class HeadLearner:
         return self.head.scores(images, self.text)
 
     @torch.no_grad()
+    def prompt_cosines(self, embeddings: Tensor) -> Tensor | None:
+        """Similarities ``(B, C)`` to the class prompts, of which the head has no part; None without a text tower."""
+        return self.text.cosines(embeddings.to(self.classes.device)) if self.backbone.has_text else None
+
+    @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
         """Class scores ``(B, C)``."""
         return self.logits_of(self.backbone.encode_images(images))

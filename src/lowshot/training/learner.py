@@ -103,6 +103,9 @@ class Learner(Protocol):
     def logits_of(self, embeddings: Tensor) -> Tensor:
         """Class scores ``(B, C)`` of the backbone's unit embeddings of images, ``(B, D)``, on any device."""
 
+    def prompt_cosines(self, embeddings: Tensor) -> Tensor | None:
+        """Similarities ``(B, C)`` of such embeddings and the classes as the text tower has them; None without one."""
+
     def logits(self, images: Tensor) -> Tensor:
         """Class scores ``(B, C)`` of images ``(B, 3, image_size, image_size)`` in [0, 1]."""
 

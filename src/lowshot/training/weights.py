@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..adapters import adapter_bytes, keep_share, key_dropout
+from ..belonging import pooled
 from ..data.crops import batches
 from ..data.task import Examples
 from ..errors import RunError
@@ -257,9 +258,19 @@ class WeightsLearner:
     @torch.no_grad()
     def logits_of(self, embeddings: Tensor) -> Tensor:
         """Class scores ``(B, C)``; but for PLOT++ scaled cosine similarities."""
+        classes = self._encoded_classes()
+        return self.scoring.scores(embeddings.to(classes.device), classes)
+
+    @torch.no_grad()
+    def prompt_cosines(self, embeddings: Tensor) -> Tensor | None:
+        """Similarities ``(B, C)`` to the classes; where images and classes have several embeddings, of their means."""
+        classes = self._encoded_classes()
+        return pooled(embeddings.to(classes.device)) @ pooled(classes).T
+
+    def _encoded_classes(self) -> Tensor:
         if self._classes is None:
             self._classes = self.encode_classes()
-        return self.scoring.scores(embeddings.to(self._classes.device), self._classes)
+        return self._classes
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:

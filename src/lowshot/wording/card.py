@@ -9,7 +9,7 @@ from ..records import RunRecord
 from .imported_card import USE, imported_card
 from .protocols import COLUMNS, protocol_rows
 from .provenance import commit_text, hardware_text, model_text, versions_text
-from .quantities import duration, images_per_class, interval, percent, share, size
+from .quantities import duration, images_per_class, interval, percent, share, size, unknown_line
 from .settings import telling_settings
 
 _MOST_CLASSES = 20
@@ -46,7 +46,7 @@ def model_card(record: RunRecord) -> str:
         "hardware": hardware_text(origin),
     }
     provenance = ["## Provenance", "", *(f"- {name}: {_code(value)}" for name, value in facts.items() if value)]
-    limits = [_LIMITS.format(probabilities=probabilities)]
+    limits = [_LIMITS.format(probabilities=probabilities, others=_others(record))]
     sections = (front, _title(record), [USE, _USE_IN_SHELL], _making(record), _accuracy(record), limits, provenance)
     return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
 
@@ -58,11 +58,24 @@ lowshot predict path/to/this/folder image.png
 
 _LIMITS = """## Limits
 
-- It knows these classes only: an image of anything else is given to one of them all the same.
+{others}
 - A few images per class say little about light, cameras and backgrounds they do not show. Measure on
   your own images before relying on it.
 {probabilities}
 - It needs the backbone it was trained on, and inherits that model's biases and licence."""
+
+
+def _others(record: RunRecord) -> str:
+    """What becomes of an image of another class."""
+    if not (belonging := record.belonging):
+        return "- It knows these classes only: an image of anything else is given to one of them all the same."
+    lines = (
+        f"- It knows these classes only. An image that fits in worse than all but {percent(belonging['reject'])} of",
+        f"  {len(belonging['scores']):,} shots that were held out is said to be none of these. Many images of other",
+        "  classes fit in better, and are given to one of these.",
+    )
+    told = record.metrics.get("unknown")
+    return "\n".join([*lines, *([f"  {_plain(unknown_line(told))}."] if told else [])])
 
 
 def _title(record: RunRecord) -> list[str]:

@@ -88,3 +88,13 @@ def aligned(table: Sequence[Sequence[str]], numbers: Sequence[bool]) -> str:
         ]
         lines.append("  ".join(padded).rstrip())
     return "\n".join(lines) + "\n"
+
+
+def unknown_line(told: Mapping[str, Any]) -> str:
+    """How well images of none of the classes were told: ``unknown`` of what ``evaluate`` measured."""
+    return (
+        f"{told['images']:,} images of none of these: {100 * told['turned_away']:.1f} % are turned away, and "
+        f"{100 * told['known_turned_away']:.1f} % of the known ones (--reject {told['reject']:g}); AUROC "
+        f"{told['auroc']:.3f}, of the top probability {told['auroc_of_probability']:.3f}; where 95 % of the known ones "
+        f"are kept {100 * told['accepted_at_95']:.1f} % of the others are"
+    )
