@@ -144,10 +144,12 @@ def test_outputs_are_compared_by_words_counts_and_nearly_by_measures(promised, p
 
 
 def prepared(folder):
-    """The files that pages speak of: an image, photographs of cats, names of classes, a model's configuration."""
+    """The files that pages speak of: images, photographs of cats, names of classes, a model's configuration."""
     import numpy as np
     from PIL import Image
     from transformers import CLIPConfig
+
+    from lowshot.data import builtin_task
 
     shutil.copy(ROOT / "docs" / "demo" / "three.png", folder)
     draw = np.random.default_rng(0)
@@ -162,6 +164,10 @@ def prepared(folder):
     shutil.copy(folder / "photos" / "train" / "maine_coon" / "train0.jpg", test / "maine_coon" / "again.jpg")
     damaged = test / "siamese" / "test3.jpg"
     damaged.write_bytes(damaged.read_bytes()[:100])
+    letters = builtin_task("letters").test.images
+    (folder / "letters").mkdir()
+    for number in range(100):
+        Image.fromarray(letters[number]).save(folder / "letters" / f"{number}.png")
     names = {"digit one": ["digit one", "one"], "digit seven": "seven"}
     (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
     (folder / "misspelt.json").write_text(json.dumps({**names, "digit eigth": "eight"}), encoding="utf-8")

@@ -1,0 +1,109 @@
+"""How well images of none of the classes are told, and whether the share of known ones that is turned away is kept.
+
+    .venv/bin/python benchmarks/none_of_these.py [--json] [--smoke]
+
+Half of a built-in task's classes, drawn anew by each seed, are learnt with 16 shots; test images of the other half are
+unknown. Prints a line for each case and writes benchmarks/results/<date>-<hardware>-none-of-these.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from measuring import Output, finish
+from numpy.typing import NDArray
+
+from lowshot import FewShotClassifier
+from lowshot.data import Examples, Task, builtin_task
+from lowshot.data.builtin import BUILTIN_TASKS
+from lowshot.evaluation import accepted_share, belonging_scores, probabilities, roc_area
+from lowshot.methods import method_spec
+
+SHOTS, REJECT, FOLDS = 16, 0.05, 4
+MEASURES = ("acc1", "auroc", "auroc_of_probability", "accepted", "accepted_by_probability", "known_turned_away")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A method on a task, with several draws of the classes and of the shots."""
+
+    task: str
+    method: str
+    draws: int
+
+
+CASES = (
+    *(Case(task, "proker", 20) for task in BUILTIN_TASKS),
+    *(Case(task, "lora", 2) for task in ("letters", "greek", "cyrillic")),
+    *(Case(task, "gda", 5) for task in BUILTIN_TASKS),
+)
+
+
+def half(task: Task, seed: int) -> tuple[Task, NDArray[np.int64]]:
+    """Half of a task's classes to learn, and the new number of each class, -1 for one that is unknown."""
+    classes = len(task.class_names)
+    learnt = np.sort(np.random.default_rng(seed).permutation(classes)[: classes // 2])
+    number = np.full(classes, -1)
+    number[learnt] = np.arange(len(learnt))
+    rows = np.flatnonzero(number[task.train.labels] >= 0)
+    train = task.train.subset(rows)
+    part = Examples(train.images, number[train.labels], train.identities)
+    return Task(f"half of {task.name}", tuple(task.class_names[c] for c in learnt), part), number
+
+
+def measured(case: Case) -> dict[str, Any]:
+    """Mean and deviation of the measures over the draws."""
+    task, draws = builtin_task(case.task), []
+    assert task.test is not None
+    folds = FOLDS if method_spec(case.method).kind == "weights" else 0
+    for seed in range(1, case.draws + 1):
+        part, number = half(task, seed)
+        classifier = FewShotClassifier(
+            method=case.method, shots=SHOTS, seed=seed, reject=REJECT, calibration_folds=folds
+        ).fit(part)
+        backbone, learner = classifier._ready()
+        truth = number[task.test.labels]
+        known = truth >= 0
+        # Of the same object each time, so that a frozen tower sees the images once.
+        table = probabilities(learner, task.test.images, backbone.image_size)
+        scores = belonging_scores(classifier.belonging, learner, task.test.images, backbone.image_size)
+        held_out, sure = classifier.belonging.held_out, table.max(1)
+        away = np.array([held_out.none_of_these(each) for each in held_out.p_values(scores)])
+        values = (
+            (table.argmax(1) == truth)[known].mean(),
+            roc_area(scores[known], scores[~known]),
+            roc_area(sure[known], sure[~known]),
+            accepted_share(scores[known], scores[~known]),
+            accepted_share(sure[known], sure[~known]),
+            away[known].mean(),
+        )
+        draws.append(values)
+    table = np.array(draws, dtype=np.float64)
+    deviations = table.std(0, ddof=1) if len(table) > 1 else np.full(len(MEASURES), math.nan)
+    figures = {
+        name: [round(float(mean), 4), None if math.isnan(each) else round(float(each), 4)]
+        for name, mean, each in zip(MEASURES, table.mean(0), deviations, strict=True)
+    }
+    variant = f"half of {case.task} --shots {SHOTS} --method {case.method} --reject {REJECT}"
+    return {"variant": variant, "task": case.task, "method": case.method, "draws": len(table), **figures}
+
+
+def main(arguments: Output) -> dict[str, Any]:
+    """Measure every case (for a smoke run one draw of the first), print the figures and write them."""
+    torch.set_num_threads(1)
+    rows = []
+    for case in [dataclasses.replace(CASES[0], draws=1)] if arguments.smoke else CASES:
+        rows.append(measured(case))
+        if not arguments.json:
+            print(rows[-1], flush=True)
+    return finish({"benchmark": "none-of-these", "shots": SHOTS, "reject": REJECT, "rows": rows}, arguments)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Output))
