@@ -47,6 +47,7 @@ MAY_IMPORT = {
     "heads": {"errors", "methods", "progress", "tensor_file"},
     "training": LEAVES | {"data", "models", "adapters", "heads"},
     "evaluation": LEAVES | {"data", "training"},
+    "explaining": {"errors", "models"},
     "estimator": {"errors", "progress", "settings"},
     "wording": {"errors", "methods", "records", "settings"},
     "report": LEAVES | {"runs_folder", "wording"},
@@ -56,7 +57,8 @@ MAY_IMPORT = {
     "serving": LEAVES | {"data", "models", "adapters", "heads", "saved"},
     "fitting": LEAVES | {"data", "models", "training", "evaluation"},
     "classifier": LEAVES
-    | {"data", "models", "training", "evaluation", "fitting", "saved", "hub", "tracking", "wording", "estimator"},
+    | {"data", "models", "training", "evaluation", "fitting", "saved", "hub", "tracking", "wording", "estimator"}
+    | {"explaining"},
     "teaching": {"errors", "progress", "serving", "classifier"},
     "conversion": LEAVES
     | {"data", "models", "adapters", "heads", "training", "evaluation", "classifier", "serving", "hub", "wording"},
@@ -65,7 +67,19 @@ MAY_IMPORT = {
     "folders": {"errors", "files", "progress", "data", "classifier", "report"},
     "bench": LEAVES | {"data", "models", "training", "evaluation", "classifier", "report", "runs_folder"},
     "cli": LEAVES
-    | {"adapters", "bench", "classifier", "conversion", "data", "fitting", "folders", "labelling", "models", "report"}
+    | {
+        "adapters",
+        "bench",
+        "classifier",
+        "conversion",
+        "data",
+        "explaining",
+        "fitting",
+        "folders",
+        "labelling",
+        "models",
+        "report",
+    }
     | {"runs_folder", "serving", "training", "wording", "torchvision_guard", "__init__"},
     "__main__": {"cli"},
     "__init__": {"classifier", "settings", "data", "errors", "torchvision_guard"},

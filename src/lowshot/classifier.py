@@ -23,6 +23,7 @@ from .data import (
     ImagesOnDemand,
     Label,
     Task,
+    as_pixels,
     bad_images_explained,
     columns_of,
     images_in_order,
@@ -36,6 +37,7 @@ from .data import (
     task_of_names,
     task_of_tables,
 )
+from .data.crops import central_crops
 from .errors import DataError, ImageError, InputError, RunError
 from .estimator import Estimator, not_fitted
 from .evaluation import (
@@ -55,6 +57,7 @@ from .evaluation import (
     set_measures,
     with_others,
 )
+from .explaining import Explanation, explain
 from .files import canonical_json, folder_written_aside, from_home, is_spelt_as_path, write_text
 from .fitting import (
     Lesson,
@@ -448,6 +451,31 @@ class FewShotClassifier(Estimator):
                 if batch is None:
                     return
                 yield from batch
+
+    @own_torch_state()
+    def explain(self, image: Any, label: Label | None = None) -> Explanation:
+        """Which parts of an image spoke for a class; see ``explaining.explain`` for the rule.
+
+        ```python
+        picture_of(classifier.explain("a.jpg")).save("why.png")  # from lowshot.explaining import picture_of
+        ```
+
+        Args:
+            image: As one of those of ``predict_proba``.
+            label: The class that is asked about, as ``predict`` gives it; the most probable if not given.
+
+        Raises:
+            NotFittedError: ``fit`` has not been called.
+            DataError: The image cannot be read, or there is no such class.
+            InputError: The model's vision tower is of a kind that cannot be explained.
+        """
+        backbone, learner = self._ready()
+        names = self.record_.classes
+        class_name = None if label is None else names[positions([label], self.classes_.tolist(), names)[0]]
+        crop = central_crops([as_pixels(image)], backbone.image_size, backbone.resizing)[0]
+        with cpu_threads(self.recipe.engine.threads):
+            temperature = float(self.record_.calibration.get("temperature", 1.0))
+            return explain(backbone, crop, learner.logits_of, names, class_name, temperature=temperature)
 
     @property
     def is_fitted(self) -> bool:

@@ -26,6 +26,7 @@ COMMANDS = {
     "fit": "learn classes from a few images each: one adapter",
     "predict": "labels and probabilities of images, from a saved adapter",
     "sort": "images of a folder into folders of their classes, by a saved adapter",
+    "explain": "which parts of an image spoke for a class, as a picture",
     "doubt": "training images whose label may be wrong, and what they look like",
     "evaluate": "accuracy of a saved adapter",
     "serve": "many adapters at once: a page in the browser and an HTTP interface",

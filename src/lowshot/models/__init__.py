@@ -1,6 +1,7 @@
 """Backbones: loading, the two towers, the precision of their frozen weights."""
 
 from .backbone import Backbone, Identity, Towers
+from .blocks import Attended
 from .copies import KeptBackbone
 from .devices import has_float64, is_out_of_memory, lacking_named, pick_device, release, settle
 from .efficientnet import PHOTOS, PHOTOS_PACKAGE, is_photos_installed
@@ -14,6 +15,7 @@ __all__ = [
     "BESIDE",
     "PHOTOS",
     "PHOTOS_PACKAGE",
+    "Attended",
     "Backbone",
     "Identity",
     "KeptBackbone",

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from torch.nn import functional
 from ..errors import InputError, LongPromptError
 from ..resizing import Resizing
 from ..settings import Tower
-from .blocks import Attention, Packing, run_blocks
+from .blocks import Attended, Attention, Packing, run_blocks
 from .devices import has_float64
 from .families import FAMILIES, Family
 from .frozen import Products
@@ -54,6 +54,15 @@ class Identity:
     rounded_sha256: Mapping[str, str]
     reads_text: bool = True
     equal_settings_sha256: Sequence[str] = dataclasses.field(default_factory=list)
+
+
+class Watched(NamedTuple):
+    """What a vision tower looked at, as part of its graph."""
+
+    blocks: list[Attended]
+    """The attention of each transformer block, in their order."""
+    feature_maps: list[Tensor]
+    """``(N, C, h, w)``, one, where the embedding is the mean of such; else none."""
 
 
 IMAGES_SCALE = 20.0
@@ -203,6 +212,25 @@ class Towers:
         return self.family.image_tokens(self.model) + self.image_prompt_tokens
 
     @property
+    def patches(self) -> slice | None:
+        """Which of the tokens of an image are its patches, row by row of a square.
+
+        None where the embedding is not read at one token that sees them.
+        """
+        if self.family.image_token is None or not self.depths["vision"]:
+            return None
+        count, tokens = (
+            (self.image_size // int(self.vision_config.patch_size)) ** 2,
+            self.family.image_tokens(self.model),
+        )
+        return slice(tokens - count, tokens)  # trained tokens come behind them
+
+    @property
+    def has_feature_map(self) -> bool:
+        """Whether an image's embedding is the mean of a feature map, see ``watched``."""
+        return bool(self.family.feature_map)
+
+    @property
     def embedding_size(self) -> int:
         """Numbers of an embedding."""
         if not self.has_text:
@@ -324,6 +352,7 @@ class Backbone(Towers):
         self._bias = 0.0 if bias is None else bias.item()
         self._checkpointing = False
         self._products: Products | None = None
+        self._watched: Watched | None = None
         self._pixel_statistics = torch.tensor([self.mean, self.std], dtype=torch.float64).view(2, 3, 1, 1)
 
     @contextlib.contextmanager
@@ -341,6 +370,22 @@ class Backbone(Towers):
         finally:
             self._checkpointing = False
             self.model.eval()
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[Watched]:
+        """What the vision tower looks at while it is run, for the length of a block."""
+        family, watched = self.family, Watched([], [])
+        hook = None
+        if family.feature_map:
+            module = self.model.get_submodule(family.feature_map)
+            hook = module.register_forward_hook(lambda _module, _inputs, outputs: watched.feature_maps.append(outputs))
+        self._watched = watched
+        try:
+            yield watched
+        finally:
+            self._watched = None
+            if hook is not None:
+                hook.remove()
 
     @contextlib.contextmanager
     def computed_by(self, products: Products) -> Iterator[None]:
@@ -485,6 +530,7 @@ class Backbone(Towers):
                 causal=state.tower == "text" and self.family.text_attention == "causal",
                 words=state.words,
                 rotary=self.family.rotary(self.model, state.tower),
+                watch=self._watched.blocks.append if self._watched and state.tower == "vision" else None,
             ),
             token=state.token if is_last else None,
             checkpointing=self._checkpointing,

@@ -9,7 +9,8 @@ tensor for the backward pass instead of two. While something is trained, layers 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,22 @@ class Attention:
     """``(N, L)``, which tokens are seen, as padding is not; None where all are. A causal tower needs none."""
     rotary: Rotary | None = None
     """What turns queries and keys; None where nothing does."""
+    watch: Callable[[Attended], None] | None = None
+    """Is told of each block; see ``Backbone.watched``."""
+
+
+class Attended(NamedTuple):
+    """What one block's H heads have mixed, each W numbers wide: ``mixed = softmax(scale * query key^T) value``."""
+
+    query: Tensor
+    """``(N, H, Q, W)``; in the last block of a tower that is read at one token that token alone."""
+    key: Tensor
+    """``(N, H, L, W)``."""
+    value: Tensor
+    """``(N, H, L, W)``."""
+    mixed: Tensor
+    """``(N, H, Q, W)``."""
+    scale: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,6 +264,8 @@ def _mixed(
     if attention.rotary is not None:
         query, key = attention.rotary.turned(query), attention.rotary.turned(key)
     mixed = mix(query, key, value, visible, attention.causal and visible is None, scale)
+    if attention.watch is not None:
+        attention.watch(Attended(query, key, value, mixed, scale))
     return mixed.transpose(1, 2).flatten(2)
 
 

@@ -108,6 +108,7 @@ class EfficientNetLite(nn.Module):
                 width = channels
         self.blocks = nn.Sequential(*blocks)
         self.head = _Convolution(width, self.config.hidden_size, 1)
+        self.last = nn.ReLU6()
 
     @property
     def device(self) -> torch.device:
@@ -116,8 +117,8 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalised pixels ``(B, 3, S, S)`` to features ``(B, 1280)``: the mean over all places of the last layer."""
-        last = functional.relu6(self.head(self.blocks(functional.relu6(self.stem(pixels)))))
-        return last.mean((2, 3))
+        features: Tensor = self.last(self.head(self.blocks(functional.relu6(self.stem(pixels)))))
+        return features.mean((2, 3))
 
 
 def is_photos_installed() -> bool:

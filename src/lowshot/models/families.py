@@ -37,6 +37,9 @@ class Family(Protocol):
     with ``padded`` all places of the full context, padding included, as in training. Only there does padding count."""
     image_token: int | None
     """The token that an image's embedding is read at; None where it is read from all."""
+    feature_map: str = ""
+    """Dotted name of the module whose outputs ``(B, C, h, w)`` are averaged over all places to an embedding of C
+    numbers; empty where there is no such thing."""
     text_start: int
     """How many tokens every prompt begins with, before its words."""
     half: str
@@ -307,6 +310,7 @@ class ConvolutionalFamily(ImageFamily):
     model_class = ""
     vision = ImageFamily.text
     image_token = None
+    feature_map = "last"
     half = "fp16"  # ReLU6 and batch norms in its weights bound what it computes; bf16 would leave 8 bits of it
 
     def depth(self, vision: Any) -> int:  # noqa: ARG002

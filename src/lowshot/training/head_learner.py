@@ -189,7 +189,6 @@ class HeadLearner:
         """Nothing to prepare."""
         return contextlib.nullcontext()
 
-    @torch.no_grad()
     def logits_of(self, embeddings: Tensor) -> Tensor:
         """Class scores ``(B, C)``; scaled cosine similarities where there is no head."""
         images = embeddings.to(self.classes.device)

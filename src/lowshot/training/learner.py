@@ -101,7 +101,10 @@ class Learner(Protocol):
         """For the length of a block images are encoded as fast as this method allows, and nothing is trained."""
 
     def logits_of(self, embeddings: Tensor) -> Tensor:
-        """Class scores ``(B, C)`` of the backbone's unit embeddings of images, ``(B, D)``, on any device."""
+        """Class scores ``(B, C)`` of the backbone's unit embeddings of images, ``(B, D)``, on any device.
+
+        Of embeddings that ask for gradients they have them.
+        """
 
     def prompt_cosines(self, embeddings: Tensor) -> Tensor | None:
         """Similarities ``(B, C)`` of such embeddings and the classes as the text tower has them; None without one."""

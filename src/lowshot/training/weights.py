@@ -255,7 +255,6 @@ class WeightsLearner:
         """Merged weights, where that is exact."""
         return self.adapter.merged()
 
-    @torch.no_grad()
     def logits_of(self, embeddings: Tensor) -> Tensor:
         """Class scores ``(B, C)``; but for PLOT++ scaled cosine similarities."""
         classes = self._encoded_classes()
@@ -267,6 +266,7 @@ class WeightsLearner:
         classes = self._encoded_classes()
         return pooled(embeddings.to(classes.device)) @ pooled(classes).T
 
+    @torch.no_grad()
     def _encoded_classes(self) -> Tensor:
         if self._classes is None:
             self._classes = self.encode_classes()

@@ -1,0 +1,87 @@
+"""``lowshot explain``, run as a user runs it."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lowshot import FewShotClassifier
+from lowshot.serving.examples import write_examples
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes of three images each, in folders."""
+    generator = np.random.default_rng(0)
+    for label, name in enumerate(("hats", "shoes")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(3):
+            pixels = generator.integers(0, 60, (20, 20, 3), dtype=np.uint8)
+            pixels[..., label] += 150
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def adapter(tiny_clip, photos, tmp_path):
+    classifier = FewShotClassifier(str(tiny_clip), method="gda", shots=2).fit(photos)
+    classifier.save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def test_a_picture_and_where_it_looked(run, adapter, photos, tmp_path):
+    image, picture = photos / "hats" / "0.png", tmp_path / "new" / "why.png"
+    status, out, _ = run("explain", adapter, image, "--out", picture, "--data", photos)
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[0].startswith(f"{image}  hats ")
+    assert "places of the image" in lines[1]
+    near = [line for line in lines if line.startswith("near, cosine")]
+    assert len(near) == 4  # as many as were learnt from
+    assert near == sorted(near, reverse=True)
+    assert lines[-1] == f"picture: {picture}"
+    with Image.open(picture) as drawn:
+        assert drawn.format == "PNG"
+
+
+def test_json_and_the_images_that_an_adapter_of_the_page_has(run, adapter, photos, tmp_path):
+    files = [photos / "hats" / "0.png", photos / "shoes" / "0.png"]
+    write_examples(adapter, files, ["hats", "shoes"])
+    status, out, _ = run(
+        *("explain", adapter, files[1], "--label", "hats", "--json", "--out", tmp_path / "why.png"),
+    )
+    assert status == 0
+    answer = json.loads(out)
+    assert answer["label"] == "hats"
+    assert answer["probability"] < 0.5
+    assert np.asarray(answer["relevance"]).shape == (2, 2)
+    assert answer["nearest"][0]["label"] == "shoes"
+    assert answer["nearest"][0]["cosine"] == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no.png"], "image no.png does not exist"),
+        (["IMAGE", "--out", "why.jpg"], "out is why.jpg; expected a file that ends in .png"),
+        (["IMAGE", "--label", "gloves"], "label 'gloves' is none of the 2 classes"),
+        (["IMAGE", "--data", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_is_said_and_nothing_is_written(run, adapter, photos, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    image = str(photos / "hats" / "0.png")
+    status, _, err = run("explain", adapter, *(image if each == "IMAGE" else each for each in arguments))
+    assert status != 0
+    assert message in err
+    assert "Traceback" not in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_picture_that_is_there_is_left(run, adapter, photos, tmp_path):
+    (tmp_path / "why.png").write_text("mine")
+    status, _, err = run("explain", adapter, photos / "hats" / "0.png", "--out", tmp_path / "why.png")
+    assert (status, (tmp_path / "why.png").read_text()) == (2, "mine")
+    assert "already exists" in err
