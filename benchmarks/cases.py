@@ -245,10 +245,9 @@ def _lowshot(case: Case, shape: Shape, clock: Clock) -> _Ran:
         **dataclasses.asdict(passes),
     }
     model, notes = learner.backbone.model, outcome.notes
-    if passes.images < case.batch_size or passes.prompts < len(learner.prompts):
-        notes += (
-            f"{passes.images} of {case.batch_size} images, {passes.prompts} of {len(learner.prompts)} prompts at once",
-        )
+    if passes.images < case.batch_size or passes.prompts < len(learner.class_vectors):
+        prompts = f"{passes.prompts} of {len(learner.class_vectors)} prompts"
+        notes += (f"{passes.images} of {case.batch_size} images, {prompts} at once",)
     return _Ran(
         outcome.static_memory_bytes,
         outcome.peak_memory_bytes,

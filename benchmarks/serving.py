@@ -146,7 +146,7 @@ def write_adapters(arguments: Arguments, learner: WeightsLearner, folder: Path, 
             steps=0,
             train_seconds=0.0,
             peak_memory_bytes=0,
-            prompts=learner.prompts.texts,
+            prompts=learner.class_vectors.texts,
             provenance=provenance(),
         )
         (path / RECORD_FILE).write_text(canonical_json(record.to_dict()), encoding="utf-8")

@@ -19,6 +19,11 @@ from typing import Any
 from .errors import InputError
 
 RECORD_FILE = "lowshot.json"
+TENSOR_FILES = (
+    *("adapter_config.json", "adapter_model.safetensors", "classifier.safetensors"),
+    *("lora_xs_basis.safetensors", "clip_svd_basis.safetensors", "belonging.safetensors"),
+)
+"""Files that may stand beside the record: what was learnt. Each method writes some of them."""
 """The record in an adapter's folder."""
 RECORD_FORMAT = 1
 """Changes when a field changes its meaning."""
@@ -101,6 +106,11 @@ class RunRecord:
     def method_used(self) -> str:
         """The method that learnt: for ``auto`` the one it chose."""
         return str(self.choice.get("method", self.method))
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether its model has a text tower, which gives class vectors; all models had before it was recorded."""
+        return bool(self.model.get("reads_text", True))
 
     @property
     def learning_seconds(self) -> float:

@@ -17,6 +17,10 @@ from torch import Tensor
 from .errors import AdapterError
 
 TENSORS_FILE = "adapter_model.safetensors"
+CLASSIFIER_FILE = "classifier.safetensors"
+"""A classifier's file, where it stands beside the adapter's on an image encoder without text."""
+CLASSIFIER = "classifier"
+"""Name of a classifier's rows ``(C, D)`` in a file."""
 _METADATA = {"format": "pt"}
 _HEADER_ALLOWANCE_BYTES = 1 << 20  # safetensors' header grows with the number of tensors, not with their size
 
@@ -69,6 +73,15 @@ def read_tensors(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor
     tensors, _ = read_file(path, size + _HEADER_ALLOWANCE_BYTES, f"about {size:,}")
     _check(path, tensors, expected)
     return tensors
+
+
+def read_classifier(folder: Path, classes: int, width: int) -> Tensor:
+    """The rows ``(classes, width)`` of the classifier beside an adapter, float32 and of any length.
+
+    Raises:
+        AdapterError: The file is missing or damaged, or has other classes or another width.
+    """
+    return read_tensors(folder / CLASSIFIER_FILE, {CLASSIFIER: torch.empty(classes, width, device="meta")})[CLASSIFIER]
 
 
 def rows_of(path: Path, name: str) -> int:

@@ -35,7 +35,7 @@ def random(*shape, seed=0):
 
 def adapted(first, second=None, delta=None):
     model = Two(first, random(8, 20) if second is None else second)
-    where = Place((), (), (), ("first", "second"), "")
+    where = Place({}, (), ("first", "second"), "")
     bases = prepare(model, MethodConfig(method="clip-svd"), where)
     adapter = add_singular_values(model, MethodConfig(method="clip-svd"), where, seed=1, bases=bases)
     assert not bases  # no second copy of them

@@ -52,7 +52,7 @@ def test_the_loss_and_the_gradient_are_those_of_coop_written_by_hand(tiny_clip, 
     learner = learner_on(tiny_clip, context=4)
     learner.backbone.model.double()
     pixels = images().double()
-    exact = ExactStep(learner.backbone, learner.prompts.tokens, learner.keys, passes, True)
+    exact = ExactStep(learner.backbone, learner.class_vectors.in_steps(), learner.keys, passes, True)
     found = exact.accumulate(0, range(5), LABELS, lambda rows: pixels[list(rows)])
 
     plain = load_backbone(str(tiny_clip))
@@ -112,11 +112,11 @@ def test_several_openings_make_as_many_prompts_whose_embeddings_are_averaged(tin
 
 def test_all_prompts_share_the_start_and_the_trained_tokens(tiny_clip):
     learner = learner_on(tiny_clip, context=4)
-    assert learner.backbone.shared_tokens(learner.prompts.tokens) == 1 + 4
+    assert learner.backbone.shared_tokens(learner.class_vectors.tokens) == 1 + 4
 
 
 def test_the_attention_mask_fits_the_ids(tiny_clip):
-    tokens = learner_on(tiny_clip, context=4).prompts.tokens
+    tokens = learner_on(tiny_clip, context=4).class_vectors.tokens
     plain = load_backbone(str(tiny_clip)).tokenize(NAMES)
     assert tokens["attention_mask"].shape == tokens["input_ids"].shape
     assert torch.equal(tokens["attention_mask"].sum(1), plain["attention_mask"].sum(1) + 4)
@@ -126,7 +126,7 @@ def test_the_attention_mask_fits_the_ids(tiny_clip):
 def test_a_prompt_that_is_too_long_with_the_trained_tokens_is_refused(tiny_siglip, context, fits):
     """SigLIP pads to the full context: only padding may be cut off. "cat" is a start, three letters and an end."""
     if fits:
-        ids = learner_on(tiny_siglip, context=context, names=("cat", "dog")).prompts.tokens["input_ids"]
+        ids = learner_on(tiny_siglip, context=context, names=("cat", "dog")).class_vectors.tokens["input_ids"]
         assert ids.shape == (2, 24)
         assert len(set(ids[0, context:].tolist())) > 1
         return

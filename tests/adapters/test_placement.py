@@ -75,7 +75,7 @@ def test_each_tower_is_cut_by_its_own_depth():
 )
 def test_encoder_chooses_the_towers(encoder, towers):
     found = placed({"vision": 3, "text": 2}, encoder=encoder, projections=("q", "fc2"))
-    assert found.towers == towers
+    assert tuple(found.blocks) == towers
     assert found.modules == tuple(name for t in towers for name in (t, f"{t}_projection"))
     assert {name.split(".")[0] for name in found.linears} == set(towers)
     assert {name.split(".")[2] for name in found.linears} == {"q", "fc2"}
@@ -84,3 +84,9 @@ def test_encoder_chooses_the_towers(encoder, towers):
 def test_no_layer_is_named_twice():
     found = placed()
     assert len(found.linears) == len(set(found.linears)) == 72
+
+
+def test_both_towers_are_those_that_there_are():
+    assert tuple(placed({"vision": 12}, encoder="both").blocks) == ("vision",)
+    with pytest.raises(InputError, match="encoder is 'text', and this model has no such tower; expected vision"):
+        placed({"vision": 12}, encoder="text")

@@ -192,7 +192,7 @@ def rounded(learner_on, quantize):
     learner = learner_on("lora-xs")
     learner.backbone = load_backbone(learner.recipe.model.model)
     learner.adapter = adapt(learner.backbone, learner.recipe.replace(quantize=quantize), rounded=True)
-    learner._tokenize(learner.prompts.texts)  # by the text tower of this backbone
+    learner._name_classes(learner.class_vectors.texts)  # by the text tower of this backbone
     return learner
 
 

@@ -420,9 +420,16 @@ def test_other_families_are_exported_like_a_clip(saved, tmp_path, request, famil
 
 @pytest.mark.long
 def test_an_image_encoder_without_text_is_exported_with_its_head(saved, tmp_path, tiny_image_encoder):
-    for method, settings in (("nearest-mean", {"calibration_folds": 2}), ("proker", {})):
+    for method, settings in (("nearest-mean", {"calibration_folds": 2}), ("proker", {}), ("lora-xs", {})):
         adapter, _ = saved(method, model=tiny_image_encoder, **settings)
         assert export(adapter, tmp_path / method, format="onnx").largest_difference < 5e-5
+
+
+def test_what_has_a_classifier_beside_its_adapter_is_no_clip_and_no_peft_folder(saved, tmp_path):
+    adapter, _ = saved("lora", model=write_image_encoder(tmp_path / "encoder", "dinov2"))
+    for name in ("merged", "peft"):
+        with pytest.raises(InputError, match=rf"format {name}: its classes are rows of a classifier.*--format onnx"):
+            export(adapter, tmp_path / "out", format=name)
 
 
 @pytest.mark.long

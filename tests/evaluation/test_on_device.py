@@ -32,8 +32,8 @@ def learner_on_meta(learner_on):
         if learner.recipe.method.method == "zero-shot" or method in HEADS:
             learner.classes, learner._lengths = learner.classes.to(META), learner._lengths.to(META)
         else:
-            tokens = {name: ids.to(META) for name, ids in learner.prompts.tokens.items()}
-            learner.prompts = dataclasses.replace(learner.prompts, tokens=tokens)
+            tokens = {name: ids.to(META) for name, ids in learner.class_vectors.tokens.items()}
+            learner.class_vectors = dataclasses.replace(learner.class_vectors, tokens=tokens)
         return learner
 
     return build

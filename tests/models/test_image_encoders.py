@@ -90,10 +90,10 @@ def test_a_head_learns_on_it_and_comes_back_the_same(tiny_image_encoder, tmp_pat
     assert np.array_equal(saved_adapter(tmp_path / "adapter").predict_proba(images), classifier.predict_proba(images))
 
 
-def test_lora_is_refused_with_what_can_be_had(tiny_image_encoder):
-    recipe = preset_recipe("paper", "lora").replace(model=str(tiny_image_encoder))
+def test_what_needs_prompts_is_refused_with_what_can_be_had(tiny_image_encoder):
+    recipe = preset_recipe("paper", "coop").replace(model=str(tiny_image_encoder))
     with pytest.raises(
-        InputError, match=r"method lora .* has no text tower; expected one of nearest-mean, gda, proker"
+        InputError, match=r"method coop .* has no text tower; expected one of lora, .*, nearest-mean, gda"
     ):
         count_parameters(recipe)
 

@@ -12,6 +12,7 @@ from lowshot.training.step import ExactStep, Passes
 PROMPTS = [f"a photo of {name}." for name in ("cats", "dogs", "long names", "x", "horse")]
 ROWS = [4, 0, 7, 2, 9, 1, 3]
 LABELS = torch.tensor([0, 4, 1, 1, 2, 3, 0])
+OF_PROMPTS = ("shared_prefix", "partway")
 
 
 def learner_on(model, method="lora", dtype=torch.float64, **chosen):
@@ -32,7 +33,8 @@ def crops(rows):
 
 
 def gradients(learner, passes, *, checkpointing=False, step=3, images_of=crops, **levers):
-    exact = ExactStep(learner.backbone, learner.prompts.tokens, learner.keys, passes, learner.text_is_trained, **levers)
+    vectors = learner.class_vectors.in_steps(**{name: levers.pop(name) for name in OF_PROMPTS if name in levers})
+    exact = ExactStep(learner.backbone, vectors, learner.keys, passes, learner.vectors_are_trained, **levers)
     for parameter in learner.parameters:
         parameter.grad = None
     with learner.backbone.training(checkpointing=checkpointing):

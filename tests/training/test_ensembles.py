@@ -101,7 +101,7 @@ def test_masks_of_dropout_do_not_depend_on_the_cuts(tiny_clip):
 def test_one_prompt_each_is_what_it_was_before_there_could_be_several_to_the_last_bit(tiny_clip):
     one_each, texts = (learner_of(tiny_clip, prompts) for prompts in ([(p,) for p in PROMPTS], PROMPTS))
     found = gradients(one_each, Passes(3, 2))
-    plainly = ExactStep(texts.backbone, texts.prompts.tokens, texts.keys, Passes(3, 2), text_is_trained=True)
+    plainly = ExactStep(texts.backbone, texts.class_vectors.in_steps(), texts.keys, Passes(3, 2), True)
     with texts.backbone.training():
         assert plainly.accumulate(3, ROWS, LABELS, crops) == found[0]
     assert all(torch.equal(p.grad, g) for p, g in zip(texts.parameters, found[1], strict=True))

@@ -19,7 +19,7 @@ def taken(learner, scale=1.0, passes=WHOLE):
     optimizer = torch.optim.SGD(learner.parameters, lr=0.0)
     is_float16 = learner.backbone.dtype == torch.float16
     state = TrainingState(learner.parameters, optimizer, passes, scale, is_float16=is_float16, losses=[1.0] * 3)
-    exact = ExactStep(learner.backbone, learner.prompts.tokens, learner.keys, passes, True)
+    exact = ExactStep(learner.backbone, learner.class_vectors.in_steps(), learner.keys, passes, True)
     labels = torch.zeros(10, dtype=torch.int64).index_copy(0, torch.tensor(ROWS), LABELS)
     steps = LaunchedSteps(state, [Stage(9, exact)], lambda number, rows: crops(rows), labels)
     with learner.backbone.training():

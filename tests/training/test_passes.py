@@ -62,13 +62,14 @@ def measured(folder, checkpointing=False, shared_prefix=True, **settings):
 
 
 def needs_of(learner, **how):
+    levers = {"shared_prefix": how.pop("shared_prefix")} if "shared_prefix" in how else {}
     text = learner.recipe.method.encoder != "vision"
     return measure_needs(
         learner.backbone,
-        learner.prompts.tokens,
+        learner.class_vectors.in_steps(**levers),
         learner.keys,
         learner.trainable_parameters,
-        text_is_trained=text,
+        vectors_are_trained=text,
         **how,
     )
 
@@ -89,7 +90,9 @@ def test_needs_follow_the_model_and_the_recipe(tiny_clip):
 def test_what_prompts_keep_together_is_foretold_from_one_and_two(tiny_clip, method, shared_prefix):
     learner = learner_on(tiny_clip, method=method, **({} if method in ("clip-svd", "full") else {"dropout": 0.0}))
     needs = needs_of(learner, shared_prefix=shared_prefix)
-    exact = replace(learner.exact_step(Passes(1, 5)), shared_prefix=shared_prefix)
+    exact = replace(
+        learner.exact_step(Passes(1, 5)), vectors=learner.class_vectors.in_steps(shared_prefix=shared_prefix)
+    )
     exact._updates.begin()
     step = Batch(0, torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), lambda at: torch.empty(0))
     with learner.backbone.training():
@@ -128,7 +131,8 @@ def test_checkpointing_keeps_nothing_of_blocks_that_are_not_trained(tiny_clip):
 
 def test_a_single_prompt_can_be_measured(tiny_clip):
     learner = learner_on(tiny_clip)
-    learner.prompts = replace(learner.prompts, tokens={name: ids[:1] for name, ids in learner.prompts.tokens.items()})
+    tokens = {name: ids[:1] for name, ids in learner.class_vectors.tokens.items()}
+    learner.class_vectors = replace(learner.class_vectors, tokens=tokens)
     needs = needs_of(learner)
     assert needs.prompts_once + needs.prompt > 0
     assert choose_passes(needs, EngineConfig(), 4, 1).prompts == 1
@@ -138,7 +142,7 @@ def test_nothing_is_left_behind_by_measuring(tiny_clip):
     before = torch.random.get_rng_state()
     recipe = preset_recipe("paper", "lora").replace(model=str(tiny_clip))
     learner = create_learner(load_backbone(str(tiny_clip)), PROMPTS, recipe)
-    measure_needs(learner.backbone, learner.prompts.tokens, learner.keys, 1, text_is_trained=True)
+    measure_needs(learner.backbone, learner.class_vectors.in_steps(), learner.keys, 1, vectors_are_trained=True)
     assert all(p.grad is None for p in learner.parameters)
     assert not learner.backbone.model.training
     assert torch.equal(before, torch.random.get_rng_state())

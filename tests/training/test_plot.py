@@ -128,9 +128,9 @@ def test_every_cut_has_the_gradient_of_the_whole(any_tiny_model):
 def test_the_first_stage_trains_the_vision_tower_alone_and_encodes_the_prompts_once(tiny_clip, passes, monkeypatch):
     learner = learner_on(tiny_clip)
     exact, encoded = learner.first_step(passes), []
-    begin = type(exact._prompts).begin
+    begin = type(exact.vectors).begin
     monkeypatch.setattr(
-        type(exact._prompts), "begin", lambda self, chunk: (encoded.append(chunk), begin(self, chunk))[1]
+        type(exact.vectors), "begin", lambda self, chunk: (encoded.append(chunk), begin(self, chunk))[1]
     )
     for step in range(3):
         for parameter in learner.parameters:

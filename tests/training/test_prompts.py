@@ -7,7 +7,7 @@ from lowshot.adapters import rows_are_alike
 from lowshot.models import blocks, load_backbone
 from lowshot.models.blocks import _mix_by_products
 from lowshot.training.prompts import ClassPrompts
-from lowshot.training.step import ExactStep, Passes
+from lowshot.training.step import Passes
 
 from .steps import CUTS, LABELS, PROMPTS, ROWS, WHOLE, assert_same, crops, gradients, learner_on
 
@@ -22,7 +22,7 @@ def without_dropout(method):
 
 
 def prompts_of(learner, **levers):
-    return ClassPrompts(learner.backbone, learner.prompts.tokens, **levers)
+    return learner.class_vectors.in_steps(**levers)
 
 
 IN_FLOAT64 = [(method, torch.float64, 1e-10) for method in METHODS if method != "qlora"]  # bitsandbytes has none
@@ -80,7 +80,7 @@ def test_tuners_that_may_look_at_rows_forbid_it(tiny_clip, method):
 
 def test_a_single_prompt_shares_nothing(tiny_clip):
     learner = learner_on(tiny_clip, dropout=0.0)
-    one = {name: ids[:1] for name, ids in learner.prompts.tokens.items()}
+    one = {name: ids[:1] for name, ids in learner.class_vectors.tokens.items()}
     assert ClassPrompts(learner.backbone, one).shared == 0
 
 
@@ -126,7 +126,9 @@ def around(learner, tower, stage):
     backbone = learner.backbone
     with torch.no_grad():
         begun = (
-            backbone.embed_prompts(learner.prompts.tokens) if tower == "text" else backbone.embed_images(crops(ROWS))
+            backbone.embed_prompts(learner.class_vectors.tokens)
+            if tower == "text"
+            else backbone.embed_images(crops(ROWS))
         )
         entering = backbone.advance(begun, stage)
         return entering.hidden, backbone.advance(entering, stage + 1).hidden
@@ -135,7 +137,7 @@ def around(learner, tower, stage):
 @pytest.mark.parametrize(("chosen", "once", "every_step"), [({"position": "1"}, 1, 1), ({"encoder": "vision"}, 2, 0)])
 def test_frozen_blocks_are_run_once_for_all_steps(tiny_clip, monkeypatch, chosen, once, every_step):
     learner = learner_on(tiny_clip, **chosen)
-    exact = ExactStep(learner.backbone, learner.prompts.tokens, learner.keys, WHOLE, learner.text_is_trained)
+    exact = learner.exact_step(WHOLE)
     of_text, calls, forward = set(learner.backbone.model.text_model.encoder.layers), [], blocks.run_block
     monkeypatch.setattr(blocks, "run_block", lambda layer, *rest: (calls.append(layer), forward(layer, *rest))[1])
     with learner.backbone.training():

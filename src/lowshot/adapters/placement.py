@@ -15,7 +15,7 @@ class Structure(Protocol):
 
     @property
     def depths(self) -> Mapping[Tower, int]:
-        """Number of layers of each tower."""
+        """Number of layers of each tower that there is."""
 
     @property
     def token_embedding(self) -> str:
@@ -35,15 +35,19 @@ class Structure(Protocol):
 class Place:
     """The part of a backbone that a recipe names; dotted names of its modules, text tower first, by layer."""
 
-    towers: tuple[Tower, ...]
+    blocks: Mapping[Tower, tuple[str, ...]]
+    """Tower -> its transformer blocks at the recipe's position."""
     modules: tuple[str, ...]
     """Everything that belongs to those towers."""
-    layers: tuple[str, ...]
-    """Their transformer blocks at the recipe's position."""
     linears: tuple[str, ...]
     """The recipe's projections inside those blocks."""
     token_embedding: str
     """The text tower's embedding of token ids, which trained tokens stand in."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The blocks of all of its towers."""
+        return tuple(name for blocks in self.blocks.values() for name in blocks)
 
 
 def place(method: MethodConfig, structure: Structure) -> Place:
@@ -54,9 +58,13 @@ def place(method: MethodConfig, structure: Structure) -> Place:
         structure: The backbone, such as ``models.Towers``; with its layers wrapped or not.
 
     Raises:
-        InputError: The position names a layer that a tower does not have, or none of a tower.
+        InputError: There is no such tower, or the position names a layer that a tower does not have, or none of it.
     """
-    towers = tuple(tower for tower in TOWERS if method.encoder in ("both", tower))
+    towers = tuple(tower for tower in TOWERS if method.encoder in ("both", tower) and tower in structure.depths)
+    if not towers:
+        raise InputError(
+            f"encoder is {method.encoder!r}, and this model has no such tower; expected vision, or both for all of it"
+        )
     blocks = [
         (tower, layer) for tower in towers for layer in layers_at(method.position, structure.depths[tower], tower)
     ]
@@ -67,9 +75,10 @@ def place(method: MethodConfig, structure: Structure) -> Place:
                 "expected another position, or encoder without this tower"
             )
     return Place(
-        towers=towers,
+        blocks={
+            tower: tuple(structure.layer_name(*block) for block in blocks if block[0] == tower) for tower in towers
+        },
         modules=tuple(name for tower in towers for name in structure.tower_modules(tower)),
-        layers=tuple(structure.layer_name(*block) for block in blocks),
         linears=tuple(structure.module_name(*block, part) for block in blocks for part in method.projections),
         token_embedding=structure.token_embedding,
     )

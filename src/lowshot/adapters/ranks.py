@@ -35,8 +35,7 @@ def ranks_by_depth(course: str, rank: int, layers: int) -> tuple[int, ...]:
 def layer_ranks(method: MethodConfig, place: Place) -> dict[str, int]:
     """Name of each linear layer with a low-rank adapter -> its rank. Each tower's depth counts by itself."""
     of_block: dict[str, int] = {}
-    for tower in place.towers:
-        blocks = [name for name in place.layers if name.startswith(f"{tower}_")]
+    for blocks in place.blocks.values():
         of_block |= dict(zip(blocks, ranks_by_depth(method.rank_by_depth, method.rank, len(blocks)), strict=True))
     return {
         name: next(rank for block, rank in of_block.items() if name.startswith(f"{block}.")) for name in place.linears

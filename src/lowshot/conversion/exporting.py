@@ -118,7 +118,7 @@ def export(
         web_runtime(None if onnxruntime_web is None else Path(onnxruntime_web), track) if format == "page" else None
     )
     source = open_source(folder, model)
-    _refuse_method(source.recipe.method.method, format)
+    _refuse_method(source, format)
     with folder_written_aside(Path(out)) as aside:
         trained = trained_model(source)
         table = _write(source, trained, format, aside)
@@ -154,9 +154,12 @@ def _refuse_unusable(name: str, precision: str, data: Any, runtime: Any) -> None
             raise MissingExtraError(package, "onnx", f"format {name}")
 
 
-def _refuse_method(method: str, name: str) -> None:
+def _refuse_method(source: Source, name: str) -> None:
     """Refuse a method that cannot be had in a format, and name one that it can be had in."""
+    method = source.recipe.method.method
     spec = method_spec(method)
+    if not source.record.reads_text:
+        spec = spec.with_classifier()
     if why := FORMATS[name].why_not(spec):
         others = [other for other, module in FORMATS.items() if not module.why_not(spec)]
         advice = f"use --format {others[0]}" if others else "no format has it: predict and evaluate do"

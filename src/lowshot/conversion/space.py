@@ -16,14 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..adapters.adapter import CONFIG_FILE
-from ..adapters.lora_xs import BASIS_FILE
 from ..errors import AdapterError, InputError
 from ..files import canonical_json, folder_written_aside, from_home, refuse_existing, write_bytes, write_text
-from ..records import RECORD_FILE, RunRecord
+from ..records import RECORD_FILE, TENSOR_FILES, RunRecord
 from ..serving import AdapterBank
 from ..serving.entries import entry_of
-from ..tensor_file import TENSORS_FILE
 from ..torch_state import own_torch_state
 from ..wording.card import model_card
 from ..wording.quantities import images_per_class
@@ -40,7 +37,6 @@ TOLERANCE = 5e-3
 _CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 _PINNED = ("torch", "transformers", "peft")
 _USER = 1000
-_TENSOR_FILES = (CONFIG_FILE, TENSORS_FILE, BASIS_FILE)
 
 
 @own_torch_state()
@@ -75,7 +71,7 @@ def export_space(folder: str | os.PathLike[str], out: str | os.PathLike[str], *,
         record = dataclasses.replace(source.record, draw=(), learnt=())  # names and hashes of somebody's own images
         adapter = aside / SERVED / source.name
         adapter.mkdir(parents=True)
-        for path in (source.folder / name for name in _TENSOR_FILES):
+        for path in (source.folder / name for name in TENSOR_FILES):
             if path.exists():
                 write_bytes(adapter / path.name, path.read_bytes())
         texts = {

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..adapters import Adapter
 from ..heads import Head, Text, tensors_of
 from ..methods import method_spec
 from ..models import Backbone, load_backbone, round_to
+from ..tensor_file import read_classifier
 from ..training import Learner, create_learner
 from ..training.head_learner import HeadLearner
 from ..training.placing import adapt
@@ -98,7 +100,12 @@ def trained_model(source: Source) -> Trained:
     if not spec.why_not_merged and spec.kind == "weights":
         adapter = adapt(backbone, source.recipe, rounded=True)  # which must see the weights before they are rounded
         adapter.load(source.folder)
-        scores: nn.Module = CosineScores(backbone.logit_scale, class_embeddings(backbone, source.record.prompts))
+        if backbone.has_text:
+            classes = class_embeddings(backbone, source.record.prompts)
+        else:
+            rows = read_classifier(source.folder, len(source.record.classes), backbone.embedding_size)
+            classes = functional.normalize(rows, dim=-1)
+        scores: nn.Module = CosineScores(backbone.logit_scale, classes)
         return Trained(backbone, adapter, scores, source.temperature)
     round_to(backbone.model, backbone.quantized_linears(projection=model.quantize_projection), model.quantize)
     recipe = source.recipe.replace(quantize="none", quantize_projection=False, precision="fp32")

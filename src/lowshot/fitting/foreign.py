@@ -25,7 +25,7 @@ _ERRORS = 2
 def may_be_of_photos(recipe: Recipe) -> bool:
     """Whether settings leave room for ``photos`` in place of the built-in model: nothing in them needs class names."""
     method = recipe.method.method
-    needs_names = method != AUTO and not method_spec(method).without_text
+    needs_names = method != AUTO and not method_spec(method).is_without_text(has_blocks=False)
     model, others = recipe.model, recipe.data.protocol != "few-shot" or words_of(recipe)
     is_as_it_comes = model.model == "builtin" and model.beside is None and model.quantize == "none"
     return is_as_it_comes and not needs_names and not others

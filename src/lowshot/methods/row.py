@@ -13,6 +13,7 @@ Projection = Literal["q", "k", "v", "o", "fc1", "fc2"]
 PROJECTIONS: tuple[Projection, ...] = ("q", "k", "v", "o", "fc1", "fc2")
 
 NOTHING: Settings = {}
+HAS_CLASSIFIER = "its classes are rows of a classifier, which no prompts give"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,9 @@ class MethodSpec:
     has_classifier: bool = False
     """Whether a linear classifier is trained on top of the towers, so that prompts do not say all of a class."""
     without_text: str = ""
-    """What is left of it on an image encoder that has no text tower; empty where it needs class prompts."""
+    """What is left of it on an image encoder that has no text tower; empty where it needs class prompts.
+
+    What trains weights needs transformer blocks there: see ``is_without_text``."""
     why_not_quantised: str = ""
     """Why its base must not be quantised; empty where it may be."""
     why_not_in_peft: str = ""
@@ -56,3 +59,19 @@ class MethodSpec:
     """Whether a server answers with it, in one batch with the others that are served."""
     taught: bool = False
     """Whether a server teaches it."""
+
+    def is_without_text(self, *, has_blocks: bool) -> bool:
+        """Whether it can be had on an image encoder without a text tower.
+
+        Args:
+            has_blocks: Whether that has transformer blocks, which a convolutional one has not.
+        """
+        return bool(self.without_text) and (has_blocks or self.kind == "features")
+
+    def with_classifier(self) -> MethodSpec:
+        """The same on an image encoder without text, where what trains weights has a classifier beside its adapter."""
+        if self.kind != "weights":
+            return self
+        return dataclasses.replace(
+            self, has_classifier=True, why_not_in_peft=HAS_CLASSIFIER, why_not_merged=HAS_CLASSIFIER
+        )

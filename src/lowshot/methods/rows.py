@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .row import NOTHING, PROJECTIONS, MethodSpec, Quantization, Settings
+from .row import HAS_CLASSIFIER, NOTHING, PROJECTIONS, MethodSpec, Quantization, Settings
 
 AUTO = "auto"
 """Stands for whichever method ``fit`` chooses by the shots."""
@@ -69,7 +69,9 @@ _BUILTIN_PROMPTS: Settings = {**_PROMPTS, **_BUILTIN, "context": 4, "optimizer":
 
 _ADDS_NONE = "it trains parameters the model has, and PEFT adds none for them"
 _ON_UNIT_EMBEDDINGS = "it scores embeddings of length 1, and transformers' image classifiers average those of patches"
-_HAS_CLASSIFIER = "its classes are rows of a classifier, which no prompts give"
+_TRAINED_CLASSIFIER = (
+    "the vision tower alone, and a trained classifier that starts from the shots' means: not in the paper"
+)
 _TRAINS_INPUTS = "what it trains are tokens at the inputs of the towers, which no weights hold"
 
 
@@ -128,6 +130,7 @@ _ROWS = (
         ),
         served=True,
         taught=True,
+        without_text=_TRAINED_CLASSIFIER,
     ),
     MethodSpec(
         "lora-xs",
@@ -144,6 +147,7 @@ _ROWS = (
         ),
         served=True,
         taught=True,
+        without_text=_TRAINED_CLASSIFIER,
     ),
     MethodSpec(
         "dora",
@@ -153,6 +157,7 @@ _ROWS = (
         prepares="ranks:refuse_large_ranks",
         settings=_LOW_RANK | {"rank_by_depth"},
         presets=_presets(builtin=_BUILTIN_LORA),
+        without_text=_TRAINED_CLASSIFIER,
     ),
     MethodSpec(
         "clip-svd",
@@ -167,6 +172,7 @@ _ROWS = (
         ),
         why_not_quantised="keeps all singular vectors of the weights, which take more memory than fewer bits save",
         why_not_in_peft="it changes all singular values, which as LoRA would be factors larger than the weights",
+        without_text=_TRAINED_CLASSIFIER,
     ),
     MethodSpec(
         "2sfs",
@@ -177,8 +183,8 @@ _ROWS = (
         settings=_LAYERS | {"first_stage"},
         presets=_presets({"steps_per_shot": 300}, {**_BUILTIN, "learning_rate": 3e-3}),
         has_classifier=True,
-        why_not_in_peft=_HAS_CLASSIFIER,
-        why_not_merged=_HAS_CLASSIFIER,
+        why_not_in_peft=HAS_CLASSIFIER,
+        why_not_merged=HAS_CLASSIFIER,
     ),
     # No paper trains the next three by CLIP-LoRA's procedure: they are points of reference under it.
     MethodSpec(
@@ -189,6 +195,7 @@ _ROWS = (
         settings=_LAYERS,
         presets=_presets(builtin={**_BUILTIN, "learning_rate": 3e-2}),
         why_not_in_peft=_ADDS_NONE,
+        without_text=_TRAINED_CLASSIFIER,
     ),
     MethodSpec(
         "bitfit",
@@ -198,6 +205,7 @@ _ROWS = (
         settings=_LAYERS,
         presets=_presets(builtin={**_BUILTIN, "learning_rate": 3e-2}),
         why_not_in_peft=_ADDS_NONE,
+        without_text=_TRAINED_CLASSIFIER,
     ),
     MethodSpec(
         "full",
@@ -208,6 +216,7 @@ _ROWS = (
         presets=_presets({"learning_rate": 1e-5}, {**_BUILTIN, "learning_rate": 4e-4}),
         why_not_quantised="trains the weights themselves",
         why_not_in_peft="it trains all weights of the model",
+        without_text=_TRAINED_CLASSIFIER,
     ),
     MethodSpec(
         "coop",
@@ -328,4 +337,5 @@ def peft_method(name: str) -> MethodSpec:
         "peft_adapter:add_tuner",
         settings=_PLACE | {"peft"},
         presets=_presets(builtin={**_BUILTIN, "learning_rate": 2e-3}),
+        without_text=_TRAINED_CLASSIFIER,
     )

@@ -231,6 +231,11 @@ class Towers:
         return bool(self.family.feature_map)
 
     @property
+    def inner_width(self) -> int:
+        """Numbers of a token within an MLP of the vision tower."""
+        return self.family.inner_width(self.vision_config)
+
+    @property
     def embedding_size(self) -> int:
         """Numbers of an embedding."""
         if not self.has_text:
@@ -256,6 +261,11 @@ class Towers:
         """Number of layers of each tower that there is."""
         layers: dict[Tower, int] = {"vision": self.family.depth(self.vision_config)}
         return {**layers, "text": self.model.config.text_config.num_hidden_layers} if self.has_text else layers
+
+    def without_weights(self) -> nn.Module:
+        """The same model as it was before it had weights: on whatever device torch makes tensors on now."""
+        model: nn.Module = type(self.model)(self.model.config, **self.family.options).eval()
+        return model
 
     def layout(self, tower: Tower) -> TowerLayout:
         """Where a tower's parts lie in ``model``."""

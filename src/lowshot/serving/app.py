@@ -18,11 +18,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from ..adapters.adapter import CONFIG_FILE
-from ..adapters.lora_xs import BASIS_FILE
 from ..errors import LowshotError
-from ..records import RECORD_FILE
-from ..tensor_file import TENSORS_FILE
+from ..records import RECORD_FILE, TENSOR_FILES
 from . import schema, teach_requests
 from .pages import FOLDER, page
 from .prometheus import CONTENT_TYPE
@@ -32,7 +29,7 @@ from .uploads import images_to_predict
 
 VERSION = importlib.metadata.version("lowshot")
 CARD_FILE = "README.md"
-_DOWNLOADED = (CONFIG_FILE, TENSORS_FILE, RECORD_FILE, BASIS_FILE, CARD_FILE)
+_DOWNLOADED = (*TENSOR_FILES, RECORD_FILE, CARD_FILE)
 _DESCRIPTION = (
     "Few-shot classifiers of one backbone: ask them about images, teach new ones. "
     "Errors are `{error: {code, message}}`."

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch.nn import functional
 
 from ..data import Prompts, long_prompts_named
 from ..errors import OutputError
@@ -51,6 +52,12 @@ class ClassTables:
         hashes = (identity.weights_sha256, identity.settings_sha256)
         self._model = (*hashes, *computed_in, backbone.device.type, str(dtype))
         self._tables: weakref.WeakValueDictionary[str, ClassTable] = weakref.WeakValueDictionary()
+
+    def of_rows(self, names: tuple[str, ...], rows: Tensor) -> ClassTable:
+        """The table of C classes that are rows ``(C, D)`` of a classifier, which no other adapter has."""
+        device = self._backbone.device
+        unit = functional.normalize(rows.to(device), dim=-1)
+        return ClassTable(names, unit.to(self._dtype), torch.zeros(len(names), device=device))
 
     @torch.no_grad()
     def table(self, names: tuple[str, ...], prompts: Prompts, text: Updates) -> ClassTable:

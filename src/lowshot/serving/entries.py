@@ -8,14 +8,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..adapters.adapter import CONFIG_FILE
-from ..adapters.lora_xs import BASIS_FILE
 from ..errors import AdapterError, InputError
 from ..methods import METHODS, Quantization
-from ..records import RECORD_FILE, RunRecord
+from ..records import RECORD_FILE, TENSOR_FILES, RunRecord
 from ..saved import read_record_and_recipe
 from ..settings import MethodConfig, Recipe
-from ..tensor_file import TENSORS_FILE
 from .predictions import Summary, summary_of
 from .residents import Stamp
 
@@ -23,7 +20,7 @@ MIXABLE = tuple(name for name, row in METHODS.items() if row.served)
 """Methods whose adapters share one pass through the backbone."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """Form of an adapter's name: names come from outside, and no path may be made of them."""
-_FILES = (RECORD_FILE, CONFIG_FILE, TENSORS_FILE, BASIS_FILE)
+_FILES = (RECORD_FILE, *TENSOR_FILES)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -65,7 +65,7 @@ class Forms:
         form = self._forms.pop(method, None)
         if form is None:
             with torch.device("meta"):
-                model: nn.Module = type(self._backbone.model)(self._backbone.model.config).eval()
+                model: nn.Module = self._backbone.without_weights()
             for module in model.modules():
                 for name, parameter in module.named_parameters(recurse=False):  # of their shapes, without memory
                     empty = nn.Parameter(torch.zeros(()).expand(parameter.shape), requires_grad=False)

@@ -12,6 +12,7 @@ from ..methods import method_spec
 from ..models import Backbone
 from ..records import RunRecord
 from ..settings import Recipe
+from ..tensor_file import read_classifier
 from .bases import Bases
 from .class_tables import ClassTables
 from .mixing import Updates
@@ -45,12 +46,17 @@ class Loader:
         """
         method, device = recipe.method.method, self._backbone.device
         text, vision = Updates(), Updates()
-        if method_spec(method).kind == "weights":
+        trains_weights = method_spec(method).kind == "weights"
+        if trains_weights:
             from .forms import Forms
 
             self._forms = self._forms or Forms(self._backbone, self._bases)
             text, vision = self._forms.updates(folder, recipe.method)
-        classes = self._class_tables.table(record.classes, record.prompts, text)
+        if trains_weights and not self._backbone.has_text:
+            rows = read_classifier(folder, len(record.classes), self._backbone.embedding_size)
+            classes = self._class_tables.of_rows(record.classes, rows)
+        else:
+            classes = self._class_tables.table(record.classes, record.prompts, text)
         temperature = float(record.calibration.get("temperature", 1.0))
         head = None  # the class embeddings alone
         if method in HEADS:

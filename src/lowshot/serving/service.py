@@ -82,8 +82,13 @@ class Service:
 
         Where no text tower reads class names, or an encoder is beside it, they are all that can do without.
         """
-        taught = [name for name, row in METHODS.items() if (row.taught if self.reads_names else row.without_text)]
-        return (*reversed([name for name in taught if name != AUTO]), AUTO)
+        names = [name for name, row in METHODS.items() if row.taught]
+        if not self.reads_names:
+            backbone = self.bank.backbone
+            has_blocks = backbone.depths["vision"] > 0 and not backbone.beside
+            able = {name: row for name, row in METHODS.items() if row.is_without_text(has_blocks=has_blocks)}
+            names = [name for name, row in able.items() if row.taught or row.kind == "features"]
+        return (*reversed([name for name in names if name != AUTO]), AUTO)
 
     async def predict(self, name: str, contents: Sequence[bytes | Refusal], options: Options) -> dict[str, Any]:
         """Answer about images by an adapter.

@@ -10,8 +10,6 @@ from ..models import Backbone, Towers
 from ..settings import Recipe
 from .learner import Learner
 
-_ABLE = ", ".join(name for name, row in METHODS.items() if row.without_text)
-
 
 def create_learner(backbone: Backbone, prompts: Sequence[str | Sequence[str]], recipe: Recipe) -> Learner:
     """Bind the recipe's method to a backbone and to classes.
@@ -26,18 +24,18 @@ def create_learner(backbone: Backbone, prompts: Sequence[str | Sequence[str]], r
         InputError: The settings do not fit this backbone.
     """
     spec = settled_spec(recipe.method.method)
-    refuse_without_text(backbone, recipe.model.model, spec)
-    if recipe.model.beside is not None and not spec.without_text:
+    refuse_unfit(backbone, recipe.model.model, spec)
+    if recipe.model.beside is not None and not spec.is_without_text(has_blocks=False):
         raise InputError(
             f"beside is {recipe.model.beside!r}, but method {spec.name} has no use for features that prompts say "
-            f"nothing of; expected one of {_ABLE}"
+            f"nothing of; expected one of {_able(has_blocks=False)}"
         )
     kind: Callable[..., Learner] = imported(spec.learner, "lowshot.training")
     return kind(backbone, prompts, recipe)
 
 
-def refuse_without_text(towers: Towers, model: str, spec: MethodSpec) -> None:
-    """Refuse a method that needs class prompts where there is no text tower to read them.
+def refuse_unfit(towers: Towers, model: str, spec: MethodSpec) -> None:
+    """Refuse a method that an image encoder without a text tower has no place for.
 
     Args:
         towers: The model's.
@@ -45,13 +43,35 @@ def refuse_without_text(towers: Towers, model: str, spec: MethodSpec) -> None:
         spec: The method.
 
     Raises:
-        InputError: It needs them.
+        InputError: It needs class prompts, or transformer blocks, and there are none.
     """
-    if towers.has_text or spec.without_text:
+    has_blocks = towers.depths["vision"] > 0
+    if towers.has_text or spec.is_without_text(has_blocks=has_blocks):
         return
-    why = "adapts both towers of a CLIP, or what its prompts say"
+    why, lacks = "needs what the prompts of the classes say", "no text tower"
     if spec.name == ZERO_SHOT:
         why = "knows classes by their names alone"
+    elif spec.without_text:
+        why, lacks = "trains transformer blocks", "none"
     raise InputError(
-        f"method {spec.name} {why}, and model {model} has no text tower; expected one of {_ABLE}, or another model"
+        f"method {spec.name} {why}, and model {model} has {lacks}; expected one of {_able(has_blocks=has_blocks)}, or "
+        "another model"
     )
+
+
+def refuse_other_classes(backbone: Backbone) -> None:
+    """Refuse to judge classes that there are no shots of, where no text tower reads their names.
+
+    Raises:
+        InputError: None does.
+    """
+    if not backbone.has_text:
+        raise InputError(
+            f"model {backbone.identity.id} reads no class names, so that it knows a class by its shots alone "
+            "and cannot judge others; expected a model with a text tower, or the protocol few-shot"
+        )
+
+
+def _able(*, has_blocks: bool) -> str:
+    """The methods that can do without a text tower."""
+    return ", ".join(name for name, row in METHODS.items() if row.is_without_text(has_blocks=has_blocks))

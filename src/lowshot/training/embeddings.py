@@ -7,11 +7,17 @@ import weakref
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
+import torch
 from torch import Tensor
 
+from ..data.crops import central_crops, random_crops
 from ..data.task import Images
 from ..models import Backbone
-from ..settings import ModelConfig
+from ..progress import Track
+from ..settings import ModelConfig, TrainingConfig
+
+IMAGES_AT_ONCE = 256
+"""Views in one pass through the vision tower. The last bits of an embedding depend on it."""
 
 Key: TypeAlias = tuple[object, ...]
 """Decides, beside the images, what their embeddings are."""
@@ -71,6 +77,38 @@ class EmbeddingCache:
                     break
                 self._cached.pop(oldest, None)
         return embeddings
+
+
+@torch.no_grad()
+def encoded_views(
+    backbone: Backbone, images: Images, config: TrainingConfig, views: int | None, track: Track, what: str
+) -> Tensor:
+    """Unit embeddings ``(V, N, D)`` of V views of each image, on the backbone's device.
+
+    They are computed view after view: number n is view n // N of image n % N.
+
+    Args:
+        backbone: Encodes them.
+        images: N images.
+        config: How random crops are cut, and by which seed.
+        views: How many random crops of each; None for the central one alone.
+        track: Shows progress.
+        what: What to call it.
+    """
+    count, size, device, resizing = len(images), backbone.image_size, backbone.device, backbone.resizing
+    starts, embeddings = range(0, (views or 1) * count, IMAGES_AT_ONCE), []
+    for start in track(starts, what=what, total=len(starts)):
+        numbers = range(start, min(start + IMAGES_AT_ONCE, (views or 1) * count))
+        pixels = (images[number % count] for number in numbers)
+        if views is None:
+            crops = torch.cat([central_crops([each], size, resizing) for each in pixels])
+        else:
+            keys = [(config.seed, *divmod(number, count)) for number in numbers]
+            crops = random_crops(
+                pixels, size, crop_minimum=config.crop_minimum, flip=config.flip, keys=keys, device=device
+            )
+        embeddings.append(backbone.encode_images(crops))
+    return torch.cat(embeddings).view(views or 1, count, -1)
 
 
 def tower_key(backbone: Backbone, model: ModelConfig) -> Key:

@@ -12,9 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data.crops import central_crops, random_crops
 from ..data.store import DecodedOnce
-from ..data.task import Examples, Images, ImageSubset
+from ..data.task import Examples, ImageSubset
 from ..errors import InputError
 from ..heads import HEADS, Head, Schedule, Shots, Text, read_head, tensors_of, trained_numbers, write_head
 from ..models import Backbone, has_float64, lacking_named, resolve_precision, set_precision
@@ -22,12 +21,11 @@ from ..models.classes import embedded
 from ..progress import UNREPORTED, Report, Track
 from ..settings import Recipe
 from ..tensor_file import serialized_size
-from .embeddings import EmbeddingCache, Embeddings, tower_key
+from .create import refuse_other_classes
+from .embeddings import EmbeddingCache, Embeddings, encoded_views, tower_key
 from .learner import TrainingOutcome
 from .memory import memory_use
 
-IMAGES_AT_ONCE = 256
-"""Views in one pass through the vision tower. The last bits of an embedding depend on it."""
 SHARED_SHOTS = EmbeddingCache()
 """Embeddings of shots that the learners of this process share."""
 
@@ -140,26 +138,10 @@ class HeadLearner:
             images = images.images
         crops = (config.views, config.crop_minimum, config.flip, config.seed) if config.views else ()
         key = *tower_key(self.backbone, self.recipe.model), crops, tuple(rows)
-        return SHARED_SHOTS.get(key, images, lambda: self._encode(examples.images, track))
-
-    @torch.no_grad()
-    def _encode(self, images: Images, track: Track) -> Tensor:
-        """Embeddings ``(V, N, D)``, view after view: number n is view n // N of image n % N."""
-        config, count, views = self.recipe.training, len(images), self.recipe.training.views or 1
-        size, device = self.backbone.image_size, self.backbone.device
-        starts, embeddings = range(0, views * count, IMAGES_AT_ONCE), []
-        for start in track(starts, what=f"encoding for {self.recipe.method.method}", total=len(starts)):
-            numbers = range(start, min(start + IMAGES_AT_ONCE, views * count))
-            pixels = (images[number % count] for number in numbers)
-            if config.views is None:
-                crops = torch.cat([central_crops([each], size, self.backbone.resizing) for each in pixels])
-            else:
-                keys = [(config.seed, *divmod(number, count)) for number in numbers]
-                crops = random_crops(
-                    pixels, size, crop_minimum=config.crop_minimum, flip=config.flip, keys=keys, device=device
-                )
-            embeddings.append(self.backbone.encode_images(crops))
-        return torch.cat(embeddings).view(views, count, -1)
+        what = f"encoding for {self.recipe.method.method}"
+        return SHARED_SHOTS.get(
+            key, images, lambda: encoded_views(self.backbone, examples.images, config, config.views, track, what)
+        )
 
     def with_prompts(self, prompts: Sequence[str | Sequence[str]]) -> HeadLearner:
         """The same towers, judging other classes, of which there are no shots.
@@ -170,11 +152,7 @@ class HeadLearner:
             InputError: The method knows a class by its shots alone.
         """
         judged_by = "text" if self._kind is None else self._kind.OTHER_CLASSES
-        if not self.backbone.has_text:
-            raise InputError(
-                f"model {self.backbone.identity.id} reads no class names, so that it knows a class by its shots alone "
-                "and cannot judge others; expected a model with a text tower, or the protocol few-shot"
-            )
+        refuse_other_classes(self.backbone)
         if judged_by == "none":
             raise InputError(
                 f"method {self.recipe.method.method} knows a class by its shots alone and cannot judge others; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,8 +16,8 @@ from ..adapters.joint import JointUpdates
 from ..errors import InputError
 from ..models import Backbone, Products
 from ..settings import EngineConfig, parse_bytes
+from .class_vectors import StepVectors
 from .memory import free_bytes, resident_bytes
-from .prompts import ClassPrompts
 from .step import Passes
 
 KEPT_AT_ONCE = {"cpu": 1 << 28}
@@ -85,14 +85,12 @@ class Needs:
 
 def measure_needs(
     backbone: Backbone,
-    tokens: Mapping[str, Tensor],
+    vectors: StepVectors,
     keys: MaskKeys,
     trained: int,
     *,
-    text_is_trained: bool,
+    vectors_are_trained: bool,
     checkpointing: bool = False,
-    shared_prefix: bool = True,
-    partway: bool = True,
     views_bytes: int = 0,
     scores_bytes: int = 0,
     buffers_bytes: int = 0,
@@ -102,19 +100,16 @@ def measure_needs(
 
     Args:
         backbone: With its adapter.
-        tokens: The class prompts.
+        vectors: Those of the classes, as the step will have them.
         keys: Those of the adapters' dropout.
         trained: Number of trained parameters.
-        text_is_trained: Whether gradients go into the text tower.
+        vectors_are_trained: See ``ExactStep``.
         checkpointing: Whether blocks will be computed again in the backward pass.
-        shared_prefix: As the step will have it; see ``ExactStep``.
-        partway: As the step will have it.
         views_bytes: What will be kept of views of images.
         scores_bytes: What the class scores of an image take.
         buffers_bytes: What a batch's pixels take, and making them.
         products_in: Type of the adapters' own products; see ``ExactStep``.
     """
-    prompts = ClassPrompts(backbone, tokens, shared_prefix=shared_prefix, partway=partway)
     updates = JointUpdates(backbone.model, products_in)
     products = Products(updates)
 
@@ -123,35 +118,43 @@ def measure_needs(
         with backbone.training(), backbone.computed_by(products), keys.of(0, range(count)), updates.passing():
             return kept_bytes(backbone.model, forward, updates.frozen_factors)
 
-    def kept_of_prompts(count: int) -> int:
-        return kept(count, lambda: backbone.finish(prompts.begin(range(count))))
+    def kept_of_vectors(count: int) -> int:
+        return kept(count, lambda: vectors.encode(range(count), anew=True))
 
     side = backbone.image_size
     image = kept(1, lambda: backbone.encode_images(torch.zeros(1, 3, side, side)))
     prompt = once = 0
-    if text_is_trained:  # one prompt and two tell what is kept of each from what is kept once for all
-        one, two = kept_of_prompts(1), kept_of_prompts(min(2, len(prompts)))
+    if vectors_are_trained:  # one prompt and two tell what is kept of each from what is kept once for all
+        one, two = kept_of_vectors(1), kept_of_vectors(min(2, len(vectors)))
         prompt, once = two - one, max(0, 2 * one - two)
-    vision, text = (getattr(backbone.model.config, f"{tower}_config") for tower in ("vision", "text"))
-    places, size = tokens["input_ids"].shape[1], backbone.dtype.itemsize
-    own, rows = places - prompts.shared, backbone.image_prompts or 1
+    vision, text, size, rows = (
+        backbone.vision_config,
+        vectors.text,
+        backbone.dtype.itemsize,
+        backbone.image_prompts or 1,
+    )
     if checkpointing:
         blocks = {tower: depth - backbone.first_trained_stage(tower) for tower, depth in backbone.depths.items()}
         image = _checkpointed(image, blocks["vision"], rows * backbone.image_tokens * vision.hidden_size * size)
-        prompt = _checkpointed(prompt, blocks["text"], own * text.hidden_size * size)
-        once = _checkpointed(once, blocks["text"], prompts.shared * text.hidden_size * size)
+        if text is not None:
+            prompt = _checkpointed(prompt, blocks["text"], text.own * text.config.hidden_size * size)
+            once = _checkpointed(once, blocks["text"], text.shared * text.config.hidden_size * size)
+    of_text = 0
+    if text is not None:
+        inner = int(text.config.intermediate_size)
+        of_text = _workspace(text.config, inner, text.own, text.own + text.shared, size)
     return Needs(
         resident=resident_bytes(backbone.device),
         image=image + scores_bytes,
         prompt=prompt,
-        workspace=rows * _workspace(vision, backbone.image_tokens, backbone.image_tokens, size),
-        prompt_workspace=_workspace(text, own, places, size),
+        workspace=rows * _workspace(vision, backbone.inner_width, backbone.image_tokens, backbone.image_tokens, size),
+        prompt_workspace=of_text,
         adapter=4 * 4 * trained,
         overhead=OVERHEAD.get(backbone.device.type, 1.0),
         scratch=SCRATCH.get(backbone.device.type, 0),
         gaps=GAPS.get(backbone.device.type, 0.0),
         prompts_once=once,
-        cached=prompts.cached_bytes + views_bytes,
+        cached=vectors.cached_bytes + views_bytes,
         fixed=buffers_bytes + WORKSPACE.get(backbone.device.type, 0),
         at_once=KEPT_AT_ONCE.get(backbone.device.type, math.inf),
         free=free_bytes(backbone.device),
@@ -189,9 +192,9 @@ def _checkpointed(kept: int, blocks: int, entering: int) -> int:
     return blocks * entering + 2 * kept // blocks if kept else 0
 
 
-def _workspace(config: Any, places: int, seen: int, size: int) -> int:
+def _workspace(config: Any, inner: int, places: int, seen: int, size: int) -> int:
     """The widest moment is the backward pass through the MLP: five tensors of its inner width, four of the outer."""
-    inner, width, heads = int(config.intermediate_size), int(config.hidden_size), int(config.num_attention_heads)
+    width, heads = int(config.hidden_size), int(config.num_attention_heads)
     return places * (5 * inner * size + 4 * width * 4) + 2 * heads * places * seen * size
 
 

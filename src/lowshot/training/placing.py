@@ -12,11 +12,8 @@ from ..heads import HEADS, blank_tensors, trained_numbers
 from ..methods import settled_spec
 from ..models import Backbone, Towers, load_structure, resolve_precision, round_to, set_precision
 from ..settings import Recipe
-from ..tensor_file import serialized_size
-from .create import refuse_without_text
-
-CLASSIFIER = "classifier"
-"""Name of a classifier's rows ``(C, D)`` in an adapter's file, for methods that have one on top of the towers."""
+from ..tensor_file import CLASSIFIER, serialized_size
+from .create import refuse_unfit
 
 
 def adapt(towers: Towers, recipe: Recipe, *, rounded: bool = False) -> Adapter:
@@ -79,7 +76,7 @@ def count_parameters(recipe: Recipe, classes: int = 100) -> ParameterCount:
     """
     spec = settled_spec(recipe.method.method)
     towers = load_structure(recipe.model.model)
-    refuse_without_text(towers, recipe.model.model, spec)
+    refuse_unfit(towers, recipe.model.model, spec)
     total = towers.parameters
     if spec.kind == "features":
         return _count_head(recipe, towers, classes)
@@ -87,10 +84,13 @@ def count_parameters(recipe: Recipe, classes: int = 100) -> ParameterCount:
     # How the frozen weights are stored changes nothing that is counted here, and the meta device cannot quantise.
     adapter = adapt(towers, recipe.replace(quantize="none", quantize_projection=False, precision="fp32"))
     trained = sum(p.numel() for p in adapter.parameters())
-    if not spec.has_classifier:
-        return ParameterCount(trained, total, adapter_bytes(adapter))
-    rows = torch.empty(classes, towers.embedding_size, device="meta")
-    return ParameterCount(trained + rows.numel(), total, serialized_size({**adapter.tensors(), CLASSIFIER: rows}))
+    rows = {CLASSIFIER: torch.empty(classes, towers.embedding_size, device="meta")}
+    with_rows = trained + rows[CLASSIFIER].numel()
+    if spec.has_classifier:
+        return ParameterCount(with_rows, total, serialized_size({**adapter.tensors(), **rows}))
+    if not towers.has_text:
+        return ParameterCount(with_rows, total, adapter_bytes(adapter) + serialized_size(rows))
+    return ParameterCount(trained, total, adapter_bytes(adapter))
 
 
 def _count_head(recipe: Recipe, towers: Towers, classes: int) -> ParameterCount:

@@ -69,7 +69,7 @@ def plan(recipe: Recipe, *, classes: int, shots: int) -> Plan:
     backbone = load_backbone(recipe.model.model, recipe.model.device)
     learner = create_learner(backbone, of_class, recipe)
     assert isinstance(learner, WeightsLearner)
-    prompts = len(learner.prompts)
+    prompts = len(learner.class_vectors)
     before = resident_bytes(backbone.device)
     batch = min(recipe.training.batch_size * recipe.training.gradient_accumulation_steps, classes * shots)
     needs, passes = learner.cuts(batch, classes * shots)

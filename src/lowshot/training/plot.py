@@ -94,10 +94,10 @@ class PlotLearner(WeightsLearner):
     def first_step(self, passes: Passes) -> ExactStep:
         """Return what computes the gradients of a step of the first stage: the text tower is no part of it."""
         assert isinstance(self.adapter, ContextAdapter)
-        scoring = TransportScoring(self.backbone, self.prompts.owners, with_means=True)
+        scoring = TransportScoring(self.backbone, self.class_vectors.owners, with_means=True)
         words = self.adapter.text.vectors
         words.requires_grad_(False)  # so that the prompts are encoded once for the whole stage
         try:
-            return dataclasses.replace(self.exact_step(passes), text_is_trained=False, scoring=scoring)
+            return dataclasses.replace(self.exact_step(passes), vectors_are_trained=False, scoring=scoring)
         finally:
             words.requires_grad_(True)

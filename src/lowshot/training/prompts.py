@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..adapters import rows_are_alike
+from ..data.task import Examples
 from ..errors import DataError
 from ..models import Backbone, TowerState
 from ..models.classes import Owners, encode_classes, encode_each, read_alike, tokenized
+from ..progress import Track
+from .class_vectors import TextShape
 
 __all__ = ["ClassPrompts", "Owners", "TokenizedPrompts", "encode_classes", "tokenized"]
 
@@ -43,9 +48,29 @@ class TokenizedPrompts:
         """
         return cls(backbone, tuple(texts), *tokenized(backbone, texts))
 
+    parameters: ClassVar[Sequence[nn.Parameter]] = ()
+    """Prompts have none: what is trained of them is in the text tower or at its input."""
+    nbytes: ClassVar[int] = 0
+
     def __len__(self) -> int:
         """Prompts of all classes together, as often as they go through the text tower."""
         return len(self.tokens["input_ids"])
+
+    def in_steps(self, *, shared_prefix: bool = True, partway: bool = True) -> ClassPrompts:
+        """The same for the steps of a run; arguments are those of ``ClassPrompts``."""
+        return ClassPrompts(self.backbone, self.tokens, shared_prefix=shared_prefix, partway=partway)
+
+    def begin(self, examples: Examples, track: Track) -> None:
+        """They are what they say."""
+
+    def keep_share(self, share: float) -> None:
+        """Nothing of them was trained."""
+
+    def save(self, folder: Path) -> None:
+        """The record has them."""
+
+    def load(self, folder: Path) -> None:
+        """They were given."""
 
     def embeddings(self) -> Tensor:
         """Unit embeddings ``(P, D)``. All prompts at once may need more memory than training ever does."""
@@ -107,6 +132,16 @@ class ClassPrompts:
 
     def __len__(self) -> int:
         return len(self._tokens["input_ids"])
+
+    def encode(self, chunk: range, *, anew: bool = False) -> Tensor:
+        """Unit embeddings ``(N, D)`` of some of the prompts; see ``StepVectors``."""
+        return self._backbone.finish(self.begin(chunk) if anew else self.of(chunk))
+
+    @property
+    def text(self) -> TextShape:
+        """What each costs in the text tower."""
+        own = self._tokens["input_ids"].shape[1] - self.shared
+        return TextShape(self._backbone.model.config.text_config, own, self.shared)
 
     @property
     def cached_bytes(self) -> int:

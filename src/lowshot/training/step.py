@@ -1,6 +1,6 @@
 """The gradient of one optimiser step, exact however the batch is cut up.
 
-The loss is a mean over images, and each image meets all classes. So the class embeddings are computed once per step
+The loss is a mean over images, and each image meets all classes. So the class vectors are computed once per step
 and taken out of the graph; each chunk of images is put through its tower, its share of the loss is propagated back into
 its own graph and into those embeddings, and its graph is gone before the next chunk comes. At the end what has gathered
 on the embeddings goes back through what is made of a class's prompts and is propagated into the text tower: all at
@@ -24,8 +24,8 @@ from ..adapters import MaskKeys, draws_from_torch
 from ..adapters.joint import JointUpdates
 from ..models import Backbone, Products, TowerState, has_float64
 from ..randomness import seeded
+from .class_vectors import StepVectors
 from .processes import Processes
-from .prompts import ClassPrompts
 from .scoring import CosineScoring, Scoring
 
 _DRAWS = 3  # keeps this stream of a seed apart from those of crops and of the order
@@ -110,26 +110,22 @@ class ExactStep:
 
     Args:
         backbone: With its adapter, in training mode.
-        tokens: The prompts of all classes, ``(P, L)`` each.
+        vectors: Those of the classes.
         keys: Those of the adapters' dropout.
         passes: How to cut.
-        text_is_trained: Whether gradients go into the text tower.
-        shared_prefix: Put what all prompts begin with through the text tower once, where that is exact.
-        partway: Compute what enters the first trained block of the text tower in the first step, and keep it.
+        vectors_are_trained: Whether gradients go into them, or into the text tower that gives them.
         processes: Those that share the batch and the prompts between them.
         loss_scale: What the loss is multiplied by before it is propagated back, and with it every gradient.
-        scoring: Compares images with classes; None for cosine similarity, where each class has one prompt.
+        scoring: Compares images with classes; None for cosine similarity, where each class has one vector.
         products_in: Type of the adapters' own products; that of their parameters if not given.
         joint: Compute layers that see the same input together.
     """
 
     backbone: Backbone
-    tokens: dict[str, Tensor]
+    vectors: StepVectors
     keys: MaskKeys
     passes: Passes
-    text_is_trained: bool
-    shared_prefix: bool = True
-    partway: bool = True
+    vectors_are_trained: bool
     processes: Processes = dataclasses.field(default_factory=Processes)
     loss_scale: float | Tensor = 1.0
     scoring: Scoring | None = None
@@ -138,10 +134,9 @@ class ExactStep:
 
     def __post_init__(self) -> None:
         self._scoring = CosineScoring(self.backbone) if self.scoring is None else self.scoring
-        self._prompts = ClassPrompts(self.backbone, self.tokens, shared_prefix=self.shared_prefix, partway=self.partway)
         self._updates = JointUpdates(self.backbone.model, self.products_in)
         self._products = Products(self._updates)
-        self._prompt_numbers = 2 * torch.arange(len(self._prompts), device=self.backbone.device) + 1
+        self._prompt_numbers = 2 * torch.arange(len(self.vectors), device=self.backbone.device) + 1
         self.draws = draws_from_torch(self.backbone.model)
         """Whether a pass may draw from torch; then its draws are seeded."""
 
@@ -162,8 +157,8 @@ class ExactStep:
             The loss, in the type of ``zero_loss``. It stays on the device, and nothing here waits for one.
         """
         self._updates.begin()
-        if self.text_is_trained:
-            own = self.processes.share(len(self._prompts))
+        if self.vectors_are_trained:
+            own = self.processes.share(len(self.vectors))
             whole = len(own) <= self.passes.prompts
             with torch.set_grad_enabled(whole):
                 encoded = [self._encode(batch, chunk) for chunk in self._chunks(own)]
@@ -177,13 +172,13 @@ class ExactStep:
             self._through_prompts(batch, own, encoded if whole else None, gradient)
         else:
             with torch.no_grad():
-                encoded = [self._encode(batch, chunk) for chunk in self._chunks(range(len(self._prompts)))]
+                encoded = [self._encode(batch, chunk) for chunk in self._chunks(range(len(self.vectors)))]
             loss = self._through_images(batch, self._scoring.classes(torch.cat(encoded)))
         self._updates.finish()
         return loss
 
     def _through_prompts(self, batch: Batch, own: range, encoded: Sequence[Tensor] | None, gradient: Tensor) -> None:
-        """Propagate the gradient of all prompts' embeddings ``(P, D)`` back into the text tower.
+        """Propagate the gradient of all vectors ``(P, D)`` back into whatever gives them.
 
         Args:
             batch: Of the step.
@@ -195,7 +190,7 @@ class ExactStep:
             part = gradient[chunk.start : chunk.stop]
             if encoded is None:
                 with self._prompt_pass(batch, chunk):
-                    self.backbone.finish(self._prompts.of(chunk)).backward(part)  # type: ignore[no-untyped-call]
+                    self.vectors.encode(chunk).backward(part)  # type: ignore[no-untyped-call]
             else:
                 with self._pass(batch.number, self._prompt_numbers[chunk.start : chunk.stop]):
                     encoded[index].backward(part)  # type: ignore[no-untyped-call]
@@ -208,7 +203,7 @@ class ExactStep:
             return mine
         with torch.no_grad():  # where there are fewer prompts than processes some have none
             like = self._encode(batch, range(1)) if mine is None else mine
-        prompts = torch.zeros(len(self._prompts), like.shape[1], dtype=like.dtype, device=like.device)
+        prompts = torch.zeros(len(self.vectors), like.shape[1], dtype=like.dtype, device=like.device)
         if mine is not None:
             prompts[own.start : own.stop] = mine
         self.processes.add_up(prompts)
@@ -237,7 +232,7 @@ class ExactStep:
 
     def _encode(self, batch: Batch, chunk: range) -> Tensor:
         with self._prompt_pass(batch, chunk):
-            return self.backbone.finish(self._prompts.of(chunk))
+            return self.vectors.encode(chunk)
 
     def _prompt_pass(self, batch: Batch, chunk: range) -> contextlib.AbstractContextManager[None]:
         return self._pass(batch.number, self._prompt_numbers[chunk.start : chunk.stop], 2 * chunk.start + 1)

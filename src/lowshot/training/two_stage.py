@@ -27,9 +27,8 @@ from ..data.task import Examples
 from ..models import Backbone
 from ..progress import UNREPORTED, Report, Track
 from ..settings import Recipe
-from ..tensor_file import TENSORS_FILE, read_tensors, serialized, serialized_size
+from ..tensor_file import CLASSIFIER, TENSORS_FILE, read_tensors, serialized, serialized_size
 from .learner import TrainingOutcome
-from .placing import CLASSIFIER
 from .processes import Processes
 from .step import Batch, Passes, embeddings_of, zero_loss
 from .steps import Stage
@@ -47,7 +46,7 @@ class TwoStageLearner(WeightsLearner):
 
     def __init__(self, backbone: Backbone, prompts: Sequence[str | Sequence[str]], recipe: Recipe) -> None:
         super().__init__(backbone, prompts, recipe)
-        self._learnt_texts = self.prompts.texts
+        self._learnt_texts = self.class_vectors.texts
         self.classifier = nn.Parameter(torch.zeros(len(prompts), backbone.embedding_size, device=backbone.device))
         """w, ``(C, D)``, float32; zero before the second stage."""
         self._has_classifier = False
@@ -100,7 +99,7 @@ class TwoStageLearner(WeightsLearner):
         if not self._has_classifier:
             return super().encode_classes()
         row_of = {texts: row for row, texts in enumerate(map(_as_tuple, self._learnt_texts))}
-        rows = [row_of.get(texts) for texts in map(_as_tuple, self.prompts.texts)]
+        rows = [row_of.get(texts) for texts in map(_as_tuple, self.class_vectors.texts)]
         classifier = functional.normalize(self.classifier.detach(), dim=-1)
         if None not in rows:
             return classifier[rows]

@@ -27,6 +27,9 @@ from ..progress import UNREPORTED, Report, Track
 from ..randomness import seeded
 from ..settings import SETTINGS, Decides, Recipe, Tower
 from .checkpoints import CheckpointFile
+from .class_vectors import ClassVectors
+from .classifier import Classifier
+from .create import refuse_other_classes
 from .images import pixels_bytes, step_images
 from .learner import TrainingOutcome
 from .loop import TrainingLoop
@@ -55,16 +58,22 @@ class WeightsLearner:
         self.adapter = adapt(backbone, recipe)
         self.backbone = backbone
         self.recipe = recipe
-        self._tokenize(prompts)
-        self.text_is_trained = self._trains("text")
+        self._name_classes(prompts)
+        self.vectors_are_trained = bool(self.class_vectors.parameters) or self._trains("text")
+        """Whether gradients go into the class vectors, or into the text tower that gives them."""
         self.keys = key_dropout(backbone.model, recipe.training.seed)
         """Keys of the adapters' dropout."""
         self.processes = Processes()
         """Those that train together; known once training begins."""
 
-    def _tokenize(self, prompts: Sequence[str | Sequence[str]]) -> None:
-        self.prompts = TokenizedPrompts.of(self.backbone, prompts)
-        self.scoring = self.scoring_of(self.prompts.owners)
+    def _name_classes(self, prompts: Sequence[str | Sequence[str]]) -> None:
+        self.class_vectors: ClassVectors = (
+            TokenizedPrompts.of(self.backbone, prompts)
+            if self.backbone.has_text
+            else Classifier(self.backbone, prompts, self.recipe.training)
+        )
+        """Where the vectors come from that images are compared with."""
+        self.scoring = self.scoring_of(self.class_vectors.owners)
         """Compares images with these classes."""
         self._classes: Tensor | None = None
 
@@ -74,8 +83,8 @@ class WeightsLearner:
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
-        """The adapter's trainable parameters."""
-        return self.adapter.parameters()
+        """The adapter's trainable parameters, and those of the class vectors."""
+        return [*self.adapter.parameters(), *self.class_vectors.parameters]
 
     @property
     def trainable_parameters(self) -> int:
@@ -101,6 +110,7 @@ class WeightsLearner:
             InputError: The checkpoint is of another run.
         """
         with _faults_named(self.backbone.device):
+            self.class_vectors.begin(examples, track)
             loop = self._loop(examples, shots, checkpoint, contents)
         state, first_step, seed = loop.state, loop.state.step, self.recipe.training.seed
         order = (rows.tolist() for rows in batches(len(examples), self._batch_size, loop.total, seed))
@@ -112,7 +122,9 @@ class WeightsLearner:
         ):
             stopped = loop.run(order, track, f"training {self.recipe.method.method}", report)
         if self.recipe.method.shrinkage:
-            keep_share(self.adapter, shots / (shots + self.recipe.method.shrinkage))
+            share = shots / (shots + self.recipe.method.shrinkage)
+            keep_share(self.adapter, share)
+            self.class_vectors.keep_share(share)
         self._classes = None
         return TrainingOutcome(
             steps=state.step,
@@ -160,10 +172,10 @@ class WeightsLearner:
         with seeded(self.recipe.training.seed):
             needs = measure_needs(
                 backbone,
-                self.prompts.tokens,
+                self.class_vectors.in_steps(),
                 self.keys,
                 self.trainable_parameters,
-                text_is_trained=self.text_is_trained,
+                vectors_are_trained=self.vectors_are_trained,
                 checkpointing=engine.gradient_checkpointing,
                 views_bytes=views_bytes(backbone, images, views) if views else 0,
                 scores_bytes=self.scoring.image_bytes,
@@ -171,7 +183,7 @@ class WeightsLearner:
                 products_in=self._products_in,
             )
         share = self.processes.largest_share
-        return needs, choose_passes(needs, engine, share(batch_size), share(len(self.prompts)))
+        return needs, choose_passes(needs, engine, share(batch_size), share(len(self.class_vectors)))
 
     @property
     def _crops_beside(self) -> bool:
@@ -182,10 +194,10 @@ class WeightsLearner:
         """Return what computes a step's gradients with these cuts."""
         return ExactStep(
             self.backbone,
-            self.prompts.tokens,
+            self.class_vectors.in_steps(),
             self.keys,
             passes,
-            self.text_is_trained,
+            self.vectors_are_trained,
             processes=self.processes,
             scoring=self.scoring,
             products_in=self._products_in,
@@ -220,7 +232,7 @@ class WeightsLearner:
                 f"{name} {label}".encode() for name, label in zip(examples.identities, examples.labels, strict=True)
             ),
             "image_contents": _digest(content.encode() for content in contents),
-            "prompts": _digest(json.dumps(texts).encode() for texts in self.prompts.texts),
+            "prompts": _digest(json.dumps(texts).encode() for texts in self.class_vectors.texts),
         }
 
     @torch.no_grad()
@@ -234,7 +246,7 @@ class WeightsLearner:
 
     def encode_classes(self) -> Tensor:
         """The embeddings ``(C, ...)`` of the classes that ``scoring`` compares images with."""
-        return self.scoring.classes(self.prompts.embeddings())
+        return self.scoring.classes(self.class_vectors.embeddings())
 
     @property
     def frozen_images(self) -> bool:
@@ -243,12 +255,18 @@ class WeightsLearner:
 
     def _trains(self, tower: Tower) -> bool:
         """Whether anything is trained in a tower, or at its input."""
-        return self.backbone.first_trained_stage(tower) <= self.backbone.depths[tower]
+        depths = self.backbone.depths
+        return tower in depths and self.backbone.first_trained_stage(tower) <= depths[tower]
 
     def with_prompts(self, prompts: Sequence[str | Sequence[str]]) -> WeightsLearner:
-        """The same trained towers, judging other classes."""
+        """The same trained towers, judging other classes.
+
+        Raises:
+            InputError: No text tower reads their names.
+        """
+        refuse_other_classes(self.backbone)
         other = copy.copy(self)
-        other._tokenize(prompts)
+        other._name_classes(prompts)
         return other
 
     def merged_for_inference(self) -> contextlib.AbstractContextManager[None]:
@@ -279,16 +297,18 @@ class WeightsLearner:
 
     @property
     def adapter_bytes(self) -> int:
-        """Size of the tensors' file."""
-        return adapter_bytes(self.adapter)
+        """Size of the tensors' file, and of the class vectors' if they have one."""
+        return adapter_bytes(self.adapter) + self.class_vectors.nbytes
 
     def save(self, folder: Path) -> None:
-        """Write the adapter's files."""
+        """Write the adapter's files, and what was trained of the class vectors."""
         self.adapter.save(folder, self.backbone.identity.id)
+        self.class_vectors.save(folder)
 
     def load(self, folder: Path) -> None:
         """Read them back, strictly."""
         self.adapter.load(folder)
+        self.class_vectors.load(folder)
         self._classes = None
 
 

@@ -21,14 +21,12 @@ def model_card(record: RunRecord) -> str:
     """Markdown with YAML front matter: what the adapter is, how to use it, how it was made, how far to trust it."""
     if "imported" in record.provenance:
         return imported_card(record)
-    task = "zero-shot-image-classification" if _reads_text(record) else "image-classification"
+    task = "zero-shot-image-classification" if record.reads_text else "image-classification"
     front = ["---", "library_name: lowshot", f"pipeline_tag: {task}"]
     backbone = str(record.model.get("id") or "")
     if _HUB_ID.fullmatch(backbone):
         front.append(f"base_model: {_yaml_string(backbone)}")
-    tags = dict.fromkeys(
-        (*(("clip", "lora") if _reads_text(record) else ()), "few-shot", "lowshot", record.method_used)
-    )
+    tags = dict.fromkeys((*(("clip", "lora") if record.reads_text else ()), "few-shot", "lowshot", record.method_used))
     front += ["tags:", *(f"- {_yaml_string(tag)}" for tag in tags), "---"]
     probabilities = "- Probabilities are comparisons between the classes, not calibrated odds."
     if calibration := record.calibration:
@@ -91,7 +89,7 @@ def _title(record: RunRecord) -> list[str]:
         judged = f" Accuracy on held-out shots: {', '.join(tried)}." if tried and choice["folds"] else ""
         method.append(f"lowshot's `auto` chose {record.method_used}: {choice['why']}.{judged}")
     kind, base = "A [CLIP](https://arxiv.org/abs/2103.00020) image classifier", "adapter for CLIP"
-    if not _reads_text(record):
+    if not record.reads_text:
         kind, base = "An image classifier on an image encoder that reads no class names", "on an image encoder"
     return [
         f"# {_plain(record.task)}: {_plain(name)} {base}",
@@ -102,10 +100,6 @@ def _title(record: RunRecord) -> list[str]:
         "",
         f"Classes ({len(record.classes)}): {first}{ending}.",
     ]
-
-
-def _reads_text(record: RunRecord) -> bool:
-    return bool(record.model.get("reads_text", True))  # all models did before it was recorded
 
 
 def _making(record: RunRecord) -> list[str]:
