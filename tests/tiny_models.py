@@ -6,7 +6,7 @@ import string
 import pytest
 import torch
 
-from lowshot.models import pe_core
+from lowshot.models import mobileclip, pe_core
 from open_clip_layout import write_checkpoint
 
 CONTEXT = 24
@@ -332,7 +332,73 @@ def with_bias(name, *shape):
     return {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
 
 
-@pytest.fixture(params=[*EVERY, "tiny_pe_core"])
+FASTVIT = "fastvit_made-up"
+
+
+@pytest.fixture(scope="session")
+def tiny_mobileclip(tmp_path_factory):
+    """Folder of a random MobileCLIP in open_clip's layout, with an image tower that timm has no name for."""
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"timm_model_name": FASTVIT, "timm_pool": "avg", "timm_proj": None, "image_size": 16},
+        "text_cfg": {"context_length": 48, "width": 16, "heads": 2, "layers": 2, "no_causal_mask": True},
+    }
+    folder = write_checkpoint(tmp_path_factory.mktemp("tiny-mobileclip"), config, mobileclip_tensors())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(mobileclip.TOWERS, FASTVIT, {"layers": (1, 1, 1, 2), "widths": (8, 8, 16, 32), "stem_stride": 1})
+        yield folder
+
+
+def mobileclip_tensors():
+    """open_clip's and timm's names and shapes, with numbers so large that each matters."""
+    shapes = several("stem.0", 8, 3, 3) | several("stem.1", 8, 1, 3) | several("stem.2", 8, 8, 1, identity=True)
+    for stage, width in enumerate((8, 8, 16)):
+        block = f"stages.{stage}.blocks.0"
+        shapes |= norm(f"{block}.token_mixer.norm.identity", width) | near_mlp(f"{block}.mlp", width)
+        shapes |= several(f"{block}.token_mixer.mixer", width, 1, 3, identity=True)
+        shapes |= {f"{block}.{gain}.gamma": (width, 1, 1) for gain in ("token_mixer.layer_scale", "layer_scale")}
+    for stage, width in ((1, 8), (2, 16), (3, 32)):
+        narrowing = f"stages.{stage}.downsample.proj"
+        shapes |= branch(f"{narrowing}.0.large_conv", width, 1, 7) | branch(f"{narrowing}.0.small_conv", width, 1, 3)
+        shapes |= several(f"{narrowing}.1", width, width, 1, identity=True)
+        shapes |= channel_weights(f"{narrowing}.0.se", width, 8) if stage > 1 else {}
+    shapes |= with_bias("stages.3.pos_emb.pos_enc", 32, 1, 7, 7)
+    for block in ("stages.3.blocks.0", "stages.3.blocks.1"):
+        shapes |= norm(f"{block}.norm", 32) | near_mlp(f"{block}.mlp", 32)
+        shapes |= {f"{block}.token_mixer.qkv.weight": (96, 32)} | with_bias(f"{block}.token_mixer.proj", 32, 32)
+        shapes |= {f"{block}.layer_scale_{number}.gamma": (32, 1, 1) for number in (1, 2)}
+    shapes |= several("final_conv", 64, 1, 3) | channel_weights("final_conv.se", 64, 4) | with_bias("head.fc", 16, 64)
+    generator = torch.Generator().manual_seed(0)
+    drawn = {f"visual.trunk.{name}": 0.3 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    drawn |= {name: tensor.abs() + 0.5 for name, tensor in drawn.items() if name.endswith("running_var")}
+    text = {name: tensor for name, tensor in pe_core_tensors().items() if not name.startswith("visual.")}
+    return text | drawn
+
+
+def norm(name, width):
+    return {f"{name}.{each}": (width,) for each in ("weight", "bias", "running_mean", "running_var")}
+
+
+def branch(name, width, before, size):
+    return {f"{name}.conv.weight": (width, before, size, size)} | norm(f"{name}.bn", width)
+
+
+def several(name, width, before, size, *, identity=False):
+    shapes = branch(f"{name}.conv_kxk.0", width, before, size)
+    shapes |= branch(f"{name}.conv_scale", width, before, 1) if size > 1 else {}
+    return shapes | (norm(f"{name}.identity", width) if identity else {})
+
+
+def channel_weights(name, width, inner):
+    return with_bias(f"{name}.fc1", inner, width, 1, 1) | with_bias(f"{name}.fc2", width, inner, 1, 1)
+
+
+def near_mlp(name, width):
+    layers = with_bias(f"{name}.fc1", 3 * width, width, 1, 1) | with_bias(f"{name}.fc2", width, 3 * width, 1, 1)
+    return branch(f"{name}.conv", width, 1, 7) | layers
+
+
+@pytest.fixture(params=[*EVERY, "tiny_pe_core", "tiny_mobileclip"])
 def any_tiny_model(request):
     """Folder of a random model, of each family in turn, those that transformers has not included."""
     return request.getfixturevalue(request.param)

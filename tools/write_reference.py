@@ -197,9 +197,8 @@ def family_row(kind: str, family: Family) -> str:
     if not family.has_text:
         sees, proof = "(no text tower)", PROOF_OF_IMAGES[bool(family.model_class)]
     elif not family.model_class:
-        proof = (
-            "logits equal to those of open_clip, whose image tower is timm's, to 1e-4: `tests/models/test_pe_core.py`"
-        )
+        tests = f"tests/models/test_{kind}.py"
+        proof = f"logits equal to those of open_clip, whose image tower is timm's, to 1e-4: `{tests}`"
     cells = (f"`{kind}`", str(inspect.getdoc(type(family))).splitlines()[0].rstrip("."), blocks)
     return f"| {' | '.join((*cells, sees, family.half, proof))} |"
 
@@ -216,7 +215,8 @@ Written by `make docs` from `src/lowshot/models`; do not edit.
 ## Kinds of model
 
 A Hub id or a folder whose `config.json` has one of these as `model_type`; `efficientnet-lite` is `--model photos`,
-and `pe_core` is read from open_clip's checkpoints alone, and not exported, since nobody else could run it.
+and `pe_core` and `mobileclip` are read from open_clip's checkpoints alone, and not exported, since nobody else could
+run them.
 Every kind with two towers goes through the same tests, with a tiny random model and a tokenizer of its kind:
 `{FAMILY_TESTS}` and whatever takes the fixture `any_tiny_model` (the exact step, prompts, adapters, fewer
 bits, serving); export to PEFT, transformers and ONNX is in `tests/conversion/test_export.py`. The built-in model and
@@ -244,9 +244,9 @@ OPEN_CLIP = f"""
 ## What open_clip publishes
 
 Every name of open_clip {version()}, `--model MODEL:TAG`, once each. A configuration that is read is a CLIP of
-transformers or a PE-Core; `tests/models/open_clip/test_against_open_clip.py` compares every structure among them,
-scaled down and with random weights, with open_clip's own logits, tokens and pixels. None was tried on its trained
-weights.
+transformers, a MetaCLIP 2, a PE-Core or a MobileCLIP; `tests/models/open_clip/test_against_open_clip.py` compares every
+structure among them, scaled down and with random weights, with open_clip's own logits, tokens and pixels. None was
+tried on its trained weights.
 
 | `MODEL` | tags | read, or what is missing |
 |:--|:--|:--|"""

@@ -25,7 +25,11 @@ CASES = [*((m, "none") for m in METHODS), ("lora", "nf4"), ("lora-xs", "nf4"), (
 FEW = [("lora", "none"), ("lora-xs", "nf4")]
 """For models whose blocks are those of another, before which every method is tried."""
 EVERY_CASE = [
-    *((model, *case) for model in ("tiny_siglip", "tiny_chinese_clip", "tiny_pe_core") for case in CASES),
+    *(
+        (model, *case)
+        for model in ("tiny_siglip", "tiny_chinese_clip", "tiny_pe_core", "tiny_mobileclip")
+        for case in CASES
+    ),
     *((model, *case) for model in ("tiny_siglip2", "tiny_naflex", "tiny_metaclip2", "tiny_altclip") for case in FEW),
 ]
 

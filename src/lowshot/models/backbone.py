@@ -130,7 +130,7 @@ def settings_sha256(towers: Towers, tokenizer: Any, pixels: Sequence[float]) -> 
 def _spellings_of_the_end(towers: Towers, largest: int) -> list[Any]:
     """What ``eos_token_id`` is, and what else it could be for the same function."""
     family, text = towers.family, towers.model.config.text_config
-    if family.text_attention != "causal":
+    if not family.reads_end_of_text:
         return [text.eos_token_id]
     read_at = family.end_of_text(text, largest)
     others = [end for end in (2, largest) if family.end_of_text(SimpleNamespace(eos_token_id=end), largest) == read_at]

@@ -7,6 +7,7 @@ passes nothing is missed: ``families`` embeds inputs with the modules here, ``bl
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,21 +118,25 @@ def _number_positions(embeddings: nn.Module, count: int) -> None:
     embeddings.register_buffer("position_ids", torch.arange(count).expand(1, -1), persistent=False)
 
 
-class _Attention(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
+class SelfAttention(nn.Module):
+    """The linear layers of a block's attention, by transformers' names."""
+
+    def __init__(self, width: int, heads: int, *, is_biased: bool = True) -> None:
         super().__init__()
         self.head_dim = width // heads
         self.scale = self.head_dim**-0.5
-        self.k_proj = nn.Linear(width, width)
-        self.v_proj = nn.Linear(width, width)
-        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width, is_biased)
+        self.v_proj = nn.Linear(width, width, is_biased)
+        self.q_proj = nn.Linear(width, width, is_biased)
         self.out_proj = nn.Linear(width, width)
 
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"quick_gelu": QuickGeluActivation, "gelu": nn.GELU}
 
 
-class _Mlp(nn.Module):
+class Mlp(nn.Module):
+    """The linear layers of a block's MLP, by transformers' names."""
+
     def __init__(self, width: int, inner: int, activation: nn.Module) -> None:
         super().__init__()
         self.activation_fn = activation
@@ -142,9 +147,9 @@ class _Mlp(nn.Module):
 class _Block(nn.Module):
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
-        self.self_attn = _Attention(config.hidden_size, config.num_attention_heads)
+        self.self_attn = SelfAttention(config.hidden_size, config.num_attention_heads)
         self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = _Mlp(config.hidden_size, config.intermediate_size, _ACTIVATIONS[config.hidden_act]())
+        self.mlp = Mlp(config.hidden_size, config.intermediate_size, _ACTIVATIONS[config.hidden_act]())
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
 
@@ -176,25 +181,40 @@ class _VisionModel(nn.Module):
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
 
-class Clip(nn.Module):
-    """A CLIP; its weights are drawn from torch's generator until others are loaded."""
+class TwoTowers(nn.Module):
+    """CLIP's text tower beside an image tower; weights are drawn from torch's generator until others are loaded.
+
+    Args:
+        config: Of the whole model.
+        vision_model: The image tower without its projection.
+        visual_projection: From there to embeddings.
+    """
 
     is_gradient_checkpointing = False  # PEFT asks for it
+    config_class = ClipConfig
+    vision_model: Any
 
-    def __init__(self, config: ClipConfig) -> None:
+    def __init__(self, config: ClipConfig, vision_model: nn.Module, visual_projection: nn.Linear) -> None:
         super().__init__()
-        text, vision = config.text_config, config.vision_config
         self.config = config
-        self.logit_scale = nn.Parameter(torch.tensor(config.logit_scale_init_value))
-        self.text_model = TextModel(text)
-        self.vision_model = _VisionModel(vision)
-        self.visual_projection = nn.Linear(vision.hidden_size, config.projection_dim, bias=False)
-        self.text_projection = nn.Linear(text.hidden_size, config.projection_dim, bias=False)
+        self.logit_scale = nn.Parameter(torch.tensor(config.get("logit_scale_init_value", math.log(1 / 0.07))))
+        self.text_model = TextModel(config.text_config)
+        self.vision_model = vision_model
+        self.visual_projection = visual_projection
+        self.text_projection = nn.Linear(config.text_config.hidden_size, config.projection_dim, bias=False)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.logit_scale.device
+
+
+class Clip(TwoTowers):
+    """A CLIP."""
+
+    def __init__(self, config: ClipConfig) -> None:
+        vision = config.vision_config
+        super().__init__(config, _VisionModel(vision), nn.Linear(vision.hidden_size, config.projection_dim, bias=False))
 
 
 def read_clip(folder: Path) -> tuple[Clip, ClipTokenizer]:

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ..settings import Tower
 from .blocks import Rotary
 from .layout import BERT_BLOCK, CLIP_BLOCK, DINOV2_BLOCK, DINOV3_BLOCK, VIT_BLOCK, TowerLayout, gated
+from .mobileclip import MobileClip
+from .pe_core import PeCore
 
 TextAttention = Literal["causal", "masked", "padded"]
 
@@ -24,6 +26,8 @@ class Family(Protocol):
 
     model_class: str
     """Name of transformers' class."""
+    own_class: type[nn.Module] | None = None
+    """lowshot's own class of a model that transformers has none of."""
     options: Mapping[str, Any] = {}
     """What its constructor is told beside the configuration."""
     has_text: bool = True
@@ -40,6 +44,8 @@ class Family(Protocol):
     feature_map: str = ""
     """Dotted name of the module whose outputs ``(B, C, h, w)`` are averaged over all places to an embedding of C
     numbers; empty where there is no such thing."""
+    reads_end_of_text: bool = False
+    """Whether a prompt's embedding is read at its end-of-text token, which ``end_of_text`` says."""
     text_start: int
     """How many tokens every prompt begins with, before its words."""
     half: str
@@ -58,7 +64,7 @@ class Family(Protocol):
         return int(text.max_position_embeddings)
 
     def end_of_text(self, text: Any, largest: int) -> int:  # noqa: ARG002 - what one family decides by
-        """The id of the token that a causal text tower's embedding is read at.
+        """The id of the token that a prompt's embedding is read at, where it is its end-of-text token.
 
         Args:
             text: The text tower's configuration.
@@ -128,6 +134,7 @@ class ClipFamily(Family):
     text = TowerLayout("text_model.encoder.layers", CLIP_BLOCK, ("text_model.final_layer_norm", "text_projection"))
     token_embedding = "text_model.embeddings.token_embedding"
     text_attention: TextAttention = "causal"
+    reads_end_of_text = True
     image_token: int | None = 0
     text_start = 1
     half = "fp16"  # OpenAI's checkpoints are in it, and CLIP-LoRA trains in it
@@ -230,6 +237,7 @@ class ChineseClipFamily(ClipFamily):
     text = TowerLayout("text_model.encoder.layer", BERT_BLOCK, ("text_projection",))
     token_embedding = "text_model.embeddings.word_embeddings"
     text_attention: TextAttention = "masked"
+    reads_end_of_text = False
 
     def finish_text(self, model: Any, hidden: Tensor) -> Tensor:
         finished: Tensor = model.text_projection(hidden[:, 0])
@@ -268,6 +276,7 @@ class PeCoreFamily(ClipFamily):
     """PE-Core (arXiv 2504.13181), read from open_clip's checkpoints."""
 
     model_class = ""
+    own_class = PeCore
     vision = TowerLayout(
         "vision_model.encoder.layers",
         CLIP_BLOCK,
@@ -282,6 +291,37 @@ class PeCoreFamily(ClipFamily):
     def finish_images(self, model: Any, hidden: Tensor) -> Tensor:
         vision = model.vision_model
         finished: Tensor = model.visual_projection(vision.head(vision.post_layernorm(hidden)))
+        return finished
+
+
+class MobileClipFamily(ClipFamily):
+    """MobileCLIP and MobileCLIP2 (arXiv 2311.17049, 2508.20691), sizes S0 to S2, read from open_clip's checkpoints."""
+
+    model_class = ""
+    own_class = MobileClip
+    vision = TowerLayout(
+        "vision_model.encoder.layers",
+        dataclasses.replace(CLIP_BLOCK, attention_gain="gain1", mlp_gain="gain2"),
+        ("vision_model.head", "visual_projection"),
+    )
+    text_attention: TextAttention = "padded"
+    image_token = None
+    half = "bf16"  # nobody says that all activations are below float16's largest number
+
+    def first_weight(self, model: Any) -> Tensor:
+        weight: Tensor = model.vision_model.embeddings.places.weight
+        return weight
+
+    def image_tokens(self, model: Any) -> int:
+        vision = model.config.vision_config
+        return (int(vision.image_size) // int(vision.patch_size)) ** 2
+
+    def embed_images(self, model: Any, pixels: Tensor) -> Tensor:
+        embedded: Tensor = model.vision_model.embeddings(pixels)
+        return embedded
+
+    def finish_images(self, model: Any, hidden: Tensor) -> Tensor:
+        finished: Tensor = model.visual_projection(model.vision_model.head(hidden))
         return finished
 
 
@@ -449,6 +489,7 @@ FAMILIES: dict[str, Family] = {
     "chinese_clip": ChineseClipFamily(),
     "altclip": AltClipFamily(),
     "pe_core": PeCoreFamily(),
+    "mobileclip": MobileClipFamily(),
     "vit": ViTFamily(),
     "dinov2": Dinov2Family(),
     "dinov2_with_registers": Dinov2RegistersFamily(),
@@ -458,3 +499,13 @@ FAMILIES: dict[str, Family] = {
 """By ``model_type`` of config.json."""
 IN_FOLDERS = tuple(kind for kind, family in FAMILIES.items() if family.model_class)
 """Those that transformers has a class for."""
+
+
+def model_class(kind: str) -> Any:
+    """The class of a kind's models, transformers' or lowshot's own; its ``config_class`` is that of configurations."""
+    family = FAMILIES[kind]
+    if family.own_class is not None:
+        return family.own_class
+    import transformers
+
+    return getattr(transformers, family.model_class)

@@ -23,14 +23,13 @@ from .checkpoint_files import EXAMPLES, CheckpointFiles
 from .clip import Clip, ClipConfig, read_clip
 from .devices import pick_device
 from .efficientnet import MEAN, PHOTOS, STD, EfficientNetLite, photos_file, read_photos
-from .families import FAMILIES, IN_FOLDERS
+from .families import FAMILIES, IN_FOLDERS, model_class
 from .open_clip import MOST_LAYERS, Checkpoint, Pixels, checkpoint_in, named_checkpoint
 from .paired import BESIDE, PairedBackbone
-from .pe_core import PeCore
 from .precision import quiet_bitsandbytes
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 _PIL = {"bilinear": 2, "bicubic": 3}
 """Pillow's numbers of interpolations."""
@@ -77,7 +76,7 @@ def load_backbone(model: str = "builtin", device: str = "cpu", *, exportable: bo
             f"model {model!r} is of a kind that transformers has not ({towers.model.config.model_type}): nothing but "
             "lowshot could run what was exported of it"
         )
-    if towers.has_text and towers.family.text_attention == "causal":
+    if towers.family.reads_end_of_text:
         _refuse_lost_end_of_text(model, towers, tokenizer)
     exact, rounded = weights_sha256(loaded)
     settings, *equal = settings_sha256(towers, tokenizer, (*pixels.mean, *pixels.std))
@@ -111,7 +110,7 @@ def load_structure(model: str = "builtin") -> Towers:
     with _failing_in_one_line(model):
         raw = opened if isinstance(opened, dict) else opened.config()
     with _failing_in_one_line(model), _quietly(), torch.device("meta"):
-        kind = _model_class(raw)
+        kind = model_class(raw["model_type"])
         config = kind.config_class.from_dict(raw)
         family = FAMILIES[raw["model_type"]]
         _refuse_unusable_vision(model, config.vision_config if family.has_text else config)
@@ -162,18 +161,9 @@ def _builtin_pixels() -> Pixels:
     return Pixels(tuple(settings["image_mean"]), tuple(settings["image_std"]))
 
 
-def _model_class(config: dict[str, Any]) -> Any:
-    if config["model_type"] == "pe_core":
-        return PeCore
-    import transformers
-
-    kind: type[PreTrainedModel] = getattr(transformers, FAMILIES[config["model_type"]].model_class)
-    return kind
-
-
 def _from_transformers(model: str, config: dict[str, Any]) -> tuple[Any, Any, Pixels]:
     """The model, its tokenizer, and what its pixels are normalised with."""
-    source, kind, family = _source(model), _model_class(config), FAMILIES[config["model_type"]]
+    source, kind, family = _source(model), model_class(config["model_type"]), FAMILIES[config["model_type"]]
     from transformers import AutoImageProcessor, AutoTokenizer
 
     with _failing_in_one_line(model), _quietly():
@@ -312,7 +302,7 @@ def _refuse_unusable_vision(model: str, vision: Any) -> None:
 
 
 def _refuse_lost_end_of_text(model: str, towers: Towers, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Where a causal text tower is configured to read embeddings must be where its tokenizer ends a prompt.
+    """Where a text tower is configured to read embeddings must be where its tokenizer ends a prompt.
 
     If not, many or all prompts have the same embedding and nothing else fails.
     """

@@ -7,7 +7,6 @@ linear layer; here they are three.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .clip import ClipConfig, Encoder, TextModel, VisionEmbeddings
+from .clip import ClipConfig, Encoder, TwoTowers, VisionEmbeddings
 
 TOWERS: dict[str, dict[str, int]] = {
     "vit_pe_core_tiny_patch16_384": {"hidden_size": 192, "num_attention_heads": 3, "patch_size": 16},
@@ -92,25 +91,12 @@ class VisionModel(nn.Module):
         self.register_buffer("rotary", turns(self._side, self._head_width), persistent=False)
 
 
-class PeCore(nn.Module):
-    """The whole model; its weights are drawn from torch's generator until others are loaded."""
-
-    is_gradient_checkpointing = False  # PEFT asks for it
-    config_class = ClipConfig
+class PeCore(TwoTowers):
+    """The whole model."""
 
     def __init__(self, config: ClipConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        self.text_model = TextModel(config.text_config)
-        self.vision_model = VisionModel(config.vision_config)
-        self.visual_projection = nn.Linear(config.vision_config.hidden_size, config.projection_dim)
-        self.text_projection = nn.Linear(config.text_config.hidden_size, config.projection_dim, bias=False)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.logit_scale.device
+        vision = config.vision_config
+        super().__init__(config, VisionModel(vision), nn.Linear(vision.hidden_size, config.projection_dim))
 
 
 def turns(side: int, width: int) -> Tensor:
@@ -169,7 +155,8 @@ def shortfalls(section: Mapping[str, Any]) -> list[str]:
     return needs
 
 
-_TRUNK = "visual.trunk."
+TRUNK = "visual.trunk."
+"""How names of timm's image towers begin in open_clip's checkpoints."""
 _PLAIN = {
     "pos_embed": "embeddings.position_embedding.weight",
     "cls_token": "embeddings.class_embedding",
@@ -199,9 +186,9 @@ def vision_tensors(name: str, value: Tensor) -> dict[str, Tensor]:
     Returns:
         Nothing where the name is none of the image tower's.
     """
-    if not name.startswith(_TRUNK):
+    if not name.startswith(TRUNK):
         return {}
-    inside = name.removeprefix(_TRUNK)
+    inside = name.removeprefix(TRUNK)
     module, _, kind = inside.rpartition(".")
     if inside in _PLAIN:
         shape = {"cls_token": value.shape[-1:], "pos_embed": value.shape[-2:]}.get(inside, value.shape)

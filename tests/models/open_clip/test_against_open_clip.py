@@ -12,6 +12,7 @@ from lowshot.models import load_backbone, load_structure
 from lowshot.models.open_clip import published, version
 from open_clip_layout import PIXELS, TINY, configured, tiny_tensors, write_checkpoint
 from open_clip_oracle import open_clip
+from tiny_models import roberta_like_tokenizer
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("random_weights")]
 PROMPTS = [
@@ -76,7 +77,7 @@ def written(folder, config, pixels=PIXELS):
     return model
 
 
-def refuse_difference(model, backbone):
+def refuse_difference(model, backbone, tokenizer=None):
     """Compare logits of prompts and of images in [0, 1], each package with its own tokenizer and pixels."""
     images = torch.rand(3, 3, backbone.image_size, backbone.image_size)
     prompts = [
@@ -84,7 +85,7 @@ def refuse_difference(model, backbone):
         for prompt in PROMPTS
         if len(backbone.tokenizer(prompt, verbose=False)["input_ids"]) <= backbone.context_length
     ]
-    tokens = open_clip().tokenize(prompts, context_length=backbone.context_length)
+    tokens = (tokenizer or open_clip().tokenize)(prompts, context_length=backbone.context_length)
     mean, std = (torch.tensor(getattr(model.visual, f"image_{name}")).view(3, 1, 1) for name in ("mean", "std"))
     with torch.no_grad():
         expected = model.get_logits((images - mean) / std, tokens)[0]
@@ -100,11 +101,22 @@ def test_logits_are_those_of_open_clip(tmp_path, structure):
     refuse_difference(model, load_backbone(str(tmp_path)))
 
 
+@pytest.mark.parametrize("quick_gelu", [False, True])
+def test_metaclip_2_with_its_tokenizer(tmp_path, quick_gelu):
+    tokenizer = roberta_like_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+    text = {"hf_tokenizer_name": str(tmp_path), "pool_type": "eos", "eos_id": 2, "vocab_size": len(tokenizer)}
+    model = written(tmp_path, configured({"quick_gelu": quick_gelu, "text_cfg": text}))
+    backbone = load_backbone(str(tmp_path))
+    assert backbone.model.config.model_type == "metaclip_2"
+    refuse_difference(model, backbone, open_clip().tokenizer.HFTokenizer(str(tmp_path)))
+
+
 def test_each_published_structure_that_is_read_is_one_of_those_compared():
-    """Scaled down, nothing but sizes is left of it; PE-Core has a test of its own."""
+    """Scaled down, nothing but sizes is left of it; PE-Core, MobileCLIP and MetaCLIP 2 have tests of their own."""
     sizes = {"image_size", "patch_size", "width", "head_width", "layers", "mlp_ratio", "heads", "context_length"}
     for each in published():
-        if not each.shortfalls and not each.name.startswith("PE-Core"):
+        if not each.shortfalls and not each.name.startswith(("PE-Core", "MobileCLIP")) and "worldwide" not in each.name:
             left = {name: value for name, value in each.config.items() if name not in ("embed_dim", "quick_gelu")}
             assert set(left) == {"vision_cfg", "text_cfg"}, each.name
             assert set(left["vision_cfg"]) | set(left["text_cfg"]) <= sizes | {"vocab_size"}, each.name

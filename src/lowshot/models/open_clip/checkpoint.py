@@ -19,7 +19,8 @@ from ...errors import InputError, first_line
 from ...files import from_home, read_json_object
 from ...resizing import Interpolation, ResizeMode, Resizing
 from ..checkpoint_files import CheckpointFiles
-from ..clip import ClipConfig
+from ..families import model_class
+from ..mobileclip import MobileClip, TrunkTensors
 from ..pe_core import PeCore
 from .configuration import clip_config, shortfalls
 from .published import Published, by_name, trained_with_quick_gelu
@@ -232,25 +233,24 @@ def _open_clip(model: str, source: str) -> OpenClipCheckpoint:
 
 
 def clip_model(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
-    """A CLIP of transformers, or a PE-Core, with open_clip's tensors.
+    """A CLIP of transformers, or a model of lowshot's own, with open_clip's tensors.
 
     Raises:
         InputError: They are not the tensors that the configuration needs.
     """
-    from transformers import CLIPConfig, CLIPModel
-
-    is_pe_core = config["model_type"] == "pe_core"
+    kind = model_class(config["model_type"])
     with torch.device("meta"):
-        if is_pe_core:
-            model: Any = PeCore(ClipConfig.from_dict(config))
-        else:
-            model = CLIPModel(CLIPConfig.from_dict(dict(config))).float()
-    turned = clip_tensors(tensors, {name: tuple(p.shape) for name, p in model.named_parameters()})
+        model = kind(kind.config_class.from_dict(dict(config))).float()
+    of_images = None
+    if isinstance(model, MobileClip):
+        of_images = TrunkTensors(tensors).turned(config["vision_config"])
+    turned = clip_tensors(tensors, {name: tuple(p.shape) for name, p in model.named_parameters()}, of_images)
     model.load_state_dict(turned, assign=True)
-    for embeddings in (model.vision_model.embeddings, model.text_model.embeddings):  # all that is in no checkpoint
-        count = len(embeddings.position_embedding.weight)
-        embeddings.register_buffer("position_ids", torch.arange(count)[None], persistent=False)
-    if is_pe_core:
+    for module in model.modules():  # all that is in no checkpoint
+        if hasattr(module, "position_ids"):
+            count = len(module.position_embedding.weight)
+            module.register_buffer("position_ids", torch.arange(count)[None], persistent=False)
+    if isinstance(model, PeCore):
         model.vision_model.turn()
     return model
 

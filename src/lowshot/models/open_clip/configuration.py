@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import InputError
-from .. import pe_core
+from .. import mobileclip, pe_core
 
 Section = Mapping[str, Any]
 MOST_LAYERS = 1_000
 """Of a tower: more are a damaged configuration, and building them would take for ever."""
 _TEXT_DEFAULTS = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12, "mlp_ratio": 4.0}
 _VISION_DEFAULTS = {"image_size": 224, "patch_size": 16, "width": 768, "head_width": 64, "layers": 12, "mlp_ratio": 4.0}
+_OWN: dict[str, Any] = {"pe_core": pe_core, "mobileclip": mobileclip}
+"""``model_type`` -> the file of a kind that transformers has not, by timm's names of its image towers."""
 _OF_BLOCKS: dict[str, tuple[tuple[Any, ...], str]] = {
     "block_type": ((None, "default", "custom"), "blocks of type {}"),
     "qk_norm": ((False,), "blocks with norms of queries and keys"),
@@ -33,7 +35,6 @@ _VISION_LIMITS: dict[str, tuple[tuple[Any, ...], str]] = {
 _TEXT_LIMITS: dict[str, tuple[tuple[Any, ...], str]] = {
     "hf_model_name": ((None, ""), "the text tower {} of transformers"),
     "embed_cls": ((False,), "a class token at the end of prompts"),
-    "no_causal_mask": ((False,), "a text tower in which a token sees those after it"),
     "pool_type": (("argmax", "eos"), "a text tower that pools by {}, not at the end of the text"),
     "proj_type": (("linear", "none"), "a text projection of type {}"),
     "proj_bias": ((False,), "a text projection with a bias"),
@@ -53,7 +54,7 @@ _KNOWN = {
         "timm_proj_bias",
     }
     | {"timm_drop", "timm_drop_path"},
-    "text_cfg": {*_TEXT_DEFAULTS, *_TEXT_LIMITS, *_SHARED, "pad_id", "eos_id", "final_ln_after_pool"}
+    "text_cfg": {*_TEXT_DEFAULTS, *_TEXT_LIMITS, *_SHARED, "pad_id", "eos_id", "no_causal_mask", "final_ln_after_pool"}
     | {"hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs"}
     | {"hf_model_pretrained", "hf_proj_type", "hf_pooler_type", "hf_model_config"},
     "model_cfg": {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "multimodal_cfg"}
@@ -77,31 +78,50 @@ def shortfalls(config: Section) -> list[str]:
         needs.append("a decoder of captions (CoCa)")
     if config.get("init_logit_bias") is not None:
         needs.append("a bias of its scores (init_logit_bias)")
-    needs += _of_image_tower(vision)
+    kind = _kind(config)
+    needs += _of_image_tower(vision, kind)
+    if text.get("no_causal_mask", False) is not (kind == "mobileclip"):
+        needs.append(
+            f"a text tower in which a token sees {'only those before' if kind == 'mobileclip' else 'those after'} it"
+        )
     for section, limits in ((vision, _VISION_LIMITS), (text, _TEXT_LIMITS)):
         for setting, (allowed, need) in limits.items():
             value = section.get(setting, allowed[0])
             if value not in allowed:
                 needs.append(need.format(value))
-    if text.get("pool_type") == "eos" and text.get("eos_id", 2) == 2:
-        needs.append("a text tower that reads at token 2, which it takes for the largest")
+    if _reads_at_token_2(text) and kind != "metaclip_2":
+        needs.append(f"a text tower that reads at token 2 beside timm's image tower {vision['timm_model_name']}")
     needs += [f"square images and patches, not {value}" for value in _oblong(vision)]
     for name, section in (("model_cfg", config), ("vision_cfg", vision), ("text_cfg", text)):
         needs += [f"{setting}, which open_clip 3.3.0 does not know" for setting in sorted({*section} - _KNOWN[name])]
     return needs
 
 
-def _of_image_tower(vision: Section) -> list[str]:
+def _of_image_tower(vision: Section, kind: str) -> list[str]:
     if isinstance(vision.get("layers"), list):
         return ["a ResNet as its image tower"]
+    if kind in _OWN:
+        return list(_OWN[kind].shortfalls(vision))
     of_timm = vision.get("timm_model_name")
-    if isinstance(of_timm, str) and of_timm in pe_core.TOWERS:
-        return pe_core.shortfalls(vision)
     return [f"timm's image tower {of_timm}"] if of_timm else []
 
 
+def _kind(config: Section) -> str:
+    """The ``model_type`` of what a configuration is of."""
+    of_timm = config["vision_cfg"].get("timm_model_name")
+    for kind, own in _OWN.items():
+        if isinstance(of_timm, str) and of_timm in own.TOWERS:
+            return kind
+    return "metaclip_2" if _reads_at_token_2(config["text_cfg"]) and not of_timm else "clip"
+
+
+def _reads_at_token_2(text: Section) -> bool:
+    """As MetaCLIP 2 does; in a CLIP of transformers 2 means the largest id of the prompt."""
+    return text.get("pool_type") == "eos" and text.get("eos_id", 2) == 2
+
+
 def clip_config(config: Section) -> dict[str, Any]:
-    """What config.json of the same model in transformers format would say; that of a PE-Core says so.
+    """What config.json of the same model in transformers format would say; its ``model_type`` may be lowshot's own.
 
     Args:
         config: open_clip's ``model_cfg``, of which nothing falls short.
@@ -115,11 +135,13 @@ def clip_config(config: Section) -> dict[str, Any]:
         raise InputError(f"quick_gelu is {quick!r}; expected true or false")
     if text.get("proj_type") == "none" and text["width"] != embedding:
         raise InputError(f"proj_type is none, but the text tower is {text['width']} wide and embed_dim is {embedding}")
-    is_pe_core = vision.get("timm_model_name") in pe_core.TOWERS
+    kind = _kind(config)
     return {
-        "model_type": "pe_core" if is_pe_core else "clip",
+        "model_type": kind,
         "projection_dim": embedding,
-        "vision_config": pe_core.vision_config(vision, embedding) if is_pe_core else _vision(vision, embedding, quick),
+        "vision_config": _OWN[kind].vision_config(vision, embedding)
+        if kind in _OWN
+        else _vision(vision, embedding, quick),
         "text_config": {
             **_tower(text, _whole(text, "heads"), quick),
             "vocab_size": _whole(text, "vocab_size"),

@@ -40,6 +40,8 @@ def open_clip_tokenizer(files: CheckpointFiles, text: Mapping[str, Any]) -> PreT
             "not know; expected none of tokenizer_kwargs and tokenizer_mode"
         )
     tokenizer = _named_tokenizer(files, str(name)) if name else openai_tokenizer(int(text.get("context_length", 77)))
+    if text.get("no_causal_mask") and not name:
+        tokenizer.pad_token = "!"  # is seen, and open_clip pads with 0
     size, rows = max(tokenizer.get_vocab().values()) + 1, int(text.get("vocab_size", 49408))
     if size > rows:
         raise InputError(f"its tokenizer has {size:,} tokens, but its configuration's vocab_size is {rows:,}")

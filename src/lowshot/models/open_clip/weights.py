@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
-from ..pe_core import vision_tensors
+from ..pe_core import TRUNK, vision_tensors
 
 _BLOCK = re.compile(r"(visual\.|text\.)?transformer\.resblocks\.(\d+)\.(.+)")
 _PLAIN = {
@@ -60,19 +60,26 @@ def state_dict_of(checkpoint: Any) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items()}
 
 
-def clip_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def clip_tensors(
+    tensors: Mapping[str, Tensor],
+    expected: Mapping[str, tuple[int, ...]],
+    of_images: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
     """The tensors under transformers' names, float32.
 
     Args:
         tensors: Under open_clip's names, those of the text tower with ``text.`` before them or without.
         expected: What the model has: transformers' name -> shape.
+        of_images: Those of the image tower under the model's names, where they have been turned already.
 
     Raises:
         InputError: One is missing, there is one more, or one is of another shape than the configuration says.
     """
-    turned: dict[str, Tensor] = {}
+    turned: dict[str, Tensor] = dict(of_images or {})
     unknown = []
     for name, tensor in tensors.items():
+        if of_images is not None and name.startswith(TRUNK):
+            continue
         if name.removeprefix("text.") in _NOT_WEIGHTS:
             continue
         parts = _renamed(name, tensor.detach().to("cpu", torch.float32))
