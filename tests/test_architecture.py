@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "tracking": LEAVES,
     "hub": {"errors", "records", "repositories"},
     "saved": LEAVES | {"models"},
-    "serving": LEAVES | {"data", "models", "adapters", "heads", "saved"},
+    "serving": LEAVES | {"data", "models", "adapters", "heads", "explaining", "saved"},
     "fitting": LEAVES | {"data", "models", "training", "evaluation"},
     "classifier": LEAVES
     | {"data", "models", "training", "evaluation", "fitting", "saved", "hub", "tracking", "wording", "estimator"}

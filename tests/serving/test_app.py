@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import numpy as np
 import pytest
+from PIL import Image
 
 from lowshot import FewShotClassifier
 from lowshot.serving import entries, schema
@@ -110,6 +111,34 @@ def test_an_image_that_cannot_be_embedded_fails_alone_and_all_of_them_together(c
     error_of(embed(client, png(IMAGES[0]), name="nobody"), 404, "unknown_name")
     error_of(embed(client, *[png(IMAGES[0])] * 9), 413, "too_large")
     error_of(client.post("/v1/adapters/xs4/embed", content=b"{"), 415, "unknown_type")
+
+
+def explain(client, *contents, name="xs4", **query):
+    return client.post(f"/v1/adapters/{name}/explain", files=files(*contents), params=query)
+
+
+@pytest.mark.parametrize("name", ["xs4", "lora4", "zero"])
+@pytest.mark.parametrize("class_name", [None, "cow"])
+def test_explanations_are_those_that_the_classifier_gives(client, folder, name, class_name):
+    query = {} if class_name is None else {"class": class_name}
+    said = schema.ExplainAnswer.model_validate(explain(client, *map(png, IMAGES[:2]), name=name, **query).json())
+    classifier = FewShotClassifier.from_pretrained(folder / name)
+    for image, answer in zip(IMAGES, said.explanations, strict=False):
+        expected = classifier.explain(image, class_name)
+        assert answer.name == expected.class_name
+        assert answer.probability == pytest.approx(expected.probability, abs=5e-3)
+        assert np.allclose(answer.relevance, expected.relevance, atol=5e-3)  # class embeddings are in half precision
+        with Image.open(io.BytesIO(base64.b64decode(answer.picture))) as picture:
+            assert (picture.format, picture.size) == ("PNG", (320, 320))
+
+
+def test_what_cannot_be_explained_is_said_and_predictions_are_what_they_were(client):
+    before = predict(client, png(IMAGES[0])).json()["predictions"]
+    assert "pig" in error_of(explain(client, png(IMAGES[0]), **{"class": "pig"}), 404, "unknown_name")
+    assert "images[0]" in error_of(explain(client, b"no image"), 422, "unusable_image")
+    said = explain(client, png(IMAGES[0]), b"no image").json()["explanations"]
+    assert said[0]["name"] == before[0]["classes"][0]["name"] and said[1]["error"]["code"] == "unusable_image"
+    assert predict(client, png(IMAGES[0])).json()["predictions"] == before
 
 
 def test_top_says_how_many_classes(client):

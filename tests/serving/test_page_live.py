@@ -91,7 +91,12 @@ def test_drawn_digits_are_read(browser, address):
         page.wait_for_selector("#draw-source:visible")
         draw(page, page.locator("#draw-source canvas"), [[(0.5, 0.5), (0.6, 0.6)]])
         read = {name: answer(page, points) for name, points in DIGITS.items()}
+        page.click(".why summary")
+        page.wait_for_selector(".why img")
+        until(page, "document.querySelector('.why img').naturalWidth === 320")
+        words = page.text_content(".why .note")
 
+    assert words.startswith("The strongest part lies ")
     assert sum(f"digit {name} " in found for name, found in read.items()) >= 9, read
 
 

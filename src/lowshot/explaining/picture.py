@@ -29,9 +29,8 @@ def picture_of(explanation: Explanation, shots: Sequence[tuple[Image.Image, str]
     height = 2 * _GAP + _SIDE + _LINE + (_SMALL + _GAP + _LINE if shots else 0)
     sheet = Image.new("RGB", (width, height), "white")
     write, font = ImageDraw.Draw(sheet), _font()
-    seen = Image.fromarray(explanation.crop).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
-    sheet.paste(seen, (_GAP, _GAP))
-    sheet.paste(_coloured(seen, explanation), (2 * _GAP + _SIDE, _GAP))
+    sheet.paste(_seen(explanation), (_GAP, _GAP))
+    sheet.paste(coloured(explanation), (2 * _GAP + _SIDE, _GAP))
     title = f"{explanation.class_name}  {explanation.probability:.1%}"
     write.text((_GAP, _GAP + _SIDE + 6), _fitting(title, font, width - 2 * _GAP), _TEXT, font)
     top = 2 * _GAP + _SIDE + _LINE
@@ -43,10 +42,11 @@ def picture_of(explanation: Explanation, shots: Sequence[tuple[Image.Image, str]
     return sheet
 
 
-def _coloured(seen: Image.Image, explanation: Explanation) -> Image.Image:
-    """The image in grey, with the places in colour by their relevance: the strongest are yellow."""
+def coloured(explanation: Explanation) -> Image.Image:
+    """What the model saw in grey, with the places in colour by their relevance: the strongest are yellow."""
     from matplotlib import colormaps
 
+    seen = _seen(explanation)
     strengths = explanation.relevance / max(float(explanation.relevance.max()), 1e-12)
     smooth = Image.fromarray(strengths.astype(np.float32)).resize(seen.size, Image.Resampling.BICUBIC)
     strength = np.clip(np.asarray(smooth), 0, 1)[..., None]
@@ -54,6 +54,10 @@ def _coloured(seen: Image.Image, explanation: Explanation) -> Image.Image:
     heat = 255 * colormaps["inferno"](strength[..., 0])[..., :3]
     share = 0.35 + 0.4 * strength
     return Image.fromarray(np.clip((1 - share) * grey + share * heat, 0, 255).astype(np.uint8))
+
+
+def _seen(explanation: Explanation) -> Image.Image:
+    return Image.fromarray(explanation.crop).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
 
 
 def _font() -> ImageFont.FreeTypeFont:

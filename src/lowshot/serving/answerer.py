@@ -15,6 +15,7 @@ from torch import Tensor
 from ..data import Prompts, long_prompts_named
 from ..data.decoding import load_picture
 from ..errors import LowshotError
+from ..explaining import Explanation
 from ..models.classes import embedded
 from .bank import AdapterBank, Answer, batch_on
 from .predictions import Prediction
@@ -30,6 +31,10 @@ class Query:
     adapter: str
     to_backbone: bool = False
     """Whether the backbone answers as it is, without what the adapter learnt."""
+    explained: bool = False
+    """Whether the answer is which parts of the image spoke for a class."""
+    class_name: str | None = None
+    """That class; the most probable one if not given."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,7 +47,7 @@ class BackboneAnswer:
     """None where it has no text tower."""
 
 
-Reply: TypeAlias = Answer | BackboneAnswer
+Reply: TypeAlias = Answer | BackboneAnswer | Explanation
 
 
 class Answerer:
@@ -72,9 +77,15 @@ class Answerer:
 
     def replies(self, crops: Sequence[Tensor], queries: Sequence[Query]) -> list[Reply]:
         """The reply to each query about its crop, or the error that befell it alone."""
-        by_row: dict[int, Reply] = {}
+        by_row: dict[int, Reply] = {
+            row: self.bank.explain(crops[row], query.adapter, query.class_name)
+            for row, query in enumerate(queries)
+            if query.explained
+        }
         for to_backbone in (False, True):
-            rows = [row for row, query in enumerate(queries) if query.to_backbone == to_backbone]
+            rows = [
+                row for row, query in enumerate(queries) if not query.explained and query.to_backbone == to_backbone
+            ]
             if rows:
                 pixels, names = [crops[row] for row in rows], [queries[row].adapter for row in rows]
                 replies: Sequence[Reply]

@@ -260,6 +260,26 @@ async def embed(service: Behind, request: Request, name: str) -> Response:
 
 
 @router.post(
+    "/v1/adapters/{name}/explain",
+    response_model=schema.ExplainAnswer,
+    response_model_exclude_none=True,
+    openapi_extra={"requestBody": _IMAGES_BODY},
+    responses=_errors(404, 408, 409, 413, 415, 429, 503),
+)
+async def explain(
+    service: Behind,
+    request: Request,
+    name: str,
+    class_name: Annotated[str | None, Query(alias="class", description="The class to ask about.")] = None,
+) -> Response:
+    """Which parts of images spoke for a class: the most probable one, or `class`. They are sent as to predict."""
+    if service.draining:
+        raise Draining
+    contents = await images_to_predict(request, service.limits)
+    return JSONResponse(await _unless_gone(request, service.explain(name, contents, class_name)))
+
+
+@router.post(
     "/v1/adapters",
     status_code=202,
     response_model=schema.AcceptedAnswer,

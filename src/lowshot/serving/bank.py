@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..data import Images, ImagesOnDemand, images_in_order
 from ..data.crops import Rows, central_crops
 from ..errors import AdapterError, DataError, InputError, LowshotError, RunError, UnknownNameError
+from ..explaining import Explanation, explain
 from ..methods import Quantization
 from ..models import Backbone, load_backbone, set_precision
 from ..progress import Track, silent
@@ -26,7 +27,7 @@ from ..settings import ModelConfig, parse_bytes
 from ..torch_state import own_torch_state
 from .admission import Admission, model_of_most
 from .bases import Bases
-from .class_probabilities import predictions
+from .class_probabilities import class_scores, predictions
 from .class_tables import ClassTables
 from .entries import NAME, Entry, adapter_folders, entry_of, is_gone, read_entry, stamp_of
 from .loader import Loader
@@ -226,6 +227,37 @@ class AdapterBank:
                 f"crops are {tuple(crops.shape)} of {crops.dtype}; expected (N, 3, {side}, {side}) in floating point"
             )
         return self._answers(_names_of_rows(len(crops), names), lambda rows: [crops[row] for row in rows])
+
+    @own_torch_state()
+    def explain(self, crop: Tensor, name: str, class_name: str | None = None) -> Explanation | LowshotError:
+        """Which parts of an image spoke for a class of an adapter, or why nobody can say; see ``explaining.explain``.
+
+        Args:
+            crop: ``(3, image_size, image_size)`` in [0, 1].
+            name: The adapter.
+            class_name: The class that is asked about; the most probable if not given.
+        """
+        with contextlib.closing(self._parts([name])) as parts:
+            for part, errors in parts:
+                if name in errors:
+                    return errors[name]
+                if resident := part.get(name):
+                    return self._explained(crop, resident, class_name)
+        raise AssertionError(name)
+
+    def _explained(self, crop: Tensor, resident: Resident, class_name: str | None) -> Explanation | LowshotError:
+        with self._rows.of(mixed([resident.updates], self._bases.at)):
+            try:
+                return explain(
+                    self.backbone,
+                    crop,
+                    lambda embeddings: class_scores(self.backbone, embeddings, [resident]),
+                    resident.classes.names,
+                    class_name,
+                    temperature=float(resident.temperature),
+                )
+            except LowshotError as error:
+                return error
 
     def _answers(
         self, names: Sequence[str], crops_of: Callable[[Sequence[int]], Iterable[Tensor | LowshotError]]

@@ -43,7 +43,7 @@ def predictions(backbone: Backbone, embeddings: Tensor, residents: Sequence[Resi
     parts, start = [], 0
     for rows in rows_of.values():
         end = start + len(rows)
-        scores = _scores(backbone, embeddings[start:end], [residents[row] for row in rows])
+        scores = class_scores(backbone, embeddings[start:end], [residents[row] for row in rows])
         parts.append(torch.softmax(scores.float() / temperatures[start:end], dim=-1).flatten())
         start = end
     flat = torch.cat([*parts, embeddings.float().flatten()]).cpu().numpy()  # one copy for all rows
@@ -56,7 +56,7 @@ def predictions(backbone: Backbone, embeddings: Tensor, residents: Sequence[Resi
     return [by_row[row] for row in range(len(residents))]
 
 
-def _scores(backbone: Backbone, embeddings: Tensor, residents: Sequence[Resident]) -> Tensor:
+def class_scores(backbone: Backbone, embeddings: Tensor, residents: Sequence[Resident]) -> Tensor:
     """Class scores ``(n, C)`` of n rows: all by one head, or each by its own table of C classes."""
     tables, own = [resident.classes for resident in residents], residents[0].head
     if own is not None:

@@ -72,6 +72,26 @@ class EmbedAnswer(_Answer):
     milliseconds: float
 
 
+class ImageExplanation(_Answer):
+    """Which parts of an image spoke for a class, or why that is not said."""
+
+    name: str | None = Field(None, description="The class that is asked about.")
+    probability: float | None = None
+    relevance: list[list[float]] | None = Field(
+        None, description="Share of each place, row by row of the central square that the model saw; they sum to 1."
+    )
+    picture: str | None = Field(None, description="That square in grey with its places in colour: a PNG in base64.")
+    error: Problem | None = None
+
+
+class ExplainAnswer(_Answer):
+    """Explanations of the images of a request, in their order."""
+
+    adapter: str
+    explanations: list[ImageExplanation]
+    milliseconds: float
+
+
 class ImagesAsText(_Answer):
     """Images in a JSON body."""
 

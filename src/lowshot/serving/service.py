@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import dataclasses
+import io
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import LowshotError
+from ..explaining import Explanation, coloured
 from ..methods import AUTO, METHODS
 from .answerer import Answerer, BackboneAnswer, Query, Reply
 from .bank import AdapterBank
@@ -110,7 +113,8 @@ class Service:
         if options.zero_shot or options.neighbours:
             queries.append(Query(name, to_backbone=True))
 
-        def body(prediction: Prediction, backbone_reply: Reply | None) -> dict[str, Any]:
+        def body(prediction: Reply, backbone_reply: Reply | None) -> dict[str, Any]:
+            assert isinstance(prediction, Prediction)
             return _image_answer(prediction, backbone_reply, options, pictures)
 
         answers = await self._answers(contents, queries, body)
@@ -130,24 +134,44 @@ class Service:
         started = time.perf_counter()
         await self._check_there(name)
 
-        def body(prediction: Prediction, _: Reply | None) -> dict[str, Any]:
+        def body(prediction: Reply, _: Reply | None) -> dict[str, Any]:
+            assert isinstance(prediction, Prediction)
             # The shortest numbers that are these ones in float32: half the bytes of those that are in float64.
             return {"embedding": [float(str(number)) for number in prediction.embedding]}
 
         return _answer(name, "embeddings", await self._answers(contents, [Query(name)], body), started)
 
+    async def explain(self, name: str, contents: Sequence[bytes | Refusal], class_name: str | None) -> dict[str, Any]:
+        """Answer with which parts of images spoke for a class of an adapter.
+
+        Args:
+            name: The adapter.
+            contents: As for ``predict``.
+            class_name: The class that is asked about; of each image the most probable one if not given.
+
+        Raises:
+            LowshotError: There is no such adapter or class, it is refused, or its model cannot be explained.
+            Refusal: No image can be used, or there is no room.
+        """
+        started = time.perf_counter()
+        await self._check_there(name)
+        query = Query(name, explained=True, class_name=class_name)
+        answers = await self._answers(contents, [query], lambda explanation, _: {"explanation": explanation})
+        drawn = [asyncio.to_thread(_explained, answer) for answer in answers]
+        return _answer(name, "explanations", await asyncio.gather(*drawn), started)
+
     async def _answers(
         self,
         contents: Sequence[bytes | Refusal],
         queries: Sequence[Query],
-        body: Callable[[Prediction, Reply | None], dict[str, Any]],
+        body: Callable[[Reply, Reply | None], dict[str, Any]],
     ) -> list[dict[str, Any]]:
         """The answer about each image, or the error that befell it alone.
 
         Args:
             contents: The images' files, or why there is none.
             queries: About each image: to the adapter, and maybe to the backbone.
-            body: Makes an answer of the adapter's prediction and the backbone's reply.
+            body: Makes an answer of the adapter's reply and the backbone's.
         """
         with self._batcher.reserved(len(contents) * len(queries)):
             crops = await self._crops(contents)
@@ -166,7 +190,6 @@ class Service:
             if isinstance(reply, LowshotError):
                 answers.append(refusal_of(reply).body)
             else:
-                assert isinstance(reply, Prediction)
                 answers.append(body(reply, backbone_reply))
         refused = sum("error" in answer for answer in answers)
         self.metrics.images(answered=len(answers) - refused, refused=refused)
@@ -299,6 +322,21 @@ def _answer(name: str, what: str, answers: list[dict[str, Any]], started: float)
         first = answers[0]["error"]
         raise Refusal(422, first["code"], first["message"], more=answer)
     return answer
+
+
+def _explained(answer: dict[str, Any]) -> dict[str, Any]:
+    """An explanation as clients get it; an error as it is."""
+    if "explanation" not in answer:
+        return answer
+    explanation: Explanation = answer["explanation"]
+    file = io.BytesIO()
+    coloured(explanation).save(file, "PNG")
+    return {
+        "name": explanation.class_name,
+        "probability": explanation.probability,
+        "relevance": [[round(share, 6) for share in row] for row in explanation.relevance.tolist()],
+        "picture": base64.b64encode(file.getvalue()).decode("ascii"),
+    }
 
 
 def _line(summary: Summary) -> dict[str, Any]:

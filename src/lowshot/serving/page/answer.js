@@ -9,8 +9,8 @@ const FEWEST_ROWS = 3; // of these the probability may be negligible
 const NEGLIGIBLE = 0.001;
 const LIKELY = 0.5; // a best class below this is said to be a guess
 
-/** Show a prediction of an adapter (as GET /v1/adapters/{name} describes it) in `place`, with the way to correct it. */
-export function showAnswer(place, prediction, adapter, correction = null) {
+/** Show a prediction of an adapter (as GET /v1/adapters/{name} describes it) in `place`; `further` stands below it. */
+export function showAnswer(place, prediction, adapter, further = []) {
   if (prediction.error) {
     showRefusal(place, prediction.error.message);
     return;
@@ -20,7 +20,7 @@ export function showAnswer(place, prediction, adapter, correction = null) {
     ...comparison(prediction),
     bars(prediction),
     element("p", { class: "note" }, trust(adapter.calibrated)),
-    ...(correction ? [correction] : []),
+    ...further.filter((each) => each !== null),
     ...nearest(prediction.neighbours ?? [], adapter.name),
   );
   // A bar grows from nothing once it is on the page; with reduced motion it is there at once.

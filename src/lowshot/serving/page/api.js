@@ -29,11 +29,17 @@ export const job = (id) => json(jobPath(id));
 export const cancel = (id) => request(jobPath(id), { method: "DELETE" });
 export const remove = (name) => request(adapterPath(name), { method: "DELETE" });
 
+/** Which parts of an image spoke for a class of an adapter. */
+export async function explain(name, image, className) {
+  const path = `${adapterPath(name)}/explain?${new URLSearchParams({ class: className })}`;
+  const { explanations } = await json(path, { method: "POST", body: imagesBody([image]) });
+  return explanations[0];
+}
+
 /** Predictions of several images; `busy(seconds)` is called before each pause when the server has too much to do. */
 export async function predict(name, images, { top, zeroShot, neighbours, signal, busy }) {
   const query = new URLSearchParams({ top, zero_shot: zeroShot, neighbours });
-  const body = new FormData();
-  for (const image of images) body.append("images", image.blob, image.name);
+  const body = imagesBody(images);
   const path = `${adapterPath(name)}/predict?${query}`;
   for (let tries = 1; ; tries += 1) {
     try {
@@ -81,6 +87,12 @@ export async function showExample(image, name, id) {
   const url = URL.createObjectURL(await example(name, id));
   for (const event of ["load", "error"]) image.addEventListener(event, () => URL.revokeObjectURL(url), { once: true });
   image.src = url;
+}
+
+function imagesBody(images) {
+  const body = new FormData();
+  for (const image of images) body.append("images", image.blob, image.name);
+  return body;
 }
 
 const adapterPath = (name) => `v1/adapters/${encodeURIComponent(name)}`;

@@ -7,6 +7,7 @@ import { acceptDrops, announce, asked, button, byId, element, fileButton, say } 
 import { foundFile } from "./folders.js";
 import { picture, prepare, release } from "./images.js";
 import { createPad } from "./pad.js";
+import { why } from "./why.js";
 import { bytes, counted, heldOut, percent } from "./words.js";
 
 const KEPT_IMAGES = 24; // in the strip; older ones go
@@ -288,7 +289,7 @@ export function createAsk(server, { chosen, removed, reopened, correct }) {
 
   function showAnswerOf(item) {
     const found = adapter && item?.answers.get(keyOf(adapter));
-    if (found) showAnswer(byId("answer"), found, adapter, found.error ? null : correction(item));
+    if (found) showAnswer(byId("answer"), found, adapter, found.error ? [] : [why(adapter, item.image, found), correction(item)]);
     else if (!item) byId("answer").replaceChildren(...(adapter ? [waitingWords()] : []));
   }
 
