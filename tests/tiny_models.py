@@ -97,10 +97,20 @@ def gemma_like_tokenizer(tokenizer_class):
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory):
     """Folder of a random CLIP: towers of different width and depth, a tokenizer that spells."""
+    return write_clip(tmp_path_factory.mktemp("tiny-clip"), of_images=3, of_texts=2)
+
+
+@pytest.fixture(scope="session")
+def shallow_clip(tmp_path_factory):
+    """The same with so few blocks that what is asked of each layer alone is quickly asked of all."""
+    return write_clip(tmp_path_factory.mktemp("shallow-clip"), of_images=2, of_texts=1)
+
+
+def write_clip(folder, of_images, of_texts):
+    """Towers of so many blocks."""
     from tokenizers import pre_tokenizers
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-    folder = tmp_path_factory.mktemp("tiny-clip")
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     tokenizer = CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[], model_max_length=48)
@@ -109,7 +119,7 @@ def tiny_clip(tmp_path_factory):
             "hidden_size": 24,
             "intermediate_size": 48,
             "num_attention_heads": 2,
-            "num_hidden_layers": 3,
+            "num_hidden_layers": of_images,
             "image_size": 16,
             "patch_size": 8,
             "projection_dim": 16,
@@ -118,7 +128,7 @@ def tiny_clip(tmp_path_factory):
             "hidden_size": 16,
             "intermediate_size": 32,
             "num_attention_heads": 2,
-            "num_hidden_layers": 2,
+            "num_hidden_layers": of_texts,
             "max_position_embeddings": 48,
             "vocab_size": len(tokens),
             "bos_token_id": tokenizer.bos_token_id,

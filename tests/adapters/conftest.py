@@ -1,5 +1,7 @@
 """Learners on the tiny CLIP, and steps by hand."""
 
+import functools
+
 import pytest
 import torch
 from torch.nn import functional
@@ -12,17 +14,23 @@ from lowshot.training import create_learner
 PROMPTS = ("a photo of a cat.", "a photo of a dog.", "a photo of a very long name.")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def learner_on(tiny_clip):
     """A fresh learner: ``learner_on("lora", "nf4", rank=4)``. Low-rank methods have rank 4 and no dropout."""
+    return functools.partial(built, str(tiny_clip))
 
-    def build(method, quantize="none", **settings):
-        recipe = preset_recipe("paper", method).replace(model=str(tiny_clip), quantize=quantize)
-        small = {"rank": 4, "dropout": 0.0} if "rank" in method_spec(method).settings else {}
-        recipe = recipe.replace(**{**small, **settings})
-        return create_learner(load_backbone(str(tiny_clip)), PROMPTS, recipe)
 
-    return build
+@pytest.fixture(scope="session")
+def shallow_learner_on(shallow_clip):
+    """The same on two blocks for images and one for texts: for what every tuner is asked in turn."""
+    return functools.partial(built, str(shallow_clip))
+
+
+def built(model, method, quantize="none", **settings):
+    recipe = preset_recipe("paper", method).replace(model=model, quantize=quantize)
+    small = {"rank": 4, "dropout": 0.0} if "rank" in method_spec(method).settings else {}
+    recipe = recipe.replace(**{**small, **settings})
+    return create_learner(load_backbone(model), PROMPTS, recipe)
 
 
 def images(count=5):

@@ -1,6 +1,11 @@
 """What every method that trains weights must do, on a base in full precision and in 4 and 8 bits."""
 
+import copy
+import dataclasses
+import functools
 import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,13 +46,56 @@ inside_the_towers = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture
-def fresh(learner_on):
+def building(learner_on):
     def build(method, quantize="none", **settings):
         options = {"peft": EVERY[method]} if method in PEFT_METHODS else {}
         return learner_on(method, quantize, **{**FULL, **options, **settings})
 
     return build
+
+
+@pytest.fixture(scope="module")
+def fresh(learner_on):
+    return building(learner_on)
+
+
+@pytest.fixture(scope="module")
+def shallow(shallow_learner_on):
+    return building(shallow_learner_on)
+
+
+@dataclasses.dataclass
+class Course:
+    """A learner after two steps, to be read only, and what it was before."""
+
+    learner: Any
+    logits_at_first: torch.Tensor
+    start: dict[str, torch.Tensor]
+    """The adapter's tensors before the steps."""
+    base: dict[str, torch.Tensor]
+    """Every other tensor of the model then."""
+    gradients: list[torch.Tensor | None]
+    """Of the second step."""
+    logits: torch.Tensor
+    saved: Path
+
+
+@pytest.fixture(scope="module")
+def course(shallow, tmp_path_factory):
+    """``course("lora", "nf4")``: each is trained once."""
+
+    @functools.cache
+    def take(method, quantize="none", precision="fp32"):
+        learner = shallow(method, quantize, precision=precision)
+        start = {name: tensor.detach().clone() for name, tensor in learner.adapter.tensors().items()}
+        base = {name: tensor.detach().clone() for name, tensor in frozen(learner).items()}
+        at_first = learner.logits(images())
+        learner._classes = None
+        gradients, folder = take_steps(learner), tmp_path_factory.mktemp("course")
+        learner.save(folder)
+        return Course(learner, at_first, start, base, gradients, learner.logits(images()), folder)
+
+    return take
 
 
 def frozen(learner):
@@ -57,58 +105,55 @@ def frozen(learner):
 
 
 @inside_the_towers
-def test_a_new_adapter_changes_nothing(fresh, method, quantize):
-    plain = fresh("zero-shot", quantize).logits(images())
-    found = fresh(method, quantize).logits(images())
+def test_a_new_adapter_changes_nothing(shallow, course, method, quantize):
+    plain = shallow("zero-shot", quantize).logits(images())
+    found = course(method, quantize).logits_at_first
     torch.testing.assert_close(found, plain, atol=TOLERANCE_AT_START.get(method, 0.0), rtol=0)
 
 
 @on_every_base
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_every_parameter_of_both_towers_gets_a_gradient_and_moves_and_nothing_else_does(
-    fresh, method, quantize, precision
+    course, method, quantize, precision
 ):
-    learner = fresh(method, quantize, precision=precision)
-    parameters = [p.detach().clone() for p in learner.parameters]
-    base = {name: tensor.detach().clone() for name, tensor in frozen(learner).items()}
-    gradients = take_steps(learner)
-    assert all(p.dtype == torch.float32 for p in learner.parameters)
-    assert all(g is not None and g.isfinite().all() for g in gradients)
-    assert not any(torch.equal(p.detach(), before) for p, before in zip(learner.parameters, parameters, strict=True))
-    after = frozen(learner)
-    assert base.keys() == after.keys()
-    assert all(torch.equal(tensor.detach(), base[name]) for name, tensor in after.items())
-    trained = {id(parameter) for parameter in learner.parameters}
-    names = [name for name, parameter in learner.adapter.model.named_parameters() if id(parameter) in trained]
+    run = course(method, quantize, precision)
+    model, trained = run.learner.adapter.model, {id(parameter) for parameter in run.learner.parameters}
+    assert all(p.dtype == torch.float32 for p in run.learner.parameters)
+    assert all(g is not None and g.isfinite().all() for g in run.gradients)
+    now = run.learner.adapter.tensors()
+    moved = [name for name, tensor in run.start.items() if not torch.equal(now[name], tensor)]
+    assert len(moved) == len(run.learner.parameters)
+    after = frozen(run.learner)
+    assert run.base.keys() == after.keys()
+    assert all(torch.equal(tensor.detach(), run.base[name]) for name, tensor in after.items())
+    names = [name for name, parameter in model.named_parameters() if id(parameter) in trained]
     assert len(names) == len(trained)
     assert any("text_model" in name for name in names) or method == "peft:vera"  # VeRA shares its matrices
     assert any("vision_model" in name for name in names) or method == "coop"  # which leaves the images alone
 
 
 @everything
-def test_only_what_the_method_declares_is_trainable(fresh, method):
-    learner = fresh(method)
+def test_only_what_the_method_declares_is_trainable(course, method):
+    learner = course(method).learner
     trainable = [p for p in learner.adapter.model.parameters() if p.requires_grad]
     assert {id(p) for p in trainable} == {id(p) for p in learner.parameters}
     assert learner.trainable_parameters == sum(p.numel() for p in trainable)
 
 
 @on_every_base
-def test_what_is_saved_is_the_adapter_alone_and_comes_back_the_same(fresh, method, quantize, tmp_path):
-    learner = fresh(method, quantize)
-    take_steps(learner)
-    tensors = learner.adapter.tensors()
-    extra = sum(t.numel() for t in tensors.values()) - learner.trainable_parameters
+def test_what_is_saved_is_the_adapter_alone_and_comes_back_the_same(shallow, course, method, quantize):
+    run = course(method, quantize)
+    tensors = run.learner.adapter.tensors()
+    extra = sum(t.numel() for t in tensors.values()) - run.learner.trainable_parameters
     assert extra == (8 * 24 + 8 * 24 if method == "peft:vera" else 0)  # VeRA's random matrices travel along
-    learner.save(tmp_path)
-    assert (tmp_path / "adapter_model.safetensors").stat().st_size == learner.adapter_bytes
-    again = fresh(method, quantize, seed=99)
-    again.load(tmp_path)
-    assert torch.equal(again.logits(images()), learner.logits(images()))
+    assert (run.saved / "adapter_model.safetensors").stat().st_size == run.learner.adapter_bytes
+    again = shallow(method, quantize, seed=99)
+    again.load(run.saved)
+    assert torch.equal(again.logits(images()), run.logits)
 
 
 @everything
-def test_the_size_of_the_file_is_known_without_any_values(fresh, method):
+def test_the_size_of_the_file_is_known_without_any_values(course, method):
     class Meta:
         def __init__(self, adapter):
             self.adapter = adapter
@@ -116,53 +161,42 @@ def test_the_size_of_the_file_is_known_without_any_values(fresh, method):
         def tensors(self):
             return {name: tensor.to("meta") for name, tensor in self.adapter.tensors().items()}
 
-    learner = fresh(method)
+    learner = course(method).learner
     assert adapter_bytes(Meta(learner.adapter)) == learner.adapter_bytes
 
 
 @everything
-def test_saving_is_the_same_byte_for_byte(fresh, method, tmp_path, monkeypatch):
+def test_the_same_seed_saves_the_same_byte_for_byte_and_another_one_starts_elsewhere(
+    shallow, course, method, tmp_path, monkeypatch
+):
+    start, other = course(method).start, shallow(method, seed=2).adapter.tensors()
+    random = method in ("lora", "dora", "lora-xs", "peft:loha", *PROMPT_METHODS)  # VeRA's matrices have a key of theirs
+    assert any(not torch.equal(start[name], other[name]) for name in start) == random
     monkeypatch.setenv("LOWSHOT_CACHE", str(tmp_path / "cache"))  # the second finds there what the first computed
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        fresh(method).save(tmp_path / name)
+        shallow(method).save(tmp_path / name)
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert "adapter_model.safetensors" in files
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
-@everything
-def test_the_seed_alone_determines_the_start(fresh, method):
-    starts = [fresh(method, seed=seed).adapter.tensors() for seed in (1, 1, 2)]
-    assert all(torch.equal(starts[0][name], starts[1][name]) for name in starts[0])
-    random = method in (
-        "lora",
-        "dora",
-        "lora-xs",
-        "peft:loha",
-        *PROMPT_METHODS,
-    )  # VeRA has a key of its own for its matrices
-    assert any(not torch.equal(starts[0][name], starts[2][name]) for name in starts[0]) == random
-
-
 @inside_the_towers
-def test_a_merged_model_is_a_plain_one_with_the_same_answers(fresh, method, quantize, tmp_path):
+def test_a_merged_model_is_a_plain_one_with_the_same_answers(course, method, quantize):
     """On a quantised base: plain layers with the rounded weights, plus the update."""
-    learner = fresh(method, quantize)
-    take_steps(learner)
-    learner.save(tmp_path)
-    backbone = load_backbone(learner.recipe.model.model)
+    run = course(method, quantize)
+    backbone = load_backbone(run.learner.recipe.model.model)
     names = {name for name, _ in backbone.model.named_parameters()}
-    adapter = adapt(backbone, learner.recipe, rounded=True)
-    adapter.load(tmp_path)
+    adapter = adapt(backbone, run.learner.recipe, rounded=True)
+    adapter.load(run.saved)
     merged = adapter.merge()
     assert merged is backbone.model
     assert {name for name, _ in merged.named_parameters()} == names
     assert all(type(m) in (nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear) for m in linears(merged))
-    unmerged = learner.logits(images())
+    learner = copy.copy(run.learner)
     learner.backbone, learner._classes = backbone, None
-    torch.testing.assert_close(learner.logits(images()), unmerged, atol=2e-4, rtol=0)
+    torch.testing.assert_close(learner.logits(images()), run.logits, atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize("quantize", ["nf4", "int8"])

@@ -61,11 +61,22 @@ def test_it_is_so_for_methods_without_plain_lora_layers(tiny_clip, method):
         torch.testing.assert_close(together[1 + index], alone[1 + index], atol=1e-10, rtol=1e-9)
 
 
-@pytest.mark.parametrize("quantize", ["nf4", "int8"])
-@pytest.mark.parametrize("method", ["lora", "lora-xs", "layernorm"])
-def test_it_is_so_on_weights_in_fewer_bits(any_tiny_model, quantize, method):
-    learner = learner_on(any_tiny_model, method, torch.float32, quantize=quantize)
+def assert_same_in_fewer_bits(model, method, quantize):
+    learner = learner_on(model, method, torch.float32, quantize=quantize)
     assert_same(gradients(learner), gradients(learner, joint=False), 2e-5)
+
+
+def test_it_is_so_on_weights_in_fewer_bits(any_tiny_model):
+    assert_same_in_fewer_bits(any_tiny_model, "lora", "nf4")
+
+
+@pytest.mark.parametrize(
+    ("method", "quantize"),
+    [("lora", "int8"), *((method, bits) for method in ("lora-xs", "layernorm") for bits in ("nf4", "int8"))],
+)
+@pytest.mark.parametrize("family", ["tiny_clip", "tiny_chinese_clip"])  # whose attention has other layers for texts
+def test_it_is_so_whatever_the_bits_and_the_method(request, family, method, quantize):
+    assert_same_in_fewer_bits(request.getfixturevalue(family), method, quantize)
 
 
 @pytest.mark.parametrize("method", ["lora", "lora-xs"])

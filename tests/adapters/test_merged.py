@@ -23,12 +23,12 @@ NOT_IN_FLOAT64 = {"peft:adamss": None, "peft:c3a": 1e-6, "peft:deft": 1e-5}
 
 
 @pytest.fixture
-def trained(learner_on):
+def trained(shallow_learner_on):
     """A learner after some steps: ``trained("lora", "nf4", precision="bf16")``."""
 
     def build(method, quantize="none", **settings):
         tuner = {"peft": OPTIONS.get(method, ()), "projections": ("q", "fc1"), **ONE_TOWER.get(method, {})}
-        learner = learner_on(method, quantize, **{**(tuner if method in tuners() else {}), **settings})
+        learner = shallow_learner_on(method, quantize, **{**(tuner if method in tuners() else {}), **settings})
         before = learner.logits(images())
         take_steps(learner, 4, rate=2e-2)
         assert not torch.allclose(learner.logits(images()), before, atol=1e-2)

@@ -44,9 +44,9 @@ ONE_TOWER = {"peft:frod": {"encoder": "vision", "projections": ("q",)}}
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of block sizes that do not divide 16, of missing CUDA compilers
 @pytest.mark.parametrize("method", tuners())
-def test_every_tuner_trains_on_both_towers_and_comes_back_from_its_file(learner_on, tmp_path, method):
+def test_every_tuner_trains_on_both_towers_and_comes_back_from_its_file(shallow_learner_on, tmp_path, method):
     settings = {"peft": OPTIONS.get(method, ()), "projections": ("q", "fc1"), **ONE_TOWER.get(method, {})}
-    learner = learner_on(method, **settings)
+    learner = shallow_learner_on(method, **settings)
     before = [p.detach().clone() for p in learner.parameters]
     gradients = take_steps(learner, 4)  # products of three zero-initialised factors wake up one step at a time
     assert all(g is not None for g in gradients)
@@ -54,7 +54,7 @@ def test_every_tuner_trains_on_both_towers_and_comes_back_from_its_file(learner_
     assert all(moved)
     learner.save(tmp_path)
     assert (tmp_path / "adapter_model.safetensors").stat().st_size == learner.adapter_bytes
-    again = learner_on(method, seed=7, **settings)
+    again = shallow_learner_on(method, seed=7, **settings)
     again.load(tmp_path)
     torch.testing.assert_close(again.logits(images()), learner.logits(images()), atol=1e-5, rtol=0)
 
@@ -97,17 +97,19 @@ def test_options_reach_the_tuner(learner_on):
 
 @pytest.mark.parametrize("method", sorted(set(tuners()) - KNOW_QUANTISED_WEIGHTS))
 @pytest.mark.parametrize("quantize", ["nf4", "int8"])
-def test_tuners_that_do_not_know_quantised_weights_are_refused(learner_on, method, quantize):
+def test_tuners_that_do_not_know_quantised_weights_are_refused(shallow_learner_on, method, quantize):
     with pytest.raises(InputError, match=f"method {method} does not fit"):
-        learner_on(method, quantize, peft=OPTIONS.get(method, ()), encoder="vision", projections=("q",))
+        shallow_learner_on(method, quantize, peft=OPTIONS.get(method, ()), encoder="vision", projections=("q",))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("method", sorted(KNOW_QUANTISED_WEIGHTS))
 @pytest.mark.parametrize("quantize", ["nf4", "int8"])
-def test_the_others_are_the_same_function_on_plain_layers_of_the_rounded_values(learner_on, tmp_path, method, quantize):
+def test_the_others_are_the_same_function_on_plain_layers_of_the_rounded_values(
+    shallow_learner_on, tmp_path, method, quantize
+):
     options = {**OPTIONS, "peft:oft": ("oft_block_size=4",)}
-    learner = learner_on(method, quantize, peft=options.get(method, ()), precision="fp32")
+    learner = shallow_learner_on(method, quantize, peft=options.get(method, ()), precision="fp32")
     before = learner.logits(images())
     take_steps(learner, 4, rate=5e-2)
     trained = learner.logits(images())
