@@ -50,18 +50,19 @@ class Cell:
     compared: frozenset[str] = frozenset()
     """Settings that decide no answer, of which the grid has several values: they tell its runs apart all the same."""
 
-    @functools.cached_property  # asked for again and again, and a recipe is made for it
+    @functools.cached_property  # asked for again and again
     def key(self) -> str:
         """Name of the run: a hash of its data and of all that decides its answers, the same on every machine.
 
         What decides none stands in it as it is by default, so that a grid goes on with other memory or threads.
         """
-        values = self.recipe.settings().items()
-        told_apart = {n: value for n, value in values if SETTINGS[n].decides.changes_answers or n in self.compared}
-        sections = {
-            section: {n: value for n, value in values.items() if not SETTINGS[n].is_older_default(value)}
-            for section, values in Recipe().replace(**told_apart).to_dict().items()
-        }
+        sections = self.recipe.to_dict()
+        for name, row in SETTINGS.items():
+            values = sections[row.section]
+            if not row.decides.changes_answers and name not in self.compared:
+                values[name] = row.default
+            if row.is_older_default(values[name]):
+                del values[name]
         return hashlib.sha256(canonical_json({"data": self.data, "recipe": sections}).encode()).hexdigest()[:16]
 
     @property
@@ -175,10 +176,13 @@ def _recipe(preset: str | None, settings: Mapping[str, Any]) -> tuple[Recipe, se
     if method in ALIASES:
         method, chosen["quantize"] = resolve_alias(method, chosen.get("quantize"))
     used = obeyed(method, chosen)
-    recipe = preset_recipe(preset_for(used.get("model", Recipe().model.model), preset), method).replace(**used)
+    recipe = _of_preset(preset_for(used.get("model", Recipe().model.model), preset), method).replace(**used)
     if _learns_nothing(recipe):  # one run, whatever the shots and the seed
         recipe = dataclasses.replace(recipe, training=Recipe().training).replace(shots=None)
     return recipe, {"method", *used}
+
+
+_of_preset = functools.cache(preset_recipe)  # a grid has thousands of runs of few methods
 
 
 def _learns_nothing(recipe: Recipe) -> bool:
