@@ -176,25 +176,36 @@ def prepared(folder):
     configuration.save_pretrained(folder / "openai" / "clip-vit-base-patch16")
 
 
-WITH_SESSIONS = [page for page in PAGES if sessions(page)]
+def grid_of(page):
+    """The last grid of a page, which its commands call grid.toml; empty if it has none."""
+    return "".join([text for language, text, _ in blocks(page) if language == "toml" and "[grid]" in text][-1:])
+
+
+def programs():
+    """Pages with outputs, those that run the very same together."""
+    found = {}
+    for page in PAGES:
+        if ran := sessions(page):
+            found.setdefault((grid_of(page), *(each[:2] for each in ran)), []).append(page)
+    return [*found.values()]
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", WITH_SESSIONS, ids=of_root)
-def test_commands_on_pages_print_what_they_show(page, tmp_path, monkeypatch):
+@pytest.mark.parametrize("pages", programs(), ids=lambda pages: "+".join(map(of_root, pages)))
+def test_commands_on_pages_print_what_they_show(pages, tmp_path, monkeypatch):
     from lowshot.cli import main
 
     prepared(tmp_path)
-    for language, text, _ in blocks(page):
-        if language == "toml" and "[grid]" in text:
-            (tmp_path / "grid.toml").write_text(text, encoding="utf-8")
+    (tmp_path / "grid.toml").write_text(grid_of(pages[0]), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    for command, added, promised in sessions(page):
+    for same in zip(*map(sessions, pages), strict=True):
+        command, added, _ = same[0]
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             main([*shlex.split(command)[1:], *shlex.split(added)])
-        assert_alike(printed.getvalue(), promised)
+        for *_, promised in same:
+            assert_alike(printed.getvalue(), promised)
 
 
 def texts_of_the_package():
