@@ -13,7 +13,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -93,14 +93,14 @@ def claimed(path: Path) -> Iterator[None]:
     lock, made = path.with_name(f".{path.name}.lock"), [parent for parent in path.parents if not parent.exists()]
     with contextlib.ExitStack() as last:
         for parent in reversed(made):
-            last.callback(_remove_if_empty, parent)
+            last.callback(_removed, parent.rmdir)  # where it is empty
         with os_errors_about(path):
             lock.parent.mkdir(parents=True, exist_ok=True)
             file = last.enter_context(_locked(path, lock))
             file.truncate(0)
             file.write(f"{UNREAD}process {os.getpid()} on {platform.node()}")
             file.flush()
-        last.callback(_remove_if_there, lock)  # while it is locked
+        last.callback(_removed, lock.unlink)  # while it is locked
         yield
 
 
@@ -130,14 +130,9 @@ def _locked(path: Path, lock: Path) -> TextIO:
                 raise OutputBusyError(path, file.read(200).strip())
 
 
-def _remove_if_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-
-
-def _remove_if_there(path: Path) -> None:
+def _removed(remove: Callable[[], None]) -> None:
     with contextlib.suppress(OSError):  # Windows does not remove what is open; the next holder does not mind
-        path.unlink()
+        remove()
 
 
 @contextlib.contextmanager

@@ -91,7 +91,9 @@ def check_backbone(folder: Path, record: RunRecord, identity: Identity) -> list[
     Raises:
         AdapterError: It has other weights or settings than the one that the adapter was trained on.
     """
-    rounded = _type_both_round_to(record, identity)
+    known, here = record.model.get("rounded_sha256"), identity.rounded_sha256.items()
+    of_both = (name for name, digest in here if known.get(name) == digest) if isinstance(known, Mapping) else iter(())
+    rounded = next(of_both, None)  # the type that both weights round to
     for what, field in (("weights", "weights_sha256"), ("settings", "settings_sha256")):
         expected, found = str(record.model.get(field)), getattr(identity, field)
         alike = rounded if what == "weights" else expected in identity.equal_settings_sha256
@@ -107,11 +109,3 @@ def check_backbone(folder: Path, record: RunRecord, identity: Identity) -> list[
         f"{identity.id} has the weights that {folder} was trained on, rounded to {rounded} in one of the two: "
         "predictions differ by that rounding"
     ]
-
-
-def _type_both_round_to(record: RunRecord, identity: Identity) -> str | None:
-    known = record.model.get("rounded_sha256")
-    here = identity.rounded_sha256
-    if not isinstance(known, Mapping):
-        return None
-    return next((name for name, digest in here.items() if known.get(name) == digest), None)

@@ -207,18 +207,13 @@ def _jpeg_damage(content: bytes, pixels: Pixels) -> list[str]:
     if lost:
         return [lost]
     # A decoder that lacks data leaves grey, so the last corner of an image that is whole is seldom as flat as that.
-    is_suspect = jpeg.kind in _PROGRESSIVE or jpeg.interval or any(map(_is_flat, _corners(pixels)))
+    ends = slice(2), slice(-2, None)
+    corners = [pixels[rows, columns] for rows in ends for columns in ends]
+    has_flat_corner = any((corner == corner[0, 0]).all() for corner in corners)
+    is_suspect = jpeg.kind in _PROGRESSIVE or jpeg.interval or has_flat_corner
     if jpeg.kind in _BASELINE | _PROGRESSIVE and is_suspect and _lacks_data(content, jpeg):
         return ["lacks some of its data: a part of the picture is grey or blurred"]
     return []
-
-
-def _corners(pixels: Pixels) -> Iterator[Pixels]:
-    return (pixels[rows, columns] for rows in (slice(2), slice(-2, None)) for columns in (slice(2), slice(-2, None)))
-
-
-def _is_flat(corner: Pixels) -> bool:
-    return bool((corner == corner[0, 0]).all())
 
 
 def _missing_scans(jpeg: _Jpeg) -> str:

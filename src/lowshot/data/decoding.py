@@ -118,7 +118,8 @@ def decoded_size(source: Path | bytes) -> tuple[int, int]:
         check_size(width, height, name)
         factor = _factor(width, height)
         kept = width * height // (factor**2 if image.format in ("JPEG", "MPO") else 1)
-        size = kept * _pixel_bytes(image) + 3 * width * height // factor**2
+        of_a_pixel = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)  # in Pillow
+        size = kept * of_a_pixel + 3 * width * height // factor**2
         if image.info.get("progressive"):  # libjpeg keeps all coefficients, two bytes each, of up to three colours
             size += 6 * width * height
         elif image.format in ("AVIF", "HEIF", "WEBP"):  # their libraries keep two frames, and hand over a third
@@ -430,19 +431,14 @@ def _white(image: Image.Image) -> int | None:
     """Return the grey level that is white, where an image has more than 8 bits of grey."""
     if image.mode == "F":
         return 1
-    bits, is_signed = _tiff_sample(image)
+    tags = getattr(image, "tag_v2", {})  # of a TIFF; elsewhere there are 16 bits without a sign
+    [bits, *_], [kind, *_] = tags.get(ExifTags.Base.BitsPerSample, (16,)), tags.get(ExifTags.Base.SampleFormat, (1,))
+    bits, is_signed = int(bits), kind == 2
     if not image.mode.startswith("I"):
         if is_signed:
             complain("has signed grey levels of 8 bits, which are read as if they had no sign")
         return None
     return 2 ** (bits - is_signed) - 1 if bits <= 16 else 65535
-
-
-def _tiff_sample(image: Image.Image) -> tuple[int, bool]:
-    """Return the bits of a grey level in a TIFF, and whether one of them is its sign; elsewhere 16 without."""
-    tags = getattr(image, "tag_v2", {})
-    [bits, *_], [kind, *_] = tags.get(ExifTags.Base.BitsPerSample, (16,)), tags.get(ExifTags.Base.SampleFormat, (1,))
-    return int(bits), kind == 2
 
 
 def _transparent(image: Image.Image) -> int | tuple[int, ...] | None:
@@ -458,8 +454,3 @@ def _transparent(image: Image.Image) -> int | tuple[int, ...] | None:
         return tuple(level >> 8 for level in stored)
     spread = {"1": 1, "L;2": 85, "L;4": 17, "I;16B": 1}.get(kind)
     return None if spread is None or not isinstance(stored, int) else stored * spread
-
-
-def _pixel_bytes(image: Image.Image) -> int:
-    """Return the bytes that Pillow takes for a pixel."""
-    return {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)

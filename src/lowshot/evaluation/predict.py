@@ -258,16 +258,11 @@ def _crops_ahead(learner: Learner, crop: Callable[[int], _Crop], count: int) -> 
 def _encoded(learner: Learner, crops: Iterator[NDArray[Any]], count: int, image_size: int) -> Tensor:
     """Unit embeddings ``(B, D)`` of the next crops, on the learner's device."""
     device = learner.backbone.device
-    batch = _gathered(crops, count, image_size, pinned=device.type == "cuda")
-    return learner.backbone.encode_images(batch.to(device, non_blocking=device.type != "mps"))
-
-
-def _gathered(crops: Iterator[NDArray[Any]], count: int, image_size: int, *, pinned: bool) -> Tensor:
-    """The next crops ``(B, 3, S, S)``, in memory that a CUDA device copies from by itself if it is pinned."""
-    batch = torch.empty(count, 3, image_size, image_size, pin_memory=pinned)
+    # A CUDA device copies by itself from memory that is pinned.
+    batch = torch.empty(count, 3, image_size, image_size, pin_memory=device.type == "cuda")
     for row in batch:
         row.copy_(torch.from_numpy(next(crops)))
-    return batch
+    return learner.backbone.encode_images(batch.to(device, non_blocking=device.type != "mps"))
 
 
 class _Crops:

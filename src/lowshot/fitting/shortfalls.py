@@ -39,7 +39,10 @@ def shortfalls(learner: Learner, record: RunRecord, task: Task, load: LoadBackbo
     if record.evaluation_seconds > _SECONDS:
         return lines
     judged = left_to_judge(task, record, silent)[1]
-    pixels = _of_pixels(record, task, judged)
+    drawn = set(record.draw)
+    shots = task.train.subset([row for row, name in enumerate(task.train.identities) if name in drawn])
+    # None where it is not known what was learnt from, or those are too many.
+    pixels = pixel_accuracy(shots, judged, len(task.class_names)) if len(shots) else None
     if pixels is not None and pixels > highest:
         lines.append(
             f"accuracy {accuracy:.1%} is below the {pixels:.1%} of logistic regression on 32 x 32 pixels: the model "
@@ -63,13 +66,6 @@ def _too_sure(record: RunRecord) -> list[str]:
         f"it is {sure:.1%} sure on average and right in {metrics['acc1']:.1%}: --calibration-folds 4 makes it as sure "
         "as it may be"
     ]
-
-
-def _of_pixels(record: RunRecord, task: Task, judged: Examples) -> float | None:
-    """The accuracy of the pixels of what was learnt from; None where those are not known, or too many."""
-    drawn = set(record.draw)
-    shots = task.train.subset([row for row, name in enumerate(task.train.identities) if name in drawn])
-    return pixel_accuracy(shots, judged, len(task.class_names)) if len(shots) else None
 
 
 def _of_names(learner: Learner, record: RunRecord, judged: Examples, load: LoadBackbone) -> float | None:

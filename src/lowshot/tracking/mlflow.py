@@ -20,7 +20,14 @@ def open_run(run: TrackedRun) -> MlflowRun:
     from mlflow.entities import Param
 
     client, parent = mlflow.MlflowClient(), mlflow.active_run()
-    experiment = _experiment(client) if parent is None else parent.info.experiment_id
+    if parent is not None:
+        experiment = parent.info.experiment_id
+    elif "MLFLOW_EXPERIMENT_ID" in os.environ:
+        experiment = os.environ["MLFLOW_EXPERIMENT_ID"]
+    else:
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+        known = client.get_experiment_by_name(name)
+        experiment = client.create_experiment(name) if known is None else known.experiment_id
     earlier = client.search_runs([experiment], f"tags.`{_TAG}` = '{run.id}'")
     if earlier:
         run_id = earlier[0].info.run_id
@@ -31,15 +38,6 @@ def open_run(run: TrackedRun) -> MlflowRun:
         params = [Param(name, str(value)[:_LONGEST_VALUE]) for name, value in run.settings.items()]
         client.log_batch(run_id, params=params)
     return MlflowRun(client, run_id)
-
-
-def _experiment(client: Any) -> str:
-    """Return the experiment's id; it is made where there is none of this name."""
-    if "MLFLOW_EXPERIMENT_ID" in os.environ:
-        return os.environ["MLFLOW_EXPERIMENT_ID"]
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
-    experiment = client.get_experiment_by_name(name)
-    return str(client.create_experiment(name) if experiment is None else experiment.experiment_id)
 
 
 class MlflowRun:
