@@ -330,6 +330,9 @@ def test_a_damaged_file_is_refused_also_where_its_structure_alone_is_asked_for(l
     refused(load, tmp_path / name, f"{name} is damaged: ")
 
 
+FEW_STEPS = {"rank": 2, "base_steps": 5, "steps_per_shot": 0, "learning_rate": 0.05}
+
+
 @pytest.fixture
 def copy_in_transformers_format(tiny_open_clip, tmp_path):
     """The same weights as somebody else would publish them, with the end-of-text token by its own id."""
@@ -350,7 +353,7 @@ def test_adapters_of_the_one_copy_load_on_the_other(tiny_open_clip, copy_in_tran
     images = list(np.random.default_rng(0).integers(0, 256, (4, 20, 20, 3), dtype=np.uint8))
     folders = [str(tiny_open_clip), str(copy_in_transformers_format)]
     for here, there in (folders, folders[::-1]):
-        settings = {"rank": 2, "base_steps": 1} if method != "gda" else {}
+        settings = FEW_STEPS if method != "gda" else {}
         classifier = FewShotClassifier(method=method, model=here, views=1, **settings)
         adapter = tmp_path / f"{method}-of-{len(here)}"
         table = classifier.fit(images, list("abab")).predict_proba(images)
@@ -375,7 +378,7 @@ def test_an_export_is_a_copy_in_transformers_format(tmp_path):
     pixels = {"mean": 0.5, "std": 0.25, "interpolation": "bilinear", "resize_mode": "squash"}
     model = write_checkpoint(tmp_path / "model", pixels=pixels)
     images = list(np.random.default_rng(0).integers(0, 256, (4, 20, 24, 3), dtype=np.uint8))
-    classifier = FewShotClassifier(method="lora", model=str(model), rank=2, base_steps=1, views=1)
+    classifier = FewShotClassifier(method="lora", model=str(model), views=1, **FEW_STEPS)
     classifier.fit(images, list("abab")).save_pretrained(tmp_path / "adapter")
     export(tmp_path / "adapter", tmp_path / "merged", format="merged")
     processor = json.loads((tmp_path / "merged" / "preprocessor_config.json").read_text())
