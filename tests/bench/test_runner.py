@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from lowshot.bench.forecast import Forecast
 from lowshot.bench.grid import expand
 from lowshot.bench.runner import run_cells
 from lowshot.cli import main
+from lowshot.data import builtin_task, sources
 from lowshot.errors import InputError, OutputError
 from lowshot.evaluation import predict
 from lowshot.fitting import choice_file
@@ -22,6 +24,21 @@ from lowshot.runs_folder import RunsFolder
 GRID = (
     '[grid]\ndata = ["letters"]\nmethod = ["zero-shot", "lora"]\nshots = 1\nseed = [1, 2]\n[training]\nbase_steps = 3\n'
 )
+
+pytestmark = pytest.mark.usefixtures("few_to_judge")
+
+
+@pytest.fixture(scope="module")
+def few_to_judge():
+    """Built-in tasks with an eighth of their test images, in this process: judging is most of a small run."""
+
+    def smaller(name):
+        task = builtin_task(name)
+        return dataclasses.replace(task, test=task.test.subset(range(0, len(task.test), 8)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "builtin_task", smaller)
+        yield
 
 
 @pytest.fixture
