@@ -61,7 +61,7 @@ PICTURES = {
 @pytest.mark.parametrize("name", PICTURES)
 def test_the_script_makes_the_same_crop(script, steps, tmp_path, monkeypatch, name):
     if name.startswith("a large"):
-        monkeypatch.setattr("lowshot.data.decoding.LEAST_SIDE", 150)
+        monkeypatch.setattr("lowshot.data.picture.LEAST_SIDE", 150)
         steps = {**steps, "reduce": {"keep_at_least": 150}}
     image, kind, options = PICTURES[name]
     content = io.BytesIO()

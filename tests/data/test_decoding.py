@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, ImageOps
 
-from lowshot.data import FileImages, ahead, as_pixels, content_hash, decode_image, images
-from lowshot.data import decoding as module
+from lowshot.data import FileImages, ahead, as_pixels, content_hash, decode_image, decoding, images, opening
+from lowshot.data import picture as pictures
 from lowshot.data.crops import central_crops
 from lowshot.data.decoding import load_picture
 from lowshot.data.store import DecodedOnce
@@ -262,7 +262,7 @@ def tiff(bits, sample_format, levels, *, width=2):
     ],
 )
 def test_the_greatest_grey_level_of_a_tiff_is_white_whatever_its_bits(bits, sample_format, levels, expected):
-    with module.complaints() as said:
+    with opening.complaints() as said:
         pixels = decode_image(tiff(bits, sample_format, levels))
 
     assert (pixels[0, :, 0].tolist(), said) == (expected, [])
@@ -280,7 +280,7 @@ def test_the_greatest_grey_level_of_a_tiff_is_white_whatever_its_bits(bits, samp
     ],
 )
 def test_what_comes_out_black_or_white_is_complained_of_with_its_range(content, sentence):
-    with module.complaints() as said:
+    with opening.complaints() as said:
         decode_image(content)
         decode_image(saved(Image.fromarray(noise())))
 
@@ -288,7 +288,7 @@ def test_what_comes_out_black_or_white_is_complained_of_with_its_range(content, 
 
 
 def test_what_is_black_by_right_is_not_complained_of():
-    with module.complaints() as said:
+    with opening.complaints() as said:
         decode_image(saved(Image.new("I;16", (2, 2))))
         decode_image(saved(Image.fromarray(np.array([[0, 5000]], np.uint16))))
         decode_image(saved(Image.new("RGBA", (2, 2), (1, 2, 3, 1))))
@@ -298,9 +298,9 @@ def test_what_is_black_by_right_is_not_complained_of():
 
 def test_complaints_are_those_of_this_thread_alone():
     dark = saved(Image.fromarray(np.array([[7, 4095]], np.uint16)))
-    with module.complaints() as said, ThreadPoolExecutor(1) as pool:
+    with opening.complaints() as said, ThreadPoolExecutor(1) as pool:
         pool.submit(decode_image, dark).result()
-        with module.complaints() as inner:
+        with opening.complaints() as inner:
             decode_image(dark)
 
     assert (len(said), len(inner)) == (0, 1)
@@ -348,7 +348,7 @@ def test_a_large_photograph_is_halved_and_its_crop_is_the_same_to_three_grey_lev
     ],
 )
 def test_a_photograph_is_reduced_as_far_as_four_times_the_largest_crop_is_left(width, height, size):
-    factor = module._factor(width, height)
+    factor = pictures.reduction(width, height)
     assert (-(-width // factor), -(-height // factor)) == size
 
 
@@ -359,7 +359,7 @@ def test_the_content_of_a_large_photograph_is_that_of_its_full_size(kind, tmp_pa
     picture = PHOTOGRAPH.crop((0, 0, 70, 50))
     picture.save(path, kind, **options)
     whole = content_hash(np.asarray(Image.open(path)))
-    monkeypatch.setattr(module, "LEAST_SIDE", 25)
+    monkeypatch.setattr(pictures, "LEAST_SIDE", 25)
     monkeypatch.setattr(images, "LEAST_SIDE", 25)
     monkeypatch.setattr(ahead, "LEAST_SIDE", 25)
     files = FileImages([path])
@@ -394,7 +394,7 @@ def test_rows_of_a_turned_image_are_those_of_the_whole(mode, orientation, monkey
     content = saved(picture, "PNG", exif=exif)
     expected = decode_image(saved(ImageOps.exif_transpose(Image.open(io.BytesIO(content)))))
 
-    monkeypatch.setattr(module, "_ROWS_PIXELS", 100)
+    monkeypatch.setattr(pictures, "_ROWS_PIXELS", 100)
     rows = load_picture(content)
 
     assert np.array_equal(rows.pixels(), expected)
@@ -406,8 +406,8 @@ def test_rows_of_a_turned_image_are_those_of_the_whole(mode, orientation, monkey
 def test_reducing_rows_is_reducing_the_whole(height, width, factor):
     picture = Image.fromarray(noise(height, width))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(module, "_ROWS_PIXELS", 200)
-        reduced = module.Picture(picture, "image", factor=factor).pixels()
+        patched.setattr(pictures, "_ROWS_PIXELS", 200)
+        reduced = pictures.Picture(picture, "image", factor=factor).pixels()
     assert np.array_equal(reduced, np.asarray(picture.reduce(factor)))
 
 
@@ -415,15 +415,15 @@ def test_reducing_rows_is_reducing_the_whole(height, width, factor):
 def test_of_any_rows_a_few_are_made_at_once(factor, monkeypatch):
     """A crop asks for as many rows of a reduced image as it takes in floats, which in the file are up to 64 times."""
     picture, made = Image.fromarray(noise(61, 43)), []
-    convert = module.Picture._rgb
+    convert = pictures.Picture._rgb
 
     def seen(self, part):
         made.append(part.size[0] * part.size[1])
         return convert(self, part)
 
-    monkeypatch.setattr(module, "_ROWS_PIXELS", 200)
-    monkeypatch.setattr(module.Picture, "_rgb", seen)
-    rows = module.Picture(picture, "image", factor=factor)[2:7]
+    monkeypatch.setattr(pictures, "_ROWS_PIXELS", 200)
+    monkeypatch.setattr(pictures.Picture, "_rgb", seen)
+    rows = pictures.Picture(picture, "image", factor=factor)[2:7]
 
     assert np.array_equal(rows, np.asarray(picture.reduce(factor))[2:7])
     assert max(made) <= max(200, factor * 43)
@@ -455,10 +455,10 @@ def test_pixels_that_are_whole_are_read_whatever_befell_the_metadata(content):
     with pytest.raises((OSError, ValueError, SyntaxError)):
         Image.open(io.BytesIO(content)).load()
 
-    with module.complaints() as said:
+    with opening.complaints() as said:
         assert np.array_equal(decode_image(content), np.asarray(PICTURE))
     assert said == ["has damaged metadata, which is passed over"]
-    assert module.decoded_size(content)[0] == 256
+    assert decoding.decoded_size(content)[0] == 256
 
 
 def test_a_jpeg_is_read_without_metadata_that_fail_and_keeps_its_orientation(monkeypatch):
@@ -466,14 +466,14 @@ def test_a_jpeg_is_read_without_metadata_that_fail_and_keeps_its_orientation(mon
     exif[0x0112] = 6
     content = saved(Image.fromarray(noise(16, 24)), "JPEG", exif=exif, comment=b"words")
     content = content[:2] + b"\xff\xed\0\x07Photo" + content[2:]
-    upright, opened = decode_image(content), module.open_image
+    upright, opened = decode_image(content), opening.open_image
 
     def refusing(file):
         if b"Photo" in file.getvalue() or b"words" in file.getvalue():
             raise struct.error("unpack requires more")
         return opened(file)
 
-    monkeypatch.setattr(module, "open_image", refusing)
+    monkeypatch.setattr(opening, "open_image", refusing)
     assert upright.shape == (24, 16, 3)
     assert np.array_equal(decode_image(content), upright)
 
@@ -503,7 +503,7 @@ def test_absurd_sizes_are_refused_from_the_header(width, height, message, no_dec
 
 def test_a_bomb_is_refused_from_the_header_of_a_pil_image_too(no_decoding, monkeypatch):
     picture = Image.open(io.BytesIO(png_header(200, 200)))
-    monkeypatch.setattr(module, "MAXIMUM_PIXELS", 39_999)
+    monkeypatch.setattr(opening, "MAXIMUM_PIXELS", 39_999)
 
     with pytest.raises(DataError, match="200 x 200 pixels; expected at most 39,999 in all"):
         as_pixels(picture)
@@ -518,7 +518,7 @@ def of_size(jpeg, width, height):
 def test_a_jpeg_may_have_more_pixels_than_pillow_takes_but_not_any_number(no_decoding):
     jpeg = saved(Image.fromarray(noise()), "JPEG")
 
-    pixels, size = module.decoded_size(of_size(jpeg, 16_320, 12_240))  # a telephone's
+    pixels, size = decoding.decoded_size(of_size(jpeg, 16_320, 12_240))  # a telephone's
 
     assert (pixels, size) == (16_320 * 12_240, (4 + 3) * 16_320 * 12_240 // 64)
     with pytest.raises(DataError, match="image has 16320 x 16320 pixels; expected at most 250,000,000 in all"):
@@ -526,7 +526,7 @@ def test_a_jpeg_may_have_more_pixels_than_pillow_takes_but_not_any_number(no_dec
 
 
 def test_the_largest_sizes_allowed_are_decoded(monkeypatch):
-    monkeypatch.setattr(module, "MAXIMUM_PIXELS", 50)
+    monkeypatch.setattr(opening, "MAXIMUM_PIXELS", 50)
 
     assert decode_image(saved(Image.new("RGB", (50, 1)))).shape == (1, 50, 3)
     with pytest.raises(DataError, match="expected at most 50 in all"):
@@ -590,7 +590,7 @@ def test_a_name_that_no_file_can_have_is_no_image(tmp_path):
 
 
 def test_a_file_of_absurd_size_is_refused_unread(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MAXIMUM_FILE_BYTES", 1000)
+    monkeypatch.setattr(opening, "MAXIMUM_FILE_BYTES", 1000)
     path = tmp_path / "image.png"
     Image.new("RGB", (2, 2)).save(path)
     os.truncate(path, 1000)
@@ -655,9 +655,9 @@ def test_others_hear_pillows_warnings_while_we_decode(warns, monkeypatch):
     def wait(image, name, **options):
         inside.set()
         assert heard.wait(10)
-        return module.Picture(Image.new("L", (1, 1)), name)
+        return pictures.Picture(Image.new("L", (1, 1)), name)
 
-    monkeypatch.setattr(module.Picture, "of", wait)
+    monkeypatch.setattr(pictures.Picture, "of", wait)
     with ThreadPoolExecutor(1) as pool:
         decoding = pool.submit(decode_image, warns)
         assert inside.wait(10)
@@ -684,8 +684,8 @@ def test_decoding_leaves_everyone_elses_warnings_as_they_are(warns):
 def test_what_others_warn_of_while_we_decode_is_heard(monkeypatch):
     def warn(image, name, **options):
         warnings.warn("not Pillow's", UserWarning, stacklevel=1)
-        return module.Picture(Image.new("L", (1, 1)), name)
+        return pictures.Picture(Image.new("L", (1, 1)), name)
 
-    monkeypatch.setattr(module.Picture, "of", warn)
+    monkeypatch.setattr(pictures.Picture, "of", warn)
     with pytest.warns(UserWarning, match="not Pillow's"):
         decode_image(saved(Image.fromarray(noise())))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..data.decoding import BACKGROUND, LEAST_SIDE
+from ..data.picture import BACKGROUND, LEAST_SIDE
 from ..files import canonical_json, write_bytes, write_text
 from ..models import Backbone
 

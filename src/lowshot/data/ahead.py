@@ -9,8 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from ..progress import Track
-from .decoding import LEAST_SIDE, content_hash, load_picture
+from .decoding import content_hash, load_picture
 from .images import MemoryImages
+from .picture import LEAST_SIDE
 from .store import source_of
 from .task import Images, Pixels, place_of
 

@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 from ..progress import Track
 from .ahead import computed_ahead, content_of
-from .decoding import complaints, decoding, load_picture
+from .decoding import load_picture
 from .images import MemoryImages
+from .opening import complaints, decoding
 from .store import source_of
 from .task import Examples, Images, Pixels, place_of
 

@@ -1,71 +1,19 @@
 """Decoding of image files: what Pillow leaves to its callers.
 
-That is: a cap on size before anything is decoded, photographs reduced while they are decoded, EXIF orientation, grey
-levels of more than 8 bits scaled instead of clipped, transparency laid on white. Pillow keeps a decoded image at 1 to 4
-bytes a pixel; beside it a few rows at a time are made to RGB pixels, which ``Picture`` does when they are asked for.
+A file is opened by ``opening``, and what Pillow has decoded becomes pixels in ``picture``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
-import logging
-import stat
-import threading
-import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 
-from ..errors import ImageError
-from . import libtiff
-from .formats import open_image
-from .metadata import without_metadata
+from .opening import check_size, with_image
+from .picture import Picture, reduction
 from .task import Pixels
-
-MAXIMUM_PIXELS = 250_000_000
-"""Width times height above which an image is refused from its header alone. Above 179 million, Pillow's own cap, only
-JPEG is taken, which is reduced while it is decoded."""
-MAXIMUM_FILE_BYTES = 1 << 29
-"""Size of a file above which it is refused unread."""
-MAXIMUM_ASPECT_RATIO = 50
-"""Longer side over shorter side above which an image is refused: resizing the short side would explode the long one."""
-LEAST_SIDE = 1344
-"""Pixels that the shorter side of a photograph keeps at least when it is reduced, which is four times the largest crop
-of a CLIP, 336. An image is decoded at a half, a quarter or an eighth of its size as long as that much remains; one
-whose shorter side is below twice as much stays as it is."""
-BACKGROUND = (255, 255, 255)
-"""The colour that shows through transparent pixels."""
-_ROWS_PIXELS = 1 << 19  # converted at once: 1.5 MB of RGB
-_DARK = 16  # part of the white level below which grey levels look black: 12 bits in a file of 16
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python itself writes what it says of damaged files
-_FILTER_LOCK = threading.Lock()
-_thread = threading.local()
-_Result = TypeVar("_Result")
-
-
-class _Turned(NamedTuple):
-    """How the rows of an image are found in a file that holds it turned or mirrored."""
-
-    by: Image.Transpose
-    in_columns: bool
-    from_end: bool
-
-
-_ORIENTATIONS = {
-    2: _Turned(Image.Transpose.FLIP_LEFT_RIGHT, in_columns=False, from_end=False),
-    3: _Turned(Image.Transpose.ROTATE_180, in_columns=False, from_end=True),
-    4: _Turned(Image.Transpose.FLIP_TOP_BOTTOM, in_columns=False, from_end=True),
-    5: _Turned(Image.Transpose.TRANSPOSE, in_columns=True, from_end=False),
-    6: _Turned(Image.Transpose.ROTATE_270, in_columns=True, from_end=False),
-    7: _Turned(Image.Transpose.TRANSVERSE, in_columns=True, from_end=True),
-    8: _Turned(Image.Transpose.ROTATE_90, in_columns=True, from_end=True),
-}
-"""EXIF orientation -> how it is undone."""
 
 
 def decode_image(source: Path | bytes) -> Pixels:
@@ -95,7 +43,7 @@ def load_picture(source: Path | bytes, *, whole: bool = False) -> Picture:
         ImageError: As for ``decode_image``.
     """
     name = _name(source)
-    return _with_image(source, name, lambda image: Picture.of(image, name, whole=whole, may_change=True))
+    return with_image(source, name, lambda image: Picture.of(image, name, whole=whole, may_change=True))
 
 
 def content_hash(pixels: Pixels) -> str:
@@ -116,7 +64,7 @@ def decoded_size(source: Path | bytes) -> tuple[int, int]:
     def measured(image: Image.Image) -> tuple[int, int]:
         width, height = image.size
         check_size(width, height, name)
-        factor = _factor(width, height)
+        factor = reduction(width, height)
         kept = width * height // (factor**2 if image.format in ("JPEG", "MPO") else 1)
         of_a_pixel = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)  # in Pillow
         size = kept * of_a_pixel + 3 * width * height // factor**2
@@ -126,331 +74,8 @@ def decoded_size(source: Path | bytes) -> tuple[int, int]:
             size += 12 * width * height
         return width * height, size
 
-    return _with_image(source, name, measured)
-
-
-class Picture:
-    """An image that is decoded, of which rows are made to RGB pixels when they are asked for.
-
-    Args:
-        image: As Pillow has decoded it.
-        name: For messages.
-        factor: Number of its pixels, in each direction, that become one.
-        transparent: Grey level or colour that is transparent, where Pillow does not know it.
-        orientation: Of EXIF.
-    """
-
-    def __init__(
-        self,
-        image: Image.Image,
-        name: str,
-        *,
-        factor: int = 1,
-        transparent: int | tuple[int, ...] | None = None,
-        orientation: int = 1,
-    ) -> None:
-        self._image = image
-        self._name = name
-        self._factor = factor
-        self._turned = _ORIENTATIONS.get(orientation)
-        self._transparent = transparent
-        width, height = image.size
-        if self._turned is not None and self._turned.in_columns:
-            width, height = height, width
-        self._full = width, height
-        self.shape = -(-height // factor), -(-width // factor), 3
-        """Height, width, and 3 for red, green and blue."""
-        self._white = self._checked_levels()
-        if image.mode in ("RGBA", "LA", "PA") and not any(
-            part.getchannel("A").getextrema()[1] for part in self._parts()
-        ):
-            complain("is transparent everywhere: it comes out white")
-
-    @classmethod
-    def of(cls, image: Image.Image, name: str, *, whole: bool = False, may_change: bool = False) -> Picture:
-        """Decode what Pillow has opened.
-
-        Args:
-            image: Perhaps not decoded yet.
-            name: For messages.
-            whole: Whether a large photograph stays as it is.
-            may_change: Whether nobody else has this image, so that a JPEG can be reduced while it is decoded.
-
-        Raises:
-            ImageError: It is of a size, or has grey levels, that are refused.
-        """
-        width, height = image.size
-        check_size(width, height, name)
-        factor = 1 if whole else _factor(width, height)
-        if factor > 1 and may_change:
-            image.draft(None, (width // factor, height // factor))  # does nothing in other formats
-            factor //= round(width / image.size[0])
-        transparent = _transparent(image)
-        with libtiff.heard() if image.format == "TIFF" else contextlib.nullcontext() as heard:
-            image.load()
-        if heard is not None and heard.count:
-            complain(f"has {heard.count:,} fault(s) in its data, such as: {heard.first}")
-        return cls(image, name, factor=factor, transparent=transparent, orientation=_orientation(image))
-
-    def __getitem__(self, rows: slice) -> Pixels:
-        """Return some rows, ``(rows, width, 3)``, made a few at a time."""
-        top, bottom, _ = rows.indices(self.shape[0])
-        if bottom - top <= self._step:
-            return self._converted(top, bottom)
-        pixels = np.empty((bottom - top, *self.shape[1:]), dtype=np.uint8)
-        for first in range(top, bottom, self._step):
-            last = min(first + self._step, bottom)
-            pixels[first - top : last - top] = self._converted(first, last)
-        return pixels
-
-    @property
-    def _step(self) -> int:
-        """Rows that are made at once: their pixels in the file are what takes the memory."""
-        return max(1, _ROWS_PIXELS // (self.shape[1] * self._factor**2))
-
-    def _converted(self, top: int, bottom: int) -> Pixels:
-        """Return these rows, all made at once."""
-        width, height = self._full
-        first, last = top * self._factor, min(bottom * self._factor, height)
-        with decoding(self._name):
-            part = self._rgb(self._upright(first, last, width, height))
-            return np.asarray(part.reduce(self._factor) if self._factor > 1 else part)
-
-    def strips(self) -> Iterator[Pixels]:
-        """Yield all rows, a few at a time."""
-        for top in range(0, self.shape[0], self._step):
-            yield self[top : top + self._step]
-
-    def content(self) -> str:
-        """Return the ``content_hash`` of the pixels."""
-        digest = hashlib.sha256(repr(self.shape).encode())
-        for rows in self.strips():
-            digest.update(rows.data)
-        return digest.hexdigest()[:20]
-
-    def pixels(self) -> Pixels:
-        """Return all rows, ``(height, width, 3)``."""
-        return self[:]
-
-    def _upright(self, first: int, last: int, width: int, height: int) -> Image.Image:
-        """Return rows of the image as it is meant to be seen, in Pillow's own mode."""
-        turned, is_whole = self._turned, (first, last) == (0, height)
-        if turned is None:
-            return self._image if is_whole else self._image.crop((0, first, width, last))
-        low, high = (height - last, height - first) if turned.from_end else (first, last)
-        box = (low, 0, high, width) if turned.in_columns else (0, low, width, high)
-        return self._image.crop(box).transpose(turned.by)
-
-    def _rgb(self, part: Image.Image) -> Image.Image:
-        """Return a part in 8 bits of red, green and blue."""
-        hidden = None
-        if self._transparent is not None:
-            levels = np.asarray(part)
-            hidden = (levels == self._transparent).reshape(*levels.shape[:2], -1).all(-1)
-            part = part.copy()
-            part.info.pop("transparency", None)
-        if self._white is not None:
-            levels = np.asarray(part, dtype=np.float64)
-            part = Image.fromarray(np.round(levels * (255 / self._white)).clip(0, 255).astype(np.uint8))
-        elif part.has_transparency_data:
-            part = part.convert("RGBA")
-            ground = Image.new("RGBA", part.size, (*BACKGROUND, 255))
-            part = Image.alpha_composite(ground, part)
-        part = part if part.mode == "RGB" else part.convert("RGB")
-        if hidden is not None and hidden.any():
-            part.paste(BACKGROUND, mask=Image.fromarray(hidden))
-        return part
-
-    def _parts(self) -> Iterator[Image.Image]:
-        """Yield all of the image as it lies in its file, a few rows at a time."""
-        width, height = self._image.size
-        step = max(1, _ROWS_PIXELS // width)
-        return (self._image.crop((0, top, width, min(top + step, height))) for top in range(0, height, step))
-
-    def _checked_levels(self) -> int | None:
-        """Return the grey level that is white; None for 8 bits, which are as they should be.
-
-        Raises:
-            ImageError: Levels are not numbers, below 0, or above that one.
-        """
-        white = _white(self._image)
-        if white is None:
-            return None
-        extents = [(levels.min(), levels.max()) for levels in map(np.asarray, self._parts())]
-        least, most = (float(end) for end in (np.min([e[0] for e in extents]), np.max([e[1] for e in extents])))
-        if not (least >= 0 and most <= white):  # NaN is neither
-            raise ImageError(f"{self._name} has grey levels from {least:g} to {most:g}; expected 0 to {white}")
-        if 0 < most * _DARK <= white:
-            complain(f"has grey levels from {least:g} to {most:g}, of 0 to {white}: it comes out nearly black")
-        return white
-
-
-@contextlib.contextmanager
-def complaints() -> Iterator[list[str]]:
-    """Collect what is wrong with images that are decoded all the same, by this thread in this block.
-
-    They are sentences without their subject, which is the image.
-    """
-    before = getattr(_thread, "complaints", None)
-    _thread.complaints = collected = list[str]()
-    try:
-        yield collected
-    finally:
-        _thread.complaints = before
-
-
-def complain(sentence: str) -> None:
-    """Note what is wrong with the image that this thread decodes, for whoever collects ``complaints``."""
-    collected: list[str] | None = getattr(_thread, "complaints", None)
-    if collected is not None:
-        collected.append(sentence)
-
-
-def check_size(width: int, height: int, name: str) -> None:
-    """Refuse an image by its size.
-
-    Raises:
-        ImageError: It has too many pixels, or is too narrow.
-    """
-    if width * height > MAXIMUM_PIXELS:
-        raise ImageError(f"{name} has {width} x {height} pixels; expected at most {MAXIMUM_PIXELS:,} in all")
-    if max(width, height, 1) > MAXIMUM_ASPECT_RATIO * min(width, height):
-        raise ImageError(f"{name} has {width} x {height} pixels; expected sides within 1:{MAXIMUM_ASPECT_RATIO}")
+    return with_image(source, name, measured)
 
 
 def _name(source: Path | bytes) -> str:
     return str(source) if isinstance(source, Path) else "image"
-
-
-def _with_image(source: Path | bytes, name: str, work: Callable[[Image.Image], _Result]) -> _Result:
-    """Open a file of an image for some work; where that fails, once more without the file's metadata."""
-    try:
-        with decoding(name), _opened(source, name) as image:
-            return work(image)
-    except ImageError as error:
-        pixels_alone = None if error.__context__ is None else without_metadata(source)
-        if pixels_alone is None:  # refused by ourselves, or another kind of file
-            raise
-        try:
-            with decoding(name), _opened(pixels_alone, name) as image:
-                result = work(image)
-        except ImageError:
-            raise error from error.__cause__
-        complain("has damaged metadata, which is passed over")
-        return result
-
-
-@contextlib.contextmanager
-def _opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
-    """Open a file of an image; only its header is read."""
-    if isinstance(source, Path):
-        status = source.stat()
-        # Who opens a pipe waits for its writer, and a device has no end.
-        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-            raise ImageError(f"{name} is a pipe, socket or device; expected an image file")
-        size = status.st_size
-    else:
-        size = len(source)
-    if size > MAXIMUM_FILE_BYTES:
-        raise ImageError(f"{name} has {size:,} bytes; expected at most {MAXIMUM_FILE_BYTES:,}")
-    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file, _image_of(file) as image:
-        yield image
-
-
-def _image_of(file: BinaryIO) -> Image.Image:
-    try:
-        return open_image(file)
-    except Image.DecompressionBombError:
-        from PIL.JpegImagePlugin import jpeg_factory
-
-        file.seek(0)
-        is_jpeg = file.read(3) == b"\xff\xd8\xff"
-        file.seek(0)
-        if not is_jpeg:
-            raise
-        return jpeg_factory(file)
-
-
-@contextlib.contextmanager
-def decoding(name: str) -> Iterator[None]:
-    """Turn whatever Pillow raises into an ImageError that names the image, and pass over what it warns of.
-
-    It warns of many pixels, where our own cap stands in its place, and of damaged EXIF data, which harms no pixel.
-    ``warnings.catch_warnings`` swaps the filters of the whole process, so two threads that decode would undo each
-    other. This filter stays where it is and changes nothing for anyone else, since its category asks which thread it is
-    in.
-    """
-    with _FILTER_LOCK:
-        if not warnings.filters or warnings.filters[0][2] is not _WhileDecoding:
-            warnings.filterwarnings("ignore", category=_WhileDecoding, module="PIL")
-    before = getattr(_thread, "decoding", False)
-    _thread.decoding = True
-    try:
-        yield
-    except ImageError:
-        raise
-    except FileNotFoundError:
-        raise ImageError(f"{name} does not exist") from None
-    except IsADirectoryError:
-        raise ImageError(f"{name} is a folder; expected an image file") from None
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{name} {error}") from None
-    except PermissionError as error:
-        raise ImageError(f"{name} cannot be read: {error.strerror}") from error
-    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, struct.error, ... for damaged files
-        raise ImageError(f"{name} cannot be decoded: {error}") from error
-    finally:
-        _thread.decoding = before
-
-
-class _InDecodingThreads(type):
-    """Every category is a subclass in a thread that is decoding, and none is in any other."""
-
-    def __subclasscheck__(cls, category: type) -> bool:
-        return getattr(_thread, "decoding", False)
-
-
-class _WhileDecoding(Warning, metaclass=_InDecodingThreads):
-    """The category of the filter on Pillow's warnings; nothing is ever warned of under it."""
-
-
-def _factor(width: int, height: int) -> int:
-    """Return the number of pixels that become one, in each direction, where a photograph of this size is reduced."""
-    return next((factor for factor in (8, 4, 2) if min(width, height) >= factor * LEAST_SIDE), 1)
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return EXIF's orientation; that of an image whose EXIF data are damaged is as it lies there."""
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # of a JPEG Pillow warns; of any other format it raises whatever befalls it
-        return 1
-
-
-def _white(image: Image.Image) -> int | None:
-    """Return the grey level that is white, where an image has more than 8 bits of grey."""
-    if image.mode == "F":
-        return 1
-    tags = getattr(image, "tag_v2", {})  # of a TIFF; elsewhere there are 16 bits without a sign
-    [bits, *_], [kind, *_] = tags.get(ExifTags.Base.BitsPerSample, (16,)), tags.get(ExifTags.Base.SampleFormat, (1,))
-    bits, is_signed = int(bits), kind == 2
-    if not image.mode.startswith("I"):
-        if is_signed:
-            complain("has signed grey levels of 8 bits, which are read as if they had no sign")
-        return None
-    return 2 ** (bits - is_signed) - 1 if bits <= 16 else 65535
-
-
-def _transparent(image: Image.Image) -> int | tuple[int, ...] | None:
-    """Return the transparent grey level or colour of a PNG as Pillow will have decoded it.
-
-    Pillow keeps it as it stands in the file, but grey of 1, 2 or 4 bits is spread to 8, and 16 bits of colour are cut.
-    """
-    stored, tiles = image.info.get("transparency"), getattr(image, "tile", ())
-    if image.format != "PNG" or not tiles or not isinstance(stored, int | tuple):
-        return None
-    kind = tiles[0].args
-    if kind == "RGB;16B" and isinstance(stored, tuple):
-        return tuple(level >> 8 for level in stored)
-    spread = {"1": 1, "L;2": 85, "L;4": 17, "I;16B": 1}.get(kind)
-    return None if spread is None or not isinstance(stored, int) else stored * spread

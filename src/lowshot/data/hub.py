@@ -15,8 +15,9 @@ from typing import Any
 from ..errors import DataError, ImageError, MissingExtraError
 from ..files import from_home
 from ..repositories import why_unreachable
-from .decoding import Picture, load_picture
+from .decoding import load_picture
 from .listing import SPLITS, class_name, kind_of, task_of_names
+from .picture import Picture
 from .task import Pixels, Task
 
 PREFIX = "hf:"

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import ImageError
-from .decoding import LEAST_SIDE, Picture, check_size, complaints, content_hash, decoding, load_picture
+from .decoding import content_hash, load_picture
+from .opening import check_size, complaints, decoding
+from .picture import LEAST_SIDE, Picture
 from .task import Images, Pixels, place_of, whole
 
 _PICTURE_LOCK = threading.Lock()

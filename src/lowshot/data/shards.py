@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, ImageError
-from .decoding import MAXIMUM_FILE_BYTES, Picture, load_picture
+from .decoding import load_picture
 from .folder import image_files
 from .formats import SUFFIXES
 from .layout import LeftOut
 from .listing import SPLITS, class_name, kind_of, read_lines, task_of_names, visible_entries
+from .opening import MAXIMUM_FILE_BYTES
+from .picture import Picture
 from .tar_files import OpenMember, tar_members
 from .task import Pixels, Task, is_text
 
