@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import textwrap
 
@@ -35,13 +36,20 @@ def no_cache(monkeypatch):
     monkeypatch.setattr(cache_module, "cached_basis", basis_of)
 
 
-@pytest.fixture
-def trained(learner_on, tmp_path):
-    """A trained adapter with a sizeable R, its logits and its folder."""
-    learner = learner_on("lora-xs")
+@pytest.fixture(scope="module")
+def saved(learner_on, tmp_path_factory):
+    """A trained adapter with a sizeable R: its logits, and its folder, to be read only."""
+    learner, folder = learner_on("lora-xs"), tmp_path_factory.mktemp("saved")
     take_steps(learner, 3, rate=0.1)
-    learner.save(tmp_path)
-    return learner.logits(images()), tmp_path
+    learner.save(folder)
+    return learner.logits(images()), folder
+
+
+@pytest.fixture
+def trained(saved, tmp_path):
+    """Its logits, and a folder of the test's own."""
+    logits, folder = saved
+    return logits, shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
 
 
 def weight(rows=40, columns=24, seed=0):

@@ -1,5 +1,6 @@
 """Heads on a backbone: the pass over the shots, what is saved, and what the classifier makes of it."""
 
+import functools
 import json
 
 import numpy as np
@@ -61,7 +62,7 @@ def four():
     return Task("four", ("blue", "green", "red", "cat"), train=train, test=test)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def classifier(tiny_clip):
     def build(method, **settings):
         crops = {} if method == "zero-shot" else {"crop_minimum": 0.5}
@@ -70,11 +71,22 @@ def classifier(tiny_clip):
     return build
 
 
+@pytest.fixture(scope="module")
+def learnt(classifier, task):
+    """A classifier that has learnt the task with a method, and its measures; each learns once."""
+
+    @functools.cache
+    def learn(method):
+        fitted = classifier(method).fit(task, shots=4)
+        return fitted, fitted.evaluate(task)
+
+    return learn
+
+
 @every
-def test_it_learns_colours_from_four_images_of_each(classifier, task, method):
-    fitted = classifier(method).fit(task, shots=4)
-    plain = classifier("zero-shot").fit(task).evaluate(task)["acc1"]
-    found = fitted.evaluate(task)["acc1"]
+def test_it_learns_colours_from_four_images_of_each(learnt, method):
+    (fitted, metrics), (_, without) = learnt(method), learnt("zero-shot")
+    found, plain = metrics["acc1"], without["acc1"]
     assert found > plain
     assert found >= (0.6 if method in ("tip-adapter", "clip-adapter") else 0.9)
     record = fitted.record_
@@ -85,15 +97,15 @@ def test_it_learns_colours_from_four_images_of_each(classifier, task, method):
 
 
 @every
-def test_what_is_saved_comes_back_the_same_and_has_the_size_that_was_counted(classifier, task, method, tmp_path):
-    fitted = classifier(method).fit(task, shots=2)
+def test_what_is_saved_comes_back_the_same_and_has_the_size_that_was_counted(learnt, task, method, tmp_path):
+    fitted, _ = learnt(method)
     fitted.save_pretrained(tmp_path / "adapter")
     images = [task.test.images[i] for i in range(5)]
     again = saved_adapter(tmp_path / "adapter")
     assert np.array_equal(again.predict_proba(images), fitted.predict_proba(images))
     record = json.loads((tmp_path / "adapter" / "lowshot.json").read_text())
     size = (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size
-    counted = count_parameters(fitted.recipe.replace(shots=2), classes=3)
+    counted = count_parameters(fitted.recipe.replace(shots=4), classes=3)
     assert record["adapter_bytes"] == size == counted.adapter_bytes
     assert record["trainable_parameters"] == counted.trainable_parameters
     assert record["chosen"] == fitted.record_.chosen
@@ -101,8 +113,8 @@ def test_what_is_saved_comes_back_the_same_and_has_the_size_that_was_counted(cla
 
 
 @every
-def test_a_file_that_is_not_exactly_its_own_is_refused_by_name(classifier, task, method, tmp_path):
-    classifier(method).fit(task, shots=2).save_pretrained(tmp_path / "adapter")
+def test_a_file_that_is_not_exactly_its_own_is_refused_by_name(learnt, method, tmp_path):
+    learnt(method)[0].save_pretrained(tmp_path / "adapter")
     path = tmp_path / "adapter" / "adapter_model.safetensors"
     whole = load_file(path)
     for name, tensor in whole.items():
