@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .errors import AdapterError, InputError
-from .tensor_file import read_tensors, serialized, serialized_size
+from .tensor_file import read_tensors, serialized
 
 BELONGING_FILE = "belonging.safetensors"
 """The Gaussians in an adapter's folder."""
@@ -235,15 +235,14 @@ class Belonging:
         ratio = self.gaussians.to(images.device).ratio(pooled(images).float())
         return combined(ratio, None if cosines is None else cosines.float().amax(1), self.held_out)
 
+    def to(self, device: torch.device) -> Belonging:
+        """The same with its Gaussians on another device."""
+        return dataclasses.replace(self, gaussians=self.gaussians.to(device))
+
     @property
     def nbytes(self) -> int:
         """Memory of the Gaussians."""
         return sum(tensor.nbytes for tensor in self.gaussians.tensors().values())
-
-    @property
-    def file_bytes(self) -> int:
-        """Size of their file."""
-        return serialized_size(self.gaussians.tensors())
 
 
 def combined(ratio: Tensor, fit: Tensor | None, held_out: HeldOutBelonging) -> Tensor:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ..belonging import Belonging
 from ..heads import Text
 from ..models import Backbone
 from .predictions import Prediction
@@ -46,14 +48,48 @@ def predictions(backbone: Backbone, embeddings: Tensor, residents: Sequence[Resi
         scores = class_scores(backbone, embeddings[start:end], [residents[row] for row in rows])
         parts.append(torch.softmax(scores.float() / temperatures[start:end], dim=-1).flatten())
         start = end
-    flat = torch.cat([*parts, embeddings.float().flatten()]).cpu().numpy()  # one copy for all rows
+    belonging = _Belongings(backbone, each, residents)
+    flat = torch.cat([*parts, embeddings.float().flatten(), *belonging.scores]).cpu().numpy()  # one copy for all rows
     ends = np.cumsum([len(residents[row].classes.names) for row in order])
-    *tables, vectors = np.split(flat, ends)
+    *tables, rest = np.split(flat, ends)
+    vectors, of_belonging = np.split(rest, [embeddings.numel()])
+    told = belonging.told(of_belonging)
     by_row = {
-        row: Prediction(residents[row].name, residents[row].classes.names, table, vector)
+        row: Prediction(residents[row].name, residents[row].classes.names, table, vector, *told.get(row, ()))
         for row, table, vector in zip(order, tables, vectors.reshape(len(order), -1), strict=True)
     }
     return [by_row[row] for row in range(len(residents))]
+
+
+class _Belongings:
+    """The scores of belonging of those rows whose adapter has learnt to tell images of none of its classes.
+
+    Args:
+        backbone: Whether it reads class prompts.
+        embeddings: Each row's unit embedding ``(D,)``.
+        residents: The adapter of each row.
+    """
+
+    def __init__(self, backbone: Backbone, embeddings: Sequence[Tensor], residents: Sequence[Resident]) -> None:
+        self._rows_of: dict[Belonging, list[int]] = collections.defaultdict(list)
+        for row, resident in enumerate(residents):
+            if resident.belonging is not None:
+                self._rows_of[resident.belonging].append(row)
+        self.scores: list[Tensor] = []
+        """Of each adapter's rows, where the backbone computes."""
+        for belonging, rows in self._rows_of.items():
+            images, table = torch.stack([embeddings[row] for row in rows]), residents[rows[0]].classes
+            cosines = images @ table.embeddings.to(images.dtype).T if backbone.has_text else None
+            self.scores.append(belonging.scores(images, cosines))
+
+    def told(self, scores: NDArray[np.float32]) -> dict[int, tuple[float, bool]]:
+        """The p-value of each such row, and whether it is of none of the classes, of all scores one after the other."""
+        told, start = dict[int, tuple[float, bool]](), 0
+        for belonging, rows in self._rows_of.items():
+            p_values = belonging.held_out.p_values(scores[start : start + len(rows)]).tolist()
+            told |= {row: (p, belonging.held_out.none_of_these(p)) for row, p in zip(rows, p_values, strict=True)}
+            start += len(rows)
+        return told
 
 
 def class_scores(backbone: Backbone, embeddings: Tensor, residents: Sequence[Resident]) -> Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..belonging import read_belonging
 from ..heads import HEADS, read_head
 from ..methods import method_spec
 from ..models import Backbone
@@ -59,8 +60,9 @@ class Loader:
             classes = self._class_tables.table(record.classes, record.prompts, text)
         temperature = float(record.calibration.get("temperature", 1.0))
         head = None  # the class embeddings alone
+        count, width = classes.embeddings.shape
+        belonging = read_belonging(folder, record.belonging, classes=count, width=width)
         if method in HEADS:
-            count, width = classes.embeddings.shape
             head = OwnHead(read_head(folder, HEADS[method], classes=count, width=width, device=device))
         return Resident(
             name=folder.name,
@@ -69,4 +71,5 @@ class Loader:
             temperature=torch.tensor(temperature, dtype=torch.float32, device=device),
             updates=vision,
             head=head,
+            belonging=None if belonging is None else belonging.to(device),
         )

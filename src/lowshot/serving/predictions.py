@@ -24,6 +24,10 @@ class Prediction:
     """``(C,)``, in the order of ``classes``; of a calibrated adapter those at its temperature."""
     embedding: NDArray[np.float32]
     """Unit embedding ``(D,)`` of the image by the vision tower with what the adapter learnt in it."""
+    p_value: float | None = None
+    """Conformal p-value of belonging to one of the classes; None of an adapter that has not learnt to tell."""
+    none_of_these: bool | None = None
+    """Whether the image is of none of the classes, as far as the adapter tells; None as before."""
 
     @property
     def best(self) -> str:

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
+from ..belonging import Belonging
 from ..errors import AdapterError
 from ..heads import Head, tensors_of
 from .mixing import Updates
@@ -47,7 +48,7 @@ class OwnHead:
         return sum(tensor.nbytes for tensor in tensors_of(self.head).values())
 
 
-Part: TypeAlias = ClassTable | Updates | OwnHead
+Part: TypeAlias = ClassTable | Updates | OwnHead | Belonging
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,6 +64,8 @@ class Resident:
     """Updates of the vision tower."""
     head: OwnHead | None = None
     """None where cosines with the class table judge."""
+    belonging: Belonging | None = None
+    """None where it has not learnt to tell images of none of its classes."""
 
     @property
     def nbytes(self) -> int:
@@ -72,7 +75,8 @@ class Resident:
     @property
     def parts(self) -> tuple[Part, ...]:
         """Parts that take memory; adapters may share them."""
-        return (self.classes, self.updates) if self.head is None else (self.classes, self.updates, self.head)
+        own = (part for part in (self.head, self.belonging) if part is not None)
+        return self.classes, self.updates, *own
 
 
 class Residents:

@@ -44,6 +44,10 @@ class ImageAnswer(_Answer):
     """What is said of one image: the most probable classes, or why there are none."""
 
     classes: list[Chance] | None = None
+    none_of_these: bool | None = Field(
+        default=None, description="Whether it is of none of the classes, of which the first is the nearest then."
+    )
+    p_value: float | None = Field(default=None, gt=0, le=1, description="That of belonging to one of the classes.")
     zero_shot: list[Chance] | None = None
     neighbours: list[Neighbour] | None = None
     error: Problem | None = None
@@ -164,6 +168,7 @@ class AdapterAnswer(AdapterLine):
     class_names: list[str]
     prompts: list[list[str]]
     temperature: float
+    reject: float | None = Field(description="Share of known images that may be said to be of none of the classes.")
     notes: list[str]
     record: dict[str, Any]
     examples: list[ExampleLine]

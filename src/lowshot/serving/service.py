@@ -222,6 +222,7 @@ class Service:
             "class_names": list(record.classes),
             "prompts": [list(prompts) for prompts in record.prompts],
             "temperature": description.temperature,
+            "reject": record.belonging.get("reject"),
             "notes": list(description.notes),
             "record": {**{field: getattr(record, field) for field in fields}, "metrics": metrics},
             "examples": [_picture(name, example) for example in read_examples(self.bank.folder / name)],
@@ -365,6 +366,8 @@ def _image_answer(
 ) -> dict[str, Any]:
     """The answer about one image."""
     answer: dict[str, Any] = {"classes": _most_probable(prediction, options.top)}
+    if prediction.none_of_these is not None:
+        answer |= {"none_of_these": prediction.none_of_these, "p_value": prediction.p_value}
     if isinstance(backbone_reply, BackboneAnswer):
         if options.zero_shot and backbone_reply.zero_shot is not None:
             answer["zero_shot"] = _most_probable(backbone_reply.zero_shot, options.top)

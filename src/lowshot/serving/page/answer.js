@@ -16,7 +16,7 @@ export function showAnswer(place, prediction, adapter, further = []) {
     return;
   }
   place.replaceChildren(
-    verdict(prediction.classes[0]),
+    verdict(prediction),
     ...comparison(prediction),
     bars(prediction),
     element("p", { class: "note" }, trust(adapter.calibrated)),
@@ -40,11 +40,17 @@ export function spoken(prediction) {
   if (prediction.error) return prediction.error.message;
   const [best] = prediction.classes;
   const before = prediction.zero_shot?.[0];
-  const sentence = `${best.name}, ${percent(best.probability)}.`;
+  const nearest = `${best.name}, ${percent(best.probability)}.`;
+  const sentence = prediction.none_of_these ? `None of these. Nearest: ${nearest}` : nearest;
   return before ? `${sentence} Before it was taught: ${before.name}, ${percent(before.probability)}.` : sentence;
 }
 
-function verdict(best) {
+function verdict({ classes: [best], none_of_these: none }) {
+  if (none) {
+    const nearest = element("span", { class: "guess" }, `; nearest: ${best.name} `);
+    const sure = element("span", { class: "sure" }, percent(best.probability));
+    return element("p", { class: "verdict" }, "none of these", nearest, sure);
+  }
   const guess = best.probability < LIKELY ? element("span", { class: "guess" }, "perhaps ") : null;
   return element(
     "p",
