@@ -155,7 +155,12 @@ class HeldOutBelonging:
 
     def none_of_these(self, p_value: float) -> bool:
         """Whether an image with this p-value is of none of the classes: the one place where that is decided."""
-        return bool(p_value <= self.reject)
+        return round(p_value * (len(self.scores) + 1)) <= self.last_place
+
+    @property
+    def last_place(self) -> int:
+        """The last place among the held-out images and itself, from 1, at which an image is of none of the classes."""
+        return math.floor(Fraction(str(self.reject)) * (len(self.scores) + 1))  # 0.05 is meant, not the binary number
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a record."""

@@ -1,5 +1,6 @@
 """What is exported computes what the classifier does, without lowshot."""
 
+import importlib.util
 import json
 import re
 import shutil
@@ -501,3 +502,27 @@ def test_transformers_alone_gives_the_calibrated_probabilities_of_a_merged_model
     model = AutoModel.from_pretrained(made.folder)
     found = probabilities(model, made.folder, classes_of(made.folder)["prompts"], images)
     assert apart(found, classifier.predict_proba(images)) < TOLERANCE
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("method", "settings"), [("proker", {}), ("lora", {"calibration_folds": 2})])
+def test_a_graph_tells_images_of_none_of_the_classes_as_the_classifier_does(saved, tmp_path, method, settings):
+    adapter, classifier = saved(method, reject=0.3, **settings)
+    export(adapter, tmp_path / "onnx", format="onnx")
+    images = pictures(12, seed=7)
+    found = importlib.util.spec_from_file_location("classify", tmp_path / "onnx" / "classify.py")
+    classify = importlib.util.module_from_spec(found)
+    found.loader.exec_module(classify)
+    files = []
+    for number, image in enumerate(images):
+        files.append(str(tmp_path / f"{number}.png"))
+        Image.fromarray(image).save(files[-1])
+    classes, told = classify.answers(files)
+    assert classes == list(classifier.record_.classes)
+    assert told["p_values"] == pytest.approx(classifier.p_values(files), abs=1.1 / 7)
+    assert (told["none_of_these"] == (told["p_values"] <= 0.3)).all()
+    np.testing.assert_array_equal(classify.probabilities(files)[1], told["probabilities"])
+    assert "`none_of_these`" in (tmp_path / "onnx" / "README.md").read_text()
+    if method == "lora":
+        export(adapter, tmp_path / "merged", format="merged")
+        assert "is in `--format onnx`" in (tmp_path / "merged" / "README.md").read_text()

@@ -75,20 +75,27 @@ class _UnitEmbedding(nn.Module):
 
 
 class ImageClassifier(nn.Module):
-    """Images ``(B, 3, S, S)`` in [0, 1] to calibrated probabilities ``(B, C)``."""
+    """Images ``(B, 3, S, S)`` in [0, 1] to calibrated probabilities ``(B, C)``; and what ``PValues`` gives, if there."""
 
     def __init__(self, trained: Trained, *, half: bool) -> None:
         super().__init__()
         dtype, encoders = torch.float16 if half else torch.float32, (trained.backbone, *trained.backbone.beside)
         self.encoders = nn.ModuleList(_UnitEmbedding(each, dtype) for each in encoders)
         self.scores = trained.scores
+        self.p_values = trained.p_values
         self._temperature = trained.temperature
 
-    def forward(self, images: Tensor) -> Tensor:
+    @property
+    def outputs(self) -> list[str]:
+        """What the outputs are called."""
+        return ["probabilities", *([] if self.p_values is None else ["p_values", "none_of_these"])]
+
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Softmax of the class scores of an image's unit embedding, which two encoders have side by side."""
         embeddings = [encoder(images) for encoder in self.encoders]
         together = embeddings[0] if len(embeddings) == 1 else torch.cat(embeddings, -1) / math.sqrt(len(embeddings))
-        return torch.softmax(self.scores(together) / self._temperature, dim=-1)
+        probabilities = torch.softmax(self.scores(together) / self._temperature, dim=-1)
+        return probabilities if self.p_values is None else (probabilities, *self.p_values(together))
 
 
 def write(source: Source, trained: Trained, folder: Path) -> None:
@@ -139,7 +146,7 @@ def _graph(classifier: ImageClassifier, size: int) -> Any:
                 dynamo=True,
                 verbose=False,
                 input_names=["images"],
-                output_names=["probabilities"],
+                output_names=classifier.outputs,
                 dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
             )
         except Exception as error:  # the exporter raises what the tower's code raises under tracing

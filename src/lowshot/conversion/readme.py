@@ -158,7 +158,16 @@ def readme(record: RunRecord, name: str, precision: str = "fp32", measured: Accu
             f"Its probabilities were calibrated on {record.calibration['images']:,} images that were held out: scores "
             f"are\ndivided by a temperature of {record.calibration['temperature']:.6g}, {where}."
         )
+    if record.belonging:
+        parts.append(_OTHERS_IN_GRAPH if name == "onnx" else _OTHERS_ELSEWHERE)
     return "\n\n".join(parts) + "\n"
+
+
+_OTHERS_IN_GRAPH = (
+    "It tells images of none of its classes: the output `none_of_these` says which they are, `p_values` how well each\n"
+    "image fits in among those of the classes."
+)
+_OTHERS_ELSEWHERE = "What tells images of none of the classes is not in this format; it is in `--format onnx`."
 
 
 def page_facts(record: RunRecord, precision: str, measured: Accuracy | None) -> dict[str, str]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..adapters import Adapter
+from ..belonging import Belonging, Gaussians
 from ..heads import Head, Text, tensors_of
 from ..methods import method_spec
 from ..models import Backbone, load_backbone, round_to
@@ -70,6 +71,35 @@ class HeadScores(nn.Module):
         return head.scores(embeddings, text)
 
 
+class PValues(nn.Module):
+    """The p-values of belonging to one of the classes, and the decision by them, as ``lowshot.belonging`` has them.
+
+    Args:
+        belonging: What was learnt.
+        classes: Unit embeddings of the class prompts ``(C, D)``; None without a text tower.
+    """
+
+    held: Tensor
+    classes: Tensor | None
+
+    def __init__(self, belonging: Belonging, classes: Tensor | None) -> None:
+        super().__init__()
+        self._held_out = belonging.held_out
+        self._names = tuple(belonging.gaussians.tensors())
+        for name, tensor in belonging.gaussians.tensors().items():
+            self.register_buffer(f"gaussians_{name}", tensor.detach())
+        self.register_buffer("held", torch.tensor(belonging.held_out.scores, dtype=torch.float32))
+        self.register_buffer("classes", None if classes is None else classes.detach())
+
+    def forward(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit embeddings ``(B, D)`` to p-values ``(B,)``, and whether each image is of none of the classes ``(B,)``."""
+        gaussians = Gaussians(**{name: getattr(self, f"gaussians_{name}") for name in self._names})
+        cosines = None if self.classes is None else embeddings @ self.classes.T
+        scores = Belonging(gaussians, self._held_out).scores(embeddings, cosines)
+        places = 1 + (self.held <= scores[:, None]).float().sum(1)
+        return places / (len(self._held_out.scores) + 1), places <= self._held_out.last_place
+
+
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """What was trained, in float32; a quantised base gives its rounded values."""
@@ -82,6 +112,8 @@ class Trained:
     scores: nn.Module
     """Unit embeddings ``(B, D)`` to class scores ``(B, C)``, not yet divided by the temperature."""
     temperature: float
+    p_values: PValues | None = None
+    """What tells images of none of the classes, where that was learnt."""
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> NDArray[np.float32]:
@@ -106,13 +138,22 @@ def trained_model(source: Source) -> Trained:
             rows = read_classifier(source.folder, len(source.record.classes), backbone.embedding_size)
             classes = functional.normalize(rows, dim=-1)
         scores: nn.Module = CosineScores(backbone.logit_scale, classes)
-        return Trained(backbone, adapter, scores, source.temperature)
+        return Trained(backbone, adapter, scores, source.temperature, _p_values(source, classes))
     round_to(backbone.model, backbone.quantized_linears(projection=model.quantize_projection), model.quantize)
     recipe = source.recipe.replace(quantize="none", quantize_projection=False, precision="fp32")
     learner = create_learner(backbone, source.record.prompts, recipe)
     learner.load(source.folder)
     adapted = learner.adapter if isinstance(learner, WeightsLearner) and spec.kind == "weights" else None
-    return Trained(backbone, adapted, scores_of(learner), source.temperature)
+    if isinstance(learner, HeadLearner):
+        own = learner.classes if backbone.has_text else None
+    else:
+        own = cast(WeightsLearner, learner).encode_classes()
+    told = _p_values(source, own)
+    return Trained(backbone, adapted, scores_of(learner), source.temperature, told)
+
+
+def _p_values(source: Source, classes: Tensor | None) -> PValues | None:
+    return PValues(source.classifier.belonging, classes) if source.classifier.tells_none else None
 
 
 @torch.no_grad()

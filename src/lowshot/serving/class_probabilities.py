@@ -78,8 +78,9 @@ class _Belongings:
         self.scores: list[Tensor] = []
         """Of each adapter's rows, where the backbone computes."""
         for belonging, rows in self._rows_of.items():
-            images, table = torch.stack([embeddings[row] for row in rows]), residents[rows[0]].classes
-            cosines = images @ table.embeddings.to(images.dtype).T if backbone.has_text else None
+            images, resident = torch.stack([embeddings[row] for row in rows]), residents[rows[0]]
+            is_compared = backbone.has_text or resident.head is None  # a head alone knows its classes without words
+            cosines = images @ resident.classes.embeddings.to(images.dtype).T if is_compared else None
             self.scores.append(belonging.scores(images, cosines))
 
     def told(self, scores: NDArray[np.float32]) -> dict[int, tuple[float, bool]]:

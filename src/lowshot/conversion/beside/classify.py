@@ -55,17 +55,29 @@ def in_rgb(image: Image.Image, background: tuple[int, ...]) -> Image.Image:
 
 def probabilities(files: list[str]) -> tuple[list[str], NDArray[np.float32]]:
     """The class names, and the probabilities of the classes for each file, ``(files, classes)``."""
+    names, outputs = answers(files)
+    return names, outputs["probabilities"]
+
+
+def answers(files: list[str]) -> tuple[list[str], dict[str, NDArray[Any]]]:
+    """The class names, and all that the model says of each file, by its name.
+
+    That is ``probabilities``, and of a model that tells images of none of its classes ``none_of_these`` and ``p_values``.
+    """
     steps = json.loads((HERE / "preprocessing.json").read_text(encoding="utf-8"))
     session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=onnxruntime.get_available_providers())
     names = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
     images = np.stack([prepared(file, steps) for file in files])
-    return names, session.run(["probabilities"], {"images": images})[0]
+    outputs = [output.name for output in session.get_outputs()]
+    return names, dict(zip(outputs, session.run(outputs, {"images": images})))
 
 
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit("usage: python classify.py IMAGE...")
-    classes, table = probabilities(sys.argv[1:])
-    for name, row in zip(sys.argv[1:], table):
+    classes, told = answers(sys.argv[1:])
+    none_of_these = told.get("none_of_these", np.zeros(len(sys.argv) - 1, dtype=np.bool_))
+    for name, row, none in zip(sys.argv[1:], told["probabilities"], none_of_these):
         best = sorted(zip(row.tolist(), classes), reverse=True)[:3]
-        print(name, *(f"{share:.4f} {label}" for share, label in best), sep="\t")
+        shares = [f"{share:.4f} {label}" for share, label in best]
+        print(name, *(["none of these; nearest:"] if none else []), *shares, sep="\t")

@@ -139,14 +139,19 @@ function cropped({ data, width, height }) {
 
 const model = loaded();
 
-/** The probability of each class, in the order of the classes. */
-async function classify(file) {
+/** The probability of each class, in the order of the classes; and whether the image is of none, if the model tells. */
+async function judged(file) {
   const { ort, session } = await model;
   const images = new ort.Tensor("float32", cropped(await decoded(file)), [1, 3, steps.size, steps.size]);
-  return (await session.run({ images })).probabilities.data;
+  const { probabilities, none_of_these: none } = await session.run({ images });
+  return { shares: probabilities.data, none: Boolean(none?.data[0]) };
 }
 
-function answer(file, shares) {
+async function classify(file) {
+  return (await judged(file)).shares;
+}
+
+function answer(file, { shares, none }) {
   const item = document.createElement("li"), picture = document.createElement("img"), words = document.createElement("div");
   const name = document.createElement("p"), list = document.createElement("ol");
   picture.src = URL.createObjectURL(file);
@@ -161,6 +166,7 @@ function answer(file, shares) {
     line.append(...[classes[label], percent].map((text) => Object.assign(document.createElement("span"), { textContent: text })));
     list.append(line);
   }
+  if (none) words.append(Object.assign(document.createElement("p"), { textContent: "none of these; nearest:" }));
   words.append(list, name);
   item.append(picture, words);
   return item;
@@ -180,7 +186,7 @@ async function answerAll(files) {
     element("status").textContent = `Classifying ${number + 1} of ${files.length} …`;
     await new Promise((resolve) => setTimeout(resolve)); // so that it is seen
     try {
-      element("answers").prepend(answer(file, await classify(file)));
+      element("answers").prepend(answer(file, await judged(file)));
     } catch (error) {
       problems.push(`${file.name || "an image"} cannot be read as an image`);
       console.info(error);
