@@ -19,12 +19,12 @@ from typing import Any
 from .errors import InputError
 
 RECORD_FILE = "lowshot.json"
+"""The record in an adapter's folder."""
 TENSOR_FILES = (
     *("adapter_config.json", "adapter_model.safetensors", "classifier.safetensors"),
     *("lora_xs_basis.safetensors", "clip_svd_basis.safetensors", "belonging.safetensors"),
 )
 """Files that may stand beside the record: what was learnt. Each method writes some of them."""
-"""The record in an adapter's folder."""
 RECORD_FORMAT = 1
 """Changes when a field changes its meaning."""
 _OF_A_CHOICE: Mapping[str, Any] = {"method": str, "why": str, "folds": int, "tried": list}

@@ -75,7 +75,7 @@ class _UnitEmbedding(nn.Module):
 
 
 class ImageClassifier(nn.Module):
-    """Images ``(B, 3, S, S)`` in [0, 1] to calibrated probabilities ``(B, C)``; and what ``PValues`` gives, if there."""
+    """Images ``(B, 3, S, S)`` in [0, 1] to calibrated probabilities ``(B, C)``, and what ``PValues`` gives."""
 
     def __init__(self, trained: Trained, *, half: bool) -> None:
         super().__init__()

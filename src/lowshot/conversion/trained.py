@@ -92,7 +92,7 @@ class PValues(nn.Module):
         self.register_buffer("classes", None if classes is None else classes.detach())
 
     def forward(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit embeddings ``(B, D)`` to p-values ``(B,)``, and whether each image is of none of the classes ``(B,)``."""
+        """Unit embeddings ``(B, D)`` to p-values ``(B,)``, and whether each is of none of the classes, ``(B,)``."""
         gaussians = Gaussians(**{name: getattr(self, f"gaussians_{name}") for name in self._names})
         cosines = None if self.classes is None else embeddings @ self.classes.T
         scores = Belonging(gaussians, self._held_out).scores(embeddings, cosines)

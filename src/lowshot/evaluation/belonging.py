@@ -26,6 +26,8 @@ GROUPS = 4
 """Parts in which classes are taken for unknown; half as many as there are classes if those are fewer."""
 FOLDS = 8
 """Parts in which the shots of a frozen tower are held out, if a class has as many."""
+_CHOOSING_FOLDS = 4
+"""Folds in which classes are taken for unknown."""
 _LEAST_CLASSES = 4
 _LEAST_SPREAD = 1e-6
 
@@ -71,11 +73,15 @@ class BelongingEvidence:
         """The same of embeddings ``(N, D)`` and ``(H, D)``, their labels, and cosines ``(H, C)`` to class prompts."""
         learnt, held = (pooled(torch.from_numpy(table)).numpy() for table in (learnt, held))
         self._has_words = cosines is not None
-        everyone = np.ones(len(self._group_of), dtype=np.bool_)
-        self._all.append(_told(learnt, labels, held, held_labels, cosines, everyone))
-        for group in range(self._groups if self._has_words else 0):  # else there is no weight to choose
+        gaussians = Gaussians.of(learnt, labels, len(self._group_of))
+        self._all.append(_told(gaussians, held, held_labels, cosines, np.ones(len(self._group_of), dtype=np.bool_)))
+        if cosines is None or len(self._all) > _CHOOSING_FOLDS:  # there is no weight to choose, or enough to do it by
+            return
+        for group in range(self._groups):
             known = self._group_of != group
-            self._left_out.append(_told(learnt, labels, held, held_labels, cosines, known))
+            rows, number = known[labels], np.cumsum(known) - 1
+            some = Gaussians.of(learnt[rows], number[labels[rows]], int(known.sum()))
+            self._left_out.append(_told(some, held, held_labels, cosines, known))
 
     def told(self, reject: float) -> HeldOutBelonging:
         """What all folds together tell.
@@ -110,19 +116,16 @@ class BelongingEvidence:
 
 
 def _told(
-    learnt: NDArray[np.float32],
-    labels: NDArray[np.int64],
+    gaussians: Gaussians,
     held: NDArray[np.float32],
-    held_labels: NDArray[np.int64],
+    labels: NDArray[np.int64],
     cosines: NDArray[np.float32] | None,
     known: NDArray[np.bool_],
 ) -> _Told:
-    """As ``BelongingEvidence.add``, where only the ``known`` classes are."""
-    rows, number = known[labels], np.cumsum(known) - 1
-    gaussians = Gaussians.of(learnt[rows], number[labels[rows]], int(known.sum()))
+    """What Gaussians of the ``known`` classes tell of held-out images ``(H, D)`` and their labels ``(H,)``."""
     ratio = gaussians.ratio(torch.from_numpy(held)).numpy().astype(np.float64)
     fit = np.zeros(len(held)) if cosines is None else cosines[:, known].max(1).astype(np.float64)
-    return _Told(ratio, fit, known[held_labels])
+    return _Told(ratio, fit, known[labels])
 
 
 @torch.no_grad()

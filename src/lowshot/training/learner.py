@@ -107,7 +107,7 @@ class Learner(Protocol):
         """
 
     def prompt_cosines(self, embeddings: Tensor) -> Tensor | None:
-        """Similarities ``(B, C)`` of such embeddings and the classes' own; None of a head where no text tower gives them."""
+        """Similarities ``(B, C)`` to the classes' own embeddings; None of a head without a text tower."""
 
     def logits(self, images: Tensor) -> Tensor:
         """Class scores ``(B, C)`` of images ``(B, 3, image_size, image_size)`` in [0, 1]."""

@@ -62,7 +62,7 @@ def probabilities(files: list[str]) -> tuple[list[str], NDArray[np.float32]]:
 def answers(files: list[str]) -> tuple[list[str], dict[str, NDArray[Any]]]:
     """The class names, and all that the model says of each file, by its name.
 
-    That is ``probabilities``, and of a model that tells images of none of its classes ``none_of_these`` and ``p_values``.
+    That is ``probabilities``; of a model that tells images of none of its classes also ``none_of_these``, ``p_values``.
     """
     steps = json.loads((HERE / "preprocessing.json").read_text(encoding="utf-8"))
     session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=onnxruntime.get_available_providers())
