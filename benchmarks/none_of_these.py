@@ -37,9 +37,8 @@ class Case:
 
 
 CASES = (
-    *(Case(task, "proker", 20) for task in ("letters", "greek", "cyrillic")),
+    *(Case(task, "proker", 20) for task in BUILTIN_TASKS),
     *(Case(task, "lora", 2) for task in ("letters", "greek", "cyrillic")),
-    *(Case(task, "proker", 20) for task in BUILTIN_TASKS if task not in ("letters", "greek", "cyrillic")),
 )
 
 

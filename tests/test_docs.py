@@ -60,6 +60,8 @@ def test_the_performance_tables_are_written_from_the_results():
     assert readme == tool.written(readme), "run make docs"
     choosing = tool.CHOOSING.read_text(encoding="utf-8")
     assert choosing == tool.chosen(choosing), "run make docs"
+    strangers = tool.NONE_OF_THESE.read_text(encoding="utf-8")
+    assert strangers == tool.told(strangers)
     confidence = tool.CONFIDENCE.read_text(encoding="utf-8")
     assert confidence == tool.sure(confidence), "run make docs"
     assert tool.PAGE.read_text(encoding="utf-8") == tool.page(), "run make docs"

@@ -19,9 +19,11 @@ README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "performance.md"
 CHOOSING = ROOT / "docs" / "start" / "choosing.md"
 CONFIDENCE = ROOT / "docs" / "how-to" / "confidence.md"
+NONE_OF_THESE = ROOT / "docs" / "how-to" / "none-of-these.md"
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- performance: written by make docs -->\n", "<!-- end of performance -->\n"
 BEGIN_CALIBRATION, END_CALIBRATION = "<!-- calibration: written by make docs -->\n", "<!-- end of calibration -->\n"
+BEGIN_NONE, END_NONE = "<!-- none of these: written by make docs -->\n", "<!-- end of none of these -->\n"
 BEGIN_TIMES, END_TIMES = "<!-- times: written by make docs -->\n", "<!-- end of times -->\n"
 
 NAMES = {
@@ -338,6 +340,37 @@ def calibrations() -> str:
     return "\n".join([*markdown(head, rows), "", f"Without calibration to with it; {from_where}.", ""])
 
 
+def strangers() -> str:
+    """How well images of none of the classes are told."""
+    result = newest("none-of-these")
+    if result is None:
+        raise SystemExit("there is no result of benchmarks/none_of_these.py; run make bench")
+
+    def cell(row: Mapping[str, Any], name: str, scale: float, digits: int) -> str:
+        mean, deviation = (scale * value for value in row[name])
+        return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+
+    rows = [
+        [
+            f"`{row['task']}`, `{row['method']}`",
+            str(row["draws"]),
+            cell(row, "auroc_of_probability", 1, 3),
+            cell(row, "auroc", 1, 3),
+            cell(row, "accepted_by_probability", 100, 0),
+            cell(row, "accepted", 100, 0),
+            cell(row, "known_turned_away", 100, 1),
+        ]
+        for row in rows_of(result).values()
+    ]
+    head = ["half of", "draws", "AUROC of the top probability", "AUROC", "accepted at 95 % by it, %", "accepted, %"]
+    said = result["provenance"]
+    origin = (
+        f"`python benchmarks/none_of_these.py`, {said['date'][:10]}, {machine(said)}; ± is the deviation over draws"
+    )
+    last = f"The last column is with `--reject {result['reject']:g}`, the others need no threshold of it."
+    return "\n".join([*markdown([*head, "known, turned away, %"], rows), "", f"{origin}. {last}", ""])
+
+
 def between(page: str, begin: str, text: str, end: str) -> str:
     """A page with this text between two of its lines."""
     before, _, rest = page.partition(begin)
@@ -360,7 +393,13 @@ def sure(page: str) -> str:
     return between(page, BEGIN_CALIBRATION, calibrations(), END_CALIBRATION)
 
 
+def told(page: str) -> str:
+    """The page on images of none of the classes with its table in its place."""
+    return between(page, BEGIN_NONE, strangers(), END_NONE)
+
+
 if __name__ == "__main__":
+    NONE_OF_THESE.write_text(told(NONE_OF_THESE.read_text(encoding="utf-8")), encoding="utf-8")
     CONFIDENCE.write_text(sure(CONFIDENCE.read_text(encoding="utf-8")), encoding="utf-8")
     README.write_text(written(README.read_text(encoding="utf-8")), encoding="utf-8")
     CHOOSING.write_text(chosen(CHOOSING.read_text(encoding="utf-8")), encoding="utf-8")

@@ -118,6 +118,13 @@ def test_calibration_has_what_it_is_worth_for_each_case(run):
     assert row["plain"]["acc1"] == row["calibrated"]["acc1"]
 
 
+def test_images_of_none_are_told_by_the_benchmark_of_it(run):
+    [row] = run("none_of_these", "Output")["rows"]
+    assert row["draws"] == 1
+    assert row["auroc"][0] > row["auroc_of_probability"][0]
+    assert 0 <= row["known_turned_away"][0] < 0.2
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_training_benchmarks_have_a_row_for_each_variant_and_ratios_of_these_rows(run, name):
     result = run(name, device="cpu")
