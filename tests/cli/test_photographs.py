@@ -65,6 +65,30 @@ def test_other_files_and_what_needs_class_names_stay_with_the_model_there_was(fo
     assert "or without a hub --model photos" in capsys.readouterr().err
 
 
+def test_names_that_the_built_in_model_cannot_read_are_no_reason_to_refuse_photographs(folder, small, capsys):
+    pictures = folder(".jpg")
+    (pictures / "hat").rename(pictures / ("qzx" * 60))
+    assert fit(pictures, "--method", "nearest-mean")["model"]["id"] == "photos"
+    assert "took photos" in capsys.readouterr().err
+
+
+def test_a_recipe_to_begin_with_has_photos_for_photographs_and_says_how_long_they_take(folder, small, tmp_path, capsys):
+    out = tmp_path / "mine.toml"
+    assert main(["init", str(folder(".jpg")), "--out", str(out)]) == 0
+    text = out.read_text(encoding="utf-8")
+    assert 'model = "photos"' in text
+    assert "photographs: EfficientNet-Lite0 has seen ImageNet's" in text
+    assert "s to judge 3 images" in text
+    assert main(["fit", str(tmp_path / "pictures"), "--recipe", str(out), "--out", str(tmp_path / "adapter")]) == 0
+    record = json.loads((tmp_path / "adapter" / "lowshot.json").read_text())
+    assert (record["model"]["id"], record["method"]) == ("photos", "auto")
+
+
+def test_other_files_have_a_model_of_the_hub_in_it(folder, tmp_path):
+    assert main(["init", str(folder(".png")), "--out", str(tmp_path / "mine.toml"), "--quiet"]) == 0
+    assert 'model = "openai/clip-vit-base-patch16"' in (tmp_path / "mine.toml").read_text(encoding="utf-8")
+
+
 def test_without_the_package_the_way_to_it_is_said(folder, monkeypatch, capsys):
     monkeypatch.setattr("lowshot.fitting.foreign.is_photos_installed", lambda: False)
     assert fit(folder(".jpg"), "--method", "nearest-mean")["model"]["id"] == "builtin"

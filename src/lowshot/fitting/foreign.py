@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from ..data import BUILTIN_TASKS, are_of_cameras
+from ..errors import DataError
 from ..evaluation import log_probabilities
 from ..extras import install_command
 from ..methods import AUTO, ZERO_SHOT, method_spec
@@ -41,13 +42,14 @@ def default_model(lesson: Lesson) -> str:
     Raises:
         DataError: An image cannot be read.
     """
-    if (
-        not may_be_of_photos(lesson.recipe)
-        or not is_photos_installed()
-        or not are_of_cameras(lesson.examples.identities)
-    ):
+    if not may_be_of_photos(lesson.recipe) or not may_be_photographs(lesson):
         return lesson.recipe.model.model
     return PHOTOS if _recognised(lesson) is not None else "builtin"
+
+
+def may_be_photographs(lesson: Lesson) -> bool:
+    """Whether most of the shots' files are in a format of cameras, and the package of ``photos`` is installed."""
+    return is_photos_installed() and are_of_cameras(lesson.examples.identities)
 
 
 def foreign_notes(lesson: Lesson) -> list[str]:
@@ -75,12 +77,16 @@ def _recognised(lesson: Lesson) -> int | None:
 
     It has learnt which characters have which names. So it recognises of its own tasks, and of whatever is like them,
     far more images than chance has, from one of each class on; of photographs it does not. Nothing is asked of pixels.
+    By names that its text tower cannot read, or reads alike, it recognises none.
     """
     recipe, task, examples = lesson.recipe, lesson.task, lesson.examples
     if recipe.model.model != "builtin" or task.name in BUILTIN_TASKS or not len(examples):
         return None
     unlearnt = preset_recipe("builtin", ZERO_SHOT).replace(device=recipe.model.device)
-    learner = dataclasses.replace(lesson, recipe=unlearnt).untrained()
+    try:
+        learner = dataclasses.replace(lesson, recipe=unlearnt).untrained()
+    except DataError:
+        return 0
     table = log_probabilities(learner, examples.images, learner.backbone.image_size, track=silent)
     right, count, chance = int(np.sum(table.argmax(1) == examples.labels)), len(examples), 1 / len(task.class_names)
     if right == count or right > count * chance + _ERRORS * math.sqrt(count * chance * (1 - chance)):

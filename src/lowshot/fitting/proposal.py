@@ -11,14 +11,18 @@ import time
 import numpy as np
 
 from ..data import Checked, Task
+from ..evaluation import embeddings_of
 from ..methods import AUTO, ZERO_SHOT
-from ..settings import MethodConfig, preset_recipe
-from .foreign import ANOTHER_MODEL, foreign_notes
-from .lesson import lesson_of
+from ..models import PHOTOS
+from ..settings import MethodConfig, default_preset, preset_recipe
+from .auto import PLAINEST
+from .foreign import ANOTHER_MODEL, foreign_notes, may_be_photographs
+from .lesson import Lesson, lesson_of
 
 MOST_SHOTS = 16
 """The most shots that the papers learn from; more images of a class measure the accuracy."""
 _MEASURED = 64  # images whose size is looked at
+_TIMED = 8  # images that a model is timed on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,15 +82,34 @@ def proposed(task: Task, look: Look) -> Proposal:
     lesson = lesson_of(task, {}, preset_recipe("builtin", ZERO_SHOT).replace(shots=shots), lambda _: None)
     started = time.perf_counter()
     notes = foreign_notes(lesson)
-    seconds = (time.perf_counter() - started) / len(lesson.examples)
+    seconds: float | None = (time.perf_counter() - started) / len(lesson.examples)
+    model, reason = "builtin", "it recognises these images by the names of their classes"
+    if notes and may_be_photographs(lesson):
+        model, seconds = PHOTOS, _image_seconds(lesson)
+        reason = (
+            "photographs: EfficientNet-Lite0 has seen ImageNet's, and is here without a hub; a CLIP knows more, and "
+            f"what classes are called: {ANOTHER_MODEL}"
+        )
+    elif notes:
+        model, reason, seconds = ANOTHER_MODEL, notes[0], None
     return Proposal(
-        model=ANOTHER_MODEL if notes else "builtin",
-        model_reason=notes[0] if notes else "it recognises these images by the names of their classes",
+        model=model,
+        model_reason=reason,
         shots=shots,
         on_bad_image="skip" if look.unreadable else "error",
         judged=look.splits.get("test") or look.splits["train"] - len(lesson.examples),
-        image_seconds=None if notes else seconds,
+        image_seconds=seconds,
     )
+
+
+def _image_seconds(lesson: Lesson) -> float:
+    """The time that an image takes in ``photos`` here, decoding included."""
+    recipe = preset_recipe(default_preset(PHOTOS), PLAINEST[1]).replace(model=PHOTOS)
+    learner = dataclasses.replace(lesson, recipe=recipe).untrained()
+    few = lesson.examples.subset(range(min(_TIMED, len(lesson.examples))))
+    started = time.perf_counter()
+    embeddings_of(learner, few.images, learner.backbone.image_size)
+    return (time.perf_counter() - started) / len(few)
 
 
 def recipe_text(data: str, look: Look, warnings: list[str], proposal: Proposal, command: str) -> str:
