@@ -8,8 +8,11 @@ SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .PHONY: demo demo-serve test test-long install check resolve fix docs docs-serve notebooks bench clean
 
-demo: $(DEMO)  ## Teach the built-in model handwriting, with every method; report in report/index.html
+demo: $(DEMO)  ## Teach the built-in model handwriting, with every method; PHOTOS=FOLDER: then photographs of yours
 	$(BIN)/lowshot demo
+ifdef PHOTOS
+	$(BIN)/lowshot demo --photos "$(PHOTOS)" --out report/photos
+endif
 
 demo-serve: $(DEMO)  ## Open a page with a few taught classifiers, and teach it more
 	$(BIN)/lowshot serve --demo
@@ -68,7 +71,7 @@ clean:
 	rm -rf .venv report site
 
 # Newer pins or dependencies make it install again; otherwise there is nothing to do.
-$(DEMO): EXTRAS := quantize,serve
+$(DEMO): EXTRAS := photos,quantize,serve
 $(INSTALLED): EXTRAS := all,dev,docs,pretrain
 $(DEMO) $(INSTALLED): constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 10) else f"lowshot needs Python 3.10 or newer; {sys.executable} is {sys.version.split()[0]}. Try make PYTHON=python3.12")'

