@@ -27,6 +27,7 @@ from .families import FAMILIES, IN_FOLDERS, model_class
 from .open_clip import MOST_LAYERS, Checkpoint, Pixels, checkpoint_in, named_checkpoint
 from .paired import BESIDE, PairedBackbone
 from .precision import quiet_bitsandbytes
+from .timm_vit import TimmCheckpoint, timm_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,9 +43,9 @@ def load_backbone(model: str = "builtin", device: str = "cpu", *, exportable: bo
     """Load a CLIP or SigLIP with its tokenizer and preprocessing, in float32.
 
     Args:
-        model: ``builtin``; ``photos``; a Hub id or a folder, in transformers format or open_clip's; ``MODEL:TAG``, as
-            open_clip names weights; a ``.pt`` file of OpenAI's; or two of these with a plus sign between spaces: the
-            second one's image embeddings stand behind the first one's.
+        model: ``builtin``; ``photos``; a Hub id or a folder, in transformers format, open_clip's or timm's;
+            ``MODEL:TAG``, as open_clip names weights; ``timm:NAME``, as timm does; a ``.pt`` file of OpenAI's; or two
+            of these with a plus sign between spaces: the second one's image embeddings stand behind the first one's.
         device: See ``pick_device``.
         exportable: Whether the built-in model too is of transformers' class, which can save itself; see ``clip``.
 
@@ -222,14 +223,15 @@ def image_processor(backbone: Backbone) -> Any:
     )
 
 
-def _opened(model: str) -> Checkpoint | dict[str, Any]:
-    """What a model is: a checkpoint of open_clip's or OpenAI's, or the config.json of one in transformers format.
+def _opened(model: str) -> Checkpoint | TimmCheckpoint | dict[str, Any]:
+    """What a model is: a checkpoint of open_clip's, OpenAI's or timm's, or the config.json of one of transformers.
 
     What is in both formats is read as transformers' where its weights are there in it.
     """
-    if model != "builtin" and (named := named_checkpoint(model)):
+    of_timm = timm_files(model)
+    if model != "builtin" and not of_timm and (named := named_checkpoint(model)):
         return named
-    files, path, refusal = CheckpointFiles(model, _source(model)), None, None
+    files, path, refusal = of_timm or CheckpointFiles(model, _source(model)), None, None
     try:
         path = files.first("config.json")
     except InputError as error:  # without a network nobody knows whether there is one: open_clip's may be in the cache
@@ -245,6 +247,8 @@ def _opened(model: str) -> Checkpoint | dict[str, Any]:
         raise (refusal or error) from None
     if checkpoint or is_known:
         return checkpoint or config
+    if isinstance(config.get("architecture"), str):
+        return TimmCheckpoint(files, config)
     if refusal:
         raise refusal
     if path is None:

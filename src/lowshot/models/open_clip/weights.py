@@ -87,7 +87,7 @@ def clip_tensors(
         if not parts:
             unknown.append(name)
     scales = {name: turned.pop(name) for name in [*turned] if name.endswith(_SCALE)}
-    _refuse_others(turned, expected, unknown)
+    refuse_others(turned, expected, unknown)
     for name, scale in scales.items():
         for kind in ("weight", "bias"):
             tensor = turned[f"{name.removesuffix(_SCALE)}.{kind}"]
@@ -120,7 +120,17 @@ def _renamed(name: str, value: Tensor) -> dict[str, Tensor]:
     return {f"{layer}.{_IN_BLOCK[module]}.{kind}": value} if module in _IN_BLOCK else {}
 
 
-def _refuse_others(turned: dict[str, Tensor], expected: Mapping[str, tuple[int, ...]], unknown: list[str]) -> None:
+def refuse_others(turned: dict[str, Tensor], expected: Mapping[str, tuple[int, ...]], unknown: list[str]) -> None:
+    """Refuse tensors that are not those of a model.
+
+    Args:
+        turned: Under the model's names.
+        expected: What the model has: name -> shape.
+        unknown: Names for which it has none.
+
+    Raises:
+        InputError: One is missing, there is one more, or one is of another shape.
+    """
     unknown += sorted({*turned} - {*expected})
     missing = sorted({*expected} - {*turned})
     if missing:
