@@ -12,6 +12,9 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from lowshot import FewShotClassifier
+from lowshot.adapters import clip_svd, lora_xs
+from lowshot.adapters.adapter import CONFIG_FILE
+from lowshot.belonging import BELONGING_FILE
 from lowshot.classifier import saved_adapter
 from lowshot.data import Examples, MemoryImages, Task
 from lowshot.errors import AdapterError, InputError
@@ -215,3 +218,8 @@ def test_classes_that_were_not_learnt_cannot_be_judged(dinov3, task):
 def test_a_text_tower_that_is_not_there_is_not_adapted(dinov3, task):
     with pytest.raises(InputError, match="encoder is 'text', and this model has no such tower"):
         fitted(dinov3, task, "lora", encoder="text")
+
+
+def test_every_file_that_an_adapter_may_have_is_in_the_list_of_what_is_copied_fetched_and_watched():
+    files = {CONFIG_FILE, TENSORS_FILE, CLASSIFIER_FILE, lora_xs.BASIS_FILE, clip_svd.BASIS_FILE, BELONGING_FILE}
+    assert set(TENSOR_FILES) == files
