@@ -254,7 +254,7 @@ def test_a_fold_learns_from_the_shots_that_are_not_held_out(monkeypatch):
 def test_a_training_that_takes_too_long_at_any_speed_is_not_probed(monkeypatch):
     """A step goes through the vision tower forward and back for each image of its batch."""
     trials = trials_of(2, batch_size=4, base_steps=10, steps_per_shot=5)
-    trials._seconds_per_image = 1.0
+    trials._image_seconds = 1.0
     monkeypatch.setattr(Trials, "_of", lambda *_: pytest.fail("it was probed"))
     assert trials._seconds("lora", 2) == 3.0 * 4 * 20
 
@@ -297,7 +297,7 @@ def test_what_the_first_pass_takes_longer_is_not_taken_for_the_time_of_an_image(
     found = Trials(lesson, lambda method: concrete(recipe, "builtin", method), 60.0, silent)
     found.zero_shot()
     assert slept
-    assert 0 < found._seconds_per_image < 1.0 / len(lesson.examples) / 2
+    assert 0 < found._image_seconds < 1.0 / len(lesson.examples) / 2
 
 
 def test_a_candidate_that_fails_leaves_the_others(monkeypatch, quick):

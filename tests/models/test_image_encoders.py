@@ -90,6 +90,17 @@ def test_a_head_learns_on_it_and_comes_back_the_same(tiny_image_encoder, tmp_pat
     assert np.array_equal(saved_adapter(tmp_path / "adapter").predict_proba(images), classifier.predict_proba(images))
 
 
+def test_auto_tries_nothing_that_takes_longer_than_there_is_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("lowshot.fitting.trials._seconds_per_image", lambda backbone: 100.0)
+    task = Task("colours", ("red", "green", "blue"), train=colours(4, 0), test=colours(2, 1))
+    folder = write_image_encoder(tmp_path, "dinov2")
+    tried = FewShotClassifier(str(folder), method="auto").fit(task).record_.choice["tried"]
+    notes = {trial["method"]: trial["said"] for trial in tried}
+    assert notes.pop("gda").startswith("not tried: it would take 24,000 s or more")  # ten views of each image, twice
+    assert set(notes) == {"nearest-mean", "linear-probe", "proker"}
+    assert not any(notes.values())
+
+
 def test_what_needs_prompts_is_refused_with_what_can_be_had(tiny_image_encoder):
     recipe = preset_recipe("paper", "coop").replace(model=str(tiny_image_encoder))
     with pytest.raises(
