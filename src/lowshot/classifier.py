@@ -30,12 +30,10 @@ from .data import (
     is_table,
     is_tables,
     learnt_part,
-    load_task,
     other_tasks,
     positions,
-    task_of_arrays,
+    task_from,
     task_of_names,
-    task_of_tables,
 )
 from .data.crops import central_crops
 from .errors import DataError, ImageError, InputError, RunError
@@ -331,24 +329,13 @@ class FewShotClassifier(Estimator):
         Raises:
             DataError: It cannot be used.
         """
-        if labels is not None and isinstance(data, str | os.PathLike | Mapping | Task):
-            raise DataError(f"{data} has labels of its own; expected a list of images with labels=")
-        if isinstance(data, Task):
-            return data
         config, warnings = self.recipe.data, list[str]()
         try:
-            if labels is None and is_tables(data):
-                return task_of_tables(data, config.on_bad_image, warnings)
-            if labels is None and is_table(data):
-                data, labels = columns_of(data)
-            if not isinstance(data, str | os.PathLike | Mapping):
-                if labels is None:
-                    raise DataError("a list of images needs labels: fit(images, labels)")
-                return task_of_arrays(data, labels, config.on_bad_image, warnings)
-            task = load_task(data, config.on_bad_image, warnings, config.root)
+            task = task_from(data, labels, config.on_bad_image, warnings, config.root)
         finally:  # what was left out may be why it cannot be used
             self._warn(warnings)
-        return self._decoded_once(task)
+        # Tasks and images in memory are their caller's, as they are.
+        return self._decoded_once(task) if isinstance(data, str | os.PathLike | Mapping) else task
 
     def _decoded_once(self, task: Task) -> Task:
         """The same task: no file that is learnt from, or looked at to judge it, is decoded for both."""

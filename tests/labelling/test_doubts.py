@@ -71,6 +71,11 @@ def test_zero_shot_needs_no_second_image(folder, recipe):
     assert doubted_labels(folder, zero_shot).images == 4
 
 
+def test_every_image_is_encoded_once_to_be_learnt_and_once_to_be_judged(folder, recipe, passes):
+    doubted_labels(folder, recipe, folds=6)
+    assert sum(passes) == 2 * 24
+
+
 def test_what_cannot_be_is_refused(folder, recipe):
     with pytest.raises(InputError, match="folds is 1"):
         doubted_labels(folder, recipe, folds=1)

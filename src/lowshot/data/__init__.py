@@ -14,7 +14,7 @@ from .listing import bad_images_explained, skipping
 from .prompts import Prompts, class_prompts, long_prompts_named, prompts_for, read_words
 from .protocols import base_and_new, learnt_part, other_tasks
 from .shots import Draw, draw_like_clip_lora, draw_like_coop, draw_shots
-from .sources import load_task, task_of_arrays, task_of_names, task_of_tables, why_not_there
+from .sources import load_task, task_from, task_of_arrays, task_of_names, task_of_tables, why_not_there
 from .store import decoded_once, source_of
 from .task import Examples, Images, Label, Pixels, Task
 
@@ -65,6 +65,7 @@ __all__ = [
     "read_words",
     "skipping",
     "source_of",
+    "task_from",
     "task_of_arrays",
     "task_of_names",
     "task_of_tables",

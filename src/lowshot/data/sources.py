@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import DataError, UnknownNameError
 from .builtin import BUILTIN_TASKS, builtin_task
-from .callers import columns_of, images_in_order, labels_in_order
+from .callers import columns_of, images_in_order, is_table, is_tables, labels_in_order
 from .folder import read_folder, read_splits
 from .hub import PREFIX, read_hub
 from .images import ImagesOnDemand, MemoryImages
@@ -75,6 +75,41 @@ def load_task(
             if not data or kind_of(Path(data)) == "nothing":
                 raise UnknownNameError("task, data set or folder", data, [*BUILTIN_TASKS, *CATALOGUE])
     return _read_path(Path(data), on_bad_image, warn)
+
+
+def task_from(
+    data: Any,
+    labels: Any = None,
+    on_bad_image: str = "error",
+    warn: list[str] | None = None,
+    root: str | os.PathLike[str] | None = None,
+) -> Task:
+    """Make a task of whatever a caller of ``FewShotClassifier.fit`` has.
+
+    Args:
+        data: A task, which stays as it is, what ``load_task`` reads, a table in memory or one for each split, or images.
+        labels: The class of each image, where ``data`` is images.
+        on_bad_image: As for ``load_task``.
+        warn: As for ``load_task``.
+        root: As for ``load_task``.
+
+    Raises:
+        DataError: It cannot be used, has labels of its own and is given others, or is images without labels.
+    """
+    has_labels = isinstance(data, str | os.PathLike | Mapping | Task)
+    if labels is not None and has_labels:
+        raise DataError(f"{data} has labels of its own; expected a list of images with labels=")
+    if isinstance(data, Task):
+        return data
+    if labels is None and is_tables(data):
+        return task_of_tables(data, on_bad_image, warn)
+    if labels is None and is_table(data):
+        data, labels = columns_of(data)
+    if isinstance(data, str | os.PathLike | Mapping):
+        return load_task(data, on_bad_image, warn, root)
+    if labels is None:
+        raise DataError("a list of images needs labels, one for each, as in fit(images, labels)")
+    return task_of_arrays(data, labels, on_bad_image, warn)
 
 
 def why_not_there(data: str, root: str | os.PathLike[str] | None = None) -> str:

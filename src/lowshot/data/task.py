@@ -80,6 +80,11 @@ class Examples:
             identities=tuple(self.identities[i] for i in chosen),
         )
 
+    def part(self, indices: Sequence[int] | NDArray[np.int64]) -> Examples:
+        """Return the same as ``subset``, whose embeddings are rows of those of all of these (see ``Part``)."""
+        some = self.subset(indices)
+        return dataclasses.replace(some, images=Part(self.images, [int(i) for i in indices]))
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageSubset:
@@ -96,6 +101,10 @@ class ImageSubset:
 
     def __getitem__(self, index: int) -> Pixels:
         return self.images[self.indices[index]]
+
+
+class Part(ImageSubset):
+    """Some of the shots, where every one of them has its turn: a frozen tower encodes all of the shots at once."""
 
 
 def is_text(name: str) -> bool:

@@ -120,12 +120,12 @@ def held_out_scores(
     for fold, file in enumerate(files[:first]):
         name = f"fold {fold + 1} of {folds}"
         rest, held = np.flatnonzero(fold_of != fold).tolist(), np.flatnonzero(fold_of == fold)
-        learner, learnt, named = fresh(), examples.subset(rest), _named(track, name)
+        learner, learnt, named = fresh(), examples.part(rest), _named(track, name)
         shots = int(np.bincount(learnt.labels).max())
         outcome = learner.fit(learnt, shots, named, file, [contents[i] for i in rest] if contents else ())
         if outcome.stopped:
             raise RunError(f"{name} of the calibration: {outcome.stopped}")
-        held_out = examples.subset(held)
+        held_out = examples.part(held)
         scored.append(_scored(learner, held_out, named))
         if told is not None:
             told(learner, learnt, held_out)

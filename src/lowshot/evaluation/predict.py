@@ -17,7 +17,7 @@ from ..belonging import Belonging
 from ..data.ahead import computed_ahead
 from ..data.crops import central_crops
 from ..data.images import rows_of
-from ..data.task import Images
+from ..data.task import Images, Part
 from ..errors import ImageError, RunError
 from ..progress import Track, silent
 from ..resizing import Resizing
@@ -222,6 +222,8 @@ def embeddings_of(
 
 
 def _embedded(learner: Learner, images: Images, image_size: int, track: Track, features: SharedEmbeddings) -> Tensor:
+    if learner.frozen_images and isinstance(images, Part):
+        return _embedded(learner, images.images, image_size, track, features)[list(images.indices)]
     if learner.frozen_images:
         return features.of(learner, images, lambda: _computed(learner, images, image_size, track))
     # Merging takes time too, which a few images would not win back.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data import Images, Task, load_task, source_of, task_of_arrays
+from ..data import Images, Task, source_of, task_from
 from ..errors import DataError, InputError
 from ..evaluation import fold_of_each, held_out_scores
 from ..fitting import lesson_of
@@ -89,7 +89,7 @@ def doubted_labels(
         raise InputError(f"folds is {folds}; expected 2 or more")
     warn = [] if warn is None else warn
     with cpu_threads(recipe.engine.threads):
-        task = _task(data, labels, recipe, warn)
+        task = task_from(data, labels, recipe.data.on_bad_image, warn, recipe.data.root)
         lesson = lesson_of(task, {}, recipe, warn.extend, KeptBackbone().load)
         examples = lesson.examples
         if examples.has_repeats:
@@ -117,17 +117,6 @@ def doubted_labels(
         if noise.probabilities[each] > DOUBTED
     ]
     return Doubts(len(given), noise.rate, float((scores.argmax(1) == given).mean()), tuple(doubts))
-
-
-def _task(data: object, labels: object, recipe: Recipe, warn: list[str]) -> Task:
-    config = recipe.data
-    if isinstance(data, Task):
-        return data
-    if labels is not None:
-        return task_of_arrays(data, labels, config.on_bad_image, warn)
-    if not isinstance(data, str | os.PathLike):
-        raise DataError("a list of images needs labels: doubted_labels(images, recipe, labels)")
-    return load_task(data, config.on_bad_image, warn, config.root)
 
 
 def _name(images: Images, row: int, number: int) -> str:

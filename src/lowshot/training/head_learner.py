@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..data.store import DecodedOnce
-from ..data.task import Examples, ImageSubset
+from ..data.task import Examples, Images, ImageSubset, Part
 from ..errors import InputError
 from ..heads import HEADS, Head, Schedule, Shots, Text, read_head, tensors_of, trained_numbers, write_head
 from ..models import Backbone, has_float64, lacking_named, resolve_precision, set_precision
@@ -98,7 +98,7 @@ class HeadLearner:
             return TrainingOutcome()
         report.begin(uuid.uuid4().hex, ())
         with lacking_named(self.backbone.device), memory_use(self.backbone.device) as memory:
-            embeddings = self._embeddings(examples, track)
+            embeddings = self._embeddings(examples.images, track)
             started = time.perf_counter()
             # Several heads are solved for in float64: without it on the device that is done on the CPU.
             device = self.backbone.device if has_float64(self.backbone.device) else torch.device("cpu")
@@ -127,9 +127,15 @@ class HeadLearner:
             notes=fit.notes,
         )
 
-    def _embeddings(self, examples: Examples, track: Track) -> Embeddings:
-        """Embeddings ``(V, N, D)`` of V views of each image: random crops, or the central one without ``views``."""
-        config, images = self.recipe.training, examples.images
+    def _embeddings(self, images: Images, track: Track) -> Embeddings:
+        """Embeddings ``(V, N, D)`` of V views of each image: random crops, or the central one without ``views``.
+
+        A part of the shots has the views that its images have among all of them.
+        """
+        if isinstance(images, Part):
+            values, seconds = self._embeddings(images.images, track)
+            return Embeddings(values[:, list(images.indices)], seconds)
+        config, given = self.recipe.training, images
         rows: Sequence[int] = range(len(images))
         # The sequence that these images are some of, decoded once or not, is what the cache knows them by.
         while isinstance(images, ImageSubset | DecodedOnce):
@@ -140,7 +146,7 @@ class HeadLearner:
         key = *tower_key(self.backbone, self.recipe.model), crops, tuple(rows)
         what = f"encoding for {self.recipe.method.method}"
         return SHARED_SHOTS.get(
-            key, images, lambda: encoded_views(self.backbone, examples.images, config, config.views, track, what)
+            key, images, lambda: encoded_views(self.backbone, given, config, config.views, track, what)
         )
 
     def with_prompts(self, prompts: Sequence[str | Sequence[str]]) -> HeadLearner:
