@@ -55,10 +55,10 @@ MAY_IMPORT = {
     "hub": {"errors", "records", "repositories"},
     "saved": LEAVES | {"models"},
     "serving": LEAVES | {"data", "models", "adapters", "heads", "explaining", "saved"},
-    "fitting": LEAVES | {"data", "models", "training", "evaluation"},
+    "fitting": LEAVES | {"data", "models", "heads", "training", "evaluation"},
     "classifier": LEAVES
-    | {"data", "models", "training", "evaluation", "fitting", "saved", "hub", "tracking", "wording", "estimator"}
-    | {"explaining"},
+    | {"data", "models", "heads", "training", "evaluation", "explaining", "fitting", "saved", "hub"}
+    | {"tracking", "wording", "estimator"},
     "teaching": {"errors", "progress", "serving", "classifier"},
     "conversion": LEAVES
     | {"data", "models", "adapters", "heads", "training", "evaluation", "classifier", "serving", "hub", "wording"},
@@ -76,11 +76,12 @@ MAY_IMPORT = {
         "explaining",
         "fitting",
         "folders",
+        "hub",
         "labelling",
         "models",
         "report",
     }
-    | {"runs_folder", "serving", "training", "wording", "torchvision_guard", "__init__"},
+    | {"runs_folder", "saved", "serving", "training", "wording", "torchvision_guard", "__init__"},
     "__main__": {"cli"},
     "__init__": {"classifier", "settings", "data", "errors", "torchvision_guard"},
 }

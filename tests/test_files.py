@@ -15,6 +15,7 @@ from lowshot.files import (
     cache_folder,
     canonical_json,
     claimed,
+    folder_replaced,
     folder_written_aside,
     from_home,
     is_spelt_as_path,
@@ -41,6 +42,18 @@ def test_a_failure_leaves_nothing_behind(tmp_path):
         (aside / "one").write_text("1")
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_replaced_as_a_whole_and_the_one_before_stays(tmp_path):
+    place, before = tmp_path / "a", tmp_path / ".a.before"
+    for number in range(3):
+        with folder_replaced(place) if number else folder_written_aside(place) as aside:
+            (aside / "file").write_text(str(number))
+    assert ((place / "file").read_text(), (before / "file").read_text()) == ("2", "1")
+    with pytest.raises(ZeroDivisionError), folder_replaced(place) as aside:
+        (aside / "file").write_text(str(1 / 0))
+    assert ((place / "file").read_text(), (before / "file").read_text()) == ("2", "1")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".a.before", "a"]
 
 
 def test_kill_while_writing_leaves_the_target_absent(tmp_path):

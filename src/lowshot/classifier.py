@@ -23,6 +23,7 @@ from .data import (
     ImagesOnDemand,
     Label,
     Task,
+    addition_from,
     as_pixels,
     bad_images_explained,
     columns_of,
@@ -56,19 +57,27 @@ from .evaluation import (
     with_others,
 )
 from .explaining import Explanation, explain
-from .files import canonical_json, folder_written_aside, from_home, is_spelt_as_path, write_text
+from .files import canonical_json, folder_written_aside, from_home, is_spelt_as_path, remove, write_text
 from .fitting import (
+    Fitted,
     Lesson,
     LoadBackbone,
     choice_file,
     default_model,
     fit_lesson,
     kept_decoded,
+    left_without,
     lesson_of,
+    renamed,
     shortfalls,
+    taught,
+    taught_again,
+    with_more,
+    without,
 )
+from .heads import KEPT_SHOTS_FILE
 from .hub import adapter_folder, here, is_adapter, push_folder
-from .methods import AUTO, ZERO_SHOT
+from .methods import AUTO, ZERO_SHOT, method_spec
 from .models import Backbone, load_backbone
 from .progress import UNREPORTED, Report, Reports, Track
 from .records import RECORD_FILE, RunRecord
@@ -276,14 +285,144 @@ class FewShotClassifier(Estimator):
                 track=self._tracked(track),
                 checkpoint=None if checkpoint is None else Path(checkpoint),
             )
-            self._warn(fitted.notes)
-            self.classes_ = np.asarray(fitted.record.labels or fitted.record.classes)
-            self.record_ = fitted.record
-            self._fitted, self._belonging = (fitted.learner.backbone, fitted.learner), fitted.belonging
-            self._tracking.learnt(self.record_)
-            self._warn(self._tracking.warnings)
+            self._learnt(fitted)
         if self.record_.stopped:
             raise RunError(self.record_.stopped)
+        return self
+
+    def _learnt(self, fitted: Fitted) -> None:
+        """Answer with what was learnt from now on."""
+        self._warn(fitted.notes)
+        self._answer_with(fitted.learner, fitted.record)
+        self._belonging = fitted.belonging
+        self._tracking.learnt(self.record_)
+        self._warn(self._tracking.warnings)
+
+    def _answer_with(self, learner: Learner, record: RunRecord) -> None:
+        self.classes_ = np.asarray(record.labels or record.classes)
+        self.record_ = record
+        self._fitted = learner.backbone, learner
+
+    @own_torch_state()
+    def add(
+        self,
+        data: Any,
+        labels: Any = None,
+        *,
+        shots: int | None = None,
+        refit: Any = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        track: Track | None = None,
+        report: Report = UNREPORTED,
+    ) -> FewShotClassifier:
+        """Learn classes more, or more images of the known ones, to what fitting all shots together would learn.
+
+        A method on frozen features has kept the embeddings of its shots and needs the new images alone; any other is
+        taught anew, which ``refit`` allows. New classes stand behind the others. A calibration is made anew; measures
+        are dropped until ``evaluate`` is called. If it fails the classifier is as it was.
+
+        Args:
+            data: A folder of images, which is a class by its name; a folder of such folders; or as for ``fit``.
+            labels: The class of each image, where ``data`` is images.
+            shots: Images per class, drawn by the recipe's seed; else the recipe's, else all of them.
+            refit: What was learnt from, as for ``fit``: the images that the record names are learnt anew.
+            checkpoint: As for ``fit``, where all is learnt anew.
+            track: Shows progress; else ``verbose`` decides.
+            report: Is told of every step.
+
+        Raises:
+            NotFittedError: ``fit`` has not been called.
+            InputError: The data cannot be used, nothing in it is new, or all must be taught anew.
+            RunError: Training failed.
+        """
+        track, config = self._tracked(track), self._ready()[1].recipe.data
+        with cpu_threads(self.recipe.engine.threads), bad_images_explained(config.on_bad_image):
+            lesson, warnings = self._taught(refit, track), list[str]()
+            try:
+                addition = addition_from(data, labels, config.on_bad_image, warnings, config.root)
+            finally:
+                self._warn(warnings)
+            many = config.shots if shots is None else shots
+            return self._retaught(with_more(lesson, addition, many, self._warn, track), track, report, checkpoint)
+
+    @own_torch_state()
+    def remove(
+        self, *classes: str, refit: Any = None, track: Track | None = None, report: Report = UNREPORTED
+    ) -> FewShotClassifier:
+        """Forget classes and their shots.
+
+        A method on frozen features is fitted to the shots that are left. Towers that were adapted stay as they are and
+        judge the prompts that are left, without a calibration, unless ``refit`` has them taught anew.
+
+        Args:
+            *classes: Names of classes.
+            refit: As for ``add``.
+            track: As for ``add``.
+            report: As for ``add``.
+
+        Raises:
+            NotFittedError: ``fit`` has not been called.
+            UnknownNameError: There is no such class.
+            InputError: Fewer than two classes are left, or all must be taught anew.
+        """
+        _, learner = self._ready()
+        left, track = left_without(self.record_.classes, classes), self._tracked(track)
+        spec, record = method_spec(learner.recipe.method.method), self.record_
+        with cpu_threads(self.recipe.engine.threads):
+            if refit is not None or spec.kind == "features" or spec.has_classifier:
+                return self._retaught(without(self._taught(refit, track), classes), track, report)
+            if record.calibration:
+                self._warn(["what held-out shots told was of other classes: the calibration is dropped"])
+            record = dataclasses.replace(
+                record,
+                classes=tuple(record.classes[label] for label in left),
+                labels=tuple(record.labels[label] for label in left) if record.labels else (),
+                prompts=tuple(record.prompts[label] for label in left),
+                calibration={},
+                belonging={},
+                metrics={},
+            )
+            self._answer_with(learner.with_prompts(record.prompts), record)
+            self._belonging = None
+        return self
+
+    def rename(self, old: str, new: str) -> FewShotClassifier:
+        """Call a class by another name. Its prompts stay, and so do all probabilities, the calibration and measures.
+
+        Raises:
+            NotFittedError: ``fit`` has not been called.
+            UnknownNameError: There is no class of the old name.
+            InputError: The new name cannot be one, or is another class's.
+        """
+        _, learner = self._ready()
+        self._answer_with(learner, renamed(self.record_, old, new))
+        return self
+
+    def _taught(self, refit: Any, track: Track) -> Lesson:
+        """What was taught, as a lesson: by what is kept of its shots, or by the images themselves."""
+        backbone, learner = self._ready()
+        recipe, load = learner.recipe, self._load_backbone or load_backbone
+        if refit is not None:
+            whole = learnt_part(self.task(refit), recipe.data)
+            return taught_again(self.record_, recipe, whole, track, load)
+        if recipe.model.quantize == "none":  # one frozen tower serves any number of heads; weights are quantised once
+            load = lambda model, device: backbone  # noqa: ARG005, E731
+        return taught(self.record_, recipe, learner.kept, load)
+
+    def _retaught(
+        self, lesson: Lesson, track: Track, report: Report, checkpoint: str | os.PathLike[str] | None = None
+    ) -> FewShotClassifier:
+        """Learn a lesson in place of the one before."""
+        fitted = fit_lesson(
+            lesson,
+            watched=functools.partial(self._watched, report=report),
+            warn=self._warn,
+            track=track,
+            checkpoint=None if checkpoint is None else Path(checkpoint),
+        )
+        if fitted.record.stopped:
+            raise RunError(fitted.record.stopped)
+        self._learnt(fitted)
         return self
 
     @contextlib.contextmanager
@@ -750,10 +889,19 @@ class FewShotClassifier(Estimator):
             NotFittedError: ``fit`` has not been called.
             OutputError: The folder exists and is not empty, or cannot be written.
         """
-        _, learner = self._ready()
+        self._ready()
         with folder_written_aside(Path(folder)) as aside:
-            self._write_learnt(learner, aside)
-            self.write_record(aside)
+            self.write(aside)
+
+    def write(self, folder: Path) -> None:
+        """Write the adapter's files into an existing folder, as ``save_pretrained`` does into one that is not there.
+
+        Raises:
+            NotFittedError: ``fit`` has not been called.
+            OutputError: They cannot be written.
+        """
+        self._write_learnt(self._ready()[1], folder)
+        self.write_record(folder)
 
     def _write_learnt(self, learner: Learner, folder: Path) -> None:
         learner.save(folder)
@@ -766,10 +914,7 @@ class FewShotClassifier(Estimator):
         Raises:
             OutputError: They cannot be written.
         """
-        from .wording.card import model_card
-
-        write_text(folder / RECORD_FILE, canonical_json(self.record_.to_dict()))
-        write_text(folder / CARD_FILE, model_card(self.record_))
+        write_record(folder, self.record_)
 
     def push_to_hub(self, repository: str, *, private: bool = False, draw: bool = False) -> str:
         """Upload the adapter's folder to the Hugging Face Hub; returns the commit's address.
@@ -786,6 +931,7 @@ class FewShotClassifier(Estimator):
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / "adapter"
             self.save_pretrained(folder)
+            remove(folder / KEPT_SHOTS_FILE)  # nobody needs it to predict, and it tells something of the images
             if not draw:
                 record = dataclasses.replace(self.record_, draw=())
                 write_text(folder / RECORD_FILE, canonical_json(record.to_dict()))
@@ -851,6 +997,18 @@ class FewShotClassifier(Estimator):
         classifier.record_ = record
         classifier._fitted = backbone, learner
         return classifier
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Write a record and its model card into an adapter's folder, in place of those that are there.
+
+    Raises:
+        OutputError: They cannot be written.
+    """
+    from .wording.card import model_card
+
+    write_text(folder / RECORD_FILE, canonical_json(record.to_dict()))
+    write_text(folder / CARD_FILE, model_card(record))
 
 
 def saved_adapter(folder: str | os.PathLike[str], **settings: Any) -> FewShotClassifier:

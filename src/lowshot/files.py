@@ -155,21 +155,53 @@ def folder_written_aside(path: Path) -> Iterator[Path]:
     """
     refuse_existing(path)
     path = path.absolute()
+    with _synced_aside(path) as aside:
+        yield aside
+        _make_lasting(aside)
+        if path.exists():
+            path.rmdir()
+
+
+@contextlib.contextmanager
+def folder_replaced(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; on success it is synced and takes the place of ``path``.
+
+    What was there is ``.NAME.before`` from then on, in place of an earlier one. If the block raises, ``path`` is as it
+    was. If the process dies, ``path`` or ``.NAME.before`` is whole: between two renames there is no ``path``.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    path = path.absolute()
+    before = path.with_name(f".{path.name}.before")
+    with _synced_aside(path) as aside:
+        yield aside
+        _make_lasting(aside)
+        if before.exists():
+            shutil.rmtree(before)
+        path.rename(before)
+
+
+@contextlib.contextmanager
+def _synced_aside(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside an absolute path, which it is renamed to after the block."""
     with os_errors_about(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     try:
         with os_errors_about(path):
             yield aside
-            for entry in (*aside.rglob("*"), aside):
-                entry.chmod(0o755 if entry.is_dir() else 0o644)  # temporary and safetensors files are made private
-                sync(entry)
-            if path.exists():
-                path.rmdir()
             aside.rename(path)
             sync(path.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _make_lasting(folder: Path) -> None:
+    """Sync all files of a folder that was made privately, and let everybody read them."""
+    for entry in (*folder.rglob("*"), folder):
+        entry.chmod(0o755 if entry.is_dir() else 0o644)  # temporary and safetensors files are made private
+        sync(entry)
 
 
 def from_home(path: str | os.PathLike[str]) -> Path:

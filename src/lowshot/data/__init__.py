@@ -1,12 +1,13 @@
 """Data: tasks, their sources, the draw of shots, decoding and cropping, prompts."""
 
+from .additions import Addition, addition_from, joined
 from .ahead import content_hashes
 from .builtin import BUILTIN_TASKS, builtin_task
 from .callers import columns_of, images_in_order, is_table, is_tables, labels_in_order, positions
 from .checking import Checked, check_images
 from .damage import examine
 from .decoding import content_hash, decode_image
-from .draws import draw_from, draw_sha256, write_draw
+from .draws import draw_from, draw_of_record, draw_sha256, write_draw
 from .folder import images_below, read_folder, read_splits
 from .formats import are_of_cameras
 from .images import FileImages, ImagesOnDemand, MemoryImages, as_pixels
@@ -20,6 +21,7 @@ from .task import Examples, Images, Label, Pixels, Task
 
 __all__ = [
     "BUILTIN_TASKS",
+    "Addition",
     "Checked",
     "Draw",
     "Examples",
@@ -31,6 +33,7 @@ __all__ = [
     "Pixels",
     "Prompts",
     "Task",
+    "addition_from",
     "are_of_cameras",
     "as_pixels",
     "bad_images_explained",
@@ -46,6 +49,7 @@ __all__ = [
     "draw_from",
     "draw_like_clip_lora",
     "draw_like_coop",
+    "draw_of_record",
     "draw_sha256",
     "draw_shots",
     "examine",
@@ -53,6 +57,7 @@ __all__ = [
     "images_in_order",
     "is_table",
     "is_tables",
+    "joined",
     "labels_in_order",
     "learnt_part",
     "load_task",

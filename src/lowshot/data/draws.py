@@ -73,6 +73,23 @@ def draw_from(task: Task, shots: int | None, seed: int, draw: str = "lowshot", w
     return as_draw(task.train.labels, _rows_in(task, everything, drawn.indices.tolist()), shots, drawn.rule)
 
 
+def draw_of_record(task: Task, identities: Sequence[str]) -> list[int]:
+    """Return the rows of a task's training images that an adapter's record names, in its order.
+
+    Args:
+        task: The images, among others or not.
+        identities: The record's ``draw``.
+
+    Raises:
+        DataError: It names none, or others than these.
+    """
+    if not identities:
+        raise DataError(
+            "the adapter's record does not name the images that it was taught with; fit it anew: lowshot fit DATA"
+        )
+    return _matched(task, [_Listed(f"image {n}", each, None) for n, each in enumerate(identities, 1)], "of the adapter")
+
+
 def draw_sha256(identities: Sequence[str]) -> str:
     """Return the hash of a draw: of its images' identities in order, as a JSON list."""
     listed = json.dumps(list(identities), ensure_ascii=True, separators=(",", ":"))

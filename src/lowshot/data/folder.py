@@ -118,6 +118,34 @@ def images_below(folder: Path, warn: list[str]) -> list[Path]:
     return files
 
 
+def classes_in(folder: Path, warn: list[str]) -> tuple[Path, Classes] | None:
+    """Return the classes of a folder, one or more, and the folder that their files' paths start from.
+
+    A folder that images lie in, and no folders, is a class by its name.
+
+    Args:
+        folder: The folder.
+        warn: Receives one line for everything but hidden files that was left out.
+
+    Returns:
+        None where the folder has splits, or shards, and is to be read as ``load_task`` does.
+
+    Raises:
+        DataError: It cannot be listed, or a class has no images.
+    """
+    inside, _ = subfolders(folder)
+    if not inside:
+        images = [entry for entry in visible_entries(folder) if Path(entry.name).suffix.lower() in SUFFIXES]
+        if not images:
+            return None
+        named = folder.resolve()
+        files = images_below(named, warn)
+        return named.parent, {class_name(named.name): [path.relative_to(named.parent).as_posix() for path in files]}
+    if split_folders(folder, []) != {"train": folder}:
+        return None
+    return folder, _classes(folder, "train", warn)
+
+
 def _classes(folder: Path, split: str, warn: list[str]) -> Classes:
     """Return the image files of each class folder in a folder."""
     class_folders, left_out = subfolders(folder)

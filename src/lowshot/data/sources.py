@@ -22,7 +22,7 @@ from .shards import SUFFIX as SHARD
 from .shards import holds_shards, read_shards
 from .tables import READERS as TABLES
 from .tables import read_table
-from .task import Examples, Task, is_text, numbered
+from .task import Examples, Label, Task, is_text, numbered
 
 
 def load_task(
@@ -87,7 +87,7 @@ def task_from(
     """Make a task of whatever a caller of ``FewShotClassifier.fit`` has.
 
     Args:
-        data: A task, which stays as it is, what ``load_task`` reads, a table in memory or one for each split, or images.
+        data: A task, which stays as it is; what ``load_task`` reads; a table in memory, one for each split; images.
         labels: The class of each image, where ``data`` is images.
         on_bad_image: As for ``load_task``.
         warn: As for ``load_task``.
@@ -203,20 +203,16 @@ def _of_classes(task: Task, train: Task, split: str) -> Examples:
     return dataclasses.replace(task.train, labels=labels)
 
 
-def task_of_arrays(images: Any, labels: Any, on_bad_image: str = "error", warn: list[str] | None = None) -> Task:
-    """Make a task of images and labels in memory; classes are the labels' distinct values in their natural order.
+def examples_of_arrays(
+    images: Any, labels: Any, on_bad_image: str = "error", warn: list[str] | None = None
+) -> tuple[list[Label], tuple[str, ...], Examples]:
+    """Take images and labels in memory as they are for ``task_of_arrays``, of one class or more.
 
-    An image's identity is a hash of its class name and pixels, so the draw does not depend on the order of the list.
-
-    Args:
-        images: N images in a container that has an order; see ``images_in_order``.
-        labels: The label of each; see ``labels_in_order``.
-        on_bad_image: As for ``load_task``.
-        warn: Receives a line for each image that was left out.
+    Returns:
+        The labels' distinct values in their natural order, the names of the classes, and the images.
 
     Raises:
-        DataError: Lengths differ, an image is of no known kind or bad, a label is neither a text nor a number, or of
-            some class no image is left.
+        DataError: As for ``task_of_arrays``.
     """
     given = images_in_order(images)
     sources = ImagesOnDemand(given)
@@ -236,18 +232,33 @@ def task_of_arrays(images: Any, labels: Any, on_bad_image: str = "error", warn: 
     rows = good_images(all_of_them, class_names, on_bad_image, warn if warn is not None else [])
     read, indices = [sources.decoded(row) for row in rows], indices[list(rows)]
     contents = [f"{class_names[k]}\0{content}" for k, (_, content, _) in zip(indices, read, strict=True)]
-    return Task(
-        name="images",
-        class_names=tuple(class_names),
-        train=Examples(
-            images=MemoryImages(
-                [each.pixels for each in read],
-                sources=given if len(rows) == len(sources) else [given[row] for row in rows],
-                contents=[each.content for each in read],
-                complaints=[each.complaints for each in read],
-            ),
-            labels=indices,
-            identities=numbered(hashlib.sha256(content.encode()).hexdigest()[:20] for content in contents),
+    examples = Examples(
+        images=MemoryImages(
+            [each.pixels for each in read],
+            sources=given if len(rows) == len(sources) else [given[row] for row in rows],
+            contents=[each.content for each in read],
+            complaints=[each.complaints for each in read],
         ),
-        class_labels=() if class_names == classes else tuple(classes),
+        labels=indices,
+        identities=numbered(hashlib.sha256(content.encode()).hexdigest()[:20] for content in contents),
     )
+    return classes, tuple(class_names), examples
+
+
+def task_of_arrays(images: Any, labels: Any, on_bad_image: str = "error", warn: list[str] | None = None) -> Task:
+    """Make a task of images and labels in memory; classes are the labels' distinct values in their natural order.
+
+    An image's identity is a hash of its class name and pixels, so the draw does not depend on the order of the list.
+
+    Args:
+        images: N images in a container that has an order; see ``images_in_order``.
+        labels: The label of each; see ``labels_in_order``.
+        on_bad_image: As for ``load_task``.
+        warn: Receives a line for each image that was left out.
+
+    Raises:
+        DataError: Lengths differ, an image is of no known kind or bad, a label is neither a text nor a number, or of
+            some class no image is left.
+    """
+    classes, names, examples = examples_of_arrays(images, labels, on_bad_image, warn)
+    return Task("images", names, train=examples, class_labels=() if list(names) == classes else tuple(classes))

@@ -21,6 +21,7 @@ from ..data.task import Images, Part
 from ..errors import ImageError, RunError
 from ..progress import Track, silent
 from ..resizing import Resizing
+from ..training.kept_images import KeptImages
 from ..training.learner import Learner
 from .shared_embeddings import SharedEmbeddings
 
@@ -224,6 +225,11 @@ def embeddings_of(
 def _embedded(learner: Learner, images: Images, image_size: int, track: Track, features: SharedEmbeddings) -> Tensor:
     if learner.frozen_images and isinstance(images, Part):
         return _embedded(learner, images.images, image_size, track, features)[list(images.indices)]
+    if isinstance(images, KeptImages):
+        known = images.shots.central if len(images.shots.central) else images.shots.features
+        if not len(images.more):
+            return known[0]
+        return torch.cat([known[0], _embedded(learner, images.more, image_size, track, features)])
     if learner.frozen_images:
         return features.of(learner, images, lambda: _computed(learner, images, image_size, track))
     # Merging takes time too, which a few images would not win back.

@@ -3,6 +3,7 @@
 from .auto import choice_file
 from .fit import Fitted, fit_lesson
 from .foreign import default_model
+from .further import left_without, renamed, taught, taught_again, with_more, without
 from .lesson import Lesson, LoadBackbone, kept_decoded, lesson_of
 from .shortfalls import shortfalls
 
@@ -14,6 +15,12 @@ __all__ = [
     "default_model",
     "fit_lesson",
     "kept_decoded",
+    "left_without",
     "lesson_of",
+    "renamed",
     "shortfalls",
+    "taught",
+    "taught_again",
+    "with_more",
+    "without",
 ]

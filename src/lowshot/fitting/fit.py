@@ -64,7 +64,7 @@ def fit_lesson(
     """
     choice: Mapping[str, Any] = {}
     told = HeldOut()
-    contents: tuple[str, ...] = ()
+    contents = lesson.contents
     refuse_reject(lesson)
     if lesson.recipe.method.method == AUTO:
         if lesson.recipe.training.calibration_folds:
@@ -81,7 +81,8 @@ def fit_lesson(
     if (folds or learns or lesson.recipe.training.reject) and not contents:
         contents, damaged = examine(lesson.examples, track)
         warn(damaged)
-    warn(foreign_notes(lesson))
+    if not lesson.contents:  # else it was said when they were learnt
+        warn(foreign_notes(lesson))
     if folds and told.calibration is None:
         del learner  # the folds need its memory
         told = _held_out(lesson, fold_of, track, checkpoint, contents)

@@ -35,6 +35,8 @@ class Lesson:
     examples: Examples
     """The shots, decoded once."""
     load: LoadBackbone
+    contents: tuple[str, ...] = ()
+    """Hashes of what the shots show, where they have been looked at already."""
     told_apart: set[str] = dataclasses.field(default_factory=set)
     """Models whose tokenizers have been asked whether they tell the prompts apart; copies of a lesson share it."""
 

@@ -2,6 +2,7 @@
 
 from ..methods import METHODS, imported
 from .head import Fit, Head, Schedule, blank_tensors, tensors_of, trained_numbers
+from .kept_shots import KEPT_SHOTS_FILE, KeptShots, read_kept_shots, write_kept_shots
 from .saved import read_head, write_head
 from .shots import Shots, Text
 
@@ -12,14 +13,18 @@ HEADS: dict[str, type[Head]] = {
 
 __all__ = [
     "HEADS",
+    "KEPT_SHOTS_FILE",
     "Fit",
     "Head",
+    "KeptShots",
     "Schedule",
     "Shots",
     "Text",
     "blank_tensors",
     "read_head",
+    "read_kept_shots",
     "tensors_of",
     "trained_numbers",
     "write_head",
+    "write_kept_shots",
 ]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -70,6 +71,27 @@ def write_examples(adapter: Path, images: Iterable[object], labels: Sequence[str
                 picture = picture.resize([max(1, round(side * scale)) for side in picture.size])
             picture.save(aside / name, quality=90)
             rows.append({"file": name, "class": label})
+        (aside / _INDEX).write_text(canonical_json({"examples": rows}), encoding="utf-8")
+
+
+def carry_examples(adapter: Path, to: Path, names: Mapping[str, str]) -> None:
+    """Copy pictures of an adapter into the folder of another, which has none.
+
+    Args:
+        adapter: Whose they are; where it has none, nothing is written.
+        to: The other's folder.
+        names: Class -> its name in the other; pictures of other classes are left out.
+
+    Raises:
+        OutputError: They cannot be written.
+    """
+    pictures = [each for each in read_examples(adapter) if each.class_name in names]
+    if not pictures:
+        return
+    with folder_written_aside(to / FOLDER) as aside:
+        for each in pictures:
+            shutil.copyfile(each.path, aside / each.path.name)
+        rows = [{"file": each.path.name, "class": names[each.class_name]} for each in pictures]
         (aside / _INDEX).write_text(canonical_json({"examples": rows}), encoding="utf-8")
 
 

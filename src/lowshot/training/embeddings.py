@@ -81,7 +81,13 @@ class EmbeddingCache:
 
 @torch.no_grad()
 def encoded_views(
-    backbone: Backbone, images: Images, config: TrainingConfig, views: int | None, track: Track, what: str
+    backbone: Backbone,
+    images: Images,
+    config: TrainingConfig,
+    views: int | None,
+    track: Track,
+    what: str,
+    first: int = 0,
 ) -> Tensor:
     """Unit embeddings ``(V, N, D)`` of V views of each image, on the backbone's device.
 
@@ -94,6 +100,7 @@ def encoded_views(
         views: How many random crops of each; None for the central one alone.
         track: Shows progress.
         what: What to call it.
+        first: Number of the first image among all shots, by which its random crops are drawn.
     """
     count, size, device, resizing = len(images), backbone.image_size, backbone.device, backbone.resizing
     starts, embeddings = range(0, (views or 1) * count, IMAGES_AT_ONCE), []
@@ -103,7 +110,7 @@ def encoded_views(
         if views is None:
             crops = torch.cat([central_crops([each], size, resizing) for each in pixels])
         else:
-            keys = [(config.seed, *divmod(number, count)) for number in numbers]
+            keys = [(config.seed, number // count, first + number % count) for number in numbers]
             crops = random_crops(
                 pixels, size, crop_minimum=config.crop_minimum, flip=config.flip, keys=keys, device=device
             )

@@ -15,7 +15,21 @@ from torch import Tensor
 from ..data.store import DecodedOnce
 from ..data.task import Examples, Images, ImageSubset, Part
 from ..errors import InputError
-from ..heads import HEADS, Head, Schedule, Shots, Text, read_head, tensors_of, trained_numbers, write_head
+from ..heads import (
+    HEADS,
+    Head,
+    KeptShots,
+    Schedule,
+    Shots,
+    Text,
+    read_head,
+    read_kept_shots,
+    tensors_of,
+    trained_numbers,
+    write_head,
+    write_kept_shots,
+)
+from ..heads.kept_shots import MOST_BYTES
 from ..models import Backbone, has_float64, lacking_named, resolve_precision, set_precision
 from ..models.classes import embedded
 from ..progress import UNREPORTED, Report, Track
@@ -23,6 +37,7 @@ from ..settings import Recipe
 from ..tensor_file import serialized_size
 from .create import refuse_other_classes
 from .embeddings import EmbeddingCache, Embeddings, encoded_views, tower_key
+from .kept_images import KeptImages
 from .learner import TrainingOutcome
 from .memory import memory_use
 
@@ -56,6 +71,8 @@ class HeadLearner:
         self._kind = HEADS.get(recipe.method.method)
         self.head: Head | None = None
         """The trained head; None before training, and for classes that have no shots."""
+        self.kept: KeptShots | None = None
+        """What the head was learnt from; None before, and where it was not kept."""
         self._tokenize(prompts)
 
     @torch.no_grad()
@@ -98,7 +115,7 @@ class HeadLearner:
             return TrainingOutcome()
         report.begin(uuid.uuid4().hex, ())
         with lacking_named(self.backbone.device), memory_use(self.backbone.device) as memory:
-            embeddings = self._embeddings(examples.images, track)
+            embeddings = self._embeddings(examples.images, self.recipe.training.views, track)
             started = time.perf_counter()
             # Several heads are solved for in float64: without it on the device that is done on the CPU.
             device = self.backbone.device if has_float64(self.backbone.device) else torch.device("cpu")
@@ -116,6 +133,7 @@ class HeadLearner:
             seconds = embeddings.seconds + time.perf_counter() - started
         moved = {name: tensor.to(self.backbone.device) for name, tensor in tensors_of(fit.head).items()}
         self.head = type(fit.head)(**moved)
+        notes = [*fit.notes, *self._keep(examples, embeddings.values, track)]
         return TrainingOutcome(
             steps=fit.steps,
             seconds=seconds,
@@ -124,17 +142,47 @@ class HeadLearner:
             reserved_memory_bytes=memory.reserved,
             final_loss=fit.final_loss,
             chosen=fit.chosen,
-            notes=fit.notes,
+            notes=tuple(notes),
         )
 
-    def _embeddings(self, images: Images, track: Track) -> Embeddings:
+    def _keep(self, examples: Examples, embeddings: Tensor, track: Track) -> list[str]:
+        """Keep the shots for a class more; returns a line where they are too many."""
+        if isinstance(examples.images, Part):  # a fold
+            return []
+        config, central = self.recipe.training, embeddings[:0]
+        if config.views and (config.calibration_folds or config.reject):  # which a class more makes anew
+            central = self._embeddings(examples.images, None, track).values
+        labels = torch.from_numpy(examples.labels.copy())
+        kept = KeptShots(embeddings.float(), labels, central.float())
+        if kept.bytes > MOST_BYTES:
+            size, most = kept.bytes / 1e6, MOST_BYTES / 1e6
+            return [
+                f"the embeddings of the shots have {size:,.0f} MB, and {most:.0f} MB at most are kept: for a class "
+                "more this adapter must be fitted anew"
+            ]
+        self.kept = kept
+        return []
+
+    def _embeddings(self, images: Images, views: int | None, track: Track, first: int = 0) -> Embeddings:
         """Embeddings ``(V, N, D)`` of V views of each image: random crops, or the central one without ``views``.
 
         A part of the shots has the views that its images have among all of them.
+
+        Args:
+            images: N images.
+            views: V, or None.
+            track: Shows progress.
+            first: Number of the first image among the shots, by which its random crops are drawn.
         """
         if isinstance(images, Part):
-            values, seconds = self._embeddings(images.images, track)
+            values, seconds = self._embeddings(images.images, views, track, first)
             return Embeddings(values[:, list(images.indices)], seconds)
+        if isinstance(images, KeptImages):
+            known = images.shots.features if views == self.recipe.training.views else images.shots.central
+            if not len(images.more):
+                return Embeddings(known, 0.0)
+            values, seconds = self._embeddings(images.more, views, track, len(images.shots))
+            return Embeddings(torch.cat([known, values], dim=1), seconds)
         config, given = self.recipe.training, images
         rows: Sequence[int] = range(len(images))
         # The sequence that these images are some of, decoded once or not, is what the cache knows them by.
@@ -142,11 +190,11 @@ class HeadLearner:
             if isinstance(images, ImageSubset):
                 rows = [images.indices[row] for row in rows]
             images = images.images
-        crops = (config.views, config.crop_minimum, config.flip, config.seed) if config.views else ()
+        crops = (views, config.crop_minimum, config.flip, config.seed, first) if views else ()
         key = *tower_key(self.backbone, self.recipe.model), crops, tuple(rows)
         what = f"encoding for {self.recipe.method.method}"
         return SHARED_SHOTS.get(
-            key, images, lambda: encoded_views(self.backbone, given, config, config.views, track, what)
+            key, images, lambda: encoded_views(self.backbone, given, config, views, track, what, first)
         )
 
     def with_prompts(self, prompts: Sequence[str | Sequence[str]]) -> HeadLearner:
@@ -199,9 +247,12 @@ class HeadLearner:
         """Write the head's tensors; of zero-shot there is nothing to write: the prompts in the record say it all."""
         if self.head is not None:
             write_head(folder, self.head)
+        if self.kept is not None:
+            write_kept_shots(folder, self.kept)
 
     def load(self, folder: Path) -> None:
         """Read them back, strictly."""
         if self._kind is not None:
             (classes, width), device = self.classes.shape, self.classes.device
             self.head = read_head(folder, self._kind, classes=classes, width=width, device=device)
+            self.kept = read_kept_shots(folder, classes=classes, width=width)

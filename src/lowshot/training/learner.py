@@ -15,6 +15,7 @@ from typing import Protocol
 from torch import Tensor
 
 from ..data.task import Examples
+from ..heads import KeptShots
 from ..models import Backbone
 from ..progress import UNREPORTED, Report, Track
 from ..settings import Recipe
@@ -52,6 +53,10 @@ class Learner(Protocol):
 
     backbone: Backbone
     recipe: Recipe
+
+    @property
+    def kept(self) -> KeptShots | None:
+        """What is kept of the shots, so that classes can be added without them; None where nothing is."""
 
     @property
     def trainable_parameters(self) -> int:

@@ -63,6 +63,7 @@ class WeightsLearner:
         """Whether gradients go into the class vectors, or into the text tower that gives them."""
         self.keys = key_dropout(backbone.model, recipe.training.seed)
         """Keys of the adapters' dropout."""
+        self.kept = None
         self.processes = Processes()
         """Those that train together; known once training begins."""
 

@@ -1,0 +1,82 @@
+"""The command ``lowshot add``."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..files import remove
+from ..progress import is_quiet, shown
+from .arguments import parse, print_json, warn
+from .changing import Changed, carry_pictures
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Teach a saved adapter classes more, or more images of its classes, without starting over.
+
+    A method on frozen features comes to what fitting all images together comes to, and needs the new ones alone. Any
+    other is taught anew with `--refit`.
+    """
+
+    adapter: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
+    """Folder written by `lowshot fit`."""
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """A folder of images, which is a class by its name; a folder of such folders; or a table and so on, as for `fit`.
+    Images that the adapter has learnt already are passed over."""
+    changed: Changed = dataclasses.field(default_factory=Changed)
+    shots: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Images per class; if not given as many as the adapter was fitted with, or all."""
+    refit: Annotated[str | None, tyro.conf.arg(metavar="DATA")] = None
+    """The images that the adapter was fitted with: all of it is taught anew, by them and the new ones."""
+    model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
+    """Where the adapter's backbone is now, if not where it was: a folder or a Hub id."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Learn, save, say."""
+    parsed = parse(Arguments, "add", arguments)
+    place = parsed.changed.place(parsed.adapter)  # said before anything is learnt
+    from ..classifier import saved_adapter
+
+    classifier = saved_adapter(parsed.adapter, model=parsed.model, device=parsed.device)
+    before = classifier.record_
+    checkpoint = place.absolute().with_name(f"{place.absolute().name}.training.safetensors") if parsed.refit else None
+    states = classifier.training_states(checkpoint) if checkpoint else []
+    try:
+        with parsed.changed.written(parsed.adapter) as aside:
+            classifier.add(
+                parsed.data, shots=parsed.shots, refit=parsed.refit, checkpoint=checkpoint, track=shown
+            ).write(aside)
+            carry_pictures(parsed.adapter, aside, {name: name for name in before.classes})
+    except KeyboardInterrupt:
+        if any(state.exists() for state in states):
+            sys.stderr.write(f"lowshot: the state of training is in {checkpoint}: the same command goes on from it\n")
+        raise
+    finally:
+        warn(classifier.warnings_)
+    for state in states:
+        remove(state)
+    record = classifier.record_
+    new = record.classes[len(before.classes) :]
+    images = len(record.draw) - (len(before.draw) if parsed.refit is None else 0)
+    if parsed.changed.json:
+        counts = {"images": len(record.draw), "classes": list(record.classes), "new_classes": list(new)}
+        print_json(
+            {"adapter": str(place), **counts, "seconds": record.train_seconds, "calibration": record.calibration}
+        )
+    elif not is_quiet():
+        which = f"{len(new)} class(es) more, {', '.join(new)}" if new else "no class more"
+        anew = " taught anew" if parsed.refit else ""
+        print(f"{images} images{anew}: {which}; {len(record.classes)} classes and {len(record.draw)} images in all")
+        if before.calibration:
+            print(f"calibrated anew on {len(record.calibration['scores'])} held-out images")
+        print(f"saved to {place}; how well it does now: lowshot evaluate {place} DATA")
+    return 0

@@ -1,0 +1,66 @@
+"""What the commands that change a saved adapter share: where the changed one goes, and what its pictures become."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..errors import InputError
+from ..files import claimed, folder_replaced, folder_written_aside, refuse_existing
+
+
+@dataclasses.dataclass(frozen=True)
+class Changed:
+    """The place of a changed adapter."""
+
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder for the changed adapter; must not exist yet."""
+    in_place: bool = False
+    """Put the changed adapter in the place of ADAPTER instead; the one before stays beside it as `.ADAPTER.before`."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def place(self, adapter: Path) -> Path:
+        """The folder that the changed adapter of this one goes to.
+
+        Raises:
+            InputError: Neither or both of the places are given.
+            OutputError: It is taken, or cannot be written.
+        """
+        if (self.out is None) == (not self.in_place):
+            raise InputError(
+                "expected --out DIR, a new folder for the changed adapter, or --in-place, which puts it in the place "
+                f"of {adapter} and keeps the one before as {adapter.parent / f'.{adapter.name}.before'}"
+            )
+        if self.out is not None:
+            refuse_existing(self.out)
+            return self.out
+        if not adapter.is_dir() or adapter.is_symlink():
+            raise InputError(f"in-place needs a folder of its own, and {adapter} is none; expected --out DIR")
+        return adapter
+
+    @contextlib.contextmanager
+    def written(self, adapter: Path) -> Iterator[Path]:
+        """Yield a folder that takes its place as a whole once the block is done; nobody else takes it meanwhile."""
+        place = self.place(adapter)
+        write = folder_replaced if self.in_place else folder_written_aside
+        with claimed(place), write(place) as aside:
+            yield aside
+
+
+def carry_pictures(adapter: Path, to: Path, names: Mapping[str, str]) -> None:
+    """Carry the pictures that an adapter was taught with into the folder of its changed copy.
+
+    Args:
+        adapter: The adapter.
+        to: The copy's folder.
+        names: Class -> its name in the copy; those of other classes are left behind.
+    """
+    from ..serving.examples import carry_examples
+
+    carry_examples(adapter, to, names)

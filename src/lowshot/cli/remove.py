@@ -1,0 +1,55 @@
+"""The command ``lowshot remove``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..progress import is_quiet, shown
+from .arguments import parse, print_json, warn
+from .changing import Changed, carry_pictures
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """Take classes out of a saved adapter.
+
+    A method on frozen features is fitted to the shots that are left. Towers that were adapted stay as they are.
+    """
+
+    adapter: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
+    """Folder written by `lowshot fit`."""
+    classes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CLASS...")]
+    """Names of classes."""
+    changed: Changed = dataclasses.field(default_factory=Changed)
+    refit: Annotated[str | None, tyro.conf.arg(metavar="DATA")] = None
+    """The images that the adapter was fitted with: all of it is taught anew, by those that are left."""
+    model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
+    """Where the adapter's backbone is now, if not where it was: a folder or a Hub id."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Forget, save, say."""
+    parsed = parse(Arguments, "remove", arguments)
+    place = parsed.changed.place(parsed.adapter)
+    from ..classifier import saved_adapter
+
+    classifier = saved_adapter(parsed.adapter, model=parsed.model, device=parsed.device)
+    try:
+        with parsed.changed.written(parsed.adapter) as aside:
+            classifier.remove(*parsed.classes, refit=parsed.refit, track=shown).write(aside)
+            carry_pictures(parsed.adapter, aside, {name: name for name in classifier.record_.classes})
+    finally:
+        warn(classifier.warnings_)
+    left = classifier.record_.classes
+    if parsed.changed.json:
+        print_json({"adapter": str(place), "classes": list(left), "removed": list(parsed.classes)})
+    elif not is_quiet():
+        print(f"{len(left)} classes are left; saved to {place}; how well it does now: lowshot evaluate {place} DATA")
+    return 0

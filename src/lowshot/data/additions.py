@@ -1,0 +1,114 @@
+"""Labelled images that a classifier is taught besides what it knows: of one class, or of several."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .folder import classes_in
+from .images import rows_of
+from .listing import FileList, good_images, kind_of
+from .picture import Picture
+from .sources import examples_of_arrays, task_from
+from .store import source_of
+from .task import Examples, Images, Label, Pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class Addition:
+    """Images and their classes.
+
+    Args:
+        name: Name of the data.
+        class_names: One or more, in label order.
+        examples: The images; each class has some.
+        class_labels: As for ``Task``.
+        template: As for ``Task``.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    examples: Examples
+    class_labels: tuple[Label, ...] = ()
+    template: str | None = None
+
+
+def addition_from(
+    data: Any,
+    labels: Any = None,
+    on_bad_image: str = "error",
+    warn: list[str] | None = None,
+    root: str | os.PathLike[str] | None = None,
+) -> Addition:
+    """Make an addition of whatever a caller of ``FewShotClassifier.add`` has.
+
+    Args:
+        data: A folder of images, which is a class by its name; a folder of such folders; or as for ``task_from``, of
+            which the training split is taken.
+        labels: The class of each image, where ``data`` is images.
+        on_bad_image: As for ``load_task``.
+        warn: As for ``load_task``.
+        root: As for ``load_task``.
+
+    Raises:
+        DataError: It cannot be used.
+    """
+    warn = [] if warn is None else warn
+    if labels is not None and not isinstance(data, str | os.PathLike):
+        values, names, examples = examples_of_arrays(data, labels, on_bad_image, warn)
+        return Addition("images", names, examples, () if list(names) == values else tuple(values))
+    if labels is None and isinstance(data, str | os.PathLike) and kind_of(Path(data)) == "folder":
+        classes = classes_in(Path(data), warn)
+        if classes is not None:
+            folder, files = classes
+            listed = FileList(folder)
+            for label, name in enumerate(files):
+                for file in files[name]:
+                    listed.add(file, label)
+            examples, names = listed.examples(), tuple(files)
+            good = good_images(examples, names, on_bad_image, warn)
+            return Addition(Path(data).resolve().name, names, examples.subset(good))
+    task = task_from(data, labels, on_bad_image, warn, root)
+    return Addition(task.name, task.class_names, task.train, task.class_labels, task.template)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class JoinedImages:
+    """The images of one sequence, then those of another."""
+
+    first: Images
+    second: Images
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def _place(self, index: int) -> tuple[Images, int]:
+        if index < len(self.first):
+            return self.first, index
+        return self.second, index - len(self.first)
+
+    def __getitem__(self, index: int) -> Pixels:
+        images, place = self._place(index)
+        return images[place]
+
+    def source(self, index: int) -> Path | bytes | None:
+        """Return the file of an image, or its bytes; None where there is none (see ``source_of``)."""
+        return source_of(*self._place(index))
+
+    def picture(self, index: int) -> Pixels | Picture:
+        """Decode an image, of which rows can then be asked for (see ``rows_of``)."""
+        return rows_of(*self._place(index))
+
+
+def joined(first: Examples, second: Examples, labels: Sequence[int]) -> Examples:
+    """Return the examples of both, those of the second with other labels."""
+    return Examples(
+        JoinedImages(first.images, second.images),
+        np.concatenate([first.labels, np.asarray(labels, dtype=np.int64)]),
+        (*first.identities, *second.identities),
+    )

@@ -1,0 +1,300 @@
+"""What a classifier was taught as a lesson once more, with classes or images more, or with classes fewer.
+
+What is learnt from such a lesson is what fitting all of its shots learns, since it is fitted by the same code. The
+shots of a method on frozen features are known by their embeddings; those of any other method must be at hand.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ..data import (
+    Addition,
+    Draw,
+    Examples,
+    Images,
+    Label,
+    MemoryImages,
+    Prompts,
+    Task,
+    draw_of_record,
+    draw_sha256,
+    draw_shots,
+    examine,
+    joined,
+    prompts_for,
+)
+from ..data.task import as_read
+from ..errors import DataError, InputError, UnknownNameError
+from ..heads import KeptShots
+from ..methods import method_spec
+from ..progress import Track
+from ..records import RunRecord
+from ..settings import COOP, Recipe
+from ..training.kept_images import KeptImages
+from .lesson import Lesson, LoadBackbone, kept_decoded
+
+
+def taught(record: RunRecord, recipe: Recipe, kept: KeptShots | None, load: LoadBackbone) -> Lesson:
+    """The lesson that an adapter was taught, by what it has kept of its shots.
+
+    Args:
+        record: The adapter's.
+        recipe: Its recipe, with a method that is one by itself.
+        kept: What it has kept; None where it has nothing.
+        load: Gives a backbone for a model and a device.
+
+    Raises:
+        InputError: It has kept nothing, so that it must be fitted anew.
+    """
+    if not method_spec(recipe.method.method).learns and not recipe.training.calibration_folds:
+        none = Examples(MemoryImages([]), np.empty(0, dtype=np.int64), ())
+        return _lesson(record, recipe, none, (), load)
+    if kept is None or len(kept) != len(record.learnt):
+        raise InputError(_why_anew(record, recipe))
+    names = record.draw if len(record.draw) == len(kept) else record.learnt  # pushed without the names of files
+    examples = Examples(KeptImages(kept, MemoryImages([])), kept.labels.numpy(), names)
+    return _lesson(record, recipe, examples, record.learnt, load)
+
+
+def _why_anew(record: RunRecord, recipe: Recipe) -> str:
+    method = recipe.method.method
+    anew = "give the images that it was taught with: --refit DATA (refit=DATA from Python) teaches all of it anew"
+    if method_spec(method).kind != "features":
+        return f"method {method} learns inside the towers, so that one class more changes all of it; {anew}"
+    if len(record.classes) and not record.learnt:
+        return f"this adapter does not know which images it was taught with; {anew}"
+    return f"this adapter was saved without its shots, as lowshot did before it could add classes; {anew}"
+
+
+def taught_again(record: RunRecord, recipe: Recipe, data: Task, track: Track, load: LoadBackbone) -> Lesson:
+    """The same by the images themselves: those that the record names, of classes that the adapter still has.
+
+    Args:
+        record: The adapter's.
+        recipe: As for ``taught``.
+        data: The images that it was taught with, among others or not.
+        track: Shows progress.
+        load: As for ``taught``.
+
+    Raises:
+        DataError: There is an image, or a class, that the data lacks.
+    """
+    rows = draw_of_record(data, record.draw)
+    place = {name: label for label, name in enumerate(record.classes)}
+    known = [(row, place[name]) for row in rows if (name := data.class_names[data.train.labels[row]]) in place]
+    lacking = [name for label, name in enumerate(record.classes) if label not in {label for _, label in known}]
+    if lacking:
+        raise DataError(
+            f"{data.name} has none of the shots of class {lacking[0]!r}; expected the images that the adapter was "
+            "taught with in folders of its classes, by the names that they have now"
+        )
+    some = data.train.subset([row for row, _ in known])
+    examples = kept_decoded(dataclasses.replace(some, labels=np.asarray([label for _, label in known])), recipe)
+    contents, _ = examine(examples, track)
+    return _lesson(record, recipe, examples, contents, load)
+
+
+def with_more(
+    lesson: Lesson,
+    addition: Addition,
+    shots: int | None,
+    warn: Callable[[Sequence[str]], None],
+    track: Track,
+) -> Lesson:
+    """The lesson with other images behind its own: of classes that it has, and of new ones behind its classes.
+
+    Args:
+        lesson: With the hashes of what its shots show.
+        addition: The images.
+        shots: Images per class, drawn by the recipe's seed; None for all.
+        warn: Is told what is left out.
+        track: Shows progress.
+
+    Raises:
+        DataError: Nothing is new, an image cannot be read, or a class cannot be told from another.
+    """
+    names, labels = _classes_with(lesson.task, addition)
+    if not method_spec(lesson.recipe.method.method).learns:
+        return _changed(lesson, names, labels, _prompts_with(lesson, names, addition), lesson.examples, ())
+    draw = draw_shots(addition.examples.identities, addition.examples.labels, shots, lesson.recipe.training.seed)
+    warn(draw.warnings(addition.class_names))
+    drawn = addition.examples.subset(draw.indices)
+    contents, damaged = examine(drawn, track)
+    warn(damaged)
+    known = set(lesson.contents)
+    rows = [row for row, content in enumerate(contents) if content not in known]
+    if len(rows) < len(contents):
+        warn([f"{len(contents) - len(rows)} of {len(contents)} images are learnt already and left out"])
+    if not rows:
+        raise DataError(f"{addition.name}: every image is learnt already; expected images of a class more, or others")
+    more = _named_apart(drawn.subset(rows), lesson.examples.identities, addition.name)
+    place = [names.index(addition.class_names[label]) for label in more.labels]
+    lacking = set(range(len(lesson.task.class_names), len(names))) - set(place)
+    if lacking:
+        raise DataError(
+            f"{addition.name}: every image of class {names[min(lacking)]!r} is learnt already as one of another class"
+        )
+    if isinstance(lesson.examples.images, KeptImages):
+        images: Images = KeptImages(lesson.examples.images.shots, more.images)
+        together = Examples(
+            images,
+            np.concatenate([lesson.examples.labels, np.asarray(place, dtype=np.int64)]),
+            (*lesson.examples.identities, *more.identities),
+        )
+    else:
+        together = kept_decoded(joined(lesson.examples, more, place), lesson.recipe)
+    prompts = _prompts_with(lesson, names, addition)
+    return _changed(lesson, names, labels, prompts, together, (*lesson.contents, *(contents[row] for row in rows)))
+
+
+def _named_apart(more: Examples, known: Sequence[str], name: str) -> Examples:
+    """The same examples, where one has the identity of a known image with the name of their data before it."""
+    taken, identities = set(known), []
+    for identity in more.identities:
+        while identity in taken:
+            identity = f"{name}/{identity}"
+        taken.add(identity)
+        identities.append(identity)
+    return dataclasses.replace(more, identities=tuple(identities))
+
+
+def without(lesson: Lesson, classes: Sequence[str]) -> Lesson:
+    """The lesson without classes, and without their shots.
+
+    Raises:
+        UnknownNameError: It has no such class.
+        InputError: Fewer than two are left.
+    """
+    task = lesson.task
+    left = left_without(task.class_names, classes)
+    place = {label: number for number, label in enumerate(left)}
+    rows = [row for row, label in enumerate(lesson.examples.labels.tolist()) if label in place]
+    examples = lesson.examples.subset(rows)
+    if isinstance(lesson.examples.images, KeptImages):
+        images = KeptImages(lesson.examples.images.shots.subset(rows), MemoryImages([]))
+        examples = dataclasses.replace(examples, images=images)
+    labels = np.asarray([place[label] for label in examples.labels.tolist()], dtype=np.int64)
+    return _changed(
+        lesson,
+        [task.class_names[label] for label in left],
+        [task.class_labels[label] for label in left] if task.class_labels else (),
+        tuple(lesson.prompts[label] for label in left),
+        dataclasses.replace(examples, labels=labels),
+        tuple(lesson.contents[row] for row in rows),
+    )
+
+
+def left_without(class_names: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """The numbers of the classes that are left without some.
+
+    Raises:
+        UnknownNameError: There is no such class.
+        InputError: Fewer than two are left.
+    """
+    for name in classes:
+        if name not in class_names:
+            raise UnknownNameError("class", name, class_names)
+    left = [label for label, name in enumerate(class_names) if name not in classes]
+    if len(left) < 2:
+        raise InputError(
+            f"without {', '.join(map(repr, dict.fromkeys(classes)))} {len(left)} class(es) would be left; expected at "
+            "least 2"
+        )
+    return left
+
+
+def renamed(record: RunRecord, old: str, new: str) -> RunRecord:
+    """The record with another name for a class: its prompts stay, and so does all that it answers.
+
+    Raises:
+        UnknownNameError: There is no class of the old name.
+        DataError: The new name is no text, or that of another class.
+        InputError: Its classes are known by numbers.
+    """
+    if record.labels:
+        raise InputError(
+            f"the classes of this adapter are known by labels such as {record.labels[0]!r}, not by names; expected an "
+            "adapter that was fitted with names"
+        )
+    if old not in record.classes:
+        raise UnknownNameError("class", old, record.classes)
+    classes = tuple(new if name == old else name for name in record.classes)
+    taken = next((name for name in record.classes if name != old and as_read(name) == as_read(new)), None)
+    if taken is not None:
+        raise DataError(
+            f"there is a class {taken!r} already, and two cannot become one by a name; expected another name, or "
+            "remove one of them and add its images to the other"
+        )
+    nothing = Examples(MemoryImages([]), np.empty(0, dtype=np.int64), ())
+    Task(record.task, classes, nothing)  # refuses what is no name
+    return dataclasses.replace(record, classes=classes)
+
+
+def _lesson(
+    record: RunRecord, recipe: Recipe, examples: Examples, contents: tuple[str, ...], load: LoadBackbone
+) -> Lesson:
+    task = Task(record.task, record.classes, examples, class_labels=tuple(record.labels))
+    draw = Draw(np.arange(len(examples)), record.shots, {}, recipe.data.draw)
+    return Lesson(task, {}, recipe, draw, record.prompts, examples, load, contents=contents)
+
+
+def _changed(
+    lesson: Lesson,
+    names: Sequence[str],
+    labels: Sequence[Label],
+    prompts: Prompts,
+    examples: Examples,
+    contents: tuple[str, ...],
+) -> Lesson:
+    task = Task(lesson.task.name, tuple(names), examples, class_labels=tuple(labels))
+    most = int(np.bincount(examples.labels).max()) if len(examples) else 0
+    rule = f"sha256:{draw_sha256(examples.identities)}" if len(examples) else lesson.recipe.data.draw
+    return dataclasses.replace(
+        lesson,
+        task=task,
+        recipe=lesson.recipe.replace(draw=rule),
+        draw=Draw(np.arange(len(examples)), most, {}, rule),
+        prompts=prompts,
+        examples=examples,
+        contents=contents,
+    )
+
+
+def _classes_with(task: Task, addition: Addition) -> tuple[list[str], list[Label]]:
+    """The names of all classes, new ones last, and what callers know them by where that is not their names."""
+    names = list(task.class_names)
+    names += [name for name in addition.class_names if name not in names]
+    if not task.class_labels and not addition.class_labels:
+        return names, []
+    values = dict(zip(task.class_names, task.class_labels or task.class_names, strict=True))
+    for name, label in zip(addition.class_names, addition.class_labels or addition.class_names, strict=True):
+        values.setdefault(name, label)
+    kinds = {type(value).__name__ for value in values.values()}
+    if len(kinds) > 1:
+        raise DataError(
+            f"the labels are both {' and '.join(sorted(kinds))}; expected labels as the classifier has them"
+        )
+    return names, [values[name] for name in names]
+
+
+def _prompts_with(lesson: Lesson, names: Sequence[str], addition: Addition) -> Prompts:
+    """The prompts of all classes: those that were learnt with as they are, new ones by the recipe's settings."""
+    known, config = len(lesson.task.class_names), lesson.recipe.data
+    template = addition.template or (_own_template(lesson) if COOP in config.template else None)
+    prompts = (
+        prompts_for(names[known:], config, data=addition.name, template=template, others=names) if names[known:] else ()
+    )
+    return (*lesson.prompts, *prompts)
+
+
+def _own_template(lesson: Lesson) -> str | None:
+    """The template that the prompts of a data set with one of its own were made by."""
+    name, [first, *_] = lesson.task.class_names[0].replace("_", " "), lesson.prompts[0]
+    return first.replace(name, "{}", 1) if name in first else None
+
+
+__all__ = ["left_without", "renamed", "taught", "taught_again", "with_more", "without"]
