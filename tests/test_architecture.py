@@ -63,7 +63,7 @@ MAY_IMPORT = {
     "conversion": LEAVES
     | {"data", "models", "adapters", "heads", "training", "evaluation", "classifier", "serving", "hub", "wording"},
     "labelling": {"errors", "progress", "settings", "methods", "models", "threads", "torch_state"}
-    | {"data", "evaluation", "fitting"},
+    | {"data", "heads", "training", "evaluation", "fitting"},
     "folders": {"errors", "files", "progress", "data", "classifier", "report"},
     "bench": LEAVES | {"data", "models", "training", "evaluation", "classifier", "report", "runs_folder"},
     "cli": LEAVES

@@ -27,6 +27,7 @@ COMMANDS = {
     "predict": "labels and probabilities of images, from a saved adapter",
     "sort": "images of a folder into folders of their classes, by a saved adapter",
     "explain": "which parts of an image spoke for a class, as a picture",
+    "suggest": "which images to label next, of those that nobody has labelled",
     "doubt": "training images whose label may be wrong, and what they look like",
     "evaluate": "accuracy of a saved adapter",
     "add": "classes more, or more images of them, into a saved adapter without starting over",
