@@ -369,7 +369,8 @@ class FewShotClassifier(Estimator):
         left, track = left_without(self.record_.classes, classes), self._tracked(track)
         spec, record = method_spec(learner.recipe.method.method), self.record_
         with cpu_threads(self.recipe.engine.threads):
-            if refit is not None or spec.kind == "features" or spec.has_classifier:
+            has_rows = spec.has_classifier or not learner.backbone.has_text  # of classes, which no prompts give
+            if refit is not None or spec.kind == "features" or has_rows:
                 return self._retaught(without(self._taught(refit, track), classes), track, report)
             if record.calibration:
                 self._warn(["what held-out shots told was of other classes: the calibration is dropped"])
