@@ -232,6 +232,14 @@ def test_a_bad_image_has_its_reason_for_an_answer(asking, server):
     asking.wait_for_selector("#answer .problem:has-text('expected sides within 1:50')")
 
 
+def test_an_image_of_none_of_the_classes_is_told_before_the_nearest_class(asking, server):
+    server.prediction = {"classes": chances(square=0.913, star=0.087), "none_of_these": True, "p_value": 0.01}
+    choose(asking, file("a.png", png(200)))
+    asking.wait_for_selector(".verdict")
+    assert asking.text_content(".verdict") == "none of these; nearest: square 91.3\u202f%"
+    assert asking.text_content("#announcement").startswith("None of these. Nearest: square, 91.3\u202f%.")
+
+
 def test_class_names_are_shown_as_they_are_and_never_as_markup(browser):
     server = MadeUpServer()
     server.prediction = {"classes": chances(**{"<img src=x onerror=alert(1)>": 1.0})}
