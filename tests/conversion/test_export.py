@@ -1,5 +1,6 @@
 """What is exported computes what the classifier does, without lowshot."""
 
+import dataclasses
 import importlib.util
 import json
 import re
@@ -18,6 +19,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from lowshot import FewShotClassifier
 from lowshot.conversion import FORMATS, export, onnx_graph, peft_folder
+from lowshot.conversion.readme import readme
 from lowshot.conversion.source import open_source
 from lowshot.conversion.trained import trained_model
 from lowshot.data import task_of_arrays
@@ -526,3 +528,12 @@ def test_a_graph_tells_images_of_none_of_the_classes_as_the_classifier_does(save
     if method == "lora":
         export(adapter, tmp_path / "merged", format="merged")
         assert "is in `--format onnx`" in (tmp_path / "merged" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("prompts", [(("a cat",), ("a dog",)), (("a cat", "cats"), ("a dog", "dogs"))])
+def test_the_readme_of_an_adapter_on_a_checkpoint_of_open_clips_has_the_backbone_written_first(saved, prompts):
+    record = dataclasses.replace(saved("lora")[1].record_, prompts=prompts, model={"id": 'local "dir"'})
+    (program,) = re.findall(r"```python\n(.*?)```", readme(record, "peft", is_readable=False), re.DOTALL)
+    compile(program, "README.md", "exec")
+    assert '    write_backbone("local \\"dir\\"", base)\n' in program
+    assert "write_backbone" not in readme(record, "peft")

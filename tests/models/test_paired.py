@@ -1,6 +1,8 @@
 """A second image encoder beside a CLIP: features one after the other, for heads."""
 
+import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -108,3 +110,15 @@ def test_what_has_no_use_for_it_is_refused(tiny_clip, encoder, task):
             FewShotClassifier(str(tiny_clip), beside=str(encoder), method=method).fit(task, shots=1)
     with pytest.raises(InputError, match="beside is 'builtin'; expected another model"):
         FewShotClassifier(beside="builtin").fit(task)
+
+
+def test_a_pair_is_known_whichever_way_the_end_of_text_is_spelt(tiny_clip, encoder, tmp_path):
+    copy = shutil.copytree(tiny_clip, tmp_path / "copy")
+    config = json.loads((copy / "config.json").read_text())
+    config["text_config"]["eos_token_id"] = 2  # means the largest, which it is there
+    (copy / "config.json").write_text(json.dumps(config))
+    one, other = (load_backbone(f"{each} + {encoder}").identity for each in (tiny_clip, copy))
+    assert one.weights_sha256 == other.weights_sha256
+    assert one.settings_sha256 != other.settings_sha256
+    assert one.settings_sha256 in other.equal_settings_sha256
+    assert other.settings_sha256 in one.equal_settings_sha256

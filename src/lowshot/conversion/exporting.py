@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..errors import InputError, MissingExtraError, UnknownNameError
 from ..files import canonical_json, folder_written_aside, refuse_existing, write_text
 from ..methods import MethodSpec, method_spec
+from ..models.loading import is_in_transformers_format
 from ..progress import Track, silent
 from ..torch_state import own_torch_state
 from . import merged, onnx_graph, onnx_precision, page, peft_folder
@@ -129,7 +130,8 @@ def export(
         shares = None
         if judged is not None and table is not None:
             shares = accuracy(source, judged, onnx_graph.opened(aside), trained.backbone.resizing, track)
-        write_text(aside / README_FILE, readme(source.record, format, precision, shares))
+        is_readable = format != "peft" or is_in_transformers_format(trained.backbone.identity.id)
+        write_text(aside / README_FILE, readme(source.record, format, precision, shares, is_readable=is_readable))
         if runtime is not None:
             facts = page_facts(source.record, precision, shares)
             page.bundle(aside, runtime, title=source.name, classes=list(source.record.classes), facts=facts)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..methods import MethodSpec
 from ..models import load_backbone
-from ..models.loading import image_processor, without_progress_bars
+from ..models.loading import write_in_transformers_format
 from .source import Source, as_input, class_probabilities
 from .trained import Trained
 
@@ -27,13 +27,9 @@ def write(source: Source, trained: Trained, folder: Path) -> None:  # noqa: ARG0
     Raises:
         InputError: PEFT cannot merge this tuner.
     """
-    backbone = trained.backbone
     if trained.adapter is not None:
         trained.adapter.merge()
-    with without_progress_bars():
-        backbone.model.save_pretrained(folder)
-        backbone.tokenizer.save_pretrained(folder)
-        image_processor(backbone).save_pretrained(folder)
+    write_in_transformers_format(trained.backbone, folder)
 
 
 def read_back(source: Source, folder: Path) -> NDArray[np.float32]:

@@ -114,7 +114,14 @@ _WORDS_OF_SEVERAL_PROMPTS = {
 }
 
 
-def readme(record: RunRecord, name: str, precision: str = "fp32", measured: Accuracy | None = None) -> str:
+def readme(
+    record: RunRecord,
+    name: str,
+    precision: str = "fp32",
+    measured: Accuracy | None = None,
+    *,
+    is_readable: bool = True,
+) -> str:
     """Markdown for an exported folder.
 
     Args:
@@ -122,12 +129,15 @@ def readme(record: RunRecord, name: str, precision: str = "fp32", measured: Accu
         name: The format.
         precision: Of an ONNX file's image tower.
         measured: What was measured of it.
+        is_readable: Whether transformers reads the backbone where it is; open_clip's format it does not read.
     """
     several = any(len(prompts) > 1 for prompts in record.prompts)
     uses = _USES | _USES_OF_SEVERAL_PROMPTS if several else _USES
     words = _WORDS | _WORDS_OF_SEVERAL_PROMPTS if several else _WORDS
     model = record.model.get("id")
     base = f"base = {json.dumps(str(model or ''), ensure_ascii=False)}"
+    if not is_readable:
+        base = _WRITTEN_BASE.format(model=json.dumps(str(model), ensure_ascii=False))
     use = textwrap.dedent(uses[name]).strip().format(base=_BUILTIN_BASE if model == "builtin" else base)
     temperature = record.calibration.get("temperature")
     if temperature and name == "peft":
@@ -201,6 +211,13 @@ _BUILTIN_BASE = """from importlib.util import find_spec
 
 base = find_spec("lowshot").submodule_search_locations[0] + "/models/builtin\""""
 """Python that finds the built-in model without importing lowshot."""
+_WRITTEN_BASE = """from pathlib import Path
+
+base = "path/to/the/backbone"
+if not Path(base).exists():  # transformers does not read open_clip's format: lowshot writes its own, once
+    from lowshot.conversion import write_backbone
+
+    write_backbone({model}, base)"""
 _ON_QUANTIZED_PEFT = (
     "It was trained on a backbone whose blocks were quantised to {}. On the same backbone in\n"
     "full precision it is nearly the same function; `--format merged` has exactly the trained one."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import torch
@@ -111,6 +111,7 @@ class Family(Protocol):
 
     def finish_images(self, model: Any, hidden: Tensor) -> Tensor:
         """Embeddings ``(B, E)`` of what leaves the last block: ``(B, L, D)``, or ``(B, 1, D)`` of one token."""
+        return _through(model, self.vision.after, hidden if self.image_token is None else hidden[:, 0])
 
     def embed_text(self, model: Any, ids: Tensor) -> Tensor:
         """Token ids ``(P, L)`` to what enters the first block, ``(P, L, D)``."""
@@ -119,9 +120,17 @@ class Family(Protocol):
 
     def finish_text(self, model: Any, hidden: Tensor) -> Tensor:
         """Embeddings ``(P, E)`` of the token that they are read at, ``(P, 1, D)``."""
+        return _through(model, self.text.after, hidden[:, 0])
 
     def text_token(self, model: Any, ids: Tensor) -> Tensor:
         """The place of that token, ``(P,)``, in token ids ``(P, L)``."""
+
+
+def _through(model: nn.Module, names: Sequence[str], hidden: Tensor) -> Tensor:
+    """What leaves the last of a model's modules when what enters the first is ``hidden``."""
+    for name in names:
+        hidden = model.get_submodule(name)(hidden)
+    return hidden
 
 
 class ClipFamily(Family):
@@ -148,14 +157,6 @@ class ClipFamily(Family):
         embedded: Tensor = vision.pre_layrnorm(vision.embeddings(pixels))
         return embedded
 
-    def finish_images(self, model: Any, hidden: Tensor) -> Tensor:
-        finished: Tensor = model.visual_projection(model.vision_model.post_layernorm(hidden[:, 0]))
-        return finished
-
-    def finish_text(self, model: Any, hidden: Tensor) -> Tensor:
-        finished: Tensor = model.text_projection(model.text_model.final_layer_norm(hidden[:, 0]))
-        return finished
-
     def text_token(self, model: Any, ids: Tensor) -> Tensor:
         """The first end-of-text token; in OpenAI's first configurations, whose id of it is wrong, the largest id."""
         end = model.text_model.eos_token_id
@@ -179,15 +180,6 @@ class SiglipFamily(Family):
     def embed_images(self, model: Any, pixels: Tensor) -> Tensor:
         embedded: Tensor = model.vision_model.embeddings(pixels)
         return embedded
-
-    def finish_images(self, model: Any, hidden: Tensor) -> Tensor:
-        vision = model.vision_model
-        finished: Tensor = vision.head(vision.post_layernorm(hidden))
-        return finished
-
-    def finish_text(self, model: Any, hidden: Tensor) -> Tensor:
-        finished: Tensor = model.text_model.head(model.text_model.final_layer_norm(hidden[:, 0]))
-        return finished
 
     def text_token(self, model: Any, ids: Tensor) -> Tensor:  # noqa: ARG002 - it is the last in every model
         return torch.full((len(ids),), ids.shape[1] - 1, device=ids.device)
@@ -239,10 +231,6 @@ class ChineseClipFamily(ClipFamily):
     text_attention: TextAttention = "masked"
     reads_end_of_text = False
 
-    def finish_text(self, model: Any, hidden: Tensor) -> Tensor:
-        finished: Tensor = model.text_projection(hidden[:, 0])
-        return finished
-
     def text_token(self, model: Any, ids: Tensor) -> Tensor:  # noqa: ARG002 - it is the first of every prompt
         return torch.zeros(len(ids), dtype=torch.int64, device=ids.device)
 
@@ -266,11 +254,6 @@ class AltClipFamily(ChineseClipFamily):
         embedded: Tensor = model.text_model.roberta.embeddings(input_ids=ids)
         return embedded
 
-    def finish_text(self, model: Any, hidden: Tensor) -> Tensor:
-        text = model.text_model
-        finished: Tensor = model.text_projection(text.transformation(text.pre_LN(hidden[:, 0])))
-        return finished
-
 
 class PeCoreFamily(ClipFamily):
     """PE-Core (arXiv 2504.13181), read from open_clip's checkpoints."""
@@ -287,11 +270,6 @@ class PeCoreFamily(ClipFamily):
 
     def rotary(self, model: Any, tower: Tower) -> Rotary | None:
         return None if tower == "text" else Rotary(model.vision_model.rotary)
-
-    def finish_images(self, model: Any, hidden: Tensor) -> Tensor:
-        vision = model.vision_model
-        finished: Tensor = model.visual_projection(vision.head(vision.post_layernorm(hidden)))
-        return finished
 
 
 class MobileClipFamily(ClipFamily):
@@ -319,10 +297,6 @@ class MobileClipFamily(ClipFamily):
     def embed_images(self, model: Any, pixels: Tensor) -> Tensor:
         embedded: Tensor = model.vision_model.embeddings(pixels)
         return embedded
-
-    def finish_images(self, model: Any, hidden: Tensor) -> Tensor:
-        finished: Tensor = model.visual_projection(model.vision_model.head(hidden))
-        return finished
 
 
 class ImageFamily(Family):
@@ -401,10 +375,6 @@ class ViTFamily(ImageFamily):
         embedded: Tensor = model.embeddings(pixels)
         return embedded
 
-    def finish_images(self, model: Any, hidden: Tensor) -> Tensor:
-        finished: Tensor = model.layernorm(hidden[:, 0])
-        return finished
-
     def run_images(self, model: Any, pixels: Tensor) -> Tensor:
         embedded: Tensor = model(pixels).last_hidden_state[:, 0]
         return embedded
@@ -466,10 +436,6 @@ class Dinov3Family(ViTFamily):
         angles = 2 * math.pi * torch.cartesian_prod(centres, centres)[..., None] * frequencies
         turns = functional.pad(angles.flatten(1).tile(2), (0, 0, 1 + int(vision.num_register_tokens), 0))
         return Rotary(torch.stack([turns.cos(), turns.sin()]), by_halves=True)
-
-    def finish_images(self, model: Any, hidden: Tensor) -> Tensor:
-        finished: Tensor = model.norm(hidden[:, 0])
-        return finished
 
 
 @functools.cache

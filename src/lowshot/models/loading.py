@@ -202,6 +202,19 @@ def _pixel_statistics(files: CheckpointFiles) -> Pixels:
     return Pixels(mean, std)
 
 
+def is_in_transformers_format(model: str) -> bool:
+    """Whether transformers reads a model where it is; arguments and errors are those of ``load_backbone``."""
+    return isinstance(_opened(model), dict)
+
+
+def write_in_transformers_format(backbone: Backbone, folder: Path) -> None:
+    """Write configuration, float32 weights, tokenizer and image processor of a backbone that was loaded exportable."""
+    with without_progress_bars():
+        backbone.model.save_pretrained(folder)
+        backbone.tokenizer.save_pretrained(folder)
+        image_processor(backbone).save_pretrained(folder)
+
+
 def image_processor(backbone: Backbone) -> Any:
     """The image processor of transformers for a backbone, which prepares pixels as ``encode_images`` expects them.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import math
 
 import torch
@@ -25,6 +26,8 @@ class PairedBackbone(Backbone):
     are what they are without the second encoder, which reads no names (AMU-Tuning, arXiv 2404.08958, and CaFo, arXiv
     2303.02151, add such features to CLIP's too, each in its own way).
 
+    Images are cut or squashed once, as the first one wants them, and both see the same square.
+
     Args:
         second: The image encoder, on the same device; whatever else it can do is left aside.
     """
@@ -42,13 +45,16 @@ class PairedBackbone(Backbone):
         rounded = {
             name: _joined(*(each.rounded_sha256[name] for each in both)) for name in first.identity.rounded_sha256
         }
+        spellings = [(each.settings_sha256, *each.equal_settings_sha256) for each in both]
+        settings, *equal = itertools.starmap(_joined, itertools.product(*spellings))
         identity = Identity(
             id=first.identity.id,
             revision=first.identity.revision,
             weights_sha256=_joined(*(each.weights_sha256 for each in both)),
-            settings_sha256=_joined(*(each.settings_sha256 for each in both)),
+            settings_sha256=settings,
             rounded_sha256=rounded,
             reads_text=first.has_text,
+            equal_settings_sha256=equal,
         )
         return cls(first.model, first.tokenizer, first.mean, first.std, identity, first.resizing, second=second)
 

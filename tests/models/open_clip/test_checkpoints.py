@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from lowshot import FewShotClassifier
-from lowshot.errors import InputError
+from lowshot.errors import InputError, OutputExistsError
 from lowshot.models import load_backbone, load_structure
+from lowshot.models.loading import is_in_transformers_format
 from lowshot.models.open_clip import distinct, published
 from lowshot.models.open_clip.configuration import clip_config
 from lowshot.models.open_clip.torchscript import archive_tensors
@@ -388,3 +389,16 @@ def test_an_export_is_a_copy_in_transformers_format(tmp_path):
     merged = load_backbone(str(tmp_path / "merged"))
     assert merged.image_size == 16
     assert merged.resizing == Resizing("squash", "bilinear")
+
+
+def test_a_checkpoint_is_written_in_transformers_format_for_those_without_lowshot(tiny_open_clip, tmp_path):
+    from lowshot.conversion import write_backbone
+
+    copy = write_backbone(str(tiny_open_clip), tmp_path / "copy")
+    here, there = (load_backbone(str(each)).identity for each in (tiny_open_clip, copy))
+    assert here.weights_sha256 == there.weights_sha256
+    assert here.settings_sha256 == there.settings_sha256
+    assert not is_in_transformers_format(str(tiny_open_clip))
+    assert is_in_transformers_format(str(copy))
+    with pytest.raises(OutputExistsError):
+        write_backbone(str(tiny_open_clip), copy)
