@@ -413,7 +413,7 @@ def test_doctor_survives_what_it_looks_for(run, monkeypatch, no_pace):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["frobnicate"], "unknown command 'frobnicate'; known: bench, completion, data, demo"),
+        (["frobnicate"], "unknown command 'frobnicate'; known: add, bench, completion, data, demo"),
         (["fitt"], "unknown command 'fitt'; did you mean fit"),
         (["fit"], "Missing from lowshot fit"),
         (["fit", "digits"], "--out"),

@@ -7,13 +7,16 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from ..errors import InputError
 from ..settings import Recipe
 from .arguments import PresetName, names_model, parse_with_recipe, print_json, warn
+
+if TYPE_CHECKING:
+    from ..labelling import Copy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +31,16 @@ class Arguments:
     """A built-in task, a data set of the catalogue, a folder, a table, tar shards, or `hf:ID`."""
     folds: int = 8
     """Parts that the images are held out in."""
+    copies: bool = False
+    """Look for images that are in two classes or two splits instead, and for near copies: smaller, cut a little,
+    lighter or saved anew."""
     preset: PresetName = None
     recipe: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """TOML file with settings; they win over the preset, flags win over them."""
     csv: bool = False
-    """Print the doubted labels as CSV: image, label, looks_like, probability."""
+    """Print the doubted labels as CSV: image, label, looks_like, probability; or the copies."""
     json: bool = False
-    """Print one JSON object with `images`, `rate`, `agreement` and `doubts`."""
+    """Print one JSON object with `images`, `rate`, `agreement` and `doubts`; or a list of the copies."""
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Recipe)
 
 
@@ -49,7 +55,7 @@ def run(arguments: Sequence[str]) -> int:
     if parsed.csv and parsed.json:
         raise InputError("--csv and --json are both given; expected one of them")
     from ..classifier import FewShotClassifier
-    from ..labelling import doubted_labels
+    from ..labelling import copied_images, doubted_labels
     from ..progress import shown
 
     classifier = FewShotClassifier.from_recipe(parsed.settings)
@@ -59,6 +65,8 @@ def run(arguments: Sequence[str]) -> int:
         if not names_model(arguments) and (model := classifier.default_model(task)) != parsed.settings.model.model:
             sys.stderr.write(f"lowshot: photographs, and no --model: took {model}, as fit does\n")
             parsed = _parsed([*arguments, "--model", model])
+        if parsed.copies:
+            return _print_copies(copied_images(task, parsed.settings, track=shown), parsed)
         found = doubted_labels(task, parsed.settings, folds=parsed.folds, track=shown, warn=warnings)
     finally:
         warn(warnings)
@@ -75,4 +83,21 @@ def run(arguments: Sequence[str]) -> int:
             f"{len(found.doubts):,} of {found.images:,} labels are doubted, {found.rate:.1%} estimated to be wrong; "
             f"held out, {found.agreement:.1%} of the images are recognised as what they are said to be"
         )
+    return 0
+
+
+def _print_copies(copies: Sequence[Copy], parsed: Arguments) -> int:
+    if parsed.json:
+        print_json([dataclasses.asdict(each) for each in copies])
+    elif parsed.csv:
+        table = csv.writer(sys.stdout, lineterminator="\n")
+        table.writerow(["first", "second", "first_class", "second_class", "first_split", "second_split", "exact"])
+        table.writerows([each.first, each.second, *each.classes, *each.splits, each.is_exact] for each in copies)
+    else:
+        for each in copies:
+            how = "the same" if each.is_exact else f"{each.correlation:.0%} alike"
+            (one, other), (here, there) = each.classes, each.splits
+            print(f"{how}  {each.first} ({here}, {one})  {each.second} ({there}, {other})")
+        exact = sum(each.is_exact for each in copies)
+        print(f"{exact:,} images are in two classes or splits, and {len(copies) - exact:,} nearly so")
     return 0
