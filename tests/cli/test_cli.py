@@ -444,6 +444,7 @@ def test_doctor_survives_what_it_looks_for(run, monkeypatch, no_pace):
         (["demo", "--methods", "lora", "magic"], "unknown method 'magic'"),
         (["demo", "--shots", "0"], "shots is 0"),
         (["demo", "--threads", "0"], "threads is 0"),
+        (["demo", "--threads", "--json"], "Missing value for argument '--threads'. Expected 1 values."),
         (["demo", "--out", "{tmp}/x", "--seeds", "1", "3000000000"], "seed is 3000000000"),
         (["fit", "digits", "--out", "{tmp}/x", "--method", "qlora", "--quantize", "none"], "qlora means quantize nf4"),
         (["demo", "--out", "{tmp}"], "already exists"),

@@ -155,7 +155,7 @@ def _problems(panel: str) -> list[str]:
             continue
         if heading.startswith(("Arguments similar", "Perhaps you meant")) and problems:
             problems[-1] += f"; {heading} {', '.join(text.partition(' ')[0] for text in texts)}"
-        elif heading.startswith("Missing"):
+        elif heading.startswith("Missing") and texts:
             problems += [f"{heading} {text}" for text in texts]
         else:
             problems.append(" ".join([heading, *texts]))
