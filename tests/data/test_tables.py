@@ -118,6 +118,11 @@ def test_a_table_of_a_split_may_say_so_in_each_row_and_nothing_else(write):
         read({"train": path})
 
 
+def test_a_table_in_memory_beside_a_path_is_refused(two_tables):
+    with pytest.raises(DataError, match="test is a dict, and not every split is a table in memory; expected the path"):
+        read({**two_tables, "test": {"image": ["a.png"], "label": ["cat"]}})
+
+
 def test_a_table_of_a_split_that_is_not_there_is_said(two_tables, pictures):
     with pytest.raises(DataError, match=r"missing\.csv does not exist"):
         read({**two_tables, "test": pictures / "missing.csv"})

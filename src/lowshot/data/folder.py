@@ -60,6 +60,12 @@ def read_splits(
             f"the folders or tables of splits are for {', '.join(map(repr, sources)) or 'none'}; expected 'train', "
             "and maybe 'validation' and 'test'"
         )
+    for split, source in sources.items():
+        if not isinstance(source, str | os.PathLike):
+            raise DataError(
+                f"{split} is a {type(source).__name__}, and not every split is a table in memory; expected the path of a "
+                "folder or a table for each split, or a table in memory for each"
+            )
     paths = {split: Path(source) for split, source in sources.items()}
     splits: dict[str, tuple[Path, Classes]] = {}
     for split, path in paths.items():
