@@ -1,6 +1,7 @@
 """``--method auto``: chosen by the shots, within the time, and by nothing else."""
 
 import json
+import re
 import time
 
 import numpy as np
@@ -223,7 +224,9 @@ def test_without_time_only_zero_shot_is_tried():
     assert classifier.record_.choice["method"] == "zero-shot"
     said = {name: trial["said"] for name, trial in tried(classifier).items() if name != "zero-shot"}
     assert set(said) == set(CANDIDATES)
-    assert all(text.startswith("not tried: it would take") for text in said.values())
+    # Of the least that heads take half a second may not be known, which is not told as 0 s.
+    assert all(re.match(r"not tried: (no time is left|it would take [1-9])", text) for text in said.values())
+    assert said["lora"].startswith("not tried: it would take")
 
 
 def test_as_many_folds_are_held_out_as_there_is_time_for(monkeypatch, quick):

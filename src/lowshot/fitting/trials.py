@@ -145,7 +145,8 @@ class Trials:
         affordable = math.floor((left - training) / fold) if fold else MOST_FOLDS
         if affordable < 1 or left < training:
             needed = f"it would take {training + fold:,.0f} s or more, and {max(left, 0):,.0f} s are left"
-            return Trial(method, note=f"not tried: {needed}")
+            is_known = training + fold >= 0.5  # else it would be said to take 0 s
+            return Trial(method, note=f"not tried: {needed if is_known else 'no time is left'}")
         if self._fold_of is None:
             learner = self._untrained(method)
             learner.fit(self._lesson.examples, shots, self._track)
