@@ -144,3 +144,23 @@ def test_the_oldest_python_that_is_claimed_is_the_oldest_that_is_resolved():
     oldest = re.search(r'requires-python = ">=(3\.\d+)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]
     pythons = tool_of("resolve_pins").pythons()
     assert pythons == [f"3.{minor}" for minor in range(int(oldest[2:]), 15)]
+
+
+MOST_WORDS = 35
+"""Of a sentence on a page for readers whose language is not English; 30 are better."""
+
+
+def sentences(page):
+    """The sentences of a page: of its paragraphs, items and cells, with each piece of code as one word."""
+    text = re.sub(r"```.*?```|<!--.*?-->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(r"^(#.*|\s*([-*]|\d+\.) )", "\n\n", text, flags=re.MULTILINE)
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", re.sub(r"`[^`]*`", "code", text)).replace("|", "\n\n")
+    for part in re.split(r"\n\s*\n", text):
+        yield from re.split(r"(?<=[.!?])(?:\*\*|\))?\s+", " ".join(part.split()))
+
+
+def test_sentences_are_short():
+    folders = [ROOT / "docs" / name for name in ("start", "how-to", "concepts")]
+    pages = [page for folder in folders for page in folder.glob("*.md")]
+    long = [f"{page.name}: {each}" for page in pages for each in sentences(page) if len(each.split()) > MOST_WORDS]
+    assert not long, "\n".join(long)

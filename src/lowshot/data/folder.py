@@ -63,8 +63,8 @@ def read_splits(
     for split, source in sources.items():
         if not isinstance(source, str | os.PathLike):
             raise DataError(
-                f"{split} is a {type(source).__name__}, and not every split is a table in memory; expected the path of a "
-                "folder or a table for each split, or a table in memory for each"
+                f"{split} is a {type(source).__name__}, and not every split is a table in memory; expected the path of "
+                "a folder or a table for each split, or a table in memory for each"
             )
     paths = {split: Path(source) for split, source in sources.items()}
     splits: dict[str, tuple[Path, Classes]] = {}
