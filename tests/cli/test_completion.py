@@ -2,12 +2,16 @@
 
 import os
 import re
+import select
 import shutil
 import subprocess
 
 import pytest
 
 from lowshot.cli import COMMANDS, completion, main
+
+PATIENCE = 60
+"""Seconds that a shell may say nothing."""
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
@@ -48,6 +52,7 @@ def test_zsh_completes_what_is_typed(run, tmp_path):
     os.write(terminal, (begin + "".join(f"{line}\t\x01print -r -- done \n" for line in typed) + last).encode())
     said = ""
     while "THEEND" not in said:
+        assert select.select([terminal], [], [], PATIENCE)[0], said
         said += os.read(terminal, 1 << 16).decode()
     shell.wait()
     os.close(terminal)
