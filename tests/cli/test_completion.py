@@ -18,7 +18,7 @@ PATIENCE = 60
 @pytest.mark.parametrize(
     ("words", "completed"),
     [
-        (("re",), ["recipes", "report"]),
+        (("re",), [command for command in COMMANDS if command.startswith("re")]),
         (("fit", "--sho"), ["--shots"]),
         (("data", "pre"), ["prepare"]),
         (("data", "prepare", "--fr"), ["--from"]),
