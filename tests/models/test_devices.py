@@ -15,6 +15,7 @@ from lowshot.models import resolve_adapter_precision, resolve_precision, set_pre
 from lowshot.models.devices import is_out_of_memory, lacking_named, pick_device
 from lowshot.training import head_learner, memory
 from lowshot.training import step as step_module
+from lowshot.training.prompts import ClassPrompts
 from lowshot.training.step import Batch, ExactStep, Passes, zero_loss
 from meta_device import META
 from training.steps import LABELS, ROWS, learner_on
@@ -163,9 +164,9 @@ def meta_without_float64(monkeypatch):
 def test_nothing_of_a_step_is_in_float64_there(tiny_clip, method):
     learner = learner_on(tiny_clip, method, torch.float32)
     learner.backbone.model.to(META)
-    tokens = {name: ids.to(META) for name, ids in learner.prompts.tokens.items()}
+    vectors = ClassPrompts(learner.backbone, {name: ids.to(META) for name, ids in learner.class_vectors.tokens.items()})
     with _Float64OnMeta(), learner.backbone.training():
-        exact = ExactStep(learner.backbone, tokens, learner.keys, Passes(3, 2), learner.text_is_trained)
+        exact = ExactStep(learner.backbone, vectors, learner.keys, Passes(3, 2), learner.vectors_are_trained)
         batch = Batch.of(1, ROWS, LABELS.to(META), lambda rows: torch.zeros(len(rows), 3, 16, 16))
         loss = exact.gradients(batch)
     assert (loss.device, loss.dtype) == (META, torch.float32)

@@ -13,6 +13,7 @@ from lowshot import FewShotClassifier, Recipe
 from lowshot import classifier as classifier_module
 from lowshot.bench.grid import Cell
 from lowshot.cli import main
+from lowshot.data import task_of_arrays
 from lowshot.errors import DataError, InputError, MissingExtraError, RunError, UnknownNameError
 from lowshot.progress import StepTaken
 from lowshot.settings import SETTINGS
@@ -97,7 +98,7 @@ def test_a_fit_tells_settings_course_costs_and_measures(told, quick):
     classifier = FewShotClassifier(method="lora", **quick).fit(*pictures(), shots=2)
     assert told.closed == []  # it is still to be judged
     images, labels = pictures(30)
-    classifier.evaluate(classifier_module.task_of_arrays(images, labels))
+    classifier.evaluate(task_of_arrays(images, labels))
     [run] = told.opened
     assert run.name == f"lora on {classifier.record_.task}, 2 shots, seed 1"
     assert run.settings["rank"] == 4
@@ -150,7 +151,7 @@ def test_the_folds_of_a_calibration_are_no_part_of_the_curve(told, quick):
 
 def test_a_method_that_takes_no_steps_has_measures_all_the_same(told, tiny_clip):
     classifier = FewShotClassifier(str(tiny_clip), method="zero-shot", report_to="tensorboard")
-    metrics = classifier.fit(*pictures()).evaluate(classifier_module.task_of_arrays(*pictures(30)))
+    metrics = classifier.fit(*pictures()).evaluate(task_of_arrays(*pictures(30)))
     assert told.curve("eval/acc1") == [(0, metrics["acc1"])]
     assert told.curve("train/loss") == []
 
@@ -162,7 +163,7 @@ def test_an_early_end_is_told_to_its_last_step(told, quick):
     assert told.curve("train/loss")
     assert told.curve("cost/train_seconds")[0][0] == classifier.record_.steps
     with pytest.raises(DataError):
-        classifier.evaluate(classifier_module.task_of_arrays(*pictures()))
+        classifier.evaluate(task_of_arrays(*pictures()))
     assert told.closed == [True]
 
 
@@ -193,7 +194,7 @@ def test_learning_anew_ends_the_run_before(told, quick):
 def test_a_tracker_that_fails_is_one_warning_and_changes_nothing(told, quick, where):
     told.fails_in = where
     classifier = FewShotClassifier(method="lora", **quick).fit(*pictures())
-    unseen = classifier_module.task_of_arrays(*pictures(30))
+    unseen = task_of_arrays(*pictures(30))
     assert classifier.evaluate(unseen)["acc1"] > 0.5
     step = {"open": 0, "log": 10, "close": STEPS}[where]
     assert classifier.warnings_ == [
