@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowshot import FewShotClassifier, Recipe
-from lowshot import classifier as classifier_module
+from lowshot.classifier import few_shot
 from lowshot.bench.grid import Cell
 from lowshot.cli import main
 from lowshot.data import task_of_arrays
@@ -168,7 +168,7 @@ def test_an_early_end_is_told_to_its_last_step(told, quick):
 
 
 def test_of_several_processes_only_the_first_tells(told, quick, monkeypatch):
-    monkeypatch.setattr(classifier_module, "is_first_process", lambda: False)
+    monkeypatch.setattr(few_shot, "is_first_process", lambda: False)
     FewShotClassifier(method="lora", **quick).fit(*pictures())
     assert told.opened == []
 

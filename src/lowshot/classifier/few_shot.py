@@ -1,4 +1,4 @@
-"""FewShotClassifier: the door most users need."""
+"""A CLIP taught new classes from a few images each: how it learns, learns more, and is kept."""
 
 from __future__ import annotations
 
@@ -6,104 +6,67 @@ import contextlib
 import dataclasses
 import functools
 import os
-import sys
 import tempfile
-import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .belonging import Belonging, read_belonging, write_belonging
-from .calibration import Calibration
-from .data import (
-    Images,
-    ImagesOnDemand,
-    Label,
-    Task,
+from ..belonging import read_belonging, write_belonging
+from ..data import (
     addition_from,
-    as_pixels,
     bad_images_explained,
-    columns_of,
-    images_in_order,
-    is_table,
-    is_tables,
     learnt_part,
-    other_tasks,
-    positions,
-    task_from,
     task_of_names,
 )
-from .data.crops import central_crops
-from .errors import DataError, ImageError, InputError, RunError
-from .estimator import Estimator, not_fitted
-from .evaluation import (
-    Judgement,
-    accepted_share,
-    as_taught,
-    belonging_scores,
-    embeddings_of,
+from ..errors import InputError, RunError
+from ..evaluation import (
     fold_checkpoints,
-    judged_as_read,
-    learners_for,
-    left_to_judge,
-    measures,
-    prediction_sets,
-    probabilities,
-    roc_area,
-    set_measures,
-    with_others,
 )
-from .explaining import Explanation, explain
-from .files import canonical_json, folder_written_aside, from_home, is_spelt_as_path, remove, write_text
-from .fitting import (
+from ..files import canonical_json, folder_written_aside, from_home, is_spelt_as_path, remove, write_text
+from ..fitting import (
     Fitted,
     Lesson,
     LoadBackbone,
     choice_file,
     default_model,
     fit_lesson,
-    kept_decoded,
     left_without,
     lesson_of,
     renamed,
-    shortfalls,
     taught,
     taught_again,
     with_more,
     without,
 )
-from .heads import KEPT_SHOTS_FILE
-from .hub import adapter_folder, here, is_adapter, push_folder
-from .methods import AUTO, ZERO_SHOT, method_spec
-from .models import Backbone, load_backbone
-from .progress import UNREPORTED, Report, Reports, Track
-from .records import RECORD_FILE, RunRecord
-from .saved import backbone_of, check_backbone, opened_here, read_record
-from .settings import SETTINGS, DataConfig, Recipe
-from .threads import cpu_threads, fork_notes
-from .torch_state import own_torch_state
-from .tracking import Tracking, refuse_missing_tracker
-from .training import Learner, create_learner
-from .training.processes import is_first_process
-from .wording.brief import brief, html_table, learnt_text
+from ..heads import KEPT_SHOTS_FILE
+from ..hub import adapter_folder, here, is_adapter, push_folder
+from ..methods import AUTO, ZERO_SHOT, method_spec
+from ..models import load_backbone
+from ..progress import UNREPORTED, Report, Reports, Track
+from ..records import RECORD_FILE, RunRecord
+from ..saved import backbone_of, check_backbone, opened_here, read_record
+from ..settings import SETTINGS, Recipe
+from ..threads import cpu_threads, fork_notes
+from ..torch_state import own_torch_state
+from ..tracking import Tracking, refuse_missing_tracker
+from ..training import Learner, create_learner
+from ..training.processes import is_first_process
+from ..wording.brief import brief, html_table, learnt_text
+from .judging import Data, Judged
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .settings.keywords import AllKeywords, Keywords
+    from ..settings.keywords import AllKeywords, Keywords
 
 CARD_FILE = "README.md"
 _MOVABLE = tuple(name for name, row in SETTINGS.items() if row.movable)
 
-Data: TypeAlias = Any
-"""A built-in task's name, a folder of images, a folder for each split (``train``, ``validation``, ``test``), a task, a
-table in memory, or one for each split."""
 
-
-class FewShotClassifier(Estimator):
+class FewShotClassifier(Judged):
     """A CLIP taught new classes from a few images each.
 
     ```python
@@ -130,9 +93,6 @@ class FewShotClassifier(Estimator):
         InputError: A name is unknown or a value out of range.
     """
 
-    classes_: NDArray[Any]
-    record_: RunRecord
-
     def __init__(
         self,
         model: str = "builtin",
@@ -143,11 +103,6 @@ class FewShotClassifier(Estimator):
         **settings: Unpack[Keywords],
     ) -> None:
         super().__init__({"model": model, "method": method, "preset": preset, "verbose": verbose, **settings})
-        self._warnings: list[str] = []
-        self._fitted: tuple[Backbone, Learner] | None = None
-        self._belonging: Belonging | None = None
-        self._tracking = Tracking()
-        self._load_backbone: LoadBackbone | None = None
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, load: LoadBackbone | None = None) -> FewShotClassifier:
@@ -217,11 +172,6 @@ class FewShotClassifier(Estimator):
                 f"model is {given['model']!r}, but {source} is no adapter of a model; leave one of them out"
             )
         return cls(os.fspath(source), **given)
-
-    @property
-    def warnings_(self) -> list[str]:
-        """What was left out, cut short or not measured so far, one line each."""
-        return self._warnings
 
     def __repr__(self) -> str:
         """The call that makes such a classifier, and what it has learnt."""
@@ -463,424 +413,9 @@ class FewShotClassifier(Estimator):
         choices = [choice_file(checkpoint)] if self.recipe.method.method == AUTO else []
         return [*choices, *fold_checkpoints(checkpoint, self.recipe.training.calibration_folds), checkpoint]
 
-    def task(self, data: Any, labels: Any = None) -> Task:
-        """The task that ``fit`` makes of its arguments: read a folder once, then fit and evaluate on the task.
-
-        Raises:
-            DataError: It cannot be used.
-        """
-        config, warnings = self.recipe.data, list[str]()
-        try:
-            task = task_from(data, labels, config.on_bad_image, warnings, config.root)
-        finally:  # what was left out may be why it cannot be used
-            self._warn(warnings)
-        # Tasks and images in memory are their caller's, as they are.
-        return self._decoded_once(task) if isinstance(data, str | os.PathLike | Mapping) else task
-
-    def _decoded_once(self, task: Task) -> Task:
-        """The same task: no file that is learnt from, or looked at to judge it, is decoded for both."""
-        return dataclasses.replace(task, train=kept_decoded(task.train, self.recipe))
-
-    def _warn(self, lines: Sequence[str]) -> None:
-        """Keep what a person should know, each thing once however often a folder is read."""
-        new = [line for line in dict.fromkeys(lines) if line not in self._warnings]
-        self._warnings += new
-        if self._given["verbose"]:
-            sys.stderr.writelines(f"{line}\n" for line in new)
-
-    @own_torch_state()
-    def predict_proba(self, images: Any, *, track: Track | None = None) -> NDArray[np.float32]:
-        """Probabilities ``(N, C)``, columns in the order of ``classes_``.
-
-        Args:
-            images: N images in a container that has an order: paths, bytes of files, PIL images, arrays or tensors.
-            track: Shows progress; else ``verbose`` decides.
-
-        Raises:
-            NotFittedError: ``fit`` has not been called.
-            DataError: An image cannot be read; the message names it.
-        """
-        self._ready()
-        return self._probabilities(ImagesOnDemand(images_in_order(images)), self._tracked(track))
-
-    @own_torch_state()
-    def transform(self, images: Any, *, track: Track | None = None) -> NDArray[np.float32]:
-        """Embeddings of images ``(N, D)``, each of length 1, by the vision tower with all that was learnt in it.
-
-        A method on frozen features leaves the tower as it is: its embeddings are the backbone's own.
-
-        Args:
-            images: As for ``predict_proba``.
-            track: Shows progress; else ``verbose`` decides.
-
-        Raises:
-            NotFittedError: ``fit`` has not been called.
-            DataError: An image cannot be read; the message names it.
-        """
-        backbone, learner = self._ready()
-        given = ImagesOnDemand(images_in_order(images))
-        if not len(given):
-            return np.empty((0, backbone.embedding_size), dtype=np.float32)
-        self._warn(fork_notes())
-        with cpu_threads(self.recipe.engine.threads):
-            return embeddings_of(learner, given, backbone.image_size, track=self._tracked(track))
-
     def fit_transform(self, images: Any, labels: Any = None) -> NDArray[np.float32]:
         """Learn from images, and give their embeddings ``(N, D)``: a step of scikit-learn's pipelines."""
         return self.fit(images, labels).transform(images)
-
-    def _probabilities(self, images: Images, track: Track, judge: Learner | None = None) -> NDArray[np.float32]:
-        backbone, learner = self._ready()
-        if not len(images):
-            return np.empty((0, len(self.classes_)), dtype=np.float32)
-        self._warn(fork_notes())
-        with cpu_threads(self.recipe.engine.threads):
-            temperature = float(self.record_.calibration.get("temperature", 1.0))
-            return probabilities(judge or learner, images, backbone.image_size, temperature=temperature, track=track)
-
-    def stream_proba(self, images: Any) -> Iterator[NDArray[np.float32] | ImageError]:
-        """Probabilities ``(C,)`` of any number of images, one after the other, of which nothing is kept.
-
-        An image that cannot be read has its error in its place, and the next ones follow. They come a batch at a time,
-        each once it is computed, and are those of ``predict_proba`` but for rounding.
-
-        Args:
-            images: Images in a container that has an order: paths, bytes of files, PIL images, arrays or tensors.
-
-        Raises:
-            NotFittedError: ``fit`` has not been called.
-        """
-        judged = self.stream_judgements(images)
-        return (entry if isinstance(entry, ImageError) else entry.probabilities for entry in judged)
-
-    def stream_judgements(self, images: Any) -> Iterator[Judgement | ImageError]:
-        """As ``stream_proba``, but beside an image's ``probabilities`` there is its ``p_value``, as in ``p_values``.
-
-        Raises:
-            NotFittedError: ``fit`` has not been called.
-        """
-        backbone, learner = self._ready()
-        temperature = float(self.record_.calibration.get("temperature", 1.0))
-        of_order = ImagesOnDemand(images_in_order(images))
-        batches = judged_as_read(
-            learner, of_order, backbone.image_size, temperature=temperature, belonging=self._belonging
-        )
-        return self._streamed(batches)
-
-    def _streamed(
-        self, batches: Generator[list[Judgement | ImageError], None, None]
-    ) -> Iterator[Judgement | ImageError]:
-        """The entries of these batches; between two of them torch and its threads are the caller's."""
-        with contextlib.closing(batches):
-            while True:
-                with own_torch_state(), cpu_threads(self.recipe.engine.threads):
-                    batch = next(batches, None)
-                if batch is None:
-                    return
-                yield from batch
-
-    @own_torch_state()
-    def explain(self, image: Any, label: Label | None = None) -> Explanation:
-        """Which parts of an image spoke for a class; see ``explaining.explain`` for the rule.
-
-        ```python
-        picture_of(classifier.explain("a.jpg")).save("why.png")  # from lowshot.explaining import picture_of
-        ```
-
-        Args:
-            image: As one of those of ``predict_proba``.
-            label: The class that is asked about, as ``predict`` gives it; the most probable if not given.
-
-        Raises:
-            NotFittedError: ``fit`` has not been called.
-            DataError: The image cannot be read, or there is no such class.
-            InputError: The model's vision tower is of a kind that cannot be explained.
-        """
-        backbone, learner = self._ready()
-        names = self.record_.classes
-        class_name = None if label is None else names[positions([label], self.classes_.tolist(), names)[0]]
-        crop = central_crops([as_pixels(image)], backbone.image_size, backbone.resizing)[0]
-        with cpu_threads(self.recipe.engine.threads):
-            temperature = float(self.record_.calibration.get("temperature", 1.0))
-            return explain(backbone, crop, learner.logits_of, names, class_name, temperature=temperature)
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether it can predict."""
-        return self._fitted is not None
-
-    def _ready(self) -> tuple[Backbone, Learner]:
-        if self._fitted is None:
-            raise not_fitted("this classifier is not fitted: call fit, or load one with from_pretrained")
-        return self._fitted
-
-    def predict(self, images: Any) -> NDArray[Any]:
-        """The most probable class of each image, ``(N,)``: labels come back as ``fit`` was given them."""
-        best = self.predict_proba(images).argmax(1)
-        labels: NDArray[Any] = self.classes_[best]
-        return labels
-
-    @property
-    def calibration(self) -> Calibration:
-        """The calibration by held-out shots: a temperature, and the scores that sets are made with.
-
-        Raises:
-            NotFittedError: ``fit`` has not been called.
-            InputError: It was fitted without ``calibration_folds``.
-        """
-        self._ready()
-        if not self.record_.calibration:
-            raise InputError(
-                "this classifier is not calibrated: it has no held-out scores to make sets of classes with; "
-                "fit it with --calibration-folds 5, or calibration_folds=5 from Python"
-            )
-        return Calibration.from_dict(self.record_.calibration)
-
-    @property
-    def belonging(self) -> Belonging:
-        """What tells images of the classes from images of none: see ``lowshot.belonging``.
-
-        Raises:
-            NotFittedError: ``fit`` has not been called.
-            InputError: It was fitted without ``reject``.
-        """
-        self._ready()
-        if self._belonging is None:
-            raise InputError(
-                "this classifier has not learnt to tell images of none of its classes; fit it with --reject 0.05, or "
-                "reject=0.05 from Python"
-            )
-        return self._belonging
-
-    @property
-    def tells_none(self) -> bool:
-        """Whether it was fitted with ``reject``, so that it can tell images of none of its classes."""
-        self._ready()
-        return self._belonging is not None
-
-    @own_torch_state()
-    def p_values(self, images: Any, *, track: Track | None = None) -> NDArray[np.float64]:
-        """How well each image fits in among those of the classes, ``(N,)``: the conformal p-value of belonging.
-
-        It is the share of held-out images that fit in no better, itself counted in: above 0, at most 1.
-
-        Args:
-            images: As for ``predict_proba``.
-            track: Shows progress; else ``verbose`` decides.
-
-        Raises:
-            NotFittedError: ``fit`` has not been called.
-            InputError: It was fitted without ``reject``.
-            DataError: An image cannot be read; the message names it.
-        """
-        held_out = self.belonging.held_out
-        return held_out.p_values(self._belonging_scores(ImagesOnDemand(images_in_order(images)), self._tracked(track)))
-
-    def none_of_these(self, images: Any, *, track: Track | None = None) -> NDArray[np.bool_]:
-        """Whether each image is of none of the classes, ``(N,)``: of known images the share ``reject`` is, too.
-
-        Args and errors are those of ``p_values``.
-        """
-        held_out = self.belonging.held_out
-        return np.array([held_out.none_of_these(each) for each in self.p_values(images, track=track)], dtype=np.bool_)
-
-    def _belonging_scores(self, images: Images, track: Track) -> NDArray[np.float32]:
-        backbone, learner = self._ready()
-        if not len(images):
-            return np.empty(0, dtype=np.float32)
-        self._warn(fork_notes())
-        with cpu_threads(self.recipe.engine.threads):
-            return belonging_scores(self.belonging, learner, images, backbone.image_size, track=track)
-
-    def predict_sets(self, images: Any, coverage: float, *, track: Track | None = None) -> list[tuple[Label, ...]]:
-        """For each image the classes it may be of, most probable first: conformal prediction sets, never empty.
-
-        Args:
-            images: N images in a container that has an order: paths, bytes of files, PIL images, arrays or tensors.
-            coverage: Share of images whose set is to hold their true class, such as 0.9. What is guaranteed, and for
-                which images: ``lowshot.evaluation.conformal``.
-            track: Shows progress; else ``verbose`` decides.
-
-        Raises:
-            NotFittedError: ``fit`` has not been called.
-            InputError: It was fitted without ``calibration_folds``, or on too few images for this coverage.
-            DataError: An image cannot be read; the message names it.
-        """
-        largest = self.calibration.threshold(coverage)  # said before anything is computed
-        return self.sets_of(self.predict_proba(images, track=track), largest)
-
-    def sets_of(self, table: NDArray[np.float32], largest: float) -> list[tuple[Label, ...]]:
-        """The sets of images whose probabilities ``(N, C)`` are known.
-
-        Args:
-            table: What ``predict_proba`` gave.
-            largest: What ``calibration.threshold`` gave for a coverage.
-        """
-        labels: list[Label] = self.classes_.tolist()
-        members, order = prediction_sets(table, largest), np.argsort(-table, axis=1, kind="stable")
-        return [
-            tuple(labels[label] for label in row if inside[label]) for row, inside in zip(order, members, strict=True)
-        ]
-
-    @own_torch_state()
-    def evaluate(
-        self,
-        data: Data,
-        *,
-        new_classes: bool = False,
-        coverage: float | None = None,
-        unknown: Any = None,
-        track: Track | None = None,
-    ) -> dict[str, Any]:
-        """Measures on images that were not learnt from, with the number of ``images``, ``classes`` and their ``split``.
-
-        They are fractions and plain numbers: ``acc1`` and its interval, ``mean_class_recall``, ``ece``, ``nll`` and the
-        others of ``lowshot.evaluation.measures``. The record keeps them, and so does the adapter that is saved next.
-        Under another protocol than ``few-shot`` they are those of the learnt classes, and ``others`` has the same of
-        each other label space by name: ``new`` with the ``harmonic_mean`` of both accuracies, or the targets with the
-        ``mean_of_others``.
-
-        Args:
-            data: A task, or the name or folder of one, with the classes that were taught.
-            new_classes: Judge ``data`` in its own classes instead, whichever they are, by prompts of their names, and
-                leave the record as it is. Files of class names and descriptions are for the classes that were taught.
-            coverage: If given, sets of classes are judged too: ``sets`` has the ``coverage`` asked for, the share of
-                images ``covered``, whose set holds their true class, and the ``mean_set_size``.
-            unknown: Images of none of the classes, as for ``predict_proba``. If given, ``unknown`` has their number of
-                ``images``, ``auroc`` of telling them from those judged, the share ``accepted_at_95``, which is not told
-                where 95 % of those judged are kept, the shares that are ``turned_away`` and ``known_turned_away``
-                at ``reject``; and ``auroc_of_probability``, what the top probability has for an area.
-            track: Shows progress; else ``verbose`` decides.
-
-        Raises:
-            DataError: The classes differ, or no image is left to judge.
-            InputError: Sets are asked for that this classifier cannot make; see ``predict_sets``. Or ``unknown`` is
-                given, and it was fitted without ``reject``.
-        """
-        track = self._tracked(track)
-        strangers = None if unknown is None else self._strangers(unknown, new_classes)
-        if coverage is not None:
-            self._refuse_coverage(coverage, new_classes)
-        _, learner = self._ready()
-        config, whole = learner.recipe.data, self.task(data)
-        if new_classes:
-            config = dataclasses.replace(config, class_names=None, descriptions=None)
-            [judge] = learners_for(learner, whole, {whole.name: whole}, config).values()
-            return self._judged(judge, whole, track)
-        task, others = as_taught(learnt_part(whole, config), self.record_.classes), self._others(whole, config)
-        learners = learners_for(learner, task, others, config)
-        started = time.perf_counter()
-        try:
-            learnt = self._judged(learner, task, track, coverage, strangers)
-            seconds = time.perf_counter() - started
-            # Stays, if one of the others cannot be judged.
-            self.record_ = dataclasses.replace(self.record_, metrics=learnt, evaluation_seconds=seconds)
-            figures = {name: self._judged(other, others[name], track) for name, other in learners.items()}
-            metrics = with_others(learnt, figures, config.protocol)
-            self.record_ = dataclasses.replace(self.record_, metrics=metrics)
-        finally:
-            self._tracking.judged(self.record_)
-            self._warn(self._tracking.warnings)
-        return metrics
-
-    @own_torch_state()
-    def shortfalls(self, data: Data) -> list[str]:
-        """What is wrong with the accuracy and the probabilities that ``evaluate`` has measured, one line each.
-
-        The accuracy is compared with those of the class names alone (zero-shot) and of logistic regression on 32 x 32
-        pixels, where judging took some seconds at most. Only what lies outside its 95 % interval is told.
-
-        Args:
-            data: What ``evaluate`` was given.
-
-        Raises:
-            InputError: ``evaluate`` was not called yet.
-            DataError: An image cannot be read.
-        """
-        _, learner = self._ready()
-        task = as_taught(learnt_part(self.task(data), learner.recipe.data), self.record_.classes)
-        return shortfalls(learner, self.record_, task, self._load_backbone or load_backbone)
-
-    def _others(self, whole: Task, config: DataConfig) -> dict[str, Task]:
-        """The tasks that the protocol judges besides the learnt classes; see ``other_tasks``."""
-        warnings: list[str] = []
-        others = other_tasks(whole, config, warnings)
-        self._warn(warnings)
-        return others
-
-    def _refuse_coverage(self, coverage: float, new_classes: bool) -> None:
-        """Say that there are no such sets before anything is computed."""
-        if new_classes:
-            raise InputError("coverage is that of the classes that were taught; leave it out, or leave out new-classes")
-        self.calibration.threshold(coverage)
-
-    def _strangers(self, unknown: Any, new_classes: bool) -> Images:
-        """Images of none of the classes; say that nothing tells them before anything is computed."""
-        if new_classes:
-            raise InputError("unknown images are those of no class that was taught; leave it out, or new-classes")
-        self.belonging  # noqa: B018 - refuses
-        strangers = ImagesOnDemand(images_in_order(unknown))
-        if not len(strangers):
-            raise DataError("there are no unknown images to judge")
-        return strangers
-
-    def _told_apart(self, known: Images, table: NDArray[np.float32], strangers: Images, track: Track) -> dict[str, Any]:
-        """How well images of none of the classes are told from known ones, whose probabilities are ``(N, C)``."""
-        held_out = self.belonging.held_out
-        own, others = (self._belonging_scores(images, track) for images in (known, strangers))
-        sure = self._probabilities(strangers, track).max(1)
-        away, known_away = (
-            float(np.mean([held_out.none_of_these(each) for each in held_out.p_values(scores)]))
-            for scores in (others, own)
-        )
-        return {
-            "images": len(strangers),
-            "auroc": roc_area(own, others),
-            "accepted_at_95": accepted_share(own, others),
-            "turned_away": away,
-            "known_turned_away": known_away,
-            "reject": held_out.reject,
-            "auroc_of_probability": roc_area(table.max(1), sure),
-        }
-
-    def _judged(
-        self,
-        judge: Learner,
-        task: Task,
-        track: Track,
-        coverage: float | None = None,
-        strangers: Images | None = None,
-    ) -> dict[str, Any]:
-        """Measures of a learner in the label space of a task: whatever is judged is judged here."""
-        with bad_images_explained(self.recipe.data.on_bad_image):
-            split, examples = left_to_judge(self._decoded_once(task), self.record_, track)
-            table = self._probabilities(examples.images, track, judge)
-        counts = {"images": len(examples), "classes": len(task.class_names)}
-        metrics = {**measures(table, examples.labels), **counts, "split": split}
-        if coverage is not None:
-            sets = set_measures(prediction_sets(table, self.calibration.threshold(coverage)), examples.labels)
-            metrics["sets"] = {"coverage": coverage, **sets}
-        if strangers is not None:
-            with bad_images_explained(self.recipe.data.on_bad_image):
-                metrics["unknown"] = self._told_apart(examples.images, table, strangers, track)
-        return metrics
-
-    def score(self, data: Any, labels: Any = None) -> float:
-        """Accuracy as a fraction, on a task or folder (see ``evaluate``) or on images with their labels."""
-        if labels is None and is_table(data) and not is_tables(data):
-            data, labels = columns_of(data)
-        if labels is None:
-            if not isinstance(data, str | os.PathLike | Mapping | Task):
-                raise DataError("a list of images needs labels: score(images, labels)")
-            return float(self.evaluate(data)["acc1"])
-        self._ready()
-        truth = positions(labels, self.classes_.tolist(), self.record_.classes)
-        best = self.predict_proba(data).argmax(1)
-        if len(best) != len(truth):
-            raise DataError(f"{len(best)} images have {len(truth)} labels; expected one for each")
-        if not len(truth):
-            raise DataError("there are no images to score")
-        return float(np.mean(best == truth))
 
     @own_torch_state()
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
@@ -1006,7 +541,7 @@ def write_record(folder: Path, record: RunRecord) -> None:
     Raises:
         OutputError: They cannot be written.
     """
-    from .wording.card import model_card
+    from ..wording.card import model_card
 
     write_text(folder / RECORD_FILE, canonical_json(record.to_dict()))
     write_text(folder / CARD_FILE, model_card(record))
