@@ -1,7 +1,8 @@
 """Which tests take long: those that are marked, and those that long.txt lists; see tools/list_long_tests.py.
 
 ``LONG_SECONDS`` bounds the time of a run: tests that have not begun by then are skipped, and the summary counts them.
-``LONG_ORDER``, any text such as a commit, decides which files come first, so that all have their turn.
+``LONG_ORDER``, any text such as a commit, decides which files come first, so that all have their turn; the notebooks are
+before all others, since they are what newcomers run.
 """
 
 import gc
@@ -47,7 +48,8 @@ def pytest_collection_modifyitems(items):
         if item.nodeid.partition("[")[0] in LONG:
             item.add_marker(pytest.mark.long)
     if order := os.environ.get("LONG_ORDER"):
-        items.sort(key=lambda item: hashlib.sha256(f"{order} {item.path.name}".encode()).digest())
+        turn = {path: hashlib.sha256(f"{order} {path.name}".encode()).digest() for path in {i.path for i in items}}
+        items.sort(key=lambda item: (item.path.name != "test_notebooks.py", turn[item.path]))
 
 
 STARTED = time.monotonic()

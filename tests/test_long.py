@@ -62,7 +62,7 @@ def test_long_tests_that_have_not_begun_in_time_are_skipped(monkeypatch):
 
 
 def test_every_order_has_all_files_each_in_one_piece(monkeypatch):
-    names = [f"test_{number}.py" for number in range(20)]
+    names = [*(f"test_{number}.py" for number in range(20)), "test_notebooks.py"]
     orders = set()
     for order in ("one", "another"):
         monkeypatch.setenv("LONG_ORDER", order)
@@ -71,5 +71,6 @@ def test_every_order_has_all_files_each_in_one_piece(monkeypatch):
         found = [item.path.name for item in items]
         assert found[::2] == found[1::2]
         assert sorted(found[::2]) == sorted(names)
+        assert found[0] == "test_notebooks.py"
         orders.add(tuple(found))
     assert len(orders) == 2
