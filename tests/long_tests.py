@@ -1,8 +1,8 @@
 """Which tests take long: those that are marked, and those that long.txt lists; see tools/list_long_tests.py.
 
 ``LONG_SECONDS`` bounds the time of a run: tests that have not begun by then are skipped, and the summary counts them.
-``LONG_ORDER``, any text such as a commit, decides which files come first, so that all have their turn; the notebooks are
-before all others, since they are what newcomers run.
+``LONG_ORDER``, any text such as a commit, decides which files come first, so that all have their turn. The notebooks
+come before all others, since they are what newcomers run.
 """
 
 import gc

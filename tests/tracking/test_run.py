@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowshot import FewShotClassifier, Recipe
-from lowshot.classifier import few_shot
 from lowshot.bench.grid import Cell
+from lowshot.classifier import few_shot
 from lowshot.cli import main
 from lowshot.data import task_of_arrays
 from lowshot.errors import DataError, InputError, MissingExtraError, RunError, UnknownNameError
