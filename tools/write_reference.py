@@ -215,8 +215,8 @@ Written by `make docs` from `src/lowshot/models`; do not edit.
 ## Kinds of model
 
 A Hub id or a folder whose `config.json` has one of these as `model_type`; `efficientnet-lite` is `--model photos`,
-and `pe_core` and `mobileclip` are read from open_clip's checkpoints alone, and not exported, since nobody else could
-run them.
+and `pe_core` and `mobileclip` are read from open_clip's checkpoints alone. They leave as ONNX or as a page alone, since
+no other program could load their weights.
 timm's plain ViTs and DINOv2s become `vit`, `dinov2` or `dinov2_with_registers`
 ([which](../how-to/backbones.md#timms-image-encoders)).
 Every kind with two towers goes through the same tests, with a tiny random model and a tokenizer of its kind:

@@ -446,6 +446,18 @@ def test_so_is_every_other_family(saved, tmp_path, request, kind):
 
 
 @pytest.mark.long
+@pytest.mark.long
+@pytest.mark.parametrize("model", ["tiny_pe_core", "tiny_mobileclip"])
+def test_a_kind_that_transformers_has_not_is_exported_as_a_graph_alone(saved, tmp_path, request, model):
+    adapter, _ = saved("lora-xs", model=request.getfixturevalue(model))
+    made = export(adapter, tmp_path / "onnx", format="onnx")
+    assert made.largest_difference < 1e-5
+    for name in ("merged", "peft"):
+        with pytest.raises(InputError, match="a kind that transformers has not"):
+            export(adapter, tmp_path / name, format=name)
+        assert not (tmp_path / name).exists()
+
+
 def test_an_image_encoder_without_text_is_exported_with_its_head(saved, tmp_path, tiny_image_encoder):
     for method, settings in (("nearest-mean", {"calibration_folds": 2}), ("lora-xs", {})):
         adapter, _ = saved(method, model=tiny_image_encoder, **settings)

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 
+from lowshot.conversion import write_backbone
 from lowshot.errors import InputError
 from lowshot.models import load_backbone, load_structure
 from lowshot.models.mobileclip import Nearby
@@ -110,9 +111,10 @@ def test_tensors_that_are_missing_more_or_of_another_shape_are_named(tiny_mobile
         load_backbone(str(write_checkpoint(tmp_path, content["model_cfg"], tensors)))
 
 
-def test_it_is_not_exported(tiny_mobileclip):
-    with pytest.raises(InputError, match=r"a kind that transformers has not \(mobileclip\)"):
-        load_backbone(str(tiny_mobileclip), exportable=True)
+def test_nobody_else_could_load_its_weights(tiny_mobileclip, tmp_path):
+    with pytest.raises(InputError, match=r"of a kind that transformers has not \(mobileclip\), .*use --format onnx"):
+        write_backbone(str(tiny_mobileclip), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 PIXELS = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "interpolation": "bilinear", "resize_mode": "shortest"}

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 
+from lowshot.conversion import write_backbone
 from lowshot.errors import InputError
 from lowshot.models import load_backbone, load_structure
 from lowshot.models.blocks import Rotary
@@ -67,9 +68,10 @@ def test_what_is_not_read_is_refused_by_name(tiny_pe_core, tmp_path, change, mes
         load_backbone(str(folder))
 
 
-def test_it_is_not_exported(tiny_pe_core):
-    with pytest.raises(InputError, match=r"a kind that transformers has not \(pe_core\)"):
-        load_backbone(str(tiny_pe_core), exportable=True)
+def test_nobody_else_could_load_its_weights(tiny_pe_core, tmp_path):
+    with pytest.raises(InputError, match=r"of a kind that transformers has not \(pe_core\), .*use --format onnx"):
+        write_backbone(str(tiny_pe_core), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.long

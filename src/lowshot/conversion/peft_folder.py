@@ -19,6 +19,7 @@ from ..adapters.peft_adapter import attaching
 from ..files import canonical_json, read_json_object, write_bytes, write_text
 from ..methods import MethodSpec
 from ..models import load_backbone, round_to
+from ..models.loading import refuse_foreign_to_transformers
 from ..tensor_file import TENSORS_FILE, serialized
 from .source import Source, as_input, class_probabilities
 from .trained import Trained
@@ -34,6 +35,7 @@ def why_not(spec: MethodSpec) -> str:
 def write(source: Source, trained: Trained, folder: Path) -> None:
     """Write PEFT's two files: those of the adapter as they are, or for LoRA-XS those of the same update as LoRA."""
     assert trained.adapter is not None
+    refuse_foreign_to_transformers(trained.backbone)
     if source.record.method_used != "lora-xs":
         for name in (CONFIG_FILE, TENSORS_FILE):
             write_bytes(folder / name, (source.folder / name).read_bytes())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..settings import Tower
-from .blocks import Rotary
+from .blocks import Attention, Rotary, run_blocks
 from .layout import BERT_BLOCK, CLIP_BLOCK, DINOV2_BLOCK, DINOV3_BLOCK, VIT_BLOCK, TowerLayout, gated
 from .mobileclip import MobileClip
 from .pe_core import PeCore
@@ -255,10 +255,25 @@ class AltClipFamily(ChineseClipFamily):
         return embedded
 
 
-class PeCoreFamily(ClipFamily):
-    """PE-Core (arXiv 2504.13181), read from open_clip's checkpoints."""
+class OwnFamily(ClipFamily):
+    """A kind that transformers has not: its modules are lowshot's, and their forward pass is that of the blocks."""
 
     model_class = ""
+
+    def run_images(self, model: Any, pixels: Tensor) -> Tensor:
+        hidden = run_blocks(
+            list(model.get_submodule(self.vision.blocks)),
+            self.embed_images(model, pixels),
+            layout=self.vision.block,
+            attention=Attention(causal=False, rotary=self.rotary(model, "vision")),
+            token=None,
+        )
+        return self.finish_images(model, hidden)
+
+
+class PeCoreFamily(OwnFamily):
+    """PE-Core (arXiv 2504.13181), read from open_clip's checkpoints."""
+
     own_class = PeCore
     vision = TowerLayout(
         "vision_model.encoder.layers",
@@ -272,10 +287,9 @@ class PeCoreFamily(ClipFamily):
         return None if tower == "text" else Rotary(model.vision_model.rotary)
 
 
-class MobileClipFamily(ClipFamily):
+class MobileClipFamily(OwnFamily):
     """MobileCLIP and MobileCLIP2 (arXiv 2311.17049, 2508.20691), sizes S0 to S2, read from open_clip's checkpoints."""
 
-    model_class = ""
     own_class = MobileClip
     vision = TowerLayout(
         "vision_model.encoder.layers",

@@ -72,11 +72,6 @@ def load_backbone(model: str = "builtin", device: str = "cpu", *, exportable: bo
             loaded, tokenizer, pixels = opened.read()
         model_id, revision = opened.id, opened.revision
     towers = Towers(loaded)
-    if exportable and towers.has_text and not towers.family.model_class:
-        raise InputError(
-            f"model {model!r} is of a kind that transformers has not ({towers.model.config.model_type}): nothing but "
-            "lowshot could run what was exported of it"
-        )
     if towers.family.reads_end_of_text:
         _refuse_lost_end_of_text(model, towers, tokenizer)
     exact, rounded = weights_sha256(loaded)
@@ -207,8 +202,27 @@ def is_in_transformers_format(model: str) -> bool:
     return isinstance(_opened(model), dict)
 
 
+def refuse_foreign_to_transformers(backbone: Backbone) -> None:
+    """Refuse a kind of model that only lowshot has modules of.
+
+    Raises:
+        InputError: It is one.
+    """
+    if backbone.has_text and not backbone.family.model_class:
+        kind = backbone.model.config.model_type
+        raise InputError(
+            f"model {backbone.identity.id} is of a kind that transformers has not ({kind}), so that no other program "
+            "could load its weights; use --format onnx"
+        )
+
+
 def write_in_transformers_format(backbone: Backbone, folder: Path) -> None:
-    """Write configuration, float32 weights, tokenizer and image processor of a backbone that was loaded exportable."""
+    """Write configuration, float32 weights, tokenizer and image processor of a backbone that was loaded exportable.
+
+    Raises:
+        InputError: As for ``refuse_foreign_to_transformers``.
+    """
+    refuse_foreign_to_transformers(backbone)
     with without_progress_bars():
         backbone.model.save_pretrained(folder)
         backbone.tokenizer.save_pretrained(folder)

@@ -55,7 +55,7 @@ class PoolingHead(nn.Module):
         query, key, value = (
             projection(inputs).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for projection, inputs in (
-                (self.q_proj, self.latent.expand(len(tokens), -1, -1)),
+                (self.q_proj, self.latent.expand(tokens.shape[0], -1, -1)),  # len would be fixed in an exported graph
                 (self.k_proj, tokens),
                 (self.v_proj, tokens),
             )
