@@ -119,7 +119,7 @@ def test_calibration_has_what_it_is_worth_for_each_case(run):
 
 
 def test_images_of_none_are_told_by_the_benchmark_of_it(run):
-    [row] = run("none_of_these", "Output")["rows"]
+    [row] = run("none_of_these")["rows"]
     assert row["draws"] == 1
     assert row["auroc"][0] > row["auroc_of_probability"][0]
     assert 0 <= row["known_turned_away"][0] < 0.2
