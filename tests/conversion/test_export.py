@@ -172,6 +172,8 @@ def test_the_float32_function_of_any_classifier_is_the_classifier(saved, method,
 class OnOneTower(nn.Module):
     """Classifiers whose image tower is the same, which gives the probabilities ``(B, M, C)`` of all of them."""
 
+    outputs = ("probabilities",)
+
     def __init__(self, classifiers):
         super().__init__()
         self.classifiers = nn.ModuleList(classifiers)

@@ -11,8 +11,9 @@ from lowshot.methods import method_spec
 from lowshot.models import blocks, load_backbone
 from lowshot.progress import silent
 from lowshot.settings import TrainingConfig, preset_recipe
-from lowshot.training import create_learner, weights
+from lowshot.training import create_learner
 from lowshot.training.optimizers import create_optimizer
+from lowshot.training.prompts import TokenizedPrompts
 from lowshot.training.step import ExactStep
 from lowshot.training.steps import learning_rate
 
@@ -124,7 +125,7 @@ def test_a_quantised_base_trains_as_it_is_evaluated_afterwards(tiny_clip, exampl
 
 def test_frozen_text_is_encoded_once_with_the_same_result(tiny_clip, examples, monkeypatch):
     once, _ = fitted(tiny_clip, examples, encoder="vision")
-    monkeypatch.setattr(weights, "ExactStep", functools.partial(ExactStep, partway=False))
+    monkeypatch.setattr(TokenizedPrompts, "in_steps", functools.partialmethod(TokenizedPrompts.in_steps, partway=False))
     again, _ = fitted(tiny_clip, examples, encoder="vision")
     torch.testing.assert_close(scores(once), scores(again), atol=1e-4, rtol=0)
 
