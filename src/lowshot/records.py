@@ -108,6 +108,11 @@ class RunRecord:
         return str(self.choice.get("method", self.method))
 
     @property
+    def temperature(self) -> float:
+        """What class scores are divided by before they are probabilities: 1 without a calibration."""
+        return float(self.calibration.get("temperature", 1.0))
+
+    @property
     def reads_text(self) -> bool:
         """Whether its model has a text tower, which gives class vectors; all models had before it was recorded."""
         return bool(self.model.get("reads_text", True))

@@ -127,8 +127,9 @@ class Answers(Estimator):
             return np.empty((0, len(self.classes_)), dtype=np.float32)
         self._warn(fork_notes())
         with cpu_threads(self.recipe.engine.threads):
-            temperature = float(self.record_.calibration.get("temperature", 1.0))
-            return probabilities(judge or learner, images, backbone.image_size, temperature=temperature, track=track)
+            return probabilities(
+                judge or learner, images, backbone.image_size, temperature=self.record_.temperature, track=track
+            )
 
     def stream_proba(self, images: Any) -> Iterator[NDArray[np.float32] | ImageError]:
         """Probabilities ``(C,)`` of any number of images, one after the other, of which nothing is kept.
@@ -152,10 +153,9 @@ class Answers(Estimator):
             NotFittedError: ``fit`` has not been called.
         """
         backbone, learner = self._ready()
-        temperature = float(self.record_.calibration.get("temperature", 1.0))
         of_order = ImagesOnDemand(images_in_order(images))
         batches = judged_as_read(
-            learner, of_order, backbone.image_size, temperature=temperature, belonging=self._belonging
+            learner, of_order, backbone.image_size, temperature=self.record_.temperature, belonging=self._belonging
         )
         return self._streamed(batches)
 
@@ -193,8 +193,7 @@ class Answers(Estimator):
         class_name = None if label is None else names[positions([label], self.classes_.tolist(), names)[0]]
         crop = central_crops([as_pixels(image)], backbone.image_size, backbone.resizing)[0]
         with cpu_threads(self.recipe.engine.threads):
-            temperature = float(self.record_.calibration.get("temperature", 1.0))
-            return explain(backbone, crop, learner.logits_of, names, class_name, temperature=temperature)
+            return explain(backbone, crop, learner.logits_of, names, class_name, temperature=self.record_.temperature)
 
     @property
     def calibration(self) -> Calibration:

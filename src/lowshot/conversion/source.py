@@ -44,7 +44,7 @@ class Source:
     @property
     def temperature(self) -> float:
         """Divisor of the class scores; 1 where it is not calibrated."""
-        return float(self.record.calibration.get("temperature", 1.0))
+        return self.record.temperature
 
     @property
     def quantize(self) -> str:

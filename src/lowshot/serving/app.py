@@ -221,6 +221,13 @@ async def example(service: Behind, name: str, id: str) -> Response:  # noqa: A00
     return FileResponse(picture.path, media_type=picture.media_type)
 
 
+async def _images_sent(service: Service, request: Request) -> list[bytes | Refusal]:
+    """The images that an adapter is asked about: each one's file, or why there is none."""
+    if service.draining:
+        raise Draining
+    return await images_to_predict(request, service.limits)
+
+
 @router.post(
     "/v1/adapters/{name}/predict",
     response_model=schema.PredictAnswer,
@@ -237,9 +244,7 @@ async def predict(
     neighbours: Annotated[int, Query(ge=0, le=20, description="Nearest pictures of the training.")] = 0,
 ) -> Response:
     """What an adapter says of images: files in `images`, or base64 in JSON. A bad one fails alone."""
-    if service.draining:
-        raise Draining
-    contents = await images_to_predict(request, service.limits)
+    contents = await _images_sent(service, request)
     options = Options(top=top, zero_shot=zero_shot, neighbours=neighbours)
     return JSONResponse(await _unless_gone(request, service.predict(name, contents, options)))
 
@@ -253,9 +258,7 @@ async def predict(
 )
 async def embed(service: Behind, request: Request, name: str) -> Response:
     """Embeddings of images by the vision tower with what an adapter learnt in it. They are sent as to predict."""
-    if service.draining:
-        raise Draining
-    contents = await images_to_predict(request, service.limits)
+    contents = await _images_sent(service, request)
     return JSONResponse(await _unless_gone(request, service.embed(name, contents)))
 
 
@@ -273,9 +276,7 @@ async def explain(
     class_name: Annotated[str | None, Query(alias="class", description="The class to ask about.")] = None,
 ) -> Response:
     """Which parts of images spoke for a class: the most probable one, or `class`. They are sent as to predict."""
-    if service.draining:
-        raise Draining
-    contents = await images_to_predict(request, service.limits)
+    contents = await _images_sent(service, request)
     return JSONResponse(await _unless_gone(request, service.explain(name, contents, class_name)))
 
 

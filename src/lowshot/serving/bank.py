@@ -157,7 +157,7 @@ class AdapterBank:
         return Description(
             summary=summary_of(name, record, recipe.method),
             classes=record.classes,
-            temperature=float(record.calibration.get("temperature", 1.0)),
+            temperature=record.temperature,
             resident_bytes=self._residents.bytes_of(name),
             notes=tuple(notes),
             record=record,

@@ -58,7 +58,7 @@ class Loader:
             classes = self._class_tables.of_rows(record.classes, rows)
         else:
             classes = self._class_tables.table(record.classes, record.prompts, text)
-        temperature = float(record.calibration.get("temperature", 1.0))
+        temperature = record.temperature
         head = None  # the class embeddings alone
         count, width = classes.embeddings.shape
         belonging = read_belonging(folder, record.belonging, classes=count, width=width)
