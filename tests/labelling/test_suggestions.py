@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from lowshot.cli import main
+from lowshot.data import addition_from
 from lowshot.errors import DataError, InputError
 from lowshot.heads import Text
-from lowshot.labelling import suggested_images, suggestions
+from lowshot.labelling import Unlabelled, suggested_images, suggestions
 from lowshot.labelling.next_images import next_images, standing_for_many, typical
 from lowshot.labelling.suggestions import class_probabilities
 from lowshot.settings import preset_recipe
@@ -112,6 +113,40 @@ def test_labels_names_and_nothing_at_all_will_do(folders, recipe):
     assert (nothing.why, nothing.looks_like, nothing.probability) == ("typical", None, None)
     one_class = suggested_images(new, recipe, labelled / "dark", count=2)
     assert [each.looks_like for each in one_class] == [None, None]
+
+
+def test_images_that_have_a_label_are_not_suggested(folders, recipe, tmp_path):
+    _, new = folders
+    table = tmp_path / "labels.csv"
+    rows = [f"new/deep/{number}.png,{('dark', 'light')[number % 2]}" for number in range(20)]
+    table.write_text("\n".join(["file_name,label", *rows]))
+    suggested = {each.image for each in suggested_images(new, recipe, table, count=99)}
+    assert suggested == {str(new / "deep" / f"{number}.png") for number in range(20, 30)}
+    rows += [f"new/deep/{number}.png,dark" for number in range(20, 30)]
+    table.write_text("\n".join(["file_name,label", *rows]))
+    with pytest.raises(DataError, match="all 30 images have labels"):
+        suggested_images(new, recipe, table)
+
+
+def test_labels_that_came_since_count_as_those_that_were_there(folders, recipe):
+    labelled, new = folders
+    images = Unlabelled(new, recipe, addition_from(labelled))
+    first = images.suggestions(3)
+    given = {first[0].index: "light", first[1].index: "grey"}
+    then = images.suggestions(99, given=given, left_out=[first[2].index])
+    assert {each.index for each in then} == set(range(30)) - {each.index for each in first}
+    assert {each.looks_like for each in then} <= {"dark", "light", "grey"}
+
+
+def test_an_image_that_cannot_be_read_is_left_out_where_that_is_asked_for(folders, recipe):
+    _, new = folders
+    (new / "bad.jpg").write_text("no image")
+    with pytest.raises(DataError, match=r"bad\.jpg"):
+        suggested_images(new, recipe)
+    warnings = []
+    skipping = recipe.replace(on_bad_image="skip")
+    assert "bad.jpg" not in {each.image for each in suggested_images(new, skipping, count=99, warn=warnings)}
+    assert "bad.jpg" in warnings[0]
 
 
 def test_of_many_images_some_are_looked_at_and_that_is_said(folders, recipe, monkeypatch):

@@ -6,21 +6,19 @@ import csv
 import dataclasses
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ..errors import InputError
-from ..settings import Recipe
-from .arguments import PresetName, names_model, parse_with_recipe, print_json, warn
+from .arguments import print_json, warn
+from .for_labels import ForLabels, parse_for_labels, with_usual_model
 
 if TYPE_CHECKING:
     from ..labelling import Copy
 
 
-@dataclasses.dataclass(frozen=True)
-class Arguments:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments(ForLabels):
     """Training images whose label is more likely wrong than right, with the class that they look like.
 
     Each image is held out in turn and judged by a classifier that has not seen its label, `gda` on central crops if no
@@ -34,26 +32,15 @@ class Arguments:
     copies: bool = False
     """Look for images that are in two classes or two splits instead, and for near copies: smaller, cut a little,
     lighter or saved anew."""
-    preset: PresetName = None
-    recipe: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """TOML file with settings; they win over the preset, flags win over them."""
     csv: bool = False
     """Print the doubted labels as CSV: image, label, looks_like, probability; or the copies."""
     json: bool = False
     """Print one JSON object with `images`, `rate`, `agreement` and `doubts`; or a list of the copies."""
-    settings: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Recipe)
-
-
-def _parsed(arguments: Sequence[str]) -> Arguments:
-    # Random views help a head a little, and would be encoded anew for each fold.
-    return parse_with_recipe(Arguments, "doubt", arguments, defaults={"method": "gda", "views": None})
 
 
 def run(arguments: Sequence[str]) -> int:
     """Look for wrong labels and print them."""
-    parsed = _parsed(arguments)
-    if parsed.csv and parsed.json:
-        raise InputError("--csv and --json are both given; expected one of them")
+    parsed = parse_for_labels(Arguments, "doubt", arguments)
     from ..classifier import FewShotClassifier
     from ..labelling import copied_images, doubted_labels
     from ..progress import shown
@@ -62,9 +49,7 @@ def run(arguments: Sequence[str]) -> int:
     warnings = classifier.warnings_
     try:
         task = classifier.task(parsed.data)
-        if not names_model(arguments) and (model := classifier.default_model(task)) != parsed.settings.model.model:
-            sys.stderr.write(f"lowshot: photographs, and no --model: took {model}, as fit does\n")
-            parsed = _parsed([*arguments, "--model", model])
+        parsed = with_usual_model(parsed, "doubt", arguments, lambda: classifier.default_model(task))
         if parsed.copies:
             return _print_copies(copied_images(task, parsed.settings, track=shown), parsed)
         found = doubted_labels(task, parsed.settings, folds=parsed.folds, track=shown, warn=warnings)

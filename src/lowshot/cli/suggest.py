@@ -6,18 +6,16 @@ import csv
 import dataclasses
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from ..errors import InputError
-from ..settings import Recipe
-from .arguments import PresetName, names_model, parse_with_recipe, print_json, warn
+from .arguments import print_json, warn
+from .for_labels import ForLabels, parse_for_labels, with_usual_model
 
 
-@dataclasses.dataclass(frozen=True)
-class Arguments:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments(ForLabels):
     """Images whose labels will teach most, of those that nobody has labelled: label them, and ask again.
 
     While there are fewer labels than classes they are typical images; then those that stand for many of which a
@@ -33,32 +31,23 @@ class Arguments:
     """Images to choose."""
     classes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME...")] = ()
     """Names of classes that have no labelled image yet."""
-    preset: PresetName = None
-    recipe: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """TOML file with settings; they win over the preset, flags win over them."""
     csv: bool = False
     """Print CSV: image, why, looks_like, probability."""
     json: bool = False
     """Print a JSON list of objects with the same, and the `index` of the image."""
-    settings: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Recipe)
-
-
-def _parsed(arguments: Sequence[str]) -> Arguments:
-    return parse_with_recipe(Arguments, "suggest", arguments, defaults={"method": "gda", "views": None})
 
 
 def run(arguments: Sequence[str]) -> int:
     """Choose images and print them."""
-    parsed = _parsed(arguments)
-    if parsed.csv and parsed.json:
-        raise InputError("--csv and --json are both given; expected one of them")
+    parsed = parse_for_labels(Arguments, "suggest", arguments)
     data, folder = (parsed.data, parsed.unlabelled) if parsed.unlabelled else (None, parsed.data)
     from ..labelling import suggested_images, suits_photos
+    from ..models import PHOTOS
     from ..progress import shown
 
-    if not names_model(arguments) and not parsed.classes and suits_photos(folder):
-        sys.stderr.write("lowshot: photographs, and no --model: took photos, as fit does\n")
-        parsed = _parsed([*arguments, "--model", "photos"])
+    if not parsed.classes:
+        own = parsed.settings.model.model
+        parsed = with_usual_model(parsed, "suggest", arguments, lambda: PHOTOS if suits_photos(folder) else own)
     warnings: list[str] = []
     try:
         chosen = suggested_images(

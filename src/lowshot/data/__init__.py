@@ -11,7 +11,7 @@ from .draws import draw_from, draw_of_record, draw_sha256, write_draw
 from .folder import images_below, read_folder, read_splits
 from .formats import are_of_cameras
 from .images import FileImages, ImagesOnDemand, MemoryImages, as_pixels
-from .listing import bad_images_explained, skipping
+from .listing import bad_images_explained, class_name, good_images, skipping
 from .prompts import Prompts, class_prompts, long_prompts_named, prompts_for, read_words
 from .protocols import base_and_new, learnt_part, other_tasks
 from .shots import Draw, draw_like_clip_lora, draw_like_coop, draw_shots
@@ -40,6 +40,7 @@ __all__ = [
     "base_and_new",
     "builtin_task",
     "check_images",
+    "class_name",
     "class_prompts",
     "columns_of",
     "content_hash",
@@ -53,6 +54,7 @@ __all__ = [
     "draw_sha256",
     "draw_shots",
     "examine",
+    "good_images",
     "images_below",
     "images_in_order",
     "is_table",

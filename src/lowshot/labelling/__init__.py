@@ -2,13 +2,14 @@
 
 from .copies import Copy, copied_images
 from .doubts import Doubt, Doubts, doubted_labels
-from .suggestions import Suggestion, suggested_images, suits_photos
+from .suggestions import Suggestion, Unlabelled, suggested_images, suits_photos
 
 __all__ = [
     "Copy",
     "Doubt",
     "Doubts",
     "Suggestion",
+    "Unlabelled",
     "copied_images",
     "doubted_labels",
     "suggested_images",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data import (
+    Addition,
     Examples,
     Images,
     ImagesOnDemand,
     addition_from,
     are_of_cameras,
+    good_images,
     images_below,
     images_in_order,
     prompts_for,
+    source_of,
 )
-from ..data.store import source_of
 from ..errors import DataError, InputError
 from ..evaluation import embeddings_of
 from ..heads import HEADS, Schedule, Shots, Text
@@ -74,7 +76,7 @@ def suggested_images(
     """Choose the images whose labels will teach most, the most useful first.
 
     While there are fewer labels than classes they are typical images of clusters, then those that many images lie near
-    of which ``gda`` is unsure (``next_images``). Label them, and ask again.
+    of which ``gda`` is unsure (``next_images``). Label them, and ask again. Images that ``data`` has are not chosen.
 
     Args:
         unlabelled: A folder of images, or images.
@@ -92,45 +94,119 @@ def suggested_images(
     """
     if count < 1:
         raise InputError(f"count is {count}; expected 1 or more")
-    warn = [] if warn is None else warn
-    with cpu_threads(recipe.engine.threads):
-        images = _images(unlabelled, warn)
-        config = recipe.data
-        known = None if data is None else addition_from(data, labels, config.on_bad_image, warn, config.root)
-        rows = np.arange(len(images))
-        if len(images) > MOST_IMAGES:
-            rows = np.sort(np.random.default_rng(recipe.training.seed).permutation(len(images))[:MOST_IMAGES])
-            warn.append(f"{MOST_IMAGES:,} of {len(images):,} images are looked at, drawn by the seed")
-        some = Examples(images, np.zeros(len(images), dtype=np.int64), tuple(map(str, range(len(images))))).subset(rows)
-        names = list(dict.fromkeys([*(known.class_names if known else ()), *classes]))
-        texts = prompts_for(names, config, data="the labelled images") if names else ((" ",),)
-        backbone = load_backbone(recipe.model.loaded, recipe.model.device)
-        learner = create_learner(backbone, texts, recipe.replace(method=_METHOD))
-        features = _encoded(learner, some.images, track)
-        labelled = features[:0] if known is None else _encoded(learner, known.examples.images, track)
-        table = None
-        if len(names) > 1:
-            numbers = torch.from_numpy(np.empty(0, dtype=np.int64) if known is None else known.examples.labels)
-            embeddings, lengths = embedded(backbone, texts)
-            text = Text(embeddings, backbone.logit_scale, lengths, has_words=backbone.has_text)
-            table = class_probabilities(torch.from_numpy(features), torch.from_numpy(labelled), numbers, text)
+    warn, config = [] if warn is None else warn, recipe.data
+    known = None if data is None else addition_from(data, labels, config.on_bad_image, warn, config.root)
+    return Unlabelled(unlabelled, recipe, known, track=track, warn=warn).suggestions(count, classes)
+
+
+class Unlabelled:
+    """Images that nobody has labelled, encoded once: which ones to label next can be asked for again and again.
+
+    Args:
+        unlabelled: A folder of images, or images.
+        recipe: As for ``suggested_images``.
+        known: The labelled images so far.
+        track: Shows progress.
+        warn: Receives a line for each thing that a person should know.
+
+    Raises:
+        DataError: Images cannot be used, or there are none.
+        InputError: The model cannot be used.
+    """
+
+    @own_torch_state()
+    def __init__(
+        self,
+        unlabelled: str | os.PathLike[str] | Sequence[Any],
+        recipe: Recipe,
+        known: Addition | None = None,
+        *,
+        track: Track = silent,
+        warn: list[str] | None = None,
+    ) -> None:
+        warn = [] if warn is None else warn
+        self._recipe, self._known = recipe, known
+        self._images = _images(unlabelled, warn)
+        every = Examples(
+            self._images, np.zeros(len(self._images), dtype=np.int64), tuple(map(str, range(len(self._images))))
+        )
+        free = np.asarray(good_images(every, ("image",), recipe.data.on_bad_image, warn), dtype=np.int64)
+        if known is not None:
+            labelled = set(_files(known.examples.images))
+            free = free[[_file(self._images, int(row)) not in labelled for row in free]]
+        if not len(free):
+            raise DataError(f"all {len(every):,} images have labels already; there is none to suggest")
+        if len(free) > MOST_IMAGES:
+            chosen = np.random.default_rng(recipe.training.seed).permutation(len(free))[:MOST_IMAGES]
+            warn.append(f"{MOST_IMAGES:,} of {len(free):,} images are looked at, drawn by the seed")
+            free = free[np.sort(chosen)]
+        self._rows = free
+        with cpu_threads(recipe.engine.threads):
+            self._backbone = load_backbone(recipe.model.loaded, recipe.model.device)
+            learner = create_learner(self._backbone, ((" ",),), recipe.replace(method=_METHOD))
+            self._features = _encoded(learner, every.subset(free).images, track)
+            self._labelled = self._features[:0] if known is None else _encoded(learner, known.examples.images, track)
+
+    @own_torch_state()
+    def suggestions(
+        self,
+        count: int,
+        classes: Sequence[str] = (),
+        *,
+        given: Mapping[int, str] | None = None,
+        left_out: Collection[int] = (),
+    ) -> list[Suggestion]:
+        """Choose the images whose labels will teach most, the most useful first.
+
+        Args:
+            count: Images to choose.
+            classes: Names of classes that have no labelled image yet.
+            given: Labels that some of the images have got since, by their number.
+            left_out: Numbers of images that are not to be chosen either.
+        """
+        given = {} if given is None else given
+        known_names = () if self._known is None else self._known.class_names
+        names = list(dict.fromkeys([*known_names, *given.values(), *classes]))
+        got = np.asarray([place for place, row in enumerate(self._rows.tolist()) if row in given], dtype=np.int64)
+        closed = {*given, *left_out}
+        free = np.asarray([place for place, row in enumerate(self._rows.tolist()) if row not in closed], dtype=np.int64)
+        labels = [] if self._known is None else [self._known.examples.labels]
+        labels += [np.asarray([names.index(given[int(self._rows[place])]) for place in got], dtype=np.int64)]
+        features, labelled = self._features[free], np.concatenate([self._labelled, self._features[got]])
+        with cpu_threads(self._recipe.engine.threads):
+            table = self._probabilities(names, features, labelled, np.concatenate(labels)) if len(names) > 1 else None
         unsure = np.ones(len(features), dtype=np.float32)
         if table is not None:
             ordered = np.sort(table, axis=1)
             unsure = 1 - (ordered[:, -1] - ordered[:, -2])
         # Without names nobody knows how many classes there are: then all are typical.
         many = len(names) if names else len(features) + 1
-        chosen = next_images(features, labelled, unsure, many, count, recipe.training.seed)
+        chosen = next_images(features, labelled, unsure, many, count, self._recipe.training.seed)
         return [
             Suggestion(
-                image=_name(images, int(rows[each.row])),
-                index=int(rows[each.row]),
+                image=_name(self._images, row),
+                index=row,
                 why="typical" if each.is_typical else "unsure",
                 looks_like=None if table is None else names[int(table[each.row].argmax())],
                 probability=None if table is None else float(table[each.row].max()),
             )
             for each in chosen
+            for row in [int(self._rows[free[each.row]])]
         ]
+
+    def _probabilities(
+        self,
+        names: Sequence[str],
+        features: NDArray[np.float32],
+        labelled: NDArray[np.float32],
+        labels: NDArray[np.int64],
+    ) -> NDArray[np.float32] | None:
+        """What is known of the classes of images, ``(N, C)``; None where that is nothing."""
+        texts = prompts_for(names, self._recipe.data, data="the labelled images")
+        embeddings, lengths = embedded(self._backbone, texts)
+        text = Text(embeddings, self._backbone.logit_scale, lengths, has_words=self._backbone.has_text)
+        known = torch.from_numpy(labelled), torch.from_numpy(labels)
+        return class_probabilities(torch.from_numpy(features), *known, text)
 
 
 def suits_photos(folder: str | os.PathLike[str]) -> bool:
@@ -195,6 +271,16 @@ def _images(unlabelled: str | os.PathLike[str] | Sequence[Any], warn: list[str])
     if not len(given):
         raise DataError("there are no unlabelled images")
     return given
+
+
+def _file(images: Images, row: int) -> Path | None:
+    """Where an image's file really is; None where it has none."""
+    source = source_of(images, row)
+    return source.resolve() if isinstance(source, Path) else None
+
+
+def _files(images: Images) -> Iterator[Path]:
+    return (file for row in range(len(images)) if (file := _file(images, row)) is not None)
 
 
 def _name(images: Images, row: int) -> str:
