@@ -18,7 +18,8 @@ from typing import get_args, get_origin
 from lowshot.data.catalogue import CATALOGUE, Download
 from lowshot.methods import ALIASES, METHODS
 from lowshot.models.catalogue import FIGURES_FROM, models_to_begin_with
-from lowshot.models.families import FAMILIES, Family
+from lowshot.models.families import FAMILIES
+from lowshot.models.family import Family
 from lowshot.models.open_clip import Published, distinct, version
 from lowshot.settings import PRESETS, SETTINGS, Decides, Projection, Recipe, Setting
 

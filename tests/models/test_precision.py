@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from lowshot import FewShotClassifier
-from lowshot.models import load_backbone, resolve_precision, set_precision
-from lowshot.models.backbone import Towers
+from lowshot.models import Towers, load_backbone, resolve_precision, set_precision
 from lowshot.settings import preset_recipe
 from lowshot.training.placing import adapt
 

@@ -1,15 +1,17 @@
 """Backbones: loading, the two towers, the precision of their frozen weights."""
 
-from .backbone import Backbone, Identity, Towers
+from .backbone import Backbone
 from .blocks import Attended
 from .copies import KeptBackbone
 from .devices import has_float64, is_out_of_memory, lacking_named, pick_device, release, settle
 from .efficientnet import PHOTOS, PHOTOS_PACKAGE, is_photos_installed
 from .frozen import Products
+from .identity import Identity
 from .loading import load_backbone, load_structure, why_no_model
 from .paired import BESIDE
 from .precision import resolve_adapter_precision, resolve_precision, round_to, set_precision
 from .tower_state import TowerState
+from .towers import Towers
 
 __all__ = [
     "BESIDE",

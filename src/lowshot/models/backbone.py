@@ -1,59 +1,33 @@
-"""Two towers that put images and prompts into the same space, or one that sees images alone."""
+"""A model that puts images and prompts into the same space, or images alone, with all that this takes."""
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import copy
 import dataclasses
-import hashlib
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from types import SimpleNamespace
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from ..errors import InputError, LongPromptError
+from ..errors import LongPromptError
 from ..resizing import Resizing
 from ..settings import Tower
 from .blocks import Attended, Attention, Packing, run_blocks
 from .devices import has_float64
-from .families import FAMILIES, Family
 from .frozen import Products
-from .layout import TowerLayout
+from .identity import Identity
 from .tower_state import TowerState, shared_tokens
+from .towers import Towers, is_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-
-@dataclasses.dataclass(frozen=True)
-class Identity:
-    """Which weights these are.
-
-    Args:
-        id: ``builtin``, a Hub id or a folder.
-        revision: Commit on the Hub, where there is one.
-        weights_sha256: Hash of all weights in full precision.
-        settings_sha256: Hash of what else decides what the weights compute: activation, heads, end-of-text token,
-            pixels, vocabulary.
-        rounded_sha256: Hash of the weights rounded to each type that checkpoints are shared in, by the type's name:
-            a copy in half precision is told from another model by them.
-        reads_text: Whether it has a text tower, by which a class has a name and not only images.
-        equal_settings_sha256: Hashes of the same settings in other words, see ``settings_sha256``.
-    """
-
-    id: str
-    revision: str | None
-    weights_sha256: str
-    settings_sha256: str
-    rounded_sha256: Mapping[str, str]
-    reads_text: bool = True
-    equal_settings_sha256: Sequence[str] = dataclasses.field(default_factory=list)
+IMAGES_SCALE = 20.0
+"""What cosines are multiplied by where no text tower has taught a model its logit scale."""
 
 
 class Watched(NamedTuple):
@@ -63,274 +37,6 @@ class Watched(NamedTuple):
     """The attention of each transformer block, in their order."""
     feature_maps: list[Tensor]
     """``(N, C, h, w)``, one, where the embedding is the mean of such; else none."""
-
-
-IMAGES_SCALE = 20.0
-"""What cosines are multiplied by where no text tower has taught a model its logit scale."""
-_SHARED_IN = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def weights_sha256(model: nn.Module) -> tuple[str, dict[str, str]]:
-    """Hashes of names, shapes and values of all parameters: the same for a checkpoint in any file layout.
-
-    Returns:
-        The hash of the float32 values, and by name of the type those of the values rounded to it.
-    """
-    parameters = sorted(model.named_parameters())
-
-    def digest(dtype: torch.dtype | None) -> str:
-        sha256 = hashlib.sha256()
-        for name, parameter in parameters:
-            sha256.update(f"{name} {tuple(parameter.shape)}\n".encode())
-            values = parameter.detach().to("cpu", torch.float32).contiguous()
-            sha256.update(values.numpy().data if dtype is None else values.to(dtype).view(torch.int16).numpy().data)
-        return sha256.hexdigest()
-
-    # Side by side: hashing lets other threads run, and takes as long as reading the file does.
-    with concurrent.futures.ThreadPoolExecutor(1 + len(_SHARED_IN)) as threads:
-        exact, *rounded = threads.map(digest, [None, *_SHARED_IN.values()])
-    return exact, dict(zip(_SHARED_IN, rounded, strict=True))
-
-
-def settings_sha256(towers: Towers, tokenizer: Any, pixels: Sequence[float]) -> tuple[str, ...]:
-    """Hashes of the settings beside the weights: the same weights with another activation are another function.
-
-    Args:
-        towers: The model.
-        tokenizer: Its tokenizer, if it has a text tower; what it makes of a few words stands for its rules, those of
-            padding included where padding has an influence.
-        pixels: Mean and deviation that pixels are normalised with.
-
-    Returns:
-        The hash, and those of the same function configured in other words: in a CLIP whose end-of-text token has the
-        largest id, ``eos_token_id`` says that id, or 2 for the largest of the prompt.
-    """
-    vision, normalised = towers.vision_config, [round(float(value), 6) for value in pixels]
-    if not towers.has_text:
-        alone = {"vision": towers.family.image_settings(vision), "pixels": normalised}
-        return (hashlib.sha256(json.dumps(alone).encode()).hexdigest(),)
-    text = towers.model.config.text_config
-    shared = ("hidden_act", "layer_norm_eps", "num_attention_heads")
-    padding = towers.padding if towers.family.text_attention == "padded" else {}
-    tokens = tokenizer(["a photo of a cat.", "Łódź, 7 猫s"], **padding)["input_ids"]
-    vocabulary = sorted(tokenizer.get_vocab().items())
-    words = json.dumps(vocabulary)
-    hashes = []
-    for end in _spellings_of_the_end(towers, max(identifier for _, identifier in vocabulary)):
-        settings = {
-            "text": [*(getattr(text, name) for name in shared), end],
-            "vision": [*(getattr(vision, name) for name in shared), towers.image_size, vision.patch_size],
-            "pixels": normalised,
-            "tokens": tokens,
-        }
-        hashes.append(hashlib.sha256(f'{json.dumps(settings)[:-1]}, "vocabulary": {words}}}'.encode()).hexdigest())
-    return tuple(hashes)
-
-
-def _spellings_of_the_end(towers: Towers, largest: int) -> list[Any]:
-    """What ``eos_token_id`` is, and what else it could be for the same function."""
-    family, text = towers.family, towers.model.config.text_config
-    if not family.reads_end_of_text:
-        return [text.eos_token_id]
-    read_at = family.end_of_text(text, largest)
-    others = [end for end in (2, largest) if family.end_of_text(SimpleNamespace(eos_token_id=end), largest) == read_at]
-    return [text.eos_token_id, *(end for end in others if end != text.eos_token_id)]
-
-
-@dataclasses.dataclass
-class Towers:
-    """A model as far as its structure tells: enough to say where adapters go and what they cost, without weights.
-
-    Adapters and quantisation change ``model`` in place; names stay valid; ``encoder_linears`` and
-    ``quantized_linears`` are asked before that.
-
-    Args:
-        model: The transformers model; frozen and put into evaluation mode here.
-    """
-
-    model: PreTrainedModel
-
-    def __post_init__(self) -> None:
-        self.model.requires_grad_(False).eval()
-        self.parameters = sum(p.numel() for p in self.model.parameters())
-        """Parameters of the model as it was loaded, before any adapter or quantisation."""
-        self.use_trained_tokens(openings=())
-
-    def use_trained_tokens(
-        self, *, openings: Sequence[Sequence[int]], image_prompts: int | None = None, image_prompt_tokens: int = 0
-    ) -> None:
-        """Count on tokens that an adapter in ``model`` trains at the towers' inputs.
-
-        Args:
-            openings: Ids that stand before the words of every prompt. Each prompt is tokenised once with each of the
-                openings, which are equally long.
-            image_prompts: M where every image is seen M times, once with each of M prompts of trained tokens.
-            image_prompt_tokens: Tokens of each of those prompts.
-        """
-        self.openings = tuple(map(tuple, openings))
-        self.image_prompts = image_prompts
-        self.image_prompt_tokens = image_prompt_tokens
-
-    @property
-    def family(self) -> Family:
-        """The kind of model it is; of no interest outside this package."""
-        return FAMILIES[self.model.config.model_type]
-
-    @property
-    def has_text(self) -> bool:
-        """Whether there is a text tower, without which a class is known by its images alone."""
-        return self.family.has_text
-
-    @property
-    def half(self) -> str:
-        """The type of half precision of such models, ``fp16`` or ``bf16``; see ``resolve_precision``."""
-        return self.family.half
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is; ``meta`` for a structure without weights."""
-        return torch.device(self.model.device)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Floating type the model computes in, also where most of its weights are stored as integers of 4 or 8 bits."""
-        return self.family.first_weight(self.model).dtype
-
-    @property
-    def image_size(self) -> int:
-        """Side of the square images the vision tower takes, pixels."""
-        return self.family.image_size(self.vision_config)
-
-    @property
-    def vision_config(self) -> Any:
-        """The vision tower's configuration: a part of the model's, or all of it where there is no text tower."""
-        return self.model.config.vision_config if self.has_text else self.model.config
-
-    @property
-    def image_tokens(self) -> int:
-        """Tokens that the vision tower has of one image at once, those of a prompt included."""
-        return self.family.image_tokens(self.model) + self.image_prompt_tokens
-
-    @property
-    def patches(self) -> slice | None:
-        """Which of the tokens of an image are its patches, row by row of a square.
-
-        None where the embedding is not read at one token that sees them.
-        """
-        if self.family.image_token is None or not self.depths["vision"]:
-            return None
-        count, tokens = (
-            (self.image_size // int(self.vision_config.patch_size)) ** 2,
-            self.family.image_tokens(self.model),
-        )
-        return slice(tokens - count, tokens)  # trained tokens come behind them
-
-    @property
-    def has_feature_map(self) -> bool:
-        """Whether an image's embedding is the mean of a feature map, see ``watched``."""
-        return bool(self.family.feature_map)
-
-    @property
-    def inner_width(self) -> int:
-        """Numbers of a token within an MLP of the vision tower."""
-        return self.family.inner_width(self.vision_config)
-
-    @property
-    def embedding_size(self) -> int:
-        """Numbers of an embedding."""
-        if not self.has_text:
-            return int(self.vision_config.hidden_size)
-        last = self.model.get_submodule(self.family.text.after[-1])
-        assert isinstance(last, nn.Linear)
-        return last.out_features
-
-    @property
-    def context_length(self) -> int:
-        """Tokens the text tower takes at most."""
-        return self.family.context_length(self.model.config.text_config)
-
-    @property
-    def padding(self) -> dict[str, Any]:
-        """Arguments of the tokenizer: padding to the longest prompt if that is exact, else to the full context."""
-        if self.family.text_attention == "padded":
-            return {"padding": "max_length", "max_length": self.context_length, "return_attention_mask": False}
-        return {"padding": True, "return_attention_mask": True}
-
-    @property
-    def depths(self) -> dict[Tower, int]:
-        """Number of layers of each tower that there is."""
-        layers: dict[Tower, int] = {"vision": self.family.depth(self.vision_config)}
-        return {**layers, "text": self.model.config.text_config.num_hidden_layers} if self.has_text else layers
-
-    def without_weights(self) -> nn.Module:
-        """The same model as it was before it had weights: on whatever device torch makes tensors on now."""
-        model: nn.Module = type(self.model)(self.model.config, **self.family.options).eval()
-        return model
-
-    def layout(self, tower: Tower) -> TowerLayout:
-        """Where a tower's parts lie in ``model``."""
-        return self.family.text if tower == "text" else self.family.vision_layout(self.vision_config)
-
-    def blocks(self, tower: Tower) -> nn.ModuleList:
-        """A tower's transformer blocks."""
-        blocks = self.model.get_submodule(self.layout(tower).blocks)
-        assert isinstance(blocks, nn.ModuleList)
-        return blocks
-
-    @property
-    def token_embedding(self) -> str:
-        """Dotted name of the module that makes the text tower's token ids into vectors."""
-        return self.family.token_embedding
-
-    def layer_name(self, tower: Tower, layer: int) -> str:
-        """Dotted name of one transformer block inside ``model``, such as ``text_model.encoder.layers.3``."""
-        return f"{self.layout(tower).blocks}.{layer}"
-
-    def module_name(self, tower: Tower, layer: int, projection: str) -> str:
-        """Dotted name of one linear layer inside ``model``.
-
-        Args:
-            tower: Which tower.
-            layer: Number of the transformer block, from 0 at the input.
-            projection: ``q``, ``k``, ``v`` or ``o`` of the attention, ``fc1`` or ``fc2`` of the MLP.
-        """
-        return f"{self.layer_name(tower, layer)}.{self.layout(tower).block.linear(projection)}"
-
-    def tower_modules(self, tower: Tower) -> tuple[str, ...]:
-        """Names of the modules at the top of ``model`` that belong to a tower, in the order they are run.
-
-        What is in neither tower's list, such as the logit scale, belongs to both. Without a text tower all is the
-        vision tower.
-        """
-        if not self.has_text:
-            return tuple(name for name, _ in self.model.named_children()) if tower == "vision" else ()
-        layout = self.layout(tower)
-        return tuple(dict.fromkeys(name.partition(".")[0] for name in (layout.blocks, *layout.after)))
-
-    def encoder_linears(self) -> list[str]:
-        """Dotted names of all linear layers inside both towers' transformer blocks."""
-        blocks = [self.layout(tower).blocks for tower, depth in self.depths.items() if depth]
-        linears = (name for name, module in self.model.named_modules() if isinstance(module, nn.Linear))
-        return [name for name in linears if any(_is_in(name, within) for within in blocks)]
-
-    def quantized_linears(self, *, projection: bool) -> list[str]:
-        """Dotted names of the linear layers that quantisation replaces.
-
-        Args:
-            projection: Whether the one from the vision tower to its embedding is among them.
-
-        Raises:
-            InputError: The model has none.
-        """
-        if not projection:
-            return self.encoder_linears()
-        last = next(
-            reversed(self.layout("vision").after), ""
-        )  # the model itself where there is nothing behind the blocks
-        if not isinstance(self.model.get_submodule(last), nn.Linear):
-            kind = self.model.config.model_type
-            raise InputError(f"quantize-projection does not fit: a {kind} has no projection after its vision tower")
-        return [*self.encoder_linears(), last]
 
 
 @dataclasses.dataclass
@@ -564,10 +270,10 @@ class Backbone(Towers):
         trained = [name for name, p in self.model.named_parameters(remove_duplicate=False) if p.requires_grad]
         first = depth + 1
         for name in trained:
-            if any(_is_in(name, module) for module in self.layout(tower).after):
+            if any(is_in(name, module) for module in self.layout(tower).after):
                 first = min(first, depth)
-            elif any(_is_in(name, module) for module in self.tower_modules(tower)):
-                blocks = (n for n in range(depth) if _is_in(name, self.layer_name(tower, n)))
+            elif any(is_in(name, module) for module in self.tower_modules(tower)):
+                blocks = (n for n in range(depth) if is_in(name, self.layer_name(tower, n)))
                 first = min(first, next(blocks, 0))
         return first
 
@@ -606,10 +312,6 @@ class Backbone(Towers):
 def copied(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
     """A model like this one on a device."""
     return copy.deepcopy(model).to(device)
-
-
-def _is_in(parameter: str, module: str) -> bool:
-    return parameter.startswith(f"{module}.")
 
 
 def _at_least_float32(dtype: torch.dtype) -> torch.dtype:

@@ -18,16 +18,18 @@ from ..randomness import seeded
 from ..resizing import Resizing
 from ..threads import BUILDING
 from ..torch_state import own_torch_state
-from .backbone import Backbone, Identity, Towers, settings_sha256, weights_sha256
+from .backbone import Backbone
 from .checkpoint_files import EXAMPLES, CheckpointFiles
 from .clip import Clip, ClipConfig, read_clip
 from .devices import pick_device
 from .efficientnet import MEAN, PHOTOS, STD, EfficientNetLite, photos_file, read_photos
 from .families import FAMILIES, IN_FOLDERS, model_class
+from .identity import Identity, settings_sha256, weights_sha256
 from .open_clip import MOST_LAYERS, Checkpoint, Pixels, checkpoint_in, named_checkpoint
 from .paired import BESIDE, PairedBackbone
 from .precision import quiet_bitsandbytes
 from .timm_vit import TimmCheckpoint, timm_files
+from .towers import Towers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

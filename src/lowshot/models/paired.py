@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .backbone import Backbone, Identity, copied
+from .backbone import Backbone, copied
+from .identity import Identity
 
 BESIDE = " + "
 """Between the names of two models that are loaded as one."""

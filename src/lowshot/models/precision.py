@@ -20,7 +20,7 @@ from ..methods import Quantization
 from .frozen import FrozenLinears
 
 if TYPE_CHECKING:
-    from .backbone import Towers
+    from .towers import Towers
 
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
