@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 import pytest
 
-import lowshot.classifier.few_shot
+import lowshot.classifier.learning
 from lowshot import FewShotClassifier
 from lowshot.data import Examples, Task, builtin_task
 from lowshot.errors import AdapterError, DataError, InputError, NotFittedError, RunError
@@ -179,7 +179,7 @@ def test_no_test_image_is_looked_at(quick):
 
 
 def test_there_is_one_model_in_memory_at_a_time(quick, monkeypatch):
-    load, models = lowshot.classifier.few_shot.load_backbone, []
+    load, models = lowshot.classifier.learning.load_backbone, []
 
     def counted(*arguments):
         assert not [model for model in models if model() is not None]
@@ -188,7 +188,7 @@ def test_there_is_one_model_in_memory_at_a_time(quick, monkeypatch):
         return backbone
 
     gc.collect()
-    monkeypatch.setattr(lowshot.classifier.few_shot, "load_backbone", counted)
+    monkeypatch.setattr(lowshot.classifier.learning, "load_backbone", counted)
     FewShotClassifier(method="lora", **quick, calibration_folds=2).fit(*pictures(12))
     assert len(models) == 4  # to look whether the settings fit, two folds, and the classifier
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lowshot import FewShotClassifier, Recipe
 from lowshot.bench.grid import Cell
-from lowshot.classifier import few_shot
+from lowshot.classifier import learning
 from lowshot.cli import main
 from lowshot.data import task_of_arrays
 from lowshot.errors import DataError, InputError, MissingExtraError, RunError, UnknownNameError
@@ -168,7 +168,7 @@ def test_an_early_end_is_told_to_its_last_step(told, quick):
 
 
 def test_of_several_processes_only_the_first_tells(told, quick, monkeypatch):
-    monkeypatch.setattr(few_shot, "is_first_process", lambda: False)
+    monkeypatch.setattr(learning, "is_first_process", lambda: False)
     FewShotClassifier(method="lora", **quick).fit(*pictures())
     assert told.opened == []
 

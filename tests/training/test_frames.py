@@ -51,6 +51,6 @@ def test_from_fit_to_the_backward_pass_there_are_few_frames_in_few_files(tiny_cl
     FewShotClassifier(str(tiny_clip), preset="paper", method=method, **quick, **chosen).fit(images, list("abc") * 2)
     assert seen
     for frames in seen:
-        assert frames[-1] == ("few_shot.py", "fit")
+        assert frames[-1] == ("learning.py", "fit")
         assert len(frames) <= MOST_FRAMES + MORE.get(method, 0), frames
         assert len({file for file, _ in frames}) <= MOST_FILES + MORE.get(method, 0), frames

@@ -1,61 +1,31 @@
-"""A CLIP taught new classes from a few images each: how it learns, learns more, and is kept."""
+"""A CLIP taught new classes from a few images each: how it begins, and how it is kept and read again."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..belonging import read_belonging, write_belonging
-from ..data import (
-    addition_from,
-    bad_images_explained,
-    learnt_part,
-    task_of_names,
-)
-from ..errors import InputError, RunError
-from ..evaluation import (
-    fold_checkpoints,
-)
+from ..data import task_of_names
+from ..errors import InputError
 from ..files import canonical_json, folder_written_aside, from_home, is_spelt_as_path, remove, write_text
-from ..fitting import (
-    Fitted,
-    Lesson,
-    LoadBackbone,
-    choice_file,
-    default_model,
-    fit_lesson,
-    left_without,
-    lesson_of,
-    renamed,
-    taught,
-    taught_again,
-    with_more,
-    without,
-)
+from ..fitting import LoadBackbone
 from ..heads import KEPT_SHOTS_FILE
 from ..hub import adapter_folder, here, is_adapter, push_folder
-from ..methods import AUTO, ZERO_SHOT, method_spec
-from ..models import load_backbone
-from ..progress import UNREPORTED, Report, Reports, Track
+from ..methods import ZERO_SHOT
 from ..records import RECORD_FILE, RunRecord
 from ..saved import backbone_of, check_backbone, opened_here, read_record
 from ..settings import SETTINGS, Recipe
-from ..threads import cpu_threads, fork_notes
 from ..torch_state import own_torch_state
-from ..tracking import Tracking, refuse_missing_tracker
+from ..tracking import Tracking
 from ..training import Learner, create_learner
-from ..training.processes import is_first_process
 from ..wording.brief import brief, html_table, learnt_text
-from .judging import Data, Judged
+from .learning import Learning
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -66,7 +36,7 @@ CARD_FILE = "README.md"
 _MOVABLE = tuple(name for name, row in SETTINGS.items() if row.movable)
 
 
-class FewShotClassifier(Judged):
+class FewShotClassifier(Learning):
     """A CLIP taught new classes from a few images each.
 
     ```python
@@ -188,234 +158,6 @@ class FewShotClassifier(Judged):
         copy = super().__sklearn_clone__()
         copy._load_backbone = self._load_backbone
         return copy
-
-    @own_torch_state()
-    def fit(
-        self,
-        data: Any,
-        labels: Any = None,
-        *,
-        shots: int | None = None,
-        checkpoint: str | os.PathLike[str] | None = None,
-        track: Track | None = None,
-        report: Report = UNREPORTED,
-    ) -> FewShotClassifier:
-        """Learn from a few images per class.
-
-        Args:
-            data: A built-in task's name, a folder of images, ``{"train": FOLDER, "test": FOLDER}``, a task, or images
-                as for ``predict_proba``; or a table with a column of images and one of labels (of pandas, polars,
-                pyarrow or ``datasets``, rows as dictionaries, a dictionary of columns), or one for each split.
-            labels: The class of each image, where ``data`` is images: texts, numbers or truth values, which ``predict``
-                gives back. A ``ClassLabel`` column of the ``datasets`` package names its classes.
-            shots: Images per class, drawn by the recipe's seed, for this fit; else the recipe's, else all of them.
-            checkpoint: File that the state of training is kept in, every ``checkpoint_seconds`` and at the end. If it
-                exists, training goes on from it, to the very same classifier. The folds of a calibration keep theirs
-                beside it. Remove them once the classifier is saved (``training_states`` names them).
-            track: Shows progress; else ``verbose`` decides.
-            report: Is told of every step: its loss, learning rate and time. The folds of a calibration are not told.
-
-        Raises:
-            InputError: The data or the settings cannot be used, or the checkpoint is of another run.
-            RunError: Training failed. Where the loss stopped being a number the classifier has the last good weights,
-                and its record says so (``stopped``); where that was in a fold of the calibration it is not fitted.
-        """
-        recipe = self.recipe if shots is None else self.recipe.replace(shots=shots)
-        refuse_missing_tracker(recipe.engine.report_to)
-        self._warn(fork_notes())
-        explained = bad_images_explained(recipe.data.on_bad_image)  # by commands that no list in memory has
-        with cpu_threads(recipe.engine.threads), explained if labels is None else contextlib.nullcontext():
-            whole, load = self.task(data, labels), self._load_backbone or load_backbone
-            lesson = lesson_of(whole, self._others(whole, recipe.data), recipe, self._warn, load)
-            self._fitted = None  # if training fails, nothing half-learnt must answer
-            fitted = fit_lesson(
-                lesson,
-                watched=functools.partial(self._watched, report=report),
-                warn=self._warn,
-                track=self._tracked(track),
-                checkpoint=None if checkpoint is None else Path(checkpoint),
-            )
-            self._learnt(fitted)
-        if self.record_.stopped:
-            raise RunError(self.record_.stopped)
-        return self
-
-    def _learnt(self, fitted: Fitted) -> None:
-        """Answer with what was learnt from now on."""
-        self._warn(fitted.notes)
-        self._answer_with(fitted.learner, fitted.record)
-        self._belonging = fitted.belonging
-        self._tracking.learnt(self.record_)
-        self._warn(self._tracking.warnings)
-
-    def _answer_with(self, learner: Learner, record: RunRecord) -> None:
-        self.classes_ = np.asarray(record.labels or record.classes)
-        self.record_ = record
-        self._fitted = learner.backbone, learner
-
-    @own_torch_state()
-    def add(
-        self,
-        data: Any,
-        labels: Any = None,
-        *,
-        shots: int | None = None,
-        refit: Any = None,
-        checkpoint: str | os.PathLike[str] | None = None,
-        track: Track | None = None,
-        report: Report = UNREPORTED,
-    ) -> FewShotClassifier:
-        """Learn classes more, or more images of the known ones, to what fitting all shots together would learn.
-
-        A method on frozen features has kept the embeddings of its shots and needs the new images alone; any other is
-        taught anew, which ``refit`` allows. New classes stand behind the others. A calibration is made anew; measures
-        are dropped until ``evaluate`` is called. If it fails the classifier is as it was.
-
-        Args:
-            data: A folder of images, which is a class by its name; a folder of such folders; or as for ``fit``.
-            labels: The class of each image, where ``data`` is images.
-            shots: Images per class, drawn by the recipe's seed; else the recipe's, else all of them.
-            refit: What was learnt from, as for ``fit``: the images that the record names are learnt anew.
-            checkpoint: As for ``fit``, where all is learnt anew.
-            track: Shows progress; else ``verbose`` decides.
-            report: Is told of every step.
-
-        Raises:
-            NotFittedError: ``fit`` has not been called.
-            InputError: The data cannot be used, nothing in it is new, or all must be taught anew.
-            RunError: Training failed.
-        """
-        track, config = self._tracked(track), self._ready()[1].recipe.data
-        with cpu_threads(self.recipe.engine.threads), bad_images_explained(config.on_bad_image):
-            lesson, warnings = self._taught(refit, track), list[str]()
-            try:
-                addition = addition_from(data, labels, config.on_bad_image, warnings, config.root)
-            finally:
-                self._warn(warnings)
-            many = config.shots if shots is None else shots
-            return self._retaught(with_more(lesson, addition, many, self._warn, track), track, report, checkpoint)
-
-    @own_torch_state()
-    def remove(
-        self, *classes: str, refit: Any = None, track: Track | None = None, report: Report = UNREPORTED
-    ) -> FewShotClassifier:
-        """Forget classes and their shots.
-
-        A method on frozen features is fitted to the shots that are left. Towers that were adapted stay as they are and
-        judge the prompts that are left, without a calibration, unless ``refit`` has them taught anew.
-
-        Args:
-            *classes: Names of classes.
-            refit: As for ``add``.
-            track: As for ``add``.
-            report: As for ``add``.
-
-        Raises:
-            NotFittedError: ``fit`` has not been called.
-            UnknownNameError: There is no such class.
-            InputError: Fewer than two classes are left, or all must be taught anew.
-        """
-        _, learner = self._ready()
-        left, track = left_without(self.record_.classes, classes), self._tracked(track)
-        spec, record = method_spec(learner.recipe.method.method), self.record_
-        with cpu_threads(self.recipe.engine.threads):
-            has_rows = spec.has_classifier or not learner.backbone.has_text  # of classes, which no prompts give
-            if refit is not None or spec.kind == "features" or has_rows:
-                return self._retaught(without(self._taught(refit, track), classes), track, report)
-            if record.calibration:
-                self._warn(["what held-out shots told was of other classes: the calibration is dropped"])
-            record = dataclasses.replace(
-                record,
-                classes=tuple(record.classes[label] for label in left),
-                labels=tuple(record.labels[label] for label in left) if record.labels else (),
-                prompts=tuple(record.prompts[label] for label in left),
-                calibration={},
-                belonging={},
-                metrics={},
-            )
-            self._answer_with(learner.with_prompts(record.prompts), record)
-            self._belonging = None
-        return self
-
-    def rename(self, old: str, new: str) -> FewShotClassifier:
-        """Call a class by another name. Its prompts stay, and so do all probabilities, the calibration and measures.
-
-        Raises:
-            NotFittedError: ``fit`` has not been called.
-            UnknownNameError: There is no class of the old name.
-            InputError: The new name cannot be one, or is another class's.
-        """
-        _, learner = self._ready()
-        self._answer_with(learner, renamed(self.record_, old, new))
-        return self
-
-    def _taught(self, refit: Any, track: Track) -> Lesson:
-        """What was taught, as a lesson: by what is kept of its shots, or by the images themselves."""
-        backbone, learner = self._ready()
-        recipe, load = learner.recipe, self._load_backbone or load_backbone
-        if refit is not None:
-            whole = learnt_part(self.task(refit), recipe.data)
-            return taught_again(self.record_, recipe, whole, track, load)
-        if recipe.model.quantize == "none":  # one frozen tower serves any number of heads; weights are quantised once
-            load = lambda model, device: backbone  # noqa: ARG005, E731
-        return taught(self.record_, recipe, learner.kept, load)
-
-    def _retaught(
-        self, lesson: Lesson, track: Track, report: Report, checkpoint: str | os.PathLike[str] | None = None
-    ) -> FewShotClassifier:
-        """Learn a lesson in place of the one before."""
-        fitted = fit_lesson(
-            lesson,
-            watched=functools.partial(self._watched, report=report),
-            warn=self._warn,
-            track=track,
-            checkpoint=None if checkpoint is None else Path(checkpoint),
-        )
-        if fitted.record.stopped:
-            raise RunError(fitted.record.stopped)
-        self._learnt(fitted)
-        return self
-
-    @contextlib.contextmanager
-    def _watched(self, learner: Learner, lesson: Lesson, report: Report) -> Iterator[Report]:
-        """The training of this learner as a run in the recipe's tracker, which stays open to be judged."""
-        self._tracking.close()
-        facts = {"images": len(lesson.examples), "classes": len(lesson.task.class_names)}
-        recipe = learner.recipe if is_first_process() else learner.recipe.replace(report_to="none")
-        self._tracking = Tracking.of(recipe, task=lesson.task.name, shots=lesson.draw.shots, **facts)
-        try:
-            yield Reports(self._tracking, report)
-        except BaseException:
-            self._tracking.close(failed=True)
-            self._warn(self._tracking.warnings)
-            raise
-
-    @own_torch_state()
-    def default_model(self, data: Data) -> str:
-        """The model that ``lowshot fit`` takes for data where none is named: ``builtin``, or ``photos``.
-
-        It is ``photos`` where its package is installed, nothing is asked for that needs class names, most of the shots'
-        files are in a format that cameras and phones write, and the built-in model recognises no more of them by
-        their classes' names than guessing would.
-
-        Args:
-            data: What ``fit`` will be given.
-
-        Raises:
-            InputError: The data or the settings cannot be used.
-        """
-        with cpu_threads(self.recipe.engine.threads), bad_images_explained(self.recipe.data.on_bad_image):
-            load = self._load_backbone or load_backbone
-            return default_model(lesson_of(self.task(data), {}, self.recipe, lambda _: None, load))
-
-    def training_states(self, checkpoint: Path) -> list[Path]:
-        """The files that ``fit`` with this checkpoint keeps a choice and states in: the folds', then the run's."""
-        choices = [choice_file(checkpoint)] if self.recipe.method.method == AUTO else []
-        return [*choices, *fold_checkpoints(checkpoint, self.recipe.training.calibration_folds), checkpoint]
-
-    def fit_transform(self, images: Any, labels: Any = None) -> NDArray[np.float32]:
-        """Learn from images, and give their embeddings ``(N, D)``: a step of scikit-learn's pipelines."""
-        return self.fit(images, labels).transform(images)
 
     @own_torch_state()
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
