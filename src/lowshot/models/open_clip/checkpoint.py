@@ -20,7 +20,8 @@ from ...files import from_home, read_json_object
 from ...resizing import Interpolation, ResizeMode, Resizing
 from ..checkpoint_files import CheckpointFiles
 from ..families import model_class
-from ..mobileclip import MobileClip, TrunkTensors
+from ..mobileclip import MobileClip
+from ..mobileclip_weights import TrunkTensors
 from ..pe_core import PeCore
 from .configuration import clip_config, shortfalls
 from .published import Published, by_name, trained_with_quick_gelu
