@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..data import Images, ImagesOnDemand, images_in_order
 from ..data.crops import Rows, central_crops
-from ..errors import AdapterError, DataError, InputError, LowshotError, RunError, UnknownNameError
+from ..errors import AdapterError, DataError, InputError, LowshotError, RunError
 from ..explaining import Explanation, explain
 from ..methods import Quantization
 from ..models import Backbone, load_backbone, set_precision
@@ -29,7 +29,7 @@ from .admission import Admission, model_of_most
 from .bases import Bases
 from .class_probabilities import class_scores, predictions
 from .class_tables import ClassTables
-from .entries import NAME, Entry, adapter_folders, entry_of, is_gone, read_entry, stamp_of
+from .entries import Entries, adapter_folders, entry_of, read_entry, stamp_of
 from .loader import Loader
 from .mixing import mixed, wrap_linears
 from .predictions import Description, Prediction, Summary, summary_of
@@ -39,7 +39,6 @@ BATCH_SIZE = 64
 """Rows of one forward pass at most."""
 _DECODING_THREADS = 2
 _MOST_TRIES = 3
-_MOST_NAMED = 50
 
 Answer: TypeAlias = Prediction | LowshotError
 """The prediction of a row, or the error that befell it."""
@@ -104,9 +103,9 @@ class AdapterBank:
         self._admission = Admission(self.folder, self.backbone, entries, quantize=quantize, precision=precision)
         self.quantize, self.precision = self._admission.quantize, self._admission.precision
         self.quantize_projection = self._admission.quantize_projection
-        self._entries = {entry.name: self._admission.checked(entry) for entry in entries}
+        self._entries = Entries(self.folder, entries, self._admission.checked, gone=self._residents.drop)
         self._bases = Bases(self.backbone.device, self._read_model_again)
-        self._bases.prepare(self._admission.basis_ranks(list(self._entries.values())), self.backbone.model)
+        self._bases.prepare(self._admission.basis_ranks(self._entries.all()), self.backbone.model)
         adapted = self.backbone.encoder_linears()
         quantized = self.backbone.quantized_linears(projection=self.quantize_projection)
         set_precision(self.backbone.model, quantized, quantize=self.quantize, precision=self.precision)
@@ -121,16 +120,15 @@ class AdapterBank:
 
     def names(self) -> list[str]:
         """The adapters that are served, in alphabetical order."""
-        return sorted(name for name, entry in list(self._entries.items()) if not entry.refusal)
+        return self._entries.served()
 
     def summaries(self) -> list[Summary]:
         """Adapters that are served, each in a few words, in alphabetical order; as they were when last looked at."""
-        served = [entry for _, entry in sorted(self._entries.items()) if not entry.refusal]
-        return [entry.summary for entry in served if entry.summary is not None]
+        return [entry.summary for entry in self._entries.all() if entry.summary is not None and not entry.refusal]
 
     def refused(self) -> dict[str, str]:
         """The adapters that are not served: name -> why."""
-        return {name: entry.refusal for name, entry in sorted(self._entries.items()) if entry.refusal}
+        return {entry.name: entry.refusal for entry in self._entries.all() if entry.refusal}
 
     def resident(self) -> list[str]:
         """The adapters in memory, least recently used first."""
@@ -148,8 +146,8 @@ class AdapterBank:
             UnknownNameError: It is not there.
             AdapterError: It is refused.
         """
-        folder = self._folder_of(name)
-        self._entry(name, stamp_of(folder)).check()
+        folder = self._entries.folder_of(name)
+        self._entries.entry(name, stamp_of(folder)).check()
         record, recipe = read_entry(folder)
         notes = check_backbone(folder, record, self.backbone.identity)
         if record.stopped:
@@ -171,13 +169,7 @@ class AdapterBank:
         Raises:
             InputError: The folder can no longer be read.
         """
-        there = dict(adapter_folders(self.folder))
-        for name in self._entries.keys() - {path.name for path in there}:
-            self._forget(name)
-        for path, stamp in there.items():
-            known = self._entries.get(path.name)
-            if known is None or known.stamp != stamp:
-                self._entries[path.name] = self._admission.checked(entry_of(path))
+        self._entries.refresh()
 
     def predict(self, images: Sequence[Any] | Images, names: Sequence[str] | str) -> list[Prediction]:
         """The prediction of each image's adapter.
@@ -340,7 +332,7 @@ class AdapterBank:
 
     def _loaded(self, name: str, *, may_wait: bool) -> tuple[Resident, bool]:
         """An adapter as it is on disk now, and whether it was taken into memory; then it is in use."""
-        folder = self._folder_of(name)
+        folder = self._entries.folder_of(name)
         resident = self._residents.get(name, stamp_of(folder))
         if resident is not None:
             return resident, True
@@ -355,7 +347,7 @@ class AdapterBank:
     def _read(self, folder: Path, stamp: Stamp) -> Resident:
         """Read an adapter's files in one state of them."""
         for _ in range(_MOST_TRIES):
-            entry = self._entry(folder.name, stamp)
+            entry = self._entries.entry(folder.name, stamp)
             result: Resident | InputError
             try:
                 entry.check()
@@ -367,36 +359,10 @@ class AdapterBank:
                 continue
             if isinstance(result, Resident):
                 return result
-            self._entries[folder.name] = entry.refused(str(result))
+            self._entries.refuse(entry, str(result))
             self._residents.drop(folder.name)
             raise AdapterError(str(result))
         raise AdapterError(f"adapter {folder} changed on disk again and again while it was read; ask once more")
-
-    def _folder_of(self, name: str) -> Path:
-        """Never a path that a name from outside could lead to."""
-        if not NAME.fullmatch(name):
-            raise self._unknown(name)
-        return self.folder / name
-
-    def _entry(self, name: str, stamp: Stamp) -> Entry:
-        """The entry of an adapter in this state, read again where it was in another."""
-        folder = self._folder_of(name)
-        if is_gone(stamp):
-            self._forget(name)
-            raise self._unknown(name)
-        entry = self._entries.get(name)
-        if entry is None or entry.stamp != stamp:
-            entry = self._entries[name] = self._admission.checked(entry_of(folder))
-        return entry
-
-    def _forget(self, name: str) -> None:
-        self._entries.pop(name, None)
-        self._residents.drop(name)
-
-    def _unknown(self, name: str) -> UnknownNameError:
-        names = self.names()
-        many = f"{len(names):,} adapters, which names() lists"
-        return UnknownNameError("adapter", name[:128], names if len(names) <= _MOST_NAMED else [many])
 
     def _read_model_again(self) -> nn.Module:
         """The model in full precision, for adapters of a rank or in a layer that none had before."""

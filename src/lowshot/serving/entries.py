@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ..errors import AdapterError, InputError
+from ..errors import AdapterError, InputError, UnknownNameError
 from ..methods import METHODS, Quantization
 from ..records import RECORD_FILE, TENSOR_FILES, RunRecord
 from ..saved import read_record_and_recipe
@@ -21,6 +21,7 @@ MIXABLE = tuple(name for name, row in METHODS.items() if row.served)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """Form of an adapter's name: names come from outside, and no path may be made of them."""
 _FILES = (RECORD_FILE, *TENSOR_FILES)
+_MOST_NAMED = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,83 @@ class Entry:
         """Raise the reason for which it is not served, if there is one."""
         if self.refusal:
             raise AdapterError(self.refusal)
+
+
+class Entries:
+    """The adapters of a folder as they were when each was last looked at. Threads may share it.
+
+    Args:
+        folder: Holds the adapters' folders.
+        entries: Those that are there.
+        checked: Gives an entry back, refused where it cannot be served.
+        gone: Is told the name of an adapter that is no longer there.
+    """
+
+    def __init__(
+        self, folder: Path, entries: Sequence[Entry], checked: Callable[[Entry], Entry], *, gone: Callable[[str], None]
+    ) -> None:
+        self._folder, self._checked, self._gone = folder, checked, gone
+        self._by_name = {entry.name: checked(entry) for entry in entries}
+
+    def all(self) -> list[Entry]:
+        """Each, in alphabetical order."""
+        return [entry for _, entry in sorted(self._by_name.items())]
+
+    def served(self) -> list[str]:
+        """The names of those that are not refused, in alphabetical order."""
+        return [entry.name for entry in self.all() if not entry.refusal]
+
+    def refresh(self) -> None:
+        """Look through the folder again.
+
+        Raises:
+            InputError: It can no longer be read.
+        """
+        there = dict(adapter_folders(self._folder))
+        for name in self._by_name.keys() - {path.name for path in there}:
+            self._forget(name)
+        for path, stamp in there.items():
+            known = self._by_name.get(path.name)
+            if known is None or known.stamp != stamp:
+                self._by_name[path.name] = self._checked(entry_of(path))
+
+    def folder_of(self, name: str) -> Path:
+        """The folder of an adapter; never a path that a name from outside could lead to.
+
+        Raises:
+            UnknownNameError: No adapter can have that name.
+        """
+        if not NAME.fullmatch(name):
+            raise self._unknown(name)
+        return self._folder / name
+
+    def entry(self, name: str, stamp: Stamp) -> Entry:
+        """The entry of an adapter in this state, read again where it was in another.
+
+        Raises:
+            UnknownNameError: There is nothing of it.
+        """
+        folder = self.folder_of(name)
+        if is_gone(stamp):
+            self._forget(name)
+            raise self._unknown(name)
+        entry = self._by_name.get(name)
+        if entry is None or entry.stamp != stamp:
+            entry = self._by_name[name] = self._checked(entry_of(folder))
+        return entry
+
+    def refuse(self, entry: Entry, why: str) -> None:
+        """Serve an adapter in this state no longer."""
+        self._by_name[entry.name] = entry.refused(why)
+
+    def _forget(self, name: str) -> None:
+        self._by_name.pop(name, None)
+        self._gone(name)
+
+    def _unknown(self, name: str) -> UnknownNameError:
+        names = self.served()
+        many = f"{len(names):,} adapters, which names() lists"
+        return UnknownNameError("adapter", name[:128], names if len(names) <= _MOST_NAMED else [many])
 
 
 def stamp_of(folder: Path) -> Stamp:
