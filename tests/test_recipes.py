@@ -35,6 +35,7 @@ RUNS = {
     "clip-lora-ablations": 3 * 3 * (2 + 6 + 6 + 5 + 1),  # CLIP-LoRA's own settings are in each, and run once
     "clip-lora-xs": 11 * 5 * 3 * 3,
     "photos": 4 * 3 * 5,
+    "photos-calibrated": 3 * 2 * 5,
     "qlora-vlm-4-shot": 8,
     "qlora-vlm-4-shot-done-right": 8 * 2 * 3,
     "qlora-vlm-caltech101": 2 * 3 * 3,
