@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "torch_state": {"threads"},
     "torchvision_guard": set(),
     "resizing": set(),
-    "records": {"errors"},
+    "records": {"errors", "resizing"},
     "runs_folder": {"errors", "files", "records"},
     "calibration": {"errors"},
     "tensor_file": {"errors"},

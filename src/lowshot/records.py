@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError
+from .resizing import Resizing
 
 RECORD_FILE = "lowshot.json"
 """The record in an adapter's folder."""
@@ -118,6 +119,11 @@ class RunRecord:
         return bool(self.model.get("reads_text", True))
 
     @property
+    def resizing(self) -> Resizing | None:
+        """How images were resized for its model; None in a record that is older than this entry."""
+        return Resizing.of(self.model["resizing"]) if "resizing" in self.model else None
+
+    @property
     def learning_seconds(self) -> float:
         """Wall time of training, and of all that ``auto`` tried before it."""
         tried = (float(trial["seconds"]) for trial in self.choice.get("tried", ()))
@@ -163,6 +169,10 @@ class RunRecord:
             raise InputError(
                 "record's choice is not one of method auto; expected method, why, folds and what was tried"
             )
+        try:
+            Resizing.of(values.get("model", {}).get("resizing", Resizing()))
+        except ValueError as error:
+            raise InputError(f"record's model is damaged: {error}") from None
         prompts = _prompts(values.get("prompts", ()), len(lists["classes"]))
         labels = _labels(values.get("labels", ()), len(lists["classes"]))
         texts = {name: tuple(items) for name, items in lists.items()}

@@ -9,7 +9,7 @@ from .belonging import HeldOutBelonging
 from .calibration import Calibration
 from .errors import AdapterError, InputError
 from .files import read_json_object
-from .models import Backbone, Identity, load_backbone, pick_device
+from .models import Backbone, load_backbone, pick_device
 from .records import RECORD_FILE, RunRecord
 from .settings import Recipe
 
@@ -85,12 +85,14 @@ def backbone_of(folder: Path, model: str, device: str, *, moved: bool) -> Backbo
         ) from error
 
 
-def check_backbone(folder: Path, record: RunRecord, identity: Identity) -> list[str]:
+def check_backbone(folder: Path, record: RunRecord, backbone: Backbone) -> list[str]:
     """Refuse a backbone that is not the adapter's; returns what to know of one that is its copy in fewer bits.
 
     Raises:
-        AdapterError: It has other weights or settings than the one that the adapter was trained on.
+        AdapterError: It has other weights or settings than the one that the adapter was trained on, or resizes images
+            otherwise.
     """
+    identity = backbone.identity
     known, here = record.model.get("rounded_sha256"), identity.rounded_sha256.items()
     of_both = (name for name, digest in here if known.get(name) == digest) if isinstance(known, Mapping) else iter(())
     rounded = next(of_both, None)  # the type that both weights round to
@@ -103,6 +105,12 @@ def check_backbone(folder: Path, record: RunRecord, identity: Identity) -> list[
                 f"but {identity.id} has {found[:12]}...; load it with the model it was trained on: --model MODEL says "
                 "where that is (model=... from Python)"
             )
+    learnt = backbone.recorded_resizing(record.resizing)
+    if learnt != backbone.resizing:
+        raise AdapterError(
+            f"adapter {folder} learnt images with {learnt}, but here {identity.id} judges them with "
+            f"{backbone.resizing}; serve it from a folder of its own"
+        )
     if identity.weights_sha256 == record.model.get("weights_sha256"):
         return []
     return [

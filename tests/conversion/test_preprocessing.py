@@ -79,7 +79,7 @@ RESIZINGS = [Resizing(mode, way) for mode in ("shortest", "squash") for way in (
 
 def steps_of(resizing):
     backbone = load_backbone("builtin")
-    backbone.resizing = resizing
+    backbone.resize_as(resizing)
     return preprocessing(backbone)
 
 

@@ -263,7 +263,8 @@ class FewShotClassifier(Learning):
             recipe, notes = opened_here(folder, recipe)
         classifier = cls.from_recipe(recipe)
         backbone = backbone_of(folder, recipe.model.loaded, recipe.model.device, moved="model" in given)
-        classifier._warn([*notes, *check_backbone(folder, record, backbone.identity)])
+        backbone.resize_as(record.resizing)
+        classifier._warn([*notes, *check_backbone(folder, record, backbone)])
         if record.stopped:
             classifier._warn([f"{folder} has the weights of step {record.steps}: {record.stopped}"])
         learner = create_learner(backbone, record.prompts, recipe)

@@ -31,7 +31,7 @@ from ..fitting import (
     without,
 )
 from ..methods import AUTO, method_spec
-from ..models import load_backbone
+from ..models import Backbone, load_backbone
 from ..progress import UNREPORTED, Report, Reports, Track
 from ..records import RunRecord
 from ..threads import cpu_threads, fork_notes
@@ -213,9 +213,15 @@ class Learning(Judged):
         if refit is not None:
             whole = learnt_part(self.task(refit), recipe.data)
             return taught_again(self.record_, recipe, whole, track, load)
-        if recipe.model.quantize == "none":  # one frozen tower serves any number of heads; weights are quantised once
-            load = lambda model, device: backbone  # noqa: ARG005, E731
-        return taught(self.record_, recipe, learner.kept, load)
+
+        def as_learnt(model: str, device: str) -> Backbone:
+            if recipe.model.quantize == "none":  # one frozen tower serves any number of heads
+                return backbone
+            again = load(model, device)  # weights are quantised once
+            again.resize_as(self.record_.resizing)
+            return again
+
+        return taught(self.record_, recipe, learner.kept, as_learnt)
 
     def _retaught(
         self, lesson: Lesson, track: Track, report: Report, checkpoint: str | os.PathLike[str] | None = None

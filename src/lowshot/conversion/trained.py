@@ -127,6 +127,7 @@ def trained_model(source: Source) -> Trained:
     """Rebuild the function that was trained."""
     model, spec = source.recipe.model, method_spec(source.recipe.method.method)
     backbone = load_backbone(model.loaded, exportable=True)
+    backbone.resize_as(source.record.resizing)
     if backbone.has_text:
         backbone.model.logit_scale.data -= math.log(source.temperature)
     if not spec.why_not_merged and spec.kind == "weights":

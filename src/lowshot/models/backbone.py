@@ -52,14 +52,15 @@ class Backbone(Towers):
         mean: Per-channel mean its pixels are normalised with.
         std: Per-channel deviation.
         identity: Which weights these are.
-        resizing: How images are resized that it judges.
+        resizing_before: How lowshot resized images for such a model when records did not name it; None for as it does
+            now.
     """
 
     tokenizer: Any
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     identity: Identity
-    resizing: Resizing = Resizing()  # noqa: RUF009 - immutable
+    resizing_before: Resizing | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,6 +71,23 @@ class Backbone(Towers):
         self._products: Products | None = None
         self._watched: Watched | None = None
         self._pixel_statistics = torch.tensor([self.mean, self.std], dtype=torch.float64).view(2, 3, 1, 1)
+
+    @property
+    def resizing(self) -> Resizing:
+        """How images are resized that it judges."""
+        return self.identity.resizing
+
+    def recorded_resizing(self, resizing: Resizing | None) -> Resizing:
+        """What a record means: the resizing that it names, or what lowshot did for such a model when none was named."""
+        return resizing or self.resizing_before or self.resizing
+
+    def resize_as(self, resizing: Resizing | None) -> None:
+        """Resize images as an adapter learnt them, whatever the model's own folder says.
+
+        Args:
+            resizing: That of the adapter's record.
+        """
+        self.identity = dataclasses.replace(self.identity, resizing=self.recorded_resizing(resizing))
 
     @contextlib.contextmanager
     def training(self, *, checkpointing: bool = False) -> Iterator[None]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..resizing import Resizing
 from .towers import Towers
 
 _SHARED_IN = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -32,6 +33,7 @@ class Identity:
             a copy in half precision is told from another model by them.
         reads_text: Whether it has a text tower, by which a class has a name and not only images.
         equal_settings_sha256: Hashes of the same settings in other words, see ``settings_sha256``.
+        resizing: How images that are judged become the square that the weights see.
     """
 
     id: str
@@ -41,6 +43,7 @@ class Identity:
     rounded_sha256: Mapping[str, str]
     reads_text: bool = True
     equal_settings_sha256: Sequence[str] = dataclasses.field(default_factory=list)
+    resizing: Resizing = Resizing()  # noqa: RUF009 - immutable
 
 
 def weights_sha256(model: nn.Module) -> tuple[str, dict[str, str]]:

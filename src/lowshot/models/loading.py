@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from torch import nn
 from ..errors import InputError, LowshotError, first_line
 from ..files import from_home
 from ..randomness import seeded
-from ..resizing import Resizing
+from ..resizing import Interpolation, Resizing
 from ..threads import BUILDING
 from ..torch_state import own_torch_state
 from .backbone import Backbone
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _PIL = {"bilinear": 2, "bicubic": 3}
 """Pillow's numbers of interpolations."""
+_SQUASHING = ("ViT", "DeiT")
+_STATISTICS = ("image_mean", "image_std")
 BUILTIN = Path(__file__).parent / "builtin"
 """The built-in model's folder: a CLIP in transformers format like any other."""
 
@@ -86,8 +88,9 @@ def load_backbone(model: str = "builtin", device: str = "cpu", *, exportable: bo
         rounded_sha256=rounded,
         reads_text=towers.has_text,
         equal_settings_sha256=equal,
+        resizing=pixels.resizing,
     )
-    return Backbone(loaded.to(on), tokenizer, pixels.mean, pixels.std, identity, pixels.resizing)
+    return Backbone(loaded.to(on), tokenizer, pixels.mean, pixels.std, identity, pixels.resizing_before)
 
 
 @own_torch_state()
@@ -173,30 +176,45 @@ def _from_transformers(model: str, config: dict[str, Any]) -> tuple[Any, Any, Pi
             if isinstance(module, nn.Dropout):
                 module.p = 0.0  # a BERT's own, or a ViT's, which its blocks as they are run here do not have either
         if not family.has_text:
-            return loaded, None, _pixel_statistics(CheckpointFiles(model, source))
+            return loaded, None, _pixels_in(CheckpointFiles(model, source))
         tokenizer = AutoTokenizer.from_pretrained(source)
         processor = AutoImageProcessor.from_pretrained(source, backend="pil")
-    return loaded, tokenizer, Pixels(tuple(processor.image_mean), tuple(processor.image_std), _resizing_of(processor))
+    settings = processor.to_dict()
+    resizing, (mean, std) = _resizing_of(settings), (tuple(settings[name]) for name in _STATISTICS)
+    said_so = resizing.mode == "squash" and settings.get("do_center_crop") is False
+    return loaded, tokenizer, Pixels(mean, std, resizing, resizing if said_so else Resizing())
 
 
-def _resizing_of(processor: Any) -> Resizing:
-    """How an image processor that says that it crops nothing resizes; the others fit the shorter side."""
-    if getattr(processor, "do_center_crop", None) is not False or "height" not in (processor.size or {}):
-        return Resizing()
-    return Resizing("squash", "bilinear" if processor.resample == _PIL["bilinear"] else "bicubic")
+def _resizing_of(settings: Mapping[str, Any]) -> Resizing:
+    """How an image processor of transformers resizes.
+
+    It fits the shorter side, or both sides to a height and a width. What it cuts off around the middle of a larger
+    image than the model takes is left aside: the model is shown all.
+
+    Args:
+        settings: What preprocessor_config.json says. A size that is one number, as it was first written, is that of
+            both sides in the processors of ViT and DeiT.
+    """
+    size, kind = (
+        settings.get("size"),
+        str(settings.get("image_processor_type") or settings.get("feature_extractor_type")),
+    )
+    is_square = "height" in size if isinstance(size, dict) else isinstance(size, int) and kind.startswith(_SQUASHING)
+    interpolation: Interpolation = "bilinear" if settings.get("resample") == _PIL["bilinear"] else "bicubic"
+    return Resizing("squash" if is_square else "shortest", interpolation)
 
 
-def _pixel_statistics(files: CheckpointFiles) -> Pixels:
-    """Mean and deviation of pixels; read from their file, since some processors of transformers want torchvision."""
+def _pixels_in(files: CheckpointFiles) -> Pixels:
+    """What is done to pixels; read from its file, since some processors of transformers want torchvision."""
     name, model = "preprocessor_config.json", files.model
     try:
         values = json.loads(files.path(name).read_text(encoding="utf-8"))
-        mean, std = (tuple(float(value) for value in values[key]) for key in ("image_mean", "image_std"))
+        mean, std = (tuple(float(value) for value in values[key]) for key in _STATISTICS)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"model {model!r}: {name} cannot be read: {type(error).__name__} {error}") from None
     if len(mean) != 3 or len(std) != 3 or not all(value > 0 for value in std):
         raise InputError(f"model {model!r}: {name} has image_mean {mean} and image_std {std}; expected 3 numbers each")
-    return Pixels(mean, std)
+    return Pixels(mean, std, _resizing_of(values), Resizing())
 
 
 def is_in_transformers_format(model: str) -> bool:
@@ -234,13 +252,15 @@ def write_in_transformers_format(backbone: Backbone, folder: Path) -> None:
 def image_processor(backbone: Backbone) -> Any:
     """The image processor of transformers for a backbone, which prepares pixels as ``encode_images`` expects them.
 
-    Its own where its folder or repository has one; else one that says what open_clip's configuration does.
+    Its own where its folder or repository has one that resizes as the backbone does; else one that says what that is.
     """
     from transformers import AutoImageProcessor, CLIPImageProcessorPil
 
     model, side = backbone.identity.id, backbone.image_size
     if isinstance(_opened(model), dict):
-        return AutoImageProcessor.from_pretrained(_source(model), backend="pil")
+        own = AutoImageProcessor.from_pretrained(_source(model), backend="pil")
+        if _resizing_of(own.to_dict()) == backbone.resizing:
+            return own
     squash = backbone.resizing.mode == "squash"
     return CLIPImageProcessorPil(
         size={"height": side, "width": side} if squash else {"shortest_edge": side},

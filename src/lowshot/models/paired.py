@@ -56,8 +56,10 @@ class PairedBackbone(Backbone):
             rounded_sha256=rounded,
             reads_text=first.has_text,
             equal_settings_sha256=equal,
+            resizing=first.resizing,
         )
-        return cls(first.model, first.tokenizer, first.mean, first.std, identity, first.resizing, second=second)
+        before = first.resizing_before
+        return cls(first.model, first.tokenizer, first.mean, first.std, identity, before, second=second)
 
     @property
     def image_size(self) -> int:

@@ -60,6 +60,9 @@ class Admission:
         linears = backbone.encoder_linears()
         self._sides = {name: min(backbone.model.get_submodule(name).weight.shape) for name in linears}
         here = [entry for entry in entries if not entry.refusal and entry.hashes == self._hashes]
+        self.resizing = _most_frequent([backbone.recorded_resizing(each.resizing) for each in here], backbone.resizing)
+        """How images are resized for all adapters."""
+        here = [each for each in here if backbone.recorded_resizing(each.resizing) == self.resizing]
         self.quantize = quantize if quantize is not None else _most_frequent([each.quantize for each in here], "none")
         """Precision of the frozen weights."""
         here = [each for each in here if each.quantize == self.quantize]
@@ -78,8 +81,8 @@ class Admission:
             return entry
         folder = self._folder / entry.name
         try:
-            if entry.hashes != self._hashes:
-                check_backbone(folder, read_entry(folder)[0], self._backbone.identity)
+            if entry.hashes != self._hashes or self._backbone.recorded_resizing(entry.resizing) != self.resizing:
+                check_backbone(folder, read_entry(folder)[0], self._backbone)
             for name in self._linears_of(entry):
                 if entry.method.rank > self._sides[name]:
                     raise AdapterError(

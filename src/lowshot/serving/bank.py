@@ -101,6 +101,7 @@ class AdapterBank:
         self.backbone: Backbone = backbone_of(self.folder, self._model_id, device, moved=model is not None)
         """The backbone in the bank's precision. Used directly it computes as if there were no adapters."""
         self._admission = Admission(self.folder, self.backbone, entries, quantize=quantize, precision=precision)
+        self.backbone.resize_as(self._admission.resizing)
         self.quantize, self.precision = self._admission.quantize, self._admission.precision
         self.quantize_projection = self._admission.quantize_projection
         self._entries = Entries(self.folder, entries, self._admission.checked, gone=self._residents.drop)
@@ -149,7 +150,7 @@ class AdapterBank:
         folder = self._entries.folder_of(name)
         self._entries.entry(name, stamp_of(folder)).check()
         record, recipe = read_entry(folder)
-        notes = check_backbone(folder, record, self.backbone.identity)
+        notes = check_backbone(folder, record, self.backbone)
         if record.stopped:
             notes.append(f"{folder} has the weights of step {record.steps}: {record.stopped}")
         return Description(

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..errors import AdapterError, InputError, UnknownNameError
 from ..methods import METHODS, Quantization
 from ..records import RECORD_FILE, TENSOR_FILES, RunRecord
+from ..resizing import Resizing
 from ..saved import read_record_and_recipe
 from ..settings import MethodConfig, Recipe
 from .predictions import Summary, summary_of
@@ -33,7 +34,9 @@ class Entry:
     model: str = ""
     """The backbone it was trained on: its id,"""
     hashes: tuple[str, str] = ("", "")
-    """and the hashes of its weights and its settings."""
+    """the hashes of its weights and its settings,"""
+    resizing: Resizing | None = None
+    """and how images were resized for it; None where the record does not name it."""
     quantize: Quantization = "none"
     quantize_projection: bool = False
     precision: str = "auto"
@@ -170,6 +173,7 @@ def entry_of(folder: Path) -> Entry:
             entry,
             model=recipe.model.loaded,
             hashes=(str(record.model.get("weights_sha256")), str(record.model.get("settings_sha256"))),
+            resizing=record.resizing,
             quantize=recipe.model.quantize,
             quantize_projection=recipe.model.quantize_projection,
             precision=recipe.model.precision,

@@ -47,6 +47,8 @@ class Pixels(NamedTuple):
     mean: tuple[float, float, float] = _OPENAI_MEAN
     std: tuple[float, float, float] = _OPENAI_STD
     resizing: Resizing = Resizing()
+    resizing_before: Resizing | None = None
+    """How lowshot resized when records did not name it; None for as it does now."""
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Pixels:
