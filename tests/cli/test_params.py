@@ -28,6 +28,9 @@ VIT_B16 = {
 }
 
 
+OF_NORMS = ("layernorm", "2sfs")
+
+
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(VIT_B16))
@@ -91,6 +94,17 @@ def test_the_table_has_the_published_rows(folder, capsys):
     assert ["coop", "-", "8,192", "0.01", "32.9"] in rows  # 16 tokens of 512 numbers
     assert ["plot++", "-", "14,336", "0.01", "57.5"] in rows  # 4 times 4 of them, and 4 times 2 of 768
     assert len(params(capsys, "--model", folder, "--table")) == len(rows)
+
+
+def test_the_table_says_which_methods_do_not_fit_a_model(capsys):
+    assert main(["params", "--model", "MobileCLIP2-S0:dfndr2b", "--table"]) == 0
+    out, err = capsys.readouterr()
+    shown = {line.split()[0] for line in out.splitlines()[1:]}
+    assert {"lora", "dora", "clip-svd", "bitfit", "full"} <= shown
+    assert not {"layernorm", "2sfs"} & shown
+    assert all(f"warning: method {method} has nothing to train in the vision tower" in err for method in OF_NORMS)
+    assert main(["params", "--model", "photos", "--table"]) == 2
+    assert "method lora trains transformer blocks" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("method", ["lora-xs", "clip-svd", "2sfs", "coop"])

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ..settings import MethodConfig
+from ..errors import InputError
+from ..settings import TOWERS, MethodConfig
 from .adapter import ParameterAdapter
 from .placement import Place
 
@@ -28,8 +29,20 @@ class _Held(nn.Module):
 
 
 def add_layer_norms(model: nn.Module, method: MethodConfig, place: Place, *, seed: int) -> ParameterAdapter:  # noqa: ARG001
-    """Train scale and shift of the layer norms; arguments are those of ``add_adapter``."""
+    """Train scale and shift of the layer norms; arguments are those of ``add_adapter``.
+
+    Raises:
+        InputError: The blocks of a tower have none, such as those of MobileCLIP's image tower. Its batch norms are
+            part of its weights.
+    """
     norms = {name for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)}
+    for tower, blocks in place.blocks.items():
+        if not any(name.startswith(f"{block}.") for block in blocks for name in norms):
+            other = " or ".join(each for each in TOWERS if each != tower)
+            raise InputError(
+                f"method {method.method} has nothing to train in the {tower} tower of this model, whose blocks have no "
+                f"layer norms; expected encoder {other}, or another method"
+            )
     return _training(model, [name for name in _inside(model, method, place) if name.rpartition(".")[0] in norms])
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from ..errors import InputError
 from ..methods import METHODS, display_name, method_spec
 from ..settings import Recipe, default_preset, preset_recipe
-from .arguments import PresetName, parse_with_recipe, print_json, with_first_as
+from .arguments import PresetName, parse_with_recipe, print_json, warn, with_first_as
+
+if TYPE_CHECKING:
+    from ..training.placing import ParameterCount
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +45,6 @@ def run(arguments: Sequence[str]) -> int:
     model = parsed.settings.model.model
     if parsed.table and parsed.settings != preset_recipe(default_preset(model), "lora").replace(model=model):
         raise InputError("params --table counts every method with its published settings; expected only --model")
-    from ..training.placing import count_parameters
-
     recipes = [parsed.settings]
     if parsed.table:  # CLIP-LoRA-XS's table 1 has LoRA at rank 2 and itself at ranks 32 and 45; then the other methods
         others = [name for name, spec in METHODS.items() if spec.kind in ("weights", "prompts")]
@@ -51,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
         published = [preset_recipe("paper", method).replace(rank=rank) for method, rank in ranks]
         published += [preset_recipe("paper", method) for method in others if method not in ("lora", "lora-xs")]
         recipes = [recipe.replace(model=model) for recipe in published]
-    rows = [(recipe, count_parameters(recipe, parsed.classes)) for recipe in recipes]
+    rows = _counted(recipes, parsed.classes)
     if parsed.json:
         values = [
             {
@@ -72,3 +73,19 @@ def run(arguments: Sequence[str]) -> int:
         name = display_name(recipe.method.method, recipe.model.quantize)
         print(f"{name:<12} {rank:>4}  {count.trainable_parameters:>11,}  {share:>10.2f}  {size:>10,.1f}")
     return 0
+
+
+def _counted(recipes: Sequence[Recipe], classes: int) -> list[tuple[Recipe, ParameterCount]]:
+    """Each recipe with its count. Of several, one that does not fit the model has a warning, unless none fits."""
+    from ..training.placing import count_parameters
+
+    rows, refusals = [], []
+    for recipe in recipes:
+        try:
+            rows.append((recipe, count_parameters(recipe, classes)))
+        except InputError as error:
+            refusals.append(error)
+    if not rows:
+        raise refusals[0]
+    warn([str(error) for error in refusals])
+    return rows
