@@ -12,6 +12,7 @@ from lowshot.heads import (
     HEADS,
     blank_tensors,
     gda,
+    left_out,
     linear_probe,
     lp_plus_plus,
     proker,
@@ -19,7 +20,7 @@ from lowshot.heads import (
     tip_adapter,
     trained_numbers,
 )
-from lowshot.heads.cross_validation import choose, held_out
+from lowshot.heads.cross_validation import choose, held_out, parts_of
 from lowshot.progress import UNREPORTED
 from lowshot.training.memory import memory_use
 
@@ -215,9 +216,40 @@ def test_every_step_is_reported(made_up, method):
     assert made.final_loss < taken[0].loss
 
 
+@pytest.mark.parametrize("views", [1, 3])
+@pytest.mark.parametrize("method", sorted(method for method, kind in HEADS.items() if not kind.TRAINED))
+def test_shots_that_are_left_out_are_scored_by_a_head_that_never_saw_them(made_up, method, views):
+    """One of every class at a time, with all of its views; the hyper-parameters are those of all shots."""
+    shots = made_up(classes=3, per_class=4, views=views, width=8).subset(torch.arange(11))
+    images, made = unit(11, 8, seed=9), fit(method, shots)
+    found, part = left_out(HEADS[method], shots, images, made.chosen)
+    assert part.tolist() == [row // 3 for row in range(11)]
+    for place in range(4):
+        rows = torch.arange(11) // 3 == place
+        head = HEADS[method].again(shots.subset(~rows), made.chosen)
+        assert torch.equal(found[rows], head.scores(images[rows], shots.text))
+    whole = HEADS[method].again(shots, made.chosen)
+    assert all(torch.equal(tensors_of(whole)[name], tensor) for name, tensor in tensors_of(made.head).items())
+
+
+def test_of_many_shots_several_of_a_class_are_left_out_at_a_time(made_up, monkeypatch):
+    monkeypatch.setattr("lowshot.heads.cross_validation.MOST_PARTS", 2)
+    shots = made_up(classes=2, per_class=4)
+    learnt = []
+
+    class Counts:
+        @staticmethod
+        def again(some, chosen):
+            learnt.append((len(some.labels), chosen))
+            return HEADS["nearest-mean"].again(some, chosen)
+
+    left_out(Counts, shots, shots.features[0], {})
+    assert learnt == [(4, {}), (4, {})]
+
+
 def test_images_are_held_out_in_turn_and_lone_ones_never():
     labels = torch.tensor([0, 1, 0, 2, 0, 1])
-    masks = torch.stack(list(held_out(labels)))
+    masks = torch.stack(list(held_out(parts_of(labels, 5))))
     assert masks.int().sum(0).tolist() == [1, 1, 1, 0, 1, 1]
     assert masks.int().tolist() == [[1, 1, 0, 0, 0, 0], [0, 0, 1, 0, 0, 1], [0, 0, 0, 0, 1, 0]]
 

@@ -249,8 +249,25 @@ def test_no_state_of_training_is_kept_and_one_of_another_run_is_refused(classifi
         classifier("gda").fit(task, shots=2, checkpoint=path)
 
 
-def test_it_is_calibrated_on_held_out_shots(classifier, task):
-    fitted = classifier("gda", calibration_folds=2).fit(task, shots=4)
+@pytest.mark.parametrize("views", [None, 2])
+def test_a_head_that_is_computed_is_calibrated_on_one_shot_of_every_class_at_a_time(classifier, task, views):
+    """They are judged in the middle by what the views of all others teach; a class's only one is not judged."""
+    settings = {"views": views, "crop_minimum": 1.0, "flip": False}  # a crop of all of it is the same in every draw
+    some = Task("colours", COLOURS, train=task.train.subset([0, 1, 2, 3, 4, 6]))
+    fitted = classifier("nearest-mean", calibration_folds=2, **settings).fit(some)
+    expected = []
+    for held in ([0, 1], [3, 4], [5]):
+        rest = [row for row in range(6) if row not in held]
+        without = classifier("nearest-mean", **settings).fit(Task("rest", COLOURS, train=some.train.subset(rest)))
+        table = without.predict_proba([some.train.images[row] for row in held]).astype(np.float64)
+        table **= 1 / fitted.record_.temperature
+        expected += (1 - table[np.arange(len(held)), some.train.labels[held]] / table.sum(1)).tolist()
+    assert fitted.calibration.folds == 3
+    np.testing.assert_allclose(fitted.calibration.scores, sorted(expected), atol=2e-5)
+
+
+def test_a_head_that_is_trained_is_calibrated_in_folds(classifier, task):
+    fitted = classifier("linear-probe", calibration_folds=2).fit(task, shots=4)
     assert fitted.calibration.folds == 2
     assert len(fitted.calibration.scores) == 12
 

@@ -1,7 +1,7 @@
 """Evaluation: predictions in batches, metrics, calibration, sets of classes, images of none."""
 
 from .belonging import BelongingEvidence, accepted_share, belonging_of, roc_area
-from .calibration import calibrate, calibrated, fold_checkpoints, fold_of_each, held_out_scores
+from .calibration import calibrate, calibrated, fold_checkpoints, fold_of_each, held_out_scores, left_out_scores
 from .conformal import prediction_sets, set_measures
 from .metrics import confusion, measures
 from .predict import (
@@ -32,6 +32,7 @@ __all__ = [
     "held_out_scores",
     "judged_as_read",
     "learners_for",
+    "left_out_scores",
     "left_to_judge",
     "log_probabilities",
     "measures",

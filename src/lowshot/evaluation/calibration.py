@@ -3,17 +3,20 @@
 The shots are held out in turn, a fold at a time. A fresh classifier learns from the others and scores those held out.
 From all of these scores come a temperature, which makes probabilities honest, and the quantiles that sets of classes
 are made with. It costs as many trainings more as there are folds. A method that learns nothing scores all of its shots
-at once.
+at once. Of a head that is computed no training is needed: one shot of every class is left out at a time, and the
+hyper-parameters stay those that all shots have chosen. Folds that choose their own give scores of different scales,
+which no one temperature suits.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..calibration import LARGEST_TEMPERATURE, LEAST_TEMPERATURE, Calibration
@@ -132,6 +135,30 @@ def held_out_scores(
         del learner  # the next one needs its memory
     tables, labels = zip(*scored, strict=True)
     return np.concatenate(tables), np.concatenate(labels)
+
+
+def left_out_scores(
+    learner: Learner, examples: Examples, chosen: Mapping[str, float], track: Track
+) -> tuple[NDArray[np.float32], NDArray[np.int64], int]:
+    """Log-probabilities ``(H, C)`` of shots by what would have been learnt without them, and their labels ``(H,)``.
+
+    Also the number of parts that they were left out in. A class's only shot is not judged.
+
+    Args:
+        learner: It has learnt from the shots, and is computed from them (``is_computed``).
+        examples: The shots.
+        chosen: The hyper-parameters that its outcome has, which stay as they are.
+        track: Shows progress.
+
+    Raises:
+        RunError: A score is not finite.
+    """
+    scores, part = (tensor.cpu() for tensor in learner.left_out(examples, chosen, track))
+    judged = part >= 0
+    table = torch.log_softmax(scores[judged], dim=-1).float().numpy()
+    if not np.isfinite(table).all():
+        raise RunError("the scores of shots that are left out are not finite: embeddings of the shots are damaged")
+    return table, examples.labels[judged.numpy()], int(part.max()) + 1
 
 
 def _scored(learner: Learner, examples: Examples, track: Track) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

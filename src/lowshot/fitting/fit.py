@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..belonging import Belonging
 from ..data import examine
 from ..errors import DataError
-from ..evaluation import calibrate, fold_of_each, learners_for
+from ..evaluation import calibrate, calibrated, fold_of_each, learners_for, left_out_scores
 from ..methods import AUTO, method_spec
 from ..progress import Report, Track
 from ..records import RunRecord, provenance
@@ -83,14 +83,18 @@ def fit_lesson(
         warn(damaged)
     if not lesson.contents:  # else it was said when they were learnt
         warn(foreign_notes(lesson))
-    if folds and told.calibration is None:
+    if folds and told.calibration is None and not learner.is_computed:
         del learner  # the folds need its memory
         told = _held_out(lesson, fold_of, track, checkpoint, contents)
         learner = lesson.untrained()
     with watched(learner, lesson) as report:
         outcome = learner.fit(lesson.examples, lesson.draw.shots, track, checkpoint, contents, report)
     belonging, untold = (None, ()) if outcome.stopped else learnt_belonging(lesson, learner, told.belonging)
-    told = HeldOut(told.calibration, None if belonging is None else belonging.held_out)
+    calibration = told.calibration
+    if folds and learner.is_computed:  # once it has learnt, and in the place of a choice's folds
+        scores, labels, parts = left_out_scores(learner, lesson.examples, outcome.chosen, track)
+        calibration = calibrated(scores, labels, parts)
+    told = HeldOut(calibration, None if belonging is None else belonging.held_out)
     record = _record(lesson, learner, outcome, contents, told, choice)
     return Fitted(learner, record, (*_notes(outcome, told), *untold), belonging)
 

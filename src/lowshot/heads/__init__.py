@@ -1,7 +1,8 @@
 """Heads: methods on the embeddings of a frozen backbone. Pure functions of embeddings, each from its paper."""
 
 from ..methods import METHODS, imported
-from .head import Fit, Head, Schedule, blank_tensors, tensors_of, trained_numbers
+from .cross_validation import left_out
+from .head import Computed, Fit, Head, Schedule, blank_tensors, tensors_of, trained_numbers
 from .kept_shots import KEPT_SHOTS_FILE, KeptShots, read_kept_shots, write_kept_shots
 from .saved import read_head, write_head
 from .shots import Shots, Text
@@ -14,6 +15,7 @@ HEADS: dict[str, type[Head]] = {
 __all__ = [
     "HEADS",
     "KEPT_SHOTS_FILE",
+    "Computed",
     "Fit",
     "Head",
     "KeptShots",
@@ -21,6 +23,7 @@ __all__ = [
     "Shots",
     "Text",
     "blank_tensors",
+    "left_out",
     "read_head",
     "read_kept_shots",
     "tensors_of",

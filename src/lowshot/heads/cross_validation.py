@@ -5,18 +5,20 @@ Papers that search one do so on a validation set, which few-shot learning does n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .head import Head
+from .head import Computed, Head
 from .shots import Shots
 
 FOLDS = 5
 """Parts that the images of a class are held out in; as many as it has images if those are fewer."""
+MOST_PARTS = 16
+"""Parts in which shots are left out with the hyper-parameters as they are: one of every class up to so many of each."""
 JUDGED_AT_ONCE = 256
 _Candidate = TypeVar("_Candidate")
 
@@ -52,7 +54,7 @@ def choose(
         The candidate, and whether it was chosen: where every class has one image it is the default.
     """
     merits = torch.zeros(len(candidates), dtype=torch.float64, device=shots.labels.device)
-    for held in held_out(shots.labels):
+    for held in held_out(parts_of(shots.labels, FOLDS)):
         images, labels = shots.subset(held).every_view()
         for index, head in enumerate(heads_of(shots.subset(~held))):
             scores = [head.scores(some, shots.text) for some in torch.split(images, JUDGED_AT_ONCE)]
@@ -61,20 +63,51 @@ def choose(
     return candidates[sums.index(max(sums))], int(shots.counts.max()) > 1
 
 
-def held_out(labels: Tensor) -> Iterator[Tensor]:
-    """Masks ``(N,)`` of the images of each part that has any.
+def left_out(kind: type[Computed], shots: Shots, images: Tensor, chosen: Mapping[str, float]) -> tuple[Tensor, Tensor]:
+    """Class scores of shots, each by the head of others with the same hyper-parameters.
+
+    One shot of every class is left out at a time, with all of its views. Were it alone left out, its class would have a
+    shot less than any other, and be the less probable by that.
+
+    Args:
+        kind: The method.
+        shots: N shots, all there are.
+        images: An image of each shot as it would be judged, unit embeddings ``(N, D)``.
+        chosen: The hyper-parameters, as ``Fit.chosen`` has them.
+
+    Returns:
+        Scores ``(N, C)``, and the part in which each shot was left out, ``(N,)``. A class's only shot never is: its
+        part is -1, and its scores are 0.
+    """
+    scores, part = images.new_zeros(len(images), shots.classes), parts_of(shots.labels, MOST_PARTS)
+    for held in held_out(part):
+        scores[held] = kind.again(shots.subset(~held), chosen).scores(images[held], shots.text)
+    return scores, part
+
+
+def parts_of(labels: Tensor, parts: int) -> Tensor:
+    """The part of each image, ``(N,)``: those of a class are dealt out in their order. A class's only one has -1.
 
     Args:
         labels: Class of each image, ``(N,)``.
+        parts: How many there are at most.
     """
     part = torch.full_like(labels, -1)
     for label in range(int(labels.max()) + 1):
         rows = (labels == label).nonzero().flatten()
         if len(rows) > 1:
-            part[rows] = torch.arange(len(rows), device=labels.device) % FOLDS
-    for number in range(FOLDS):
-        if bool((part == number).any()):
-            yield part == number
+            part[rows] = torch.arange(len(rows), device=labels.device) % parts
+    return part
+
+
+def held_out(part: Tensor) -> Iterator[Tensor]:
+    """Masks ``(N,)`` of the images of each part.
+
+    Args:
+        part: What ``parts_of`` gave.
+    """
+    for number in range(int(part.max()) + 1):
+        yield part == number
 
 
 def not_chosen(said: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import torch
@@ -87,6 +87,11 @@ class GaussianDiscriminant:
         weights = width * torch.linalg.solve(scatter + ridge, means.T).T if spread else torch.zeros_like(means)
         biases = -(weights * means).sum(1) / 2
         return cls(as_saved(weights), as_saved(biases), number(alpha, features))
+
+    @classmethod
+    def again(cls, shots: Shots, chosen: Mapping[str, float]) -> GaussianDiscriminant:
+        """See ``Computed``."""
+        return cls.estimated(shots, chosen["alpha"])
 
     def scores(self, images: Tensor, text: Text) -> Tensor:
         """Class scores ``(B, C)``."""

@@ -60,6 +60,14 @@ class Head(Protocol):
         """
 
 
+class Computed(Head, Protocol):
+    """A head that is computed from the shots: no optimiser finds anything of it."""
+
+    @classmethod
+    def again(cls, shots: Shots, chosen: Mapping[str, float]) -> Head:
+        """The head of these shots with hyper-parameters that are known, as ``Fit.chosen`` has them."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Fit:
     """A head, and what it took."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor
@@ -34,7 +35,12 @@ class NearestMean:
     @classmethod
     def fit(cls, shots: Shots, schedule: Schedule, report: Report) -> Fit:  # noqa: ARG003
         """Average."""
-        return Fit(cls(as_saved(functional.normalize(shots.class_sums(), dim=-1))))
+        return Fit(cls.again(shots, {}))
+
+    @classmethod
+    def again(cls, shots: Shots, chosen: Mapping[str, float]) -> NearestMean:  # noqa: ARG003
+        """See ``Computed``."""
+        return cls(as_saved(functional.normalize(shots.class_sums(), dim=-1)))
 
     def scores(self, images: Tensor, text: Text) -> Tensor:
         """Scaled cosine similarities ``(B, C)``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import torch
@@ -25,6 +25,29 @@ MOST_CHOSEN_WITH = 4_096
 """Embeddings up to which they are chosen: it takes 60 solutions, and time grows with the third power."""
 MOST_ROWS = 16_384
 """Embeddings that are solved for at most: the matrix of their similarities then has 2.1 GB."""
+
+
+def published(shots: Shots) -> tuple[float, float]:
+    """The authors' beta and lambda for as many images per class, or for the next smaller number."""
+    return PUBLISHED[max(known for known in PUBLISHED if known <= shots.per_class)]
+
+
+def system(shots: Shots, beta: float, penalty: float) -> tuple[Tensor, Tensor]:
+    """The Cholesky factor of ``K / lambda + I``, ``(V, V)``, and the residuals ``Y - F T^t``, ``(V, C)``; float64."""
+    features, labels = shots.every_view()
+    exact = features.double()
+    residuals = functional.one_hot(labels, shots.classes) - shots.text.cosines(features).double()
+    # One matrix in all: it is made, scaled and factorised in the same place.
+    matrix = (exact @ exact.T).sub_(1).mul_(beta).exp_().div_(penalty)
+    matrix.diagonal().add_(1)
+    failed = torch.empty((), dtype=torch.int32, device=matrix.device)
+    torch.linalg.cholesky_ex(matrix, out=(matrix, failed))
+    return matrix, residuals
+
+
+def weight(text: Text, penalty: float) -> float:
+    """What coefficients are divided by: lambda weighs the regression against class prompts, where there are any."""
+    return 1.0 if text.has_words else penalty
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,45 +82,47 @@ class ProKeR:
 
     @classmethod
     def fit(cls, shots: Shots, schedule: Schedule, report: Report) -> Fit:  # noqa: ARG003
-        """Choose, then solve. The published values are those for as many shots, or the next smaller number."""
+        """Choose, then solve."""
         rows = shots.features.shape[0] * shots.features.shape[1]
         if rows > MOST_ROWS:
             raise InputError(
                 f"proker solves for all {rows:,} embeddings of the shots at once, which takes "
                 f"{8 * rows**2 / 1e9:,.0f} GB; expected at most {MOST_ROWS:,}: ask for fewer views or shots"
             )
-        default = PUBLISHED[max(known for known in PUBLISHED if known <= shots.per_class)]
-        published = f"beta {default[0]:g} and lambda {default[1]:g}"
+        default = published(shots)
+        said = f"beta {default[0]:g} and lambda {default[1]:g}"
         if rows > MOST_CHOSEN_WITH:
             beta, penalty = default
-            notes = [f"{rows:,} embeddings are too many to choose with: proker takes its authors' {published}"]
+            notes = [f"{rows:,} embeddings are too many to choose with: proker takes its authors' {said}"]
         else:
-            candidates = (default, *CANDIDATES)
-
-            def heads_of(learnt: Shots) -> Iterator[Head]:
-                for beta, penalty in candidates:
-                    yield cls.solved(learnt, beta, penalty)
-
-            (beta, penalty), chosen = choose(candidates, heads_of, shots)
-            notes = [] if chosen else [not_chosen(published)]
+            (beta, penalty), chosen = cls.chosen_on(shots)
+            notes = [] if chosen else [not_chosen(said)]
         chosen_values = {"beta": beta, "lambda": penalty}
         return Fit(cls.solved(shots, beta, penalty), chosen=chosen_values, notes=tuple(notes))
 
     @classmethod
+    def chosen_on(cls, shots: Shots) -> tuple[tuple[float, float], bool]:
+        """The beta and lambda that do best on held-out shots, and whether there were any; see ``choose``."""
+        candidates = (published(shots), *CANDIDATES)
+
+        def heads_of(learnt: Shots) -> Iterator[Head]:
+            for beta, penalty in candidates:
+                yield cls.solved(learnt, beta, penalty)
+
+        return choose(candidates, heads_of, shots)
+
+    @classmethod
     def solved(cls, shots: Shots, beta: float, penalty: float) -> ProKeR:
         """The regression with these settings, in float64."""
-        features, labels = shots.every_view()
-        exact = features.double()
-        residuals = functional.one_hot(labels, shots.classes) - shots.text.cosines(features).double()
-        # One matrix in all: it is made, scaled and factorised in the same place.
-        matrix = (exact @ exact.T).sub_(1).mul_(beta).exp_().div_(penalty)
-        matrix.diagonal().add_(1)
-        failed = torch.empty((), dtype=torch.int32, device=matrix.device)
-        torch.linalg.cholesky_ex(matrix, out=(matrix, failed))
-        coefficients = torch.cholesky_solve(residuals, matrix)
-        if not shots.text.has_words:  # lambda weighs the regression against class prompts, and here there are none
-            coefficients /= penalty
+        features, _ = shots.every_view()
+        factor, residuals = system(shots, beta, penalty)
+        coefficients = torch.cholesky_solve(residuals, factor) / weight(shots.text, penalty)
         return cls(as_saved(features), as_saved(coefficients), number(beta, features))
+
+    @classmethod
+    def again(cls, shots: Shots, chosen: Mapping[str, float]) -> ProKeR:
+        """See ``Computed``."""
+        return cls.solved(shots, chosen["beta"], chosen["lambda"])
 
     def scores(self, images: Tensor, text: Text) -> Tensor:
         """Class scores ``(B, C)``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import torch
@@ -65,6 +65,11 @@ class TipAdapter:
         """The cache of these shots."""
         keys = as_saved(shots.mean_views())
         return cls(keys, shots.labels.clone(), number(alpha, keys), number(beta, keys))
+
+    @classmethod
+    def again(cls, shots: Shots, chosen: Mapping[str, float]) -> TipAdapter:
+        """See ``Computed``."""
+        return cls.cache(shots, chosen["alpha"], chosen["beta"])
 
     def scores(self, images: Tensor, text: Text) -> Tensor:
         """Class scores ``(B, C)``."""

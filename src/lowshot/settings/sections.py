@@ -222,7 +222,8 @@ class TrainingConfig(Section):
         teachable=True,
     )
     """Parts, 2 or more, in which the shots are held out in turn, to learn how sure the classifier may be: a temperature
-    for its probabilities, and sets of classes with a stated coverage. It takes as many trainings more. 0 for none."""
+    for its probabilities, and sets of classes with a stated coverage. It takes as many trainings more. Heads that are
+    computed (gda, proker, nearest-mean, tip-adapter) hold one shot of each class out at a time instead. 0 for none."""
     reject: float | None = setting(
         None,
         Decides.CONFIDENCE,

@@ -6,8 +6,9 @@ import contextlib
 import copy
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -17,11 +18,13 @@ from ..data.task import Examples, Images, ImageSubset, Part
 from ..errors import InputError
 from ..heads import (
     HEADS,
+    Computed,
     Head,
     KeptShots,
     Schedule,
     Shots,
     Text,
+    left_out,
     read_head,
     read_kept_shots,
     tensors_of,
@@ -117,11 +120,7 @@ class HeadLearner:
         with lacking_named(self.backbone.device), memory_use(self.backbone.device) as memory:
             embeddings = self._embeddings(examples.images, self.recipe.training.views, track)
             started = time.perf_counter()
-            # Several heads are solved for in float64: without it on the device that is done on the CPU.
-            device = self.backbone.device if has_float64(self.backbone.device) else torch.device("cpu")
-            labels = torch.from_numpy(examples.labels).to(device)
-            shots_of_head = Shots(embeddings.values.to(device), labels, self.text.to(device))
-            config = self.recipe.training
+            shots_of_head, config = self._shots(examples, embeddings), self.recipe.training
             schedule = Schedule(
                 learning_rate=config.learning_rate,
                 minimum_learning_rate=config.minimum_learning_rate,
@@ -144,6 +143,24 @@ class HeadLearner:
             chosen=fit.chosen,
             notes=tuple(notes),
         )
+
+    def _shots(self, examples: Examples, embeddings: Embeddings) -> Shots:
+        # Several heads are solved for in float64: without it on the device that is done on the CPU.
+        device = self.backbone.device if has_float64(self.backbone.device) else torch.device("cpu")
+        labels = torch.from_numpy(examples.labels).to(device)
+        return Shots(embeddings.values.to(device), labels, self.text.to(device))
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether the head is computed, and not found by an optimiser."""
+        return self._kind is not None and not self._kind.TRAINED
+
+    @torch.no_grad()
+    def left_out(self, examples: Examples, chosen: Mapping[str, float], track: Track) -> tuple[Tensor, Tensor]:
+        """Class scores ``(N, C)`` of the central crop of each image."""
+        shots = self._shots(examples, self._embeddings(examples.images, self.recipe.training.views, track))
+        images = self._embeddings(examples.images, None, track).values[0]
+        return left_out(cast("type[Computed]", self._kind), shots, images.to(shots.features), chosen)
 
     def _keep(self, examples: Examples, embeddings: Tensor, track: Track) -> list[str]:
         """Keep the shots for a class more; returns a line where they are too many."""

@@ -111,6 +111,21 @@ class Learner(Protocol):
         Of embeddings that ask for gradients they have them.
         """
 
+    @property
+    def is_computed(self) -> bool:
+        """Whether it is computed from the shots, so that learning without some of them is no training: ``left_out``."""
+
+    def left_out(self, examples: Examples, chosen: Mapping[str, float], track: Track) -> tuple[Tensor, Tensor]:
+        """Class scores ``(N, C)`` of N images, each by what is learnt without it; see ``heads.left_out``.
+
+        Also the part in which each was left out, ``(N,)``; -1 of a class's only image. Only where ``is_computed``.
+
+        Args:
+            examples: The images, all that is learnt from.
+            chosen: The hyper-parameters, which stay those of the outcome of learning from all of them.
+            track: Shows progress.
+        """
+
     def prompt_cosines(self, embeddings: Tensor) -> Tensor | None:
         """Similarities ``(B, C)`` to the classes' own embeddings; None of a head without a text tower."""
 

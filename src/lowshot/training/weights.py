@@ -10,7 +10,7 @@ import contextlib
 import copy
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +278,12 @@ class WeightsLearner:
         """Class scores ``(B, C)``; but for PLOT++ scaled cosine similarities."""
         classes = self._encoded_classes()
         return self.scoring.scores(embeddings.to(classes.device), classes)
+
+    is_computed = False
+
+    def left_out(self, examples: Examples, chosen: Mapping[str, float], track: Track) -> tuple[Tensor, Tensor]:
+        """Only training tells."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def prompt_cosines(self, embeddings: Tensor) -> Tensor | None:
