@@ -65,11 +65,13 @@ MAY_IMPORT = {
     "labelling": {"errors", "progress", "settings", "methods", "models", "threads", "torch_state"}
     | {"data", "heads", "training", "evaluation", "fitting"},
     "folders": {"errors", "files", "progress", "data", "classifier", "report"},
+    "cards": {"errors", "files", "progress", "settings", "data", "labelling", "folders", "serving"},
     "bench": LEAVES | {"data", "models", "training", "evaluation", "classifier", "report", "runs_folder"},
     "cli": LEAVES
     | {
         "adapters",
         "bench",
+        "cards",
         "classifier",
         "conversion",
         "data",

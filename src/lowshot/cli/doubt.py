@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from ..errors import InputError
 from .arguments import print_json, warn
-from .for_labels import ForLabels, parse_for_labels, with_usual_model
+from .for_labels import ForLabels, is_table, parse_for_labels, show_cards, with_usual_model
 
 if TYPE_CHECKING:
+    from ..data import Task
     from ..labelling import Copy
 
 
@@ -22,7 +25,7 @@ class Arguments(ForLabels):
     """Training images whose label is more likely wrong than right, with the class that they look like.
 
     Each image is held out in turn and judged by a classifier that has not seen its label, `gda` on central crops if no
-    method is named. Nothing is changed.
+    method is named. Nothing is changed, unless a page is asked for.
     """
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
@@ -36,6 +39,10 @@ class Arguments(ForLabels):
     """Print the doubted labels as CSV: image, label, looks_like, probability; or the copies."""
     json: bool = False
     """Print one JSON object with `images`, `rate`, `agreement` and `doubts`; or a list of the copies."""
+    page: Annotated[Path | None, tyro.conf.arg(metavar="FILE|DIR")] = None
+    """Ask about them on a page in the browser instead, one key each. All labels go to this table (.csv or .jsonl, which
+    `fit` reads), as they are decided; or, with the folder of DATA itself, images go into the folder of the class that
+    they are of, and what is left out into a hidden one, `.left-out`. The same command goes on."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -50,6 +57,10 @@ def run(arguments: Sequence[str]) -> int:
     try:
         task = classifier.task(parsed.data)
         parsed = with_usual_model(parsed, "doubt", arguments, lambda: classifier.default_model(task))
+        if parsed.page is not None:
+            warn(warnings)
+            warnings.clear()
+            return _show(parsed, parsed.page, task, lambda: classifier.task(parsed.data))
         if parsed.copies:
             return _print_copies(copied_images(task, parsed.settings, track=shown), parsed)
         found = doubted_labels(task, parsed.settings, folds=parsed.folds, track=shown, warn=warnings)
@@ -69,6 +80,26 @@ def run(arguments: Sequence[str]) -> int:
             f"held out, {found.agreement:.1%} of the images are recognised as what they are said to be"
         )
     return 0
+
+
+def _show(parsed: Arguments, page: Path, task: Task, read: Callable[[], Task]) -> int:
+    """Ask about the labels, or the copies, on a page."""
+    from ..cards import ClassFolders, CopiedCards, DoubtedCards, Look, Place, Table, rows_of
+    from ..progress import shown
+
+    kind, rows = "copies" if parsed.copies else "doubt", rows_of(task)
+    place: Place
+    if is_table(page):
+        place = Table(page, rows)
+    elif page.resolve() == Path(parsed.data).resolve():
+        place = ClassFolders(page, kind, "move")
+    else:
+        raise InputError(f"page is {page}; expected a file that ends in .csv or .jsonl, or DATA itself, a folder")
+    look: Look = DoubtedCards(read, parsed.settings, parsed.folds, shown, warn)
+    if parsed.copies:
+        look = CopiedCards(read, parsed.settings, shown)
+    about = {"data": str(Path(parsed.data).absolute())}
+    return show_cards(parsed, kind, place, look, about, task.class_names)
 
 
 def _print_copies(copies: Sequence[Copy], parsed: Arguments) -> int:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
-from ..errors import InputError
+from ..errors import InputError, MissingExtraError
+from ..files import claimed
 from ..settings import Recipe
 from .arguments import PresetName, names_model, parse_with_recipe
+
+if TYPE_CHECKING:
+    from ..cards import Look, Place
 
 _Arguments = TypeVar("_Arguments", bound="ForLabels")
 
@@ -27,6 +33,9 @@ class ForLabels:
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Recipe)
     csv: bool = False
     json: bool = False
+    page: Annotated[Path | None, tyro.conf.arg(metavar="FILE|DIR")] = None
+    port: int = 8001
+    """Port of the page, on this machine alone; 0 for any that is free."""
 
 
 def parse_for_labels(kind: type[_Arguments], command: str, arguments: Sequence[str]) -> _Arguments:
@@ -34,12 +43,17 @@ def parse_for_labels(kind: type[_Arguments], command: str, arguments: Sequence[s
 
     Raises:
         UsageError: They do not fit.
-        InputError: Two ways to print are asked for.
+        InputError: Two ways to answer are asked for.
+        MissingExtraError: The page is asked for, and packages for it are not installed.
     """
     # Random views help a head a little, and would be encoded anew for each fold.
     parsed = parse_with_recipe(kind, command, arguments, defaults={"method": "gda", "views": None})
-    if parsed.csv and parsed.json:
-        raise InputError("--csv and --json are both given; expected one of them")
+    ways = [way for way in ("csv", "json", "page") if getattr(parsed, way)]
+    if len(ways) > 1:
+        raise InputError(f"--{' and --'.join(ways)} are given; expected one of them")
+    for package in ("fastapi", "uvicorn") if parsed.page is not None else ():
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, "serve", f"lowshot {command} --page")
     return parsed
 
 
@@ -58,3 +72,57 @@ def with_usual_model(
         return parsed
     sys.stderr.write(f"lowshot: photographs, and no --model: took {model}, as fit does\n")
     return parse_for_labels(type(parsed), command, [*arguments, "--model", model])
+
+
+def is_table(page: Path) -> bool:
+    """Whether labels go to a table, and not to folders.
+
+    Raises:
+        InputError: It is neither, by its name.
+    """
+    if page.suffix.lower() in (".csv", ".jsonl"):
+        return True
+    if page.suffix and not page.is_dir():
+        raise InputError(f"page is {page}; expected a file that ends in .csv or .jsonl, or a folder that is there")
+    return False
+
+
+def show_cards(
+    parsed: ForLabels,
+    kind: str,
+    place: Place,
+    look: Look,
+    about: Mapping[str, Any],
+    classes: Sequence[str],
+) -> int:
+    """Serve the page of cards until a signal ends it; returns the exit status.
+
+    Args:
+        parsed: The command's arguments, with a page.
+        kind: ``suggest``, ``doubt`` or ``copies``.
+        place: Where the labels go.
+        look: Looks for the cards of each round.
+        about: What was asked for, in values of JSON; a page that was begun with something else is left alone.
+        classes: Names of the classes.
+    """
+    from ..cards import Decisions, Session
+    from ..cards.app import serve_cards
+    from ..serving.server import listening_socket, url_of
+
+    assert parsed.page is not None
+    with (
+        listening_socket("127.0.0.1", parsed.port, None) as listening,
+        claimed(parsed.page),
+        Decisions(place, {"kind": kind, **about}) as decisions,
+    ):
+        then = f"lowshot fit {shlex.quote(str(parsed.page))}"
+        session = Session(decisions, look, kind=kind, where=str(parsed.page.absolute()), then=then)
+        session.begin(classes)
+        count = len(decisions.cards)
+
+        def announce() -> None:
+            cards = f"{count:,} card{'' if count == 1 else 's'}"
+            print(f"{cards} at {url_of(listening)}, labels go to {parsed.page} (Ctrl-C stops)", flush=True)
+
+        serve_cards(session, listening, announce)
+    return 0

@@ -6,12 +6,17 @@ import csv
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from ..errors import DataError, InputError
 from .arguments import print_json, warn
-from .for_labels import ForLabels, parse_for_labels, with_usual_model
+from .for_labels import ForLabels, is_table, parse_for_labels, show_cards, with_usual_model
+
+if TYPE_CHECKING:
+    from ..labelling import Suggestion
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,7 +24,7 @@ class Arguments(ForLabels):
     """Images whose labels will teach most, of those that nobody has labelled: label them, and ask again.
 
     While there are fewer labels than classes they are typical images; then those that stand for many of which a
-    classifier is unsure, `gda` on central crops. Nothing is changed.
+    classifier is unsure, `gda` on central crops. Nothing is changed, unless a page is asked for.
     """
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")]
@@ -35,11 +40,25 @@ class Arguments(ForLabels):
     """Print CSV: image, why, looks_like, probability."""
     json: bool = False
     """Print a JSON list of objects with the same, and the `index` of the image."""
+    page: Annotated[Path | None, tyro.conf.arg(metavar="FILE|DIR")] = None
+    """Ask about them on a page in the browser instead, one key each. Labels go to this table (.csv or .jsonl, which
+    `fit` reads, the labels of DATA in it too), or into folders of classes in this folder. The same command goes on."""
+    copy: bool = False
+    """Copy images into the folders of `--page DIR`; what is done if nothing is said."""
+    link: bool = False
+    """Give them a second name there (hard links), which takes no space; on the same disk alone."""
+    move: bool = False
+    """Move them there."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Choose images and print them."""
+    """Choose images and print them, or ask about them on a page."""
     parsed = parse_for_labels(Arguments, "suggest", arguments)
+    ways = [way for way in ("copy", "link", "move") if getattr(parsed, way)]
+    if len(ways) > 1:
+        raise InputError(f"--{' and --'.join(ways)} are given; expected one of them")
+    if ways and (parsed.page is None or is_table(parsed.page)):
+        raise InputError(f"{ways[0]} is a way to put images into folders; expected --page with a folder")
     data, folder = (parsed.data, parsed.unlabelled) if parsed.unlabelled else (None, parsed.data)
     from ..labelling import suggested_images, suits_photos
     from ..models import PHOTOS
@@ -48,6 +67,8 @@ def run(arguments: Sequence[str]) -> int:
     if not parsed.classes:
         own = parsed.settings.model.model
         parsed = with_usual_model(parsed, "suggest", arguments, lambda: PHOTOS if suits_photos(folder) else own)
+    if parsed.page is not None:
+        return _show(parsed, parsed.page, data, Path(folder), ways[0] if ways else "copy")
     warnings: list[str] = []
     try:
         chosen = suggested_images(
@@ -61,6 +82,11 @@ def run(arguments: Sequence[str]) -> int:
         )
     finally:
         warn(warnings)
+    _print(chosen, parsed)
+    return 0
+
+
+def _print(chosen: Sequence[Suggestion], parsed: Arguments) -> None:
     if parsed.json:
         print_json([dataclasses.asdict(each) for each in chosen])
     elif parsed.csv:
@@ -73,4 +99,34 @@ def run(arguments: Sequence[str]) -> int:
         for each in chosen:
             guess = "" if each.probability is None else f"  looks like {each.looks_like} ({each.probability:.0%})"
             print(f"{each.why:<7}  {each.image}{guess}")
-    return 0
+
+
+def _show(parsed: Arguments, page: Path, data: str | None, folder: Path, put: str) -> int:
+    """Ask about the images on a page."""
+    from ..cards import ClassFolders, Place, Row, SuggestedCards, Table, rows_of_images
+    from ..data import addition_from
+    from ..progress import shown
+
+    if parsed.count < 1:
+        raise InputError(f"count is {parsed.count}; expected 1 or more")
+    if not folder.is_dir():
+        raise DataError(f"{folder} {'is no folder' if folder.exists() else 'does not exist'}; expected one of images")
+    config, warnings = parsed.settings.data, list[str]()
+    known = None if data is None else addition_from(data, None, config.on_bad_image, warnings, config.root)
+    warn(warnings)
+    place: Place
+    if is_table(page):
+        rows: list[Row] = [] if known is None else rows_of_images(known.examples, known.class_names, "train")
+        place = Table(page, rows)
+        place.name_of(str((folder / "image").absolute()))  # refuses a table that can have none of them
+    else:
+        one, other = folder.resolve(), page.resolve()
+        if one.is_relative_to(other) or other.is_relative_to(one):
+            raise InputError(
+                f"{page} and {folder} are one in the other; expected folders of classes outside of {folder}"
+            )
+        place = ClassFolders(page, "suggest", put)
+    look = SuggestedCards(folder, parsed.settings, known, parsed.count, shown, warn)
+    about = {"unlabelled": str(folder.absolute()), "data": data and str(Path(data).absolute()), "put": put}
+    classes = [*(known.class_names if known else ()), *parsed.classes]
+    return show_cards(parsed, "suggest", place, look, about, classes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,7 +31,7 @@ class Journal:
         self.path = path
         with os_errors_about(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab")
+            self._file = path.open("ab", buffering=0)
         try:
             self._open(about)
         except BaseException:
@@ -58,10 +59,17 @@ class Journal:
             OutputError: They cannot be written.
         """
         text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+        rest = memoryview(text.encode("utf-8", "backslashreplace"))
+        before = self._file.seek(0, os.SEEK_END)
         with os_errors_about(self.path):
-            self._file.write(text.encode("utf-8", "backslashreplace"))
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            try:
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+                os.fsync(self._file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):  # a part of a line would spoil the next one
+                    self._file.truncate(before)
+                raise
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The rows so far, in order, read from the file as they are asked for.
@@ -86,10 +94,14 @@ class Journal:
                     )
                 yield row
 
+    def close(self) -> None:
+        """Write no more."""
+        self._file.close()
+
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.close()
+        self.close()

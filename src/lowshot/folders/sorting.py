@@ -33,14 +33,15 @@ _BEST = 3
 _NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # on some system or other
 _NAMES_OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _LONGEST_NAME = 200  # bytes of UTF-8; file systems have room for 255
-_PARTIAL = ".partial"
+PARTIAL = ".partial"
+"""The end of the hidden name that a copy has until it is whole."""
 _IN_PLACE = {"in_place": True}
 """A line of the journal: all images above it are in their places, and what becomes of them now is a person's doing."""
 
 
 def _copied(source: Path, target: Path) -> None:
     """Copy a file with its times; it has its name when it is whole and on the disk."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:80]}.", suffix=_PARTIAL)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:80]}.", suffix=PARTIAL)
     os.close(handle)
     try:
         shutil.copy2(source, name)
@@ -170,7 +171,7 @@ def folder_names(classes: Sequence[str]) -> dict[str, str]:
 
 def _remaining(folder: Path, out: Path, put: str, journal: Journal, warn: list[str]) -> list[str]:
     """The images that have no place yet, as paths below the folder; those that have one are put there."""
-    for each in out.rglob(f".*{_PARTIAL}"):  # of a process that was killed
+    for each in out.rglob(f".*{PARTIAL}"):  # of a process that was killed
         each.unlink()
     places: dict[str, str] = {}
     on_the_way: list[dict[str, Any]] = []

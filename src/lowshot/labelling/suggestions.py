@@ -147,6 +147,12 @@ class Unlabelled:
             self._features = _encoded(learner, every.subset(free).images, track)
             self._labelled = self._features[:0] if known is None else _encoded(learner, known.examples.images, track)
 
+    @property
+    def numbers(self) -> Mapping[str, int]:
+        """The number of each image that is in a file, by the file's absolute path."""
+        files = ((source_of(self._images, row), row) for row in range(len(self._images)))
+        return {os.path.abspath(file): row for file, row in files if isinstance(file, Path)}  # noqa: PTH100 - links stay
+
     @own_torch_state()
     def suggestions(
         self,
@@ -172,6 +178,8 @@ class Unlabelled:
         free = np.asarray([place for place, row in enumerate(self._rows.tolist()) if row not in closed], dtype=np.int64)
         labels = [] if self._known is None else [self._known.examples.labels]
         labels += [np.asarray([names.index(given[int(self._rows[place])]) for place in got], dtype=np.int64)]
+        if not len(free):
+            return []
         features, labelled = self._features[free], np.concatenate([self._labelled, self._features[got]])
         with cpu_threads(self._recipe.engine.threads):
             table = self._probabilities(names, features, labelled, np.concatenate(labels)) if len(names) > 1 else None

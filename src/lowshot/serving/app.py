@@ -101,7 +101,7 @@ def create_app(service: Service, *, token_required: bool) -> FastAPI:
     app.state.service = service
     app.state.token_required = token_required
     app.include_router(router)
-    app.mount("/static", _Modules(directory=FOLDER, check_dir=False), name="static")
+    app.mount("/static", Modules(directory=FOLDER, check_dir=False), name="static")
     return app
 
 
@@ -334,7 +334,7 @@ async def icon() -> Response:
     return FileResponse(FOLDER / "icon.svg", media_type="image/svg+xml")
 
 
-class _Modules(StaticFiles):
+class Modules(StaticFiles):
     """The page's modules, asked for anew each time, and sent only if they have changed."""
 
     def file_response(self, *arguments: Any, **named: Any) -> Response:

@@ -167,19 +167,38 @@ def server_of(
     listening: socket.socket, settings: ServerSettings, service: Service, announce: Callable[[], None]
 ) -> uvicorn.Server:
     """The server of a service on a socket: ``run(sockets=[listening])`` comes back when it has ended."""
-    host = str(listening.getsockname()[0])
     gate = Gate(
         create_app(service, token_required=settings.token is not None),
         limits=settings.limits,
         metrics=service.metrics,
         token=settings.token,
         public=settings.public,
-        hosts=LOOPBACK | {host} if ipaddress.ip_address(host.partition("%")[0]).is_loopback else None,
+        hosts=names_of(listening),
     )
+    return runner(gate, settings.limits, announce, service.drain)
+
+
+def names_of(listening: socket.socket) -> frozenset[str] | None:
+    """The names under which a socket may be asked; None, for any, where other machines reach it."""
+    host = str(listening.getsockname()[0])
+    return LOOPBACK | {host} if ipaddress.ip_address(host.partition("%")[0]).is_loopback else None
+
+
+def runner(
+    gate: Gate, limits: Limits, announce: Callable[[], None], stopping: Callable[[], None] = lambda: None
+) -> uvicorn.Server:
+    """The server of whatever is behind a gate.
+
+    Args:
+        gate: The gate.
+        limits: Sizes and times.
+        announce: Called once, when requests are taken.
+        stopping: Called when a signal ends it, before what is under way is waited for.
+    """
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = uvicorn.Config(
         gate,
-        http=connections_of(settings.limits.head_seconds),
+        http=connections_of(limits.head_seconds),
         ws="none",
         loop="asyncio",
         lifespan="on",
@@ -187,20 +206,19 @@ def server_of(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=settings.limits.connections,
+        limit_concurrency=limits.connections,
         backlog=_BACKLOG,
-        timeout_graceful_shutdown=math.ceil(settings.limits.drain_seconds),
+        timeout_graceful_shutdown=math.ceil(limits.drain_seconds),
     )
-    return _Server(config, service, announce)
+    return _Server(config, announce, stopping)
 
 
 class _Server(uvicorn.Server):
     """Ends by a signal as a success: the signal is not raised again once all is answered."""
 
-    def __init__(self, config: uvicorn.Config, service: Service, announce: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None], stopping: Callable[[], None]) -> None:
         super().__init__(config)
-        self._service = service
-        self._announce = announce
+        self._announce, self._stopping = announce, stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -208,7 +226,7 @@ class _Server(uvicorn.Server):
             self._announce()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._service.drain()
+        self._stopping()
         super().handle_exit(sig, frame)
 
     @contextlib.contextmanager
