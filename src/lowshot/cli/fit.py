@@ -53,7 +53,11 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     """Fit, evaluate on what was held back, save, say."""
     parsed = parse_with_recipe(Arguments, "fit", arguments, chooses=True)
-    suited = None if names_model(arguments) else lambda model: _with_model(arguments, model)
+    suited = (
+        None
+        if names_model(arguments)
+        else lambda model: parse_with_recipe(Arguments, "fit", [*arguments, "--model", model], chooses=True)
+    )
     source = parsed.folders.source("fit", parsed.data)
     note = _Unjudged(parsed.out, canonical_json([source_named(source), parsed.settings.to_dict()]))
     if not note.is_there():
@@ -104,10 +108,6 @@ class _Unjudged:
 
 _Suited: TypeAlias = Callable[[str], Arguments] | None
 """Gives the same arguments with a model; None where they name one themselves."""
-
-
-def _with_model(arguments: Sequence[str], model: str) -> Arguments:
-    return parse_with_recipe(Arguments, "fit", [*arguments, "--model", model], chooses=True)
 
 
 def _on_suited_model(classifier: FewShotClassifier, task: Task, suited: _Suited) -> FewShotClassifier:

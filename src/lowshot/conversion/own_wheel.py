@@ -41,13 +41,12 @@ def write_wheel(folder: Path) -> str:
     for file, text in {**information, "WHEEL": _WHEEL}.items():
         contents[f"{name}.dist-info/{file}"] = text.encode()
     record = f"{name}.dist-info/RECORD"
-    lines = [f"{file},sha256={_digest(content)},{len(content)}\n" for file, content in contents.items()]
+    lines = []
+    for file, content in contents.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+        lines.append(f"{file},sha256={digest},{len(content)}\n")
     contents[record] = "".join([*lines, f"{record},,\n"]).encode()
     with zipfile.ZipFile(folder / f"{name}-py3-none-any.whl", "w", zipfile.ZIP_DEFLATED) as archive:
         for file, content in contents.items():
             archive.writestr(zipfile.ZipInfo(file, _YEAR_1980), content, zipfile.ZIP_DEFLATED)
     return f"{name}-py3-none-any.whl"
-
-
-def _digest(content: bytes) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()

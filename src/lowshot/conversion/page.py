@@ -13,7 +13,6 @@ import html
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ..errors import InputError
 from ..files import read_json_object, write_text
@@ -61,13 +60,15 @@ def bundle(
             write_text(folder / name, f'(self.lowshotModel ??= []).push("{_base64(part)}");\n')
             inside.append(f'<script src="{name}"></script>')
     about = {"classes": classes, "parts": len(parts), "steps": read_json_object(folder / PREPROCESSING_FILE)}
+    shown = f"{', '.join(classes[:6])}{' and others' if len(classes) > 6 else ''}"
     page = (BESIDE / "page.html").read_text(encoding="utf-8") % {
         "title": html.escape(title),
-        "standfirst": html.escape(_standfirst(classes)),
+        "standfirst": html.escape(f"Tells {len(classes)} classes apart: {shown}."),
         "sources": "" if len(model) <= LARGEST_IN_PAGE else " 'self' file:",
         "style": (BESIDE / "page.css").read_text(encoding="utf-8"),
         "facts": "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(fact)}</dd>\n" for name, fact in facts.items()),
-        "about": _json_in_page(about),
+        # No browser takes it for the end of the script that it stands in.
+        "about": json.dumps(about, ensure_ascii=False).replace("<", "\\u003c"),
         "data": "\n".join(inside),
         "script": (BESIDE / "page.js").read_text(encoding="utf-8"),
     }
@@ -76,19 +77,9 @@ def bundle(
         (folder / name).unlink()
 
 
-def _standfirst(classes: list[str]) -> str:
-    shown = ", ".join(classes[:6])
-    return f"Tells {len(classes)} classes apart: {shown}{' and others' if len(classes) > 6 else ''}."
-
-
 def _data(name: str, text: str) -> str:
     return f'<script id="{name}" type="text/plain">{text}</script>'
 
 
 def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
-
-
-def _json_in_page(value: Any) -> str:
-    """JSON that no browser takes for the end of the script that it stands in."""
-    return json.dumps(value, ensure_ascii=False).replace("<", "\\u003c")

@@ -25,10 +25,14 @@ def picture_of(explanation: Explanation, shots: Sequence[tuple[Image.Image, str]
     Returns:
         An RGB image, some 700 pixels wide.
     """
+    import matplotlib
+
     width = 3 * _GAP + 2 * _SIDE
     height = 2 * _GAP + _SIDE + _LINE + (_SMALL + _GAP + _LINE if shots else 0)
     sheet = Image.new("RGB", (width, height), "white")
-    write, font = ImageDraw.Draw(sheet), _font()
+    # The font of matplotlib has the letters of most languages.
+    font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 15)
+    write = ImageDraw.Draw(sheet)
     sheet.paste(_seen(explanation), (_GAP, _GAP))
     sheet.paste(coloured(explanation), (2 * _GAP + _SIDE, _GAP))
     title = f"{explanation.class_name}  {explanation.probability:.1%}"
@@ -58,13 +62,6 @@ def coloured(explanation: Explanation) -> Image.Image:
 
 def _seen(explanation: Explanation) -> Image.Image:
     return Image.fromarray(explanation.crop).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
-
-
-def _font() -> ImageFont.FreeTypeFont:
-    """The font of matplotlib, which has the letters of most languages."""
-    import matplotlib
-
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 15)
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

@@ -62,15 +62,14 @@ class BlockLayout:
 
     def parts(self, block: Any) -> Parts:
         """The parts of a block as they are now."""
-        return Parts(**dict(zip(self._fields, self._read(block), strict=True)))
+        fields, read = self._reader
+        return Parts(**dict(zip(fields, read(block), strict=True)))
 
     @functools.cached_property
-    def _fields(self) -> tuple[str, ...]:
-        return tuple(field for field in Parts._fields if getattr(self, field))
-
-    @functools.cached_property
-    def _read(self) -> Callable[[Any], tuple[Any, ...]]:
-        return operator.attrgetter(*(getattr(self, field) for field in self._fields))
+    def _reader(self) -> tuple[list[str], Callable[[Any], tuple[Any, ...]]]:
+        """The fields of the parts that there are, and what reads them from a block."""
+        fields = [field for field in Parts._fields if getattr(self, field)]
+        return fields, operator.attrgetter(*(getattr(self, field) for field in fields))
 
     def linear(self, projection: str) -> str:
         """Name of a linear layer inside a block, by the name that recipes have for it: ``q``, ``fc1``, ..."""

@@ -66,7 +66,9 @@ def load_backbone(model: str = "builtin", device: str = "cpu", *, exportable: bo
     if model == PHOTOS:
         (loaded, revision), tokenizer, pixels = read_photos(), None, Pixels(MEAN, STD)
     elif model == "builtin" and not exportable:
-        (loaded, tokenizer), pixels = read_clip(BUILTIN), _builtin_pixels()
+        loaded, tokenizer = read_clip(BUILTIN)
+        settings = json.loads((BUILTIN / "preprocessor_config.json").read_text(encoding="utf-8"))
+        pixels = Pixels(tuple(settings["image_mean"]), tuple(settings["image_std"]))
     elif isinstance(opened := _opened(model), dict):
         loaded, tokenizer, pixels = _from_transformers(model, opened)
         model_id = "builtin" if model == "builtin" else _source(model)
@@ -155,11 +157,6 @@ def _source(model: str) -> str:
     """The name of a model for transformers: a folder's full path, or a Hub id."""
     folder = BUILTIN if model == "builtin" else from_home(model)
     return str(folder.resolve()) if folder.is_dir() else model
-
-
-def _builtin_pixels() -> Pixels:
-    settings = json.loads((BUILTIN / "preprocessor_config.json").read_text(encoding="utf-8"))
-    return Pixels(tuple(settings["image_mean"]), tuple(settings["image_std"]))
 
 
 def _from_transformers(model: str, config: dict[str, Any]) -> tuple[Any, Any, Pixels]:

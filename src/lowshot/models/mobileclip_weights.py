@@ -55,7 +55,10 @@ class TrunkTensors:
             InputError: One is missing or is one too many, or the shapes of some do not fit each other.
         """
         try:
-            parts = self._trunk(config) | self._blocks(config) | self._end()
+            parts = self._trunk(config) | self._blocks(config)
+            parts |= self._channel_weights("final_conv.se", "vision_model.head.weights")
+            parts["vision_model.head.convolution"] = self._several("final_conv")
+            parts["visual_projection"] = self._plain("head.fc")
         except RuntimeError as error:
             raise InputError(f"its image tower's tensors do not fit each other: {error}") from None
         unknown = sorted(name for name in self._left if not name.endswith(".num_batches_tracked"))
@@ -107,13 +110,6 @@ class TrunkTensors:
                 parts[f"{own}.mlp.fc{layer}"] = _Folded(weight.flatten(1), bias)
                 parts[f"{own}.gain{layer}.weight"] = self._take(f"{name}.{gain}.gamma").flatten()
         return parts
-
-    def _end(self) -> dict[str, _Folded | Tensor]:
-        return {
-            "vision_model.head.convolution": self._several("final_conv"),
-            **self._channel_weights("final_conv.se", "vision_model.head.weights"),
-            "visual_projection": self._plain("head.fc"),
-        }
 
     def _take(self, name: str) -> Tensor:
         try:

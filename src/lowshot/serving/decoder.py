@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
@@ -72,7 +73,7 @@ class Decoder(Generic[_Result]):
         good = [place for place, reason in enumerate(reasons) if reason is None]
         with self._counted(sum(sizes[place][0] for place in good)):
             found = await self._done(
-                [(_bound(self._crop, contents[place]), sizes[place][1] > _LARGE_BYTES) for place in good]
+                [(functools.partial(self._crop, contents[place]), sizes[place][1] > _LARGE_BYTES) for place in good]
             )
         crops = dict(zip(good, found, strict=True))
         return [crops[place] if reason is None else reason for place, reason in enumerate(reasons)]  # type: ignore[misc]
@@ -165,7 +166,3 @@ def _size(content: bytes) -> tuple[int, int] | LowshotError:
         return decoded_size(content)
     except LowshotError as error:
         return error
-
-
-def _bound(work: Callable[[bytes], _Result], content: bytes) -> Callable[[], _Result]:
-    return lambda: work(content)

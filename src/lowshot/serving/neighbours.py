@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import dataclasses
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -71,7 +72,7 @@ class Neighbours:
         """Compute the embeddings of an adapter's pictures, once for all who wait for them."""
         if name not in self._embedding:
             task = self._embedding[name] = asyncio.get_running_loop().create_task(self._compute(name))
-            task.add_done_callback(lambda done: self._ended(name, done))
+            task.add_done_callback(functools.partial(self._ended, name))
         return self._embedding[name]
 
     def _ended(self, name: str, task: asyncio.Task[None]) -> None:

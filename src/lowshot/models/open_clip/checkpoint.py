@@ -136,16 +136,13 @@ class OpenClipCheckpoint:
         if not isinstance(settings, dict) or not isinstance(pixels, dict):
             raise InputError(f"{CONFIG} has no model_cfg; expected what open_clip's push_to_hf_hub writes")
         if not self.files.folder and not settings.get("quick_gelu"):
-            self._refuse_lost_quick_gelu()
+            trained = trained_with_quick_gelu(self.files.source)
+            if trained:
+                raise InputError(
+                    f"its {CONFIG} says GELU, but open_clip's own table that its weights were trained with QuickGELU; "
+                    f"expected {trained.name}, which goes by the table"
+                )
         return settings, pixels
-
-    def _refuse_lost_quick_gelu(self) -> None:
-        trained = trained_with_quick_gelu(self.files.source)
-        if trained:
-            raise InputError(
-                f"its {CONFIG} says GELU, but open_clip's own table that its weights were trained with QuickGELU; "
-                f"expected {trained.name}, which goes by the table"
-            )
 
     def _clip_config(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         if needs := shortfalls(settings):
@@ -271,8 +268,10 @@ def tensors_in(path: Path) -> dict[str, Tensor]:
             return archive_tensors(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        name = re.search(r"GLOBAL (\S+)", str(error))  # out of torch's long advice
+        asked_for = f"it asks for {name[1]}" if name else first_line(error)[:100]
         raise InputError(
-            f"{path.name} holds more than tensors, and nothing of it is run ({_asked_for(error)}); expected a state "
+            f"{path.name} holds more than tensors, and nothing of it is run ({asked_for}); expected a state "
             "dict, best as .safetensors"
         ) from None
     except InputError:
@@ -280,12 +279,6 @@ def tensors_in(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # whatever a damaged file raises
         raise InputError(f"{path.name} is damaged: {first_line(error)}") from error
     return state_dict_of(checkpoint)
-
-
-def _asked_for(error: Exception) -> str:
-    """What a refused pickle asks for, out of torch's long advice."""
-    name = re.search(r"GLOBAL (\S+)", str(error))
-    return f"it asks for {name[1]}" if name else first_line(error)[:100]
 
 
 @contextlib.contextmanager
