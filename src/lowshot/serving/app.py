@@ -7,12 +7,13 @@ import contextlib
 import importlib.metadata
 import tempfile
 import zipfile
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
@@ -35,6 +36,7 @@ _DESCRIPTION = (
     "Errors are `{error: {code, message}}`."
 )
 _Result = TypeVar("_Result")
+_Route = TypeVar("_Route", bound=Callable[..., Awaitable[Response]])
 _FILES = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
 _IMAGES_BODY = {
     "required": True,
@@ -221,6 +223,17 @@ async def example(service: Behind, name: str, id: str) -> Response:  # noqa: A00
     return FileResponse(picture.path, media_type=picture.media_type)
 
 
+def _images_are_sent_to(what: str, answer: type[BaseModel]) -> Callable[[_Route], _Route]:
+    """Register a route of an adapter that images are sent to, with all that can be wrong with them."""
+    return router.post(
+        f"/v1/adapters/{{name}}/{what}",
+        response_model=answer,
+        response_model_exclude_none=True,
+        openapi_extra={"requestBody": _IMAGES_BODY},
+        responses=_errors(404, 408, 409, 413, 415, 429, 503),
+    )
+
+
 async def _images_sent(service: Service, request: Request) -> list[bytes | Refusal]:
     """The images that an adapter is asked about: each one's file, or why there is none."""
     if service.draining:
@@ -228,13 +241,7 @@ async def _images_sent(service: Service, request: Request) -> list[bytes | Refus
     return await images_to_predict(request, service.limits)
 
 
-@router.post(
-    "/v1/adapters/{name}/predict",
-    response_model=schema.PredictAnswer,
-    response_model_exclude_none=True,
-    openapi_extra={"requestBody": _IMAGES_BODY},
-    responses=_errors(404, 408, 409, 413, 415, 429, 503),
-)
+@_images_are_sent_to("predict", schema.PredictAnswer)
 async def predict(
     service: Behind,
     request: Request,
@@ -249,26 +256,14 @@ async def predict(
     return JSONResponse(await _unless_gone(request, service.predict(name, contents, options)))
 
 
-@router.post(
-    "/v1/adapters/{name}/embed",
-    response_model=schema.EmbedAnswer,
-    response_model_exclude_none=True,
-    openapi_extra={"requestBody": _IMAGES_BODY},
-    responses=_errors(404, 408, 409, 413, 415, 429, 503),
-)
+@_images_are_sent_to("embed", schema.EmbedAnswer)
 async def embed(service: Behind, request: Request, name: str) -> Response:
     """Embeddings of images by the vision tower with what an adapter learnt in it. They are sent as to predict."""
     contents = await _images_sent(service, request)
     return JSONResponse(await _unless_gone(request, service.embed(name, contents)))
 
 
-@router.post(
-    "/v1/adapters/{name}/explain",
-    response_model=schema.ExplainAnswer,
-    response_model_exclude_none=True,
-    openapi_extra={"requestBody": _IMAGES_BODY},
-    responses=_errors(404, 408, 409, 413, 415, 429, 503),
-)
+@_images_are_sent_to("explain", schema.ExplainAnswer)
 async def explain(
     service: Behind,
     request: Request,
