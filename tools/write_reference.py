@@ -220,9 +220,9 @@ and `pe_core` and `mobileclip` are read from open_clip's checkpoints alone. They
 no other program could load their weights.
 timm's plain ViTs and DINOv2s become `vit`, `dinov2` or `dinov2_with_registers`
 ([which](../how-to/backbones.md#timms-image-encoders)).
-Every kind with two towers goes through the same tests, with a tiny random model and a tokenizer of its kind:
-`{FAMILY_TESTS}` and whatever takes the fixture `any_tiny_model` (the exact step, prompts, adapters, fewer
-bits, serving); export to PEFT, transformers and ONNX is in `tests/conversion/test_export.py`. The built-in model and
+Every kind with two towers goes through the same tests, with a tiny random model and a tokenizer of its kind. They are
+`{FAMILY_TESTS}` and whatever takes the fixture `any_tiny_model`: the exact step, prompts, adapters, fewer
+bits, serving. Export to PEFT, transformers and ONNX is in `tests/conversion/test_export.py`. The built-in model and
 `photos` were tried with their trained weights here; all others: **not tried on trained weights**, for want of a
 network.
 
@@ -247,9 +247,9 @@ OPEN_CLIP = f"""
 ## What open_clip publishes
 
 Every name of open_clip {version()}, `--model MODEL:TAG`, once each. A configuration that is read is a CLIP of
-transformers, a MetaCLIP 2, a PE-Core or a MobileCLIP; `tests/models/open_clip/test_against_open_clip.py` compares every
-structure among them, scaled down and with random weights, with open_clip's own logits, tokens and pixels. None was
-tried on its trained weights.
+transformers, a MetaCLIP 2, a PE-Core or a MobileCLIP. `tests/models/open_clip/test_against_open_clip.py` scales every
+structure among them down and draws its weights: logits, tokens and pixels are those of open_clip itself. None was tried
+on its trained weights.
 
 | `MODEL` | tags | read, or what is missing |
 |:--|:--|:--|"""
@@ -263,7 +263,7 @@ def open_clip_rows() -> list[str]:
     rows = []
     for model, published in tags.items():
         names = " ".join(f"`{each.tag}`" for each in published)
-        rows.append(f"| `{model}` | {names} | {'; '.join(published[0].shortfalls) or '**read**'} |")
+        rows.append(f"| `{model}` | {names} | {';<br>'.join(published[0].shortfalls) or '**read**'} |")
     return rows
 
 
