@@ -235,7 +235,7 @@ def test_what_is_no_choice_is_refused_and_changes_nothing(tmp_path, images, choi
 
 def test_classes_are_added_once_whatever_their_case(tmp_path, images):
     with begun(Table(tmp_path / "labels.csv"), suggestions(images)) as decisions:
-        assert [decisions.add_class(name) for name in (" Fox ", "fox", "CAT", "red_fox")] == [
+        assert decisions.add_classes([" Fox ", "fox", "CAT", "red_fox"]) == [
             "Fox",
             "Fox",
             "cat",
@@ -243,7 +243,7 @@ def test_classes_are_added_once_whatever_their_case(tmp_path, images):
         ]
         for name in "", " _ ", "a\nb\0", "x" * 101:
             with pytest.raises(InputError):
-                decisions.add_class(name)
+                decisions.add_classes(["hen", name])
     with opened(Table(tmp_path / "labels.csv")) as again:
         assert again.classes == [*CLASSES, "Fox", "red fox"]
 

@@ -78,7 +78,7 @@ def test_without_any_class_the_first_ones_are_named_on_the_page(tmp_path, new, r
         decisions.begin_round(look(decisions))
         for card, name in zip(list(decisions.cards.values()), ("ink", "paper", "ink"), strict=True):
             assert (card.looks_like, card.why) == (None, "typical")
-            decisions.decide(card.key, {"label": decisions.add_class(name)})
+            decisions.decide(card.key, {"label": decisions.add_classes([name])[0]})
         assert {card.looks_like for card in look(decisions)} <= {"ink", "paper"}
     with pytest.raises(DataError, match="no images"), Decisions(Table(tmp_path / "other.csv"), {}) as decisions:
         (tmp_path / "empty").mkdir()

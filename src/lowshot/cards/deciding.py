@@ -207,21 +207,26 @@ class Decisions:
         self._journal.append([{"cards": rows, "classes": list(classes)}])
         self._begin(cards, classes)
 
-    def add_class(self, name: str) -> str:
-        """Add a class, and return its name as it is written; one that is there already is returned as that is.
+    def add_classes(self, names: Sequence[str]) -> list[str]:
+        """Add classes, and return their names as they are written; one that is there already is returned as that is.
 
         Raises:
-            InputError: It is no name.
-            OutputError: It cannot be written down.
+            InputError: One is no name.
+            OutputError: They cannot be written down.
         """
-        plain = class_name(name)
-        if not plain or len(plain) > LONGEST_NAME or not plain.isprintable():
-            raise InputError(f"class {name[:LONGEST_NAME]!r} is no name; expected 1 to {LONGEST_NAME} characters")
         known = {each.casefold(): each for each in self.classes}
-        if plain.casefold() not in known:
-            self._journal.append([{"class": plain}])
-            self.classes.append(plain)
-        return known.get(plain.casefold(), plain)
+        new = []
+        for name in names:
+            plain = class_name(name)
+            if not plain or len(plain) > LONGEST_NAME or not plain.isprintable():
+                raise InputError(f"class {name[:LONGEST_NAME]!r} is no name; expected 1 to {LONGEST_NAME} characters")
+            if plain.casefold() not in known:
+                known[plain.casefold()] = plain
+                new.append(plain)
+        if new:
+            self._journal.append({"class": name} for name in new)
+            self.classes += new
+        return [known[class_name(name).casefold()] for name in names]
 
     def decide(self, key: str, choice: Any) -> None:
         """Make a choice of a card, in the place of an earlier one; when this returns it is on the disk.

@@ -56,8 +56,7 @@ class Session:
             LowshotError: The images cannot be looked at.
         """
         with self._lock:
-            for name in classes:
-                self._decisions.add_class(name)
+            self._decisions.add_classes(classes)
             if not self._decisions.rounds:
                 self._decisions.begin_round(self._look(self._decisions))
 
@@ -96,12 +95,12 @@ class Session:
         """Add a class; returns its ``name`` as it is written, and the ``revision``.
 
         Raises:
-            LowshotError: As for ``Decisions.add_class``, or the classes are those of the data.
+            LowshotError: As for ``Decisions.add_classes``, or the classes are those of the data.
         """
         with self._lock:
             if self._about["kind"] != "suggest":
                 raise InputError("the classes are those of the data; expected one of them")
-            name = self._decisions.add_class(name)
+            [name] = self._decisions.add_classes([name])
             self._revision += 1
             return {"name": name, "revision": self._revision}
 

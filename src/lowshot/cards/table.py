@@ -80,7 +80,9 @@ class Table:
             raise InputError(f"the labels' file is {path}; expected one that ends in {' or '.join(SUFFIXES)}")
         self.path = path.absolute()
         self._rows = list(rows)
-        self._names = {row.image: self.name_of(row.image) for row in rows}
+        self._names: dict[str, str] = {}
+        for row in rows:
+            self.name_of(row.image)
 
     @property
     def journal(self) -> Path:
@@ -95,6 +97,8 @@ class Table:
         Raises:
             InputError: It is not below the table's folder.
         """
+        if image in self._names:
+            return self._names[image]
         name = Path(os.path.relpath(image, self.path.parent)).as_posix()
         if not is_below(name):
             common = os.path.commonpath([image, self.path.parent])
@@ -102,6 +106,7 @@ class Table:
                 f"{image} is not below {self.path.parent}, the folder of {self.path.name}, or has a name that no table "
                 f"can have; expected the labels in {common}, such as {Path(common, self.path.name)}"
             )
+        self._names[image] = name
         return name
 
     def plan(self, card: Card, labels: Labels) -> dict[str, Any]:

@@ -5,7 +5,7 @@ const OF_CLASSES = [..."123456789abcdefghijlmnopqrtvwyz"]; // without those of t
 /** The key of each class, in their order; null where there are no more keys. */
 export const keyOfClass = (place) => OF_CLASSES[place] ?? null;
 
-/** The answers of a card beside its classes: `{key, label, choice}`; the first of a list is the most usual one. */
+/** The answers of a card beside its classes: `{key, label, choice}`. */
 export function answersOf(card) {
   const skip = { key: "s", label: "Skip", choice: { skip: true } };
   if (card.kind === "copies") {

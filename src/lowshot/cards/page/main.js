@@ -233,9 +233,9 @@ function showCard() {
   const words = choiceInWords(current, current.choice);
   say(byId("answer"), words === null ? null : `Answered: ${words}`);
   byId("answers").replaceChildren(
-    ...answersOf(current).map(({ key, label, choice }, index) => {
+    ...answersOf(current).map(({ key, label, choice }) => {
       const isGiven = sameChoice(choice, current.choice);
-      return keyButton(label, key, () => answer(choice), { class: index ? "" : "primary", "aria-pressed": String(isGiven) });
+      return keyButton(label, key, () => answer(choice), { class: key === "Enter" ? "primary" : "", "aria-pressed": String(isGiven) });
     }),
   );
   byId("moves").replaceChildren(
