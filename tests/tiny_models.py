@@ -381,6 +381,9 @@ def mobileclip_tensors():
     generator = torch.Generator().manual_seed(0)
     drawn = {f"visual.trunk.{name}": 0.3 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
     drawn |= {name: tensor.abs() + 0.5 for name, tensor in drawn.items() if name.endswith("running_var")}
+    # Dozens of factors near zero, one behind the other, would leave nothing of the image.
+    factors = ("bn.weight", "identity.weight", "norm.weight", "gamma")
+    drawn |= {name: tensor + 0.7 for name, tensor in drawn.items() if name.endswith(factors)}
     # Weights of channels are behind a ReLU, which would hide what it makes zero.
     drawn |= {name: tensor.abs() + 1 for name, tensor in drawn.items() if name.endswith("se.fc1.bias")}
     text = {name: tensor for name, tensor in pe_core_tensors().items() if not name.startswith("visual.")}

@@ -448,7 +448,6 @@ def test_so_is_every_other_family(saved, tmp_path, request, kind):
 
 
 @pytest.mark.long
-@pytest.mark.long
 @pytest.mark.parametrize("model", ["tiny_pe_core", "tiny_mobileclip"])
 def test_a_kind_that_transformers_has_not_is_exported_as_a_graph_alone(saved, tmp_path, request, model):
     adapter, _ = saved("lora-xs", model=request.getfixturevalue(model))

@@ -198,6 +198,27 @@ def test_its_answers_are_the_classifiers(saved, tmp_path, monkeypatch):
             tab.close()
 
 
+@pytest.mark.long
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+@pytest.mark.skipif(RUNTIME is None, reason="nobody has fetched onnxruntime-web: lowshot export --format page does")
+@pytest.mark.parametrize("model", ["tiny_pe_core", "tiny_mobileclip"])
+def test_so_are_those_of_a_kind_that_transformers_has_not(saved, tmp_path, request, model):
+    adapter, classifier = saved("lora-xs", model=request.getfixturevalue(model))
+    (tmp_path / "images").mkdir()
+    files = photographs(tmp_path / "images")
+    expected = classifier.predict_proba(files)
+    assert np.ptp(expected, axis=0).max() > 1e-3  # the image matters
+    export(adapter, tmp_path / "page", format="page", onnxruntime_web=RUNTIME)
+    with chromium() as browser:
+        tab = browser.new_page()
+        tab.goto(f"file://{tmp_path}/page/index.html")
+        tab.wait_for_selector("#files:enabled", state="attached", timeout=60_000)
+        for file, row in zip(files, expected, strict=True):
+            said = tab.evaluate(CLASSIFY, base64.b64encode(file.read_bytes()).decode())
+            assert np.abs(np.array(said) - row).max() < 1e-4, file
+
+
 CLASSIFY = """async (text) => {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   return Array.from(await classify(new Blob([bytes])));
