@@ -61,6 +61,21 @@ def test_fit_evaluate_and_predict_with_calibration(fit, run, photos, tmp_path):
     assert out == f"{image}  {expected}\n"
 
 
+def test_sets_with_a_guarantee_are_asked_for_by_a_flag(run, photos, tiny_clip, tmp_path):
+    adapter, image = tmp_path / "adapter", photos / "test" / "dark_disc" / "0.png"
+    run("fit", photos, "--model", tiny_clip, "--method", "nearest-mean", "--out", adapter)
+    status, out, _ = run("predict", adapter, image, "--coverage", "0.6", "--guaranteed", "--json")
+    assert status == 0
+    [row] = json.loads(out)
+    assert row["set"][0] == row["label"]
+    status, out, _ = run("evaluate", adapter, photos, "--coverage", "0.6", "--guaranteed", "--json")
+    assert json.loads(out)["sets"]["guaranteed"] is True
+    for command in (("predict", adapter, image), ("evaluate", adapter, photos)):
+        status, out, err = run(*command, "--guaranteed")
+        assert (status, out) == (2, "")
+        assert "guaranteed is said of sets of classes; say which share they are to cover" in err
+
+
 def test_without_coverage_there_is_no_set(fit, run, photos, tmp_path):
     fit("--calibration-folds", "2")
     _, out, _ = run("predict", tmp_path / "adapter", photos / "test" / "dark_disc" / "0.png", "--json")

@@ -107,6 +107,51 @@ def test_no_images_have_no_sets(calibrated):
     assert calibrated.predict_sets([], 0.5) == []
 
 
+@pytest.fixture(scope="module")
+def head(tiny_clip):
+    return FewShotClassifier(str(tiny_clip), method="proker").fit(*pictures(18))
+
+
+def test_sets_with_a_guarantee_need_no_calibration_and_are_the_same_of_the_saved_adapter(head, tmp_path):
+    images, labels = pictures(30, seed=4)
+    sets = head.predict_sets(images, 0.8, guaranteed=True)
+    assert [members[0] for members in sets] == head.predict(images).tolist()
+    head.save_pretrained(tmp_path / "adapter")
+    loaded = FewShotClassifier.from_pretrained(tmp_path / "adapter")
+    assert loaded.predict_sets(images, 0.8, guaranteed=True) == sets
+    assert loaded.predict_sets([], 0.8, guaranteed=True) == []
+    streamed = [entry.members for entry in loaded.stream_judgements(images, loaded.sets(0.8, guaranteed=True))]
+    assert [set(np.array(COLOURS)[inside]) for inside in streamed] == [set(members) for members in sets]
+    numbers = np.array([COLOURS.index(label) for label in labels])
+    test = Examples(images, numbers, tuple(map(str, range(30))))
+    found = loaded.evaluate(Task("colours", COLOURS, train=test, test=test), coverage=0.8, guaranteed=True)["sets"]
+    assert found["guaranteed"] is True
+    assert found["covered"] == np.mean([label in inside for label, inside in zip(labels, sets, strict=True)])
+    assert len(head.predict_sets(images, 0.3, guaranteed=True)[0]) <= len(sets[0])
+    (tmp_path / "adapter" / "shots.safetensors").unlink()
+    with pytest.raises(InputError, match=r"no shots beside it \(shots.safetensors\), .*; leave guaranteed out, or fit"):
+        FewShotClassifier.from_pretrained(tmp_path / "adapter").predict_sets(images, 0.8, guaranteed=True)
+
+
+def test_what_has_no_shots_to_compare_with_guarantees_nothing(tiny_clip, plain, head):
+    images, labels = pictures(18)
+    for method, said in (
+        ("gda", "method gda has kept random crops of its shots alone, .* fit it with --calibration-folds 4"),
+        ("zero-shot", "method zero-shot learns from no shots that a guarantee could come from"),
+    ):
+        classifier = FewShotClassifier(str(tiny_clip), method=method).fit(images, labels)
+        with pytest.raises(InputError, match=said):
+            classifier.predict_sets(["no such image.png"], 0.8, guaranteed=True)
+    with pytest.raises(InputError, match="method lora trains the towers, which know their own shots better"):
+        plain.predict_sets(images, 0.8, guaranteed=True)
+    with pytest.raises(InputError, match="coverage is 0.9, but 6 shots of a class guarantee at most 0.857"):
+        head.predict_sets(images, 0.9, guaranteed=True)
+    with pytest.raises(InputError, match="guaranteed is said of sets of classes; say which share"):
+        head.evaluate("digits", guaranteed=True)
+    of_views = FewShotClassifier(str(tiny_clip), method="gda", views=2, calibration_folds=2).fit(images, labels)
+    assert all(of_views.predict_sets(images, 0.8, guaranteed=True))
+
+
 def test_evaluation_tells_how_many_sets_hold_the_true_class(calibrated):
     images, labels = pictures(30, seed=4)
     numbers = np.array([COLOURS.index(label) for label in labels])
@@ -115,7 +160,9 @@ def test_evaluation_tells_how_many_sets_hold_the_true_class(calibrated):
     found = calibrated.evaluate(task, coverage=0.75)["sets"]
     members = calibrated.predict_sets(images, 0.75)
     hits = [label in inside for label, inside in zip(labels, members, strict=True)]
-    assert found == {"coverage": 0.75, "covered": np.mean(hits), "mean_set_size": np.mean([len(m) for m in members])}
+    least = min(np.mean([hit for hit, label in zip(hits, labels, strict=True) if label == each]) for each in COLOURS)
+    sizes = {"mean_set_size": np.mean([len(m) for m in members])}
+    assert found == {"coverage": 0.75, "covered": np.mean(hits), "least_covered": least, **sizes}
     assert calibrated.record_.metrics["sets"] == found
     assert "sets" not in calibrated.evaluate(task)
 

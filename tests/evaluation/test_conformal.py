@@ -94,7 +94,11 @@ def test_the_images_that_gave_the_scores_are_covered_by_the_largest(seed):
 
 def test_sets_are_measured_by_the_truth_in_them_and_by_their_size():
     members = np.array([[True, False, False], [True, True, False], [True, True, True], [False, True, False]])
-    assert set_measures(members, np.array([0, 2, 1, 1])) == {"covered": 0.75, "mean_set_size": 1.75}
+    assert set_measures(members, np.array([0, 2, 1, 1])) == {
+        "covered": 0.75,
+        "least_covered": 0.0,
+        "mean_set_size": 1.75,
+    }
 
 
 def test_a_class_at_the_very_threshold_is_in_the_set():

@@ -34,7 +34,7 @@ class ByBrightness:
         self.classes_ = np.asarray(self.record_.classes)
         self.asked = []
 
-    def stream_judgements(self, images):
+    def stream_judgements(self, images, sets=None):
         for image in images:
             self.asked.append(image)
             try:

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..belonging import Belonging
@@ -24,7 +25,10 @@ from ..data.crops import central_crops
 from ..errors import ImageError, InputError
 from ..estimator import Estimator, not_fitted
 from ..evaluation import (
+    GuaranteedSets,
+    HeldOutSets,
     Judgement,
+    Sets,
     belonging_scores,
     embeddings_of,
     judged_as_read,
@@ -146,8 +150,12 @@ class Answers(Estimator):
         judged = self.stream_judgements(images)
         return (entry if isinstance(entry, ImageError) else entry.probabilities for entry in judged)
 
-    def stream_judgements(self, images: Any) -> Iterator[Judgement | ImageError]:
+    def stream_judgements(self, images: Any, sets: Sets | None = None) -> Iterator[Judgement | ImageError]:
         """As ``stream_proba``, but beside an image's ``probabilities`` there is its ``p_value``, as in ``p_values``.
+
+        Args:
+            images: As for ``stream_proba``.
+            sets: What ``sets`` gave; then there are the ``members`` of each image's set too.
 
         Raises:
             NotFittedError: ``fit`` has not been called.
@@ -155,7 +163,12 @@ class Answers(Estimator):
         backbone, learner = self._ready()
         of_order = ImagesOnDemand(images_in_order(images))
         batches = judged_as_read(
-            learner, of_order, backbone.image_size, temperature=self.record_.temperature, belonging=self._belonging
+            learner,
+            of_order,
+            backbone.image_size,
+            temperature=self.record_.temperature,
+            belonging=self._belonging,
+            sets=sets,
         )
         return self._streamed(batches)
 
@@ -267,22 +280,54 @@ class Answers(Estimator):
         with cpu_threads(self.recipe.engine.threads):
             return belonging_scores(self.belonging, learner, images, backbone.image_size, track=track)
 
-    def predict_sets(self, images: Any, coverage: float, *, track: Track | None = None) -> list[tuple[Label, ...]]:
+    def sets(self, coverage: float, *, guaranteed: bool = False) -> Sets:
+        """The rule by which ``predict_sets`` makes sets of classes.
+
+        Args:
+            coverage: As for ``predict_sets``.
+            guaranteed: As for ``predict_sets``.
+
+        Raises:
+            NotFittedError: ``fit`` has not been called.
+            InputError: It was learnt in a way, or from so few images, that there are no such sets.
+        """
+        if not guaranteed:
+            return HeldOutSets(self.calibration.threshold(coverage))
+        conformal = self._ready()[1].full_conformal()
+        return GuaranteedSets(conformal.p_values, conformal.counts, coverage)
+
+    @own_torch_state()
+    def predict_sets(
+        self, images: Any, coverage: float, *, guaranteed: bool = False, track: Track | None = None
+    ) -> list[tuple[Label, ...]]:
         """For each image the classes it may be of, most probable first: conformal prediction sets, never empty.
 
         Args:
             images: N images in a container that has an order: paths, bytes of files, PIL images, arrays or tensors.
             coverage: Share of images whose set is to hold their true class, such as 0.9. What is guaranteed, and for
                 which images: ``lowshot.evaluation.conformal``.
+            guaranteed: Make the sets by full conformal prediction, so that the share is guaranteed for the images of
+                every class. Of heads on frozen features; see ``lowshot.heads.full_conformal``.
             track: Shows progress; else ``verbose`` decides.
 
         Raises:
             NotFittedError: ``fit`` has not been called.
-            InputError: It was fitted without ``calibration_folds``, or on too few images for this coverage.
+            InputError: It was fitted without ``calibration_folds``, or on too few images for this coverage; or nothing
+                can be ``guaranteed``.
             DataError: An image cannot be read; the message names it.
         """
-        largest = self.calibration.threshold(coverage)  # said before anything is computed
-        return self.sets_of(self.predict_proba(images, track=track), largest)
+        sets = self.sets(coverage, guaranteed=guaranteed)  # refused before anything is computed
+        given, track = ImagesOnDemand(images_in_order(images)), self._tracked(track)
+        table = self._probabilities(given, track)
+        return self._named(table, self._members(sets, table, given, track)) if len(table) else []
+
+    def _members(self, sets: Sets, table: NDArray[np.float32], images: Images, track: Track) -> NDArray[np.bool_]:
+        """The sets of images whose probabilities ``(N, C)`` are known."""
+        backbone, learner = self._ready()
+        with cpu_threads(self.recipe.engine.threads):
+            return sets.members(
+                table, lambda: torch.from_numpy(embeddings_of(learner, images, backbone.image_size, track=track))
+            )
 
     def sets_of(self, table: NDArray[np.float32], largest: float) -> list[tuple[Label, ...]]:
         """The sets of images whose probabilities ``(N, C)`` are known.
@@ -291,8 +336,12 @@ class Answers(Estimator):
             table: What ``predict_proba`` gave.
             largest: What ``calibration.threshold`` gave for a coverage.
         """
+        return self._named(table, prediction_sets(table, largest))
+
+    def _named(self, table: NDArray[np.float32], members: NDArray[np.bool_]) -> list[tuple[Label, ...]]:
+        """The labels of the members ``(N, C)`` of sets, the most probable first."""
         labels: list[Label] = self.classes_.tolist()
-        members, order = prediction_sets(table, largest), np.argsort(-table, axis=1, kind="stable")
+        order = np.argsort(-table, axis=1, kind="stable")
         return [
             tuple(labels[label] for label in row if inside[label]) for row, inside in zip(order, members, strict=True)
         ]

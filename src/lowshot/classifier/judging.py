@@ -27,12 +27,12 @@ from ..data import (
 )
 from ..errors import DataError, InputError
 from ..evaluation import (
+    Sets,
     accepted_share,
     as_taught,
     learners_for,
     left_to_judge,
     measures,
-    prediction_sets,
     roc_area,
     set_measures,
     with_others,
@@ -99,6 +99,7 @@ class Judged(Answers):
         *,
         new_classes: bool = False,
         coverage: float | None = None,
+        guaranteed: bool = False,
         unknown: Any = None,
         track: Track | None = None,
     ) -> dict[str, Any]:
@@ -115,7 +116,9 @@ class Judged(Answers):
             new_classes: Judge ``data`` in its own classes instead, whichever they are, by prompts of their names, and
                 leave the record as it is. Files of class names and descriptions are for the classes that were taught.
             coverage: If given, sets of classes are judged too: ``sets`` has the ``coverage`` asked for, the share of
-                images ``covered``, whose set holds their true class, and the ``mean_set_size``.
+                images ``covered``, whose set holds their true class, the share ``least_covered`` of the class that
+                least are of, and the ``mean_set_size``.
+            guaranteed: Judge sets with a guarantee, as ``predict_sets`` makes them; ``sets`` then says ``guaranteed``.
             unknown: Images of none of the classes, as for ``predict_proba``. If given, ``unknown`` has their number of
                 ``images``, ``auroc`` of telling them from those judged, the share ``accepted_at_95``, which is not told
                 where 95 % of those judged are kept, the shares that are ``turned_away`` and ``known_turned_away``
@@ -129,8 +132,7 @@ class Judged(Answers):
         """
         track = self._tracked(track)
         strangers = None if unknown is None else self._strangers(unknown, new_classes)
-        if coverage is not None:
-            self._refuse_coverage(coverage, new_classes)
+        sets = self._sets(coverage, guaranteed, new_classes)
         _, learner = self._ready()
         config, whole = learner.recipe.data, self.task(data)
         if new_classes:
@@ -141,7 +143,10 @@ class Judged(Answers):
         learners = learners_for(learner, task, others, config)
         started = time.perf_counter()
         try:
-            learnt = self._judged(learner, task, track, coverage, strangers)
+            learnt = self._judged(learner, task, track, sets, strangers)
+            if coverage is not None:
+                asked = {"coverage": coverage, **({"guaranteed": True} if guaranteed else {})}
+                learnt["sets"] = {**asked, **learnt["sets"]}
             seconds = time.perf_counter() - started
             # Stays, if one of the others cannot be judged.
             self.record_ = dataclasses.replace(self.record_, metrics=learnt, evaluation_seconds=seconds)
@@ -153,11 +158,15 @@ class Judged(Answers):
             self._warn(self._tracking.warnings)
         return metrics
 
-    def _refuse_coverage(self, coverage: float, new_classes: bool) -> None:
-        """Say that there are no such sets before anything is computed."""
+    def _sets(self, coverage: float | None, guaranteed: bool, new_classes: bool) -> Sets | None:
+        """The rule of the sets that are judged; say that there are none such before anything is computed."""
+        if coverage is None:
+            if guaranteed:
+                raise InputError("guaranteed is said of sets of classes; say which share they are to cover: coverage")
+            return None
         if new_classes:
             raise InputError("coverage is that of the classes that were taught; leave it out, or leave out new-classes")
-        self.calibration.threshold(coverage)
+        return self.sets(coverage, guaranteed=guaranteed)
 
     def _strangers(self, unknown: Any, new_classes: bool) -> Images:
         """Images of none of the classes; say that nothing tells them before anything is computed."""
@@ -193,7 +202,7 @@ class Judged(Answers):
         judge: Learner,
         task: Task,
         track: Track,
-        coverage: float | None = None,
+        sets: Sets | None = None,
         strangers: Images | None = None,
     ) -> dict[str, Any]:
         """Measures of a learner in the label space of a task: whatever is judged is judged here."""
@@ -202,9 +211,10 @@ class Judged(Answers):
             table = self._probabilities(examples.images, track, judge)
         counts = {"images": len(examples), "classes": len(task.class_names)}
         metrics = {**measures(table, examples.labels), **counts, "split": split}
-        if coverage is not None:
-            sets = set_measures(prediction_sets(table, self.calibration.threshold(coverage)), examples.labels)
-            metrics["sets"] = {"coverage": coverage, **sets}
+        if sets is not None:
+            with bad_images_explained(self.recipe.data.on_bad_image):
+                members = self._members(sets, table, examples.images, track)
+            metrics["sets"] = set_measures(members, examples.labels)
         if strangers is not None:
             with bad_images_explained(self.recipe.data.on_bad_image):
                 metrics["unknown"] = self._told_apart(examples.images, table, strangers, track)

@@ -46,6 +46,8 @@ class Arguments:
     coverage: Annotated[float | None, tyro.conf.arg(metavar="SHARE")] = None
     """Judge sets of classes too, which are to hold the true class of this share of images, such as 0.9: how many do,
     and how large they are. Of an adapter fitted with `--calibration-folds`."""
+    guaranteed: bool = False
+    """Judge the sets with a guarantee for the images of every class that `lowshot predict --guaranteed` makes."""
     format: Annotated[Literal["text", "csv", "json"], tyro.conf.arg(metavar="FORMAT")] = "text"
     """`text`; `csv`: a line for the classes that were learnt and one for each other label space, below a line with the
     names of the columns; `json`: all measures, those of each class too. Fractions and plain numbers."""
@@ -73,6 +75,7 @@ def run(arguments: Sequence[str]) -> int:
             source,
             new_classes=parsed.new_classes,
             coverage=parsed.coverage,
+            guaranteed=parsed.guaranteed,
             unknown=None if parsed.unknown is None else _images_of_none(parsed.unknown),
             track=shown,
         )
@@ -111,8 +114,9 @@ def _print_text(task: str, metrics: dict[str, Any]) -> None:
     )
     if sets := metrics.get("sets"):
         print(
-            f"sets at {100 * sets['coverage']:g} % hold the true class of {100 * sets['covered']:.1f} % of the images; "
-            f"they have {sets['mean_set_size']:.2f} classes on average"
+            f"sets at {100 * sets['coverage']:g} % hold the true class of {100 * sets['covered']:.1f} % of the images, "
+            f"and of {100 * sets['least_covered']:.1f} % of one class's at least; they have "
+            f"{sets['mean_set_size']:.2f} classes on average"
         )
     if told := metrics.get("unknown"):
         print(unknown_line(told))

@@ -35,6 +35,9 @@ class Arguments:
     coverage: Annotated[float | None, tyro.conf.arg(metavar="SHARE")] = None
     """Print a set of classes for each image instead, which is to hold the true one for this share of images, such as
     0.9. Needs an adapter that was fitted with `--calibration-folds`."""
+    guaranteed: bool = False
+    """Make the sets so that the share is guaranteed for the images of every class, as far as they are drawn as its
+    shots were. Of heads on frozen features, such as gda and proker."""
     format: Annotated[Literal["text", "csv", "jsonl", "json"], tyro.conf.arg(metavar="FORMAT")] = "text"
     """`text`; `csv`: a line for each image below a line with the names of the columns; `jsonl`: a line of JSON for
     each; `json`: a list of the same, when all are there."""
@@ -51,16 +54,7 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     """Predict and print."""
     parsed = parse(Arguments, "predict", arguments)
-    if not parsed.images:
-        raise InputError("predict needs at least one image: lowshot predict ADAPTER IMAGE...")
-    if parsed.top is not None and parsed.top < 1:
-        raise InputError(f"top is {parsed.top}; expected 1 or more")
-    if parsed.top is not None and parsed.coverage is not None:
-        raise InputError("top and coverage both say which classes to print; leave one out")
-    if parsed.out is not None and (parsed.json or parsed.format != "text"):
-        raise InputError(f"out is {parsed.out}, whose suffix says the format; leave --format and --json out")
-    if parsed.json and parsed.format not in ("text", "json"):
-        raise InputError(f"format is {parsed.format}, and --json is given too; leave one out")
+    _refuse(parsed)
     images = _files(parsed.images)  # said before the model is loaded; files that are no images are found on the way
     from ..classifier import saved_adapter
     from ..folders import Answers, CsvLines, refuse_file, write_answers
@@ -68,7 +62,9 @@ def run(arguments: Sequence[str]) -> int:
 
     if parsed.out is not None:
         refuse_file(parsed.out)
-    answers = Answers(saved_adapter(parsed.adapter, **vars(parsed.opened)), parsed.coverage)
+    answers = Answers(
+        saved_adapter(parsed.adapter, **vars(parsed.opened)), parsed.coverage, guaranteed=parsed.guaranteed
+    )
     if parsed.out is None:
         lines = CsvLines(parsed.top or 1, sets=parsed.coverage is not None, tells_none=answers.tells_none)
         return _print(answers.of(images), "json" if parsed.json else parsed.format, parsed.top, lines)
@@ -87,6 +83,22 @@ def _line(row: dict[str, Any], top: int) -> str:
     names = row.get("set") or most_probable(probabilities, top)
     classes = "  ".join(f"{name} {probabilities[name]:.1%}" for name in names)
     return f"{row['image']}  {'none of these; nearest: ' if row.get('none_of_these') else ''}{classes}"
+
+
+def _refuse(parsed: Arguments) -> None:
+    """Refuse arguments that do not go together."""
+    if not parsed.images:
+        raise InputError("predict needs at least one image: lowshot predict ADAPTER IMAGE...")
+    if parsed.top is not None and parsed.top < 1:
+        raise InputError(f"top is {parsed.top}; expected 1 or more")
+    if parsed.top is not None and parsed.coverage is not None:
+        raise InputError("top and coverage both say which classes to print; leave one out")
+    if parsed.guaranteed and parsed.coverage is None:
+        raise InputError("guaranteed is said of sets of classes; say which share they are to cover: --coverage 0.9")
+    if parsed.out is not None and (parsed.json or parsed.format != "text"):
+        raise InputError(f"out is {parsed.out}, whose suffix says the format; leave --format and --json out")
+    if parsed.json and parsed.format not in ("text", "json"):
+        raise InputError(f"format is {parsed.format}, and --json is given too; leave one out")
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:

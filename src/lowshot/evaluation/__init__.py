@@ -2,7 +2,7 @@
 
 from .belonging import BelongingEvidence, accepted_share, belonging_of, roc_area
 from .calibration import calibrate, calibrated, fold_checkpoints, fold_of_each, held_out_scores, left_out_scores
-from .conformal import prediction_sets, set_measures
+from .conformal import GuaranteedSets, HeldOutSets, Sets, prediction_sets, set_measures
 from .metrics import confusion, measures
 from .predict import (
     Judgement,
@@ -18,7 +18,10 @@ from .yardsticks import pixel_accuracy
 
 __all__ = [
     "BelongingEvidence",
+    "GuaranteedSets",
+    "HeldOutSets",
     "Judgement",
+    "Sets",
     "accepted_share",
     "as_taught",
     "belonging_of",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ from ..progress import Track, silent
 from ..resizing import Resizing
 from ..training.kept_images import KeptImages
 from ..training.learner import Learner
+from .conformal import Sets
 from .shared_embeddings import SharedEmbeddings
 
 BATCH_SIZE = 256
@@ -115,6 +116,8 @@ class Judgement(NamedTuple):
     """``(C,)``."""
     p_value: float | None
     """That of belonging to one of the classes; None where it was not learnt to tell."""
+    members: NDArray[np.bool_] | None = None
+    """Which classes are in its set, ``(C,)``; None where no sets were asked for."""
 
 
 def judged_as_read(
@@ -124,6 +127,7 @@ def judged_as_read(
     *,
     temperature: float = 1.0,
     belonging: Belonging | None = None,
+    sets: Sets | None = None,
 ) -> Generator[list[Judgement | ImageError], None, None]:
     """Yield what is said of any number of images, a batch at a time and nothing of it kept, as a list in their order.
 
@@ -149,7 +153,7 @@ def judged_as_read(
         while batch := list(itertools.islice(crops, BATCH_SIZE)):
             read = [crop for crop in batch if not isinstance(crop, ImageError)]
             with torch.no_grad(), learner.merged_for_inference() if is_merged else contextlib.nullcontext():
-                rows = iter(_judgements(learner, read, image_size, temperature, belonging))
+                rows = iter(_judgements(learner, read, image_size, temperature, belonging, sets))
             yield [crop if isinstance(crop, ImageError) else next(rows) for crop in batch]
 
 
@@ -159,17 +163,21 @@ def _judgements(
     image_size: int,
     temperature: float,
     belonging: Belonging | None,
+    sets: Sets | None,
 ) -> list[Judgement]:
     """What is said of the crops of a batch."""
     if not crops:
         return []
     embeddings = _encoded(learner, iter(crops), len(crops), image_size)
     table = _finite(torch.softmax(learner.logits_of(embeddings).float() / temperature, dim=-1))
-    if belonging is None:
-        return [Judgement(row, None) for row in table]
-    scores = _finite(scores_of(belonging, learner, embeddings), "scores of belonging")
-    p_values = belonging.held_out.p_values(scores).tolist()
-    return [Judgement(row, p_value) for row, p_value in zip(table, p_values, strict=True)]
+    p_values: Iterable[float | None] = itertools.repeat(None)
+    members: Iterable[NDArray[np.bool_] | None] = itertools.repeat(None)
+    if belonging is not None:
+        scores = _finite(scores_of(belonging, learner, embeddings), "scores of belonging")
+        p_values = belonging.held_out.p_values(scores).tolist()
+    if sets is not None:
+        members = sets.members(table, lambda: embeddings)
+    return [Judgement(*each) for each in zip(table, p_values, members, strict=False)]
 
 
 @torch.no_grad()

@@ -33,23 +33,25 @@ class Answers:
     Args:
         classifier: A fitted classifier.
         coverage: Share of images whose set is to hold their true class; no sets if not given.
+        guaranteed: Make the sets by full conformal prediction; see ``FewShotClassifier.predict_sets``.
 
     Raises:
         NotFittedError: ``fit`` has not been called.
         InputError: Sets are asked for that this classifier cannot make.
     """
 
-    def __init__(self, classifier: FewShotClassifier, coverage: float | None = None) -> None:
+    def __init__(
+        self, classifier: FewShotClassifier, coverage: float | None = None, *, guaranteed: bool = False
+    ) -> None:
         self._classifier = classifier
-        self._coverage = coverage
-        self._threshold = None if coverage is None else classifier.calibration.threshold(coverage)
+        self._coverage, self._guaranteed = coverage, guaranteed
+        self._sets = None if coverage is None else classifier.sets(coverage, guaranteed=guaranteed)
         self._held_out = classifier.belonging.held_out if classifier.tells_none else None
         self.classes: tuple[str, ...] = tuple(classifier.record_.classes)
-        self._name_of = dict(zip(classifier.classes_.tolist(), self.classes, strict=True))
 
     def of(self, images: Sequence[Path]) -> Iterator[dict[str, Any]]:
         """The row of each image, in order, as soon as it is known."""
-        for image, judgement in zip(images, self._classifier.stream_judgements(images), strict=True):
+        for image, judgement in zip(images, self._classifier.stream_judgements(images, self._sets), strict=True):
             if isinstance(judgement, ImageError):
                 yield {"image": str(image), "error": {"code": judgement.code, "message": str(judgement)}}
                 continue
@@ -59,9 +61,9 @@ class Answers:
                 is_none = self._held_out.none_of_these(judgement.p_value)
                 answer |= {"none_of_these": is_none, "p_value": judgement.p_value}
             answer["probabilities"] = row
-            if self._threshold is not None:
-                [members] = self._classifier.sets_of(judgement.probabilities[None], self._threshold)
-                answer["set"] = [self._name_of[label] for label in members]
+            if judgement.members is not None:
+                inside = {name for name, is_in in zip(self.classes, judgement.members, strict=True) if is_in}
+                answer["set"] = [name for name in most_probable(row, len(row)) if name in inside]
             yield answer
 
     @property
@@ -73,7 +75,8 @@ class Answers:
         """What the rows depend on, but for the images."""
         record = dataclasses.replace(self._classifier.record_, metrics={}, evaluation_seconds=0.0)
         adapter = hashlib.sha256(canonical_json(record.to_dict()).encode()).hexdigest()[:16]
-        return {"lowshot": "answers", "adapter": adapter, "coverage": self._coverage}
+        about = {"lowshot": "answers", "adapter": adapter, "coverage": self._coverage}
+        return {**about, "guaranteed": True} if self._guaranteed else about
 
 
 def most_probable(probabilities: Mapping[str, float], count: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from ..methods import METHODS, imported
 from .cross_validation import left_out
+from .full_conformal import FullConformal
 from .head import Computed, Fit, Head, Schedule, blank_tensors, tensors_of, trained_numbers
 from .kept_shots import KEPT_SHOTS_FILE, KeptShots, read_kept_shots, write_kept_shots
 from .saved import read_head, write_head
@@ -17,6 +18,7 @@ __all__ = [
     "KEPT_SHOTS_FILE",
     "Computed",
     "Fit",
+    "FullConformal",
     "Head",
     "KeptShots",
     "Schedule",

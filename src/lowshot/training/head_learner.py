@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..heads import (
     HEADS,
     Computed,
+    FullConformal,
     Head,
     KeptShots,
     Schedule,
@@ -233,6 +234,27 @@ class HeadLearner:
         other.head = self.head if judged_by == "head" else None
         other._tokenize(prompts)
         return other
+
+    def full_conformal(self) -> FullConformal:
+        """P-values by the shots as they are judged, whichever head was learnt from them."""
+        method, kept = self.recipe.method.method, self.kept
+        if self._kind is None:
+            raise InputError(
+                f"method {method} learns from no shots that a guarantee could come from; leave guaranteed out, or "
+                "expected another head on frozen features (docs/concepts/rivals.md)"
+            )
+        if kept is None:
+            raise InputError(
+                "this adapter has no shots beside it (shots.safetensors), which sets with a guarantee are made by; "
+                "leave guaranteed out, or fit it anew"
+            )
+        if self.recipe.training.views and not len(kept.central):
+            raise InputError(
+                f"method {method} has kept random crops of its shots alone, and images are judged by their middle; fit "
+                "it with --calibration-folds 4, which keeps that too (calibration_folds=4 from Python)"
+            )
+        seen = kept.central if len(kept.central) else kept.features
+        return FullConformal(Shots(seen, kept.labels, self.text.to(torch.device("cpu"))))
 
     def merged_for_inference(self) -> contextlib.AbstractContextManager[None]:
         """Nothing to prepare."""

@@ -15,7 +15,7 @@ from typing import Protocol
 from torch import Tensor
 
 from ..data.task import Examples
-from ..heads import KeptShots
+from ..heads import FullConformal, KeptShots
 from ..models import Backbone
 from ..progress import UNREPORTED, Report, Track
 from ..settings import Recipe
@@ -124,6 +124,13 @@ class Learner(Protocol):
             examples: The images, all that is learnt from.
             chosen: The hyper-parameters, which stay those of the outcome of learning from all of them.
             track: Shows progress.
+        """
+
+    def full_conformal(self) -> FullConformal:
+        """P-values of images and classes by the shots that it has kept, for sets with a guarantee.
+
+        Raises:
+            InputError: It has kept none that images can be compared with.
         """
 
     def prompt_cosines(self, embeddings: Tensor) -> Tensor | None:

@@ -21,7 +21,8 @@ from ..adapters import adapter_bytes, keep_share, key_dropout
 from ..belonging import pooled
 from ..data.crops import batches
 from ..data.task import Examples
-from ..errors import RunError
+from ..errors import InputError, RunError
+from ..heads import FullConformal
 from ..models import Backbone, is_out_of_memory, lacking_named, resolve_adapter_precision
 from ..progress import UNREPORTED, Report, Track
 from ..randomness import seeded
@@ -284,6 +285,14 @@ class WeightsLearner:
     def left_out(self, examples: Examples, chosen: Mapping[str, float], track: Track) -> tuple[Tensor, Tensor]:
         """Only training tells."""
         raise NotImplementedError
+
+    def full_conformal(self) -> FullConformal:
+        """Its towers know their own shots, and no other image is like them."""
+        raise InputError(
+            f"method {self.recipe.method.method} trains the towers, which know their own shots better than any new "
+            "image: no set of classes can be guaranteed; leave guaranteed out, or expected a head on frozen features "
+            "(docs/concepts/rivals.md)"
+        )
 
     @torch.no_grad()
     def prompt_cosines(self, embeddings: Tensor) -> Tensor | None:
