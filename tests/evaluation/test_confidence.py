@@ -144,7 +144,7 @@ def test_what_has_no_shots_to_compare_with_guarantees_nothing(tiny_clip, plain, 
             classifier.predict_sets(["no such image.png"], 0.8, guaranteed=True)
     with pytest.raises(InputError, match="method lora trains the towers, which know their own shots better"):
         plain.predict_sets(images, 0.8, guaranteed=True)
-    with pytest.raises(InputError, match="coverage is 0.9, but 6 shots of a class guarantee at most 0.857"):
+    with pytest.raises(InputError, match=r"coverage is 0\.9, but 6 shots of a class guarantee at most 0\.857"):
         head.predict_sets(images, 0.9, guaranteed=True)
     with pytest.raises(InputError, match="guaranteed is said of sets of classes; say which share"):
         head.evaluate("digits", guaranteed=True)
