@@ -3,7 +3,8 @@
     .venv/bin/python benchmarks/none_of_these.py [--json] [--smoke] [--methods proker lora]
 
 Half of a built-in task's classes, drawn anew by each seed, are learnt with 16 shots; test images of the other half are
-unknown. Prints a line for each case and writes benchmarks/results/<date>-<hardware>-none-of-these.json.
+unknown. Prints a line for each case and writes
+benchmarks/results/<date>-<hardware>-none-of-these.json, with the methods in its name where not all are measured.
 """
 
 from __future__ import annotations
@@ -108,7 +109,8 @@ def main(arguments: Arguments) -> dict[str, Any]:
         rows.append(measured(case))
         if not arguments.json:
             print(rows[-1], flush=True)
-    return finish({"benchmark": "none-of-these", "shots": SHOTS, "reject": REJECT, "rows": rows}, arguments)
+    part = {} if set(arguments.methods) == set(Arguments.methods) else {"part": list(arguments.methods)}
+    return finish({"benchmark": "none-of-these", "shots": SHOTS, "reject": REJECT, "rows": rows, **part}, arguments)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ def write_result(result: Mapping[str, Any], folder: Path | None = None) -> Path:
     """Write a result under today's date (UTC), the machine and its ``benchmark`` name.
 
     Args:
-        result: With ``benchmark``; and with ``device`` where that is not the machine's accelerator, if it has one.
+        result: With ``benchmark``; with ``device`` where that is not the machine's accelerator, if it has one; and with
+            ``part``, names of what was measured where that is not all of the benchmark.
         folder: Where to; ``RESULTS`` if not given.
 
     Returns:
@@ -27,7 +28,8 @@ def write_result(result: Mapping[str, Any], folder: Path | None = None) -> Path:
     date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     on_cpu = result.get("device") == "cpu"
     machine = hardware_slug(provenance()["hardware"], on_cpu=on_cpu)
-    path = (folder or RESULTS) / f"{date}-{machine}-{result['benchmark']}.json"
+    name = "-".join([result["benchmark"], *result.get("part", ())])
+    path = (folder or RESULTS) / f"{date}-{machine}-{name}.json"
     write_text(path, canonical_json(result))
     return path
 

@@ -24,6 +24,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- performance: written by make docs -->\n", "<!-- end of performance -->\n"
 BEGIN_CALIBRATION, END_CALIBRATION = "<!-- calibration: written by make docs -->\n", "<!-- end of calibration -->\n"
 BEGIN_NONE, END_NONE = "<!-- none of these: written by make docs -->\n", "<!-- end of none of these -->\n"
+BEGIN_SETS, END_SETS = "<!-- sets: written by make docs -->\n", "<!-- end of sets -->\n"
 BEGIN_TIMES, END_TIMES = "<!-- times: written by make docs -->\n", "<!-- end of times -->\n"
 
 NAMES = {
@@ -46,6 +47,14 @@ NAMES = {
     "published-qlora-checkpointing": "QLoRA as published, 8 x 4 images, checkpointing",
 }
 """Rows of the benchmarks -> what the tables call them; others keep their names."""
+
+
+def parts_of(benchmark: str) -> list[dict[str, Any]]:
+    """The results of a benchmark on a CPU, those that measured a part of it too; the latest last."""
+    found: list[dict[str, Any]] = [
+        json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob(f"*-{benchmark}*.json")
+    ]
+    return sorted(found, key=lambda result: str(result["provenance"]["date"]))
 
 
 def newest(benchmark: str, *, on_cuda: bool = False) -> dict[str, Any] | None:
@@ -342,9 +351,10 @@ def calibrations() -> str:
 
 def strangers() -> str:
     """How well images of none of the classes are told."""
-    result = newest("none-of-these")
-    if result is None:
+    results = parts_of("none-of-these")
+    if not results:
         raise SystemExit("there is no result of benchmarks/none_of_these.py; run make bench")
+    measured = {variant: row for result in results for variant, row in rows_of(result).items()}
 
     def cell(row: Mapping[str, Any], name: str, scale: float, digits: int) -> str:
         mean, deviation = (scale * value for value in row[name])
@@ -360,15 +370,40 @@ def strangers() -> str:
             cell(row, "accepted", 100, 0),
             cell(row, "known_turned_away", 100, 1),
         ]
-        for row in rows_of(result).values()
+        for row in measured.values()
     ]
     head = ["half of", "draws", "AUROC of the top probability", "AUROC", "accepted at 95 % by it, %", "accepted, %"]
-    said = result["provenance"]
+    said = results[-1]["provenance"]
     origin = (
         f"`python benchmarks/none_of_these.py`, {said['date'][:10]}, {machine(said)}; ± is the deviation over draws"
     )
-    last = f"The last column is with `--reject {result['reject']:g}`, the others need no threshold of it."
+    last = f"The last column is with `--reject {results[-1]['reject']:g}`, the others need no threshold of it."
     return "\n".join([*markdown([*head, "known, turned away, %"], rows), "", f"{origin}. {last}", ""])
+
+
+def sets() -> str:
+    """What sets of classes cover, and how large they are."""
+    result = newest("sets")
+    if result is None:
+        raise SystemExit("there is no result of benchmarks/sets.py; run make bench")
+    rows = []
+    for row in rows_of(result).values():
+        if row["rule"] != "held-out":
+            continue
+        other = rows_of(result)[row["variant"].replace("held-out", "guaranteed")]
+        cells = [
+            f"{100 * each['covered'][0]:.1f}, {100 * each['least_covered']:.1f}, {each['mean_set_size'][0]:.2f}"
+            for each in (row, other)
+        ]
+        rows.append([f"`{row['task']}`", str(row["classes"]), f"{100 * row['coverage']:g} %", *cells])
+    head = ["task", "classes", "asked for", "by held-out shots", "guaranteed"]
+    said = result["provenance"]
+    text = (
+        "Share of the images that is covered, that of the class that is covered least, both in %, and classes in a "
+        f"set: `proker`, {result['shots']} shots, means over {row['draws']} draws of shots and of {result['images']} "
+        f"images, alike. `python benchmarks/sets.py`, {said['date'][:10]}, {machine(said)}."
+    )
+    return "\n".join([*markdown(head, rows), "", text, ""])
 
 
 def between(page: str, begin: str, text: str, end: str) -> str:

@@ -115,7 +115,7 @@ def _print_text(task: str, metrics: dict[str, Any]) -> None:
     if sets := metrics.get("sets"):
         print(
             f"sets at {100 * sets['coverage']:g} % hold the true class of {100 * sets['covered']:.1f} % of the images, "
-            f"and of {100 * sets['least_covered']:.1f} % of one class's at least; they have "
+            f"{100 * sets['least_covered']:.1f} % in the class where they do least; they have "
             f"{sets['mean_set_size']:.2f} classes on average"
         )
     if told := metrics.get("unknown"):
