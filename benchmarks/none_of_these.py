@@ -1,16 +1,19 @@
 """How well images of none of the classes are told, and whether the share of known ones that is turned away is kept.
 
     .venv/bin/python benchmarks/none_of_these.py [--json] [--smoke] [--methods proker lora]
+    .venv/bin/python benchmarks/none_of_these.py --data clothing --model photos --shots 4 16 --draws 10
 
-Half of a built-in task's classes, drawn anew by each seed, are learnt with 16 shots; test images of the other half are
-unknown. Prints a line for each case and writes
-benchmarks/results/<date>-<hardware>-none-of-these.json, with the methods in its name where not all are measured.
+Half of a task's classes, drawn anew by each seed, are learnt from a few shots; test images of the other half are
+unknown. The tasks are built in; or one is a folder with a training and a test split. Prints a line for each case and
+writes benchmarks/results/<date>-<hardware>-none-of-these.json, with the methods in its name where not all are measured,
+for a folder ...-none-of-these-<folder>.json.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +22,12 @@ from measuring import Output, finish
 from numpy.typing import NDArray
 
 from lowshot import FewShotClassifier
-from lowshot.data import Examples, Task, builtin_task
+from lowshot.data import Examples, Task, load_task
 from lowshot.data.builtin import BUILTIN_TASKS
 from lowshot.evaluation import accepted_share, belonging_scores, probabilities, roc_area
 from lowshot.methods import method_spec
 
-SHOTS, REJECT, FOLDS = 16, 0.05, 4
+REJECT, FOLDS = 0.05, 4
 MEASURES = ("acc1", "auroc", "auroc_of_probability", "accepted", "accepted_by_probability", "known_turned_away")
 
 
@@ -33,8 +36,16 @@ class Case:
     """A method on a task, with several draws of the classes and of the shots."""
 
     task: str
+    """A built-in task, or a folder."""
     method: str
     draws: int
+    model: str = "builtin"
+    shots: int = 16
+
+    @property
+    def name(self) -> str:
+        """The task's, of a folder without the way to it."""
+        return Path(self.task).name
 
 
 CASES = (
@@ -48,7 +59,25 @@ class Arguments(Output):
     """What to measure."""
 
     methods: tuple[str, ...] = tuple(dict.fromkeys(case.method for case in CASES))
-    """Methods to measure. Those on frozen features take minutes, each training inside the towers some of its own."""
+    """Methods to measure. Those on frozen features take minutes, each training inside the towers some of its own; of a
+    folder they alone are."""
+    data: str | None = None
+    """A folder with train and test below it, in place of the built-in tasks."""
+    model: str = "builtin"
+    """The model for a folder."""
+    shots: tuple[int, ...] = (16,)
+    """Images of each class of a folder, one case each."""
+    draws: int = 20
+    """Draws of a folder's classes and shots."""
+
+    @property
+    def cases(self) -> list[Case]:
+        """What is measured: all, or for a smoke run one draw of the first."""
+        cases = [case for case in CASES if case.method in self.methods]
+        if self.data is not None:
+            heads = [method for method in self.methods if method_spec(method).kind == "features"]
+            cases = [Case(self.data, each, self.draws, self.model, shots) for each in heads for shots in self.shots]
+        return [dataclasses.replace(cases[0], draws=1)] if self.smoke else cases
 
 
 def half(task: Task, seed: int) -> tuple[Task, NDArray[np.int64]]:
@@ -65,13 +94,14 @@ def half(task: Task, seed: int) -> tuple[Task, NDArray[np.int64]]:
 
 def measured(case: Case) -> dict[str, Any]:
     """Mean and deviation of the measures over the draws."""
-    task, draws = builtin_task(case.task), []
-    assert task.test is not None
+    task, draws = load_task(case.task), []
+    if task.test is None:
+        raise SystemExit(f"{case.task} has no test split; expected a folder with train and test below it")
     folds = FOLDS if method_spec(case.method).kind == "weights" else 0
     for seed in range(1, case.draws + 1):
         part, number = half(task, seed)
         classifier = FewShotClassifier(
-            method=case.method, shots=SHOTS, seed=seed, reject=REJECT, calibration_folds=folds
+            case.model, method=case.method, shots=case.shots, seed=seed, reject=REJECT, calibration_folds=folds
         ).fit(part)
         backbone, learner = classifier._ready()
         truth = number[task.test.labels]
@@ -96,21 +126,24 @@ def measured(case: Case) -> dict[str, Any]:
         name: [round(float(mean), 4), None if math.isnan(each) else round(float(each), 4)]
         for name, mean, each in zip(MEASURES, table.mean(0), deviations, strict=True)
     }
-    variant = f"half of {case.task} --shots {SHOTS} --method {case.method} --reject {REJECT}"
-    return {"variant": variant, "task": case.task, "method": case.method, "draws": len(table), **figures}
+    variant = f"half of {case.name} --shots {case.shots} --method {case.method} --reject {REJECT}"
+    variant += "" if case.model == "builtin" else f" --model {case.model}"
+    facts = {"task": case.name, "method": case.method, "model": case.model, "shots": case.shots, "draws": len(table)}
+    return {"variant": variant, **facts, **figures}
 
 
 def main(arguments: Arguments) -> dict[str, Any]:
-    """Measure every case (for a smoke run one draw of the first), print the figures and write them."""
+    """Measure every case, print the figures and write them."""
     torch.set_num_threads(1)
     rows = []
-    chosen = [case for case in CASES if case.method in arguments.methods]
-    for case in [dataclasses.replace(CASES[0], draws=1)] if arguments.smoke else chosen:
+    for case in arguments.cases:
         rows.append(measured(case))
         if not arguments.json:
             print(rows[-1], flush=True)
-    part = {} if set(arguments.methods) == set(Arguments.methods) else {"part": list(arguments.methods)}
-    return finish({"benchmark": "none-of-these", "shots": SHOTS, "reject": REJECT, "rows": rows, **part}, arguments)
+    name = "none-of-these" if arguments.data is None else f"none-of-these-{Path(arguments.data).name}"
+    is_all = arguments.data is not None or set(arguments.methods) == set(Arguments.methods)
+    part = {} if is_all else {"part": list(arguments.methods)}
+    return finish({"benchmark": name, "reject": REJECT, "rows": rows, **part}, arguments)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ import functools
 import io
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytestmark = pytest.mark.long
 
@@ -123,6 +125,21 @@ def test_images_of_none_are_told_by_the_benchmark_of_it(run):
     assert row["draws"] == 1
     assert row["auroc"][0] > row["auroc_of_probability"][0]
     assert 0 <= row["known_turned_away"][0] < 0.2
+
+
+def test_so_they_are_of_a_folder(run, tmp_path):
+    for split, count in (("train", 6), ("test", 2)):
+        for label in "abcdefgh":
+            for number in range(count):
+                path = tmp_path / "shapes" / split / label / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = np.random.default_rng([ord(label), number]).integers(0, 9, (16, 16, 3))
+                pixels[ord(label) - ord("a")] += 200
+                Image.fromarray(pixels.astype(np.uint8)).save(path)
+    result = run("none_of_these", data=str(tmp_path / "shapes"), shots=(6,), draws=9)
+    assert result["benchmark"] == "none-of-these-shapes"
+    [row] = result["rows"]
+    assert (row["task"], row["method"], row["shots"], row["draws"]) == ("shapes", "proker", 6, 1)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
