@@ -145,6 +145,18 @@ def test_canonical_json_is_the_same_for_equal_values():
         canonical_json({"a": float("nan")})
 
 
+def test_there_is_no_file_below_a_file(tmp_path):
+    (tmp_path / "file").write_text("{}")
+    with pytest.raises(FileNotFoundError) as caught:
+        read_json_object(tmp_path / "file" / "below")
+    assert caught.value.filename == str(tmp_path / "file" / "below")
+
+
+def test_a_file_that_cannot_be_looked_at_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="cannot be read: File name too long"):
+        read_json_object(tmp_path / ("x" * 300))
+
+
 def test_a_file_is_removed_with_what_a_killed_process_left_of_it(tmp_path):
     state, other = tmp_path / "a.training.safetensors", tmp_path / ".ab.training.safetensors.x1"
     for path in (state, other, tmp_path / ".a.training.safetensors.k3j"):

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from lowshot.errors import AdapterError
 from lowshot.models import load_backbone
 from lowshot.settings import preset_recipe
+from lowshot.tensor_file import read_classifier
 from lowshot.training import create_learner
 
 TENSORS = "adapter_model.safetensors"
@@ -94,6 +95,12 @@ def test_a_truncated_file_is_refused(tiny_clip, folder, keep):
     (folder / TENSORS).write_bytes(whole[:keep])
     with pytest.raises(AdapterError, match="is damaged"):
         fresh(tiny_clip).load(folder)
+
+
+def test_there_are_no_tensors_below_a_file(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(AdapterError, match=r"incomplete: classifier\.safetensors is missing"):
+        read_classifier(tmp_path / "file", 2, 3)
 
 
 @pytest.mark.parametrize("missing", [TENSORS, "adapter_config.json"])

@@ -33,10 +33,17 @@ def read_json_object(path: Path, maximum_bytes: int = 64 << 20) -> dict[str, Any
     """Read a JSON file that holds one object.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: There is no such file, such as below a file that is taken for a folder.
         InputError: It cannot be read, is too large, or holds something else.
     """
-    size = path.stat().st_size
+    try:
+        size = path.stat().st_size
+    except NotADirectoryError as error:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(f"file {path} cannot be read: {error.strerror}") from None
     if size > maximum_bytes:
         raise InputError(f"file {path} has {size:,} bytes; expected at most {maximum_bytes:,}")
     try:

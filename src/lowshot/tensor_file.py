@@ -120,7 +120,7 @@ def _opened(path: Path, most_bytes: int | None = None, expected: str = "") -> It
             raise AdapterError(f"adapter file {path} has {size:,} bytes; expected {expected}")
         with safe_open(os.fspath(path), framework="pt") as file:
             yield file
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise AdapterError(f"adapter {path.parent} is incomplete: {path.name} is missing") from None
     except (OSError, SafetensorError) as error:
         raise AdapterError(f"adapter file {path} is damaged: {error}") from None

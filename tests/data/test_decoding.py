@@ -563,6 +563,9 @@ def test_postscript_is_not_run():
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     with pytest.raises(DataError, match=r"none\.png does not exist"):
         decode_image(tmp_path / "none.png")
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"below\.png does not exist"):
+        decode_image(tmp_path / "file" / "below.png")
     with pytest.raises(DataError, match="is a folder; expected an image file"):
         decode_image(tmp_path)
     with pytest.raises(DataError, match="cannot be decoded"):

@@ -265,7 +265,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"classes file {path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"classes file {path} cannot be read as UTF-8 text: {error}") from None

@@ -114,7 +114,7 @@ def _config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     try:
         config = read_json_object(path)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         raise AdapterError(
             f"folder {folder} has no {CONFIG_FILE}; expected what PEFT's save_pretrained writes, or a .pt file of "
             "CLIP-LoRA's"

@@ -131,7 +131,7 @@ def decoding(name: str) -> Iterator[None]:
         yield
     except ImageError:
         raise
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ImageError(f"{name} does not exist") from None
     except IsADirectoryError:
         raise ImageError(f"{name} is a folder; expected an image file") from None
