@@ -90,8 +90,9 @@ class RunRecord:
     chosen: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Hyper-parameters that no setting decided, but the shots or their number; see ``docs/concepts/rivals.md``."""
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Measures: ``lowshot.evaluation.measures``, ``acc1`` first, with ``images``, ``classes`` and
-    ``split``; ``others`` has the same of what else the protocol judges, see ``lowshot.evaluation.with_others``."""
+    """Measures: ``lowshot.evaluation.measures``, ``acc1`` first, or ``several_measures``, ``map`` first, where images
+    have several labels; with ``images``, ``classes`` and ``split``; ``others`` has the same of what else the protocol
+    judges, see ``lowshot.evaluation.with_others``."""
     evaluation_seconds: float = 0.0
     """Wall time of the judging that ``metrics`` come from, decoding the images included; 0 where there was none."""
     calibration: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -99,6 +100,8 @@ class RunRecord:
     belonging: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """``lowshot.belonging.HeldOutBelonging`` as plain values: what tells images of none of the classes; empty where
     that was not learnt."""
+    presence: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """``lowshot.several_labels.Presence`` as plain values, where images have several labels; else empty."""
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Date, command, versions, hardware and commit, as ``provenance()`` gives them."""
     format: int = RECORD_FORMAT
@@ -112,6 +115,24 @@ class RunRecord:
     def temperature(self) -> float:
         """What class scores are divided by before they are probabilities: 1 without a calibration."""
         return float(self.calibration.get("temperature", 1.0))
+
+    @property
+    def has_several(self) -> bool:
+        """Whether its images have several labels each, or none."""
+        return bool(self.presence)
+
+    def refuse_several(self, what: str, instead: str) -> None:
+        """Refuse what is not there for images of several labels.
+
+        Args:
+            what: It, as the beginning of a sentence.
+            instead: The next step.
+
+        Raises:
+            InputError: This is a record of such.
+        """
+        if self.has_several:
+            raise InputError(f"{what} knows images of one label, and this adapter's have several; {instead}")
 
     @property
     def reads_text(self) -> bool:
@@ -139,8 +160,9 @@ class RunRecord:
         values = dataclasses.asdict(self)
         if not self.labels:
             del values["labels"]  # a lowshot that does not know of labels refuses a record with them
-        if not self.belonging:
-            del values["belonging"]
+        for name in ("belonging", "presence"):
+            if not values[name]:
+                del values[name]
         return values
 
     @classmethod
@@ -162,7 +184,17 @@ class RunRecord:
         for name, items in lists.items():
             if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
                 raise InputError(f"record's {name} is not a list of texts")
-        for name in ("recipe", "model", "choice", "chosen", "metrics", "calibration", "belonging", "provenance"):
+        for name in (
+            "recipe",
+            "model",
+            "choice",
+            "chosen",
+            "metrics",
+            "calibration",
+            "belonging",
+            "presence",
+            "provenance",
+        ):
             if not isinstance(values.get(name, {}), Mapping):
                 raise InputError(f"record's {name} is {values[name]!r}; expected an object")
         if values.get("choice") and not is_choice(values["choice"]):

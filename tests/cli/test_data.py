@@ -7,7 +7,7 @@ import pytest
 
 from data import layouts
 from lowshot.cli import main
-from lowshot.data import BUILTIN_TASKS
+from lowshot.data import BUILTIN_TASKS, TASKS_OF_SEVERAL
 from lowshot.data.catalogue import CATALOGUE
 
 
@@ -37,8 +37,9 @@ def test_the_list_has_every_data_set_and_says_which_are_there(run, tmp_path, mon
     lines = {line.split()[0]: line for line in out.splitlines() if line}
 
     assert (status, err) == (0, "")
-    assert list(lines)[: len(BUILTIN_TASKS)] == list(BUILTIN_TASKS)
-    assert list(lines)[len(BUILTIN_TASKS) + 1 : -1] == list(CATALOGUE)
+    own = [*BUILTIN_TASKS, *TASKS_OF_SEVERAL]
+    assert list(lines)[: len(own)] == own
+    assert list(lines)[len(own) + 1 : -1] == list(CATALOGUE)
     assert lines["letters"].endswith("built in: Latin capitals, worn and torn, at 10 to 14 pixels")
     assert lines["eurosat"].endswith(f" installed: {tmp_path / 'eurosat' / '2750'}")
     lacks = "split_zhou_DescribableTextures.json is not there"
@@ -64,7 +65,7 @@ def test_the_list_as_json(run, tmp_path, monkeypatch):
     rows = {row["name"]: row for row in json.loads(out)}
 
     assert status == 0
-    assert list(rows) == [*BUILTIN_TASKS, *CATALOGUE]
+    assert list(rows) == [*BUILTIN_TASKS, *TASKS_OF_SEVERAL, *CATALOGUE]
     assert rows["digits"]["state"] == "built in"
     assert (rows["fgvc"]["state"], rows["fgvc"]["missing"]) == ("incomplete", ["variants.txt is not there"])
     assert rows["fgvc"]["images"] == str(tmp_path / "fgvc_aircraft" / "images")

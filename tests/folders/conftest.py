@@ -23,9 +23,14 @@ class Record:
     def to_dict(self):
         return dataclasses.asdict(self)
 
+    def refuse_several(self, what, instead):
+        """Its images have one label."""
+
 
 class ByBrightness:
     """The share of white in an image is the probability of ``light``; of grey ones it may say that they are neither."""
+
+    presence = None
 
     def __init__(self, seed=1, *, tells_none=False):
         self.tells_none = tells_none

@@ -244,3 +244,64 @@ def test_a_linear_probe_on_fewer_images_than_numbers_is_scikit_learns(made_up):
     head, _ = LinearProbe.regressed(shots, 10.0)
     scores = torch.softmax(head.scores(images, shots.text), 1).numpy()
     np.testing.assert_allclose(scores, expected.predict_proba(images.double().numpy()), atol=1e-5)
+
+
+# -- several labels ----------------------------------------------------------------------------------------------------
+
+
+def of_several(shots):
+    """The same images, each showing its class, and every third the next one too."""
+    table = functional.one_hot(shots.labels, shots.classes)
+    table[::3] |= table[::3].roll(1, dims=1)
+    return dataclasses.replace(shots, labels=table)
+
+
+@pytest.mark.parametrize("width", [6, 40])
+def test_a_linear_probe_of_several_labels_is_scikit_learns_of_each_class(made_up, width):
+    shots = of_several(made_up(classes=4, per_class=6, width=width))
+    features, labels = (tensor.numpy() for tensor in shots.every_view())
+    head, _ = LinearProbe.regressed(shots, 1.0)
+    images = unit(7, width, seed=9)
+    scores = head.scores(images, shots.text)
+    for label in range(4):
+        plain = LogisticRegression(C=1.0, tol=1e-8, max_iter=5000).fit(features.astype(np.float64), labels[:, label])
+        np.testing.assert_allclose(scores[:, label], plain.decision_function(images.numpy()), atol=5e-3)
+
+
+def test_a_linear_probe_has_finite_log_odds_of_a_class_that_all_or_no_images_show(made_up):
+    shots = of_several(made_up())
+    table = shots.labels.clone()
+    table[:, 0], table[:, 1] = 0, 1
+    head, _ = LinearProbe.regressed(dataclasses.replace(shots, labels=table), 100.0)
+    scores = head.scores(IMAGES, shots.text)
+    assert (scores[:, 0] < -3).all() and (scores[:, 1] > 3).all()
+
+
+def test_proker_of_several_labels_is_a_kernel_ridge_regression_of_each(made_up):
+    shots = of_several(made_up())
+    features, labels = shots.every_view()
+    head = ProKeR.solved(shots, 2.0, 0.5)
+    residuals = labels.numpy() - shots.text.cosines(features).numpy()
+    kernel = lambda one, other: np.exp(-2.0 * (1 - one @ other.T))  # noqa: E731
+    ridge = KernelRidge(alpha=0.5, kernel="precomputed")
+    ridge.fit(kernel(features.numpy(), features.numpy()), residuals)
+    predicted = 0.5 * ridge.predict(kernel(IMAGES.numpy(), features.numpy()))
+    expected = shots.text.scale * (shots.text.cosines(IMAGES).numpy() + predicted)
+    np.testing.assert_allclose(head.scores(IMAGES, shots.text), expected, atol=1e-3)
+
+
+def test_the_mean_of_a_class_is_that_of_all_images_that_show_it(made_up):
+    shots = of_several(made_up())
+    head = fitted(NearestMean, shots)
+    for label in range(shots.classes):
+        mean = shots.mean_views()[shots.labels[:, label] == 1].mean(0)
+        torch.testing.assert_close(head.means[label], functional.normalize(mean, dim=0))
+
+
+@pytest.mark.parametrize("kind", [LinearProbe, ProKeR])
+def test_what_is_chosen_where_images_have_several_labels_ranks_held_out_images_best(made_up, kind):
+    shots = of_several(made_up(classes=4, per_class=8, noise=1.5))
+    fit = kind.fit(shots, SCHEDULE, UNREPORTED)
+    assert fit.chosen and not fit.notes
+    one = dataclasses.replace(shots, labels=torch.eye(4, dtype=torch.int64), features=shots.features[:, :4])
+    assert kind.fit(one, SCHEDULE, UNREPORTED).notes  # one image of each class leaves none to hold out

@@ -43,6 +43,8 @@ def two_recipes(row, value):
         usual = usual.replace(quantize="nf4")
     if row.name == "targets":
         usual = usual.replace(protocol="cross-dataset")
+    if row.name == "label_delimiter":
+        usual = usual.replace(labels_per_image="several")
     return usual.replace(**{row.name: row.default}), usual.replace(**{row.name: value})
 
 

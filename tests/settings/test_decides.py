@@ -47,9 +47,10 @@ def test_a_grid_tells_its_own_values_of_a_setting_apart_whatever_it_decides(row)
     # A file can say neither null nor that a list is empty: that is said by saying nothing.
     said = [{} if v in (None, []) else {row.name: [v] if isinstance(v, list) else v} for v in values]
     variants = [{**method, **each} for each in said]
+    data = {"protocol": usual.data.protocol, "labels_per_image": usual.data.labels_per_image}
     cells = expand(
         {"data": "letters", "preset": "paper", "variants": variants},
-        {"data": {"protocol": usual.data.protocol}, "model": {"quantize": usual.model.quantize}},
+        {"data": data, "model": {"quantize": usual.model.quantize}},
     )
     assert [cell.recipe.settings()[row.name] for cell in cells] == [row.default, other.settings()[row.name]]
 

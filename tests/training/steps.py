@@ -32,13 +32,13 @@ def crops(rows):
     return torch.cat(one)
 
 
-def gradients(learner, passes, *, checkpointing=False, step=3, images_of=crops, **levers):
+def gradients(learner, passes, *, labels=LABELS, checkpointing=False, step=3, images_of=crops, **levers):
     vectors = learner.class_vectors.in_steps(**{name: levers.pop(name) for name in OF_PROMPTS if name in levers})
     exact = ExactStep(learner.backbone, vectors, learner.keys, passes, learner.vectors_are_trained, **levers)
     for parameter in learner.parameters:
         parameter.grad = None
     with learner.backbone.training(checkpointing=checkpointing):
-        loss = exact.accumulate(step, ROWS, LABELS, images_of)
+        loss = exact.accumulate(step, ROWS, labels, images_of)
     return loss, [p.grad for p in learner.parameters]
 
 

@@ -3,6 +3,8 @@
 Without a GPU the recorder does the work again: the same buffers, the same order, the same rows that fill a batch up.
 """
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -101,6 +103,21 @@ def test_it_learns_what_launched_steps_learn(tiny_clip, examples, recording, met
     shown = crops(range(4)).float()
     torch.testing.assert_close(replayed.logits(shown), launched.logits(shown), atol=100 * tolerance, rtol=0)
     assert losses[-1] != losses[0]
+
+
+@pytest.mark.parametrize("chosen", [{}, {"images_per_pass": 3, "prompts_per_pass": 2}, {"precision": "fp16"}], ids=str)
+def test_several_labels_are_learnt_as_launched_steps_learn_them(tiny_clip, examples, recording, chosen):
+    """Ten images in batches of four: every third is filled up with rows that no class counts."""
+    table = np.random.default_rng(0).integers(0, 2, (10, 5))
+    several = dataclasses.replace(examples, labels=table)
+    replayed, losses = fitted(tiny_clip, several, **chosen)
+    assert recording.recorded == 1
+    launched, expected = fitted(tiny_clip, several, cuda_graph=False, **chosen)
+    tolerance = 5e-3 if chosen.get("precision") == "fp16" else 1e-4
+    assert losses == pytest.approx(expected, rel=tolerance)
+    assert (replayed.offsets == launched.offsets).all()
+    shown = crops(range(4)).float()
+    torch.testing.assert_close(replayed.logits(shown), launched.logits(shown), atol=100 * tolerance, rtol=0)
 
 
 def test_sgd_in_float16_is_recorded_though_its_first_steps_are_taken_again(tiny_clip, examples, recording):

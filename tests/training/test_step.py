@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from lowshot.training.scoring import IGNORED, SigmoidLoss
 from lowshot.training.step import Passes
 
 from .steps import CUTS, LABELS, ROWS, WHOLE, assert_same, crops, gradients, learner_on
@@ -74,3 +75,39 @@ def test_cuts_do_not_change_what_is_learnt(tiny_clip, monkeypatch):
         results.append(learner.logits(crops(ROWS).float()))
     for other in results[1:]:
         torch.testing.assert_close(other, results[0], atol=2e-3, rtol=0)
+
+
+# -- several labels ----------------------------------------------------------------------------------------------------
+
+SHOWN = torch.tensor([[1, 0, 0, 0, 1], [0, 0, 0, 0, 0], [0, 1, 1, 0, 0], [1, 1, 1, 1, 1], [0, 0, 0, 1, 0]])[
+    [0, 1, 2, 3, 4, 0, 2]
+]
+OFFSETS = SigmoidLoss(torch.tensor([-9.0, -8.0, -10.0, -9.5, -7.0]))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_every_cut_has_the_gradient_of_the_whole_where_images_have_several_labels(tiny_clip, dtype, tolerance):
+    learner = learner_on(tiny_clip, dtype=dtype)
+    whole = gradients(learner, WHOLE, labels=SHOWN, loss=OFFSETS)
+    assert all(g.abs().max() > 0 for g in whole[1])
+    for passes in CUTS:
+        assert_same(gradients(learner, passes, labels=SHOWN, loss=OFFSETS), whole, tolerance)
+
+
+def test_the_loss_of_several_labels_is_siglips_summed_over_the_classes(tiny_clip):
+    learner = learner_on(tiny_clip, dropout=0.0)
+    found = gradients(learner, Passes(2, 2), labels=SHOWN, loss=OFFSETS)
+    scores = learner.backbone.logits(learner.backbone.encode_images(crops(ROWS)), learner.encode_classes())
+    signs = 2.0 * SHOWN - 1
+    loss = -functional.logsigmoid(signs * (scores + OFFSETS.offsets)).sum() / len(ROWS)
+    assert_same(found, (loss.item(), torch.autograd.grad(loss, learner.parameters)), 1e-10)
+
+
+def test_rows_that_are_ignored_have_no_part_in_the_loss_of_several_labels():
+    scores = torch.linspace(-20, 20, 35).view(7, 5).requires_grad_()
+    filled = SHOWN.clone()
+    filled[4:] = IGNORED
+    loss = OFFSETS(scores, filled)
+    assert loss.item() == pytest.approx(OFFSETS(scores[:4], SHOWN[:4]).item())
+    (gradient,) = torch.autograd.grad(loss, scores)
+    assert not gradient[4:].any() and gradient[:4].all()

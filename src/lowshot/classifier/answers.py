@@ -32,6 +32,7 @@ from ..evaluation import (
     belonging_scores,
     embeddings_of,
     judged_as_read,
+    normalised,
     prediction_sets,
     probabilities,
 )
@@ -39,6 +40,7 @@ from ..explaining import Explanation, explain
 from ..models import Backbone
 from ..progress import Track
 from ..records import RunRecord
+from ..several_labels import Presence
 from ..threads import cpu_threads, fork_notes
 from ..torch_state import own_torch_state
 from ..training import Learner
@@ -84,7 +86,7 @@ class Answers(Estimator):
 
     @own_torch_state()
     def predict_proba(self, images: Any, *, track: Track | None = None) -> NDArray[np.float32]:
-        """Probabilities ``(N, C)``, columns in the order of ``classes_``.
+        """Probabilities ``(N, C)``, columns in the order of ``classes_``; where images have several labels one of each.
 
         Args:
             images: N images in a container that has an order: paths, bytes of files, PIL images, arrays or tensors.
@@ -97,11 +99,41 @@ class Answers(Estimator):
         self._ready()
         return self._probabilities(ImagesOnDemand(images_in_order(images)), self._tracked(track))
 
-    def predict(self, images: Any) -> NDArray[Any]:
-        """The most probable class of each image, ``(N,)``: labels come back as ``fit`` was given them."""
-        best = self.predict_proba(images).argmax(1)
-        labels: NDArray[Any] = self.classes_[best]
+    def predict(self, images: Any) -> Any:
+        """The most probable class of each image, ``(N,)``: labels come back as ``fit`` was given them.
+
+        Where images have several labels, a list of tuples: of each image its labels, the most probable first, or none.
+        """
+        table = self.predict_proba(images)
+        if self.record_.has_several:
+            return self.labels_of(table)
+        labels: NDArray[Any] = self.classes_[table.argmax(1)]
         return labels
+
+    @property
+    def presence(self) -> Presence | None:
+        """What says which labels an image has, where it may have several; None where it has one.
+
+        Raises:
+            NotFittedError: ``fit`` has not been called.
+        """
+        self._ready()
+        return Presence.from_dict(self.record_.presence, len(self.classes_)) if self.record_.has_several else None
+
+    def labels_of(self, table: NDArray[np.float32]) -> list[tuple[Label, ...]]:
+        """The labels of images whose probabilities ``(N, C)`` are known, where images have several.
+
+        Args:
+            table: What ``predict_proba`` gave.
+
+        Raises:
+            NotFittedError: ``fit`` has not been called.
+            InputError: Images have one label.
+        """
+        presence = self.presence
+        if presence is None:
+            raise InputError("images of this classifier have one label each; predict gives it")
+        return self._named(table, presence.present(table))
 
     @own_torch_state()
     def transform(self, images: Any, *, track: Track | None = None) -> NDArray[np.float32]:
@@ -132,7 +164,12 @@ class Answers(Estimator):
         self._warn(fork_notes())
         with cpu_threads(self.recipe.engine.threads):
             return probabilities(
-                judge or learner, images, backbone.image_size, temperature=self.record_.temperature, track=track
+                judge or learner,
+                images,
+                backbone.image_size,
+                temperature=self.record_.temperature,
+                presence=self.presence,
+                track=track,
             )
 
     def stream_proba(self, images: Any) -> Iterator[NDArray[np.float32] | ImageError]:
@@ -167,6 +204,7 @@ class Answers(Estimator):
             of_order,
             backbone.image_size,
             temperature=self.record_.temperature,
+            presence=self.presence,
             belonging=self._belonging,
             sets=sets,
         )
@@ -206,7 +244,9 @@ class Answers(Estimator):
         class_name = None if label is None else names[positions([label], self.classes_.tolist(), names)[0]]
         crop = central_crops([as_pixels(image)], backbone.image_size, backbone.resizing)[0]
         with cpu_threads(self.recipe.engine.threads):
-            return explain(backbone, crop, learner.logits_of, names, class_name, temperature=self.record_.temperature)
+            temperature, presence = self.record_.temperature, self.presence
+            each = None if presence is None else normalised(temperature, presence)
+            return explain(backbone, crop, learner.logits_of, names, class_name, temperature=temperature, each=each)
 
     @property
     def calibration(self) -> Calibration:
@@ -217,6 +257,9 @@ class Answers(Estimator):
             InputError: It was fitted without ``calibration_folds``.
         """
         self._ready()
+        self.record_.refuse_several(
+            "a set of classes", "predict gives all labels of an image, and evaluate judges them"
+        )
         if not self.record_.calibration:
             raise InputError(
                 "this classifier is not calibrated: it has no held-out scores to make sets of classes with; "
@@ -233,6 +276,7 @@ class Answers(Estimator):
             InputError: It was fitted without ``reject``.
         """
         self._ready()
+        self.record_.refuse_several("reject", "an image of none of the classes has no label, which predict says")
         if self._belonging is None:
             raise InputError(
                 "this classifier has not learnt to tell images of none of its classes; fit it with --reject 0.05, or "
@@ -291,6 +335,10 @@ class Answers(Estimator):
             NotFittedError: ``fit`` has not been called.
             InputError: It was learnt in a way, or from so few images, that there are no such sets.
         """
+        self._ready()
+        self.record_.refuse_several(
+            "a set of classes", "predict gives all labels of an image, and evaluate judges them"
+        )
         if not guaranteed:
             return HeldOutSets(self.calibration.threshold(coverage))
         conformal = self._ready()[1].full_conformal()

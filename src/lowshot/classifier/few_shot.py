@@ -12,7 +12,7 @@ import numpy as np
 
 from ..belonging import read_belonging, write_belonging
 from ..data import task_of_names
-from ..errors import InputError
+from ..errors import AdapterError, InputError
 from ..files import canonical_json, folder_written_aside, from_home, is_spelt_as_path, remove, write_text
 from ..fitting import LoadBackbone
 from ..heads import KEPT_SHOTS_FILE
@@ -265,6 +265,11 @@ class FewShotClassifier(Learning):
         backbone = backbone_of(folder, recipe.model.loaded, recipe.model.device, moved="model" in given)
         backbone.resize_as(record.resizing)
         classifier._warn([*notes, *check_backbone(folder, record, backbone)])
+        if recipe.data.has_several != record.has_several:
+            raise AdapterError(
+                f"adapter {folder}: labels-per-image is {recipe.data.labels_per_image}, and the record has "
+                f"{'a' if record.has_several else 'no'} presence of labels; expected it where images have several"
+            )
         if record.stopped:
             classifier._warn([f"{folder} has the weights of step {record.steps}: {record.stopped}"])
         learner = create_learner(backbone, record.prompts, recipe)
@@ -275,6 +280,7 @@ class FewShotClassifier(Learning):
         classifier.classes_ = np.asarray(record.labels or record.classes)
         classifier.record_ = record
         classifier._fitted = backbone, learner
+        _ = classifier.presence  # refuses one that is damaged
         return classifier
 
 

@@ -20,9 +20,11 @@ from ..data import (
     images_in_order,
     is_table,
     is_tables,
+    label_sets_in_order,
     learnt_part,
     other_tasks,
     positions,
+    table_of_labels,
     task_from,
 )
 from ..errors import DataError, InputError
@@ -35,6 +37,7 @@ from ..evaluation import (
     measures,
     roc_area,
     set_measures,
+    several_measures,
     with_others,
 )
 from ..fitting import (
@@ -45,6 +48,7 @@ from ..fitting import (
 from ..models import load_backbone
 from ..progress import Track
 from ..settings import DataConfig
+from ..several_labels import average_precisions, mean_of_known
 from ..torch_state import own_torch_state
 from ..tracking import Tracking
 from ..training import Learner
@@ -74,8 +78,9 @@ class Judged(Answers):
             DataError: It cannot be used.
         """
         config, warnings = self.recipe.data, list[str]()
+        self.recipe.refuse_unable()
         try:
-            task = task_from(data, labels, config.on_bad_image, warnings, config.root)
+            task = task_from(data, labels, config.on_bad_image, warnings, config.root, config.several)
         finally:  # what was left out may be why it cannot be used
             self._warn(warnings)
         # Tasks and images in memory are their caller's, as they are.
@@ -136,6 +141,7 @@ class Judged(Answers):
         _, learner = self._ready()
         config, whole = learner.recipe.data, self.task(data)
         if new_classes:
+            self.record_.refuse_several("new-classes", "how probable a label must be is known of its own classes alone")
             config = dataclasses.replace(config, class_names=None, descriptions=None)
             [judge] = learners_for(learner, whole, {whole.name: whole}, config).values()
             return self._judged(judge, whole, track)
@@ -210,6 +216,8 @@ class Judged(Answers):
             split, examples = left_to_judge(self._decoded_once(task), self.record_, track)
             table = self._probabilities(examples.images, track, judge)
         counts = {"images": len(examples), "classes": len(task.class_names)}
+        if presence := self.presence:
+            return {**several_measures(table, examples.labels, presence.present(table)), **counts, "split": split}
         metrics = {**measures(table, examples.labels), **counts, "split": split}
         if sets is not None:
             with bad_images_explained(self.recipe.data.on_bad_image):
@@ -239,9 +247,14 @@ class Judged(Answers):
         return shortfalls(learner, self.record_, task, self._load_backbone or load_backbone)
 
     def score(self, data: Any, labels: Any = None) -> float:
-        """Accuracy as a fraction, on a task or folder (see ``evaluate``) or on images with their labels."""
+        """Accuracy as a fraction, on a task or folder (see ``evaluate``) or on images with their labels.
+
+        Where images have several labels it is the mean average precision.
+        """
         if labels is None and is_table(data) and not is_tables(data):
             data, labels = columns_of(data)
+        if self.is_fitted and self.record_.has_several:
+            return float(self.evaluate(data)["map"]) if labels is None else self._mean_average_precision(data, labels)
         if labels is None:
             if not isinstance(data, str | os.PathLike | Mapping | Task):
                 raise DataError("a list of images needs labels: score(images, labels)")
@@ -254,3 +267,16 @@ class Judged(Answers):
         if not len(truth):
             raise DataError("there are no images to score")
         return float(np.mean(best == truth))
+
+    def _mean_average_precision(self, images: Any, labels: Any) -> float:
+        """The mean average precision on images, each with its labels."""
+        sets, _ = label_sets_in_order(labels, self.recipe.data.label_delimiter)
+        given = images_in_order(images)
+        if len(given) != len(sets):
+            raise DataError(f"{len(given)} images have {len(sets)} labels; expected labels for each")
+        known = self.classes_.tolist(), self.record_.classes
+        numbers = [positions(each, *known).tolist() if each else [] for each in sets]
+        shown, table = table_of_labels(numbers, len(self.classes_)), self.predict_proba(given)
+        if not len(shown):
+            raise DataError("there are no images to score")
+        return float(mean_of_known(average_precisions(table, shown)))

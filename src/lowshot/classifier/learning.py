@@ -145,6 +145,7 @@ class Learning(Judged):
             RunError: Training failed.
         """
         track, config = self._tracked(track), self._ready()[1].recipe.data
+        self.record_.refuse_several("add", "fit all images anew")
         with cpu_threads(self.recipe.engine.threads), bad_images_explained(config.on_bad_image):
             lesson, warnings = self._taught(refit, track), list[str]()
             try:
@@ -173,6 +174,7 @@ class Learning(Judged):
             InputError: Fewer than two classes are left, or all must be taught anew.
         """
         _, learner = self._ready()
+        self.record_.refuse_several("remove", "fit the other classes anew")
         left, track = left_without(self.record_.classes, classes), self._tracked(track)
         spec, record = method_spec(learner.recipe.method.method), self.record_
         with cpu_threads(self.recipe.engine.threads):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import functools
 import os
@@ -38,9 +37,10 @@ class List:
 
     def act(self) -> int:
         """Print a line for each built-in task and each data set of the catalogue."""
-        from ..data import BUILTIN_TASKS
+        from ..data import BUILTIN_TASKS, TASKS_OF_SEVERAL
         from ..data.catalogue import CATALOGUE, ROOT_VARIABLE, data_root, state_of
 
+        own = {**BUILTIN_TASKS, **TASKS_OF_SEVERAL}
         root = data_root(self.root) if self.root or os.environ.get(ROOT_VARIABLE) else None
         states = {name: state_of(data_set, root) if root else None for name, data_set in CATALOGUE.items()}
         if self.json:
@@ -59,10 +59,10 @@ class List:
                 }
                 for name, state in states.items()
             ]
-            builtin = [{"name": name, "title": what, "state": "built in"} for name, what in BUILTIN_TASKS.items()]
+            builtin = [{"name": name, "title": what, "state": "built in"} for name, what in own.items()]
             print_json([*builtin, *rows])
             return 0
-        for name, what in BUILTIN_TASKS.items():
+        for name, what in own.items():
             print(f"{name:<16} built in: {what}")
         print()
         print(f"{'name':<16} {'classes':>7} {'train':>10} {'validation':>10} {'test':>7}  state")
@@ -193,8 +193,8 @@ class Draw:
         task, warnings = _loaded(source, "error", self.root)
         drawn = draw_from(task, self.shots, self.seed, self.draw)
         warn([*warnings, *drawn.warnings(task.class_names)])
-        of_label = collections.Counter(task.train.labels[drawn.indices].tolist())
-        counts = {name: of_label[label] for label, name in enumerate(task.class_names)}
+        numbers = task.train.subset(drawn.indices).counts(len(task.class_names)).tolist()
+        counts = dict(zip(task.class_names, numbers, strict=True))
         sha256 = draw_sha256([task.train.identities[index] for index in drawn.indices])
         if self.out is not None:
             write_draw(self.out, task, drawn)

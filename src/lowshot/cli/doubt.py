@@ -52,6 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     from ..labelling import copied_images, doubted_labels
     from ..progress import shown
 
+    parsed.settings.data.refuse_several("doubt")
     classifier = FewShotClassifier.from_recipe(parsed.settings)
     warnings = classifier.warnings_
     try:

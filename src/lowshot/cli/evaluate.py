@@ -19,6 +19,7 @@ _COLUMNS = (
     *("data", "split", "images", "classes", "acc1", "acc1_low", "acc1_high", "acc5", "mean_class_recall"),
     *("ece", "nll", "brier", "coverage", "covered", "mean_set_size"),
     *("auroc", "accepted_at_95", "turned_away", "known_turned_away"),
+    *("map", "micro_f1", "macro_f1", "exact_match"),
 )
 """Columns of CSV; a measure that was not taken is empty."""
 
@@ -95,7 +96,7 @@ def _print_csv(data: str, metrics: Mapping[str, Any]) -> None:
     lines = csv.writer(sys.stdout, lineterminator="\n")
     lines.writerow(_COLUMNS)
     for name, figures in {data: metrics, **metrics.get("others", {})}.items():
-        low, high = figures["acc1_interval"]
+        low, high = figures.get("acc1_interval", ("", ""))
         apart = {**figures.get("unknown", {}), **figures.get("sets", {})}
         cells = {**apart, **figures, "data": name, "acc1_low": low, "acc1_high": high}
         lines.writerow([cells.get(column, "") for column in _COLUMNS])
@@ -104,9 +105,12 @@ def _print_csv(data: str, metrics: Mapping[str, Any]) -> None:
 def _print_text(task: str, metrics: dict[str, Any]) -> None:
     """Print what a person wants to know."""
     from ..wording.protocols import protocol_table
-    from ..wording.quantities import accuracy_line, unknown_line
+    from ..wording.quantities import accuracy_line, labels_line, unknown_line
 
     print(accuracy_line(metrics))
+    if "map" in metrics:
+        print(labels_line(metrics))
+        return
     print(
         f"mean class recall {100 * metrics['mean_class_recall']:.1f} %, "
         f"calibration error {100 * metrics['ece']:.1f} %, "

@@ -113,9 +113,10 @@ def _nearest(classifier: FewShotClassifier, parsed: Arguments) -> list[_Near]:
             task = classifier.task(parsed.data)
         finally:
             warn(classifier.warnings_)
-        examples = task.train.subset(draw_from(task, None, 0, str(parsed.adapter)).indices)
+        drawn = draw_from(task, None, 0, str(parsed.adapter)).indices
+        examples = task.train.subset(drawn)
         images = [examples.images[row] for row in range(len(examples))]
-        names = [task.class_names[label] for label in examples.labels]
+        names = [", ".join(task.names_at("train", int(row))) for row in drawn]
         places = list(examples.identities)
     else:
         taught = read_examples(parsed.adapter)

@@ -232,6 +232,7 @@ def _summary(record: dict[str, Any], out: Path) -> list[str]:
     lines, choice = [], record["choice"]
     if tried := choice.get("tried"):
         judged = f"shots held out in {choice['folds']} folds" if choice["folds"] else "shots, by other crops of them"
+        judged += ", how well their labels are ranked" if "presence" in record else ""
         lines.append(f"auto tried, on {tried[0]['images']} {judged}:")
         for trial in tried:
             accuracy = "-" if trial["acc1"] is None else f"{trial['acc1']:.1%}"
@@ -248,9 +249,11 @@ def _summary(record: dict[str, Any], out: Path) -> list[str]:
 
         lines.append(protocol_table(record["task"], record["metrics"]))
     elif record["metrics"]:
-        from ..wording.quantities import accuracy_line
+        from ..wording.quantities import accuracy_line, labels_line
 
         lines.append(accuracy_line(record["metrics"]))
+        if "map" in record["metrics"]:
+            lines.append(labels_line(record["metrics"]))
     if calibration := record["calibration"]:
         folds = f", in {calibration['folds']} folds" if calibration["folds"] else ""
         held_out = f"{calibration['images']} images held out{folds}"

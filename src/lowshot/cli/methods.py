@@ -15,7 +15,7 @@ class Arguments:
     """The methods there are."""
 
     json: bool = False
-    """Print a list of `{name, kind, summary, settings, training, learns, aliases}`."""
+    """Print a list of `{name, kind, summary, settings, training, learns, has_classifier, learns_several, aliases}`."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -32,6 +32,7 @@ def run(arguments: Sequence[str]) -> int:
                 "training": sorted(every if spec.training is None else spec.training),
                 "learns": spec.learns,
                 "has_classifier": spec.has_classifier,
+                "learns_several": spec.learns_several,
                 "aliases": {alias: quantize for alias, (method, quantize) in ALIASES.items() if method == spec.name},
             }
             for spec in METHODS.values()

@@ -47,8 +47,8 @@ class Arguments:
     opened: OpenedAs = dataclasses.field(default_factory=OpenedAs)
     json: bool = False
     """The same as `--format json`: a list of `{image, label, probabilities}`; with `--coverage` each has a `set` too;
-    of an adapter fitted with `--reject` also `none_of_these` and a `p_value`. An image that cannot be read has
-    `{image, error}` instead."""
+    of an adapter fitted with `--reject` also `none_of_these` and a `p_value`. Where images have several labels each has
+    its `labels` instead of a `label`. An image that cannot be read has `{image, error}` instead."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -57,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
     _refuse(parsed)
     images = _files(parsed.images)  # said before the model is loaded; files that are no images are found on the way
     from ..classifier import saved_adapter
-    from ..folders import Answers, CsvLines, refuse_file, write_answers
+    from ..folders import Answers, refuse_file, write_answers
     from ..progress import shown
 
     if parsed.out is not None:
@@ -65,8 +65,13 @@ def run(arguments: Sequence[str]) -> int:
     answers = Answers(
         saved_adapter(parsed.adapter, **vars(parsed.opened)), parsed.coverage, guaranteed=parsed.guaranteed
     )
+    if parsed.top is not None and answers.has_several:
+        raise InputError(
+            f"top is {parsed.top}, but images have several labels here: each gets all that are probable enough; leave "
+            "it out (--json has the probabilities of all classes)"
+        )
     if parsed.out is None:
-        lines = CsvLines(parsed.top or 1, sets=parsed.coverage is not None, tells_none=answers.tells_none)
+        lines = answers.csv_lines(parsed.top or 1)
         return _print(answers.of(images), "json" if parsed.json else parsed.format, parsed.top, lines)
     errors = write_answers(answers, images, parsed.out, top=parsed.top or 1, track=shown)
     for row in errors:
@@ -80,6 +85,10 @@ def _line(row: dict[str, Any], top: int) -> str:
     from ..folders import most_probable
 
     probabilities = row["probabilities"]
+    if "labels" in row:
+        shown = row["labels"] or most_probable(probabilities, 1)
+        named = "  ".join(f"{name} {probabilities[name]:.1%}" for name in shown)
+        return f"{row['image']}  {'' if row['labels'] else 'no label; nearest: '}{named}"
     names = row.get("set") or most_probable(probabilities, top)
     classes = "  ".join(f"{name} {probabilities[name]:.1%}" for name in names)
     return f"{row['image']}  {'none of these; nearest: ' if row.get('none_of_these') else ''}{classes}"

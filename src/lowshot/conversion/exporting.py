@@ -115,11 +115,11 @@ def export(
     """
     _refuse_unusable(format, precision, data, onnxruntime_web)
     refuse_existing(Path(out))
+    source = open_source(folder, model)
+    _refuse_method(source, format)
     runtime = (
         web_runtime(None if onnxruntime_web is None else Path(onnxruntime_web), track) if format == "page" else None
     )
-    source = open_source(folder, model)
-    _refuse_method(source, format)
     with folder_written_aside(Path(out)) as aside:
         trained = trained_model(source)
         table = _write(source, trained, format, aside)

@@ -2,8 +2,8 @@
 
 from .additions import Addition, addition_from, joined
 from .ahead import content_hashes
-from .builtin import BUILTIN_TASKS, builtin_task
-from .callers import columns_of, images_in_order, is_table, is_tables, labels_in_order, positions
+from .builtin import BUILTIN_TASKS, TASKS_OF_SEVERAL, builtin_task
+from .callers import columns_of, images_in_order, is_table, is_tables, label_sets_in_order, labels_in_order, positions
 from .checking import Checked, check_images
 from .damage import examine
 from .decoding import content_hash, decode_image
@@ -11,7 +11,7 @@ from .draws import draw_from, draw_of_record, draw_sha256, write_draw
 from .folder import images_below, read_folder, read_splits
 from .formats import are_of_cameras
 from .images import FileImages, ImagesOnDemand, MemoryImages, as_pixels
-from .listing import bad_images_explained, class_name, good_images, skipping
+from .listing import bad_images_explained, class_name, good_images, skipping, table_of_labels
 from .prompts import Prompts, class_prompts, long_prompts_named, prompts_for, read_words
 from .protocols import base_and_new, learnt_part, other_tasks
 from .shots import Draw, draw_like_clip_lora, draw_like_coop, draw_shots
@@ -21,6 +21,7 @@ from .task import Examples, Images, Label, Pixels, Task
 
 __all__ = [
     "BUILTIN_TASKS",
+    "TASKS_OF_SEVERAL",
     "Addition",
     "Checked",
     "Draw",
@@ -60,6 +61,7 @@ __all__ = [
     "is_table",
     "is_tables",
     "joined",
+    "label_sets_in_order",
     "labels_in_order",
     "learnt_part",
     "load_task",
@@ -72,6 +74,7 @@ __all__ = [
     "read_words",
     "skipping",
     "source_of",
+    "table_of_labels",
     "task_from",
     "task_of_arrays",
     "task_of_names",

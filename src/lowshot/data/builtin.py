@@ -1,7 +1,8 @@
 """The built-in tasks: together they are the offline benchmark ``builtin``.
 
 ``digits`` are real scans of handwriting. ``digits-wild`` are the same scans in colour and clutter. The others are
-glyphs in fonts, and mostly in styles, that pre-training of the built-in model never saw. Every image is fixed by its
+glyphs in fonts, and mostly in styles, that pre-training of the built-in model never saw. ``shapes``, which is no part
+of the benchmark, has several glyphs in an image, and so several labels. Every image is fixed by its
 identity, and so are the splits: no global random state, no call order.
 """
 
@@ -200,6 +201,68 @@ BUILTIN_TASKS = {
 """Name -> one line on its images."""
 
 
+TASKS_OF_SEVERAL = {"shapes": "two or three shapes in a picture, or none: images of several labels"}
+"""The same of tasks whose images have several labels."""
+
+# -- several glyphs ----------------------------------------------------------------------------------------------------
+
+_SHAPES = "■▲▼●◆★☆♥♠♣"
+_PICTURES = 1200
+_WITHOUT_GLYPHS = 12
+"""One image of so many shows none."""
+_CELL = 32
+"""Side of a quarter of such a picture, pixels; each glyph lies in one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _ShapesImages:
+    """Pictures drawn from their identities when asked for, and kept."""
+
+    identities: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.identities)
+
+    def __getitem__(self, index: int) -> Pixels:
+        return _shapes_drawn(self.identities[index])
+
+
+def _shapes_of(number: int) -> str:
+    """The shapes that a picture shows: two or three different ones, or none."""
+    generator = _generator(f"shapes/{number}")
+    if generator.integers(_WITHOUT_GLYPHS) == 0:
+        return ""
+    return "".join(generator.choice(list(_SHAPES), int(generator.integers(2, 4)), replace=False))
+
+
+@functools.lru_cache(maxsize=4_000)  # 50 MB when full
+def _shapes_drawn(identity: str) -> Pixels:
+    """Each shape in a quarter of the picture, turned and slanted a little, all in one colour."""
+    generator = _generator(identity)
+    _, shown, _ = identity.split("/")
+    canvas = np.zeros((2 * _CELL, 2 * _CELL))
+    for character, quarter in zip(shown, generator.permutation(4), strict=False):
+        ink = render_glyph(STIX_FONTS[0], character) / 255.0
+        top, left = _CELL * (quarter // 2), _CELL * (quarter % 2)
+        cell = _placed(ink, generator, turn=0.2, extent=(0.75, 1.0))
+        canvas[top : top + _CELL, left : left + _CELL] = cell
+    return _painted(canvas, generator, texture=0.1, grain=0.04)
+
+
+def _shapes() -> Task:
+    """Half of the images to test, a fifth to validate, the rest to train."""
+    shown = [_shapes_of(number) for number in range(_PICTURES)]
+    identities = tuple(f"shapes/{glyphs}/{number}" for number, glyphs in enumerate(shown))
+    labels = np.array([[character in glyphs for character in _SHAPES] for glyphs in shown], dtype=np.int64)
+    examples = Examples(_ShapesImages(identities), labels, identities)
+    order = sorted(range(_PICTURES), key=lambda i: hashlib.sha256(identities[i].encode()).digest())
+    test, validation = _PICTURES // 2, _PICTURES // 5
+    parts = order[test + validation :], order[test : test + validation], order[:test]
+    train, validation_part, test_part = (examples.subset(sorted(part)) for part in parts)
+    names = tuple(map(glyph_name, _SHAPES))
+    return Task("shapes", names, train, validation_part, test_part, TASKS_OF_SEVERAL["shapes"])
+
+
 @functools.cache
 def builtin_task(name: str) -> Task:
     """Return a built-in task by name.
@@ -207,8 +270,10 @@ def builtin_task(name: str) -> Task:
     Raises:
         UnknownNameError: There is none of this name.
     """
+    if name in TASKS_OF_SEVERAL:
+        return _shapes()
     if name not in BUILTIN_TASKS:
-        raise UnknownNameError("task", name, BUILTIN_TASKS)
+        raise UnknownNameError("task", name, [*BUILTIN_TASKS, *TASKS_OF_SEVERAL])
     class_names, examples = _glyphs(name) if name in _GLYPH_TASKS else _digits(name)
     # Three tenths of each class to train on, two to validate, half to test.
     order = sorted(range(len(examples)), key=lambda i: hashlib.sha256(examples.identities[i].encode()).digest())

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import DataError
-from .listing import class_name, first_names
+from .listing import class_name, first_names, labels_in
 from .task import Images, Label
 
 _ONE_IMAGE: Mapping[str, Any] = {
@@ -117,6 +117,46 @@ def labels_in_order(labels: Any) -> tuple[list[Label], Mapping[Label, str]]:
     if any(isinstance(value, float) for value in values):  # 1 and 1.0 are one class
         values = [float(value) + 0.0 for value in values]
     return values, _class_label_names(values, names) if isinstance(names, Sequence) else {}
+
+
+def label_sets_in_order(labels: Any, delimiter: str) -> tuple[list[tuple[Label, ...]], Mapping[Label, str]]:
+    """Return the labels of each image where images have several, and the names that labels have.
+
+    Args:
+        labels: Of each image a list, a tuple or a set of what ``labels_in_order`` takes, which may be empty, or a text
+            with the delimiter between its labels. Or a table ``(N, C)`` of 0 and 1, whose labels are its columns'
+            numbers.
+        delimiter: What parts a text.
+
+    Raises:
+        DataError: As for ``labels_in_order``.
+    """
+    if getattr(labels, "ndim", 1) == 2 and not is_table(labels):
+        table = np.asarray(labels)
+        if not np.isin(table, (0, 1)).all():
+            raise DataError(f"labels is a table {table.shape} with other numbers than 0 and 1; expected 1 where shown")
+        return [tuple(np.flatnonzero(row).tolist()) for row in table], {}
+    if isinstance(labels, str | bytes):
+        labels_in_order(labels)  # which refuses it
+    cells = [labels_in(cell.tolist() if hasattr(cell, "tolist") else cell, delimiter) for cell in _labels_of(labels)]
+    names = getattr(each_of(getattr(labels, "features", None)), "names", None)
+    flat = [label for cell in cells for label in cell]
+    values, _ = labels_in_order(flat)
+    remaining = iter(values)
+    sets = [tuple(dict.fromkeys(next(remaining) for _ in cell)) for cell in cells]
+    return sets, _class_label_names(values, names) if isinstance(names, Sequence) else {}
+
+
+def _labels_of(labels: Any) -> list[Any]:
+    return _iterated("labels", _only_column(labels) if is_table(labels) else labels)
+
+
+def each_of(feature: Any) -> Any:
+    """Return the kind of the items of a column of lists, or that of a column that has none."""
+    if isinstance(feature, list):
+        return feature[0]
+    inner = getattr(feature, "feature", None)  # of datasets' Sequence, which newer ones call List
+    return feature if inner is None or isinstance(inner, Mapping) else inner
 
 
 def _label(value: Any, index: int) -> Label:

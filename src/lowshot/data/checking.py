@@ -39,7 +39,7 @@ class Checked:
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Item:
     split: str
-    label: int
+    classes: str
     identity: str
     images: Images
     index: int
@@ -66,7 +66,7 @@ def check_images(task: Task, track: Track = silent) -> Checked:
     first: dict[str, _Item] = {}
     elsewhere: dict[str, _Item] = {}
     items = (
-        _Item(split, int(examples.labels[index]), identity, examples.images, index)
+        _Item(split, ", ".join(task.names_at(split, index)), identity, examples.images, index)
         for split, examples in task.splits().items()
         for index, identity in enumerate(examples.identities)
     )
@@ -77,13 +77,13 @@ def check_images(task: Task, track: Track = silent) -> Checked:
                 if found.faults:
                     damaged.append(f"{item.name} {'; '.join(found.faults)}")
                 before = first.setdefault(found.content, item)
-                if (before.split, before.label) != (item.split, item.label):
+                if (before.split, before.classes) != (item.split, item.classes):
                     elsewhere.setdefault(found.content, item)
             elif isinstance(item.images, FileImages) and kind_of(item.images.path(item.index)) == "nothing":
                 missing.append(f"{item.split}: {item.identity}")
             else:
                 corrupt.append(f"{item.split}: {found}")
     pairs = [(first[content], elsewhere[content]) for content in first if content in elsewhere]
-    copies = [" and ".join(f"{i.identity} ({i.split}, {task.class_names[i.label]})" for i in pair) for pair in pairs]
+    copies = [" and ".join(f"{i.identity} ({i.split}, {i.classes})" for i in pair) for pair in pairs]
     copies = [f"{names} show the same" for names in copies]
     return Checked(total, tuple(missing), tuple(corrupt), tuple(copies), tuple(damaged))

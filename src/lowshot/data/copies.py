@@ -77,9 +77,7 @@ def report_copies(
                 raise DataError(f"{where}: {first.name} is in {other.split} twice; expected each image once in a split")
             met.add(other.split)
     if contents:
-        same_size = _sharing(_places(splits), _Place.size)
-        same_end = (group for places in same_size for group in _sharing(places, _Place.end))
-        groups = [group for places in same_end for group in _sharing(places, _Place.content)]
+        groups = _of_one_content(_places(splits))
     for kind, position in (("splits", 0), ("classes", 1)):
         apart = [group for group in groups if len({place[position] for place in group}) > 1]
         if apart:
@@ -88,6 +86,17 @@ def report_copies(
             warn.append(
                 f"{where}: {len(apart)} image(s) are in two {kind} at once, such as {first.path} and {second.path}"
             )
+
+
+def copies_within(files: FileList) -> list[list[str]]:
+    """Return the groups of files of one split that are the same byte for byte, each in the order of the list."""
+    return [[place.name for place in group] for group in _of_one_content(_places({"": files}))]
+
+
+def _of_one_content(places: Iterable[_Place]) -> list[list[_Place]]:
+    same_size = _sharing(places, _Place.size)
+    same_end = (group for those in same_size for group in _sharing(those, _Place.end))
+    return [group for those in same_end for group in _sharing(those, _Place.content)]
 
 
 def _places(splits: Mapping[str, FileList]) -> Iterator[_Place]:

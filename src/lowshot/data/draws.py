@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import hashlib
 import json
 import os
@@ -11,12 +10,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError, UnknownNameError
 from ..files import read_json_object, refuse_existing, write_text
 from ..records import RECORD_FILE, RunRecord
 from ..settings import DRAWS
-from .shots import Draw, as_draw, draw_like_clip_lora, draw_like_coop, draw_shots
+from .shots import Draw, as_draw, draw_like_clip_lora, draw_like_coop, draw_shots, draw_shots_of_several
 from .tables import FILE, LABEL, jsonl_rows
 from .task import Task
 
@@ -30,7 +30,7 @@ def draw_from(task: Task, shots: int | None, seed: int, draw: str = "lowshot", w
     """Draw the images of a task's training split to learn from; every class has at least one.
 
     ==================== =====================================================================================
-    ``lowshot``          by the hash of seed and image (``draw_shots``)
+    ``lowshot``          by the hash of seed and image (``draw_shots``, ``draw_shots_of_several``)
     ``coop``             as CoOp and code built on Dassl draw (``draw_like_coop``)
     ``clip-lora``        as CLIP-LoRA draws (``draw_like_clip_lora``)
     a file ``.jsonl``    the images that it lists, in its order
@@ -55,14 +55,21 @@ def draw_from(task: Task, shots: int | None, seed: int, draw: str = "lowshot", w
         DataError: A class has no training image, or a list cannot be read, names other images, joins or divides
             classes, has none of some class, or other shots than asked for.
     """
-    missing = sorted(set(range(len(task.class_names))) - set(task.train.labels.tolist()))
+    missing = np.flatnonzero(task.train.counts(len(task.class_names)) == 0).tolist()
     if missing:
         raise DataError(f"{task.name}: no training images for {_named_classes(task, missing)}")
     everything = whole or task
     if draw not in DRAWS:
         return _replayed(task, everything, shots, draw)
     if draw == "lowshot":  # each class by itself
+        if task.has_several:
+            return draw_shots_of_several(task.train.identities, task.train.labels, shots, seed)
         return draw_shots(task.train.identities, task.train.labels, shots, seed)
+    if task.has_several:
+        raise DataError(
+            f"draw {draw} draws images of one label, and those of {task.name} have several; expected lowshot, a list, "
+            "or the folder of an adapter"
+        )
     if draw == "coop":
         drawn = draw_like_coop(everything.train.labels, shots, seed)
     else:
@@ -103,11 +110,13 @@ def write_draw(path: Path, task: Task, draw: Draw) -> None:
         OutputError: The file exists, or cannot be written.
     """
     refuse_existing(path)
-    rows = [
-        {FILE: task.train.identities[index], LABEL: task.class_names[task.train.labels[index]]}
-        for index in draw.indices.tolist()
-    ]
+    rows = [{FILE: task.train.identities[index], LABEL: _label_of(task, index)} for index in draw.indices.tolist()]
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _label_of(task: Task, row: int) -> str | list[str]:
+    names = task.names_at("train", row)
+    return names if task.has_several else names[0]
 
 
 def _rows_in(task: Task, whole: Task, rows: Sequence[int]) -> list[int]:
@@ -129,7 +138,8 @@ class _Listed(NamedTuple):
     where: str
     """``line 3`` of a file, or ``image 3`` of a record."""
     name: str
-    label: str | int | None
+    label: str | int | tuple[str, ...] | None
+    """Where images have several labels, all of them."""
 
 
 def _replayed(task: Task, whole: Task, shots: int | None, source: str) -> Draw:
@@ -141,6 +151,9 @@ def _replayed(task: Task, whole: Task, shots: int | None, source: str) -> Draw:
     by_class: dict[str, _Listed] = {}
     for entry, row in zip(listed, rows, strict=True):
         if entry.label is None:
+            continue
+        if whole.has_several or isinstance(entry.label, tuple):
+            _refuse_other_labels(whole, entry, row, source)
             continue
         name = whole.class_names[whole.train.labels[row]]
         other, other_name = by_label.setdefault(entry.label, (entry, name))
@@ -156,18 +169,36 @@ def _replayed(task: Task, whole: Task, shots: int | None, source: str) -> Draw:
                 f"but {whole.name} has both as {name!r}; is it a draw from other data?"
             )
     indices = np.asarray(_rows_in(task, whole, rows), dtype=np.int64)
-    counts = dict(sorted(collections.Counter(task.train.labels[indices].tolist()).items()))
+    numbers = task.train.subset(indices).counts(len(task.class_names)).tolist()
+    counts = {label: count for label, count in enumerate(numbers) if count}
     lacking = sorted(set(range(len(task.class_names))) - set(counts))
     if lacking:
         raise DataError(f"draw {source} has no image of {_named_classes(task, lacking)}; expected some of each class")
+    if task.has_several:  # of which a draw may have more than was asked for
+        return Draw(indices, shots or max(counts.values()), {}, _rule_of(task, indices))
     most = max(counts.values())
     if shots not in (None, most):
         raise DataError(
             f"draw {source} has {most} images of a class, but shots is {shots}; leave shots out, or ask for {most}"
         )
     short = {} if shots is None else {label: count for label, count in counts.items() if count < most}
-    rule = _HASHED + draw_sha256([task.train.identities[index] for index in indices])
-    return Draw(indices, most, short, rule)
+    return Draw(indices, most, short, _rule_of(task, indices))
+
+
+def _rule_of(task: Task, indices: NDArray[np.int64]) -> str:
+    """The rule of a draw that a list fixed."""
+    return _HASHED + draw_sha256([task.train.identities[index] for index in indices])
+
+
+def _refuse_other_labels(whole: Task, entry: _Listed, row: int, source: str) -> None:
+    """Refuse a list that has other labels of an image than the data, where images have several."""
+    names = tuple(whole.names_at("train", row))
+    if isinstance(entry.label, tuple) and set(entry.label) == set(names):
+        return
+    raise DataError(
+        f"draw {source}: {_named([entry])} has the labels {entry.label!r}, but {whole.name} has it as {names!r}; is it "
+        "a draw from other data?"
+    )
 
 
 def _listed_by(source: str) -> list[_Listed]:
@@ -211,7 +242,9 @@ def _checked(row: Mapping[str, Any], where: str, source: str) -> _Listed:
             f"draw {source}, {where}, is {json.dumps(row)[:80]}; expected an object with {' or '.join(_NAMES)}, "
             "the name of an image"
         )
-    if not isinstance(label, str | int | None) or isinstance(label, bool):
+    if isinstance(label, list) and all(isinstance(each, str) for each in label):
+        label = tuple(label)
+    if not isinstance(label, str | int | tuple | None) or isinstance(label, bool):
         raise DataError(f"draw {source}, {where}: the label is {str(label)[:80]!r}; expected a name or a number")
     return _Listed(where, name, label)
 

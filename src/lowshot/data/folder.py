@@ -14,7 +14,9 @@ from .tables import READERS, table_of_split
 from .task import Task
 
 
-def read_folder(root: Path, on_bad_image: str = "error", warn: list[str] | None = None) -> Task:
+def read_folder(
+    root: Path, on_bad_image: str = "error", warn: list[str] | None = None, several: str | None = None
+) -> Task:
     """Read a folder of images as a task; the folders' names are the class names, ``_`` read as a space.
 
     Hidden files are passed over and links are not followed, so nothing outside ``root`` is ever read. An image's
@@ -27,6 +29,7 @@ def read_folder(root: Path, on_bad_image: str = "error", warn: list[str] | None 
             every file now, and leave out or raise at one that is damaged or cannot be decoded.
         warn: Receives one line for everything but hidden files that was left out, and one if images are in two splits
             or classes at once.
+        several: As for ``load_task``: an image that is in several folders by its content shows the classes of all.
 
     Raises:
         DataError: There is no such folder, it holds no classes, a class is empty, or its layout is ambiguous.
@@ -34,11 +37,14 @@ def read_folder(root: Path, on_bad_image: str = "error", warn: list[str] | None 
     warn = warn if warn is not None else []
     splits = {split: (folder, _classes(folder, split, warn)) for split, folder in split_folders(root, warn).items()}
     refuse_folders_of_classes(*splits["train"], warn)
-    return task_of_files(root, root.resolve().name, splits, on_bad_image, warn)
+    return task_of_files(root, root.resolve().name, splits, on_bad_image, warn, several=several is not None)
 
 
 def read_splits(
-    sources: Mapping[str, str | os.PathLike[str]], on_bad_image: str = "error", warn: list[str] | None = None
+    sources: Mapping[str, str | os.PathLike[str]],
+    on_bad_image: str = "error",
+    warn: list[str] | None = None,
+    several: str | None = None,
 ) -> Task:
     """Read a task of which it is said where its splits are, in a folder or a table each.
 
@@ -48,6 +54,7 @@ def read_splits(
         sources: ``train``, ``validation`` or ``test`` -> its folder or table, ``train`` at least.
         on_bad_image: As for ``read_folder`` and ``read_table``.
         warn: As for ``read_folder``.
+        several: As for ``load_task``.
 
     Raises:
         DataError: As for ``read_folder`` and ``read_table``, a split has another name, or a row is of another.
@@ -70,12 +77,13 @@ def read_splits(
     splits: dict[str, tuple[Path, Classes]] = {}
     for split, path in paths.items():
         if path.suffix.lower() in READERS and kind_of(path) != "folder":
-            splits[split] = path.parent, table_of_split(path, split, on_bad_image)
+            splits[split] = path.parent, table_of_split(path, split, on_bad_image, several)
         else:
             splits[split] = path, _classes(path, split, warn)
     parents = {path.resolve().parent for path in paths.values()}
     named = parents.pop() if len(paths) > 1 and len(parents) == 1 else paths["train"].resolve()
-    return task_of_files(paths["train"], named.stem if named.is_file() else named.name, splits, on_bad_image, warn)
+    title = named.stem if named.is_file() else named.name
+    return task_of_files(paths["train"], title, splits, on_bad_image, warn, several=several is not None)
 
 
 def image_files(folder: Path, left_out: LeftOut) -> Iterator[Path]:

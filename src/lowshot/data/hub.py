@@ -15,8 +15,9 @@ from typing import Any
 from ..errors import DataError, ImageError, MissingExtraError
 from ..files import from_home
 from ..repositories import why_unreachable
+from .callers import each_of
 from .decoding import load_picture
-from .listing import SPLITS, class_name, kind_of, task_of_names
+from .listing import SPLITS, Names, class_name, kind_of, labels_in, task_of_names
 from .picture import Picture
 from .task import Pixels, Task
 
@@ -27,7 +28,7 @@ _COLUMN = re.compile(r"(?P<name>.*),(?P<what>label|image)=(?P<column>[^,]+)", re
 _LABELS = ("label", "labels", "class")  # columns that are taken for the label if no column is a ClassLabel
 
 
-def read_hub(name: str, on_bad_image: str, warn: list[str]) -> Task:
+def read_hub(name: str, on_bad_image: str, warn: list[str], several: str | None = None) -> Task:
     """Read a data set through the ``datasets`` package as a task.
 
     Images are decoded here and not there, so that the same rules hold for all images. An image's identity is its
@@ -40,6 +41,7 @@ def read_hub(name: str, on_bad_image: str, warn: list[str]) -> Task:
             can read; then ``,label=COLUMN`` and ``,image=COLUMN`` where it has several that may be meant.
         on_bad_image: As for ``read_folder``.
         warn: Receives a line for each split or image that was left out.
+        several: As for ``load_task``; a column of lists of labels is read as it is, one of texts is parted.
 
     Raises:
         MissingExtraError: ``datasets`` is not installed.
@@ -52,7 +54,7 @@ def read_hub(name: str, on_bad_image: str, warn: list[str]) -> Task:
         if SPLITS.get(str(key)) in (None, *splits):
             warn.append(f"{name}: left out split {key!r}; expected train, validation and test")
         else:
-            splits[SPLITS[str(key)]] = _Split(source, str(key), loaded[key], folders, columns)
+            splits[SPLITS[str(key)]] = _Split(source, str(key), loaded[key], folders, columns, several)
     unlabelled = [split for split, rows in splits.items() if rows.has_no_labels()]
     for split in unlabelled:
         warn.append(f"{name}: left out split {splits.pop(split).key!r}, which has no labels")
@@ -110,13 +112,21 @@ class _HubImages:
 class _Split:
     """One split of a data set, and which of its columns is which."""
 
-    def __init__(self, name: str, key: str, rows: Any, folders: tuple[Path, ...], columns: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        key: str,
+        rows: Any,
+        folders: tuple[Path, ...],
+        columns: Mapping[str, str],
+        several: str | None,
+    ) -> None:
         from datasets import ClassLabel, Image
 
-        self.key = key
+        self.key, self._several = key, several
         self._title = f"{name} {key}"
         images = [column for column, kind in rows.features.items() if isinstance(kind, Image)]
-        labels = [column for column, kind in rows.features.items() if isinstance(kind, ClassLabel)]
+        labels = [column for column, kind in rows.features.items() if isinstance(each_of(kind), ClassLabel)]
         usual = [column for column in _LABELS if column in (labels or rows.features)]
         for what, column in columns.items():
             if column not in (images if what == "image" else rows.features):
@@ -127,26 +137,35 @@ class _Split:
         column = rows.select_columns([image]).cast_column(image, Image(decode=False))
         folders = folders if rows.info.builder_name == _FOLDER_OF_IMAGES else ()
         self.images = _HubImages(self._title, column, image, folders)
-        self.known_names: list[str] | None = getattr(rows.features[self._label], "names", None)
+        feature = rows.features[self._label]
+        if several is None and each_of(feature) is not feature:
+            raise DataError(
+                f"{name}: column {self._label} has lists of labels; --labels-per-image several reads them, "
+                "labels_per_image='several' from Python"
+            )
+        self.known_names: list[str] | None = getattr(each_of(feature), "names", None)
         self._labels = list(rows.select_columns([self._label])[self._label])
 
     def has_no_labels(self) -> bool:
         """Tell whether it is one of those test splits whose labels are kept secret."""
         return all(label is None or label == -1 for label in self._labels)
 
-    def names(self) -> list[str]:
-        """Return the class name of each image."""
-        names, known = [], self.known_names
-        for index, label in enumerate(self._labels):
-            name: str | None = None
-            if known is not None and isinstance(label, int) and 0 <= label < len(known):
-                name = class_name(known[label])
-            elif known is None and isinstance(label, str | int) and not isinstance(label, bool):
-                name = class_name(str(label)) or None
-            if name is None:
-                raise DataError(f"{self._title}[{index}]: {self._label} is {label!r}; expected a class")
-            names.append(name)
-        return names
+    def names(self) -> list[Names]:
+        """Return the class name of each image, or those of the classes that it shows."""
+        if self._several is None:
+            return [self._name(index, label) for index, label in enumerate(self._labels)]
+        cells = (labels_in(label, self._several) for label in self._labels)
+        return [tuple(self._name(index, label) for label in cell) for index, cell in enumerate(cells)]
+
+    def _name(self, index: int, label: Any) -> str:
+        name, known = "", self.known_names
+        if known is not None and isinstance(label, int) and 0 <= label < len(known):
+            name = class_name(known[label])
+        elif known is None and isinstance(label, str | int) and not isinstance(label, bool):
+            name = class_name(str(label))
+        if not name:
+            raise DataError(f"{self._title}[{index}]: {self._label} is {label!r}; expected a class")
+        return name
 
 
 def _columns_of(name: str) -> tuple[str, dict[str, str]]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import itertools
 import os
 import stat
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError, ImageError
-from .copies import report_copies
+from .copies import copies_within, report_copies
 from .damage import examined, name_of
 from .images import FileImages
 from .task import Examples, Images, Task, is_text
@@ -27,6 +29,11 @@ SPLITS = {
 """Name that a split may have -> the split that is meant."""
 Classes: TypeAlias = dict[str, list[str]]
 """Class name -> its files, as paths below a folder."""
+NO_LABEL = "\0"
+"""Stands among the classes of a list for images that show none of them, where images may have several labels. No file
+system has such a name."""
+Names: TypeAlias = str | tuple[str, ...]
+"""The name of an image's class, or of each class that it shows where images may have several labels."""
 Kind: TypeAlias = Literal["file", "folder", "other", "nothing"]
 """The kinds of things at a path; ``other`` is a pipe, a socket, a device, or one that cannot be looked at."""
 
@@ -93,7 +100,7 @@ def task_of_splits(
 def task_of_names(
     where: object,
     name: str,
-    splits: Mapping[str, tuple[Images, Sequence[str], Sequence[str]]],
+    splits: Mapping[str, tuple[Images, Sequence[Names], Sequence[str]]],
     on_bad_image: str,
     warn: list[str],
     class_names: Sequence[str] | None = None,
@@ -103,7 +110,7 @@ def task_of_names(
     Args:
         where: The data, for messages.
         name: The task's name.
-        splits: Split -> its images, the class name of each, and their identities.
+        splits: Split -> its images, the class name of each or the names of those that it shows, and their identities.
         on_bad_image: As for ``task_of_splits``.
         warn: As for ``task_of_splits``.
         class_names: All class names in the data's own order; those of ``train``, sorted, if not given. One that no
@@ -112,16 +119,36 @@ def task_of_names(
     Raises:
         DataError: As for ``sorted_class_names`` and ``task_of_splits``.
     """
-    used = sorted_class_names(where, {split: set(names) for split, (_, names, _) in splits.items()})
+    named = {split: [(n,) if isinstance(n, str) else n for n in names] for split, (_, names, _) in splits.items()}
+    used = sorted_class_names(where, {split: set(itertools.chain(*names)) for split, names in named.items()})
     known = [name for name in class_names or used if name in set(used)]
     if idle := [name for name in class_names or () if name not in known]:
         warn.append(f"{where}: left out {len(idle)} class name(s) that no image has: {first_names(idle)}")
     label_of = {class_name: label for label, class_name in enumerate(known)}
-    examples = {
-        split: Examples(images, np.asarray([label_of[each] for each in names], dtype=np.int64), tuple(identities))
-        for split, (images, names, identities) in splits.items()
-    }
+    several = any(not isinstance(each, str) for _, names, _ in splits.values() for each in names)
+    examples = {}
+    for split, (images, _, identities) in splits.items():
+        numbers = [[label_of[each] for each in names] for names in named[split]]
+        labels = table_of_labels(numbers, len(known)) if several else np.asarray(numbers, dtype=np.int64).reshape(-1)
+        examples[split] = Examples(images, labels, tuple(identities))
     return task_of_splits(name, known, examples, on_bad_image, warn)
+
+
+def labels_in(cell: Any, delimiter: str) -> list[Any]:
+    """Return the labels in a cell of a table where images have several, as they stand there; none in an empty one."""
+    if isinstance(cell, str):
+        return [part.strip() for part in cell.split(delimiter)] if cell.strip() else []
+    if cell is None:
+        return []
+    return list(cell) if isinstance(cell, list | tuple | set | frozenset) else [cell]
+
+
+def table_of_labels(labels: Sequence[Iterable[int]], classes: int) -> NDArray[np.int64]:
+    """Return the table ``(N, C)`` with 1 for each class that an image shows, of the classes of each image."""
+    table = np.zeros((len(labels), classes), dtype=np.int64)
+    for row, shown in enumerate(labels):
+        table[row, list(shown)] = 1
+    return table
 
 
 def good_images(examples: Examples, class_names: Sequence[str], on_bad_image: str, warn: list[str]) -> Sequence[int]:
@@ -151,8 +178,10 @@ def good_images(examples: Examples, class_names: Sequence[str], on_bad_image: st
             warn.append(f"left out: {error}")
         else:
             good.append(index)
-    without = sorted(set(examples.labels.tolist()) - set(examples.labels[good].tolist()))
-    if without:
+    classes = len(class_names)
+    before, after = examples.counts(classes), examples.subset(good).counts(classes)
+    without = np.flatnonzero((before > 0) & (after == 0))
+    if len(without):
         fault = "can be decoded" if on_bad_image == "skip" else "can be decoded and is not damaged"
         raise DataError(f"no image of class {class_names[without[0]]!r} {fault}; add some, or leave the class out")
     return good
@@ -192,8 +221,13 @@ def task_of_files(
     splits: Mapping[str, tuple[Path, Classes]],
     on_bad_image: str,
     warn: list[str],
+    *,
+    several: bool = False,
 ) -> Task:
     """Return a task of image files that are known by their classes.
+
+    Where images may have several labels, files of one split that are the same byte for byte are one image. It shows
+    the classes of all of them.
 
     Args:
         where: The folder or table, for messages.
@@ -201,12 +235,16 @@ def task_of_files(
         splits: Split -> the folder that its paths start from, and its classes.
         on_bad_image: As for ``task_of_splits``.
         warn: Receives a line for images that are in two splits or classes, and for each that was left out.
+        several: Whether images may have several labels, or none: those of ``NO_LABEL``.
 
     Raises:
         DataError: There is no train split, it has fewer than two classes, another split has a class of its own, or a
             file has two classes.
     """
-    class_names = sorted_class_names(where, {split: classes for split, (_, classes) in splits.items()})
+    class_names = sorted_class_names(where, {split: {*classes} - {NO_LABEL} for split, (_, classes) in splits.items()})
+    if several:
+        examples = _of_several_labels(where, class_names, splits, warn)
+        return task_of_splits(name, class_names, examples, on_bad_image, warn)
     lists = {}
     for split, (folder, classes) in splits.items():
         lists[split] = files = FileList(folder)
@@ -215,6 +253,35 @@ def task_of_files(
                 files.add(file, label)
     report_copies(where, class_names, lists, warn)
     return task_of_splits(name, class_names, {s: files.examples() for s, files in lists.items()}, on_bad_image, warn)
+
+
+def _of_several_labels(
+    where: Path, class_names: Sequence[str], splits: Mapping[str, tuple[Path, Classes]], warn: list[str]
+) -> dict[str, Examples]:
+    """Return the examples of each split, whose labels are those of all files of one content."""
+    lists, examples = {}, {}
+    for split, (folder, classes) in splits.items():
+        shown: dict[str, set[int]] = {}
+        for label, known in enumerate(class_names):
+            for file in classes.get(known, ()):
+                shown.setdefault(file, set()).add(label)
+        for file in classes.get(NO_LABEL, ()):
+            shown.setdefault(file, set())
+        listed = FileList(folder, list(shown), [0] * len(shown))
+        groups = copies_within(listed)
+        for first, *others in groups:
+            shown[first].update(*(shown.pop(other) for other in others))
+        if groups:
+            merged = sum(map(len, groups)) - len(groups)
+            warn.append(
+                f"{where}: {merged} file(s) of {split} are copies of others, such as {groups[0][1]} of {groups[0][0]}: "
+                "they are one image with the labels of all"
+            )
+        lists[split] = files = FileList(folder, list(shown), [0] * len(shown))
+        labels = table_of_labels(list(shown.values()), len(class_names))
+        examples[split] = dataclasses.replace(files.examples(), labels=labels)
+    report_copies(where, class_names, lists, warn)  # between splits alone: all of them have one label here
+    return examples
 
 
 def sorted_class_names(where: object, splits: Mapping[str, Collection[str]]) -> list[str]:

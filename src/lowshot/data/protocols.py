@@ -73,7 +73,7 @@ def other_tasks(task: Task, config: DataConfig, warn: list[str]) -> dict[str, Ta
             others, unread = {}, dict[str, InputError]()
             for name in config.targets or default_targets(config.protocol, task.name):
                 try:
-                    others[name] = load_task(name, config.on_bad_image, warn, config.root)
+                    others[name] = load_task(name, config.on_bad_image, warn, config.root, config.several)
                 except InputError as error:
                     unread[name] = error
             if unread:

@@ -65,16 +65,54 @@ def draw_shots(identities: Sequence[str], labels: NDArray[np.int64], shots: int 
     Raises:
         DataError: Two images share an identity, there is nothing to draw from, or fewer than one shot is asked for.
     """
-    if len(identities) != len(labels):
-        raise DataError(f"{len(identities)} identities have {len(labels)} labels; expected one for each")
-    if len(set(identities)) != len(identities):
-        raise DataError("two images have the same identity; expected a unique name for every image")
+    _refuse_unnamed(identities, labels)
     _refuse_nothing(labels, shots)
     ranks = [hashlib.sha256(f"{seed}\0{identity}".encode()).digest() for identity in identities]
     indices: list[int] = []
     for members in dict(sorted(_by_label(labels).items())).values():
         indices += sorted(members, key=lambda i: ranks[i])[:shots]
     return as_draw(labels, indices, shots, "lowshot")
+
+
+def draw_shots_of_several(identities: Sequence[str], labels: NDArray[np.int64], shots: int | None, seed: int) -> Draw:
+    """Draw images until each class has ``shots`` of them, where an image may show several classes or none.
+
+    Images are ranked as by ``draw_shots``. In round n the classes have their turn, that with the fewest images first,
+    and of equals the one with the lower label. A class of which fewer than n images are drawn gets the next of its own.
+    An image counts for all classes that it shows. In its turn after the others, n images that show none are drawn.
+
+    So a class may get more than it asked for, and no fewer. The draws of one seed are nested, and an image that is
+    removed where no draw has it changes nothing.
+
+    Args:
+        identities: A unique name per image, N of them.
+        labels: 1 for each class that an image shows, else 0, ``(N, C)``.
+        shots: Images per class, or None for all, also those that show none.
+        seed: The number of the draw.
+
+    Raises:
+        DataError: As for ``draw_shots``.
+    """
+    _refuse_unnamed(identities, labels)
+    _refuse_nothing(labels, shots)
+    ranks = [hashlib.sha256(f"{seed}\0{identity}".encode()).digest() for identity in identities]
+    ranked = np.asarray(sorted(range(len(identities)), key=lambda i: ranks[i]), dtype=np.int64)
+    if shots is None:
+        return as_draw(labels, ranked.tolist(), shots, "lowshot")
+    # Images of none are one class more, the last.
+    table = np.concatenate([labels, labels.sum(1, keepdims=True) == 0], axis=1)
+    sizes = table.sum(0)
+    order = [*np.argsort(sizes[:-1], kind="stable").tolist(), labels.shape[1]]
+    waiting = [ranked[table[ranked, label] == 1].tolist() for label in range(table.shape[1])]
+    counts, drawn = np.zeros_like(sizes), dict[int, None]()
+    for wanted in range(1, min(shots, int(sizes.max())) + 1):
+        for label in order:
+            while counts[label] < min(wanted, sizes[label]):
+                index = waiting[label].pop(0)
+                if index not in drawn:
+                    drawn[index] = None
+                    counts += table[index]
+    return as_draw(labels, list(drawn), shots, "lowshot")
 
 
 def draw_like_coop(labels: NDArray[np.int64], shots: int | None, seed: int) -> Draw:
@@ -149,15 +187,25 @@ def as_draw(labels: NDArray[np.int64], indices: Sequence[int], shots: int | None
     """Return the draw of these images.
 
     Args:
-        labels: Class index per image of the split, ``(N,)``.
+        labels: Class index per image of the split, ``(N,)``, or 1 for each class that it shows, ``(N, C)``.
         indices: Positions of the drawn images.
         shots: Images per class that were asked for, or None for all.
         rule: As for ``Draw``.
     """
-    sizes = {label: len(members) for label, members in sorted(_by_label(labels).items())}
+    if labels.ndim == 2:
+        sizes = {label: count for label, count in enumerate(labels.sum(0).tolist()) if count}
+    else:
+        sizes = {label: len(members) for label, members in sorted(_by_label(labels).items())}
     wanted = max(sizes.values()) if shots is None else shots
     short = {label: size for label, size in sizes.items() if size < wanted} if shots is not None else {}
     return Draw(np.asarray(indices, dtype=np.int64), wanted, short, rule)
+
+
+def _refuse_unnamed(identities: Sequence[str], labels: NDArray[np.int64]) -> None:
+    if len(identities) != len(labels):
+        raise DataError(f"{len(identities)} identities have {len(labels)} labels; expected one for each")
+    if len(set(identities)) != len(identities):
+        raise DataError("two images have the same identity; expected a unique name for every image")
 
 
 def _refuse_nothing(labels: NDArray[np.int64], shots: int | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, UnknownNameError
-from .builtin import BUILTIN_TASKS, builtin_task
-from .callers import columns_of, images_in_order, is_table, is_tables, labels_in_order
+from .builtin import BUILTIN_TASKS, TASKS_OF_SEVERAL, builtin_task
+from .callers import columns_of, images_in_order, is_table, is_tables, label_sets_in_order, labels_in_order
 from .folder import read_folder, read_splits
 from .hub import PREFIX, read_hub
 from .images import ImagesOnDemand, MemoryImages
-from .listing import SPLITS, good_images, kind_of
+from .listing import SPLITS, good_images, kind_of, table_of_labels
 from .shards import SUFFIX as SHARD
 from .shards import holds_shards, read_shards
 from .tables import READERS as TABLES
@@ -30,6 +31,7 @@ def load_task(
     on_bad_image: str = "error",
     warn: list[str] | None = None,
     root: str | os.PathLike[str] | None = None,
+    several: str | None = None,
 ) -> Task:
     """Read images to learn from and to test on, by a name or a path.
 
@@ -53,6 +55,8 @@ def load_task(
             in every file now, and leave out or raise at one that is damaged or cannot be decoded.
         warn: Receives a line for everything that a person should know.
         root: Where the catalogue's data sets are; else the folder that ``LOWSHOT_DATA`` names.
+        several: What stands between two labels in a cell of a table, such as ``;``, where images may have several
+            labels or none; None where each has one.
 
     Raises:
         UnknownNameError: Neither a name nor an existing path.
@@ -60,21 +64,49 @@ def load_task(
         MissingExtraError: It needs a package that is not installed.
     """
     warn = warn if warn is not None else []
+    return _as_labelled(_read(data, on_bad_image, warn, root, several), several)
+
+
+def _as_labelled(task: Task, several: str | None) -> Task:
+    """The task with labels of the kind that is asked for.
+
+    Raises:
+        DataError: Its images have several labels, and one was expected.
+    """
+    if several is not None:
+        return task.of_several()
+    if task.has_several:
+        raise DataError(
+            f"{task.name}: images have several labels; --labels-per-image several learns and judges them so, "
+            "labels_per_image='several' from Python"
+        )
+    return task
+
+
+def _read(
+    data: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]],
+    on_bad_image: str,
+    warn: list[str],
+    root: str | os.PathLike[str] | None,
+    several: str | None,
+) -> Task:
     if isinstance(data, Mapping):
-        return read_splits(data, on_bad_image, warn)
+        return read_splits(data, on_bad_image, warn, several)
     if isinstance(data, str):
-        if data in BUILTIN_TASKS:
+        if data in BUILTIN_TASKS or data in TASKS_OF_SEVERAL:
             return builtin_task(data)
         if data.startswith(PREFIX):
-            return read_hub(data, on_bad_image, warn)
+            return read_hub(data, on_bad_image, warn, several)
         if not data or Path(data).name == data:  # "" would be the current folder
             from .catalogue import CATALOGUE, read_data_set
 
             if data in CATALOGUE:
                 return read_data_set(data, root, on_bad_image, warn)
             if not data or kind_of(Path(data)) == "nothing":
-                raise UnknownNameError("task, data set or folder", data, [*BUILTIN_TASKS, *CATALOGUE])
-    return _read_path(Path(data), on_bad_image, warn)
+                raise UnknownNameError(
+                    "task, data set or folder", data, [*BUILTIN_TASKS, *TASKS_OF_SEVERAL, *CATALOGUE]
+                )
+    return _read_path(Path(data), on_bad_image, warn, several)
 
 
 def task_from(
@@ -83,15 +115,17 @@ def task_from(
     on_bad_image: str = "error",
     warn: list[str] | None = None,
     root: str | os.PathLike[str] | None = None,
+    several: str | None = None,
 ) -> Task:
     """Make a task of whatever a caller of ``FewShotClassifier.fit`` has.
 
     Args:
         data: A task, which stays as it is; what ``load_task`` reads; a table in memory, one for each split; images.
-        labels: The class of each image, where ``data`` is images.
+        labels: The class of each image, where ``data`` is images; or the classes of each, see ``label_sets_in_order``.
         on_bad_image: As for ``load_task``.
         warn: As for ``load_task``.
         root: As for ``load_task``.
+        several: As for ``load_task``. A task of one label an image is read as one of several, of which each has one.
 
     Raises:
         DataError: It cannot be used, has labels of its own and is given others, or is images without labels.
@@ -100,16 +134,16 @@ def task_from(
     if labels is not None and has_labels:
         raise DataError(f"{data} has labels of its own; expected a list of images with labels=")
     if isinstance(data, Task):
-        return data
+        return _as_labelled(data, several)
     if labels is None and is_tables(data):
-        return task_of_tables(data, on_bad_image, warn)
+        return task_of_tables(data, on_bad_image, warn, several)
     if labels is None and is_table(data):
         data, labels = columns_of(data)
     if isinstance(data, str | os.PathLike | Mapping):
-        return load_task(data, on_bad_image, warn, root)
+        return load_task(data, on_bad_image, warn, root, several)
     if labels is None:
         raise DataError("a list of images needs labels, one for each, as in fit(images, labels)")
-    return task_of_arrays(data, labels, on_bad_image, warn)
+    return task_of_arrays(data, labels, on_bad_image, warn, several)
 
 
 def why_not_there(data: str, root: str | os.PathLike[str] | None = None) -> str:
@@ -119,7 +153,7 @@ def why_not_there(data: str, root: str | os.PathLike[str] | None = None) -> str:
         data: As for ``load_task``.
         root: As for ``load_task``.
     """
-    if data in BUILTIN_TASKS or data.startswith(PREFIX):
+    if data in BUILTIN_TASKS or data in TASKS_OF_SEVERAL or data.startswith(PREFIX):
         return ""
     try:
         if Path(data).name == data:
@@ -133,20 +167,20 @@ def why_not_there(data: str, root: str | os.PathLike[str] | None = None) -> str:
         return str(error)
 
 
-def _read_path(path: Path, on_bad_image: str, warn: list[str]) -> Task:
+def _read_path(path: Path, on_bad_image: str, warn: list[str], several: str | None) -> Task:
     if not is_text(str(path)):
         raise DataError(f"the name {str(path)!r} is not UTF-8; rename it")
     kind, suffix = kind_of(path), path.suffix.lower()
     if (kind == "folder" and holds_shards(path)) or (kind == "file" and suffix == SHARD):
         return read_shards(path, on_bad_image, warn)
     if kind != "folder" and suffix in TABLES:
-        return read_table(path, on_bad_image, warn)
+        return read_table(path, on_bad_image, warn, several)
     if kind == "file":
         raise DataError(
             f"data {path} is a file of no known kind; expected a table ({', '.join(TABLES)}), a shard ({SHARD}) or a "
             "folder of images"
         )
-    return read_folder(path, on_bad_image, warn)  # which says what is wrong if it is none
+    return read_folder(path, on_bad_image, warn, several)  # which says what is wrong if it is none
 
 
 def task_of_names(names: Any) -> Task:
@@ -168,7 +202,12 @@ def task_of_names(names: Any) -> Task:
     return Task(name="names", class_names=tuple(map(str, classes)), train=nothing)
 
 
-def task_of_tables(tables: Mapping[str, Any], on_bad_image: str = "error", warn: list[str] | None = None) -> Task:
+def task_of_tables(
+    tables: Mapping[str, Any],
+    on_bad_image: str = "error",
+    warn: list[str] | None = None,
+    several: str | None = None,
+) -> Task:
     """Make a task of a table in memory for each split.
 
     Args:
@@ -176,6 +215,7 @@ def task_of_tables(tables: Mapping[str, Any], on_bad_image: str = "error", warn:
             ``columns_of``. The classes are those of ``train``.
         on_bad_image: As for ``load_task``.
         warn: Receives a line for each image that was left out.
+        several: As for ``load_task``.
 
     Raises:
         DataError: A split has no known name, there is no ``train``, or a table cannot be used.
@@ -185,7 +225,7 @@ def task_of_tables(tables: Mapping[str, Any], on_bad_image: str = "error", warn:
         split = SPLITS.get(str(name).lower())
         if split is None or split in splits:
             raise DataError(f"data has a split {name!r}; expected each of train, validation and test once at most")
-        splits[split] = task_of_arrays(*columns_of(table), on_bad_image, warn)
+        splits[split] = task_of_arrays(*columns_of(table), on_bad_image, warn, several)
     if "train" not in splits:
         raise DataError(f"data has the splits {', '.join(map(str, tables))}; expected train among them")
     train = splits["train"]
@@ -199,12 +239,16 @@ def _of_classes(task: Task, train: Task, split: str) -> Examples:
     unknown = [name for name in task.class_names if name not in places]
     if unknown:
         raise DataError(f"the table {split} has a class {unknown[0]!r}, of which the table train has no image")
-    labels = np.asarray([places[name] for name in task.class_names], dtype=np.int64)[task.train.labels]
-    return dataclasses.replace(task.train, labels=labels)
+    place = np.asarray([places[name] for name in task.class_names], dtype=np.int64)
+    return task.train.relabelled(place, len(train.class_names))
 
 
 def examples_of_arrays(
-    images: Any, labels: Any, on_bad_image: str = "error", warn: list[str] | None = None
+    images: Any,
+    labels: Any,
+    on_bad_image: str = "error",
+    warn: list[str] | None = None,
+    several: str | None = None,
 ) -> tuple[list[Label], tuple[str, ...], Examples]:
     """Take images and labels in memory as they are for ``task_of_arrays``, of one class or more.
 
@@ -216,22 +260,29 @@ def examples_of_arrays(
     """
     given = images_in_order(images)
     sources = ImagesOnDemand(given)
-    values, names = labels_in_order(labels)
-    if len(sources) != len(values):
-        raise DataError(f"{len(sources)} images have {len(values)} labels; expected one for each")
-    if not values:
+    if several is None:
+        values, names = labels_in_order(labels)
+        sets: list[tuple[Label, ...]] = [(value,) for value in values]
+    else:
+        sets, names = label_sets_in_order(labels, several)
+    if len(sources) != len(sets):
+        raise DataError(f"{len(sources)} images have {len(sets)} labels; expected one for each")
+    if not sets:
         raise DataError(
             "there are no images to learn from; a classifier of names alone is FewShotClassifier.zero_shot(['cat', "
             "'dog'])"
         )
-    classes = sorted(set(values))
+    classes = sorted(set(itertools.chain(*sets)))
     class_names = [names.get(label, str(label)) for label in classes]
     label_of = {label: index for index, label in enumerate(classes)}
-    indices = np.asarray([label_of[value] for value in values], dtype=np.int64)
+    numbers = [[label_of[value] for value in values] for values in sets]
+    one = several is None
+    indices = np.asarray(numbers, dtype=np.int64)[:, 0] if one else table_of_labels(numbers, len(classes))
     all_of_them = Examples(sources, indices, tuple(f"images[{index}]" for index in range(len(sources))))
     rows = good_images(all_of_them, class_names, on_bad_image, warn if warn is not None else [])
     read, indices = [sources.decoded(row) for row in rows], indices[list(rows)]
-    contents = [f"{class_names[k]}\0{content}" for k, (_, content, _) in zip(indices, read, strict=True)]
+    shown = ("|".join(class_names[k] for k in numbers[row]) for row in rows)
+    contents = [f"{names}\0{each.content}" for names, each in zip(shown, read, strict=True)]
     examples = Examples(
         images=MemoryImages(
             [each.pixels for each in read],
@@ -245,20 +296,27 @@ def examples_of_arrays(
     return classes, tuple(class_names), examples
 
 
-def task_of_arrays(images: Any, labels: Any, on_bad_image: str = "error", warn: list[str] | None = None) -> Task:
+def task_of_arrays(
+    images: Any,
+    labels: Any,
+    on_bad_image: str = "error",
+    warn: list[str] | None = None,
+    several: str | None = None,
+) -> Task:
     """Make a task of images and labels in memory; classes are the labels' distinct values in their natural order.
 
     An image's identity is a hash of its class name and pixels, so the draw does not depend on the order of the list.
 
     Args:
         images: N images in a container that has an order; see ``images_in_order``.
-        labels: The label of each; see ``labels_in_order``.
+        labels: The label of each; see ``labels_in_order``, or ``label_sets_in_order`` where they have several.
         on_bad_image: As for ``load_task``.
         warn: Receives a line for each image that was left out.
+        several: As for ``load_task``.
 
     Raises:
         DataError: Lengths differ, an image is of no known kind or bad, a label is neither a text nor a number, or of
             some class no image is left.
     """
-    classes, names, examples = examples_of_arrays(images, labels, on_bad_image, warn)
+    classes, names, examples = examples_of_arrays(images, labels, on_bad_image, warn, several)
     return Task("images", names, train=examples, class_labels=() if list(names) == classes else tuple(classes))

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeAlias
 
 from ..errors import DataError, MissingExtraError
-from .listing import SPLITS, Classes, class_name, is_below, kind_of, skipping, task_of_files
+from .listing import NO_LABEL, SPLITS, Classes, class_name, is_below, kind_of, labels_in, skipping, task_of_files
 from .task import Task, is_text
 
 FILE, LABEL, SPLIT = "file_name", "label", "split"
@@ -25,16 +25,19 @@ _Rows: TypeAlias = Iterator[tuple[int, Mapping[str, Any]]]
 
 
 class _Place(NamedTuple):
-    label: str
+    labels: tuple[str, ...]
     row: int
 
 
-def read_table(path: Path, on_bad_image: str, warn: list[str]) -> Task:
+def read_table(path: Path, on_bad_image: str, warn: list[str], several: str | None = None) -> Task:
     """Read a table of images as a task; without a column ``split`` all of it is the train split.
 
     File names are paths below the table's folder, and the images' identities; so the folder may be moved, and nothing
     outside it is read unless a link in it leads there. Labels are the class names, ``_`` read as a space; a number is
     the name that its digits make.
+
+    Where images have several labels, a cell has them one after the other or is a list, and an image may be named in
+    several rows. Without a label it shows none of the classes.
 
     Args:
         path: The table.
@@ -42,29 +45,32 @@ def read_table(path: Path, on_bad_image: str, warn: list[str]) -> Task:
             ``error`` files must be there, and are decoded when they are asked for; with ``later`` they need not be.
             ``skip-damaged`` and ``error-damaged`` look for damage in every file now (see ``read_folder``).
         warn: Receives a line for every image that was left out, and one if images are in two splits or classes.
+        several: As for ``load_task``.
 
     Raises:
         DataError: The table cannot be read, a row does not fit, some rows name a split and others do not, or a file is
             named twice in one split, has two classes, or is missing.
         MissingExtraError: Parquet without pyarrow.
     """
-    splits = {split: (path.parent, classes) for split, classes in _classes_by_split(path, on_bad_image).items()}
-    return task_of_files(path, path.stem, splits, on_bad_image, warn)
+    read = _classes_by_split(path, on_bad_image, several=several)
+    splits = {split: (path.parent, classes) for split, classes in read.items()}
+    return task_of_files(path, path.stem, splits, on_bad_image, warn, several=several is not None)
 
 
-def table_of_split(path: Path, split: str, on_bad_image: str) -> Classes:
+def table_of_split(path: Path, split: str, on_bad_image: str, several: str | None = None) -> Classes:
     """Return the files of each class of a table whose rows are all of one split, as paths below its folder.
 
     Args:
         path: The table. If it has a column ``split``, each of its cells names this one.
         split: ``train``, ``validation`` or ``test``.
         on_bad_image: As for ``read_table``.
+        several: As for ``load_task``.
 
     Raises:
         DataError: As for ``read_table``, or a row is of another split.
         MissingExtraError: Parquet without pyarrow.
     """
-    [(named, classes), *others] = _classes_by_split(path, on_bad_image, unnamed=split).items()
+    [(named, classes), *others] = _classes_by_split(path, on_bad_image, split, several).items()
     wrong = [name for name in (named, *(name for name, _ in others)) if name != split]
     if wrong:
         raise DataError(
@@ -74,12 +80,14 @@ def table_of_split(path: Path, split: str, on_bad_image: str) -> Classes:
     return classes
 
 
-def _classes_by_split(path: Path, on_bad_image: str, unnamed: str = "train") -> dict[str, Classes]:
+def _classes_by_split(
+    path: Path, on_bad_image: str, unnamed: str = "train", several: str | None = None
+) -> dict[str, Classes]:
     """Return the files of each class, by split; rows that name none are of the split ``unnamed``."""
     kind = kind_of(path)
     if kind != "file":
         raise DataError(f"data {path} {'does not exist' if kind == 'nothing' else 'is no file that can be read'}")
-    splits = _splits(path, READERS[path.suffix.lower()](path), unnamed)
+    splits = _splits(path, READERS[path.suffix.lower()](path), unnamed, several)
     if on_bad_image in ("error", "error-damaged"):
         files = [(name, place.row) for places in splits.values() for name, place in places.items()]
         missing = [(name, row) for name, row in files if kind_of(path.parent / name) != "file"]
@@ -93,12 +101,13 @@ def _classes_by_split(path: Path, on_bad_image: str, unnamed: str = "train") -> 
     classes: dict[str, Classes] = {split: {} for split in splits}
     for split, places in splits.items():
         for name, place in places.items():
-            classes[split].setdefault(place.label, []).append(name)
+            for label in place.labels or (NO_LABEL,):
+                classes[split].setdefault(label, []).append(name)
     return classes
 
 
-def _splits(path: Path, rows: _Rows, unnamed_split: str) -> dict[str, dict[str, _Place]]:
-    """Return the label and row of each file name, by split."""
+def _splits(path: Path, rows: _Rows, unnamed_split: str, several: str | None) -> dict[str, dict[str, _Place]]:
+    """Return the labels and row of each file name, by split."""
     splits: dict[str, dict[str, _Place]] = {}
     for number, row in rows:
         where = f"{path}, {_row(path)} {number}"
@@ -111,16 +120,17 @@ def _splits(path: Path, rows: _Rows, unnamed_split: str) -> dict[str, dict[str, 
         file, label, split = row[FILE], row[LABEL], row.get(SPLIT)
         if not isinstance(file, str) or not is_below(file) or not is_text(file):
             raise DataError(f"{where}: {FILE} is {file!r}; expected a path below the table's folder, with /")
-        if not isinstance(label, str | int) or isinstance(label, bool) or not class_name(str(label)):
-            raise DataError(f"{where}: {LABEL} is {label!r}; expected the name of a class")
+        labels = _labels(where, label, several)
         word = "" if split is None else str(split).strip().lower()
         if word and word not in SPLITS:
             raise DataError(f"{where}: {SPLIT} is {split!r}; expected one of {', '.join(SPLITS)}")
         file, places = PurePosixPath(file).as_posix(), splits.setdefault(SPLITS[word] if word else _UNNAMED, {})
         if file in places:
-            before = f"{_row(path)} {places[file].row}"
-            raise DataError(f"{where}, names {file} again, as {before} did; expected each once in a split")
-        places[file] = _Place(class_name(str(label)), number)
+            if several is None:
+                before = f"{_row(path)} {places[file].row}"
+                raise DataError(f"{where}, names {file} again, as {before} did; expected each once in a split")
+            labels = (*places[file].labels, *(each for each in labels if each not in places[file].labels))
+        places[file] = _Place(labels, number)
     if not splits:
         raise DataError(f"{path} has no rows; expected one per image")
     unnamed = splits.pop(_UNNAMED, {})
@@ -131,6 +141,20 @@ def _splits(path: Path, rows: _Rows, unnamed_split: str) -> dict[str, dict[str, 
             f"expected one of {', '.join(SPLITS)} in every row, or in none"
         )
     return splits or {unnamed_split: unnamed}
+
+
+def _labels(where: str, cell: Any, several: str | None) -> tuple[str, ...]:
+    """Return the names of the classes in a cell: one, or as many as it has where images have several labels."""
+    if several is None and isinstance(cell, list):
+        raise DataError(
+            f"{where}: {LABEL} is the list {cell!r:.80}; expected the name of a class, or --labels-per-image several"
+        )
+    cells = [cell] if several is None else labels_in(cell, several)
+    for each in cells:
+        if not isinstance(each, str | int) or isinstance(each, bool) or not class_name(str(each)):
+            expected = "the name of a class" if several is None else f"names of classes with {several!r} between them"
+            raise DataError(f"{where}: {LABEL} is {cell!r}; expected {expected}")
+    return tuple(dict.fromkeys(class_name(str(each)) for each in cells))
 
 
 def _row(path: Path) -> str:

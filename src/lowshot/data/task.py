@@ -36,11 +36,13 @@ class Examples:
 
     Args:
         images: N images.
-        labels: Index of each image's class, ``(N,)``.
+        labels: Index of each image's class, ``(N,)``. Where images have several labels ``(N, C)``: 1 for each class
+            that an image shows, else 0. An image may show none.
         identities: A name for each image that no move, sort or second reading changes; shots are drawn by it.
 
     Raises:
-        DataError: There is not one of each for every image, or labels are no whole numbers.
+        DataError: There is not one of each for every image, or labels are no whole numbers, or a table of others than
+            0 and 1.
     """
 
     images: Images
@@ -51,6 +53,8 @@ class Examples:
         labels = np.asarray(self.labels)  # in the order of whatever was given: a column of pandas is not indexed
         if labels.size and labels.dtype.kind not in "iu":
             raise DataError(f"labels of examples are {labels.dtype}; expected the index of each image's class")
+        if labels.ndim > 1 and (labels.ndim > 2 or not np.isin(labels, (0, 1)).all()):
+            raise DataError(f"labels have the shape {labels.shape}; expected (N,), or (N, C) of 0 and 1")
         object.__setattr__(self, "labels", labels.astype(np.int64, copy=False))
         object.__setattr__(self, "identities", tuple(self.identities))
         if not len(self.images) == len(self.labels) == len(self.identities):
@@ -65,6 +69,42 @@ class Examples:
     def __repr__(self) -> str:
         """Their number: the images may be gigabytes."""
         return f"Examples({len(self):,} images)"
+
+    @property
+    def has_several(self) -> bool:
+        """Tell whether images have several labels each, or none."""
+        return self.labels.ndim == 2
+
+    @property
+    def shots(self) -> int:
+        """Images per class: of the class that has most; of several labels the median class's, drawn for the rarest."""
+        if self.has_several:
+            return max(1, int(np.median(self.labels.sum(0))))
+        return int(np.bincount(self.labels).max())
+
+    def counts(self, classes: int) -> NDArray[np.int64]:
+        """Return how many images each of so many classes has, ``(C,)``."""
+        counts = self.labels.sum(0) if self.has_several else np.bincount(self.labels, minlength=classes)
+        return counts.astype(np.int64, copy=False)
+
+    def of_several(self, classes: int) -> Examples:
+        """Return the same with labels ``(N, C)``: each image shows its one class of so many."""
+        if self.has_several:
+            return self
+        return dataclasses.replace(self, labels=np.eye(classes, dtype=np.int64)[self.labels])
+
+    def relabelled(self, place: NDArray[np.int64], classes: int) -> Examples:
+        """Return the same images with the label of each class in another place.
+
+        Args:
+            place: The new label of each class, ``(C,)``.
+            classes: How many labels there are then.
+        """
+        if not self.has_several:
+            return dataclasses.replace(self, labels=place[self.labels])
+        labels = np.zeros((len(self), classes), dtype=np.int64)
+        labels[:, place] = self.labels
+        return dataclasses.replace(self, labels=labels)
 
     @property
     def has_repeats(self) -> bool:
@@ -176,10 +216,21 @@ class Task:
         self._check_names()
         if self.class_labels and len(set(self.class_labels)) != len(self.class_names):
             raise DataError(f"{self.name} has {len(set(self.class_labels))} labels for {len(self.class_names)} classes")
-        for examples in self.splits().values():
-            if not set(examples.labels.tolist()) <= set(range(len(self.class_names))):
-                extent = f"{examples.labels.min()} to {examples.labels.max()}"
-                raise DataError(f"{self.name} has labels from {extent}; expected 0 to {len(self.class_names) - 1}")
+        for split, examples in self.splits().items():
+            self._check_labels(split, examples)
+
+    def _check_labels(self, split: str, examples: Examples) -> None:
+        """Refuse labels of no class, and splits of which some have several labels an image and others one."""
+        classes, labels = len(self.class_names), examples.labels
+        if examples.has_several != self.has_several:
+            several, one = (split, "train") if examples.has_several else ("train", split)
+            raise DataError(f"{self.name}: images of {several} have several labels, those of {one} have one")
+        if examples.has_several:
+            if labels.shape[1] != classes:
+                raise DataError(f"{self.name}: labels of {split} are of {labels.shape[1]} classes; expected {classes}")
+        elif not set(labels.tolist()) <= set(range(classes)):
+            extent = f"{labels.min()} to {labels.max()}"
+            raise DataError(f"{self.name} has labels from {extent}; expected 0 to {classes - 1}")
 
     def _check_names(self) -> None:
         """Refuse names that cannot be written, or that would make the same prompt."""
@@ -203,6 +254,24 @@ class Task:
         first = ", ".join(self.class_names[:_MOST_SHOWN]) + (", ..." if len(self.class_names) > _MOST_SHOWN else "")
         sizes = ", ".join(f"{len(examples):,} {name}" for name, examples in self.splits().items())
         return f"Task({self.name!r}, {len(self.class_names)} classes: {first}; images: {sizes})"
+
+    @property
+    def has_several(self) -> bool:
+        """Whether its images have several labels each, or none."""
+        return self.train.has_several
+
+    def of_several(self) -> Task:
+        """The same task, whose images may have several labels: each shows the one class that it is of."""
+        if self.has_several:
+            return self
+        parts = {name: examples.of_several(len(self.class_names)) for name, examples in self.splits().items()}
+        return dataclasses.replace(self, **parts)  # type: ignore[arg-type]
+
+    def names_at(self, split: str, row: int) -> list[str]:
+        """Return the names of the classes that an image of a split shows."""
+        labels = self.splits()[split].labels
+        shown = np.flatnonzero(labels[row]).tolist() if self.has_several else [int(labels[row])]
+        return [self.class_names[label] for label in shown]
 
     def splits(self) -> dict[str, Examples]:
         """Return the splits that there are, by their names: ``train`` always, then ``validation`` and ``test``."""

@@ -3,15 +3,18 @@
 from .belonging import BelongingEvidence, accepted_share, belonging_of, roc_area
 from .calibration import calibrate, calibrated, fold_checkpoints, fold_of_each, held_out_scores, left_out_scores
 from .conformal import GuaranteedSets, HeldOutSets, Sets, prediction_sets, set_measures
-from .metrics import confusion, measures
+from .metrics import confusion, measures, several_measures
 from .predict import (
     Judgement,
     belonging_scores,
+    class_scores,
     embeddings_of,
     judged_as_read,
     log_probabilities,
+    normalised,
     probabilities,
 )
+from .presence import presence_of
 from .protocols import learners_for, with_others
 from .unseen import as_taught, left_to_judge
 from .yardsticks import pixel_accuracy
@@ -28,6 +31,7 @@ __all__ = [
     "belonging_scores",
     "calibrate",
     "calibrated",
+    "class_scores",
     "confusion",
     "embeddings_of",
     "fold_checkpoints",
@@ -39,10 +43,13 @@ __all__ = [
     "left_to_judge",
     "log_probabilities",
     "measures",
+    "normalised",
     "pixel_accuracy",
     "prediction_sets",
+    "presence_of",
     "probabilities",
     "roc_area",
     "set_measures",
+    "several_measures",
     "with_others",
 ]

@@ -24,8 +24,8 @@ from ..data.task import Examples
 from ..errors import DataError, RunError
 from ..progress import Track
 from ..training.learner import Learner
-from .conformal import scores_of
-from .predict import log_probabilities
+from .conformal import scores_of as conformal_scores
+from .predict import class_scores, log_probabilities
 
 _Item = TypeVar("_Item")
 _USUAL, _NEAR = (0.05, 20.0), 1.001
@@ -100,6 +100,8 @@ def held_out_scores(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Log-probabilities ``(H, C)`` of the held-out images, and their labels ``(H,)``, fold by fold.
 
+    Where images have several labels they are the scores as they are, and labels ``(H, C)``.
+
     Each fold's classifier takes as many steps as the recipe has for the shots that it learns from.
 
     Args:
@@ -124,8 +126,7 @@ def held_out_scores(
         name = f"fold {fold + 1} of {folds}"
         rest, held = np.flatnonzero(fold_of != fold).tolist(), np.flatnonzero(fold_of == fold)
         learner, learnt, named = fresh(), examples.part(rest), _named(track, name)
-        shots = int(np.bincount(learnt.labels).max())
-        outcome = learner.fit(learnt, shots, named, file, [contents[i] for i in rest] if contents else ())
+        outcome = learner.fit(learnt, learnt.shots, named, file, [contents[i] for i in rest] if contents else ())
         if outcome.stopped:
             raise RunError(f"{name} of the calibration: {outcome.stopped}")
         held_out = examples.part(held)
@@ -162,7 +163,8 @@ def left_out_scores(
 
 
 def _scored(learner: Learner, examples: Examples, track: Track) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    return log_probabilities(learner, examples.images, learner.backbone.image_size, track=track), examples.labels
+    scores_of = class_scores if examples.has_several else log_probabilities
+    return scores_of(learner, examples.images, learner.backbone.image_size, track=track), examples.labels
 
 
 def _named(track: Track, prefix: str) -> Track:
@@ -185,7 +187,7 @@ def calibrated(scores: NDArray[np.floating], labels: NDArray[np.int64], folds: i
     temperature = fitted_temperature(scores, labels)
     scaled = scores.astype(np.float64) / temperature
     table = np.exp(scaled - _log_sums(scaled)[:, None])
-    return Calibration(folds, temperature, scores_of(table, labels), int((scores.argmax(1) == labels).sum()))
+    return Calibration(folds, temperature, conformal_scores(table, labels), int((scores.argmax(1) == labels).sum()))
 
 
 def fitted_temperature(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> float:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..several_labels import average_precisions, mean_of_known
+
 CALIBRATION_BINS = 15
 """Equal-width bins of the top probability behind ``ece``."""
 _Z = 1.959963984540054  # of a standard normal, 95 % are nearer to its mean than this
@@ -114,3 +116,49 @@ def _reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> l
     images = np.bincount(bins)
     sums = np.bincount(bins, weights=confidence), np.bincount(bins, weights=right)
     return [[int(images[b]), *(float(total[b] / images[b]) for total in sums)] for b in np.flatnonzero(images)]
+
+
+def several_measures(
+    table: NDArray[np.floating], shown: NDArray[np.int64], present: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Figures of merit where images have several labels.
+
+    ``map``
+        Mean average precision: the mean over the classes that some image shows of ``class_ap``. Thresholds have no part
+        in it.
+    ``micro_f1``
+        F1 of all pairs of an image and a class together, ``2 TP / (2 TP + FP + FN)``.
+    ``macro_f1``
+        The mean of ``class_f1`` over the classes that are shown or said at all.
+    ``exact_match``
+        Share of images whose labels are all right, and none is missing.
+    ``class_ap``
+        Average precision of each class in label order (see ``several_labels.average_precisions``); None for one that no
+        image shows.
+    ``class_f1``
+        F1 of each class; None for one that is neither shown nor said.
+
+    Args:
+        table: Probabilities ``(N, C)``.
+        shown: 1 for each class that an image shows, else 0, ``(N, C)``; N at least 1.
+        present: Which labels are said, ``(N, C)``.
+
+    Raises:
+        ValueError: There are no images, or the shapes differ.
+    """
+    if not table.shape == shown.shape == present.shape:
+        raise ValueError(f"shapes are {table.shape}, {shown.shape} and {present.shape}; expected the same")
+    if not len(shown):
+        raise ValueError("measures of no images are not defined")
+    truth = shown == 1
+    right, either = (truth & present).sum(0), truth.sum(0) + present.sum(0)
+    precisions = average_precisions(table, shown)
+    scores = [float(2 * hits / both) if both else None for hits, both in zip(right, either, strict=True)]
+    return {
+        "map": mean_of_known(precisions),
+        "micro_f1": float(2 * right.sum() / either.sum()) if either.any() else 0.0,
+        "macro_f1": mean_of_known(scores),
+        "exact_match": float((truth == present).all(1).mean()),
+        "class_ap": precisions,
+        "class_f1": scores,
+    }

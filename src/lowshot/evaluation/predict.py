@@ -21,6 +21,7 @@ from ..data.task import Images, Part
 from ..errors import ImageError, RunError
 from ..progress import Track, silent
 from ..resizing import Resizing
+from ..several_labels import Presence
 from ..training.kept_images import KeptImages
 from ..training.learner import Learner
 from .conformal import Sets
@@ -42,10 +43,11 @@ def probabilities(
     image_size: int,
     *,
     temperature: float = 1.0,
+    presence: Presence | None = None,
     track: Track = silent,
     features: SharedEmbeddings = SHARED_EMBEDDINGS,
 ) -> NDArray[np.float32]:
-    """Softmax of the learner's scores, ``(N, C)``.
+    """Softmax of the learner's scores, ``(N, C)``; where images have several labels the probability of each class.
 
     Args:
         learner: A fitted method.
@@ -53,6 +55,7 @@ def probabilities(
             threads at once.
         image_size: Side of the crops, pixels.
         temperature: What the scores are divided by first.
+        presence: Where images have several labels: what makes probabilities of scores.
         track: Shows progress.
         features: Where embeddings are kept that other learners can use.
 
@@ -60,9 +63,35 @@ def probabilities(
         DataError: An image cannot be decoded.
         RunError: A probability is not finite.
     """
-    return _table(
-        learner, images, image_size, lambda scores: torch.softmax(scores / temperature, dim=-1), track, features
-    )
+    return _table(learner, images, image_size, normalised(temperature, presence), track, features)
+
+
+def normalised(temperature: float, presence: Presence | None) -> Callable[[Tensor], Tensor]:
+    """What makes probabilities ``(..., C)`` of class scores ``(..., C)``.
+
+    Args:
+        temperature: What scores are divided by before a softmax.
+        presence: Where images have several labels; then there is no softmax.
+    """
+    if presence is None:
+        return lambda scores: torch.softmax(scores / temperature, dim=-1)
+    offsets = torch.tensor(presence.offsets, dtype=torch.float32)
+    return lambda scores: torch.sigmoid(presence.slope * scores + offsets.to(scores.device))
+
+
+def class_scores(
+    learner: Learner,
+    images: Images,
+    image_size: int,
+    *,
+    track: Track = silent,
+    features: SharedEmbeddings = SHARED_EMBEDDINGS,
+) -> NDArray[np.float32]:
+    """The learner's scores as they are, ``(N, C)``.
+
+    Args and errors are those of ``probabilities``.
+    """
+    return _table(learner, images, image_size, lambda scores: scores, track, features)
 
 
 def log_probabilities(
@@ -85,7 +114,7 @@ def _table(
     learner: Learner,
     images: Images,
     image_size: int,
-    normalised: Callable[[Tensor], Tensor],
+    rows_of_scores: Callable[[Tensor], Tensor],
     track: Track,
     features: SharedEmbeddings,
 ) -> NDArray[np.float32]:
@@ -93,7 +122,7 @@ def _table(
     embeddings = _embedded(learner, images, image_size, track, features)
     embeddings = embeddings.to(learner.backbone.device)  # cached ones all at once, not batch by batch
     parts = (embeddings[start : start + BATCH_SIZE] for start in range(0, len(embeddings), BATCH_SIZE))
-    scores = [normalised(learner.logits_of(part).float()) for part in parts]
+    scores = [rows_of_scores(learner.logits_of(part).float()) for part in parts]
     return _finite(torch.cat(scores))
 
 
@@ -126,6 +155,7 @@ def judged_as_read(
     image_size: int,
     *,
     temperature: float = 1.0,
+    presence: Presence | None = None,
     belonging: Belonging | None = None,
     sets: Sets | None = None,
 ) -> Generator[list[Judgement | ImageError], None, None]:
@@ -138,6 +168,7 @@ def judged_as_read(
     Raises:
         RunError: As for ``probabilities``.
     """
+    to_probabilities = normalised(temperature, presence)
     cropped = _Crops(images, image_size, learner.backbone.resizing)
 
     def crop_or_error(index: int) -> NDArray[Any] | ImageError:
@@ -153,7 +184,7 @@ def judged_as_read(
         while batch := list(itertools.islice(crops, BATCH_SIZE)):
             read = [crop for crop in batch if not isinstance(crop, ImageError)]
             with torch.no_grad(), learner.merged_for_inference() if is_merged else contextlib.nullcontext():
-                rows = iter(_judgements(learner, read, image_size, temperature, belonging, sets))
+                rows = iter(_judgements(learner, read, image_size, to_probabilities, belonging, sets))
             yield [crop if isinstance(crop, ImageError) else next(rows) for crop in batch]
 
 
@@ -161,7 +192,7 @@ def _judgements(
     learner: Learner,
     crops: Sequence[NDArray[Any]],
     image_size: int,
-    temperature: float,
+    to_probabilities: Callable[[Tensor], Tensor],
     belonging: Belonging | None,
     sets: Sets | None,
 ) -> list[Judgement]:
@@ -169,7 +200,7 @@ def _judgements(
     if not crops:
         return []
     embeddings = _encoded(learner, iter(crops), len(crops), image_size)
-    table = _finite(torch.softmax(learner.logits_of(embeddings).float() / temperature, dim=-1))
+    table = _finite(to_probabilities(learner.logits_of(embeddings).float()))
     p_values: Iterable[float | None] = itertools.repeat(None)
     members: Iterable[NDArray[np.bool_] | None] = itertools.repeat(None)
     if belonging is not None:

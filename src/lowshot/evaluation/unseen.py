@@ -59,14 +59,13 @@ def as_taught(task: Task, taught: Sequence[str]) -> Task:
         )
     place = np.asarray([taught.index(name) for name in names])
     validation, test = (
-        None if split is None else dataclasses.replace(split, labels=place[split.labels])
-        for split in (task.validation, task.test)
+        None if split is None else split.relabelled(place, len(taught)) for split in (task.validation, task.test)
     )
     return dataclasses.replace(
         task,
         class_names=tuple(taught),
         class_labels=tuple(task.class_labels[i] for i in np.argsort(place)) if task.class_labels else (),
-        train=dataclasses.replace(task.train, labels=place[task.train.labels]),
+        train=task.train.relabelled(place, len(taught)),
         validation=validation,
         test=test,
     )

@@ -44,11 +44,12 @@ def explain(
     class_name: str | None = None,
     *,
     temperature: float = 1.0,
+    each: Callable[[Tensor], Tensor] | None = None,
 ) -> Explanation:
     """How much each place of an image spoke for a class.
 
     What is asked for is the log-odds of the class, ``y = s_c - log sum_{j != c} exp(s_j)``: what all classes have in
-    common speaks for none.
+    common speaks for none. Where images have several labels it is the score itself, ``y = s_c``.
 
     In a transformer read at one token it is the rule of Chefer et al. (arXiv 2103.15679, equations 5 and 6). The
     attention A of a block, weighted with its gradient, is averaged over heads,
@@ -65,6 +66,7 @@ def explain(
         classes: The names of the C classes.
         class_name: The one that is asked about; the most probable if not given.
         temperature: What scores are divided by before they are probabilities.
+        each: Where images have several labels: scores ``(C,)`` to the probability of each class by itself.
 
     Raises:
         InputError: Neither rule is made for such a model.
@@ -77,9 +79,11 @@ def explain(
         embedding = backbone.encode_images(crop[None].clone().requires_grad_())
         read = embedding.detach().requires_grad_()
         [row] = scores(read).float()
-        column = int(row.argmax()) if class_name is None else classes.index(class_name)
+        likely = torch.softmax(row.detach() / temperature, 0) if each is None else each(row.detach())
+        column = int(likely.argmax()) if class_name is None else classes.index(class_name)
         others = torch.cat([row[:column], row[column + 1 :]])
-        [to_embedding] = torch.autograd.grad(row[column] - torch.logsumexp(others, 0), [read])
+        asked = row[column] - torch.logsumexp(others, 0) if each is None else row[column]
+        [to_embedding] = torch.autograd.grad(asked, [read])
         tensors = [block.mixed for block in watched.blocks] or watched.feature_maps
         gradients = torch.autograd.grad(embedding, tensors, to_embedding)
     if patches := backbone.patches:
@@ -91,7 +95,7 @@ def explain(
     total = places.sum()
     return Explanation(
         class_name=classes[column],
-        probability=torch.softmax(row.detach() / temperature, 0)[column].item(),
+        probability=likely[column].item(),
         crop=(255 * crop).round().byte().permute(1, 2, 0).cpu().numpy(),
         relevance=(places / total if total > 0 else places).cpu().numpy(),
     )

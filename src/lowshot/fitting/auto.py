@@ -6,7 +6,8 @@ images do not tell apart the first of ``CANDIDATES`` is taken. Zero-shot is take
 better than it on ``FEW`` images or more, or worse by more than a standard error on fewer.
 
 On an image encoder without a text tower, and with one beside the model, ``WITHOUT_TEXT`` are the candidates, and
-nearest-mean, the plainest that can be had, is in the place of zero-shot.
+nearest-mean, the plainest that can be had, is in the place of zero-shot. Where images have several labels,
+``OF_SEVERAL`` are the candidates, and a held-out image counts by how well its labels are ranked.
 
 Where no class has two images, or the draw has some twice, there is nothing to hold out. Zero-shot is taken if it
 recognises all of ``FEW`` shots or more, since they have nothing to teach then; else candidates are judged on other
@@ -33,6 +34,7 @@ from ..methods import AUTO, BEST_OF, METHODS, ZERO_SHOT
 from ..progress import Track
 from ..records import is_choice
 from ..settings import PRESETS, SETTINGS, Recipe, default_preset, obeyed, preset_recipe
+from ..several_labels import Presence
 from ..training.processes import launched_together
 from .lesson import Lesson
 from .trials import Trial, Trials
@@ -44,6 +46,10 @@ CHEAPEST_FIRST = ("gda", "proker", "task-res", "lora")
 WITHOUT_TEXT = ("linear-probe", "proker", "gda")
 """Those that are tried beside nearest-mean where no text tower reads class names, the cheapest first; of equals the
 first."""
+OF_SEVERAL = ("proker", "linear-probe", "lora")
+"""Those that are tried beside zero-shot where images have several labels, the cheapest first. Of equals the first in
+``EQUALS_OF_SEVERAL`` is taken."""
+EQUALS_OF_SEVERAL = ("lora", "proker", "linear-probe")
 PLAINEST = (ZERO_SHOT, "nearest-mean")
 """What the candidates have to beat: with a text tower, and without."""
 HANDED_ON = METHODS[AUTO].training or frozenset()
@@ -88,7 +94,9 @@ def choose(
     chosen = concrete(recipe, preset, choice["method"])
     if chosen.training.calibration_folds:  # asked for in other folds than these
         held_out = HeldOut()
-    elif held_out.calibration is not None:  # so that the recipe alone learns the same, and is as sure of it
+    elif (
+        held_out.calibration is not None or held_out.presence is not None
+    ):  # so that the recipe alone learns the same, and is as sure of it
         chosen = chosen.replace(calibration_folds=choice["folds"])
     return dataclasses.replace(lesson, recipe=chosen), choice, held_out
 
@@ -100,13 +108,16 @@ class HeldOut:
     calibration: Calibration | None = None
     belonging: HeldOutBelonging | None = None
     """Only of a method that trains the towers, and where it was asked for."""
+    presence: Presence | None = None
+    """Where images have several labels."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values to keep."""
-        calibration, belonging = self.calibration, self.belonging
+        calibration, belonging, presence = self.calibration, self.belonging, self.presence
         return {
             "calibration": {} if calibration is None else calibration.to_dict(),
             "belonging": {} if belonging is None else belonging.to_dict(),
+            "presence": {} if presence is None else presence.to_dict(),
         }
 
     @classmethod
@@ -116,10 +127,11 @@ class HeldOut:
         Raises:
             InputError: It is something else.
         """
-        calibration, belonging = values.get("calibration"), values.get("belonging")
+        calibration, belonging, presence = (values.get(name) for name in ("calibration", "belonging", "presence"))
         return cls(
             Calibration.from_dict(calibration) if calibration else None,
             HeldOutBelonging.from_dict(belonging) if belonging else None,
+            Presence.from_dict(presence, len(presence.get("offsets", ()))) if presence else None,
         )
 
 
@@ -167,15 +179,24 @@ def _try_all(trials: Trials) -> tuple[dict[str, Any], HeldOut]:
         why = "it recognises every shot, and none can be held out"
         return {"method": ZERO_SHOT, "why": why, "folds": trials.folds, "tried": []}, HeldOut()
     plainest = trials.zero_shot() if trials.has_text else trials.of(PLAINEST[1])
-    candidates = CANDIDATES if trials.has_text else WITHOUT_TEXT
-    cheapest_first = sorted(candidates, key=(CHEAPEST_FIRST if trials.has_text else WITHOUT_TEXT).index)
+    candidates, cheapest_first = _candidates(trials)
     others = {method: trials.of(method) for method in cheapest_first}
     method, why = decided([others[method] for method in candidates], plainest)
     tried = [trial.to_dict() for trial in (plainest, *others.values())]
     chosen = plainest if method == plainest.method else others[method]
     return {"method": method, "why": why, "folds": trials.folds, "tried": tried}, HeldOut(
-        chosen.calibration, chosen.belonging
+        chosen.calibration, chosen.belonging, chosen.presence
     )
+
+
+def _candidates(trials: Trials) -> tuple[Sequence[str], Sequence[str]]:
+    """The methods to try, of equals the first, and the same in the order in which they are tried."""
+    if trials.has_text and trials.has_several:
+        return EQUALS_OF_SEVERAL, OF_SEVERAL
+    if trials.has_text:
+        return CANDIDATES, sorted(CANDIDATES, key=CHEAPEST_FIRST.index)
+    able = [name for name in WITHOUT_TEXT if METHODS[name].learns_several or not trials.has_several]
+    return able, able
 
 
 def decided(trials: Sequence[Trial], plainest: Trial) -> tuple[str, str]:
@@ -226,4 +247,4 @@ def _read_choice(file: Path, key: str) -> tuple[dict[str, Any], HeldOut] | None:
         held_out = HeldOut.from_dict(values)
     except InputError:
         return None
-    return (choice, held_out) if choice["method"] in (*CANDIDATES, *WITHOUT_TEXT, *PLAINEST) else None
+    return (choice, held_out) if choice["method"] in {*CANDIDATES, *WITHOUT_TEXT, *OF_SEVERAL, *PLAINEST} else None

@@ -14,15 +14,25 @@ from numpy.typing import NDArray
 from ..belonging import Belonging
 from ..data import examine
 from ..errors import DataError
-from ..evaluation import calibrate, calibrated, fold_of_each, learners_for, left_out_scores
+from ..evaluation import (
+    calibrate,
+    calibrated,
+    fold_of_each,
+    held_out_scores,
+    learners_for,
+    left_out_scores,
+    presence_of,
+)
 from ..methods import AUTO, method_spec
 from ..progress import Report, Track
 from ..records import RunRecord, provenance
+from ..several_labels import dealt
 from ..training import Learner, TrainingOutcome
 from .auto import HeldOut, choice_file, choose
 from .belonging import evidence_of, learnt_belonging, refuse_reject, told_of
 from .foreign import foreign_notes
 from .lesson import Lesson
+from .presence import learnt_presence
 
 Watched: TypeAlias = Callable[[Learner, Lesson], contextlib.AbstractContextManager[Report]]
 """Around the training of a learner: what is told of every step."""
@@ -83,7 +93,9 @@ def fit_lesson(
         warn(damaged)
     if not lesson.contents:  # else it was said when they were learnt
         warn(foreign_notes(lesson))
-    if folds and told.calibration is None and not learner.is_computed:
+    is_told = told.calibration is not None or told.presence is not None
+    has_several = lesson.examples.has_several
+    if folds and not is_told and (learns if has_several else not learner.is_computed):
         del learner  # the folds need its memory
         told = _held_out(lesson, fold_of, track, checkpoint, contents)
         learner = lesson.untrained()
@@ -91,12 +103,13 @@ def fit_lesson(
         outcome = learner.fit(lesson.examples, lesson.draw.shots, track, checkpoint, contents, report)
     belonging, untold = (None, ()) if outcome.stopped else learnt_belonging(lesson, learner, told.belonging)
     calibration = told.calibration
-    if folds and learner.is_computed:  # once it has learnt, and in the place of a choice's folds
+    if folds and learner.is_computed and not has_several:  # once it has learnt, and in the place of a choice's folds
         scores, labels, parts = left_out_scores(learner, lesson.examples, outcome.chosen, track)
         calibration = calibrated(scores, labels, parts)
-    told = HeldOut(calibration, None if belonging is None else belonging.held_out)
+    presence, of_presence = learnt_presence(lesson, learner, told.presence, track)
+    told = HeldOut(calibration, None if belonging is None else belonging.held_out, presence)
     record = _record(lesson, learner, outcome, contents, told, choice)
-    return Fitted(learner, record, (*_notes(outcome, told), *untold), belonging)
+    return Fitted(learner, record, (*_notes(outcome, told), *untold, *of_presence), belonging)
 
 
 def _notes(outcome: TrainingOutcome, told: HeldOut) -> list[str]:
@@ -119,6 +132,11 @@ def _held_out(
     contents: tuple[str, ...],
 ) -> HeldOut:
     """What classifiers that have learnt from the other folds tell of the shots of each."""
+    if lesson.examples.has_several:
+        scores, labels = held_out_scores(
+            lesson.untrained, lesson.examples, fold_of, track=track, checkpoint=checkpoint, contents=contents
+        )
+        return HeldOut(presence=presence_of(scores, labels, 0 if fold_of is None else int(fold_of.max()) + 1))
     evidence = evidence_of(lesson)
     calibration = calibrate(
         lesson.untrained,
@@ -144,10 +162,27 @@ def folds_of(lesson: Lesson, folds: int, warn: Callable[[Sequence[str]], None]) 
             "calibration holds images out in turn, but the draw has some of them several times, which would be "
             "learnt from and held out at once; ask for fewer shots, or leave calibration-folds out"
         )
+    if examples.has_several:
+        return _parts_of_several(lesson, folds, warn)
     fold_of = fold_of_each(examples.labels, folds)
     lone = [task.class_names[label] for label in examples.labels[fold_of < 0]]
     if lone:
         warn([f"{len(lone)} class(es) have one image, such as {lone[0]!r}: nothing is calibrated on those"])
+    return fold_of
+
+
+def _parts_of_several(lesson: Lesson, folds: int, warn: Callable[[Sequence[str]], None]) -> NDArray[np.int64]:
+    """The same where images have several labels."""
+    examples, names = lesson.examples, lesson.task.class_names
+    fold_of = dealt(examples.labels, folds)
+    if int(fold_of.max()) + 1 < folds:
+        raise DataError(
+            f"calibration-folds is {folds}, and {int((fold_of >= 0).sum())} of {len(examples)} images can be held out; "
+            "learn from 2 shots or more, or leave calibration-folds out"
+        )
+    lone = [names[label] for label in np.flatnonzero(examples.counts(len(names)) == 1)]
+    if lone:
+        warn([f"{len(lone)} class(es) have one image, such as {lone[0]!r}: it is not held out"])
     return fold_of
 
 

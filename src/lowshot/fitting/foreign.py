@@ -44,6 +44,8 @@ def default_model(lesson: Lesson) -> str:
     """
     if not may_be_of_photos(lesson.recipe) or not may_be_photographs(lesson):
         return lesson.recipe.model.model
+    if lesson.examples.has_several:  # of which nobody can say how many guessing would recognise
+        return PHOTOS
     return PHOTOS if _recognised(lesson) is not None else "builtin"
 
 
@@ -80,7 +82,7 @@ def _recognised(lesson: Lesson) -> int | None:
     By names that its text tower cannot read, or reads alike, it recognises none.
     """
     recipe, task, examples = lesson.recipe, lesson.task, lesson.examples
-    if recipe.model.model != "builtin" or task.name in BUILTIN_TASKS or not len(examples):
+    if recipe.model.model != "builtin" or task.name in BUILTIN_TASKS or not len(examples) or examples.has_several:
         return None
     unlearnt = preset_recipe("builtin", ZERO_SHOT).replace(device=recipe.model.device)
     try:

@@ -104,6 +104,12 @@ def lesson_of(
         DataError: The images cannot be drawn, or the classes not be put into words.
     """
     recipe.refuse_idle_training()
+    recipe.refuse_unable()
+    if recipe.data.has_several and not len(whole.train):
+        raise InputError(
+            "classes are names alone, and labels-per-image is several: from where on an image has a label is told by "
+            "images; call fit with some, or leave labels-per-image out"
+        )
     task = learnt_part(whole, recipe.data)
     if not len(whole.train) and not method_spec(recipe.method.method).learns:  # names alone
         draw = Draw(np.empty(0, dtype=np.int64), 0, {}, recipe.data.draw)

@@ -18,11 +18,12 @@ from ..calibration import Calibration
 from ..data import Examples, Images
 from ..data.crops import random_crops
 from ..errors import InputError, RunError, first_line
-from ..evaluation import calibrated, fold_of_each, held_out_scores, log_probabilities
+from ..evaluation import calibrated, class_scores, fold_of_each, held_out_scores, log_probabilities, presence_of
 from ..methods import ZERO_SHOT, method_spec
 from ..models import Backbone, KeptBackbone, load_backbone
 from ..progress import Track
 from ..settings import Recipe
+from ..several_labels import Presence, dealt, ranking_precisions
 from ..training import Learner
 from .belonging import evidence_of, told_of
 from .lesson import Lesson, kept_decoded
@@ -45,7 +46,8 @@ class Trial:
     method: str
     right: Mapping[int, float] = dataclasses.field(default_factory=dict)
     """Shot that was judged -> 1 if its class was recognised, else 0, or the share of its crops; empty where the
-    candidate was not tried."""
+    candidate was not tried. Where images have several labels, how well those of the shot are ranked
+    (``several_labels.ranking_precisions``); without a label it is not there."""
     seconds: float = 0.0
     note: str = ""
     """Why it was not tried, or on some of the images only."""
@@ -53,6 +55,8 @@ class Trial:
     """What the held-out shots tell of its probabilities; None where none was held out."""
     belonging: HeldOutBelonging | None = dataclasses.field(default=None, compare=False)
     """What they tell of images of none of the classes; None where it was not asked for, or takes no training."""
+    presence: Presence | None = dataclasses.field(default=None, compare=False)
+    """What they tell where images have several labels; else None."""
 
     @property
     def accuracy(self) -> float | None:
@@ -87,13 +91,20 @@ class Trials:
             examples, training = lesson.examples, lesson.recipe.training
             names = tuple(f"{name} {view}" for view in range(CROPS) for name in examples.identities)
             crops = _Crops(examples.images, training.seed, training.flip)
-            self._judged = kept_decoded(Examples(crops, np.tile(examples.labels, CROPS), names), lesson.recipe)
+            self._judged = kept_decoded(
+                Examples(crops, np.concatenate([examples.labels] * CROPS), names), lesson.recipe
+            )
         self._step_seconds: dict[str, float] = {}
 
     @property
     def images(self) -> int:
         """How many shots there are."""
         return len(self._lesson.examples)
+
+    @property
+    def has_several(self) -> bool:
+        """Whether the shots have several labels each, or none."""
+        return self._lesson.examples.has_several
 
     @property
     def folds(self) -> int:
@@ -115,13 +126,20 @@ class Trials:
         """Zero-shot, from which every image was held out."""
         started = time.monotonic()
         learner = self._untrained(ZERO_SHOT)
-        table = self._table(learner, self._judged)
-        calibration = calibrated(table, self._judged.labels, 0) if self.folds else None
-        return Trial(ZERO_SHOT, self._right(table, self._judged), time.monotonic() - started, calibration=calibration)
+        table, labels = self._table(learner, self._judged), self._judged.labels
+        right = self._right(table, self._judged)
+        told: dict[str, Any] = {}
+        if self.folds and self._judged.has_several:
+            told = {"presence": presence_of(table, labels, 0)}
+        elif self.folds:
+            told = {"calibration": calibrated(table, labels, 0)}
+        return Trial(ZERO_SHOT, right, time.monotonic() - started, **told)
 
     def recognises_every_shot(self) -> bool:
         """Whether zero-shot, which has learnt from none of them, takes every shot for what it is."""
         examples = self._lesson.examples
+        if examples.has_several:  # whose labels have thresholds to learn, however they are ranked
+            return False
         return all(self._right(self._table(self._untrained(ZERO_SHOT), examples), examples).values())
 
     def of(self, method: str) -> Trial:
@@ -134,7 +152,7 @@ class Trials:
         return dataclasses.replace(trial, seconds=time.monotonic() - started)
 
     def _tried(self, method: str) -> Trial:
-        shots = int(np.bincount(self._lesson.examples.labels).max())
+        shots = self._lesson.examples.shots
         held = shots // self.folds if self.folds else 0
         # What follows the choice: the training, and those of a calibration's folds.
         training, calibration_folds = self._seconds(method, shots), self._recipe_of(method).training.calibration_folds
@@ -160,6 +178,11 @@ class Trials:
             lesson.untrained, lesson.examples, fold_of, first=folds, track=self._track, told=told
         )
         rows = np.concatenate([np.flatnonzero(fold_of == fold) for fold in range(folds)])
+        if lesson.examples.has_several:
+            presence = presence_of(scores, labels, folds)
+            ranked = _ranked(scores, labels, presence)
+            judged = {int(row): each for row, each in zip(rows, ranked, strict=True) if not math.isnan(each)}
+            return Trial(method, judged, 0.0, note, presence=presence if folds == self.folds > 1 else None)
         right = (scores.argmax(1) == labels).astype(float)
         calibration = calibrated(scores, labels, folds) if folds == self.folds > 1 else None
         belonging = None if evidence is None else told_of(lesson, evidence)
@@ -188,12 +211,22 @@ class Trials:
         return self._of(method).untrained()
 
     def _table(self, learner: Learner, examples: Examples) -> NDArray[np.float32]:
-        return log_probabilities(learner, examples.images, learner.backbone.image_size, track=self._track)
+        rows_of = class_scores if examples.has_several else log_probabilities
+        return rows_of(learner, examples.images, learner.backbone.image_size, track=self._track)
 
     def _right(self, table: NDArray[np.float32], examples: Examples) -> dict[int, float]:
         """Recognition of each shot; crops of one shot are no independent witnesses."""
-        right = (table.argmax(1) == examples.labels).reshape(-1, len(self._lesson.examples)).mean(0)
-        return dict(enumerate(right.tolist()))
+        if examples.has_several:
+            right = _ranked(table, examples.labels, presence_of(table, examples.labels, 0))
+        else:
+            right = (table.argmax(1) == examples.labels).astype(float)
+        of_shots = enumerate(right.reshape(-1, len(self._lesson.examples)).mean(0).tolist())
+        return {row: share for row, share in of_shots if not math.isnan(share)}
+
+
+def _ranked(scores: NDArray[np.floating], labels: NDArray[np.int64], presence: Presence) -> NDArray[np.float64]:
+    """How well the labels of each image are ranked by their probabilities, ``(N,)``; NaN without labels."""
+    return ranking_precisions(presence.slope * scores.astype(np.float64) + np.asarray(presence.offsets), labels)
 
 
 @torch.no_grad()
@@ -209,6 +242,9 @@ def _seconds_per_image(backbone: Backbone) -> float:
 
 def _fold_of(examples: Examples) -> NDArray[np.int64] | None:
     """The fold of each shot; None where no class has two images, or some image is there twice."""
+    if examples.has_several:
+        part = dealt(examples.labels, MOST_FOLDS)
+        return None if part.max() < 1 or examples.has_repeats else part
     most = int(np.bincount(examples.labels).max())
     if most < 2 or examples.has_repeats:
         return None

@@ -30,6 +30,9 @@ class Answers:
     ``none_of_these``, and the ``p_value`` of belonging; the label is that of the nearest class then. That of an image
     that cannot be read has ``image`` and ``error`` alone, with a ``code`` and a ``message``.
 
+    Where images have several labels there is no ``label``, but all ``labels`` that the image has, the most probable
+    first, or none; the ``probabilities`` are of each class by itself.
+
     Args:
         classifier: A fitted classifier.
         coverage: Share of images whose set is to hold their true class; no sets if not given.
@@ -46,6 +49,7 @@ class Answers:
         self._classifier = classifier
         self._coverage, self._guaranteed = coverage, guaranteed
         self._sets = None if coverage is None else classifier.sets(coverage, guaranteed=guaranteed)
+        self._presence = classifier.presence
         self._held_out = classifier.belonging.held_out if classifier.tells_none else None
         self.classes: tuple[str, ...] = tuple(classifier.record_.classes)
 
@@ -56,6 +60,12 @@ class Answers:
                 yield {"image": str(image), "error": {"code": judgement.code, "message": str(judgement)}}
                 continue
             row = dict(zip(self.classes, map(float, judgement.probabilities), strict=True))
+            if self._presence is not None:
+                [present] = self._presence.present(judgement.probabilities[None])
+                shown = {name for name, is_shown in zip(self.classes, present, strict=True) if is_shown}
+                named = [name for name in most_probable(row, len(row)) if name in shown]
+                yield {"image": str(image), "labels": named, "probabilities": row}
+                continue
             answer: dict[str, Any] = {"image": str(image), "label": max(row, key=row.__getitem__)}
             if self._held_out is not None and judgement.p_value is not None:
                 is_none = self._held_out.none_of_these(judgement.p_value)
@@ -67,9 +77,23 @@ class Answers:
             yield answer
 
     @property
+    def has_several(self) -> bool:
+        """Whether images have several labels, so that rows have ``labels`` and no ``label``."""
+        return self._presence is not None
+
+    @property
     def tells_none(self) -> bool:
         """Whether the rows say which images are of none of the classes."""
         return self._held_out is not None
+
+    def csv_lines(self, top: int) -> CsvLines:
+        """What makes lines of CSV of the rows.
+
+        Args:
+            top: Classes of each image.
+        """
+        sets = self._coverage is not None
+        return CsvLines(top, sets=sets, tells_none=self.tells_none, several=self.has_several)
 
     def about(self) -> dict[str, Any]:
         """What the rows depend on, but for the images."""
@@ -93,18 +117,24 @@ def json_line(row: dict[str, Any]) -> str:
 class CsvLines:
     """Rows as lines of CSV: image, the most probable classes with their probabilities, none_of_these, set, error.
 
+    Where images have several labels: image, labels, their probabilities, error, with ``|`` between labels.
+
     Args:
         top: Classes of each image.
         sets: Whether the rows have sets of classes, which are written with ``|`` between their names.
         tells_none: Whether the rows say which images are of none of the classes: ``true`` or ``false``.
+        several: Whether images have several labels.
     """
 
     top: int = 1
     sets: bool = False
     tells_none: bool = False
+    several: bool = False
 
     def header(self) -> str:
         """The line with the names of the columns."""
+        if self.several:
+            return _csv_line(["image", "labels", "probabilities", "error"])
         further = [f"{column}_{place}" for place in range(2, self.top + 1) for column in ("label", "probability")]
         told = [*(["none_of_these"] if self.tells_none else []), *(["set"] if self.sets else [])]
         return _csv_line(["image", "label", "probability", *further, *told, "error"])
@@ -113,6 +143,10 @@ class CsvLines:
         """The line of a row."""
         error = row["error"]["message"] if "error" in row else ""
         probabilities = row.get("probabilities", {})
+        if self.several:
+            labels = row.get("labels", [])
+            numbers = (format(probabilities[name], ".6g") for name in labels)
+            return _csv_line([row["image"], "|".join(labels), "|".join(numbers), error])
         best = most_probable(probabilities, self.top)
         cells = [cell for name in best for cell in (name, format(probabilities[name], ".6g"))]
         cells += [""] * (2 * self.top - len(cells))
@@ -177,7 +211,7 @@ def write_answers(
             rows = track(answers.of(remaining), what="predicting", total=len(remaining))
             for batch in batches(rows):
                 journal.append(batch)
-            csv_lines = CsvLines(top, sets=about["coverage"] is not None, tells_none=answers.tells_none)
+            csv_lines = answers.csv_lines(top)
             lines = csv_lines if out.suffix.lower() == ".csv" else None
             line: Callable[[dict[str, Any]], str] = lines or json_line
             errors = []

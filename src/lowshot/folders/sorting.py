@@ -123,6 +123,9 @@ def sort_folder(
         InputError: A value is out of range, or one of the two folders is inside the other.
         OutputError: ``out`` holds something else, was begun otherwise, or cannot be written.
     """
+    classifier.record_.refuse_several(
+        "sort puts each image into one folder, and", "lowshot predict --format csv lists all labels of each image"
+    )
     if put not in PUT:
         raise UnknownNameError("way to put images", put, PUT)
     if not 0 <= sure <= 1:

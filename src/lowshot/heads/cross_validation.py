@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..several_labels import average_precisions, dealt, mean_of_known
 from .head import Computed, Head
 from .shots import Shots
 
@@ -53,6 +54,8 @@ def choose(
     Returns:
         The candidate, and whether it was chosen: where every class has one image it is the default.
     """
+    if shots.has_several:
+        return _chosen_by_ranking(candidates, heads_of, shots)
     merits = torch.zeros(len(candidates), dtype=torch.float64, device=shots.labels.device)
     for held in held_out(parts_of(shots.labels, FOLDS)):
         images, labels = shots.subset(held).every_view()
@@ -61,6 +64,31 @@ def choose(
             merits[index] += merit(torch.cat(scores), labels)
     sums = merits.tolist()  # read once: a device would be waited for at every candidate
     return candidates[sums.index(max(sums))], int(shots.counts.max()) > 1
+
+
+def _chosen_by_ranking(
+    candidates: Sequence[_Candidate], heads_of: Callable[[Shots], Iterable[Head]], shots: Shots
+) -> tuple[_Candidate, bool]:
+    """The same where images have several labels: the candidate with the highest mean average precision.
+
+    The views of all parts are ranked together, by each class.
+    """
+    parts = dealt(shots.labels.cpu().numpy(), FOLDS)
+    part = torch.from_numpy(parts).to(shots.labels.device)
+    numbers = sorted({*parts.tolist()} - {-1})
+    if len(numbers) < 2:
+        return candidates[0], False
+    tables: list[list[Tensor]] = [[] for _ in candidates]
+    truth = []
+    for number in numbers:
+        held = part == number
+        images, labels = shots.subset(held).every_view()
+        truth.append(labels)
+        for table, head in zip(tables, heads_of(shots.subset(~held)), strict=True):
+            table += [head.scores(some, shots.text) for some in torch.split(images, JUDGED_AT_ONCE)]
+    shown = torch.cat(truth).cpu().numpy()
+    merits = [mean_of_known(average_precisions(torch.cat(table).cpu().numpy(), shown)) for table in tables]
+    return candidates[merits.index(max(merits))], True
 
 
 def left_out(kind: type[Computed], shots: Shots, images: Tensor, chosen: Mapping[str, float]) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,7 @@ class KeptShots:
 
     Args:
         features: Unit embeddings of V views of each of N images, ``(V, N, D)``.
-        labels: Class index of each image, ``(N,)``.
+        labels: Class index of each image, ``(N,)``, or ``(N, C)`` as in ``Shots``.
         central: Unit embeddings of their central crops ``(1, N, D)``, which held-out images are judged by; empty
             ``(0, N, D)`` where nothing is held out, or where they are the only views.
     """
@@ -74,13 +74,14 @@ def read_kept_shots(folder: Path, *, classes: int, width: int) -> KeptShots | No
     if set(tensors) != {"features", "labels", "central"}:
         raise AdapterError(f"adapter file {path} has {', '.join(sorted(tensors))}; expected features, labels, central")
     shots = KeptShots(**tensors)
-    count = shots.labels.numel()
+    count = len(shots.labels) if shots.labels.ndim else 0
     fits = (
         shots.features.ndim == 3
         and len(shots.features) > 0
-        and shots.labels.shape == (count,) != (0,)
+        and count > 0
+        and shots.labels.shape in ((count,), (count, classes))
         and shots.labels.dtype == torch.int64
-        and bool(torch.isin(shots.labels, torch.arange(classes)).all())
+        and bool(torch.isin(shots.labels, torch.arange(classes if shots.labels.ndim == 1 else 2)).all())
         and shots.features.dtype == shots.central.dtype == torch.float32
         and shots.features.shape[1:] == (count, width)
         and shots.central.shape in ((0, count, width), (1, count, width))

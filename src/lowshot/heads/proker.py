@@ -9,13 +9,12 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ..errors import InputError
 from ..progress import Report
 from .cross_validation import choose, not_chosen
 from .head import Axes, Fit, Head, OtherClasses, Schedule, as_saved, number
-from .shots import Shots, Text
+from .shots import Shots, Text, shown
 
 PUBLISHED = {1: (3.0, 0.05), 2: (2.6, 0.05), 4: (1.5, 0.05), 8: (1.66, 0.07), 16: (1.7, 0.1)}
 """Images per class -> beta and lambda that the authors found on ImageNet, for all data sets."""
@@ -36,7 +35,7 @@ def system(shots: Shots, beta: float, penalty: float) -> tuple[Tensor, Tensor]:
     """The Cholesky factor of ``K / lambda + I``, ``(V, V)``, and the residuals ``Y - F T^t``, ``(V, C)``; float64."""
     features, labels = shots.every_view()
     exact = features.double()
-    residuals = functional.one_hot(labels, shots.classes) - shots.text.cosines(features).double()
+    residuals = shown(labels, shots.classes) - shots.text.cosines(features).double()
     # One matrix in all: it is made, scaled and factorised in the same place.
     matrix = (exact @ exact.T).sub_(1).mul_(beta).exp_().div_(penalty)
     matrix.diagonal().add_(1)
@@ -56,9 +55,9 @@ class ProKeR:
 
     The proximal kernel ridge regression of arXiv 2501.11175, section 4: F are the embeddings of all views of the shots,
     Y their one-hot labels, T the class embeddings, ``k(f, g) = exp(-beta (1 - <f, g>))`` and K its values between the
-    shots. As the authors' code computes it, the sum is lambda times that of a plain kernel ridge regression of the
-    residuals with penalty lambda. The scale, which changes no ranking, makes the scores those of CLIP where there is
-    nothing to correct.
+    shots. Where images have several labels, Y has a 1 for each. As the authors' code computes it, the sum is lambda
+    times that of a plain kernel ridge regression of the residuals with penalty lambda. The scale, which changes no
+    ranking, makes the scores those of CLIP where there is nothing to correct.
 
     Where there are no class prompts T is 0, and the sum is that plain regression, of the labels.
 

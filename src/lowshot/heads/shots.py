@@ -44,7 +44,8 @@ class Shots:
 
     Args:
         features: Unit embeddings of V views of each of N images, ``(V, N, D)``.
-        labels: Class index of each image, ``(N,)``. Every class has an image.
+        labels: Class index of each image, ``(N,)``. Every class has an image. Where images have several labels, 1 for
+            each class that an image shows, else 0, ``(N, C)``.
         text: What the class prompts say.
     """
 
@@ -59,21 +60,27 @@ class Shots:
 
     @property
     def per_class(self) -> int:
-        """Images of the class that has most."""
-        return int(self.counts.max())
+        """Images of the class that has most; where images have several labels, of the median class."""
+        return max(1, int(self.counts.median() if self.has_several else self.counts.max()))
+
+    @property
+    def has_several(self) -> bool:
+        """Whether images have several labels each, or none."""
+        return self.labels.ndim == 2
 
     @property
     def counts(self) -> Tensor:
         """Images of each class, ``(C,)``."""
-        return torch.bincount(self.labels, minlength=self.classes)
+        return self.labels.sum(0) if self.has_several else torch.bincount(self.labels, minlength=self.classes)
 
     def subset(self, rows: Tensor) -> Shots:
         """Some of the images, by a mask ``(N,)`` or by their numbers."""
         return dataclasses.replace(self, features=self.features[:, rows], labels=self.labels[rows])
 
     def every_view(self) -> tuple[Tensor, Tensor]:
-        """Each view as an image of its own: embeddings ``(V * N, D)`` and labels ``(V * N,)``."""
-        return self.features.flatten(0, 1), self.labels.repeat(len(self.features))
+        """Each view as an image of its own: embeddings ``(V * N, D)`` and labels ``(V * N,)`` or ``(V * N, C)``."""
+        views = len(self.features)
+        return self.features.flatten(0, 1), self.labels.repeat(views, *(1 for _ in self.labels.shape[1:]))
 
     def mean_views(self) -> Tensor:
         """One unit embedding of each image, ``(N, D)``: the mean of its views, brought to length 1."""
@@ -84,6 +91,16 @@ class Shots:
         return by_class(self.mean_views().T, self.labels, self.classes).T
 
 
+def shown(labels: Tensor, classes: int) -> Tensor:
+    """1 for each class that an image shows, else 0, ``(N, C)``, of labels in either form."""
+    return labels if labels.ndim == 2 else functional.one_hot(labels, classes)
+
+
 def by_class(columns: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Add up the columns that belong to one class: ``(B, N)`` to ``(B, C)``."""
+    """Add up the columns that belong to one class: ``(B, N)`` to ``(B, C)``.
+
+    Where images have several labels, ``(N, C)``, a column belongs to several.
+    """
+    if labels.ndim == 2:
+        return columns @ labels.to(columns)
     return columns.new_zeros(columns.shape[0], classes).index_add(1, labels, columns)

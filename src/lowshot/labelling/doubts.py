@@ -85,6 +85,7 @@ def doubted_labels(
         DataError: The data cannot be used, or no class has two images and the method learns.
         InputError: The settings cannot be used.
     """
+    recipe.data.refuse_several("doubt")
     if folds < 2:
         raise InputError(f"folds is {folds}; expected 2 or more")
     warn = [] if warn is None else warn

@@ -92,6 +92,7 @@ def suggested_images(
         DataError: Images cannot be used, or there are none.
         InputError: The count is below 1, or the model cannot be used.
     """
+    recipe.data.refuse_several("suggest")
     if count < 1:
         raise InputError(f"count is {count}; expected 1 or more")
     warn, config = [] if warn is None else warn, recipe.data

@@ -55,6 +55,8 @@ class MethodSpec:
     """Why a model's weights and class prompts are not all of it; empty where they are."""
     why_not_in_graph: str = ""
     """Why it cannot be had as an ONNX graph; empty where it can."""
+    learns_several: bool = False
+    """Whether it learns images of several labels, each class with a probability of its own."""
     served: bool = False
     """Whether a server answers with it, in one batch with the others that are served."""
     taught: bool = False

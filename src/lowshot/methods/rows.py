@@ -87,6 +87,7 @@ def _head(
     paper: Settings = NOTHING,
     *,
     without_text: str = "",
+    learns_several: bool = False,
     **builtin: Any,
 ) -> MethodSpec:
     """A method on frozen features; what the built-in model has otherwise is on top of the paper's settings."""
@@ -101,6 +102,7 @@ def _head(
         without_text=without_text,
         why_not_in_peft="it has no adapter",
         why_not_merged=_ON_UNIT_EMBEDDINGS,
+        learns_several=learns_several,
         served=True,
     )
 
@@ -115,6 +117,7 @@ _ROWS = (
         presets=_presets(fast=NOTHING, best=NOTHING, builtin_best=NOTHING),
         learns=False,
         why_not_in_peft="nothing was trained",
+        learns_several=True,
         served=True,
         taught=True,
     ),
@@ -131,6 +134,7 @@ _ROWS = (
         served=True,
         taught=True,
         without_text=_TRAINED_CLASSIFIER,
+        learns_several=True,
     ),
     MethodSpec(
         "lora-xs",
@@ -148,6 +152,7 @@ _ROWS = (
         served=True,
         taught=True,
         without_text=_TRAINED_CLASSIFIER,
+        learns_several=True,
     ),
     MethodSpec(
         "dora",
@@ -158,6 +163,7 @@ _ROWS = (
         settings=_LOW_RANK | {"rank_by_depth"},
         presets=_presets(builtin=_BUILTIN_LORA),
         without_text=_TRAINED_CLASSIFIER,
+        learns_several=True,
     ),
     MethodSpec(
         "clip-svd",
@@ -173,6 +179,7 @@ _ROWS = (
         why_not_quantised="keeps all singular vectors of the weights, which take more memory than fewer bits save",
         why_not_in_peft="it changes all singular values, which as LoRA would be factors larger than the weights",
         without_text=_TRAINED_CLASSIFIER,
+        learns_several=True,
     ),
     MethodSpec(
         "2sfs",
@@ -196,6 +203,7 @@ _ROWS = (
         presets=_presets(builtin={**_BUILTIN, "learning_rate": 3e-2}),
         why_not_in_peft=_ADDS_NONE,
         without_text=_TRAINED_CLASSIFIER,
+        learns_several=True,
     ),
     MethodSpec(
         "bitfit",
@@ -206,6 +214,7 @@ _ROWS = (
         presets=_presets(builtin={**_BUILTIN, "learning_rate": 3e-2}),
         why_not_in_peft=_ADDS_NONE,
         without_text=_TRAINED_CLASSIFIER,
+        learns_several=True,
     ),
     MethodSpec(
         "full",
@@ -217,6 +226,7 @@ _ROWS = (
         why_not_quantised="trains the weights themselves",
         why_not_in_peft="it trains all weights of the model",
         without_text=_TRAINED_CLASSIFIER,
+        learns_several=True,
     ),
     MethodSpec(
         "coop",
@@ -227,6 +237,7 @@ _ROWS = (
         presets=_presets(_PROMPTS, {**_BUILTIN_PROMPTS, "openings": _OPENINGS[:1]}),
         why_not_in_peft=_TRAINS_INPUTS,
         why_not_merged=_TRAINS_INPUTS,
+        learns_several=True,
     ),
     MethodSpec(
         "plot++",
@@ -246,6 +257,7 @@ _ROWS = (
         "cosine similarity to the mean of each class's shots (1911.04623)",
         _ON_VIEWS,
         without_text="all of it, as published",
+        learns_several=True,
     ),
     _head(
         "tip-adapter",
@@ -270,6 +282,7 @@ _ROWS = (
         "kernel ridge regression on what the prompts leave over (2501.11175)",
         _ON_VIEWS,
         without_text="the regression alone, of the labels themselves: not in the paper",
+        learns_several=True,
     ),
     _head(
         "linear-probe",
@@ -277,6 +290,7 @@ _ROWS = (
         "logistic regression on the embeddings (2103.00020)",
         _ON_VIEWS,
         without_text="all of it, as published",
+        learns_several=True,
     ),
     _head(
         "lp++",
@@ -320,6 +334,7 @@ _ROWS = (
         settings=frozenset({"time_budget"}),
         training=_SEEDED | {"flip"},  # what means the same to all that it may choose
         presets=_presets(builtin=_BUILTIN),
+        learns_several=True,
         taught=True,
     ),
 )
@@ -338,4 +353,5 @@ def peft_method(name: str) -> MethodSpec:
         settings=_PLACE | {"peft"},
         presets=_presets(builtin={**_BUILTIN, "learning_rate": 2e-3}),
         without_text=_TRAINED_CLASSIFIER,
+        learns_several=True,
     )

@@ -9,10 +9,14 @@ from collections.abc import Mapping, Sequence
 from ..records import RunRecord
 from ..settings import SETTINGS
 from ..wording.quantities import shots_text
-from .summary import Row, SeriesKey, decides_answers, mean_and_deviation, rounded_mean, runs_by_row
+from .summary import Row, SeriesKey, decides_answers, headline, mean_and_deviation, rounded_mean, runs_by_row
 
 FEW_SHOT = "few-shot"
 BASE_TO_NEW = "base-to-new"
+SEVERAL_LABELS = "several labels"
+"""In the place of a protocol: images have several labels, and figures are mean average precisions."""
+OF_ALL_CLASSES = (FEW_SHOT, SEVERAL_LABELS)
+"""Those under which all classes are learnt and judged, and nothing else."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +74,12 @@ def averages_and_gaps(records: Sequence[RunRecord]) -> Averages:
 
 
 def protocol_of(record: RunRecord) -> str:
-    """Classes that were learnt and judged, as in the setting ``protocol``; rivals know few-shot alone."""
+    """Classes that were learnt and judged, as in the setting ``protocol``; rivals know few-shot alone.
+
+    Where images have several labels it is ``SEVERAL_LABELS``, so that no table mixes their figures with accuracies.
+    """
+    if record.has_several:
+        return SEVERAL_LABELS
     return str(record.recipe.get("data", {}).get("protocol", FEW_SHOT))
 
 
@@ -104,7 +113,7 @@ def _no_average(rows: Sequence[Row], tasks: Sequence[str], runs: Mapping[Row, Se
 
 def _average(rows: Sequence[Row], runs: Mapping[Row, Sequence[RunRecord]], title: str) -> Row:
     """One row over the data sets."""
-    means = mean_by_seed([{run.seed: float(run.metrics["acc1"]) for run in runs[row]} for row in rows])
+    means = mean_by_seed([{run.seed: headline(run) for run in runs[row]} for row in rows])
     mean, deviation = mean_and_deviation(list(means.values()))
     shared = set(rows[0].settings).intersection(*(row.settings for row in rows))
     return dataclasses.replace(

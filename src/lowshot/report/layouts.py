@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ..wording.quantities import shots_text
-from .averages import BASE_TO_NEW, FEW_SHOT
+from .averages import BASE_TO_NEW, FEW_SHOT, OF_ALL_CLASSES, SEVERAL_LABELS
 from .samples import AVERAGE, BASE, HARMONIC_MEAN, MEAN_OF_OTHERS, NEW, Column, Section
 
 Place = tuple[Column, int]
@@ -39,7 +39,7 @@ def layout_of(section: Section) -> Layout:
             for shots in section.shots
         )
         return Layout(measures, blocks, dict.fromkeys(section.shots, Column(names[0], HARMONIC_MEAN)))
-    if section.protocol != FEW_SHOT:
+    if section.protocol not in OF_ALL_CLASSES:
         targets = dict.fromkeys(c.data for entry in section.entries for c in entry.samples if c.data != MEAN_OF_OTHERS)
         columns = [*map(Column, targets), Column(MEAN_OF_OTHERS)]
     elif several:
@@ -58,8 +58,13 @@ def about(section: Section) -> str:
     parts = [f"{section.backbone} ({model})" if section.backbone else model]
     if section.protocol != FEW_SHOT:
         parts.append(section.protocol)
-    if section.protocol not in (FEW_SHOT, BASE_TO_NEW):
+    if section.protocol not in (*OF_ALL_CLASSES, BASE_TO_NEW):
         parts.append(f"learnt on {section.tasks[0]}")
-    if section.protocol == FEW_SHOT and len(section.tasks) == 1:
+    if section.protocol in OF_ALL_CLASSES and len(section.tasks) == 1:
         parts.append(section.tasks[0])
     return "".join(f", {part}" for part in parts if part)
+
+
+def measure_of(section: Section) -> str:
+    """The measure that a section's figures are of, in words."""
+    return "mean average precision" if section.protocol == SEVERAL_LABELS else "accuracy"

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from ..errors import InputError
 from ..records import RunRecord
-from .averages import BASE_TO_NEW, FEW_SHOT, Averages, averages_and_gaps, mean_by_seed, protocol_of
+from .averages import BASE_TO_NEW, OF_ALL_CLASSES, Averages, averages_and_gaps, mean_by_seed, protocol_of
 from .published import backbone_of
-from .summary import Row, SeriesKey, runs_by_row
+from .summary import Row, SeriesKey, headline, runs_by_row
 
 AVERAGE = "average"
 BASE, NEW, HARMONIC_MEAN = "base", "new", "harmonic mean"
@@ -78,7 +78,7 @@ def sections(records: Sequence[RunRecord]) -> list[Section]:
     models = list(dict.fromkeys(_model(record) for record in records if _model(record))) or [""]
     for record in records:
         protocol = protocol_of(record)
-        source = "" if protocol in (FEW_SHOT, BASE_TO_NEW) else record.task
+        source = "" if protocol in (*OF_ALL_CLASSES, BASE_TO_NEW) else record.task
         for model in [_model(record)] if _model(record) else models:
             parted.setdefault((model, protocol, source), []).append(record)
     return [_section(model, protocol, part) for (model, protocol, _), part in parted.items()]
@@ -127,8 +127,8 @@ def whole_of(task: str) -> str:
 def _accuracies(run: RunRecord, protocol: str) -> dict[Column, Any]:
     """Accuracy of one run in each column."""
     metrics, task = run.metrics, whole_of(run.task)
-    if protocol == FEW_SHOT:
-        return {Column(run.task): metrics["acc1"]}
+    if protocol in OF_ALL_CLASSES:
+        return {Column(run.task): headline(run)}
     halves = protocol == BASE_TO_NEW
     accuracies = {Column(task, BASE) if halves else Column(run.task): metrics["acc1"]}
     for name, other in metrics.get("others", {}).items():

@@ -53,6 +53,8 @@ class Keywords(TypedDict, total=False):
     draw: str | os.PathLike[str]
     protocol: Literal["few-shot", "base-to-new", "cross-dataset", "domain-generalisation"]
     targets: list[str] | tuple[str, ...]
+    labels_per_image: Literal["one", "several"]
+    label_delimiter: str | os.PathLike[str]
     template: list[str] | tuple[str, ...] | str
     class_names: str | os.PathLike[str] | None
     descriptions: str | os.PathLike[str] | None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, UnknownNameError
-from ..methods import ALIASES, AUTO, PEFT_PREFIX, method_spec, refuse_idle_options, resolve_alias
+from ..methods import ALIASES, AUTO, METHODS, PEFT_PREFIX, method_spec, refuse_idle_options, resolve_alias
 from .row import Setting, refusal, rows_of
 from .sections import DataConfig, EngineConfig, MethodConfig, ModelConfig, TrainingConfig
 from .shipped import recipe_file
@@ -107,6 +107,25 @@ class Recipe:
                     f"{row.name.replace('_', '-')} is {value!r}, but method {self.method.method} has no use for it; "
                     f"leave it out (training settings of {self.method.method}: {', '.join(sorted(obeyed))})"
                 )
+
+    def refuse_unable(self) -> None:
+        """Refuse a method, and what else cannot be learnt, where images may have several labels.
+
+        Raises:
+            InputError: Images have several labels, and the method learns one, or ``reject`` is given.
+        """
+        if not self.data.has_several:
+            return
+        if not method_spec(self.method.method).learns_several:
+            able = ", ".join(name for name, row in METHODS.items() if row.learns_several)
+            raise InputError(
+                f"method {self.method.method} learns one label of an image, and labels-per-image is several; expected "
+                f"one of {able} or {PEFT_PREFIX}TYPE (--method, or method= from Python)"
+            )
+        if self.training.reject is not None:
+            raise refusal(
+                "reject", self.training.reject, "none with labels-per-image several, where an image may have no label"
+            )
 
     def steps(self, shots: int) -> int:
         """Optimiser steps for this many shots."""

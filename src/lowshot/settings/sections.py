@@ -302,6 +302,13 @@ class DataConfig(Section):
     )
     """Data sets that a transfer is judged on as well, each in its own classes: anything that `lowshot fit` takes. For
     imagenet the papers' ten, or four shifts, if not given."""
+    labels_per_image: Literal["one", "several"] = setting("one", Decides.IMAGES, younger=True)
+    """Whether an image is of `one` class, or may show `several` or none. Then each class has a probability of its own,
+    and an image has all labels whose probability is above the threshold of their class."""
+    label_delimiter: str = setting(
+        ";", Decides.IMAGES, Values("one character or more", bool), of_data=True, younger=True
+    )
+    """What stands between two labels of an image in a cell of a table. Lists of labels need none."""
     template: tuple[str, ...] = setting(
         ("a photo of a {}.",),
         Decides.WORDS,
@@ -328,7 +335,18 @@ class DataConfig(Section):
     `skip-damaged` look at every file first, and do so with one that can be read and is damaged too, which the others
     warn of where it is learnt from."""
 
+    @property
+    def has_several(self) -> bool:
+        """Whether an image may have several labels."""
+        return self.labels_per_image == "several"
+
+    @property
+    def several(self) -> str | None:
+        """The delimiter of labels where images may have several, as ``data.load_task`` takes it; else None."""
+        return self.label_delimiter if self.has_several else None
+
     def _check_together(self) -> None:
+        self._check_labels()
         if not self.template:
             raise refusal("template", self.template, "one or more")
         if len(set(self.targets)) < len(self.targets):
@@ -338,3 +356,29 @@ class DataConfig(Section):
                 f"targets are given, but protocol {self.protocol} has no use for them; "
                 "leave them out, or say cross-dataset or domain-generalisation"
             )
+
+    def refuse_several(self, what: str) -> None:
+        """Refuse images of several labels in a work that knows those of one.
+
+        Raises:
+            InputError: They have several.
+        """
+        if self.has_several:
+            raise InputError(
+                f"{what} knows images of one label, and labels-per-image is several; leave it out, or part the classes "
+                "into one task each"
+            )
+
+    def _check_labels(self) -> None:
+        """Refuse what does not go with the labels that an image has."""
+        if not self.has_several:
+            if self.label_delimiter != DataConfig.label_delimiter:
+                raise InputError(
+                    f"label-delimiter is {self.label_delimiter!r}, but an image has one label; add --labels-per-image "
+                    "several, or leave it out"
+                )
+            return
+        if self.draw in DRAWS and self.draw != DataConfig.draw:
+            raise refusal("draw", self.draw, "lowshot, a file or a folder with labels-per-image several")
+        if self.protocol != "few-shot":
+            raise refusal("protocol", self.protocol, "few-shot with labels-per-image several")

@@ -62,6 +62,7 @@ class HeadLearner:
     """
 
     frozen_images = True
+    offsets = None
 
     def __init__(self, backbone: Backbone, prompts: Sequence[str | Sequence[str]], recipe: Recipe) -> None:
         self.backbone = backbone

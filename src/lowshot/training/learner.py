@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.task import Examples
@@ -57,6 +59,10 @@ class Learner(Protocol):
     @property
     def kept(self) -> KeptShots | None:
         """What is kept of the shots, so that classes can be added without them; None where nothing is."""
+
+    @property
+    def offsets(self) -> NDArray[np.float64] | None:
+        """Those of the classes that scores were trained with where images have several labels, ``(C,)``; else None."""
 
     @property
     def trainable_parameters(self) -> int:

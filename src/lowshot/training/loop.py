@@ -152,7 +152,7 @@ class LaunchedSteps:
         state: Of the run; changed in place. The cuts and the scale that proved right are kept in it.
         stages: Of the run; each computes the gradients of its steps.
         images_of: (number of the step, rows) to their images.
-        labels: Of all examples, ``(N,)``, on the model's device.
+        labels: Of all examples, ``(N,)`` or ``(N, C)``, on the model's device.
         processes: Those that share each batch between them.
         note: See ``Steps``.
     """

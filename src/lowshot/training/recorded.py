@@ -26,8 +26,9 @@ from torch import Tensor
 from ..models import TowerState
 from .images import ImagesOf
 from .loop import within_memory
+from .scoring import IGNORED
 from .state import TrainingState, unscaled
-from .step import IGNORED, Batch, StepGradients
+from .step import Batch, StepGradients
 
 AHEAD = 16
 """Steps that are begun before their losses are read."""
@@ -119,11 +120,13 @@ class Buffers:
         device: Where they lie.
         size: B, rows of a full batch.
         ahead: Losses that there is room for.
+        classes: C, where a row's labels are as many numbers; else nothing.
     """
 
     device: torch.device
     size: int
     ahead: int
+    classes: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -131,7 +134,8 @@ class Buffers:
 
         self.number = zeros(dtype=torch.int64)
         """Number of the step, from 0."""
-        self.rows, self.labels = (zeros(self.size, dtype=torch.int64) for _ in range(2))
+        self.rows = zeros(self.size, dtype=torch.int64)
+        self.labels = zeros(self.size, *self.classes, dtype=torch.int64)
         """The batch's; ``IGNORED`` is the label of what only fills it up."""
         self.count, self.rate, self.scale = zeros(), zeros(), zeros()
         """Rows that are not ignored, learning rate, and what the loss is multiplied by."""
@@ -192,7 +196,7 @@ class RecordedSteps:
         state: Of the run; changed in place.
         exact: Computes the gradients.
         images_of: (number of the step, rows) to their images.
-        labels: Of all examples, ``(N,)``, on the model's device.
+        labels: Of all examples, ``(N,)`` or ``(N, C)``, on the model's device.
         size: Rows of a full batch.
         recorder: Records a step.
     """
@@ -213,7 +217,7 @@ class RecordedSteps:
         self._launched, self._is_over = 0, False
         self._replay: Callable[[], None] | None = None
         with recorder.working():
-            self._buffers = Buffers(labels.device, size, AHEAD)
+            self._buffers = Buffers(labels.device, size, AHEAD, labels.shape[1:])
             self._buffers.begin(state.step, state.loss_scale)
             for group in state.optimizer.param_groups:
                 group["lr"] = self._buffers.rate

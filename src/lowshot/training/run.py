@@ -51,7 +51,7 @@ def steps_of(
         state: Of the run; changed in place.
         stages: Of the run.
         images_of: (number of the step, rows) to their images.
-        labels: Of all examples, ``(N,)``, on the model's device.
+        labels: Of all examples, ``(N,)`` or ``(N, C)``, on the model's device.
         size: Rows of a full batch.
         recipe: Method, optimiser, and whether a step may be recorded.
         backbone: With its adapter.

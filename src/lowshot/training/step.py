@@ -18,7 +18,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ..adapters import MaskKeys, draws_from_torch
 from ..adapters.joint import JointUpdates
@@ -26,7 +25,7 @@ from ..models import Backbone, Products, TowerState, has_float64
 from ..randomness import seeded
 from .class_vectors import StepVectors
 from .processes import Processes
-from .scoring import CosineScoring, Scoring
+from .scoring import CosineScoring, Loss, Scoring, cross_entropy
 
 _DRAWS = 3  # keeps this stream of a seed apart from those of crops and of the order
 
@@ -54,7 +53,8 @@ class Batch:
     Args:
         number: Of the step, from 0: with the rows it decides the dropout's masks.
         rows: Which examples, ``(B,)``, int64.
-        labels: Their classes, ``(B,)``; ``IGNORED`` for a row that only fills the batch up.
+        labels: Their classes, ``(B,)``, or ``(B, C)`` as ``Loss`` has them; ``IGNORED`` for a row that only fills the
+            batch up.
         images: Some places of the batch to their images ``(N, 3, S, S)``, or to these part of the way through the
             vision tower.
         count: How many rows are not ignored; B if not given.
@@ -89,10 +89,6 @@ class Batch:
         return cls(number, numbers, labels, lambda at: images_of(rows[at.start : at.stop]), first_rows=rows)
 
 
-IGNORED = -100
-"""A label that cross-entropy leaves out."""
-
-
 class StepGradients(Protocol):
     """Computes the gradients of a step, so much at once, and leaves them on the parameters."""
 
@@ -119,6 +115,7 @@ class ExactStep:
         scoring: Compares images with classes; None for cosine similarity, where each class has one vector.
         products_in: Type of the adapters' own products; that of their parameters if not given.
         joint: Compute layers that see the same input together.
+        loss: Of the scores and labels of some images.
     """
 
     backbone: Backbone
@@ -131,6 +128,7 @@ class ExactStep:
     scoring: Scoring | None = None
     products_in: torch.dtype | None = None
     joint: bool = True
+    loss: Loss = cross_entropy
 
     def __post_init__(self) -> None:
         self._scoring = CosineScoring(self.backbone) if self.scoring is None else self.scoring
@@ -151,7 +149,7 @@ class ExactStep:
         return self.gradients(Batch.of(number, rows, labels, images_of)).item()
 
     def gradients(self, batch: Batch) -> Tensor:
-        """Add the gradients of the mean cross-entropy over the rows to the parameters: this process's share of them.
+        """Add the gradients of the mean of ``loss`` over the rows to the parameters: this process's share of them.
 
         Returns:
             The loss, in the type of ``zero_loss``. It stays on the device, and nothing here waits for one.
@@ -220,7 +218,7 @@ class ExactStep:
             with self._pass(batch.number, numbers[part.start : part.stop], first):
                 scores = self._scoring.scores(embeddings_of(self.backbone, images), classes)
                 labels = batch.labels[part.start : part.stop]
-                loss = functional.cross_entropy(scores, labels, reduction="sum", ignore_index=IGNORED) / count
+                loss = self.loss(scores, labels) / count
                 (loss * self.loss_scale).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         self.processes.add_up(total)

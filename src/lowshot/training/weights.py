@@ -2,6 +2,7 @@
 
 Cross-entropy over cosine similarities times the logit scale, AdamW or what else the recipe names, a cosine down to
 ``minimum_learning_rate``, the last iterate is kept and no validation set is looked at (arXiv 2405.18541, section 4).
+Where images have several labels the loss is ``scoring.SigmoidLoss``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..adapters import adapter_bytes, keep_share, key_dropout
@@ -27,10 +30,12 @@ from ..models import Backbone, is_out_of_memory, lacking_named, resolve_adapter_
 from ..progress import UNREPORTED, Report, Track
 from ..randomness import seeded
 from ..settings import SETTINGS, Decides, Recipe, Tower
+from ..several_labels import solved_offsets
 from .checkpoints import CheckpointFile
 from .class_vectors import ClassVectors
 from .classifier import Classifier
 from .create import refuse_other_classes
+from .embeddings import encoded_views
 from .images import pixels_bytes, step_images
 from .learner import TrainingOutcome
 from .loop import TrainingLoop
@@ -40,7 +45,7 @@ from .placing import adapt
 from .processes import Processes, join_processes
 from .prompts import Owners, TokenizedPrompts
 from .run import fresh_state, steps_of
-from .scoring import CosineScoring, Scoring
+from .scoring import CosineScoring, Loss, Scoring, SigmoidLoss, cross_entropy
 from .step import ExactStep, Passes
 from .steps import Stage
 from .views import views_bytes
@@ -65,6 +70,8 @@ class WeightsLearner:
         self.keys = key_dropout(backbone.model, recipe.training.seed)
         """Keys of the adapters' dropout."""
         self.kept = None
+        self.loss: Loss = cross_entropy
+        """What is minimised; known once training begins."""
         self.processes = Processes()
         """Those that train together; known once training begins."""
 
@@ -113,6 +120,8 @@ class WeightsLearner:
         """
         with _faults_named(self.backbone.device):
             self.class_vectors.begin(examples, track)
+            if examples.has_several:
+                self.loss = self._sigmoid_loss(examples, track)
             loop = self._loop(examples, shots, checkpoint, contents)
         state, first_step, seed = loop.state, loop.state.step, self.recipe.training.seed
         order = (rows.tolist() for rows in batches(len(examples), self._batch_size, loop.total, seed))
@@ -140,6 +149,15 @@ class WeightsLearner:
             unwritten=loop.unwritten,
             notes=(loop.steps.note,) if loop.steps.note else (),
         )
+
+    @torch.no_grad()
+    def _sigmoid_loss(self, examples: Examples, track: Track) -> SigmoidLoss:
+        """The loss where images have several labels, with offsets by the backbone's own scores of the shots."""
+        what = "encoding the shots"
+        [seen] = encoded_views(self.backbone, examples.images, self.recipe.training, None, track, what)
+        scores = self.scoring.scores(seen, self.encode_classes())
+        offsets = torch.from_numpy(solved_offsets(scores.float().cpu().numpy(), examples.labels))
+        return SigmoidLoss(offsets.to(scores.device, torch.float32))
 
     def _loop(self, examples: Examples, shots: int, checkpoint: Path | None, contents: Sequence[str]) -> TrainingLoop:
         """A fresh run, or the one that the checkpoint is of, as far as it came."""
@@ -203,7 +221,13 @@ class WeightsLearner:
             processes=self.processes,
             scoring=self.scoring,
             products_in=self._products_in,
+            loss=self.loss,
         )
+
+    @property
+    def offsets(self) -> NDArray[np.float64] | None:
+        """Those that scores were trained with where images have several labels, ``(C,)``."""
+        return self.loss.offsets.double().cpu().numpy() if isinstance(self.loss, SigmoidLoss) else None
 
     @property
     def _products_in(self) -> torch.dtype | None:
@@ -231,7 +255,8 @@ class WeightsLearner:
                 for buffer in self.backbone.model.buffers()
             ),
             "images": _digest(
-                f"{name} {label}".encode() for name, label in zip(examples.identities, examples.labels, strict=True)
+                f"{name} {label}".encode()
+                for name, label in zip(examples.identities, examples.labels.tolist(), strict=True)
             ),
             "image_contents": _digest(content.encode() for content in contents),
             "prompts": _digest(json.dumps(texts).encode() for texts in self.class_vectors.texts),

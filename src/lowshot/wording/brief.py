@@ -24,7 +24,7 @@ def brief(record: RunRecord) -> dict[str, str]:
         "method": display_name(record.method_used, record.quantize),
         "classes": names_text(record.classes),
         "learnt from": f"{counted(len(record.draw), 'image')} of {record.task}",
-        "accuracy": accuracy_line(record.metrics).removeprefix("accuracy ") if "acc1" in record.metrics else "",
+        "accuracy": accuracy_line(record.metrics).removeprefix("accuracy ") if record.metrics else "",
         "adapter": size(record.adapter_bytes),
         "stopped": record.stopped,
     }

@@ -9,7 +9,17 @@ from ..records import RunRecord
 from .imported_card import USE, imported_card
 from .protocols import COLUMNS, protocol_rows
 from .provenance import commit_text, hardware_text, model_text, versions_text
-from .quantities import duration, images_per_class, interval, percent, share, size, unknown_line
+from .quantities import (
+    accuracy_line,
+    duration,
+    images_per_class,
+    interval,
+    labels_line,
+    percent,
+    share,
+    size,
+    unknown_line,
+)
 from .settings import telling_settings
 
 _MOST_CLASSES = 20
@@ -86,7 +96,10 @@ def _title(record: RunRecord) -> list[str]:
     method = [f"Method: {spec.summary}."] if spec else []
     if choice := record.choice:
         tried = [f"{one['method']} {percent(one['acc1'])}" for one in choice["tried"] if one["acc1"] is not None]
-        judged = f" Accuracy on held-out shots: {', '.join(tried)}." if tried and choice["folds"] else ""
+        what = (
+            "How well the labels of held-out shots are ranked" if record.has_several else "Accuracy on held-out shots"
+        )
+        judged = f" {what}: {', '.join(tried)}." if tried and choice["folds"] else ""
         method.append(f"lowshot's `auto` chose {record.method_used}: {choice['why']}.{judged}")
     kind, base = "A [CLIP](https://arxiv.org/abs/2103.00020) image classifier", "adapter for CLIP"
     if not record.reads_text:
@@ -127,6 +140,8 @@ def _making(record: RunRecord) -> list[str]:
 def _accuracy(record: RunRecord) -> list[str]:
     """Lines on how well it does, with a table where classes were judged that were not learnt."""
     metrics = record.metrics
+    if "map" in metrics:
+        return _precision(record)
     if "acc1" not in metrics:
         return ["## Accuracy", "", "It was not measured: no labelled test images were given."]
     images = f" on {metrics['images']:,} images" if metrics.get("images") else ""
@@ -141,6 +156,16 @@ def _accuracy(record: RunRecord) -> list[str]:
         lines += ["", "Judged too, each in its own label space by the names of its classes:", ""]
         lines += [f"| {' | '.join(cells)} |" for cells in (COLUMNS, rule, *body)]
     return lines
+
+
+def _precision(record: RunRecord) -> list[str]:
+    """The same where images have several labels, with a table of the classes if they are few."""
+    measured = accuracy_line(record.metrics).replace(" %", "\u00a0%")
+    text = f"{measured[0].upper()}{measured[1:]}, for this one seed. {labels_line(record.metrics)}."
+    known = zip(record.classes, record.metrics["class_ap"], strict=True)
+    rows = [f"| {_cell(name)} | {percent(precision)} |" for name, precision in known if precision is not None]
+    table = ["", "| class | average precision |", "|:--|--:|", *rows] if len(rows) <= _MOST_CLASSES else []
+    return ["## Accuracy", "", text, *table]
 
 
 def _yaml_string(text: str) -> str:

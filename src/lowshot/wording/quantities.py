@@ -70,11 +70,24 @@ def interval(low: float, high: float) -> str:
 
 
 def accuracy_line(metrics: Mapping[str, Any]) -> str:
-    """``accuracy 97.1 % (95.9-98.2) on 901 images: the test split``, with the 95 % interval where it is known."""
+    """``accuracy 97.1 % (95.9-98.2) on 901 images: the test split``, with the 95 % interval where it is known.
+
+    Where images have several labels it is the mean average precision.
+    """
     bounds = metrics.get("acc1_interval")
     within = f" ({interval(*bounds)})" if bounds else ""
     kind = "the test split" if metrics["split"] == "test" else "images it has not learnt from"
+    if "map" in metrics:
+        return f"mean average precision {100 * metrics['map']:.1f} % on {metrics['images']:,} images: {kind}"
     return f"accuracy {100 * metrics['acc1']:.1f} %{within} on {metrics['images']:,} images: {kind}"
+
+
+def labels_line(metrics: Mapping[str, Any]) -> str:
+    """How well the labels are told that images have by their thresholds, where images have several."""
+    return (
+        f"F1 {100 * metrics['micro_f1']:.1f} % over all labels, {100 * metrics['macro_f1']:.1f} % as the mean of the "
+        f"classes; all labels of {100 * metrics['exact_match']:.1f} % of the images are right"
+    )
 
 
 def aligned(table: Sequence[Sequence[str]], numbers: Sequence[bool]) -> str:

@@ -45,10 +45,21 @@ def write_report(
         InputError: There are no records, or two tell of the same run.
         OutputError: The page cannot be written.
     """
+    refuse_several(records)
     tasks = ", ".join(dict.fromkeys(record.task for record in records))
     page = folder / "index.html"
     write_text(page, render_page(records, showcase, title=title or f"lowshot: {tasks}", caveats=caveats))
     return page
+
+
+def refuse_several(records: Sequence[RunRecord]) -> None:
+    """Refuse records of images of several labels, whose figures are no accuracies.
+
+    Raises:
+        InputError: There is one.
+    """
+    for record in records:
+        record.refuse_several("the page of a report", "the tables have its figures: lowshot report RUNS without --out")
 
 
 def render_page(

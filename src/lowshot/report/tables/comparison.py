@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from ...records import RunRecord
 from ...wording.quantities import share, short, shots_text
-from ..averages import FEW_SHOT
+from ..averages import OF_ALL_CLASSES
 from ..caveats import provenance_caveats
 from ..comparative import Comparative, comparatives
 from ..comparisons import winner
-from ..layouts import about, layout_of
+from ..layouts import about, layout_of, measure_of
 from ..samples import AVERAGE, Column, Entry, Section
 from ..summary import SeriesKey, adapter_text
 from .beside import others_table, published_lines
@@ -48,7 +48,7 @@ def _accuracies(comparative: Comparative) -> Table:
         methods: dict[SeriesKey, dict[int, Entry]] = {}
         for entry in section.entries:
             # A block of base-to-new has the methods that have its data set at all.
-            is_here = names & {column.data for column in entry.samples} or section.protocol == FEW_SHOT
+            is_here = names & {column.data for column in entry.samples} or section.protocol in OF_ALL_CLASSES
             if entry.row.shots in numbers and is_here:
                 methods.setdefault(entry.row.series, {})[entry.row.shots] = entry
         lines = []
@@ -61,7 +61,7 @@ def _accuracies(comparative: Comparative) -> Table:
             lines += [Line(label, tuple(cells)), *published_lines(comparative, entries, places)]
         if lines:
             blocks.append(Block(heading, tuple(lines)))
-    title = f"Accuracy in percent{about(section)}"
+    title = f"{measure_of(section).capitalize()} in percent{about(section)}"
     return Table(title, layout.headings, tuple(blocks), tuple(accuracy_notes(comparative)))
 
 
@@ -70,7 +70,7 @@ def _overview(section: Section) -> Table | None:
 
     None where there are not several data sets and several numbers of shots.
     """
-    if section.protocol != FEW_SHOT or len(section.tasks) < 2 or sum(map(bool, section.shots)) < 2:
+    if section.protocol not in OF_ALL_CLASSES or len(section.tasks) < 2 or sum(map(bool, section.shots)) < 2:
         return None
     methods: dict[SeriesKey, dict[int, Entry]] = {}
     for entry in section.entries:
@@ -87,7 +87,7 @@ def _overview(section: Section) -> Table | None:
         f"Averages over the {len(section.tasks)} data sets, as above. Costs are means over them, at the largest number "
         "of shots that the method has an average of; training s of auto has what it tried."
     )
-    title = f"All methods, average accuracy in percent{about(section)}"
+    title = f"All methods, average {measure_of(section)} in percent{about(section)}"
     headings = (*map(shots_text, section.shots), "trainable", "adapter KB", "training s")
     return Table(title, headings, (Block("", tuple(lines)),), (note,))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...wording.quantities import ends
-from ..averages import BASE_TO_NEW, FEW_SHOT
+from ..averages import BASE_TO_NEW, OF_ALL_CLASSES
 from ..comparative import Comparative
 from ..comparisons import LEVEL, Comparison, winner
 from .beside import published_notes
@@ -23,7 +23,7 @@ def accuracy_notes(comparative: Comparative) -> list[str]:
         single = "; a figure without ± is of one run" if counts[0] == 1 else ""
         several = ends([str(count) for count in counts if count > 1])
         notes = [f"Mean ± sample standard deviation over {several} seeds{single}."]
-    if len(section.tasks) > 1 and section.protocol in (FEW_SHOT, BASE_TO_NEW):
+    if len(section.tasks) > 1 and section.protocol in (*OF_ALL_CLASSES, BASE_TO_NEW):
         of_halves = ", its harmonic mean that of both averages" if section.protocol == BASE_TO_NEW else ""
         notes.append(f"The average is over the {len(section.tasks)} data sets for each seed{of_halves}.")
     if section.averages.left_out:

@@ -1,0 +1,75 @@
+"""How well the labels of images are told that have several: mean average precision and F1 by method and shots.
+
+    .venv/bin/python benchmarks/several_labels.py [--json] [--smoke] [--methods proker lora]
+
+The built-in task ``shapes``: two or three of ten shapes in a picture, or none. Prints a line for each case and writes
+benchmarks/results/<date>-<hardware>-several-labels.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from measuring import Output, finish
+
+from lowshot import FewShotClassifier
+from lowshot.data import builtin_task
+
+TASK, SHOTS = "shapes", (1, 4, 16)
+MEASURES = ("map", "micro_f1", "macro_f1", "exact_match")
+DRAWS = {"zero-shot": 3, "nearest-mean": 3, "linear-probe": 3, "proker": 3, "layernorm": 2, "lora-xs": 2, "lora": 2}
+"""Method -> draws of the shots. Those that train the towers take minutes each."""
+FOLDS = 4
+"""Of methods that train the towers, where there are shots to hold out: thresholds are learnt in them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments(Output):
+    """What to measure."""
+
+    methods: tuple[str, ...] = tuple(DRAWS)
+    """Methods to measure."""
+    folds: bool = False
+    """Learn the thresholds of methods that train the towers in folds of the shots, which takes five times as long."""
+
+
+def measured(method: str, shots: int, draws: int, folds: int) -> dict[str, Any]:
+    """Mean and deviation of the measures over the draws."""
+    task, tables = builtin_task(TASK), []
+    for seed in range(1, draws + 1):
+        settings: dict[str, Any] = {"method": method, "shots": shots, "seed": seed, "calibration_folds": folds}
+        classifier = FewShotClassifier(labels_per_image="several", **settings).fit(task)
+        figures = classifier.evaluate(task)
+        tables.append([figures[name] for name in MEASURES])
+    table = np.array(tables)
+    deviations = table.std(0, ddof=1) if len(table) > 1 else np.full(len(MEASURES), math.nan)
+    measures = {
+        name: [round(float(mean), 4), None if math.isnan(each) else round(float(each), 4)]
+        for name, mean, each in zip(MEASURES, table.mean(0), deviations, strict=True)
+    }
+    variant = f"{TASK} --labels-per-image several --method {method} --shots {shots}"
+    return {"variant": variant, "method": method, "shots": shots, "folds": folds, "draws": len(table), **measures}
+
+
+def main(arguments: Arguments) -> dict[str, Any]:
+    """Measure every case (for a smoke run the first with one draw), print the figures and write them."""
+    torch.set_num_threads(1)
+    rows = []
+    cases = [(method, shots) for method in arguments.methods for shots in SHOTS]
+    for method, shots in cases[:1] if arguments.smoke else cases:
+        trains = method not in ("zero-shot", "nearest-mean", "linear-probe", "proker")
+        folds = FOLDS if arguments.folds and trains and shots > 1 else 0
+        rows.append(measured(method, shots, 1 if arguments.smoke else DRAWS[method], folds))
+        if not arguments.json:
+            print(rows[-1], flush=True)
+    return finish({"benchmark": "several-labels", "task": TASK, "rows": rows}, arguments)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Arguments))

@@ -1,0 +1,310 @@
+"""Images of several labels from end to end: learnt, saved, judged and said; each surface works or refuses by name."""
+
+import csv
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lowshot import FewShotClassifier
+from lowshot.cli import main
+from lowshot.errors import AdapterError, DataError, InputError, NotFittedError
+from lowshot.labelling import doubted_labels, suggested_images
+from lowshot.methods import METHODS
+from lowshot.records import RunRecord
+from lowshot.report.page import write_report
+from lowshot.report.tables.comparison import comparison_tables
+from lowshot.report.tables.formats import in_markdown
+from lowshot.report.tables.long_format import in_csv
+from lowshot.serving.entries import entry_of
+from lowshot.settings import Recipe
+
+COLOURS = ("red", "green", "blue")
+SEVERAL = {"labels_per_image": "several"}
+
+
+def pictures(count=18, seed=0):
+    """Pictures with a stripe of each colour that they show, and the colours."""
+    generator = np.random.default_rng(seed)
+    images, labels = [], []
+    for number in range(count):
+        image = generator.integers(0, 60, (20, 21, 3), dtype=np.uint8)
+        shown = [c for c in range(3) if (1 << c) & (number % 8)]
+        for colour in shown:
+            image[:, 7 * colour : 7 * colour + 7, colour] += 180
+        images.append(image)
+        labels.append([COLOURS[c] for c in shown])
+    return images, labels
+
+
+@pytest.fixture(scope="module")
+def fitted(tiny_clip):
+    return FewShotClassifier(str(tiny_clip), method="proker", **SEVERAL).fit(*pictures(24))
+
+
+@pytest.fixture(scope="module")
+def adapter(fitted, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("several") / "adapter"
+    fitted.evaluate(fitted.task(*pictures(32, seed=1)))
+    fitted.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A table with a cell of labels for each image, and images to ask about."""
+    folder = tmp_path_factory.mktemp("table")
+    rows = ["file_name,label,split"]
+    for number, (image, labels) in enumerate(zip(*pictures(48), strict=True)):
+        Image.fromarray(image).save(folder / f"{number}.png")
+        rows.append(f"{number}.png,{'|'.join(labels)},{'train' if number < 24 else 'test'}")
+    (folder / "colours.csv").write_text("\n".join(rows) + "\n")
+    return folder / "colours.csv"
+
+
+def test_it_learns_and_says_all_labels_of_an_image(fitted):
+    images, labels = pictures(32, seed=1)
+    assert fitted.classes_.tolist() == sorted(COLOURS)
+    table = fitted.predict_proba(images)
+    assert ((table > 0) & (table < 1)).all() and not np.allclose(table.sum(1), 1)
+    said = fitted.predict(images)
+    assert np.mean([set(one) == set(other) for one, other in zip(said, labels, strict=True)]) > 0.6
+    for row, one in zip(table, said, strict=True):
+        likely = [fitted.classes_.tolist().index(label) for label in one]
+        assert row[likely].tolist() == sorted(row[likely], reverse=True)
+    assert () in said
+    precision = fitted.evaluate(fitted.task(images, labels))["map"]
+    assert precision > 0.8 and fitted.score(images, labels) == pytest.approx(precision)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("zero-shot", {}),
+        ("nearest-mean", {}),
+        ("linear-probe", {}),
+        ("lora", {"rank": 4, "base_steps": 2, "steps_per_shot": 0}),
+        ("lora-xs", {"rank": 4, "base_steps": 3, "steps_per_shot": 0, "calibration_folds": 2}),
+        ("dora", {"rank": 4, "base_steps": 2, "steps_per_shot": 0}),
+        ("layernorm", {"base_steps": 2, "steps_per_shot": 0}),
+        ("bitfit", {"base_steps": 2, "steps_per_shot": 0}),
+        ("full", {"base_steps": 2, "steps_per_shot": 0}),
+        ("clip-svd", {"base_steps": 2, "steps_per_shot": 0}),
+        ("coop", {"base_steps": 2, "steps_per_shot": 0, "context": 4}),
+        ("peft:loha", {"base_steps": 2, "steps_per_shot": 0}),
+    ],
+)
+def test_every_method_that_can_is_saved_and_read_to_the_same_answers(tiny_clip, tmp_path, method, settings):
+    classifier = FewShotClassifier(str(tiny_clip), method=method, **SEVERAL, **settings).fit(*pictures())
+    presence, folds = classifier.presence, settings.get("calibration_folds")
+    assert presence.folds == (
+        folds or (0 if METHODS.get(method, METHODS["lora"]).kind != "features" else presence.folds)
+    )
+    told = method in ("zero-shot", "nearest-mean", "linear-probe") or folds
+    assert bool(told) == (presence.images > 0)
+    assert bool(told) != any("no shot was held out" in line for line in classifier.warnings_)
+    classifier.save_pretrained(tmp_path / "adapter")
+    images, _ = pictures(8, seed=2)
+    again = FewShotClassifier.from_pretrained(tmp_path / "adapter")
+    assert np.allclose(again.predict_proba(images), classifier.predict_proba(images), atol=1e-6)
+    assert again.predict(images) == classifier.predict(images)
+
+
+def test_the_methods_that_cannot_say_which_can(tiny_clip):
+    unable = [name for name, row in METHODS.items() if not row.learns_several]
+    assert {"gda", "tip-adapter", "2sfs", "plot++"} <= set(unable)
+    for method in unable:
+        with pytest.raises(
+            InputError, match=rf"method {method.replace('+', '.')} learns one label.*expected one of.*lora"
+        ):
+            FewShotClassifier(str(tiny_clip), method=method, **SEVERAL).fit(*pictures())
+
+
+def test_training_pulls_the_labels_apart(tiny_clip):
+    settings = {"method": "lora", "rank": 4, "learning_rate": 1e-2, "crop_minimum": 1.0, "flip": False, **SEVERAL}
+    short = FewShotClassifier(str(tiny_clip), base_steps=1, steps_per_shot=0, **settings).fit(*pictures())
+    long = FewShotClassifier(str(tiny_clip), base_steps=25, steps_per_shot=0, **settings).fit(*pictures())
+    assert long.record_.final_loss < 0.8 * short.record_.final_loss
+    assert long.score(*pictures()) > short.score(*pictures())
+
+
+def test_the_record_is_read_strictly(adapter, tmp_path):
+    record = json.loads((adapter / "lowshot.json").read_text())
+    assert record["presence"]["folds"] == 4 and len(record["presence"]["thresholds"]) == 3
+    assert record["metrics"]["map"] > 0.8
+    for change, message in (
+        ({"presence": {}}, "no presence of labels"),
+        ({"presence": {**record["presence"], "slope": -1.0}}, "presence is not what lowshot writes"),
+    ):
+        folder = tmp_path / message[:8]
+        folder.mkdir()
+        for path in adapter.iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+        (folder / "lowshot.json").write_text(json.dumps({**record, **change}))
+        with pytest.raises((AdapterError, InputError), match=message):
+            FewShotClassifier.from_pretrained(folder)
+    one = RunRecord.from_dict({name: value for name, value in record.items() if name != "presence"})
+    assert "presence" not in one.to_dict() and not one.has_several
+
+
+def test_the_card_says_how_well_each_class_is_told(adapter):
+    card = (adapter / "README.md").read_text()
+    assert "Mean average precision" in card and "| `green` |" in card and "F1" in card
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+def said(capsys, *arguments):
+    status = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert status == 0, captured.err
+    return captured.out
+
+
+def test_a_table_is_fitted_evaluated_and_predicted(tiny_clip, table, tmp_path, capsys):
+    flags = ("--labels-per-image", "several", "--label-delimiter", "|", "--method", "proker", "--model", tiny_clip)
+    out = said(capsys, "fit", table, *flags, "--out", tmp_path / "adapter")
+    assert "mean average precision" in out and "F1" in out
+    out = said(capsys, "evaluate", tmp_path / "adapter", table)
+    assert out.startswith("mean average precision") and "24 images: the test split" in out
+    figures = json.loads(said(capsys, "evaluate", tmp_path / "adapter", table, "--json"))
+    assert len(figures["class_ap"]) == 3 and figures["exact_match"] > 0.5
+    [row] = csv.DictReader(io.StringIO(said(capsys, "evaluate", tmp_path / "adapter", table, "--format", "csv")))
+    assert float(row["map"]) == figures["map"] and row["acc1"] == ""
+    images = [table.with_name(f"{number}.png") for number in (24, 31)]
+    text = said(capsys, "predict", tmp_path / "adapter", *images).splitlines()
+    assert "no label; nearest: " in text[0] and "blue" in text[1] and "red" in text[1]
+    none, every = json.loads(said(capsys, "predict", tmp_path / "adapter", *images, "--json"))
+    assert none["labels"] == [] and sorted(every["labels"]) == sorted(COLOURS)
+    assert set(none["probabilities"]) == set(COLOURS) and "label" not in none
+    rows = list(csv.DictReader(io.StringIO(said(capsys, "predict", tmp_path / "adapter", *images, "--format", "csv"))))
+    assert rows[0]["labels"] == "" and sorted(rows[1]["labels"].split("|")) == sorted(COLOURS)
+    assert len(rows[1]["probabilities"].split("|")) == 3
+    said(capsys, "predict", tmp_path / "adapter", *images, "--out", tmp_path / "all.csv")
+    assert list(csv.DictReader(io.StringIO((tmp_path / "all.csv").read_text()))) == rows
+
+
+def test_draws_and_methods_are_listed(capsys):
+    assert "shapes" in said(capsys, "data", "list")
+    rows = {row["name"]: row["learns_several"] for row in json.loads(said(capsys, "methods", "--json"))}
+    assert rows["lora"] and not rows["gda"]
+
+
+# -- what is not there -------------------------------------------------------------------------------------------------
+
+PICTURES = [np.zeros((20, 20, 3), np.uint8)]
+RECIPE = Recipe().replace(method="gda", **SEVERAL)
+REFUSED = {
+    "coverage": lambda it: it.predict_sets(PICTURES, 0.9),
+    "coverage, guaranteed": lambda it: it.predict_sets(PICTURES, 0.9, guaranteed=True),
+    "calibration": lambda it: it.calibration,
+    "reject": lambda it: it.none_of_these(PICTURES),
+    "evaluate --coverage": lambda it: it.evaluate("shapes", coverage=0.9),
+    "evaluate --new-classes": lambda it: it.evaluate(it.task(*pictures()), new_classes=True),
+    "evaluate --unknown": lambda it: it.evaluate("shapes", unknown=PICTURES),
+    "add": lambda it: it.add(PICTURES, ["white"]),
+    "remove": lambda it: it.remove("red"),
+    "doubt": lambda it: doubted_labels("shapes", RECIPE),
+    "suggest": lambda it: suggested_images(PICTURES, RECIPE),
+}
+COMMANDS = {
+    "sort": ("sort", "ADAPTER", "FOLDER", "--out", "OUT"),
+    "predict --coverage": ("predict", "ADAPTER", "IMAGE", "--coverage", "0.9"),
+    "predict --top": ("predict", "ADAPTER", "IMAGE", "--top", "2"),
+    "doubt": ("doubt", "shapes", "--labels-per-image", "several"),
+    "doubt --copies": ("doubt", "shapes", "--labels-per-image", "several", "--copies"),
+    "suggest": ("suggest", "FOLDER", "--labels-per-image", "several"),
+    "add": ("add", "ADAPTER", "FOLDER", "--out", "OUT"),
+    "remove": ("remove", "ADAPTER", "red", "--out", "OUT"),
+    **{f"export {kind}": ("export", "ADAPTER", "--format", kind, "--out", "OUT") for kind in ("onnx", "page", "peft")},
+    "fit --reject": (
+        "fit",
+        "shapes",
+        "--labels-per-image",
+        "several",
+        "--method",
+        "lora",
+        "--reject",
+        "0.1",
+        "--out",
+        "OUT",
+    ),
+    "fit gda": ("fit", "shapes", "--labels-per-image", "several", "--method", "gda", "--out", "OUT"),
+    "fit one label": ("fit", "shapes", "--method", "proker", "--out", "OUT"),
+}
+NAMED = "several|images of several labels|labels-per-image|have several"
+
+
+@pytest.mark.parametrize("surface", REFUSED)
+def test_what_is_not_there_for_several_labels_says_so(fitted, surface):
+    with pytest.raises((InputError, DataError), match=NAMED):
+        REFUSED[surface](fitted)
+
+
+@pytest.mark.parametrize("surface", COMMANDS)
+def test_commands_that_are_not_there_for_several_labels_say_so(adapter, table, tmp_path, capsys, surface):
+    places = {"ADAPTER": adapter, "FOLDER": table.parent, "IMAGE": table.with_name("1.png"), "OUT": tmp_path / "out"}
+    arguments = [str(places.get(word, word)) for word in COMMANDS[surface]]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "several" in error and "Traceback" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_server_refuses_the_adapter_by_name(adapter):
+    assert "images of several labels, and a server answers with one" in entry_of(adapter).refusal
+
+
+def test_a_report_has_a_table_of_their_own_and_a_page_refuses(fitted, tmp_path):
+    several = dataclasses.replace(fitted.record_, metrics={"map": 0.875, "images": 8, "split": "test"})
+    one = dataclasses.replace(several, presence={}, metrics={"acc1": 0.5, "images": 8, "split": "test"})
+    tables = {table.title: in_markdown([table]) for table in comparison_tables([several, one])}
+    precision = next(text for title, text in tables.items() if title.startswith("Mean average precision in percent"))
+    accuracy = next(text for title, text in tables.items() if title.startswith("Accuracy in percent"))
+    assert ("87.5" in precision, "50.0" in precision) == (True, False)
+    assert ("87.5" in accuracy, "50.0" in accuracy) == (False, True)
+    rows = list(csv.DictReader(io.StringIO(in_csv([several, one]))))
+    assert {(row["protocol"], float(row["accuracy"])) for row in rows} == {("few-shot", 0.5), ("several labels", 0.875)}
+    with pytest.raises(InputError, match="the page of a report knows images of one label"):
+        write_report(tmp_path, [several])
+
+
+def test_a_class_is_renamed_and_keeps_its_probabilities(adapter):
+    classifier = FewShotClassifier.from_pretrained(adapter)
+    before = classifier.predict_proba(PICTURES)
+    assert (classifier.rename("red", "scarlet").predict_proba(PICTURES) == before).all()
+    assert "scarlet" in classifier.classes_.tolist()
+
+
+def test_an_explanation_is_of_one_of_the_labels(fitted):
+    [image], _ = pictures(1)
+    [likely] = fitted.predict_proba([image])
+    for label in fitted.classes_.tolist():
+        explained = fitted.explain(image, label)
+        assert explained.probability == pytest.approx(likely[fitted.classes_.tolist().index(label)], abs=1e-5)
+    assert fitted.explain(image).class_name == fitted.classes_[likely.argmax()]
+
+
+def test_auto_chooses_by_how_well_labels_are_ranked(tiny_clip, tmp_path, monkeypatch):
+    monkeypatch.setattr("lowshot.fitting.auto.OF_SEVERAL", ("proker", "linear-probe"))
+    monkeypatch.setattr("lowshot.fitting.auto.EQUALS_OF_SEVERAL", ("proker", "linear-probe"))
+    auto = FewShotClassifier(str(tiny_clip), method="auto", time_budget=8.0, **SEVERAL).fit(*pictures(24))
+    choice = auto.record_.choice
+    assert {trial["method"] for trial in choice["tried"]} == {"zero-shot", "proker", "linear-probe"}
+    assert choice["folds"] == 4 and auto.presence.images > 0
+    assert all(trial["acc1"] is None or 0 < trial["acc1"] <= 1 for trial in choice["tried"])
+    auto.save_pretrained(tmp_path / "adapter")
+    assert FewShotClassifier.from_pretrained(tmp_path / "adapter").predict(PICTURES) == auto.predict(PICTURES)
+    one_each = FewShotClassifier(str(tiny_clip), method="auto", time_budget=8.0, **SEVERAL).fit(*pictures(8))
+    assert one_each.record_.choice["tried"]
+
+
+def test_names_alone_are_refused(tiny_clip):
+    with pytest.raises(InputError, match="classes are names alone, and labels-per-image is several"):
+        FewShotClassifier.zero_shot(COLOURS, str(tiny_clip), **SEVERAL)
+    with pytest.raises(NotFittedError):
+        FewShotClassifier(**SEVERAL).labels_of(np.zeros((1, 3)))
