@@ -13,14 +13,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .classifier import FewShotClassifier
+from .classifier import FewShotClassifier, saved_adapter
 from .errors import LowshotError
 from .progress import StepTaken
-from .serving.examples import write_examples
+from .serving.examples import carry_examples, write_examples
 from .serving.jobs import ADAPTER_FOLDER, JOB_FILE
 
 NICENESS = 5
@@ -38,7 +38,8 @@ def main(folder: Path) -> int:
     try:
         teach(folder)
     except LowshotError as error:
-        tell(error=" ".join(str(error).split()))
+        bank = f"{folder.absolute().parents[1]}{os.sep}"  # an adapter goes by its name
+        tell(error=" ".join(str(error).replace(bank, "").split()))
         return error.exit_status
     except OSError as error:
         tell(error=f"training failed: {error.strerror or error}")
@@ -55,6 +56,9 @@ def teach(folder: Path) -> None:
         RunError: Training failed.
     """
     job = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
+    if "change" in job:
+        change(folder, job)
+        return
     settings: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in job["settings"].items()
     }
@@ -69,6 +73,32 @@ def teach(folder: Path) -> None:
     adapter = folder / ADAPTER_FOLDER
     classifier.save_pretrained(adapter)
     write_examples(adapter, paths, labels)
+
+
+def change(folder: Path, job: Mapping[str, Any]) -> None:
+    """Save another adapter of the bank with classes more, fewer, or by another name.
+
+    Raises:
+        InputError: It cannot be had with these.
+        AdapterError: It is gone, or damaged.
+    """
+    of, what, progress = Path(job["change"]["adapter"]), job["change"]["what"], Progress()
+    tell(what="loading the model")
+    classifier = saved_adapter(of, model=job["model"])
+    names = {name: name for name in classifier.record_.classes}
+    if what == "add":
+        paths, labels = [folder / image["file"] for image in job["images"]], [image["class"] for image in job["images"]]
+        classifier.add(paths, labels, track=progress, report=progress)
+    elif what == "remove":
+        classifier.remove(*job["classes"], track=progress, report=progress)
+        names = {name: name for name in classifier.record_.classes}
+    else:
+        classifier.rename(job["old"], job["new"])
+        names[job["old"]] = job["new"]
+    tell(notes=[line.replace(f"{folder}{os.sep}", "image ") for line in classifier.warnings_])
+    adapter = folder / ADAPTER_FOLDER
+    classifier.save_pretrained(adapter)
+    carry_examples(of, adapter, names, classifier.added_images())
 
 
 class Progress:

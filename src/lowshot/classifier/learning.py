@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import addition_from, bad_images_explained, learnt_part
+from ..data import Examples, addition_from, bad_images_explained, learnt_part
 from ..errors import RunError
 from ..evaluation import fold_checkpoints
 from ..fitting import (
@@ -46,7 +46,15 @@ if TYPE_CHECKING:
 
 
 class Learning(Judged):
-    """A classifier as far as it learns."""
+    """A classifier as far as it learns.
+
+    Args:
+        given: The constructor's parameters by name, as for ``Estimator``.
+    """
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        super().__init__(given)
+        self._added: Examples | None = None
 
     @own_torch_state()
     def fit(
@@ -153,7 +161,16 @@ class Learning(Judged):
             finally:
                 self._warn(warnings)
             many = config.shots if shots is None else shots
-            return self._retaught(with_more(lesson, addition, many, self._warn, track), track, report, checkpoint)
+            longer = with_more(lesson, addition, many, self._warn, track)
+            self._retaught(longer, track, report, checkpoint)
+            self._added = longer.examples.subset(range(len(lesson.examples), len(longer.examples)))
+            return self
+
+    def added_images(self) -> Iterator[tuple[Any, str]]:
+        """Yield the images that ``add`` has last learnt from, each with the name of its class, one at a time."""
+        if self._added is not None:
+            for row, label in enumerate(self._added.labels):
+                yield self._added.images[row], self.record_.classes[label]
 
     @own_torch_state()
     def remove(self, *classes: str, refit: Any = None, track: Track | None = None, report: Report = UNREPORTED) -> Self:

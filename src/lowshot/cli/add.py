@@ -55,7 +55,8 @@ def run(arguments: Sequence[str]) -> int:
             classifier.add(
                 parsed.data, shots=parsed.shots, refit=parsed.refit, checkpoint=checkpoint, track=shown
             ).write(aside)
-            carry_pictures(parsed.adapter, aside, {name: name for name in before.classes})
+            names = {name: name for name in before.classes}
+            carry_pictures(parsed.adapter, aside, names, classifier.added_images())
     except KeyboardInterrupt:
         if any(state.exists() for state in states):
             sys.stderr.write(f"lowshot: the state of training is in {checkpoint}: the same command goes on from it\n")

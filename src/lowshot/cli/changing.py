@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -53,14 +53,15 @@ class Changed:
             yield aside
 
 
-def carry_pictures(adapter: Path, to: Path, names: Mapping[str, str]) -> None:
+def carry_pictures(adapter: Path, to: Path, names: Mapping[str, str], more: Iterable[tuple[object, str]] = ()) -> None:
     """Carry the pictures that an adapter was taught with into the folder of its changed copy.
 
     Args:
         adapter: The adapter.
         to: The copy's folder.
         names: Class -> its name in the copy; those of other classes are left behind.
+        more: Images that the copy was taught with besides, each with its class.
     """
     from ..serving.examples import carry_examples
 
-    carry_examples(adapter, to, names)
+    carry_examples(adapter, to, names, more)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import importlib.metadata
 import tempfile
 import zipfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -21,7 +22,8 @@ from starlette.staticfiles import StaticFiles
 
 from ..errors import LowshotError
 from ..records import RECORD_FILE, TENSOR_FILES
-from . import schema, teach_requests
+from . import change_requests, schema, teach_requests
+from .jobs import Job
 from .pages import FOLDER, page
 from .prometheus import CONTENT_TYPE
 from .refusals import GONE, ClientGone, Draining, Refusal, refusal_of
@@ -62,6 +64,14 @@ _TEACH_BODY = {
         }
     },
 }
+_ADD_BODY = copy.deepcopy(_TEACH_BODY)
+del _ADD_BODY["content"]["multipart/form-data"]["schema"]["properties"]["settings"]  # type: ignore[index]
+
+
+def _body_of(model: type[BaseModel]) -> dict[str, Any]:
+    return {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}
+
+
 _LIMITS = (
     "image_bytes",
     "images_per_request",
@@ -284,11 +294,53 @@ async def explain(
 )
 async def teach(service: Behind, request: Request) -> Response:
     """Teach an adapter: `images` with one of `labels` each. Answers with a job to follow."""
+    return await _accepted(service, teach_requests.teach(service, request))
+
+
+async def _accepted(service: Service, job: Coroutine[Any, Any, Job]) -> Response:
+    """The answer to a request that a job comes of."""
     if service.draining:
+        job.close()
         raise Draining
-    job = await teach_requests.teach(service, request)
-    url = f"/v1/jobs/{job.id}"
-    return JSONResponse({"job": job.id, "url": url}, status_code=202, headers={"Location": url})
+    number = (await job).id
+    url = f"/v1/jobs/{number}"
+    return JSONResponse({"job": number, "url": url}, status_code=202, headers={"Location": url})
+
+
+@router.post(
+    "/v1/adapters/{name}/add",
+    status_code=202,
+    response_model=schema.AcceptedAnswer,
+    openapi_extra={"requestBody": _ADD_BODY},
+    responses=_errors(400, 403, 404, 408, 409, 413, 415, 422, 429, 503),
+)
+async def add(service: Behind, request: Request, name: str) -> Response:
+    """Teach a head on frozen features more classes or images: another adapter, under `name` in the form."""
+    return await _accepted(service, change_requests.add(service, request, name))
+
+
+@router.post(
+    "/v1/adapters/{name}/remove",
+    status_code=202,
+    response_model=schema.AcceptedAnswer,
+    openapi_extra={"requestBody": _body_of(schema.Removal)},
+    responses=_errors(400, 403, 404, 408, 409, 413, 422, 429, 503),
+)
+async def remove_classes(service: Behind, request: Request, name: str) -> Response:
+    """Take classes out of an adapter: another adapter, under `name` in the body."""
+    return await _accepted(service, change_requests.remove(service, request, name))
+
+
+@router.post(
+    "/v1/adapters/{name}/rename",
+    status_code=202,
+    response_model=schema.AcceptedAnswer,
+    openapi_extra={"requestBody": _body_of(schema.Renaming)},
+    responses=_errors(400, 403, 404, 408, 409, 413, 422, 429, 503),
+)
+async def rename_class(service: Behind, request: Request, name: str) -> Response:
+    """Call a class of an adapter by another name: another adapter, under `name` in the body."""
+    return await _accepted(service, change_requests.rename(service, request, name))
 
 
 @router.get("/v1/jobs", response_model=schema.JobsAnswer)

@@ -62,27 +62,35 @@ def write_examples(adapter: Path, images: Iterable[object], labels: Sequence[str
         OutputError: The folder cannot be written.
     """
     with folder_written_aside(adapter / FOLDER) as aside:
-        rows = []
-        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-            picture = Image.fromarray(as_pixels(image))
-            name = f"{number}.png" if max(picture.size) <= _SMALL_SIDE else f"{number}.jpg"
-            scale = _SHORTER_SIDE / min(picture.size)
-            if name.endswith("jpg") and scale < 1:
-                picture = picture.resize([max(1, round(side * scale)) for side in picture.size])
-            picture.save(aside / name, quality=90)
-            rows.append({"file": name, "class": label})
+        rows = [
+            {"file": _written(aside, number, image), "class": label}
+            for number, (image, label) in enumerate(zip(images, labels, strict=True))
+        ]
         (aside / _INDEX).write_text(canonical_json({"examples": rows}), encoding="utf-8")
 
 
-def carry_examples(adapter: Path, to: Path, names: Mapping[str, str]) -> None:
+def _written(folder: Path, number: int, image: object) -> str:
+    """Write the picture of an image; returns the name of its file."""
+    picture = Image.fromarray(as_pixels(image))
+    name = f"{number}.png" if max(picture.size) <= _SMALL_SIDE else f"{number}.jpg"
+    scale = _SHORTER_SIDE / min(picture.size)
+    if name.endswith("jpg") and scale < 1:
+        picture = picture.resize([max(1, round(side * scale)) for side in picture.size])
+    picture.save(folder / name, quality=90)
+    return name
+
+
+def carry_examples(adapter: Path, to: Path, names: Mapping[str, str], more: Iterable[tuple[object, str]] = ()) -> None:
     """Copy pictures of an adapter into the folder of another, which has none.
 
     Args:
-        adapter: Whose they are; where it has none, nothing is written.
+        adapter: Whose they are; where it has none, nothing is written: those of new images alone would look like all.
         to: The other's folder.
         names: Class -> its name in the other; pictures of other classes are left out.
+        more: Images that the other has learnt besides, each with its class.
 
     Raises:
+        DataError: An image cannot be read.
         OutputError: They cannot be written.
     """
     pictures = [each for each in read_examples(adapter) if each.class_name in names]
@@ -92,6 +100,11 @@ def carry_examples(adapter: Path, to: Path, names: Mapping[str, str]) -> None:
         for each in pictures:
             shutil.copyfile(each.path, aside / each.path.name)
         rows = [{"file": each.path.name, "class": names[each.class_name]} for each in pictures]
+        first = 1 + max(int(each.id) for each in pictures)
+        rows += [
+            {"file": _written(aside, number, image), "class": label}
+            for number, (image, label) in enumerate(more, first)
+        ]
         (aside / _INDEX).write_text(canonical_json({"examples": rows}), encoding="utf-8")
 
 

@@ -17,7 +17,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -226,18 +226,16 @@ class Teaching:
         finally:
             self._reserved.discard(name)
 
-    def add(self, folder: Path, name: str, model: str, settings: Mapping[str, Any], images: Sequence[Any]) -> Job:
+    def add(self, folder: Path, name: str, task: Mapping[str, Any]) -> Job:
         """Queue a job.
 
         Args:
             folder: The one that ``place`` gave.
             name: Name of the adapter.
-            model: Id of the backbone.
-            settings: Settings of the recipe.
-            images: Each image's ``file`` in the folder and its ``class``.
+            task: Its ``model``, the id of the backbone; ``images``, each one's ``file`` in the folder and its
+                ``class``; and the ``settings`` of the recipe, or the ``change`` of another adapter.
         """
-        values = {"name": name, "model": model, "settings": settings, "images": images}
-        write_text(folder / JOB_FILE, canonical_json(values))
+        write_text(folder / JOB_FILE, canonical_json({"name": name, **task}))
         job = self._jobs[folder.name] = Job(folder.name, name, folder)
         over = [other.id for other in self.jobs if other.is_over]
         for number in over[: -self._limits.jobs_remembered or None]:

@@ -18,6 +18,21 @@ class Problem(_Answer):
     message: str = Field(description="For people: what it is about, what was got, what was expected, the next step.")
 
 
+class Removal(_Answer):
+    """A request for an adapter without some classes of another."""
+
+    name: str = Field(description="Name of the new adapter.")
+    classes: list[str] = Field(min_length=1, description="Names of the classes that it is to be without.")
+
+
+class Renaming(_Answer):
+    """A request for an adapter with another name of a class."""
+
+    name: str = Field(description="Name of the new adapter.")
+    old: str = Field(description="Name of the class.")
+    new: str = Field(description="What it is to be called.")
+
+
 class ErrorAnswer(BaseModel):
     """An answer other than what was asked for."""
 

@@ -8,8 +8,10 @@ import reprlib
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from ..errors import InputError
@@ -46,22 +48,34 @@ async def teach(service: Service, request: Request) -> Job:
     async with form_of(request, files=most, fields=most + 2) as form:
         check_names(form, {"name", "settings", "images", "labels"})
         name = checked_name(text_of(form, "name"))
-        files, labels = files_of(form, "images"), [_label(label) for label in form.getlist("labels")]
+        files, labels = files_of(form, "images"), [checked_label(label) for label in form.getlist("labels")]
         check_labels(labels, len(files), limits)
         settings = checked_settings(
             json_object(text_of(form, "settings", "{}"), "settings"), labels, model, limits, service.methods
         )
         with teaching.place(name) as folder:
-            images = []
-            for place, (file, label) in enumerate(zip(files, labels, strict=True)):
-                content = await service.usable_image(await content_of(file, place, limits), place)
-                await asyncio.to_thread((folder / str(place)).write_bytes, content)
-                images.append({"file": str(place), "class": label})
+            images = await written_images(service, folder, files, labels)
             of_base = ("quantize", "quantize_projection", "precision")
             settings |= {setting: getattr(service.bank, setting) for setting in of_base}  # those it can serve
             if beside := service.bank.backbone.beside:
                 settings["beside"] = beside[0].identity.id
-            return teaching.add(folder, name, model, settings, images)
+            return teaching.add(folder, name, {"model": model, "settings": settings, "images": images})
+
+
+async def written_images(
+    service: Service, folder: Path, files: Sequence[UploadFile], labels: Sequence[str]
+) -> list[dict[str, str]]:
+    """Write the images of a request into a job's folder; returns each one's ``file`` and ``class``.
+
+    Raises:
+        Refusal: One cannot be learnt from.
+    """
+    images = []
+    for place, (file, label) in enumerate(zip(files, labels, strict=True)):
+        content = await service.usable_image(await content_of(file, place, service.limits), place)
+        await asyncio.to_thread((folder / str(place)).write_bytes, content)
+        images.append({"file": str(place), "class": label})
+    return images
 
 
 def checked_name(name: str) -> str:
@@ -76,29 +90,39 @@ def checked_name(name: str) -> str:
     return name
 
 
-def check_labels(labels: Sequence[str], images: int, limits: Limits) -> None:
-    """Refuse labels that are not one for each image, and too many or too few classes or images of one."""
+def check_labels(labels: Sequence[str], images: int, limits: Limits, known: Sequence[str] = ()) -> None:
+    """Refuse labels that are not one for each image, and too many or too few classes or images of one.
+
+    Args:
+        labels: Of the images of a request.
+        images: How many there are.
+        limits: How many may be.
+        known: Classes that there are already.
+    """
     if len(labels) != images:
         raise Refusal(
             400, "damaged_body", f"the form has {images} images and {len(labels)} labels; expected one for each"
         )
     counts = Counter(labels)
-    if not 2 <= len(counts) <= limits.classes:
-        raise Refusal(
-            422,
-            "unusable_classes",
-            f"the labels name {len(counts)} class(es); expected 2 to {limits.classes} different ones",
-        )
-    alike = Counter(name.casefold() for name in counts)
-    twice = next((name for name in counts if alike[name.casefold()] > 1), None)
-    if twice is not None:
-        raise Refusal(
-            422, "unusable_classes", f"class {twice!r} is there in capital and in small letters; expected one"
-        )
+    names = dict.fromkeys((*known, *counts))
+    if not 2 <= len(names) <= limits.classes:
+        what = f"there would be {len(names)} classes" if known else f"the labels name {len(names)} class(es)"
+        raise Refusal(422, "unusable_classes", f"{what}; expected 2 to {limits.classes} different ones")
+    check_alike(list(names))
     most, count = counts.most_common(1)[0]
     if count > limits.images_per_class:
         raise Refusal(
             422, "unusable_classes", f"class {most!r} has {count} images; expected at most {limits.images_per_class}"
+        )
+
+
+def check_alike(names: Sequence[str]) -> None:
+    """Refuse names of classes that differ in capital and small letters alone."""
+    alike = Counter(name.casefold() for name in names)
+    twice = next((name for name in names if alike[name.casefold()] > 1), None)
+    if twice is not None:
+        raise Refusal(
+            422, "unusable_classes", f"class {twice!r} is there in capital and in small letters; expected one"
         )
 
 
@@ -163,7 +187,7 @@ def _unusable(message: str) -> Refusal:
     return Refusal(422, "unusable_setting", message)
 
 
-def _label(label: object) -> str:
+def checked_label(label: object) -> str:
     """The name of a class without spaces around it; refused if it is empty, long or not to be seen."""
     name = unicodedata.normalize("NFC", label).strip() if isinstance(label, str) else ""
     if not 1 <= len(name) <= _MOST_CLASS_CHARACTERS or not name.isprintable():
