@@ -54,7 +54,8 @@ def parts_of(benchmark: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
         json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob(f"*-{benchmark}*.json")
     ]
-    return sorted(found, key=lambda result: str(result["provenance"]["date"]))
+    of_it = [result for result in found if result["benchmark"] == benchmark]
+    return sorted(of_it, key=lambda result: str(result["provenance"]["date"]))
 
 
 def newest(benchmark: str, *, on_cuda: bool = False) -> dict[str, Any] | None:
@@ -335,17 +336,17 @@ def times() -> str:
 
 def calibrations() -> str:
     """How far probabilities are off without calibration and with it."""
-    result = newest("calibration")
-    if result is None:
+    results = parts_of("calibration")
+    if not results:
         raise SystemExit("there is no result of benchmarks/calibration.py; run make bench")
     rows = []
-    for variant, row in rows_of(result).items():
+    for variant, row in {name: row for result in results for name, row in rows_of(result).items()}.items():
         plain, calibrated = row["plain"], row["calibrated"]
         off = [f"{plain['ece']:.1%} to {calibrated['ece']:.1%}", f"{plain['nll']:.3f} to {calibrated['nll']:.3f}"]
         rows.append([f"`{variant}`", f"{plain['acc1']:.1%}", f"{row['temperature']:.3g}", *off])
     head = ["`lowshot fit ...`", "accuracy", "temperature", "calibration error", "negative log-likelihood"]
-    said = result["provenance"]
-    from_where = f"`python benchmarks/calibration.py`, {said['date'][:10]}, {machine(said)}, one seed"
+    dates = " and ".join(sorted({result["provenance"]["date"][:10] for result in results}))
+    from_where = f"`python benchmarks/calibration.py`, {dates}, {machine(results[-1]['provenance'])}, one seed"
     return "\n".join([*markdown(head, rows), "", f"Without calibration to with it; {from_where}.", ""])
 
 

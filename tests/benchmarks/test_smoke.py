@@ -114,7 +114,7 @@ def run(program, tmp_path_factory):
 
 
 def test_calibration_has_what_it_is_worth_for_each_case(run):
-    [row] = run("calibration", "Output")["rows"]
+    [row] = run("calibration")["rows"]
     assert row["temperature"] > 0
     assert {"acc1", "ece", "nll"} == set(row["plain"]) == set(row["calibrated"])
     assert row["plain"]["acc1"] == row["calibrated"]["acc1"]
