@@ -248,6 +248,14 @@ def test_classes_are_added_once_whatever_their_case(tmp_path, images):
         assert again.classes == [*CLASSES, "Fox", "red fox"]
 
 
+def test_a_class_is_called_as_its_folder_is_read(tmp_path):
+    place = ClassFolders(tmp_path, "suggest")
+    assert [place.class_called(name) for name in ("red_fox", "a/b: c", "unsure")] == ["red fox", "a b c", "unsure 2"]
+    (tmp_path / "unsure").mkdir()
+    assert place.class_called("unsure") == "unsure"
+    assert Table(tmp_path / "labels.csv").class_called("a/b: c") == "a/b: c"
+
+
 def test_an_image_that_has_gone_gets_no_label_and_can_be_skipped(tmp_path, images):
     for kind, place in PLACES.items():
         with begun(place(tmp_path), suggestions(images)) as decisions:

@@ -47,6 +47,9 @@ class ClassFolders:
     def where(self, image: str) -> Path:
         return Path(self._at.get(image) or image)
 
+    def class_called(self, name: str) -> str:
+        return class_name(self._folder(self.root, class_name(name)).name)
+
     def plan(self, card: Card, labels: Labels) -> dict[str, Any]:
         moves = []
         for image, said in zip(card.images, card.labels, strict=True):

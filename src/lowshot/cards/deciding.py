@@ -108,6 +108,9 @@ class Place(Protocol):
     def where(self, image: str) -> Path:
         """Where an image is now."""
 
+    def class_called(self, name: str) -> str:
+        """The name that a class of this name has where the labels are read again."""
+
 
 class Decisions:
     """Cards, round by round, and the choices that were made of them.

@@ -100,7 +100,7 @@ class Session:
         with self._lock:
             if self._about["kind"] != "suggest":
                 raise InputError("the classes are those of the data; expected one of them")
-            [name] = self._decisions.add_classes([name])
+            [name] = self._decisions.add_classes([self._decisions.place.class_called(name)])
             self._revision += 1
             return {"name": name, "revision": self._revision}
 

@@ -91,6 +91,9 @@ class Table:
     def where(self, image: str) -> Path:
         return Path(image)
 
+    def class_called(self, name: str) -> str:
+        return name
+
     def name_of(self, image: str) -> str:
         """The name that an image has in the table.
 

@@ -128,5 +128,5 @@ def _show(parsed: Arguments, page: Path, data: str | None, folder: Path, put: st
         place = ClassFolders(page, "suggest", put)
     look = SuggestedCards(folder, parsed.settings, known, parsed.count, shown, warn)
     about = {"unlabelled": str(folder.absolute()), "data": data and str(Path(data).absolute()), "put": put}
-    classes = [*(known.class_names if known else ()), *parsed.classes]
+    classes = [*(known.class_names if known else ()), *map(place.class_called, parsed.classes)]
     return show_cards(parsed, "suggest", place, look, about, classes)
