@@ -48,7 +48,8 @@ class ByBrightness:
                 yield error
             else:
                 p_value = (0.05 if abs(light - 0.5) < 0.05 else 0.7) if self.tells_none else None
-                yield Judgement(np.asarray([1 - light, light], dtype=np.float32), p_value)
+                probabilities = np.asarray([1 - light, light], dtype=np.float32)
+                yield Judgement(probabilities, p_value, probabilities / np.linalg.norm(probabilities))
 
 
 @pytest.fixture

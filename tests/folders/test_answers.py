@@ -1,6 +1,7 @@
 """Rows of answers in files, which go on where they were ended."""
 
 import csv
+import itertools
 import json
 
 import pytest
@@ -94,3 +95,31 @@ def test_a_damaged_journal_is_named(tmp_path):
     path.write_bytes(b"[1]\n")
     with pytest.raises(OutputError, match="line 1 is no JSON object"):
         Journal(path, {"kind": "x"})
+
+
+def test_judged_together_images_have_the_same_answers_after_a_kill(by_brightness, images, tmp_path, monkeypatch):
+    together = Answers(by_brightness, transductive=True)
+    rows = list(together.of(images))
+    alone = list(Answers(by_brightness).of(images))
+    assert [row["image"] for row in rows] == [row["image"] for row in alone]
+    assert [row.get("error") for row in rows] == [row.get("error") for row in alone]
+    assert rows != alone
+    assert list(together.of(images, 2)) == rows[2:]
+
+    def killed(rows):
+        yield list(itertools.islice(rows, 2))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(answers, "batches", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_answers(together, images, tmp_path / "out.jsonl")
+    with pytest.raises(OutputError, match="transductive"):
+        write_answers(Answers(by_brightness), images, tmp_path / "out.jsonl")
+    write_answers(together, images, tmp_path / "out.jsonl")
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == rows
+
+
+def test_sets_of_images_that_are_judged_together_are_refused(by_brightness):
+    with pytest.raises(InputError, match="alone"):
+        Answers(by_brightness, 0.9, transductive=True)

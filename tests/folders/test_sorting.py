@@ -92,6 +92,30 @@ def test_where_it_is_killed_nothing_is_lost_and_nothing_is_there_twice(folder, t
     assert not [path for path in out.rglob("*") if path.name.endswith(".partial")]
 
 
+@pytest.mark.parametrize("put", ["copy", "move"])
+def test_judged_together_images_go_where_they_do_without_a_kill(folder, tmp_path, monkeypatch, put):
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    Image.new("L", (8, 8), 240).save(folder / "e.png")
+    sort_folder(ByBrightness(), folder, whole, sure=0.99, transductive=True)
+    assert files_in(whole).keys() != {EXPECTED.get(name, "light/e.png") for name in [*LEVELS, "e.png"]}
+    appended = Journal.append
+
+    def killed(self, rows):
+        rows = list(rows)
+        appended(self, rows[:1])  # of many lines one is on the disk
+        if "image" in rows[0]:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            sort_folder(ByBrightness(), folder, out, put=put, sure=0.99, transductive=True)
+    with pytest.raises(OutputError, match="transductive"):
+        sort_folder(ByBrightness(), folder, out, put=put, sure=0.99)
+    sort_folder(ByBrightness(), folder, out, put=put, sure=0.99, transductive=True)
+    assert files_in(out) == files_in(whole)
+
+
 def test_to_another_disk_a_file_is_copied_before_it_goes(by_brightness, folder, tmp_path, monkeypatch):
     def another_disk(self, target):
         raise OSError(18, os.strerror(18))

@@ -44,6 +44,9 @@ class Arguments:
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write to this file, .csv or .jsonl, instead. It appears when it is whole; the same command goes on where one was
     ended."""
+    transductive: bool = False
+    """Judge the images together: what is said of one depends on those that are like it. It helps where there were no
+    shots, or one of each class; all images are read before the first answer."""
     opened: OpenedAs = dataclasses.field(default_factory=OpenedAs)
     json: bool = False
     """The same as `--format json`: a list of `{image, label, probabilities}`; with `--coverage` each has a `set` too;
@@ -63,7 +66,11 @@ def run(arguments: Sequence[str]) -> int:
     if parsed.out is not None:
         refuse_file(parsed.out)
     answers = Answers(
-        saved_adapter(parsed.adapter, **vars(parsed.opened)), parsed.coverage, guaranteed=parsed.guaranteed
+        saved_adapter(parsed.adapter, **vars(parsed.opened)),
+        parsed.coverage,
+        guaranteed=parsed.guaranteed,
+        transductive=parsed.transductive,
+        track=shown,
     )
     if parsed.top is not None and answers.has_several:
         raise InputError(

@@ -38,6 +38,9 @@ class Arguments:
     """Move them: each has gone from the folder when it is in its new place, and never before."""
     sure: Annotated[float, tyro.conf.arg(metavar="PROBABILITY")] = 0.5
     """Least probability of the most probable class; images with less go to `OUT/unsure/`."""
+    transductive: bool = False
+    """Judge the images together: what is said of one depends on those that are like it. It helps where there were no
+    shots, or one of each class; all images are read before the first is put anywhere."""
     opened: OpenedAs = dataclasses.field(default_factory=OpenedAs)
     json: bool = False
     """Print one JSON object with `images` by folder, the `errors` and the `page`."""
@@ -56,9 +59,17 @@ def run(arguments: Sequence[str]) -> int:
     from ..progress import shown
 
     classifier, warnings = saved_adapter(parsed.adapter, **vars(parsed.opened)), list[str]()
-    put = ways[0] if ways else "copy"
     try:
-        done = sort_folder(classifier, parsed.folder, parsed.out, put=put, sure=parsed.sure, track=shown, warn=warnings)
+        done = sort_folder(
+            classifier,
+            parsed.folder,
+            parsed.out,
+            put=ways[0] if ways else "copy",
+            sure=parsed.sure,
+            transductive=parsed.transductive,
+            track=shown,
+            warn=warnings,
+        )
     finally:
         warn(warnings)
     for error in done.errors:

@@ -16,6 +16,7 @@ from .predict import (
 )
 from .presence import presence_of
 from .protocols import learners_for, with_others
+from .transduction import transduced
 from .unseen import as_taught, left_to_judge
 from .yardsticks import pixel_accuracy
 
@@ -51,5 +52,6 @@ __all__ = [
     "roc_area",
     "set_measures",
     "several_measures",
+    "transduced",
     "with_others",
 ]

@@ -145,6 +145,8 @@ class Judgement(NamedTuple):
     """``(C,)``."""
     p_value: float | None
     """That of belonging to one of the classes; None where it was not learnt to tell."""
+    embedding: NDArray[np.float32]
+    """By the vision tower with all that was learnt in it, ``(D,)``, of length 1."""
     members: NDArray[np.bool_] | None = None
     """Which classes are in its set, ``(C,)``; None where no sets were asked for."""
 
@@ -201,6 +203,7 @@ def _judgements(
         return []
     embeddings = _encoded(learner, iter(crops), len(crops), image_size)
     table = _finite(to_probabilities(learner.logits_of(embeddings).float()))
+    places = _finite(embeddings.float(), "embeddings")
     p_values: Iterable[float | None] = itertools.repeat(None)
     members: Iterable[NDArray[np.bool_] | None] = itertools.repeat(None)
     if belonging is not None:
@@ -208,7 +211,7 @@ def _judgements(
         p_values = belonging.held_out.p_values(scores).tolist()
     if sets is not None:
         members = sets.members(table, lambda: embeddings)
-    return [Judgement(*each) for each in zip(table, p_values, members, strict=False)]
+    return [Judgement(*each) for each in zip(table, p_values, places, members, strict=False)]
 
 
 @torch.no_grad()

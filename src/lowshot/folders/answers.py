@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from ..classifier import FewShotClassifier
 from ..errors import ImageError, InputError
+from ..evaluation import Judgement, transduced
 from ..files import canonical_json, claimed, file_written_aside, refuse_existing
 from ..progress import Track, silent
 from .journal import Journal
@@ -37,15 +40,35 @@ class Answers:
         classifier: A fitted classifier.
         coverage: Share of images whose set is to hold their true class; no sets if not given.
         guaranteed: Make the sets by full conformal prediction; see ``FewShotClassifier.predict_sets``.
+        transductive: Judge the images together (``evaluation.transduced``): what is said of an image depends on the
+            others, and their embeddings and probabilities are in memory until the last is read.
+        track: Shows progress where images are judged together.
 
     Raises:
         NotFittedError: ``fit`` has not been called.
-        InputError: Sets are asked for that this classifier cannot make.
+        InputError: Sets are asked for that this classifier cannot make, or of images that are judged together.
     """
 
     def __init__(
-        self, classifier: FewShotClassifier, coverage: float | None = None, *, guaranteed: bool = False
+        self,
+        classifier: FewShotClassifier,
+        coverage: float | None = None,
+        *,
+        guaranteed: bool = False,
+        transductive: bool = False,
+        track: Track = silent,
     ) -> None:
+        if transductive and coverage is not None:
+            raise InputError(
+                "transductive judges images together, and sets of a coverage are of images that are judged alone; "
+                "leave one out"
+            )
+        if transductive and classifier.presence is not None:
+            raise InputError(
+                "transductive judges images of one label each together, and images have several labels here"
+            )
+        self.transductive = transductive
+        self._track = track
         self._classifier = classifier
         self._coverage, self._guaranteed = coverage, guaranteed
         self._sets = None if coverage is None else classifier.sets(coverage, guaranteed=guaranteed)
@@ -53,9 +76,19 @@ class Answers:
         self._held_out = classifier.belonging.held_out if classifier.tells_none else None
         self.classes: tuple[str, ...] = tuple(classifier.record_.classes)
 
-    def of(self, images: Sequence[Path]) -> Iterator[dict[str, Any]]:
-        """The row of each image, in order, as soon as it is known."""
-        for image, judgement in zip(images, self._classifier.stream_judgements(images, self._sets), strict=True):
+    def of(self, images: Sequence[Path], begin: int = 0) -> Iterator[dict[str, Any]]:
+        """The row of each image from a place on, in order, as soon as it is known.
+
+        Args:
+            images: The images.
+            begin: Those before it are judged only where all are judged together.
+        """
+        judgements: Iterator[Judgement | ImageError]
+        if self.transductive:
+            judgements = itertools.islice(self._together(images), begin, None)
+        else:
+            judgements = self._classifier.stream_judgements(images[begin:], self._sets)
+        for image, judgement in zip(images[begin:], judgements, strict=True):
             if isinstance(judgement, ImageError):
                 yield {"image": str(image), "error": {"code": judgement.code, "message": str(judgement)}}
                 continue
@@ -75,6 +108,29 @@ class Answers:
                 inside = {name for name, is_in in zip(self.classes, judgement.members, strict=True) if is_in}
                 answer["set"] = [name for name in most_probable(row, len(row)) if name in inside]
             yield answer
+
+    def _together(self, images: Sequence[Path]) -> Iterator[Judgement | ImageError]:
+        """What is said of images that are judged together."""
+        said: list[float | ImageError | None] = []
+        probabilities = np.empty((len(images), len(self.classes)), dtype=np.float32)
+        embeddings, count = np.empty((0, 0), dtype=np.float32), 0
+        judgements = self._classifier.stream_judgements(images)
+        for judgement in self._track(judgements, what="reading", total=len(images)):
+            if isinstance(judgement, ImageError):
+                said.append(judgement)
+                continue
+            if not count:
+                embeddings = np.empty((len(images), len(judgement.embedding)), dtype=np.float32)
+            probabilities[count], embeddings[count] = judgement.probabilities, judgement.embedding
+            said.append(judgement.p_value)
+            count += 1
+        rows = zip(transduced(probabilities[:count], embeddings[:count], track=self._track), embeddings, strict=False)
+        for each in said:
+            if isinstance(each, ImageError):
+                yield each
+            else:
+                row, embedding = next(rows)
+                yield Judgement(row, each, embedding)
 
     @property
     def has_several(self) -> bool:
@@ -100,7 +156,8 @@ class Answers:
         record = dataclasses.replace(self._classifier.record_, metrics={}, evaluation_seconds=0.0)
         adapter = hashlib.sha256(canonical_json(record.to_dict()).encode()).hexdigest()[:16]
         about = {"lowshot": "answers", "adapter": adapter, "coverage": self._coverage}
-        return {**about, "guaranteed": True} if self._guaranteed else about
+        about |= {"guaranteed": True} if self._guaranteed else {}
+        return about | ({"transductive": True} if self.transductive else {})
 
 
 def most_probable(probabilities: Mapping[str, float], count: int) -> list[str]:
@@ -207,8 +264,7 @@ def write_answers(
         path = out.with_name(f".{out.name}.journal")
         with Journal(path, about) as journal:
             done = sum(1 for _ in journal.rows())
-            remaining = images[done:]
-            rows = track(answers.of(remaining), what="predicting", total=len(remaining))
+            rows = track(answers.of(images, done), what="predicting", total=len(images) - done)
             for batch in batches(rows):
                 journal.append(batch)
             csv_lines = answers.csv_lines(top)

@@ -98,6 +98,7 @@ def sort_folder(
     *,
     put: str = "copy",
     sure: float = 0.5,
+    transductive: bool = False,
     track: Track = silent,
     warn: list[str] | None = None,
 ) -> Sorted:
@@ -115,6 +116,8 @@ def sort_folder(
         out: Where to; it is made, and gets the page ``index.html`` too.
         put: ``copy``, ``link`` (hard links: no space, the same disk) or ``move``.
         sure: Images whose most probable class has a lower probability go to ``out/unsure/``, in [0, 1].
+        transductive: Judge the images together, with those that were put in place before; none is put anywhere before
+            all are judged.
         track: Shows progress.
         warn: Receives a line for each thing that a person should know.
 
@@ -135,13 +138,16 @@ def sort_folder(
         raise InputError(f"output {out} and {folder} are one in the other; expected an output outside of the images")
     if not (out / JOURNAL_FILE).is_file():
         refuse_existing(out)
-    answers, warn = Answers(classifier), [] if warn is None else warn
+    answers, warn = Answers(classifier, transductive=transductive, track=track), [] if warn is None else warn
     folders = folder_names(answers.classes)
     about = {**answers.about(), "folder": str(folder), "put": put, "sure": sure}
     with claimed(out), Journal(out / JOURNAL_FILE, about) as journal:
-        names = _remaining(folder, out, put, journal, warn)
+        places = _places(folder, out, put, journal, warn)
+        names = _remaining(folder, out, put, places, warn)
         errors: list[str] = []
-        rows = track(answers.of([folder / name for name in names]), what="sorting", total=len(names))
+        before = _where(folder, out, places) if transductive else []
+        images = [*before, *(folder / name for name in names)]
+        rows = track(answers.of(images, len(before)), what="sorting", total=len(names))
         for batch in batches(zip(names, rows, strict=True)):
             errors += [row["error"]["message"] for _, row in batch if "error" in row]
             placed = [_placed(name, row, folders, sure) for name, row in batch if "error" not in row]
@@ -172,8 +178,8 @@ def folder_names(classes: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def _remaining(folder: Path, out: Path, put: str, journal: Journal, warn: list[str]) -> list[str]:
-    """The images that have no place yet, as paths below the folder; those that have one are put there."""
+def _places(folder: Path, out: Path, put: str, journal: Journal, warn: list[str]) -> dict[str, str]:
+    """The place that each image has got before, by its path below the folder; those on their way are put there."""
     for each in out.rglob(f".*{PARTIAL}"):  # of a process that was killed
         each.unlink()
     places: dict[str, str] = {}
@@ -185,6 +191,11 @@ def _remaining(folder: Path, out: Path, put: str, journal: Journal, warn: list[s
             places[row["image"]] = row["to"]
             on_the_way.append(row)
     _put_in_place(on_the_way, folder, out, put, journal, warn)
+    return places
+
+
+def _remaining(folder: Path, out: Path, put: str, places: dict[str, str], warn: list[str]) -> list[str]:
+    """The images that have no place yet, as paths below the folder."""
     try:
         names = [path.relative_to(folder).as_posix() for path in images_below(folder, warn)]
     except DataError:
@@ -198,6 +209,12 @@ def _remaining(folder: Path, out: Path, put: str, journal: Journal, warn: list[s
             if name in places
         ]
     return [name for name in names if name not in places]
+
+
+def _where(folder: Path, out: Path, places: dict[str, str]) -> list[Path]:
+    """Where the images are that have a place, as far as they are to be found."""
+    either = ((out / to, folder / name) for name, to in places.items())
+    return [path for pair in either if (path := next((each for each in pair if each.is_file()), None)) is not None]
 
 
 def _put_in_place(
