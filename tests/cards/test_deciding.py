@@ -318,6 +318,14 @@ def test_a_decision_that_cannot_be_carried_out_is_as_if_it_was_not_made(tmp_path
         assert list(again.labels()) == [images[0], images[2]]
 
 
+def test_a_start_that_came_to_no_card_leaves_nothing_behind(tmp_path, images):
+    for place in (Table(tmp_path / "labels.csv"), ClassFolders(tmp_path / "classes", "suggest")):
+        with pytest.raises(DataError), Decisions(place, {"kind": "suggest"}) as decisions:
+            decisions.add_classes(["cat"])
+            raise DataError("an image cannot be read")
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
 def test_a_page_that_was_begun_with_something_else_is_refused(tmp_path, images):
     with begun(Table(tmp_path / "labels.csv"), suggestions(images)):
         pass

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from lowshot.cli import main
+from lowshot.data import load_task
 from lowshot.errors import DataError, InputError
-from lowshot.labelling import doubted_labels
+from lowshot.labelling import copied_images, doubted_labels
 from lowshot.settings import preset_recipe
 
 
@@ -99,3 +100,10 @@ def test_the_command_prints_text_csv_and_json(folder, recipe, capsys):
     for wrong in (["--csv", "--json"], ["--folds", "1"], ["--method", "nonsense"]):
         status, out, err = run(folder, *wrong)
         assert (status, out, err.count("\n")) == (2, "", 1)
+
+
+@pytest.mark.parametrize("find", [doubted_labels, copied_images])
+def test_an_image_that_cannot_be_read_is_named_with_the_next_step(folder, recipe, find):
+    (folder / "dark" / "bad.png").write_text("no image")
+    with pytest.raises(DataError, match=r"bad\.png.*--on-bad-image skip"):
+        find(load_task(folder), recipe)

@@ -154,6 +154,10 @@ class Decisions:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+        if not self.rounds:  # nothing was asked, and another start may be about something else
+            self.place.journal.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.place.journal.parent.rmdir()
 
     def _replay(self) -> None:
         """Read what was decided, and do what was not done yet."""

@@ -51,6 +51,8 @@ def parse_for_labels(kind: type[_Arguments], command: str, arguments: Sequence[s
     ways = [way for way in ("csv", "json", "page") if getattr(parsed, way)]
     if len(ways) > 1:
         raise InputError(f"--{' and --'.join(ways)} are given; expected one of them")
+    if parsed.page is not None:
+        parsed.settings.data.refuse_several(f"{command} --page")
     for package in ("fastapi", "uvicorn") if parsed.page is not None else ():
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "serve", f"lowshot {command} --page")

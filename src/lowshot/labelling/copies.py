@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..data import Images, Pixels, Task, source_of
+from ..data import Images, Pixels, Task, bad_images_explained, source_of
 from ..data.ahead import image_content
 from ..evaluation import embeddings_of
 from ..models import load_backbone
@@ -61,7 +61,7 @@ def copied_images(task: Task, recipe: Recipe, *, track: Track = silent) -> list[
     """
     splits = task.splits()
     places = [(split, row) for split, examples in splits.items() for row in range(len(examples))]
-    with cpu_threads(recipe.engine.threads):
+    with cpu_threads(recipe.engine.threads), bad_images_explained(recipe.data.on_bad_image):
         backbone = load_backbone(recipe.model.loaded, recipe.model.device)
         prompts = tuple((name,) for name in task.class_names)
         learner = create_learner(backbone, prompts, recipe)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data import Images, Task, source_of, task_from
+from ..data import Images, Task, bad_images_explained, source_of, task_from
 from ..errors import DataError, InputError
 from ..evaluation import fold_of_each, held_out_scores
 from ..fitting import lesson_of
@@ -89,7 +89,7 @@ def doubted_labels(
     if folds < 2:
         raise InputError(f"folds is {folds}; expected 2 or more")
     warn = [] if warn is None else warn
-    with cpu_threads(recipe.engine.threads):
+    with cpu_threads(recipe.engine.threads), bad_images_explained(recipe.data.on_bad_image):
         task = task_from(data, labels, recipe.data.on_bad_image, warn, recipe.data.root)
         lesson = lesson_of(task, {}, recipe, warn.extend, KeptBackbone().load)
         examples = lesson.examples
