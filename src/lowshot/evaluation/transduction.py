@@ -39,7 +39,7 @@ def transduced(
 
     ``1/T`` is the authors' 1/50 where each class has as many images as an embedding has numbers, and is less by the
     square root of their ratio where it has fewer: Gaussians of few images are those of their noise. Chosen on
-    validation splits; with 1/50 throughout, photographs of 1,280 numbers lost ten points.
+    validation splits; with 1/50 throughout, photographs of 1,280 numbers lose much.
 
     There is nothing drawn. Memory is that of the two tables and of a few more of their sizes.
 
