@@ -1,5 +1,7 @@
 """Write docs/performance.md, and what other pages have of it, from the newest results of the benchmarks.
 
+The figures of photographs are from the runs in docs/results/photos.
+
     .venv/bin/python tools/write_performance.py
 
 A test fails when the tables and the results differ.
@@ -7,7 +9,9 @@ A test fails when the tables and the results differ.
 
 from __future__ import annotations
 
+import csv
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +24,13 @@ PAGE = ROOT / "docs" / "performance.md"
 CHOOSING = ROOT / "docs" / "start" / "choosing.md"
 CONFIDENCE = ROOT / "docs" / "how-to" / "confidence.md"
 NONE_OF_THESE = ROOT / "docs" / "how-to" / "none-of-these.md"
+FINDINGS = ROOT / "docs" / "findings.md"
 RESULTS = ROOT / "benchmarks" / "results"
+PHOTOGRAPHS = ROOT / "docs" / "results" / "photos" / "runs.csv"
 BEGIN, END = "<!-- performance: written by make docs -->\n", "<!-- end of performance -->\n"
 BEGIN_CALIBRATION, END_CALIBRATION = "<!-- calibration: written by make docs -->\n", "<!-- end of calibration -->\n"
 BEGIN_NONE, END_NONE = "<!-- none of these: written by make docs -->\n", "<!-- end of none of these -->\n"
+BEGIN_PHOTOS, END_PHOTOS = "<!-- photographs: written by make docs -->\n", "<!-- end of photographs -->\n"
 BEGIN_SETS, END_SETS = "<!-- sets: written by make docs -->\n", "<!-- end of sets -->\n"
 BEGIN_TIMES, END_TIMES = "<!-- times: written by make docs -->\n", "<!-- end of times -->\n"
 
@@ -350,9 +357,14 @@ def calibrations() -> str:
     return "\n".join([*markdown(head, rows), "", f"Without calibration to with it; {from_where}.", ""])
 
 
-def strangers() -> str:
-    """How well images of none of the classes are told."""
-    results = parts_of("none-of-these")
+def strangers(benchmark: str = "none-of-these", arguments: str = "") -> str:
+    """How well images of none of the classes are told.
+
+    Args:
+        benchmark: Which results: of the built-in tasks, or of a folder.
+        arguments: Those of the command.
+    """
+    results = parts_of(benchmark)
     if not results:
         raise SystemExit("there is no result of benchmarks/none_of_these.py; run make bench")
     measured = {variant: row for result in results for variant, row in rows_of(result).items()}
@@ -363,7 +375,7 @@ def strangers() -> str:
 
     rows = [
         [
-            f"`{row['task']}`, `{row['method']}`",
+            f"`{row['task']}`, `{row['method']}`" + (f", {row['shots']} shots" if arguments else ""),
             str(row["draws"]),
             cell(row, "auroc_of_probability", 1, 3),
             cell(row, "auroc", 1, 3),
@@ -375,11 +387,43 @@ def strangers() -> str:
     ]
     head = ["half of", "draws", "AUROC of the top probability", "AUROC", "accepted at 95 % by it, %", "accepted, %"]
     said = results[-1]["provenance"]
-    origin = (
-        f"`python benchmarks/none_of_these.py`, {said['date'][:10]}, {machine(said)}; ± is the deviation over draws"
-    )
+    command = f"`python benchmarks/none_of_these.py{arguments}`"
+    origin = f"{command}, {said['date'][:10]}, {machine(said)}; ± is the deviation over draws"
     last = f"The last column is with `--reject {results[-1]['reject']:g}`, the others need no threshold of it."
     return "\n".join([*markdown([*head, "known, turned away, %"], rows), "", f"{origin}. {last}", ""])
+
+
+def photographs() -> str:
+    """Probabilities of photographs as they come and calibrated, by method and shots; then images of no class."""
+    with PHOTOGRAPHS.open(encoding="utf-8", newline="") as file:
+        runs = [run for run in csv.DictReader(file) if run["model"] == "photos"]
+
+    def cell(method: str, shots: str, folds: str, name: str, scale: float, digits: int) -> str:
+        values = [
+            scale * float(run[name]) for run in runs if alike(run, method, shots) and run["calibration_folds"] == folds
+        ]
+        return f"{statistics.fmean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}" if values else "-"
+
+    def alike(run: Mapping[str, str], method: str, shots: str) -> bool:
+        return (run["method"], run["shots"]) == (method, shots)
+
+    rows = []
+    for method in dict.fromkeys(run["method"] for run in runs):
+        for shots in sorted({run["shots"] for run in runs}, key=int):
+            of_both = [[cell(method, shots, folds, *what) for what in _OF_PROBABILITIES] for folds in ("0", "5")]
+            seconds = cell(method, shots, "5", "train_seconds", 1, 1)
+            rows.append(
+                [f"`{method}`", shots, *(each for pair in zip(*of_both, strict=True) for each in pair), seconds]
+            )
+    head = ["method", "shots", "calibration error, points", "calibrated", "negative log-likelihood", "calibrated"]
+    dates = sorted(run["date"][:10] for run in runs)
+    origin = f"`lowshot bench photos` and `lowshot bench photos-calibrated`, {dates[0]} and {dates[-1]}, five seeds."
+    folder = " --data clothing --model photos --methods proker --shots 4 16 --draws 10"
+    lines = [*markdown([*head, "training with folds, s"], rows), "", origin, ""]
+    return "\n".join([*lines, strangers("none-of-these-clothing", folder)])
+
+
+_OF_PROBABILITIES = (("ece", 100, 1), ("nll", 1, 2))
 
 
 def sets() -> str:
@@ -429,12 +473,18 @@ def sure(page: str) -> str:
     return between(page, BEGIN_CALIBRATION, calibrations(), END_CALIBRATION)
 
 
+def of_photographs(page: str) -> str:
+    """The page of findings with the tables of photographs in their place."""
+    return between(page, BEGIN_PHOTOS, photographs(), END_PHOTOS)
+
+
 def told(page: str) -> str:
     """The page on images of none of the classes with its table in its place."""
     return between(page, BEGIN_NONE, strangers(), END_NONE)
 
 
 if __name__ == "__main__":
+    FINDINGS.write_text(of_photographs(FINDINGS.read_text(encoding="utf-8")), encoding="utf-8")
     NONE_OF_THESE.write_text(told(NONE_OF_THESE.read_text(encoding="utf-8")), encoding="utf-8")
     CONFIDENCE.write_text(sure(CONFIDENCE.read_text(encoding="utf-8")), encoding="utf-8")
     README.write_text(written(README.read_text(encoding="utf-8")), encoding="utf-8")
