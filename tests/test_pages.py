@@ -168,6 +168,10 @@ def prepared(folder):
     (folder / "letters").mkdir()
     for number in range(100):
         Image.fromarray(letters[number]).save(folder / "letters" / f"{number}.png")
+    shapes = builtin_task("shapes").test.images
+    (folder / "shapes").mkdir()
+    for number in range(3):
+        Image.fromarray(shapes[number]).save(folder / "shapes" / f"{number}.png")
     names = {"digit one": ["digit one", "one"], "digit seven": "seven"}
     (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
     (folder / "misspelt.json").write_text(json.dumps({**names, "digit eigth": "eight"}), encoding="utf-8")
@@ -249,10 +253,10 @@ def has_origin(section):
 
     Of a program that is no more the commit is named, of figures that are quoted the table elsewhere.
     """
-    from lowshot.data import BUILTIN_TASKS
+    from lowshot.data import BUILTIN_TASKS, TASKS_OF_SEVERAL
 
     programs = any((ROOT / path).exists() for path in COMMITTED.findall(section))
-    commands = {*re.findall(r"lowshot (?:fit|export) ([\w-]+)", section)} & {*BUILTIN_TASKS}
+    commands = {*re.findall(r"lowshot (?:fit|export) ([\w-]+)", section)} & {*BUILTIN_TASKS, *TASKS_OF_SEVERAL}
     quoted = re.search(r"\]\(https://[^)]+\.csv\)", section)
     return programs or commands or quoted or "](../results/" in section or re.search(r"\bcommit\W+[0-9a-f]{7}", section)
 

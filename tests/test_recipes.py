@@ -9,7 +9,7 @@ import pytest
 import lowshot
 from lowshot.bench.grid import read_grid
 from lowshot.cli import main
-from lowshot.data import BUILTIN_TASKS
+from lowshot.data import BUILTIN_TASKS, TASKS_OF_SEVERAL
 from lowshot.data.catalogue import CATALOGUE
 from lowshot.report.published import published_figures, same_method
 from lowshot.report.summary import summarize
@@ -30,6 +30,7 @@ RUNS = {
     "builtin-best": 4 * 5 * 5,
     "rivals": 11 * (1 + 14 * 5 * 3),
     "builtin-scaling": 2 * 5 * (3 * 2 + 3 * 2 + 2),
+    "builtin-several-labels": 1 + 3 * 3 * 2,
     "builtin-transfer": 1 + 2 * 5,
     "clip-lora": 11 * 3 * 5 * 3,
     "clip-lora-ablations": 3 * 3 * (2 + 6 + 6 + 5 + 1),  # CLIP-LoRA's own settings are in each, and run once
@@ -59,7 +60,7 @@ def test_every_recipe_is_known():
 def test_a_recipe_stands_for_its_runs(name):
     cells = read_grid(RECIPES / f"{name}.toml")
     assert len(cells) == len({cell.key for cell in cells}) == RUNS[name]
-    assert {cell.data for cell in cells} <= {*CATALOGUE, *BUILTIN_TASKS, "clothing"}
+    assert {cell.data for cell in cells} <= {*CATALOGUE, *BUILTIN_TASKS, *TASKS_OF_SEVERAL, "clothing"}
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)

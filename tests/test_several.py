@@ -19,7 +19,6 @@ from lowshot.report.page import write_report
 from lowshot.report.tables.comparison import comparison_tables
 from lowshot.report.tables.formats import in_markdown
 from lowshot.report.tables.long_format import in_csv
-from lowshot.serving.entries import entry_of
 from lowshot.settings import Recipe
 
 COLOURS = ("red", "green", "blue")
@@ -188,7 +187,12 @@ def test_a_table_is_fitted_evaluated_and_predicted(tiny_clip, table, tmp_path, c
     assert list(csv.DictReader(io.StringIO((tmp_path / "all.csv").read_text()))) == rows
 
 
-def test_draws_and_methods_are_listed(capsys):
+def test_draws_and_methods_are_listed(capsys, table):
+    flags = ("--labels-per-image", "several")
+    drawn = json.loads(said(capsys, "data", "draw", "shapes", *flags, "--shots", "2", "--json"))
+    assert min(drawn["classes"].values()) >= 2 and drawn["shots"] == 2
+    checked = json.loads(said(capsys, "data", "check", table, *flags, "--label-delimiter", "|", "--json"))
+    assert (checked["train"], checked["classes"], checked["ok"]) == (24, 3, True)
     assert "shapes" in said(capsys, "data", "list")
     rows = {row["name"]: row["learns_several"] for row in json.loads(said(capsys, "methods", "--json"))}
     assert rows["lora"] and not rows["gda"]
@@ -253,10 +257,6 @@ def test_commands_that_are_not_there_for_several_labels_say_so(adapter, table, t
     error = capsys.readouterr().err
     assert "several" in error and "Traceback" not in error
     assert not (tmp_path / "out").exists()
-
-
-def test_a_server_refuses_the_adapter_by_name(adapter):
-    assert "images of several labels, and a server answers with one" in entry_of(adapter).refusal
 
 
 def test_a_report_has_a_table_of_their_own_and_a_page_refuses(fitted, tmp_path):

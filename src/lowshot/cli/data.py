@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -23,6 +23,21 @@ if TYPE_CHECKING:
 
 _SPLITS = ("train", "validation", "test")
 _Root = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Labels:
+    """How many labels an image has."""
+
+    labels_per_image: Literal["one", "several"] = DataConfig.labels_per_image
+    """Whether an image is of `one` class, or may show `several` or none; as for `lowshot fit`."""
+    label_delimiter: Annotated[str, tyro.conf.arg(metavar="STR")] = DataConfig.label_delimiter
+    """What stands between two labels in a cell of a table."""
+
+    @property
+    def several(self) -> str | None:
+        """As ``data.load_task`` takes it."""
+        return DataConfig(labels_per_image=self.labels_per_image, label_delimiter=self.label_delimiter).several
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +103,7 @@ class Check:
     folders: SplitFolders = dataclasses.field(default_factory=SplitFolders)
     root: _Root = None
     """Folder that holds the data sets; else the one that the environment variable LOWSHOT_DATA names."""
+    labels: _Labels = dataclasses.field(default_factory=_Labels)
     json: bool = False
     """Print `{data, classes, train, validation, test, missing, corrupt, sizes, copies, damaged, ok}`."""
 
@@ -97,7 +113,7 @@ class Check:
         from ..data.catalogue import CATALOGUE, wrong_sizes
 
         source = self.folders.source("data check", self.data)
-        task, warnings = _loaded(source, "later", self.root)
+        task, warnings = _loaded(source, "later", self.root, self.labels.several)
         sizes = wrong_sizes(CATALOGUE[self.data], task) if self.data in CATALOGUE else []
         warn([line for line in warnings if line not in sizes])
         checked = check_images(task, shown)
@@ -181,6 +197,7 @@ class Draw:
     """File to list the images in, for `lowshot fit --draw FILE`; must not exist yet."""
     root: _Root = None
     """Folder that holds the data sets; else the one that the environment variable LOWSHOT_DATA names."""
+    labels: _Labels = dataclasses.field(default_factory=_Labels)
     json: bool = False
     """Print `{data, draw, seed, shots, images, classes, sha256}`, `classes` with the number of images of each."""
 
@@ -190,7 +207,7 @@ class Draw:
 
         Recipe().replace(shots=self.shots, seed=self.seed, draw=self.draw)  # refuses what a fit would
         source = self.folders.source("data draw", self.data)
-        task, warnings = _loaded(source, "error", self.root)
+        task, warnings = _loaded(source, "error", self.root, self.labels.several)
         drawn = draw_from(task, self.shots, self.seed, self.draw)
         warn([*warnings, *drawn.warnings(task.class_names)])
         numbers = task.train.subset(drawn.indices).counts(len(task.class_names)).tolist()
@@ -238,13 +255,15 @@ def run(arguments: Sequence[str]) -> int:
     return parse(ACTIONS[name], f"data {name}", rest).act()
 
 
-def _loaded(source: str | dict[str, Path], on_bad_image: str, root: Path | None) -> tuple[Task, list[str]]:
+def _loaded(
+    source: str | dict[str, Path], on_bad_image: str, root: Path | None, several: str | None
+) -> tuple[Task, list[str]]:
     """Return a task and what is to be known of it, which is written at once where it cannot be used."""
     from ..data import load_task
 
     warnings: list[str] = []
     try:
-        return load_task(source, on_bad_image, warnings, root), warnings
+        return load_task(source, on_bad_image, warnings, root, several), warnings
     except LowshotError:
         warn(warnings)
         raise

@@ -248,6 +248,7 @@ class AdapterBank:
                     resident.classes.names,
                     class_name,
                     temperature=float(resident.temperature),
+                    each=resident.likelihoods,
                 )
             except LowshotError as error:
                 return error

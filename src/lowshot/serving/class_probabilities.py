@@ -36,7 +36,8 @@ def predictions(backbone: Backbone, embeddings: Tensor, residents: Sequence[Resi
     for row, resident in enumerate(residents):
         table = resident.classes
         is_small = table.embeddings.numel() <= _SMALL_TABLE
-        rows_of[resident.head or (len(table.names) if is_small else table)].append(row)
+        alone = resident.head or (None if is_small else table)
+        rows_of[alone or (len(table.names), resident.likelihoods is None)].append(row)
     order = [row for rows in rows_of.values() for row in rows]
     # Put together from views and from what is on the device: an index or a list of numbers would be a copy to it.
     each = embeddings.unbind()
@@ -45,8 +46,9 @@ def predictions(backbone: Backbone, embeddings: Tensor, residents: Sequence[Resi
     parts, start = [], 0
     for rows in rows_of.values():
         end = start + len(rows)
-        scores = class_scores(backbone, embeddings[start:end], [residents[row] for row in rows])
-        parts.append(torch.softmax(scores.float() / temperatures[start:end], dim=-1).flatten())
+        some = [residents[row] for row in rows]
+        scores = class_scores(backbone, embeddings[start:end], some).float()
+        parts.append(_normalised(scores, some, temperatures[start:end]).flatten())
         start = end
     belonging = _Belongings(backbone, each, residents)
     flat = torch.cat([*parts, embeddings.float().flatten(), *belonging.scores]).cpu().numpy()  # one copy for all rows
@@ -54,11 +56,29 @@ def predictions(backbone: Backbone, embeddings: Tensor, residents: Sequence[Resi
     *tables, rest = np.split(flat, ends)
     vectors, of_belonging = np.split(rest, [embeddings.numel()])
     told = belonging.told(of_belonging)
-    by_row = {
-        row: Prediction(residents[row].name, residents[row].classes.names, table, vector, *told.get(row, ()))
-        for row, table, vector in zip(order, tables, vectors.reshape(len(order), -1), strict=True)
-    }
+    by_row = {}
+    for row, probabilities, vector in zip(order, tables, vectors.reshape(len(order), -1), strict=True):
+        resident, (p_value, is_none) = residents[row], told.get(row, (None, None))
+        labels = _labels(resident, probabilities)
+        by_row[row] = Prediction(resident.name, resident.classes.names, probabilities, vector, p_value, is_none, labels)
     return [by_row[row] for row in range(len(residents))]
+
+
+def _normalised(scores: Tensor, residents: Sequence[Resident], temperatures: Tensor) -> Tensor:
+    """Probabilities of scores ``(n, C)``, of adapters that are all of images of one label or all of several."""
+    likelihoods = [resident.likelihoods for resident in residents if resident.likelihoods is not None]
+    if not likelihoods:
+        return torch.softmax(scores / temperatures, dim=-1)
+    slopes = torch.stack([each.slope for each in likelihoods])[:, None]
+    return torch.sigmoid(slopes * scores + torch.stack([each.offsets for each in likelihoods]))
+
+
+def _labels(resident: Resident, table: NDArray[np.float32]) -> tuple[str, ...] | None:
+    """All labels of an image with these probabilities ``(C,)``, the most probable first; None where it has one."""
+    if resident.likelihoods is None:
+        return None
+    [present] = resident.likelihoods.presence.present(table[None])
+    return tuple(resident.classes.names[place] for place in np.argsort(-table, kind="stable") if present[place])
 
 
 class _Belongings:

@@ -169,11 +169,6 @@ def entry_of(folder: Path) -> Entry:
                 f"adapter {folder} has method {method}, which cannot share a pass through the backbone with others; "
                 f"expected {', '.join(MIXABLE)}: predict with it by lowshot predict or FewShotClassifier"
             )
-        elif record.has_several:
-            refusal = (
-                f"adapter {folder} is of images of several labels, and a server answers with one; lowshot predict "
-                "gives all of them"
-            )
         return dataclasses.replace(
             entry,
             model=recipe.model.loaded,

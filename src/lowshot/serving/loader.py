@@ -13,11 +13,12 @@ from ..methods import method_spec
 from ..models import Backbone
 from ..records import RunRecord
 from ..settings import Recipe
+from ..several_labels import Presence
 from ..tensor_file import read_classifier
 from .bases import Bases
 from .class_tables import ClassTables
 from .mixing import Updates
-from .residents import OwnHead, Resident, Stamp
+from .residents import Likelihoods, OwnHead, Resident, Stamp
 
 if TYPE_CHECKING:
     from .forms import Forms
@@ -72,4 +73,5 @@ class Loader:
             updates=vision,
             head=head,
             belonging=None if belonging is None else belonging.to(device),
+            likelihoods=Likelihoods.on(device, Presence.from_dict(record.presence, count)) if record.presence else None,
         )

@@ -28,6 +28,8 @@ class Prediction:
     """Conformal p-value of belonging to one of the classes; None of an adapter that has not learnt to tell."""
     none_of_these: bool | None = None
     """Whether the image is of none of the classes, as far as the adapter tells; None as before."""
+    labels: tuple[str, ...] | None = None
+    """All labels of the image, the most probable first, where images have several; None where they have one."""
 
     @property
     def best(self) -> str:
@@ -83,7 +85,7 @@ def summary_of(name: str, record: RunRecord, method: MethodConfig) -> Summary:
         adapter_bytes=record.adapter_bytes,
         trainable_parameters=record.trainable_parameters,
         created=created if isinstance(created, str) else None,
-        is_calibrated=bool(record.calibration),
+        is_calibrated=bool(record.calibration) or bool(record.presence.get("images")),
         accuracy=float(accuracy) if isinstance(accuracy, int | float) else None,
         held_out=_held_out(record),
     )

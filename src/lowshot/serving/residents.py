@@ -8,11 +8,13 @@ import threading
 from collections.abc import Iterable
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from ..belonging import Belonging
 from ..errors import AdapterError
 from ..heads import Head, tensors_of
+from ..several_labels import Presence
 from .mixing import Updates
 
 Stamp: TypeAlias = tuple[tuple[int, ...] | None, ...]
@@ -48,7 +50,37 @@ class OwnHead:
         return sum(tensor.nbytes for tensor in tensors_of(self.head).values())
 
 
-Part: TypeAlias = ClassTable | Updates | OwnHead | Belonging
+@dataclasses.dataclass(frozen=True, eq=False)
+class Likelihoods:
+    """What makes the probability of each class by itself of an adapter whose images have several labels.
+
+    Args:
+        presence: Its thresholds say which labels an image has.
+        slope: ``()``, where the backbone computes.
+        offsets: ``(C,)``, there too.
+    """
+
+    presence: Presence
+    slope: Tensor
+    offsets: Tensor
+
+    @classmethod
+    def on(cls, device: torch.device, presence: Presence) -> Likelihoods:
+        """The same of a record's presence, on a device."""
+        slope = torch.tensor(presence.slope, dtype=torch.float32, device=device)
+        return cls(presence, slope, torch.tensor(presence.offsets, dtype=torch.float32, device=device))
+
+    def __call__(self, scores: Tensor) -> Tensor:
+        """Probabilities of scores, ``(..., C)``."""
+        return torch.sigmoid(self.slope * scores + self.offsets)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of its tensors."""
+        return self.slope.nbytes + self.offsets.nbytes
+
+
+Part: TypeAlias = ClassTable | Updates | OwnHead | Belonging | Likelihoods
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,6 +98,8 @@ class Resident:
     """None where cosines with the class table judge."""
     belonging: Belonging | None = None
     """None where it has not learnt to tell images of none of its classes."""
+    likelihoods: Likelihoods | None = None
+    """None where an image has one label, so that a softmax makes probabilities."""
 
     @property
     def nbytes(self) -> int:
@@ -75,7 +109,7 @@ class Resident:
     @property
     def parts(self) -> tuple[Part, ...]:
         """Parts that take memory; adapters may share them."""
-        own = (part for part in (self.head, self.belonging) if part is not None)
+        own = (part for part in (self.head, self.belonging, self.likelihoods) if part is not None)
         return self.classes, self.updates, *own
 
 

@@ -63,6 +63,9 @@ class ImageAnswer(_Answer):
         default=None, description="Whether it is of none of the classes, of which the first is the nearest then."
     )
     p_value: float | None = Field(default=None, gt=0, le=1, description="That of belonging to one of the classes.")
+    labels: list[str] | None = Field(
+        default=None, description="Where images have several labels: all of them, the most probable first, or none."
+    )
     zero_shot: list[Chance] | None = None
     neighbours: list[Neighbour] | None = None
     error: Problem | None = None

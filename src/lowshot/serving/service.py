@@ -368,8 +368,11 @@ def _image_answer(
     answer: dict[str, Any] = {"classes": _most_probable(prediction, options.top)}
     if prediction.none_of_these is not None:
         answer |= {"none_of_these": prediction.none_of_these, "p_value": prediction.p_value}
+    if prediction.labels is not None:
+        answer["labels"] = list(prediction.labels)
     if isinstance(backbone_reply, BackboneAnswer):
-        if options.zero_shot and backbone_reply.zero_shot is not None:
+        # What the backbone alone says is of one label, and nothing to compare several with.
+        if options.zero_shot and backbone_reply.zero_shot is not None and prediction.labels is None:
             answer["zero_shot"] = _most_probable(backbone_reply.zero_shot, options.top)
         if pictures is not None:
             answer["neighbours"] = [

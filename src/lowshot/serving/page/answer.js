@@ -40,16 +40,19 @@ export function spoken(prediction) {
   if (prediction.error) return prediction.error.message;
   const [best] = prediction.classes;
   const before = prediction.zero_shot?.[0];
+  if (prediction.labels?.length) return `${prediction.labels.join(", ")}.`;
   const nearest = `${best.name}, ${percent(best.probability)}.`;
+  if (prediction.labels) return `No label. Nearest: ${nearest}`;
   const sentence = prediction.none_of_these ? `None of these. Nearest: ${nearest}` : nearest;
   return before ? `${sentence} Before it was taught: ${before.name}, ${percent(before.probability)}.` : sentence;
 }
 
-function verdict({ classes: [best], none_of_these: none }) {
-  if (none) {
+function verdict({ classes: [best], none_of_these: none, labels }) {
+  if (labels?.length) return element("p", { class: "verdict" }, labels.join(", "));
+  if (none || labels) {
     const nearest = element("span", { class: "guess" }, `; nearest: ${best.name} `);
     const sure = element("span", { class: "sure" }, percent(best.probability));
-    return element("p", { class: "verdict" }, "none of these", nearest, sure);
+    return element("p", { class: "verdict" }, labels ? "no label" : "none of these", nearest, sure);
   }
   const guess = best.probability < LIKELY ? element("span", { class: "guess" }, "perhaps ") : null;
   return element(

@@ -295,12 +295,13 @@ export function createAsk(server, { chosen, removed, reopened, correct }) {
 
   /** The way to say what an image really is; a line where that was said; null where nothing can be taught. */
   function correction(item) {
-    if (!isTeachable(adapter)) return null;
+    const { labels, classes } = item.answers.get(keyOf(adapter));
+    if (!isTeachable(adapter) || labels) return null; // a picture is taught one class
     if (item.corrected) {
       const link = element("a", { href: "#teach" }, "Teach again with it");
       return element("p", { class: "note corrected" }, `${item.corrected} `, link);
     }
-    const best = item.answers.get(keyOf(adapter)).classes[0].name;
+    const best = classes[0].name;
     const names = adapter.class_names.filter((name) => name !== best);
     const options = names.map((name) => element("option", { value: name }, name));
     const another = element("option", { value: "" }, "another class, which it does not know");
