@@ -245,6 +245,9 @@ def test_of_many_shots_several_of_a_class_are_left_out_at_a_time(made_up, monkey
 
     left_out(Counts, shots, shots.features[0], {})
     assert learnt == [(4, {}), (4, {})]
+    monkeypatch.setattr("lowshot.heads.cross_validation.MANY", 7)
+    monkeypatch.setattr("lowshot.heads.cross_validation.FOLDS", 4)
+    assert left_out(Counts, shots, shots.features[0], {})[1].max() == 3
 
 
 def test_images_are_held_out_in_turn_and_lone_ones_never():

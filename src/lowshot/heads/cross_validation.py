@@ -20,6 +20,8 @@ FOLDS = 5
 """Parts that the images of a class are held out in; as many as it has images if those are fewer."""
 MOST_PARTS = 16
 """Parts in which shots are left out with the hyper-parameters as they are: one of every class up to so many of each."""
+MANY = 4_096
+"""Shots beyond which they are left out in ``FOLDS`` parts: a regression of so many takes as long as all else."""
 JUDGED_AT_ONCE = 256
 _Candidate = TypeVar("_Candidate")
 
@@ -107,7 +109,10 @@ def left_out(kind: type[Computed], shots: Shots, images: Tensor, chosen: Mapping
         Scores ``(N, C)``, and the part in which each shot was left out, ``(N,)``. A class's only shot never is: its
         part is -1, and its scores are 0.
     """
-    scores, part = images.new_zeros(len(images), shots.classes), parts_of(shots.labels, MOST_PARTS)
+    scores, part = (
+        images.new_zeros(len(images), shots.classes),
+        parts_of(shots.labels, MOST_PARTS if len(shots.labels) <= MANY else FOLDS),
+    )
     for held in held_out(part):
         scores[held] = kind.again(shots.subset(~held), chosen).scores(images[held], shots.text)
     return scores, part
