@@ -123,3 +123,27 @@ def test_judged_together_images_have_the_same_answers_after_a_kill(by_brightness
 def test_sets_of_images_that_are_judged_together_are_refused(by_brightness):
     with pytest.raises(InputError, match="alone"):
         Answers(by_brightness, 0.9, transductive=True)
+
+
+def test_a_row_that_the_disk_had_no_room_for_leaves_no_part_of_a_line(tmp_path):
+    class Full:
+        """A file on a full disk: a part of what is written is there, the rest is not."""
+
+        def __init__(self, file):
+            self.file = file
+
+        def write(self, content):
+            self.file.write(bytes(content)[:5])
+            raise OSError(28, "No space left on device")
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+    with Journal(tmp_path / "rows.jsonl", {"about": 1}) as journal:
+        journal.append([{"row": 1}])
+        journal._file, file = Full(journal._file), journal._file
+        with pytest.raises(OutputError, match="No space left"):
+            journal.append([{"row": 2}])
+        journal._file = file
+        journal.append([{"row": 3}])
+        assert list(journal.rows()) == [{"row": 1}, {"row": 3}]
