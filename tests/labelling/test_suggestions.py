@@ -141,7 +141,7 @@ def test_labels_that_came_since_count_as_those_that_were_there(folders, recipe):
 def test_an_image_that_cannot_be_read_is_left_out_where_that_is_asked_for(folders, recipe):
     _, new = folders
     (new / "bad.jpg").write_text("no image")
-    with pytest.raises(DataError, match=r"bad\.jpg"):
+    with pytest.raises(DataError, match=r"bad\.jpg.*--on-bad-image skip"):
         suggested_images(new, recipe)
     warnings = []
     skipping = recipe.replace(on_bad_image="skip")

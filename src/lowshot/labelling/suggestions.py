@@ -20,6 +20,7 @@ from ..data import (
     ImagesOnDemand,
     addition_from,
     are_of_cameras,
+    bad_images_explained,
     good_images,
     images_below,
     images_in_order,
@@ -142,7 +143,7 @@ class Unlabelled:
             warn.append(f"{MOST_IMAGES:,} of {len(free):,} images are looked at, drawn by the seed")
             free = free[np.sort(chosen)]
         self._rows = free
-        with cpu_threads(recipe.engine.threads):
+        with cpu_threads(recipe.engine.threads), bad_images_explained(recipe.data.on_bad_image):
             self._backbone = load_backbone(recipe.model.loaded, recipe.model.device)
             learner = create_learner(self._backbone, ((" ",),), recipe.replace(method=_METHOD))
             self._features = _encoded(learner, every.subset(free).images, track)
