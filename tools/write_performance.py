@@ -428,27 +428,33 @@ _OF_PROBABILITIES = (("ece", 100, 1), ("nll", 1, 2))
 
 def sets() -> str:
     """What sets of classes cover, and how large they are."""
-    result = newest("sets")
-    if result is None:
+    results = parts_of("sets")
+    if not results:
         raise SystemExit("there is no result of benchmarks/sets.py; run make bench")
-    rows = []
-    for row in rows_of(result).values():
-        if row["rule"] != "held-out":
-            continue
-        other = rows_of(result)[row["variant"].replace("held-out", "guaranteed")]
-        cells = [
-            f"{100 * each['covered'][0]:.1f}, {100 * each['least_covered']:.1f}, {each['mean_set_size'][0]:.2f}"
-            for each in (row, other)
+    measured = {variant: row for result in results for variant, row in rows_of(result).items()}
+
+    def cell(row: Mapping[str, Any]) -> str:
+        share, least, size = 100 * row["covered"][0], 100 * row["least_covered"], row["mean_set_size"][0]
+        return f"{share:.1f} %, {least:.1f} %; {size:.2f}"
+
+    by_held_out = [row for row in measured.values() if row["rule"] == "held-out"]
+    rows = [
+        [
+            f"`{row['task']}`, {row['classes']} classes",
+            f"{100 * row['coverage']:g} %",
+            cell(row),
+            cell(measured[row["variant"].replace("held-out", "guaranteed")]),
         ]
-        rows.append([f"`{row['task']}`", str(row["classes"]), f"{100 * row['coverage']:g} %", *cells])
-    head = ["task", "classes", "asked for", "by held-out shots", "guaranteed"]
-    said = result["provenance"]
+        for row in sorted(by_held_out, key=lambda row: (row["classes"], row["task"], row["coverage"]))
+    ]
+    result = results[-1]
     text = (
-        "Share of the images that is covered, that of the class that is covered least, both in %, and classes in a "
-        f"set: `proker`, {result['shots']} shots, means over {row['draws']} draws of shots and of {result['images']} "
-        f"images, alike. `python benchmarks/sets.py`, {said['date'][:10]}, {machine(said)}."
+        "Share of the images that is covered, that of the class that is covered least; classes in a set. "
+        f"`proker`, {result['shots']} shots, means over {by_held_out[-1]['draws']} draws of "
+        f"shots and of {result['images']} images, both from all images of a task. `python benchmarks/sets.py`, "
+        f"{result['provenance']['date'][:10]}, {machine(result['provenance'])}."
     )
-    return "\n".join([*markdown(head, rows), "", text, ""])
+    return "\n".join([*markdown(["", "asked for", "by held-out shots", "guaranteed"], rows), "", text, ""])
 
 
 def between(page: str, begin: str, text: str, end: str) -> str:
@@ -469,8 +475,8 @@ def chosen(page: str) -> str:
 
 
 def sure(page: str) -> str:
-    """The page on confidence with the table of calibrations in its place."""
-    return between(page, BEGIN_CALIBRATION, calibrations(), END_CALIBRATION)
+    """The page on confidence with the tables of calibrations and of sets in their places."""
+    return between(between(page, BEGIN_CALIBRATION, calibrations(), END_CALIBRATION), BEGIN_SETS, sets(), END_SETS)
 
 
 def of_photographs(page: str) -> str:
