@@ -1,12 +1,12 @@
 """Count what one optimiser step launches on a GPU, without one: the step runs on torch's meta device.
 
-    .venv/bin/python benchmarks/operations.py [--json] [--methods lora qlora]
+    .venv/bin/python benchmarks/operations.py [--json] [--methods lora qlora] [--together 16]
 
 For each method at ViT-B/16, 32 images and 100 classes in bfloat16: the operations that would be kernels (views and
 allocations left out), those whose tensors lie on two devices, which is a copy from the host that a CUDA graph cannot
 hold, and those that read a value back, which waits for the device. The second step is counted: the first one makes
 what all others use again. A step is all that a graph holds: both towers forward and back, the check for numbers, and
-the optimiser.
+the optimiser. Of runs together it is their gradients that are counted, since each run takes its own step with them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 from unittest import mock
 
@@ -29,10 +30,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lowshot.models import Backbone, Identity, frozen
 from lowshot.settings import preset_recipe
+from lowshot.training.joint_step import JointStep
 from lowshot.training.optimizers import create_optimizer
 from lowshot.training.recorded import PlainRecorder, RecordedSteps
 from lowshot.training.state import TrainingState
-from lowshot.training.step import Passes
+from lowshot.training.step import Batch, Passes
 from lowshot.training.weights import WeightsLearner
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -43,6 +45,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "layernorm": {"method": "layernorm"},
     "full": {"method": "full"},
 }
+JOINED = ("lora", "qlora", "lora-xs")
+"""Those that can be computed together with other runs."""
 Method = Literal["lora", "qlora", "lora-xs", "dora", "layernorm", "full"]
 NO_KERNEL = {
     "view", "_unsafe_view", "permute", "transpose", "expand", "as_strided", "slice", "select", "unsqueeze", "squeeze",
@@ -128,13 +132,7 @@ def counted(settings: Mapping[str, Any], shape: str = "vit-b16", images: int = 3
         images: Of the batch.
         classes: With one prompt each.
     """
-    with contextlib.ExitStack() as patches:
-        patches.enter_context(mock.patch.dict(frozen._SCALES, nf4=id))
-        patches.enter_context(mock.patch.dict(frozen._INTO, nf4=lambda weight, scale, part: part.zero_()))  # noqa: ARG005
-        # Tokens on the meta device have no values, and of AdamW's fused kernel torch does not know that it takes any.
-        patches.enter_context(mock.patch.object(Backbone, "shared_tokens", lambda self, tokens: BEFORE))  # noqa: ARG005
-        patches.enter_context(mock.patch("torch.optim.adam._device_dtype_check_for_fused", lambda *_, **__: None))
-        fused_adamw_on_meta()
+    with meta_patches():
         learner = meta_learner(settings, SHAPES[shape](), classes)
         steps = recorded_steps(learner, images, classes)
         with learner.backbone.training():
@@ -143,6 +141,48 @@ def counted(settings: Mapping[str, Any], shape: str = "vit-b16", images: int = 3
             with operations, HostTensors(operations):
                 steps._work()
     return operations
+
+
+def counted_together(
+    settings: Mapping[str, Any], runs: int, shape: str = "vit-b16", images: int = 32, classes: int = 100
+) -> Operations:
+    """The operations of the gradients of so many runs; other arguments are those of ``counted``."""
+    with meta_patches(), contextlib.ExitStack() as trained:
+        learners = [meta_learner(settings, SHAPES[shape](), classes) for _ in range(runs)]
+        device, side = torch.device("meta"), learners[0].backbone.image_size
+        pixels = torch.empty(images, 3, side, side, device=device)
+        rows = torch.empty(images, dtype=torch.int64, device=device)
+        number = torch.empty((), dtype=torch.int64, device=device)
+        batch = Batch(number, rows, rows, lambda at: pixels[at.start : at.stop])
+        passes = Passes(images, classes)
+        together = Passes(runs * images, runs * classes)
+        steps = [learner.exact_step(passes) for learner in learners]
+        joint = JointStep(steps, together)
+        for learner in learners:
+            trained.enter_context(learner.backbone.training())
+        operations = Operations()
+        for mode in (contextlib.nullcontext(), operations):
+            for parameter in itertools.chain.from_iterable(learner.parameters for learner in learners):
+                parameter.grad = None
+            with mode:
+                if runs > 1:
+                    joint.gradients([batch] * runs)
+                else:
+                    steps[0].gradients(batch)
+    return operations
+
+
+@contextlib.contextmanager
+def meta_patches() -> Iterator[None]:
+    """For the length of a block the meta device has what CUDA has."""
+    with contextlib.ExitStack() as patches:
+        patches.enter_context(mock.patch.dict(frozen._SCALES, nf4=id))
+        patches.enter_context(mock.patch.dict(frozen._INTO, nf4=lambda weight, scale, part: part.zero_()))  # noqa: ARG005
+        # Tokens on the meta device have no values, and of AdamW's fused kernel torch does not know that it takes any.
+        patches.enter_context(mock.patch.object(Backbone, "shared_tokens", lambda self, tokens: BEFORE))  # noqa: ARG005
+        patches.enter_context(mock.patch("torch.optim.adam._device_dtype_check_for_fused", lambda *_, **__: None))
+        fused_adamw_on_meta()
+        yield
 
 
 def meta_learner(settings: Mapping[str, Any], shape: Shape, classes: int) -> WeightsLearner:
@@ -192,6 +232,8 @@ class Arguments:
     """Print one object instead of a table."""
     methods: tuple[Method, ...] = tuple(METHODS)  # type: ignore[assignment]
     """Methods to count."""
+    together: int | None = None
+    """Count the gradients of one run and of so many runs together instead, of those of the methods that can be so."""
     by_name: bool = False
     """Say which operations they are too."""
     smoke: bool = False
@@ -201,14 +243,23 @@ class Arguments:
 def main(arguments: Arguments) -> dict[str, dict[str, int]]:
     """Count, and print."""
     shape, images, classes = ("smoke", 4, 4) if arguments.smoke else ("vit-b16", 32, 100)
-    rows = {}
+    sizes = shape, images, classes
+    counts: dict[str, Callable[[], Operations]] = {}
     for method in arguments.methods:
-        operations = counted(METHODS[method], shape, images, classes)
-        rows[method] = operations.row()
+        if arguments.together is None:
+            counts[method] = functools.partial(counted, METHODS[method], *sizes)
+        elif method in JOINED:
+            for runs in (1, arguments.together):
+                name = f"{runs} x {method}"
+                counts[name] = functools.partial(counted_together, METHODS[method], runs, *sizes)
+    rows = {}
+    for name, count in counts.items():
+        operations = count()
+        rows[name] = operations.row()
         if not arguments.json:
-            print(f"{method:<12}" + "".join(f"{name} {count:<8}" for name, count in rows[method].items()), flush=True)
-            for name, count in operations.kernels.most_common(30 if arguments.by_name else 0):
-                print(f"{count:>8} {name}")
+            print(f"{name:<12}" + "".join(f"{what} {number:<8}" for what, number in rows[name].items()), flush=True)
+            for what, number in operations.kernels.most_common(30 if arguments.by_name else 0):
+                print(f"{number:>8} {what}")
     if arguments.json:
         print(json.dumps(rows))
     return rows

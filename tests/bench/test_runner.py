@@ -20,6 +20,8 @@ from lowshot.evaluation import predict
 from lowshot.fitting import choice_file
 from lowshot.models import copies
 from lowshot.runs_folder import RunsFolder
+from lowshot.training import run
+from lowshot.training.loop import LaunchedSteps
 
 GRID = (
     '[grid]\ndata = ["letters"]\nmethod = ["zero-shot", "lora"]\nshots = 1\nseed = [1, 2]\n[training]\nbase_steps = 3\n'
@@ -390,3 +392,57 @@ def test_runs_whose_data_is_there_are_done_without_the_others(tmp_path, capsys, 
     assert err.startswith("lowshot: warning: 2 of 3 runs want data that is not there: dtd, nowhere; dtd is not in ")
     assert "lowshot data prepare dtd" in err
     assert "; these runs are left out\n" in err
+
+
+def assert_same_answers(out, other):
+    for one, same in zip(by_run(out), by_run(other), strict=True):
+        for name in ("method", "seed", "draw", "steps", "adapter_bytes"):
+            assert one[name] == same[name]
+        assert one["metrics"]["nll"] == pytest.approx(same["metrics"]["nll"], rel=1e-4)
+
+
+def by_run(out):
+    found = [json.loads(content) for content in records(out).values()]
+    return sorted(found, key=lambda record: (record["method"], record["seed"]))
+
+
+def test_runs_together_leave_the_records_that_they_leave_one_after_the_other(recipe, tmp_path, capsys):
+    recipe.write_text(GRID.replace('"lora"]', '"lora", "lora-xs", "nearest-mean"]'))
+    assert bench(recipe, tmp_path / "one", capsys=capsys)[0] == 0
+    status, out, err = bench(recipe, tmp_path / "all", "--together", "4", capsys=capsys)
+    assert (status, err.count("together with those of other runs")) == (0, 0)
+    assert out.count("together with those of other runs") == 1
+    assert_same_answers(tmp_path / "one", tmp_path / "all")
+    assert {record["recipe"]["engine"]["together"] for record in by_run(tmp_path / "all")} == {4}
+    assert {path.name for path in (tmp_path / "one/done").iterdir()} == set(records(tmp_path / "all"))
+
+
+def test_runs_together_that_are_interrupted_go_on_where_each_was(recipe, tmp_path, capsys, monkeypatch):
+    recipe.write_text(f"{GRID}\n[engine]\ncheckpoint_seconds = 0.0\ntogether = 2\n")
+    taken = []
+
+    class Interrupted(LaunchedSteps):
+        def take(self, rows, rate):
+            super().take(rows, rate)
+            taken.append(self.state.step)
+            if len(taken) == 3:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "LaunchedSteps", Interrupted)
+        assert bench(recipe, tmp_path / "runs", "--only", "method=lora", capsys=capsys)[0] == 130
+    assert taken == [1, 1, 2]
+    status, out, _ = bench(recipe, tmp_path / "runs", "--only", "method=lora", "--json", capsys=capsys)
+    assert (status, json.loads(out)["done"]) == (0, 2)
+    bench(recipe, tmp_path / "whole", "--only", "method=lora", capsys=capsys)
+    assert_same_answers(tmp_path / "runs", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("0",), "together is 0"), (("2", "--engine", "ray"), "together is given, but engine is ray")],
+)
+def test_what_cannot_be_together_is_refused(recipe, tmp_path, capsys, arguments, message):
+    status, _, err = bench(recipe, tmp_path / "runs", "--together", *arguments, capsys=capsys)
+    assert status == 2
+    assert message in err

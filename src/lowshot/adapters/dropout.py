@@ -62,6 +62,15 @@ class MaskKeys:
         finally:
             self.step, self.samples, self._words = before
 
+    @property
+    def rows(self) -> int:
+        """N, the rows of what passes through the model."""
+        return len(self.samples)
+
+    def drawn_by(self) -> list[tuple[int, int, int]]:
+        """Seed, step and number of each sample, on the processor."""
+        return [(self.seed, int(self.step), int(sample)) for sample in torch.as_tensor(self.samples).tolist()]
+
     def words(self, device: torch.device) -> Tensor:
         """Two words for each layer and sample, ``(2, layers, N, 1)``, int64: see ``_hashed_levels``.
 
@@ -81,6 +90,39 @@ class MaskKeys:
         if key not in self._constants:
             self._constants[key] = make()
         return self._constants[key]
+
+
+class JoinedKeys:
+    """Keys of several runs whose rows pass through the model together, run after run.
+
+    Args:
+        each: Those of each run, as many rows of each.
+    """
+
+    def __init__(self, each: Sequence[MaskKeys]) -> None:
+        self._each = each
+        self._parts: list[Tensor] = []
+        self._words: Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        """Those of all runs."""
+        return sum(keys.rows for keys in self._each)
+
+    def drawn_by(self) -> list[tuple[int, int, int]]:
+        """See ``MaskKeys``."""
+        return [key for keys in self._each for key in keys.drawn_by()]
+
+    def words(self, device: torch.device) -> Tensor:
+        """See ``MaskKeys``; they are joined once for all layers of a pass."""
+        parts = [keys.words(device) for keys in self._each]
+        if self._words is None or any(one is not other for one, other in zip(parts, self._parts, strict=True)):
+            self._parts, self._words = parts, torch.cat(parts, 2)
+        return self._words
+
+    def places(self, count: int, device: torch.device) -> Tensor:
+        """See ``MaskKeys``."""
+        return self._each[0].places(count, device)
 
 
 class SampleDropout(nn.Dropout):
@@ -127,22 +169,25 @@ class SampleDropout(nn.Dropout):
         return min(round(self.p * _LEVELS), _LEVELS - 1)
 
 
-def joint_masks(layers: Sequence[SampleDropout], like: Tensor) -> Tensor | None:
+def joint_masks(
+    layers: Sequence[SampleDropout], like: Tensor, keys: MaskKeys | JoinedKeys | None = None
+) -> Tensor | None:
     """The masks of layers that see the same input, J of them, ``(J, N, ..., D)``; see ``SampleDropout.mask``.
 
     Args:
         layers: With the same probability, numbered one after the other.
         like: The input, ``(N, ..., D)``.
+        keys: Those of the rows; the layers' own if not given.
 
     Raises:
         RuntimeError: The keys are those of another number of samples.
     """
     first = layers[0]
-    keys, threshold = first.keys, first.threshold
+    keys, threshold = first.keys if keys is None else keys, first.threshold
     if not first.training or threshold == 0:
         return None
-    if len(like) != len(keys.samples):
-        raise RuntimeError(f"dropout has keys of {len(keys.samples)} samples for {len(like)} rows")
+    if len(like) != keys.rows:
+        raise RuntimeError(f"dropout has keys of {keys.rows} samples for {len(like)} rows")
     numbers = range(first.layer, first.layer + len(layers))
     assert [layer.layer for layer in layers] == list(numbers), "masks of layers that do not lie together"
     make = (
@@ -167,13 +212,15 @@ def key_dropout(model: nn.Module, seed: int) -> MaskKeys:
     return keys
 
 
-def _drawn(count: int, threshold: int, layers: Sequence[int], keys: MaskKeys, device: torch.device) -> Tensor:
+def _drawn(
+    count: int, threshold: int, layers: Sequence[int], keys: MaskKeys | JoinedKeys, device: torch.device
+) -> Tensor:
     """Masks ``(J, N, count)`` of some layers by SFC64, which the CPU draws."""
-    step, samples = int(keys.step), [int(sample) for sample in torch.as_tensor(keys.samples).tolist()]
-    masks = np.empty((len(layers), len(samples), count), np.bool_)
+    drawn_by = keys.drawn_by()
+    masks = np.empty((len(layers), len(drawn_by), count), np.bool_)
     for rows, layer in zip(masks, layers, strict=True):
-        for row, sample in zip(rows, samples, strict=True):  # one by one: a sample's levels fit into the cache
-            np.greater_equal(_levels(count, keys.seed, step, sample, layer), threshold, out=row)
+        for row, key in zip(rows, drawn_by, strict=True):  # one by one: a sample's levels fit into the cache
+            np.greater_equal(_levels(count, *key, layer), threshold, out=row)
     return torch.from_numpy(masks.view(np.uint8)).to(device)
 
 
@@ -183,7 +230,9 @@ def _levels(count: int, *key: int) -> NDArray[np.uint16]:
     return raw.view(np.uint16)[:count]
 
 
-def _hashed(count: int, threshold: int, layers: Sequence[int], keys: MaskKeys, device: torch.device) -> Tensor:
+def _hashed(
+    count: int, threshold: int, layers: Sequence[int], keys: MaskKeys | JoinedKeys, device: torch.device
+) -> Tensor:
     """Masks ``(J, N, count)`` of some layers by a hash, the same on every device.
 
     Beside the masks it takes as many bytes while they are made, or twice as many where a share of entries, unlike the

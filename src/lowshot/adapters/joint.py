@@ -1,9 +1,12 @@
-"""The updates of all LoRA layers of a model, taken together for a training step.
+"""The updates of all LoRA layers of a model, or of several runs on one, taken together for a training step.
 
 Layer by layer each factor would be cast, scaled and given a gradient by itself: a dozen operations for each of 72
 layers, on a GPU more than the products they prepare. Here all factors of a tower are one tensor in a step, outside
 autograd's graph: cast and scaled at once, cut into the factors of layers that see the same input, and their gradients
 gather on it. At the end of the step each parameter gets its part.
+
+The adapters of several runs may be computed at once: what passes through the frozen layers has the rows of all runs
+then, run after run and as many of each, and the factors of a layer lie together with the other runs' of that layer.
 """
 
 from __future__ import annotations
@@ -11,13 +14,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from .dropout import SampleDropout, joint_masks
+from .dropout import JoinedKeys, SampleDropout, joint_masks
 from .lean import LeanMixin, low_rank
 
 _NUMBER = re.compile(r"\.\d+\.")
@@ -30,16 +33,31 @@ class JointUpdates:
     Args:
         model: With its adapter. Layers that are no plain LoRA are left to themselves.
         dtype: Type of the adapters' products; that of their parameters if not given.
+        others: Models of further runs, with adapters of the same shapes on the same frozen weights. What is passed
+            through the first model has the rows of all runs.
+
+    Raises:
+        ValueError: The others' adapters have other shapes.
     """
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype | None = None) -> None:
-        self._towers = _towers(model, dtype)
+    def __init__(self, model: nn.Module, dtype: torch.dtype | None = None, others: Sequence[nn.Module] = ()) -> None:
+        self._towers = _towers([model, *others], dtype)
         self._places = {
-            id(layer): (stack, place)
+            id(layers[0]): (stack, place)
             for tower in self._towers
             for stack in tower.stacks
-            for place, layer in enumerate(stack.layers)
+            for place, layers in enumerate(stack.layers)
         }
+
+    @property
+    def shapes(self) -> tuple[Hashable, ...]:
+        """What another run's adapter must have in common with this one, to be computed together with it."""
+        return tuple((stack.alike, len(stack.layers)) for tower in self._towers for stack in tower.stacks)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """Those of all layers that are taken together, of all runs."""
+        return [parameter for tower in self._towers for parameter in tower.parameters]
 
     @property
     def frozen_factors(self) -> list[Tensor]:
@@ -95,8 +113,9 @@ class _Addition:
 
     def __call__(self, outputs: Tensor, inputs: Tensor) -> Tensor:
         layers = range(self._first, self._first + len(self._places))
-        masks = self._stack.masks(layers, inputs)
-        return low_rank(inputs, masks, *self._stack.factors(layers), self._places, outputs)
+        stack = self._stack
+        masks = stack.masks(layers, inputs)
+        return low_rank(inputs, masks, *stack.factors(layers), self._places, outputs, stack.runs)
 
 
 class _Stack:
@@ -104,18 +123,23 @@ class _Stack:
 
     Args:
         tower: Their tower.
-        layers: The layers.
+        alike: What the layers have in common.
+        layers: Of each layer that of every run, G of them.
         dtype: Type of their products; that of their parameters if not given.
     """
 
-    def __init__(self, tower: _Tower, layers: Sequence[LeanMixin], dtype: torch.dtype | None) -> None:
-        self.layers = list(layers)
+    def __init__(
+        self, tower: _Tower, alike: _Alike, layers: Sequence[Sequence[LeanMixin]], dtype: torch.dtype | None
+    ) -> None:
+        self.alike, self.layers, self.runs = alike, layers, len(layers[0])
         self._tower = tower
-        names = [cast(str, layer.lean_adapter()) for layer in layers]
-        self._dropouts = [layer.lora_dropout[name] for layer, name in zip(layers, names, strict=True)]
-        scales = [layer.training_scale(name) for layer, name in zip(layers, names, strict=True)]
-        firsts = [layer.lora_A[name] for layer, name in zip(layers, names, strict=True)]
-        lasts = [layer.lora_B[name] for layer, name in zip(layers, names, strict=True)]
+        each = [(layer, cast(str, layer.lean_adapter())) for of_runs in layers for layer in of_runs]
+        self._dropouts = [layers[0].lora_dropout[cast(str, layers[0].lean_adapter())] for layers in self.layers]
+        keys = [layer.lora_dropout[name] for layer, name in each[: self.runs]]
+        self._keys = JoinedKeys([dropout.keys for dropout in keys if isinstance(dropout, SampleDropout)])
+        scales = [layer.training_scale(name) for layer, name in each]
+        firsts = [layer.lora_A[name] for layer, name in each]
+        lasts = [layer.lora_B[name] for layer, name in each]
         trained = lasts[0].R if hasattr(lasts[0], "R") else lasts[0].weight
         self._outer: Tensor | None = None
         self._inner: Tensor | None = None
@@ -144,18 +168,18 @@ class _Stack:
         dropouts = [self._dropouts[layer] for layer in layers]
         if not isinstance(dropouts[0], SampleDropout):
             return None
-        samples = len(dropouts[0].keys.samples)
-        return joint_masks(dropouts, inputs.view(samples, -1, inputs.shape[-1]))
+        keys = dropouts[0].keys if self.runs == 1 else self._keys
+        return joint_masks(dropouts, inputs.view(keys.rows, -1, inputs.shape[-1]), keys)
 
     def factors(self, layers: range) -> tuple[Tensor, Tensor]:
-        """A ``(J, R, I)`` and B ``(J, O, R)`` of some layers, scaled, in the type of the products."""
+        """A ``(J * G, R, I)`` and B ``(J * G, O, R)`` of some layers, scaled, in the type of the products."""
         if self._whole is None:
             self._whole, self._parts = self._factors_of_all(self._tower.values(self)), None
         if not {layers.start, layers.stop} <= self._cuts:
             self._cuts, self._parts = self._cuts | {layers.start, layers.stop}, None
         cuts = sorted(self._cuts)
         if self._parts is None:  # a part's gradient is joined to the others' once; a slice's would be padded with zeros
-            sizes = [stop - start for start, stop in itertools.pairwise(cuts)]
+            sizes = [self.runs * (stop - start) for start, stop in itertools.pairwise(cuts)]
             self._parts = [torch.split(each, sizes) for each in self._whole]
         first, last = cuts.index(layers.start), cuts.index(layers.stop)
         a, b = (torch.cat(parts[first:last]) if last - first > 1 else parts[first] for parts in self._parts)
@@ -166,8 +190,8 @@ class _Stack:
         self._whole = self._parts = None
 
     def _factors_of_all(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """A ``(n, R, I)`` and B ``(n, O, R)`` of all layers, from the scaled values."""
-        count = len(self.layers)
+        """A ``(n * G, R, I)`` and B ``(n * G, O, R)`` of all layers, from the scaled values."""
+        count = self.runs * len(self.layers)
         if self._inner is not None and self._outer is not None:
             rank = self._inner.shape[1]
             b: Tensor = _FrozenTimes.apply(self._outer, values.view(count, rank, rank))  # type: ignore[no-untyped-call]
@@ -180,17 +204,17 @@ class _Stack:
 class _Tower:
     """All stacks of one tower: their parameters' values in one tensor, on which gradients gather."""
 
-    def __init__(self, layers: Sequence[Sequence[LeanMixin]], dtype: torch.dtype | None) -> None:
-        self.stacks = [_Stack(self, each, dtype) for each in layers]
-        self._parameters = [parameter for stack in self.stacks for parameter in stack.parameters]
+    def __init__(self, layers: Mapping[_Alike, Sequence[Sequence[LeanMixin]]], dtype: torch.dtype | None) -> None:
+        self.stacks = [_Stack(self, alike, each, dtype) for alike, each in layers.items()]
+        self.parameters = [parameter for stack in self.stacks for parameter in stack.parameters]
         self._scales = torch.cat([stack.scales for stack in self.stacks])
-        self._dtype = dtype or self._parameters[0].dtype
+        self._dtype = dtype or self.parameters[0].dtype
         self._leaf: Tensor | None = None
         self._values: dict[int, Tensor] | None = None
 
     def begin(self) -> None:
         """Take the parameters' values."""
-        self._leaf = torch.cat([parameter.detach().flatten() for parameter in self._parameters]).requires_grad_()
+        self._leaf = torch.cat([parameter.detach().flatten() for parameter in self.parameters]).requires_grad_()
         self.hand_out_anew()
 
     def hand_out_anew(self) -> None:
@@ -214,8 +238,8 @@ class _Tower:
         self.hand_out_anew()
         if leaf is None or leaf.grad is None:
             return
-        parts = torch.split(leaf.grad, [parameter.numel() for parameter in self._parameters])
-        for parameter, part in zip(self._parameters, parts, strict=True):
+        parts = torch.split(leaf.grad, [parameter.numel() for parameter in self.parameters])
+        for parameter, part in zip(self.parameters, parts, strict=True):
             gradient = part.view_as(parameter)
             parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
@@ -248,14 +272,37 @@ class _FrozenTimes(torch.autograd.Function):
         return None, ctx.frozen.mT @ gradient
 
 
-def _towers(model: nn.Module, dtype: torch.dtype | None) -> list[_Tower]:
-    """The plain LoRA layers of a model by tower, and there by the shapes of their factors and their dropout."""
-    towers: dict[str, dict[tuple[object, ...], list[LeanMixin]]] = {}
+class _Alike(NamedTuple):
+    """What layers have in common that can be computed together."""
+
+    tower: str
+    """Name of its blocks."""
+    inputs: int
+    outputs: int
+    rank: int
+    threshold: int
+    """Of their dropout."""
+
+
+def _towers(models: Sequence[nn.Module], dtype: torch.dtype | None) -> list[_Tower]:
+    """The plain LoRA layers of all runs by tower, and there by what they have in common."""
+    first, *others = [_layers(model) for model in models]
+    expected = {alike: len(layers) for alike, layers in first.items()}
+    if any({alike: len(layers) for alike, layers in other.items()} != expected for other in others):
+        raise ValueError("adapters of other shapes cannot be computed together")
+    towers: dict[str, dict[_Alike, Sequence[Sequence[LeanMixin]]]] = {}
+    for alike, layers in first.items():
+        of_runs = zip(layers, *(other[alike] for other in others), strict=True)
+        towers.setdefault(alike.tower, {})[alike] = list(of_runs)
+    return [_Tower(each, dtype) for each in towers.values()]
+
+
+def _layers(model: nn.Module) -> dict[_Alike, list[LeanMixin]]:
+    layers: dict[_Alike, list[LeanMixin]] = {}
     for name, layer in model.named_modules():
-        if isinstance(layer, LeanMixin) and layer.lean_adapter() is not None:
-            stacks = towers.setdefault(_NUMBER.split(name, maxsplit=1)[0], {})
-            adapter = cast(str, layer.lean_adapter())
+        if isinstance(layer, LeanMixin) and (adapter := layer.lean_adapter()) is not None:
             threshold = getattr(layer.lora_dropout[adapter], "threshold", 0)
-            shape = (layer.in_features, layer.out_features, layer.r[adapter], threshold)
-            stacks.setdefault(shape, []).append(layer)
-    return [_Tower(list(stacks.values()), dtype) for stacks in towers.values()]
+            tower = _NUMBER.split(name, maxsplit=1)[0]
+            alike = _Alike(tower, layer.in_features, layer.out_features, layer.r[adapter], threshold)
+            layers.setdefault(alike, []).append(layer)
+    return layers

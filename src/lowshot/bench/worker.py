@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ..errors import LowshotError, first_line
 from ..models import KeptBackbone
 from ..progress import Track, silent
 from ..settings import parse_bytes
+from ..training.company import working_seconds
 from .engines import Result
 from .grid import Cell
 
@@ -61,7 +61,7 @@ class Worker:
             checkpoint: Where the state of training is kept; if it exists, training goes on from it.
             track: Shows progress.
         """
-        started = time.perf_counter()
+        started = working_seconds()
         classifier = FewShotClassifier.from_recipe(cell.recipe, self._backbone.load)
         record, error, reason = None, "", ""
         try:
@@ -72,4 +72,4 @@ class Worker:
             is_ours = isinstance(failure, LowshotError)  # its message tells enough
             error = str(failure) if is_ours else "".join(traceback.format_exception(failure))
             reason = first_line(failure)
-        return Result(cell, record, time.perf_counter() - started, error, reason, tuple(classifier.warnings_))
+        return Result(cell, record, working_seconds() - started, error, reason, tuple(classifier.warnings_))

@@ -17,6 +17,7 @@ from ..settings import SETTINGS
 from .arguments import parse, print_json, warn
 
 if TYPE_CHECKING:
+    from ..bench.engines import Engine
     from ..bench.grid import Cell
 
 
@@ -40,6 +41,8 @@ class Arguments:
     """Where runs are done: one after the other in this process, or as many at a time as a Ray cluster has room for."""
     address: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
     """Ray cluster that this machine is part of, or `auto` for the one started here; a Ray of its own if not given."""
+    together: int | None = None
+    """Runs whose steps are computed together at most, where they train plain LoRA or LoRA-XS on the same backbone."""
     json: bool = False
     """Print one JSON object with `cells`, `done`, `failed` and `left`."""
 
@@ -47,19 +50,18 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     """Expand, do, sum up."""
     parsed = parse(Arguments, "bench", arguments)
-    if parsed.limit is not None and parsed.limit < 1:
-        raise InputError(f"limit is {parsed.limit}; expected 1 or more")
-    if parsed.address is not None and parsed.engine != "ray":
-        raise InputError("address is given, but engine is local; expected --engine ray with it")
+    _check(parsed)
     from ..bench.grid import read_grid
     from ..bench.runner import read_forecast, run_cells
     from ..runs_folder import RunsFolder
 
     cells = chosen(read_grid(parsed.recipe), parsed.only)
+    if parsed.together is not None:
+        cells = [dataclasses.replace(cell, recipe=cell.recipe.replace(together=parsed.together)) for cell in cells]
     if parsed.dry_run:
         return _dry_run(parsed, cells)
     absent = _without_needs(cells, parsed.out) if parsed.engine == "local" else set()  # other machines may have theirs
-    engine = None
+    engine: Engine | None = None
     if parsed.engine == "ray":
         from ..bench.engines.ray import RayEngine
 
@@ -85,6 +87,22 @@ def run(arguments: Sequence[str]) -> int:
     if outcome.failed:
         sys.stderr.write(f"lowshot: why they failed is in {parsed.out / 'failed'}; the same command tries them again\n")
     return 1 if outcome.failed or absent else 0
+
+
+def _check(parsed: Arguments) -> None:
+    """Refuse what is out of range, or the engine has no use for.
+
+    Raises:
+        InputError: Something is.
+    """
+    for name in ("limit", "together"):
+        count = getattr(parsed, name)
+        if count is not None and count < 1:
+            raise InputError(f"{name} is {count}; expected 1 or more")
+    if parsed.address is not None and parsed.engine != "ray":
+        raise InputError("address is given, but engine is local; expected --engine ray with it")
+    if parsed.together is not None and parsed.engine != "local":
+        raise InputError(f"together is given, but engine is {parsed.engine}; expected --engine local with it")
 
 
 def _without_needs(cells: Sequence[Cell], out: Path) -> set[str]:

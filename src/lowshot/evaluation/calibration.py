@@ -10,10 +10,11 @@ which no one temperature suits.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -23,11 +24,13 @@ from ..calibration import LARGEST_TEMPERATURE, LEAST_TEMPERATURE, Calibration
 from ..data.task import Examples
 from ..errors import DataError, RunError
 from ..progress import Track
+from ..training.company import Company
 from ..training.learner import Learner
 from .conformal import scores_of as conformal_scores
 from .predict import class_scores, log_probabilities
 
 _Item = TypeVar("_Item")
+_Scored: TypeAlias = tuple[int, NDArray[np.float32], NDArray[np.int64]]  # a fold, its images' scores and labels
 _USUAL, _NEAR = (0.05, 20.0), 1.001
 """Where a temperature is looked for first, and how near to either end it is none: then further out."""
 
@@ -73,6 +76,7 @@ def calibrate(
     checkpoint: Path | None = None,
     contents: Sequence[str] = (),
     told: Callable[[Learner, Examples, Examples], None] | None = None,
+    together: int | None = None,
 ) -> Calibration:
     """Hold the shots out in turn, and learn from their scores how sure a classifier made like this may be.
 
@@ -82,7 +86,12 @@ def calibrate(
         RunError: The training of a fold diverged.
     """
     scores, labels = held_out_scores(
-        fresh, examples, fold_of, track=track, checkpoint=checkpoint, contents=contents, told=told
+        *(fresh, examples, fold_of),
+        track=track,
+        checkpoint=checkpoint,
+        contents=contents,
+        told=told,
+        together=together,
     )
     return calibrated(scores, labels, 0 if fold_of is None else int(fold_of.max()) + 1)
 
@@ -97,6 +106,7 @@ def held_out_scores(
     checkpoint: Path | None = None,
     contents: Sequence[str] = (),
     told: Callable[[Learner, Examples, Examples], None] | None = None,
+    together: int | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Log-probabilities ``(H, C)`` of the held-out images, and their labels ``(H,)``, fold by fold.
 
@@ -105,7 +115,7 @@ def held_out_scores(
     Each fold's classifier takes as many steps as the recipe has for the shots that it learns from.
 
     Args:
-        fresh: Makes an untrained learner; there is one at a time.
+        fresh: Makes an untrained learner. There is one at a time, but where their steps are computed together.
         examples: The shots.
         fold_of: What ``fold_of_each`` gave; None for a method that learns nothing, which scores all shots at once.
         first: Only so many of the folds are held out.
@@ -113,6 +123,7 @@ def held_out_scores(
         checkpoint: File for the whole run's state of training; each fold has its own beside it.
         contents: Hashes of what the images show, one for each.
         told: Is told of each fold: its classifier, the images it has learnt from, and those held out.
+        together: Folds whose steps are computed together at most, where they can be; all of them if not given.
 
     Raises:
         RunError: The training of a fold diverged.
@@ -121,20 +132,23 @@ def held_out_scores(
         return _scored(fresh(), examples, track)
     folds = int(fold_of.max()) + 1
     files = [None] * folds if checkpoint is None else fold_checkpoints(checkpoint, folds)
-    scored = []
-    for fold, file in enumerate(files[:first]):
+
+    def of_fold(fold: int) -> _Scored:
         name = f"fold {fold + 1} of {folds}"
         rest, held = np.flatnonzero(fold_of != fold).tolist(), np.flatnonzero(fold_of == fold)
         learner, learnt, named = fresh(), examples.part(rest), _named(track, name)
-        outcome = learner.fit(learnt, learnt.shots, named, file, [contents[i] for i in rest] if contents else ())
+        outcome = learner.fit(learnt, learnt.shots, named, files[fold], [contents[i] for i in rest] if contents else ())
         if outcome.stopped:
             raise RunError(f"{name} of the calibration: {outcome.stopped}")
         held_out = examples.part(held)
-        scored.append(_scored(learner, held_out, named))
         if told is not None:
             told(learner, learnt, held_out)
-        del learner  # the next one needs its memory
-    tables, labels = zip(*scored, strict=True)
+        return fold, *_scored(learner, held_out, named)
+
+    works = [functools.partial(of_fold, fold) for fold in range(folds if first is None else first)]
+    side_by_side: Company[_Scored] = Company(together or folds)
+    in_order = sorted(side_by_side.results(works), key=lambda scored: scored[0])
+    _, tables, labels = zip(*in_order, strict=True)
     return np.concatenate(tables), np.concatenate(labels)
 
 

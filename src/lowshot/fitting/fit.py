@@ -146,6 +146,7 @@ def _held_out(
         checkpoint=checkpoint,
         contents=contents,
         told=None if evidence is None else evidence.add_fold,
+        together=lesson.recipe.engine.together,
     )
     return HeldOut(calibration, None if evidence is None else told_of(lesson, evidence))
 

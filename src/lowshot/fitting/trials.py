@@ -175,7 +175,11 @@ class Trials:
         evidence = evidence_of(lesson) if folds == self.folds else None
         told = None if evidence is None else evidence.add_fold
         scores, labels = held_out_scores(
-            lesson.untrained, lesson.examples, fold_of, first=folds, track=self._track, told=told
+            *(lesson.untrained, lesson.examples, fold_of),
+            first=folds,
+            track=self._track,
+            told=told,
+            together=lesson.recipe.engine.together,
         )
         rows = np.concatenate([np.flatnonzero(fold_of == fold) for fold in range(folds)])
         if lesson.examples.has_several:

@@ -5,7 +5,7 @@ from .blocks import Attended
 from .copies import KeptBackbone
 from .devices import has_float64, is_out_of_memory, lacking_named, pick_device, release, settle
 from .efficientnet import PHOTOS, PHOTOS_PACKAGE, is_photos_installed
-from .frozen import Products
+from .frozen import Products, share_frozen
 from .identity import Identity
 from .loading import load_backbone, load_structure, why_no_model
 from .paired import BESIDE
@@ -37,5 +37,6 @@ __all__ = [
     "round_to",
     "set_precision",
     "settle",
+    "share_frozen",
     "why_no_model",
 ]

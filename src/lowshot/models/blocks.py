@@ -76,6 +76,8 @@ class Attended(NamedTuple):
 class Packing:
     """How N causal sequences that begin alike lie in one row ``(1, P + N * L, D)``: what they share, then their own.
 
+    Where each G-th of them begins alike they lie in as many rows, ``(G, P + N / G * L, D)``.
+
     In a causal tower no token sees a later one, so the P tokens that all sequences begin with have the same hidden
     states in each of them. All but attention goes token by token: in one row it is done once for each token there is.
     """
@@ -86,14 +88,19 @@ class Packing:
     """N."""
 
     def split(self, row: Tensor) -> tuple[Tensor, Tensor]:
-        """The row into ``(1, P, D)`` and ``(N, L, D)``."""
+        """The rows into ``(G, P, D)`` and ``(N, L, D)``."""
         shared, own = torch.split(row, [self.shared, row.shape[1] - self.shared], dim=1)
         return shared, own.reshape(self.sequences, -1, own.shape[-1])
 
     @staticmethod
     def join(shared: Tensor, own: Tensor) -> Tensor:
         """The opposite of ``split``."""
-        return torch.cat([shared, own.flatten(0, 1)[None]], 1)
+        return torch.cat([shared, own.reshape(len(shared), -1, own.shape[-1])], 1)
+
+    def each(self, shared: Tensor) -> Tensor:
+        """What is shared, once for each sequence: ``(N, P, D)``."""
+        alike = self.sequences // len(shared)
+        return shared[:, None].expand(-1, alike, -1, -1).flatten(0, 1)
 
 
 def run_blocks(
@@ -220,8 +227,7 @@ def _mixed_packed(
     """Attention within what is shared, and from each sequence's own tokens to what is shared and to themselves."""
     (shared_key, own_key), (shared_value, own_value) = packing.split(key), packing.split(value)
     keys, values = (
-        torch.cat([shared.expand(packing.sequences, -1, -1), own], 1)
-        for shared, own in ((shared_key, own_key), (shared_value, own_value))
+        torch.cat([packing.each(shared), own], 1) for shared, own in ((shared_key, own_key), (shared_value, own_value))
     )
     causal = Attention(causal=True)
     if token is not None:

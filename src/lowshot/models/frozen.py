@@ -51,8 +51,10 @@ class Products:
             inputs: ``(..., I)``, the same for all of them.
         """
         product = self._product(modules)
+        if product is None and len(modules) > 1:
+            return tuple(self([module], inputs)[0] for module in modules)
         if product is None:
-            return tuple(module(inputs) for module in modules)
+            return (modules[0](inputs),)
         frozen, add = product
         flat = inputs.flatten(0, -2)
         outputs = frozen(flat)
@@ -154,6 +156,13 @@ class FrozenLinears:
         for weight, scale, part in zip(weights, self._scales, torch.split(joined, self.sizes), strict=True):
             _INTO[self._kind](weight.data, scale, part)
         return joined
+
+
+def share_frozen(model: nn.Module, other: nn.Module) -> None:
+    """Have the frozen parameters of another model be those of this one, whose structure and values it has."""
+    for parameter, same in zip(model.parameters(), other.parameters(), strict=True):
+        if not parameter.requires_grad:
+            same.data = parameter.data
 
 
 def side_by_side(parameters: Sequence[nn.Parameter]) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..settings import Tower
 
@@ -25,7 +26,8 @@ class TowerState:
             ``(N, 1, D)``, that token; at stage d + 1 ``(N, E)``, unit embeddings.
         token: ``(N,)``, the place in ``hidden`` of the token that the embedding is read at; None if it is read from
             all, or that token is all there is.
-        shared: ``(1, P, D)``, the tokens before those in ``hidden`` if all N have these in common; else None.
+        shared: ``(1, P, D)``, the tokens before those in ``hidden`` if all N have these in common; ``(G, P, D)`` if
+            each G-th of them has; else None.
         words: ``(N, L)``, which tokens in ``hidden`` are seen by the others, as padding is not; None if all are.
     """
 
@@ -57,6 +59,30 @@ class TowerState:
         words = [part.words for part in parts if part.words is not None]
         token, seen = (torch.cat(each) if each else None for each in (tokens, words))
         return dataclasses.replace(parts[0], hidden=hidden, token=token, words=seen)
+
+    @staticmethod
+    def evened(parts: Sequence[TowerState], rows: int) -> TowerState:
+        """All rows of several at the same stage, each filled up to so many rows, and to the tokens of the longest.
+
+        What fills up is zero, and seen by nobody else.
+        """
+        tokens = max(part.hidden.shape[1] for part in parts)
+        joined = TowerState.joined([part._filled(rows, tokens) for part in parts])
+        shared = [part.shared for part in parts if part.shared is not None]
+        return dataclasses.replace(joined, shared=torch.cat(shared) if shared else None)
+
+    def _filled(self, rows: int, tokens: int) -> TowerState:
+        added, behind = rows - len(self), tokens - self.hidden.shape[1]
+        if added == behind == 0:
+            return self
+        token, words = self.token, self.words
+        if token is not None:
+            token = functional.pad(token, (0, added))
+        if words is not None:  # a row in which nothing is seen would not be finite
+            words = functional.pad(functional.pad(words, (0, behind), value=False), (0, 0, 0, added), value=True)
+        hidden = self.hidden if behind == 0 else functional.pad(self.hidden, (0, 0, 0, behind))
+        hidden = functional.pad(hidden, (0, 0) * (hidden.ndim - 1) + (0, added))
+        return dataclasses.replace(self, hidden=hidden, token=token, words=words)
 
 
 def shared_tokens(ids: Tensor, token: Tensor) -> int:

@@ -261,6 +261,9 @@ class EngineConfig(Section):
     cuda_graph: bool = setting(True, Decides.COST, younger=True)
     """On CUDA, record a training step once and replay it, so that the device never waits for the processor; where that
     cannot be done it is said, and each step is launched by itself, as it is with `--no-cuda-graph`."""
+    together: int | None = setting(None, Decides.COST, at_least(1), younger=True)
+    """Trainings on the same frozen weights whose steps are computed together at most, where they train plain LoRA or
+    LoRA-XS: all folds of a fit if not given, and of a grid's runs one after the other."""
     image_memory: str = setting("1GB", Decides.COST, AMOUNT)
     """Most memory for decoded training images; those beyond it are kept on disk."""
     image_disk: str = setting("20GB", Decides.COST, AMOUNT)

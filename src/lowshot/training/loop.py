@@ -45,6 +45,7 @@ class TrainingLoop:
         is_sound: Whether the trained model gives numbers; asked at the end, since no loss is computed after the last
             update.
         checkpoint: Where the state is kept; None for nowhere.
+        clock: Tells seconds.
     """
 
     state: TrainingState
@@ -54,6 +55,7 @@ class TrainingLoop:
     images: StepImages
     is_sound: Callable[[], bool]
     checkpoint: CheckpointFile | None = None
+    clock: Callable[[], float] = time.perf_counter
     unwritten: str = ""
     """Why a checkpoint could not be written, if one could not."""
 
@@ -84,7 +86,7 @@ class TrainingLoop:
             try:
                 # Counted here: taking a step may settle those before it.
                 for number, rows in enumerate(track(left, what=what, total=total - self.state.step), self.state.step):
-                    started = started if unsettled else time.perf_counter()
+                    started = started if unsettled else self.clock()
                     images += len(rows)
                     stage, first = stage_at(self.stages, number)
                     rate = stage.learning_rate(number - first, self.config)
@@ -112,7 +114,7 @@ class TrainingLoop:
     def _settle(self, unsettled: list[Begun], started: float, report: Report) -> bool:
         """Wait for steps that were begun, count their time, and tell of those whose loss was a number."""
         is_sound, count = self.steps.settle(), len(unsettled)
-        seconds = (time.perf_counter() - started) / max(1, count)
+        seconds = (self.clock() - started) / max(1, count)
         sound = [step for step in unsettled if step.number <= self.state.step]
         unsettled.clear()
         self.state.seconds += seconds * len(sound)
@@ -219,6 +221,8 @@ class LaunchedSteps:
 
     def close(self) -> None:
         """See ``Steps``: the gradients of the last step stay where they are."""
+        for stage in self.stages:
+            stage.end()
 
 
 def within_memory(state: TrainingState, work: Callable[[], _Result], *, may_halve: bool = True) -> _Result:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..adapters import draws_from_torch
 from ..models import Backbone
 from ..settings import Recipe
+from .company import JoinedGradients
 from .images import ImagesOf
 from .loop import LaunchedSteps
 from .optimizers import create_optimizer
@@ -18,6 +19,10 @@ from .recorded import RecordedSteps, recorder_on
 from .state import FIRST_LOSS_SCALE, TrainingState
 from .step import Passes
 from .steps import Stage, Steps
+
+BESIDE_OTHERS = (
+    "steps were computed together with those of other runs: time is this run's share of theirs, memory that of all"
+)
 
 
 def fresh_state(
@@ -47,6 +52,8 @@ def steps_of(
 ) -> Steps:
     """Return what takes the steps of a run: on CUDA a recorded one is replayed, if it can be recorded.
 
+    Steps that are computed together with those of other runs are launched: the more there are, the less it matters.
+
     Args:
         state: Of the run; changed in place.
         stages: Of the run.
@@ -57,6 +64,8 @@ def steps_of(
         backbone: With its adapter.
         processes: Those that train together.
     """
+    if any(isinstance(stage.exact, JoinedGradients) for stage in stages):
+        return LaunchedSteps(state, stages, images_of, labels, processes, BESIDE_OTHERS)
     recorder = recorder_on(backbone.device) if recipe.engine.cuda_graph else None
     why_not = None if recorder is None else _why_not_recorded(stages, recipe, backbone, processes)
     if recorder is None or why_not is not None:

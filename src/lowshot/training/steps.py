@@ -19,11 +19,13 @@ class Stage:
         steps: How many.
         exact: Computes the gradients, and so decides what is trained.
         begin: Called before the first step that is taken here, and told whether it is the first of the stage.
+        end: Called when no more steps are taken, of whatever stage.
     """
 
     steps: int
     exact: StepGradients
     begin: Callable[[bool], None] = lambda is_first: None  # noqa: ARG005
+    end: Callable[[], None] = lambda: None
 
     def learning_rate(self, step: int, config: TrainingConfig) -> float:
         """The learning rate of one of the stage's steps, which are counted from 0."""

@@ -34,6 +34,7 @@ from ..several_labels import solved_offsets
 from .checkpoints import CheckpointFile
 from .class_vectors import ClassVectors
 from .classifier import Classifier
+from .company import joined, working_seconds
 from .create import refuse_other_classes
 from .embeddings import encoded_views
 from .images import pixels_bytes, step_images
@@ -164,7 +165,7 @@ class WeightsLearner:
         config, engine, total = self.recipe.training, self.recipe.engine, self.recipe.steps(shots)
         device, size = self.backbone.device, min(self._batch_size, len(examples))
         self.processes = join_processes(device)
-        passes = self.cuts(size, len(examples))[1]
+        needs, passes = self.cuts(size, len(examples))
         state = fresh_state(self.parameters, passes, self.recipe, self.backbone)
         file = None
         if checkpoint is not None:
@@ -173,10 +174,10 @@ class WeightsLearner:
             self.processes.refuse_different_steps(state.step, device)
         images = step_images(examples, self.backbone, config, beside=self._crops_beside)
         labels = torch.from_numpy(examples.labels).to(device)
-        stages = self.stages(total, state.passes)
+        stages = joined(self.stages(total, state.passes), self.parameters, needs, self.recipe, size)
         steps = steps_of(state, stages, images, labels, size, self.recipe, self.backbone, self.processes)
         written = file if self.processes.is_first else None
-        return TrainingLoop(state, config, stages, steps, images, self._is_sound, written)
+        return TrainingLoop(state, config, stages, steps, images, self._is_sound, written, working_seconds)
 
     def cuts(self, batch_size: int, images: int = 0) -> tuple[Needs, Passes]:
         """The memory that a step needs on this model, and the cuts of a batch that fit it.
