@@ -11,6 +11,7 @@ Parts, in this order:
 - `memory`: what the planner expected of the rows before, against what they took;
 - `judging`: images a second, against the forward pass alone;
 - `serving`: a bank of adapters, and PEFT's mixed batch;
+- `together`: eight runs whose steps are computed together, against the same runs one after the other;
 - `profile`: the kernels of a step that is replayed, and of one that is launched.
 
 Each row is written as soon as it is there, so a call that is cut off keeps what it has. A row has a time limit of its
@@ -78,6 +79,7 @@ TARGETS: dict[str, tuple[float, float]] = {
     "judging_share": (0.9, math.inf),
     "bank_10000_share": (0.9, math.inf),
     "bank_over_peft": (5.0, math.inf),
+    "together_runs_ratio": (5.0, math.inf),
     "kernels_per_step": (0.0, 1200.0),
 }
 """What is aimed at: from, to. All of a ViT-B/16, 32 images and 100 classes."""
@@ -609,6 +611,25 @@ def union(spans: Iterable[tuple[float, float]]) -> float:
     return total
 
 
+# -- together ----------------------------------------------------------------------------------------------------------
+
+
+def together_part(run: Run) -> None:
+    """Eight runs, from the first step of the first to the last of the last, recording included."""
+    import together
+
+    how: Any = {"device": run.device, "precision": run.precision, "smoke": run.smoke}
+    arguments = together.Arguments(model="vit-b16", steps=2 if run.smoke else 40, **how)
+    for way, joined in (("together", True), ("alone", False)):
+        if time.monotonic() > run.part_ends:
+            run.add({"variant": f"{way}-8", **NO_TIME})
+            continue
+        work = functools.partial(together.measured, arguments, "lora", 8, together=joined)
+        for row in outcome(run.device, lambda work=work: [work()]):
+            figures = {"median_seconds": row["seconds"] / (8 * arguments.steps)} if "seconds" in row else {}
+            run.add({"variant": f"{way}-8", **row, **figures})
+
+
 # -- all of it ---------------------------------------------------------------------------------------------------------
 
 PARTS: dict[str, tuple[float, Callable[[Run], None]]] = {
@@ -619,6 +640,7 @@ PARTS: dict[str, tuple[float, Callable[[Run], None]]] = {
     "memory": (5.0, memory_part),
     "judging": (30.0, judging_part),
     "serving": (90.0, serving_part),
+    "together": (60.0, together_part),
     "profile": (30.0, profile_part),
 }
 """Name -> most seconds it may take, and what to do."""
@@ -651,6 +673,7 @@ def figures(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
         "judging_share": of("judging", "judging", "share_of_forward"),
         "bank_10000_share": over(of("serving", "single"), of("serving", "bank-10000")),
         "bank_over_peft": over(of("serving", "peft-different"), of("serving", "bank-different")),
+        "together_runs_ratio": over(of("together", "alone-8"), of("together", "together-8")),
         "kernels_per_step": of("profile", "replayed", "kernels"),
     }
 

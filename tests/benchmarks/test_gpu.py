@@ -71,6 +71,7 @@ def test_a_smoke_run_has_every_part_and_every_aim(gpu, smoke):
     assert rows["judging"] == ["forward", "judging"]
     assert rows["serving"] == ["single", "bank-1", "bank-10000", "bank-different", "peft-different"]
     assert rows["profile"] == ["replayed", "launched"]
+    assert rows["together"] == ["together-8", "alone-8"]
     assert "lowshot-adapter-fp32" in said
 
 

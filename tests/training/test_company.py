@@ -1,5 +1,7 @@
 """Runs side by side: each comes to the end that it would have come to alone."""
 
+import os
+import signal
 import threading
 import time
 
@@ -187,6 +189,25 @@ def test_a_work_that_hands_over_never_is_done_before_the_next_begins():
         return number
 
     assert list(Company(3).results(lambda number=number: work(number) for number in range(7))) == list(range(7))
+
+
+def test_a_work_that_never_hands_over_ends_too_where_the_process_is_interrupted():
+    seen, company = [], Company(2)
+
+    def work():
+        for number in company.watched(silent)(range(10_000), what="waiting", total=10_000):
+            seen.append(number)
+            if number == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.001)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(company.results([work, work]))
+    assert 3 in seen and len(seen) < 5_000
+
+
+def test_one_at_a_time_has_no_thread_of_its_own():
+    assert list(Company(1).results([threading.current_thread] * 2)) == [threading.current_thread()] * 2
 
 
 def test_works_are_asked_for_when_there_is_room():

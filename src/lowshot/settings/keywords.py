@@ -65,6 +65,7 @@ class Keywords(TypedDict, total=False):
     memory_budget: str | os.PathLike[str] | None
     gradient_checkpointing: bool
     cuda_graph: bool
+    together: int | None
     image_memory: str | os.PathLike[str]
     image_disk: str | os.PathLike[str]
     threads: int | None

@@ -14,13 +14,15 @@ import dataclasses
 import gc
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
 from ..models import TowerState, is_out_of_memory, release, share_frozen
+from ..progress import Track
 from ..settings import EngineConfig, Recipe
 from .joint_step import JointStep, joined_by
 from .passes import Needs, choose_passes
@@ -29,6 +31,8 @@ from .steps import Stage
 
 THREADS = "lowshot run"
 """Name of their threads."""
+_GLANCE_SECONDS = 0.5
+_Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
@@ -60,9 +64,12 @@ class Company(Generic[_Result]):
         exception in it or in a work, ends the others: their states are written first.
 
         Args:
-            works: The works.
+            works: The works. Where there is one at a time it is done by the caller's own thread.
         """
         left = iter(works)
+        if self.most == 1:
+            yield from (work() for work in left)
+            return
         try:
             while True:
                 while len(self._turns) < self.most and (work := next(left, None)) is not None:
@@ -78,12 +85,27 @@ class Company(Generic[_Result]):
             while self._turns:
                 self._next_to_end()
 
+    def watched(self, track: Track) -> Track:
+        """The same for works, which end at the next item where nobody waits for them any more.
+
+        Python interrupts no thread but the first one.
+        """
+
+        def until_over(items: Iterable[_Item], /, *, what: str, total: int) -> Iterator[_Item]:
+            for item in track(items, what=what, total=total):
+                if self.is_over:
+                    raise Abandoned
+                yield item
+
+        return until_over
+
     def _next_to_end(self) -> _Member[_Result]:
         """Wait for a run to end; the turn is here again then."""
         if self._is_here:
             self._turns[0].go_on()
         self._is_here = False
-        self._to_main.acquire()
+        while not self._to_main.acquire(timeout=_GLANCE_SECONDS):
+            pass  # a signal may have come, which some systems tell of between two waits alone
         self._is_here = True
         ended = self._ended
         assert ended is not None
@@ -122,6 +144,8 @@ class _Member(Generic[_Result]):
         self._work = work
         self._turn = threading.Semaphore(0)
         self._seconds, self._since = 0.0, 0.0
+        is_used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        self._device = torch.cuda.current_device() if is_used else None
         context = contextvars.copy_context()
         # What a run is about when the process ends is lost, as it would be without a thread.
         self._thread = threading.Thread(target=context.run, args=(self._run,), name=THREADS, daemon=True)
@@ -153,6 +177,8 @@ class _Member(Generic[_Result]):
         self.wait()
         _MEMBER.set(self)
         try:
+            if self._device is not None:  # each thread has its own
+                torch.cuda.set_device(self._device)
             if not self.company.is_over:
                 self.result = self._work()
         except BaseException as error:
@@ -186,7 +212,7 @@ def joined(
         size: Rows of a full batch.
     """
     member, alone = _MEMBER.get(), stages[0].exact
-    if member is None or member.company.most == 1 or len(stages) > 1 or not isinstance(alone, ExactStep):
+    if member is None or len(stages) > 1 or not isinstance(alone, ExactStep):
         return stages
     common = joined_by(alone, recipe)
     if common is None:

@@ -28,14 +28,15 @@ class LocalEngine:
         del say  # there is nothing to tell
         worker = Worker()
 
-        def works(group: Sequence[Cell]) -> Iterator[Callable[[], Result]]:
+        def works(group: Sequence[Cell], tracked: Track) -> Iterator[Callable[[], Result]]:
             for cell in group:
                 if (claim := take(cell)) is not None:
-                    yield functools.partial(worker.do, cell, claim.state, track)
+                    yield functools.partial(worker.do, cell, claim.state, tracked)
 
         def alike(cell: Cell) -> tuple[int, int | None]:
             return cell.recipe.engine.together or 1, cell.recipe.engine.threads
 
         for (most, threads), group in itertools.groupby(cells, alike):
             with cpu_threads(threads):  # each run asks for them too, and gives them back while others need them
-                yield from Company[Result](most).results(works(list(group)))
+                company = Company[Result](most)
+                yield from company.results(works(list(group), company.watched(track)))
