@@ -136,16 +136,16 @@ def test_where_memory_runs_out_less_is_computed_at_once(tiny_clip, monkeypatch):
 
 
 def test_no_more_of_them_than_fit_into_the_passes_that_are_asked_for(tiny_clip, monkeypatch):
-    from lowshot.training import company
+    from lowshot.training import joined
 
     widths = []
 
-    class Watched(company.JointStep):
+    class Watched(joined.JointStep):
         def gradients(self, batches):
             widths.append(len(batches))
             return super().gradients(batches)
 
-    monkeypatch.setattr(company, "JointStep", Watched)
+    monkeypatch.setattr(joined, "JointStep", Watched)
     runs, together = {run: {"images_per_pass": 2} for run in range(5)}, Runs(tiny_clip)
     list(Company(5).results(together.work(run, **settings) for run, settings in runs.items()))
     assert set(widths) == {2}

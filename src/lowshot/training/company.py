@@ -1,33 +1,23 @@
-"""Runs side by side, each as if it were alone; their steps on the same frozen weights are computed together.
+"""Runs side by side, each written as if it were alone.
 
 Each run has a thread of its own, and one of them works at a time, so that nothing here is a race. A run hands over
-where the gradients of a step are asked for. When its turn comes again all others have come as far, or to their ends,
-and the gradients of all that wait are computed at once. What a run does besides, from its images to its checkpoint, it
-does by itself: it may be longer than others, be interrupted, diverge or end alone.
+where it waits for the others, as it does where the gradients of a step are asked for (``joined``). When its turn comes
+again all others have come as far, or to their ends. What a run does besides, from its images to its checkpoint, it does
+by itself: it may be longer than others, be interrupted, diverge or end alone.
 """
 
 from __future__ import annotations
 
 import collections
 import contextvars
-import dataclasses
-import gc
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
 
-from ..errors import InputError
-from ..models import TowerState, is_out_of_memory, release, share_frozen
 from ..progress import Track
-from ..settings import EngineConfig, Recipe
-from .joint_step import JointStep, joined_by
-from .passes import Needs, choose_passes
-from .step import Batch, ExactStep, Passes
-from .steps import Stage
 
 THREADS = "lowshot run"
 """Name of their threads."""
@@ -49,12 +39,12 @@ class Company(Generic[_Result]):
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._turns: collections.deque[_Member[_Result]] = collections.deque()
+        self._turns: collections.deque[Member[_Result]] = collections.deque()
         """Runs that have not ended. The first of them works, or it is the turn of whoever waits for results."""
-        self._ended: _Member[_Result] | None = None
+        self._ended: Member[_Result] | None = None
         self._to_main, self._is_here = threading.Semaphore(0), True
-        self.groups: dict[object, list[_Group]] = {}
-        """What steps must have in common to be computed together -> those who do."""
+        self.groups: dict[object, list[Any]] = {}
+        """What steps must have in common to be computed together -> those who do; see ``joined``."""
         self.is_over = False
 
     def results(self, works: Iterable[Callable[[], _Result]]) -> Generator[_Result, None, None]:
@@ -73,7 +63,7 @@ class Company(Generic[_Result]):
         try:
             while True:
                 while len(self._turns) < self.most and (work := next(left, None)) is not None:
-                    self._turns.append(_Member(self, work))
+                    self._turns.append(Member(self, work))
                 if not self._turns:
                     return
                 ended = self._next_to_end()
@@ -99,7 +89,7 @@ class Company(Generic[_Result]):
 
         return until_over
 
-    def _next_to_end(self) -> _Member[_Result]:
+    def _next_to_end(self) -> Member[_Result]:
         """Wait for a run to end; the turn is here again then."""
         if self._is_here:
             self._turns[0].go_on()
@@ -112,7 +102,7 @@ class Company(Generic[_Result]):
         ended.join()
         return ended
 
-    def hand_over(self, member: _Member[_Result]) -> None:
+    def hand_over(self, member: Member[_Result]) -> None:
         """Let every other run go on to where it hands over, then return.
 
         Raises:
@@ -125,14 +115,14 @@ class Company(Generic[_Result]):
         if self.is_over:
             raise Abandoned
 
-    def end(self, member: _Member[_Result]) -> None:
+    def end(self, member: Member[_Result]) -> None:
         """Leave; whoever waits for results is told."""
         self._turns.remove(member)
         self._ended = member
         self._to_main.release()
 
 
-class _Member(Generic[_Result]):
+class Member(Generic[_Result]):
     """A run, and its thread."""
 
     result: _Result
@@ -175,7 +165,7 @@ class _Member(Generic[_Result]):
 
     def _run(self) -> None:
         self.wait()
-        _MEMBER.set(self)
+        _HERE.set(self)
         try:
             if self._device is not None:  # each thread has its own
                 torch.cuda.set_device(self._device)
@@ -187,164 +177,16 @@ class _Member(Generic[_Result]):
             self.company.end(self)
 
 
-_MEMBER: contextvars.ContextVar[_Member[Any] | None] = contextvars.ContextVar("member", default=None)
+_HERE: contextvars.ContextVar[Member[Any] | None] = contextvars.ContextVar("member", default=None)
 """The run of this thread."""
 
 
 def working_seconds() -> float:
     """A clock that stands while a run beside others waits for its turn; elsewhere that of ``time.perf_counter``."""
-    member = _MEMBER.get()
+    member = _HERE.get()
     return time.perf_counter() if member is None else member.seconds()
 
 
-def joined(
-    stages: Sequence[Stage], parameters: Sequence[nn.Parameter], needs: Needs, recipe: Recipe, size: int
-) -> Sequence[Stage]:
-    """The same stages; where runs beside this one have such steps too, they will be computed together.
-
-    The frozen weights of this run's model become those of the others, so that they are in memory once.
-
-    Args:
-        stages: Of a run.
-        parameters: What it trains.
-        needs: The memory that its steps need.
-        recipe: Its settings.
-        size: Rows of a full batch.
-    """
-    member, alone = _MEMBER.get(), stages[0].exact
-    if member is None or len(stages) > 1 or not isinstance(alone, ExactStep):
-        return stages
-    common = joined_by(alone, recipe)
-    if common is None:
-        return stages
-    exact = JoinedGradients(alone, parameters, needs, size, member)
-    groups = member.company.groups.setdefault(common, [])
-    if not any(group.take_in(exact) for group in groups):
-        groups.append(_Group(recipe.engine, exact))
-    return [dataclasses.replace(stages[0], exact=exact, end=exact.leave)]
-
-
-class JoinedGradients:
-    """Computes the gradients of a run's steps together with those of others; see ``StepGradients``.
-
-    Args:
-        alone: Computes them alone.
-        parameters: What the run trains.
-        needs: The memory that its steps need.
-        size: Rows of a full batch.
-        member: The run.
-    """
-
-    group: _Group
-    """Those with whom it is computed together."""
-
-    def __init__(
-        self, alone: ExactStep, parameters: Sequence[nn.Parameter], needs: Needs, size: int, member: _Member[Any]
-    ) -> None:
-        self.alone, self.parameters, self.needs, self.size, self.member = alone, parameters, needs, size, member
-        self.passes, self.loss_scale = alone.passes, alone.loss_scale
-
-    def gradients(self, batch: Batch) -> Tensor:
-        """See ``StepGradients``. The other runs go on meanwhile."""
-        self.alone.passes, self.alone.loss_scale = self.passes, self.loss_scale
-        images = batch.images(range(len(batch.rows)))  # here: one that cannot be read is an error of this run
-
-        def some(at: range) -> Tensor | TowerState:
-            return images.rows(at.start, at.stop) if isinstance(images, TowerState) else images[at.start : at.stop]
-
-        return self.group.gradients(self, dataclasses.replace(batch, images=some))
-
-    def leave(self) -> None:
-        """No step is taken any more."""
-        self.group.leave(self)
-
-
-class _Group:
-    """Runs whose steps are computed together.
-
-    Args:
-        engine: How their work may be cut.
-        first: One of them.
-    """
-
-    def __init__(self, engine: EngineConfig, first: JoinedGradients) -> None:
-        self._engine = engine
-        self._members = [first]
-        first.group = self
-        self._waiting: dict[JoinedGradients, Batch] = {}
-        self._losses: dict[JoinedGradients, Tensor] = {}
-        self._cuts = first.passes
-        self._step: JointStep | None = None
-        """Of those who waited last."""
-
-    def take_in(self, run: JoinedGradients) -> bool:
-        """Take a run in if there is memory for one of its images and prompts beside one of each of the others."""
-        runs = [*self._members, run]
-        try:
-            cuts = self._cuts_of(runs)
-        except InputError:  # the memory budget is too small for so many
-            return False
-        if min(cuts.images, cuts.prompts) < len(runs):
-            return False
-        if self._members:
-            share_frozen(self._members[0].alone.backbone.model, run.alone.backbone.model)
-        self._members, self._cuts, run.group = runs, cuts, self
-        return True
-
-    def leave(self, run: JoinedGradients) -> None:
-        """Go on without a run."""
-        self._members.remove(run)
-        self._waiting.pop(run, None)
-        self._step = None
-
-    def gradients(self, run: JoinedGradients, batch: Batch) -> Tensor:
-        """Wait for the others' batches, and compute the gradients of all of them; returns the loss of this run's."""
-        self._waiting[run] = batch
-        run.member.company.hand_over(run.member)
-        if run in self._waiting:
-            started = time.perf_counter()
-            runs = [each for each in self._members if each in self._waiting]
-            try:
-                losses = [run.alone.gradients(batch)] if len(runs) == 1 else self._together(runs)
-            finally:
-                del self._waiting[run]  # it asks again, or has failed; the others go on
-            self._losses.update(zip(runs, losses, strict=True))
-            self._waiting.clear()
-            seconds = time.perf_counter() - started
-            run.member.add_seconds(-seconds)
-            for each in runs:
-                each.member.add_seconds(seconds / len(runs))
-        return self._losses.pop(run)
-
-    def _together(self, runs: Sequence[JoinedGradients]) -> list[Tensor]:
-        """The losses of all that wait, whose gradients are computed with as much at once as there is memory for."""
-        steps = [run.alone for run in runs]
-        if self._step is None or self._step.steps != steps:
-            self._step = JointStep(steps, self._cuts)
-        while True:
-            try:
-                return self._step.gradients([self._waiting[run] for run in runs])
-            except RuntimeError as error:
-                smaller = Passes(*(max(len(runs), cut // 2) for cut in dataclasses.astuple(self._cuts)))
-                if not is_out_of_memory(error) or smaller == self._cuts:
-                    raise
-            self._cuts = self._step.passes = smaller  # outside: what is caught holds on to the whole graph
-            for run in runs:
-                for parameter in run.parameters:
-                    parameter.grad = None
-            gc.collect()
-            release(runs[0].alone.backbone.device)
-
-    def _cuts_of(self, runs: Sequence[JoinedGradients]) -> Passes:
-        """The cuts of steps of these runs; see ``JointStep``."""
-        each, count = [run.needs for run in runs], len(runs)
-        needs = dataclasses.replace(
-            each[-1],  # what is resident is known best by the last one
-            image=max(needs.image for needs in each),
-            prompt=max(needs.prompt for needs in each),
-            adapter=sum(needs.adapter for needs in each),
-            cached=sum(needs.cached for needs in each),
-            fixed=sum(needs.fixed for needs in each),
-        )
-        sizes, prompts = [run.size for run in runs], [len(run.alone.vectors) for run in runs]
-        return choose_passes(needs, self._engine, count * max(sizes), count * max(prompts))
+def member_here() -> Member[Any] | None:
+    """The run of this thread; None where no runs are side by side."""
+    return _HERE.get()

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from ..adapters import draws_from_torch
 from ..models import Backbone
 from ..settings import Recipe
-from .company import JoinedGradients
 from .images import ImagesOf
+from .joined import JoinedGradients
 from .loop import LaunchedSteps
 from .optimizers import create_optimizer
 from .processes import Processes

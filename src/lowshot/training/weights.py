@@ -34,10 +34,11 @@ from ..several_labels import solved_offsets
 from .checkpoints import CheckpointFile
 from .class_vectors import ClassVectors
 from .classifier import Classifier
-from .company import joined, working_seconds
+from .company import working_seconds
 from .create import refuse_other_classes
 from .embeddings import encoded_views
 from .images import pixels_bytes, step_images
+from .joined import joined
 from .learner import TrainingOutcome
 from .loop import TrainingLoop
 from .memory import memory_use
