@@ -97,8 +97,8 @@ class _Group:
         self._waiting: dict[JoinedGradients, Batch] = {}
         self._losses: dict[JoinedGradients, Tensor] = {}
         self._cuts = first.passes
-        self._step: JointStep | None = None
-        """Of those who waited last."""
+        self._step: tuple[Sequence[JoinedGradients], JointStep] | None = None
+        """Those who waited last, and their step."""
 
     def take_in(self, run: JoinedGradients) -> bool:
         """Take a run in if there is memory for one of its images and prompts beside one of each of the others."""
@@ -141,17 +141,17 @@ class _Group:
 
     def _together(self, runs: Sequence[JoinedGradients]) -> list[Tensor]:
         """The losses of all that wait, whose gradients are computed with as much at once as there is memory for."""
-        steps = [run.alone for run in runs]
-        if self._step is None or self._step.steps != steps:
-            self._step = JointStep(steps, self._cuts)
+        if self._step is None or self._step[0] != runs:
+            self._step = runs, JointStep([run.alone for run in runs], self._cuts)
+        step = self._step[1]
         while True:
             try:
-                return self._step.gradients([self._waiting[run] for run in runs])
+                return step.gradients([self._waiting[run] for run in runs])
             except RuntimeError as error:
                 smaller = Passes(*(max(len(runs), cut // 2) for cut in dataclasses.astuple(self._cuts)))
                 if not is_out_of_memory(error) or smaller == self._cuts:
                     raise
-            self._cuts = self._step.passes = smaller  # outside: what is caught holds on to the whole graph
+            self._cuts = step.passes = smaller  # outside: what is caught holds on to the whole graph
             for run in runs:
                 for parameter in run.parameters:
                     parameter.grad = None
