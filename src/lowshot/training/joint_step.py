@@ -21,7 +21,7 @@ from ..models import Products, TowerState
 from ..settings import SETTINGS, Decides, Recipe
 from .prompts import ClassPrompts
 from .scoring import CosineScoring
-from .step import IGNORED, Batch, ExactStep, Passes, embeddings_of, zero_loss
+from .step import Batch, ExactStep, Passes, embeddings_of, zero_loss
 
 
 def joined_by(step: ExactStep, recipe: Recipe) -> Hashable | None:
@@ -70,7 +70,7 @@ class JointStep:
         self._prompt_numbers = 2 * torch.arange(self._most_prompts, device=self._backbone.device) + 1
 
     def gradients(self, batches: Sequence[Batch]) -> list[Tensor]:
-        """Add the gradients of the mean cross-entropy of each run's batch to its parameters.
+        """Add the gradients of the mean loss of each run's batch to its parameters.
 
         Args:
             batches: Of each run its batch.
@@ -142,7 +142,7 @@ class JointStep:
                     batch.labels[at.start : at.stop],
                     len(batch.rows) if batch.count is None else batch.count,
                 )
-                loss = functional.cross_entropy(scores, labels, reduction="sum", ignore_index=IGNORED) / count
+                loss = self.steps[number].loss(scores, labels) / count
                 losses.append(loss.detach())
                 shares.append(loss * self.steps[number].loss_scale)
             torch.stack(shares).sum().backward()  # type: ignore[no-untyped-call]
