@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from lowshot.training.scoring import IGNORED, SigmoidLoss
 from lowshot.training.step import Passes
+from meta_device import META, counted
 
 from .steps import CUTS, LABELS, ROWS, WHOLE, assert_same, crops, gradients, learner_on
 
@@ -111,3 +112,11 @@ def test_rows_that_are_ignored_have_no_part_in_the_loss_of_several_labels():
     assert loss.item() == pytest.approx(OFFSETS(scores[:4], SHOWN[:4]).item())
     (gradient,) = torch.autograd.grad(loss, scores)
     assert not gradient[4:].any() and gradient[:4].all()
+
+
+def test_the_loss_of_several_labels_asks_nothing_of_the_device():
+    scores, shown = torch.zeros(7, 5, device=META), torch.zeros(7, 5, dtype=torch.int64, device=META)
+    loss = SigmoidLoss(torch.zeros(5, device=META))
+    with counted() as counts:
+        loss(scores, shown)
+    assert (counts.copies, counts.waits, counts.answers) == (0, 0, 0) and counts.kernels

@@ -74,7 +74,8 @@ class Learning(Judged):
                 as for ``predict_proba``; or a table with a column of images and one of labels (of pandas, polars,
                 pyarrow or ``datasets``, rows as dictionaries, a dictionary of columns), or one for each split.
             labels: The class of each image, where ``data`` is images: texts, numbers or truth values, which ``predict``
-                gives back. A ``ClassLabel`` column of the ``datasets`` package names its classes.
+                gives back. A ``ClassLabel`` column of the ``datasets`` package names its classes. With
+                ``labels_per_image="several"`` a list of labels for each image, or a table ``(N, C)`` of 0 and 1.
             shots: Images per class, drawn by the recipe's seed, for this fit; else the recipe's, else all of them.
             checkpoint: File that the state of training is kept in, every ``checkpoint_seconds`` and at the end. If it
                 exists, training goes on from it, to the very same classifier. The folds of a calibration keep theirs
