@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import importlib.util
 import io
 import json
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from lowshot import FewShotClassifier
 from lowshot.cli import main
+from lowshot.conversion import export
 from lowshot.errors import AdapterError, DataError, InputError, NotFittedError
 from lowshot.labelling import doubted_labels, suggested_images
 from lowshot.methods import METHODS
@@ -224,7 +226,10 @@ COMMANDS = {
     "suggest": ("suggest", "FOLDER", "--labels-per-image", "several"),
     "add": ("add", "ADAPTER", "FOLDER", "--out", "OUT"),
     "remove": ("remove", "ADAPTER", "red", "--out", "OUT"),
-    **{f"export {kind}": ("export", "ADAPTER", "--format", kind, "--out", "OUT") for kind in ("onnx", "page", "peft")},
+    **{
+        f"export {kind}": ("export", "ADAPTER", "--format", kind, "--out", "OUT") for kind in ("page", "peft", "merged")
+    },
+    "export int8": ("export", "ADAPTER", "--format", "onnx", "--precision", "int8", "--out", "OUT"),
     "fit --reject": (
         "fit",
         "shapes",
@@ -257,6 +262,28 @@ def test_commands_that_are_not_there_for_several_labels_say_so(adapter, table, t
     error = capsys.readouterr().err
     assert "several" in error and "Traceback" not in error
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("method", ["proker", "lora"])
+def test_an_onnx_file_says_all_labels_of_an_image(adapter, tiny_clip, table, tmp_path, method):
+    pytest.importorskip("onnxruntime")
+    if method == "lora":
+        lora = {"method": "lora", "rank": 4, "base_steps": 2, "steps_per_shot": 0}
+        classifier = FewShotClassifier(str(tiny_clip), **lora, **SEVERAL).fit(*pictures())
+        classifier.save_pretrained(adapter := tmp_path / "adapter")
+    done = export(adapter, tmp_path / "onnx", format="onnx")
+    assert done.largest_difference < 1e-4
+    path = tmp_path / "onnx" / "classify.py"
+    spec = importlib.util.spec_from_file_location("classify_several", path)
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    files = [str(table.with_name(f"{number}.png")) for number in range(8)]
+    names, told = program.answers(files)
+    classifier = FewShotClassifier.from_pretrained(adapter)
+    np.testing.assert_allclose(told["probabilities"], classifier.predict_proba(files), atol=1e-4)
+    shown = [{name for name, has in zip(names, row, strict=True) if has} for row in told["has_label"]]
+    assert shown == [set(labels) for labels in classifier.predict(files)]
+    assert "has_label" in (tmp_path / "onnx" / "README.md").read_text()
 
 
 def test_a_report_has_a_table_of_their_own_and_a_page_refuses(fitted, tmp_path):

@@ -116,6 +116,7 @@ def export(
     _refuse_unusable(format, precision, data, onnxruntime_web)
     refuse_existing(Path(out))
     source = open_source(folder, model)
+    _refuse_of_several(source, format, precision, data)
     _refuse_method(source, format)
     runtime = (
         web_runtime(None if onnxruntime_web is None else Path(onnxruntime_web), track) if format == "page" else None
@@ -166,6 +167,14 @@ def _refuse_method(source: Source, name: str) -> None:
         others = [other for other, module in FORMATS.items() if not module.why_not(spec)]
         advice = f"use --format {others[0]}" if others else "no format has it: predict and evaluate do"
         raise InputError(f"method {method} cannot be had in format {name}: {why}; {advice}")
+
+
+def _refuse_of_several(source: Source, name: str, precision: str, data: Any) -> None:
+    """Refuse what an adapter of images of several labels cannot be had in, or be judged on."""
+    if name != "onnx":
+        source.record.refuse_several(f"format {name}", "--format onnx has all labels of an image")
+    if precision != "fp32" or data is not None:
+        source.record.refuse_several("what judges a file that is rounded", "leave --precision and --data out")
 
 
 def _write(source: Source, trained: Trained, name: str, aside: Path) -> NDArray[np.float32] | None:

@@ -82,18 +82,26 @@ class ImageClassifier(nn.Module):
         dtype, encoders = torch.float16 if half else torch.float32, (trained.backbone, *trained.backbone.beside)
         self.encoders = nn.ModuleList(_UnitEmbedding(each, dtype) for each in encoders)
         self.scores = trained.scores
-        self.p_values = trained.p_values
+        self.p_values, self.labels = trained.p_values, trained.labels
         self._temperature = trained.temperature
 
     @property
     def outputs(self) -> list[str]:
         """What the outputs are called."""
+        if self.labels is not None:
+            return ["probabilities", "has_label"]
         return ["probabilities", *([] if self.p_values is None else ["p_values", "none_of_these"])]
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Softmax of the class scores of an image's unit embedding, which two encoders have side by side."""
+        """Probabilities by an image's unit embedding, which two encoders have side by side, and what else is told.
+
+        Where images have several labels that is ``Labels``; else a softmax, and maybe ``PValues``.
+        """
         embeddings = [encoder(images) for encoder in self.encoders]
         together = embeddings[0] if len(embeddings) == 1 else torch.cat(embeddings, -1) / math.sqrt(len(embeddings))
+        if self.labels is not None:
+            labelled: tuple[Tensor, ...] = self.labels(self.scores(together))
+            return labelled
         probabilities = torch.softmax(self.scores(together) / self._temperature, dim=-1)
         return probabilities if self.p_values is None else (probabilities, *self.p_values(together))
 

@@ -133,6 +133,7 @@ def readme(
     """
     several = any(len(prompts) > 1 for prompts in record.prompts)
     uses = _USES | _USES_OF_SEVERAL_PROMPTS if several else _USES
+    uses = uses | _USES_OF_SEVERAL_LABELS if record.has_several else uses
     words = _WORDS | _WORDS_OF_SEVERAL_PROMPTS if several else _WORDS
     model = record.model.get("id")
     base = f"base = {json.dumps(str(model or ''), ensure_ascii=False)}"
@@ -168,6 +169,8 @@ def readme(
             f"Its probabilities were calibrated on {record.calibration['images']:,} images that were held out: scores "
             f"are\ndivided by a temperature of {record.calibration['temperature']:.6g}, {where}."
         )
+    if record.has_several:
+        parts.append(_LABELS)
     if record.belonging:
         parts.append(_OTHERS_IN_GRAPH if name == "onnx" else _OTHERS_ELSEWHERE)
     return "\n\n".join(parts) + "\n"
@@ -176,6 +179,21 @@ def readme(
 _OTHERS_IN_GRAPH = (
     "It tells images of none of its classes: the output `none_of_these` says which they are, `p_values` how well each\n"
     "image fits in among those of the classes."
+)
+_USES_OF_SEVERAL_LABELS = {
+    "onnx": """
+        import sys
+
+        sys.path.append("path/to/this/folder")
+        from classify import answers
+
+        classes, told = answers(["image.png"])
+        print([name for name, has in zip(classes, told["has_label"][0]) if has])
+        """,
+}
+_LABELS = (
+    "Images have several labels, or none: each class has a probability of its own. The output `has_label` says which\n"
+    "labels an image has, by a threshold for each class."
 )
 _OTHERS_ELSEWHERE = "What tells images of none of the classes is not in this format; it is in `--format onnx`."
 

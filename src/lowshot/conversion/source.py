@@ -96,7 +96,6 @@ def open_source(folder: str | os.PathLike[str], model: str | None = None) -> Sou
     """
     path = adapter_folder(folder)
     classifier = saved_adapter(path, model=model, device="cpu")
-    classifier.record_.refuse_several("an export", "lowshot predict gives all labels of an image")
     model_config = classifier.recipe.model
     sides = [load_structure(name).image_size for name in (model_config.model, model_config.beside) if name]
     probes = probe_images(max(sides))

@@ -17,6 +17,7 @@ from ..belonging import Belonging, Gaussians
 from ..heads import Head, Text, tensors_of
 from ..methods import method_spec
 from ..models import Backbone, load_backbone, round_to
+from ..several_labels import Presence
 from ..tensor_file import read_classifier
 from ..training import Learner, create_learner
 from ..training.head_learner import HeadLearner
@@ -100,6 +101,24 @@ class PValues(nn.Module):
         return places / (len(self._held_out.scores) + 1), places <= self._held_out.last_place
 
 
+class Labels(nn.Module):
+    """The probability of each class by itself, and which labels images have, as ``lowshot.several_labels`` has them."""
+
+    offsets: Tensor
+    thresholds: Tensor
+
+    def __init__(self, presence: Presence) -> None:
+        super().__init__()
+        self._slope = presence.slope
+        self.register_buffer("offsets", torch.tensor(presence.offsets, dtype=torch.float32))
+        self.register_buffer("thresholds", torch.tensor(presence.thresholds, dtype=torch.float32))
+
+    def forward(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Class scores ``(B, C)`` to probabilities ``(B, C)``, and whether each image has each label, ``(B, C)``."""
+        likely = torch.sigmoid(self._slope * scores + self.offsets)
+        return likely, likely >= self.thresholds
+
+
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """What was trained, in float32; a quantised base gives its rounded values."""
@@ -114,12 +133,15 @@ class Trained:
     temperature: float
     p_values: PValues | None = None
     """What tells images of none of the classes, where that was learnt."""
+    labels: Labels | None = None
+    """What makes probabilities of scores, where images have several labels."""
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> NDArray[np.float32]:
-        """Softmax of the calibrated scores ``(N, C)`` of images ``(N, 3, S, S)`` in [0, 1]."""
-        scores = self.scores(self.backbone.encode_images(images)) / self.temperature
-        table: NDArray[np.float32] = torch.softmax(scores, dim=-1).numpy()
+        """Calibrated probabilities ``(N, C)`` of images ``(N, 3, S, S)`` in [0, 1]."""
+        scores = self.scores(self.backbone.encode_images(images))
+        likely = torch.softmax(scores / self.temperature, dim=-1) if self.labels is None else self.labels(scores)[0]
+        table: NDArray[np.float32] = likely.numpy()
         return table
 
 
@@ -139,7 +161,7 @@ def trained_model(source: Source) -> Trained:
             rows = read_classifier(source.folder, len(source.record.classes), backbone.embedding_size)
             classes = functional.normalize(rows, dim=-1)
         scores: nn.Module = CosineScores(backbone.logit_scale, classes)
-        return Trained(backbone, adapter, scores, source.temperature, _p_values(source, classes))
+        return Trained(backbone, adapter, scores, source.temperature, _p_values(source, classes), _labels(source))
     round_to(backbone.model, backbone.quantized_linears(projection=model.quantize_projection), model.quantize)
     recipe = source.recipe.replace(quantize="none", quantize_projection=False, precision="fp32")
     learner = create_learner(backbone, source.record.prompts, recipe)
@@ -150,7 +172,12 @@ def trained_model(source: Source) -> Trained:
     else:
         own = cast(WeightsLearner, learner).encode_classes()
     told = _p_values(source, own)
-    return Trained(backbone, adapted, scores_of(learner), source.temperature, told)
+    return Trained(backbone, adapted, scores_of(learner), source.temperature, told, _labels(source))
+
+
+def _labels(source: Source) -> Labels | None:
+    presence = source.classifier.presence
+    return None if presence is None else Labels(presence)
 
 
 def _p_values(source: Source, classes: Tensor | None) -> PValues | None:

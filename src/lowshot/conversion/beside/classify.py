@@ -62,7 +62,8 @@ def probabilities(files: list[str]) -> tuple[list[str], NDArray[np.float32]]:
 def answers(files: list[str]) -> tuple[list[str], dict[str, NDArray[Any]]]:
     """The class names, and all that the model says of each file, by its name.
 
-    That is ``probabilities``; of a model that tells images of none of its classes also ``none_of_these``, ``p_values``.
+    That is ``probabilities``; of a model that tells images of none of its classes also ``none_of_these``, ``p_values``;
+    where images have several labels also ``has_label``, ``(files, classes)``.
     """
     steps = json.loads((HERE / "preprocessing.json").read_text(encoding="utf-8"))
     session = onnxruntime.InferenceSession(str(HERE / "model.onnx"), providers=onnxruntime.get_available_providers())
@@ -77,7 +78,12 @@ if __name__ == "__main__":
         sys.exit("usage: python classify.py IMAGE...")
     classes, told = answers(sys.argv[1:])
     none_of_these = told.get("none_of_these", np.zeros(len(sys.argv) - 1, dtype=np.bool_))
-    for name, row, none in zip(sys.argv[1:], told["probabilities"], none_of_these):
-        best = sorted(zip(row.tolist(), classes), reverse=True)[:3]
-        shares = [f"{share:.4f} {label}" for share, label in best]
-        print(name, *(["none of these; nearest:"] if none else []), *shares, sep="\t")
+    for place, (name, row, none) in enumerate(zip(sys.argv[1:], told["probabilities"], none_of_these)):
+        best = sorted(zip(row.tolist(), classes), reverse=True)
+        words = ["none of these; nearest:"] if none else []
+        if "has_label" in told:  # all labels that the image has
+            shown = {label for label, has in zip(classes, told["has_label"][place]) if has}
+            words = [] if shown else ["no label; nearest:"]
+            best = [each for each in best if each[1] in shown] or best[:1]
+        shares = [f"{share:.4f} {label}" for share, label in (best if "has_label" in told else best[:3])]
+        print(name, *words, *shares, sep="\t")
