@@ -411,15 +411,12 @@ def photographs() -> str:
     for method in dict.fromkeys(run["method"] for run in runs):
         for shots in sorted({run["shots"] for run in runs}, key=int):
             of_both = [[cell(method, shots, folds, *what) for what in _OF_PROBABILITIES] for folds in ("0", "5")]
-            seconds = cell(method, shots, "5", "train_seconds", 1, 1)
-            rows.append(
-                [f"`{method}`", shots, *(each for pair in zip(*of_both, strict=True) for each in pair), seconds]
-            )
+            rows.append([f"`{method}`", shots, *(each for pair in zip(*of_both, strict=True) for each in pair)])
     head = ["method", "shots", "calibration error, points", "calibrated", "negative log-likelihood", "calibrated"]
     dates = sorted(run["date"][:10] for run in runs)
     origin = f"`lowshot bench photos` and `lowshot bench photos-calibrated`, {dates[0]} and {dates[-1]}, five seeds."
     folder = " --data clothing --model photos --methods proker --shots 4 16 --draws 10"
-    lines = [*markdown([*head, "training with folds, s"], rows), "", origin, ""]
+    lines = [*markdown(head, rows), "", origin, ""]
     return "\n".join([*lines, strangers("none-of-these-clothing", folder)])
 
 
