@@ -82,15 +82,12 @@ def test_its_tensors_are_those_it_declares(made_up, method):
     assert (made.final_loss is not None) == (method in TRAINED | {"lp++"})
 
 
-@given(order=st.permutations(range(4)), seed=st.integers(0, 100))
-@settings(max_examples=3)
 @every
-def test_a_permutation_of_the_classes_permutes_the_scores(made_up, method, order, seed):
-    shots = made_up(seed=seed)
-    order = torch.tensor(order)
+def test_a_permutation_of_the_classes_permutes_the_scores(made_up, method):
+    shots, order = made_up(seed=1), torch.tensor([2, 0, 3, 1])
     text = dataclasses.replace(shots.text, embeddings=shots.text.embeddings[order], lengths=shots.text.lengths[order])
     renamed = dataclasses.replace(shots, labels=order.argsort()[shots.labels], text=text)
-    images = unit(5, 6, seed=seed)
+    images = unit(5, 6, seed=1)
     found = fit(method, renamed).head.scores(images, text)
     torch.testing.assert_close(
         found, fit(method, shots).head.scores(images, shots.text)[:, order], atol=2e-3, rtol=1e-3
