@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 LINTED := src tests tools benchmarks
 SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-.PHONY: demo demo-serve test test-long install check resolve fix docs docs-serve notebooks bench clean
+.PHONY: demo demo-serve test test-long install check check-text check-types check-imports check-site resolve fix docs docs-serve notebooks bench clean
 
 demo: $(DEMO)  ## Teach the built-in model handwriting, with every method; PHOTOS=FOLDER: then photographs of yours
 	$(BIN)/lowshot demo
@@ -27,11 +27,19 @@ test-long: $(INSTALLED)  ## Run the tests that take long: killed processes, brow
 
 install: $(INSTALLED)  ## Make .venv with everything in it
 
-check: $(INSTALLED)  ## Formatting, lint, types, import directions, the site's links
+check: check-text check-types check-imports check-site  ## Formatting, lint, types, import directions, the site's links
+
+check-text: $(INSTALLED)
 	$(BIN)/ruff format --check $(LINTED)
 	$(BIN)/ruff check $(LINTED)
+
+check-types: $(INSTALLED)
 	$(BIN)/mypy
+
+check-imports: $(INSTALLED)
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+check-site: $(INSTALLED)
 	$(SITE) --site-dir $$(mktemp -d)/site
 
 resolve: $(INSTALLED)  ## Whether there are versions of everything for each Python that is claimed; asks the registry

@@ -1,6 +1,7 @@
 """The list of tests that take long names tests that there are: a renamed one would be long for everybody again."""
 
 import ast
+import runpy
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import long_tests
 from long_tests import is_left_out
 
 TESTS = Path(__file__).parent
+LONG_TESTS = runpy.run_path(str(TESTS.parent / "tools" / "list_long_tests.py"))["long_tests"]
 
 
 def test_every_test_that_is_listed_as_long_is_there():
@@ -37,6 +39,20 @@ def test_a_file_without_a_test_that_is_asked_for_is_not_read(tmp_path):
     assert left_out("not long and not slow and not gpu") == {"all", "all_of_several"}
     assert left_out("") == left_out("slow") == left_out("gpu") == set()
     assert not any(is_left_out(TESTS / "test_classifier.py", asked) for asked in ("long", "not long"))  # it is listed
+
+
+def test_what_is_listed_is_what_takes_the_processor_long_and_what_was_not_run(tmp_path):
+    cases = {"slow[1]": 0.2, "slow[2]": 0.9, "fast": 0.1, "waits": 0.0}
+    properties = '<properties><property name="processor_seconds" value="{}" /></properties>'
+    lines = [
+        f'<testcase classname="tests.room.test_it" name="{name}" time="9">{properties.format(seconds)}</testcase>'
+        for name, seconds in cases.items()
+    ]
+    skipped = '<testcase classname="tests.room.test_it" name="skipped" time="0"><skipped /></testcase>'
+    (tmp_path / "times.xml").write_text(f"<testsuites><testsuite>{''.join(lines)}{skipped}</testsuite></testsuites>")
+    listed = {f"tests/room/test_it.py::{name}" for name in ("fast", "not_run", "skipped")}
+    found = LONG_TESTS(str(tmp_path / "times.xml"), listed)
+    assert found == [f"tests/room/test_it.py::{name}" for name in ("not_run", "skipped", "slow")]
 
 
 class Item:
