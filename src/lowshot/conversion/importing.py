@@ -358,7 +358,7 @@ def _record(
         seed=0,
         recipe={section: values for section, values in sections.items() if values},
         classes=words.names,
-        model=dataclasses.asdict(backbone.identity),
+        model=backbone.identity.facts(),
         draw=(),
         prompts=words.prompts,
         trainable_parameters=sum(p.numel() for p in adapter.parameters()),

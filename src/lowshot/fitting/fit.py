@@ -208,7 +208,7 @@ def _record(
         recipe=recipe.replace(model=backbone.identity.id, beside=second).to_dict(),
         classes=task.class_names,
         labels=task.class_labels,
-        model=dataclasses.asdict(backbone.identity),
+        model=backbone.identity.facts(),
         draw=lesson.examples.identities if decided_by_images else (),
         learnt=contents,
         prompts=lesson.prompts,

@@ -45,6 +45,10 @@ class Identity:
     equal_settings_sha256: Sequence[str] = dataclasses.field(default_factory=list)
     resizing: Resizing = Resizing()  # noqa: RUF009 - immutable
 
+    def facts(self) -> dict[str, Any]:
+        """What a record has of it, as it is read again from JSON."""
+        return {**dataclasses.asdict(self), "resizing": list(self.resizing)}
+
 
 def weights_sha256(model: nn.Module) -> tuple[str, dict[str, str]]:
     """Hashes of names, shapes and values of all parameters: the same for a checkpoint in any file layout.
