@@ -78,7 +78,7 @@ def test_however_few_are_compared_at_once_the_answer_is_the_same(monkeypatch):
 def test_few_images_will_do(count):
     images, _, table = made()
     together = transduced(table[:count], images[:count])
-    assert together.shape == (count, 4)
+    assert (together.shape, together.dtype) == ((count, 4), np.float32)
     assert together.sum(1) == pytest.approx(np.ones(count), abs=1e-5)
 
 

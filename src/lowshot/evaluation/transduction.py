@@ -60,7 +60,7 @@ def transduced(
     together = np.asarray(probabilities, dtype=np.float32)
     means = _first_means(together, images)
     variances = np.full(width, 1 / width)
-    weight = _GAUSSIAN * min(1.0, count / (classes * width)) ** 0.5
+    weight = np.float32(_GAUSSIAN * min(1.0, count / (classes * width)) ** 0.5)
     squares = (images.astype(np.float64) ** 2).sum(0)
     for _ in track(range(ROUNDS + 1), what="judging together", total=ROUNDS + 1):
         fixed = alone + weight * _log_density(images, means, variances)
@@ -91,7 +91,7 @@ def _affinity(images: NDArray[np.float32], track: Track) -> Any:
         values[start : start + step] = np.maximum(np.take_along_axis(cosines, nearest, axis=1), 0)
     ends = np.arange(count + 1) * NEIGHBOURS
     nearest_ones = sparse.csr_matrix((values.ravel(), columns.ravel(), ends), shape=(count, count))
-    return ((nearest_ones + nearest_ones.T) / (2 * NEIGHBOURS)).tocsr()
+    return (nearest_ones + nearest_ones.T).tocsr() * np.float32(0.5 / NEIGHBOURS)
 
 
 def _first_means(probabilities: NDArray[np.float32], images: NDArray[np.float32]) -> NDArray[np.float64]:
