@@ -37,7 +37,6 @@ RUNS = {
     "clip-lora-xs": 11 * 5 * 3 * 3,
     "photos": 4 * 3 * 5,
     "photos-calibrated": 3 * 2 * 5,
-    "photos-dinov2": 3 * (2 + 1),
     "qlora-vlm-4-shot": 8,
     "qlora-vlm-4-shot-done-right": 8 * 2 * 3,
     "qlora-vlm-caltech101": 2 * 3 * 3,

