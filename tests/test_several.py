@@ -154,6 +154,7 @@ def test_the_record_is_read_strictly(adapter, tmp_path):
 def test_the_card_says_how_well_each_class_is_told(adapter):
     card = (adapter / "README.md").read_text()
     assert "Mean average precision" in card and "| `green` |" in card and "F1" in card
+    assert "the threshold of its class, learnt from 24 images that were held out" in " ".join(card.split())
 
 
 # -- the command line --------------------------------------------------------------------------------------------------

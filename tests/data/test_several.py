@@ -104,7 +104,7 @@ def test_lists_in_memory_have_lists_or_a_table_of_labels():
 def test_a_task_of_one_label_is_one_of_several_where_that_is_asked_for_and_never_the_other_way():
     task = load_task("digits", several=";")
     assert task.train.labels.shape == (len(task.train), 10) and (task.train.labels.sum(1) == 1).all()
-    with pytest.raises(DataError, match="images have several labels; --labels-per-image several"):
+    with pytest.raises(DataError, match="images have several labels; lowshot fit --labels-per-image several"):
         load_task("shapes")
     with pytest.raises(DataError, match="images have several labels"):
         task_from(task)

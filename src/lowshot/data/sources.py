@@ -77,7 +77,7 @@ def _as_labelled(task: Task, several: str | None) -> Task:
         return task.of_several()
     if task.has_several:
         raise DataError(
-            f"{task.name}: images have several labels; --labels-per-image several learns and judges them so, "
+            f"{task.name}: images have several labels; lowshot fit --labels-per-image several learns them, "
             "labels_per_image='several' from Python"
         )
     return task

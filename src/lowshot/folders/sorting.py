@@ -127,7 +127,7 @@ def sort_folder(
         OutputError: ``out`` holds something else, was begun otherwise, or cannot be written.
     """
     classifier.record_.refuse_several(
-        "sort puts each image into one folder, and", "lowshot predict --format csv lists all labels of each image"
+        "sort, which puts an image into one folder,", "lowshot predict --format csv lists all labels of each"
     )
     if put not in PUT:
         raise UnknownNameError("way to put images", put, PUT)

@@ -164,6 +164,10 @@ def _precision(record: RunRecord) -> list[str]:
     text = f"{measured[0].upper()}{measured[1:]}, for this one seed. {labels_line(record.metrics)}."
     known = zip(record.classes, record.metrics["class_ap"], strict=True)
     rows = [f"| {_cell(name)} | {percent(precision)} |" for name, precision in known if precision is not None]
+    held_out = (
+        f", learnt from {record.presence['images']:,} images that were held out" if record.presence["images"] else ""
+    )
+    text += f" An image has each label that is as probable as the threshold of its class{held_out}."
     table = ["", "| class | average precision |", "|:--|--:|", *rows] if len(rows) <= _MOST_CLASSES else []
     return ["## Accuracy", "", text, *table]
 
