@@ -27,8 +27,8 @@ def cache_of_its_own(tmp_path_factory):
     del os.environ["LOWSHOT_CACHE"]
 
 
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
+@pytest.fixture(scope="session", autouse=True)
+def no_network():
     """Only this machine can be reached."""
     connect = socket.socket.connect
 
@@ -37,7 +37,9 @@ def no_network(monkeypatch):
             return connect(self, address)
         raise OSError(f"a test tried to reach {address}")
 
-    monkeypatch.setattr(socket.socket, "connect", only_here)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", only_here)
+        yield
 
 
 @pytest.fixture(autouse=True)
