@@ -267,7 +267,7 @@ def test_a_head_that_is_computed_is_calibrated_on_one_shot_of_every_class_at_a_t
 
 
 def test_a_head_that_is_trained_is_calibrated_in_folds(classifier, task):
-    fitted = classifier("linear-probe", calibration_folds=2).fit(task, shots=4)
+    fitted = classifier("lp++", calibration_folds=2).fit(task, shots=4)
     assert fitted.calibration.folds == 2
     assert len(fitted.calibration.scores) == 12
 

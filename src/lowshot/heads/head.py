@@ -61,7 +61,7 @@ class Head(Protocol):
 
 
 class Computed(Head, Protocol):
-    """A head that is computed from the shots: no optimiser finds anything of it."""
+    """A head that is computed from the shots: with its hyper-parameters known they decide all of it, in an instant."""
 
     @classmethod
     def again(cls, shots: Shots, chosen: Mapping[str, float]) -> Head:

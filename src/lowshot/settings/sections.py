@@ -223,7 +223,8 @@ class TrainingConfig(Section):
     )
     """Parts, 2 or more, in which the shots are held out in turn, to learn how sure the classifier may be: a temperature
     for its probabilities, and sets of classes with a stated coverage. It takes as many trainings more. Heads that are
-    computed (gda, proker, nearest-mean, tip-adapter) hold one shot of each class out at a time instead. 0 for none."""
+    computed (gda, proker, nearest-mean, tip-adapter, linear-probe) hold one shot of each class out at a time instead. 0
+    for none."""
     reject: float | None = setting(
         None,
         Decides.CONFIDENCE,

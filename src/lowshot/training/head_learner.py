@@ -154,8 +154,8 @@ class HeadLearner:
 
     @property
     def is_computed(self) -> bool:
-        """Whether the head is computed, and not found by an optimiser."""
-        return self._kind is not None and not self._kind.TRAINED
+        """Whether the head is computed from the shots, with hyper-parameters that may stay as they are."""
+        return self._kind is not None and "again" in vars(self._kind)  # one that derives from such may train it further
 
     @torch.no_grad()
     def left_out(self, examples: Examples, chosen: Mapping[str, float], track: Track) -> tuple[Tensor, Tensor]:
