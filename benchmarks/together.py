@@ -43,6 +43,7 @@ class Arguments(OnDevice):
 
 def learner_of(arguments: Arguments, method: str, seed: int) -> tuple[Learner, Examples]:
     """A learner that has not learnt, and what to learn from."""
+    import torch
     from cases import Case, lowshot_learner
     from shapes import SHAPES
 
@@ -56,7 +57,9 @@ def learner_of(arguments: Arguments, method: str, seed: int) -> tuple[Learner, E
         shape, classes = ("smoke", 4) if arguments.smoke else ("vit-b16", 100)
         settings = {"method": method, "seed": seed, "precision": arguments.precision}
         case = Case(method, "lowshot", settings, classes=classes, batch_size=min(classes, 32), device=arguments.on)
-        return lowshot_learner(dataclasses.replace(case, steps=arguments.steps, warm_up=0), SHAPES[shape]())
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # the same frozen weights in every run
+            return lowshot_learner(dataclasses.replace(case, steps=arguments.steps, warm_up=0), SHAPES[shape]())
     task = builtin_task("digits")
     chosen = {"seed": seed, "base_steps": arguments.steps, "steps_per_shot": 0, "precision": arguments.precision}
     recipe = preset_recipe("builtin", method).replace(**chosen)

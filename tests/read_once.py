@@ -4,6 +4,7 @@
 the folder still has the size and the time that it had then.
 """
 
+import copy
 import functools
 import io
 import pickle
@@ -113,7 +114,9 @@ class Unpickler(pickle.Unpickler):
 
 
 def copied(tensor):
-    """As ``copy.deepcopy`` does, in half of the time."""
+    """As ``copy.deepcopy`` does, in half of the time for what is no quantised weight."""
+    if type(tensor) not in (torch.Tensor, torch.nn.Parameter):
+        return copy.deepcopy(tensor)
     values = tensor.detach().clone()
     return torch.nn.Parameter(values, tensor.requires_grad) if type(tensor) is torch.nn.Parameter else values
 

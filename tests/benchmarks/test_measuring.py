@@ -126,4 +126,5 @@ def test_committed_results_are_named_after_their_day_machine_and_benchmark(progr
         result = json.loads(path.read_text(encoding="utf-8"))
         provenance = result.get("provenance") or result["records"][0]["provenance"]
         machine = files.hardware_slug(provenance["hardware"], on_cpu=result.get("device") == "cpu")
-        assert path.name == f"{provenance['date'][:10]}-{machine}-{result['benchmark']}.json"
+        name = "-".join([result["benchmark"], *result.get("part", ())])
+        assert path.name == f"{provenance['date'][:10]}-{machine}-{name}.json"

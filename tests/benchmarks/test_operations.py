@@ -40,11 +40,6 @@ def test_the_page_has_these_numbers():
         assert f"| `{method}` | {one:,} | {sixteen:,} |" in page
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [{"images_per_pass": 2}, {"encoder": "vision"}, {"encoder": "text"}, {"projections": ("q", "fc1")}],
-    ids=str,
-)
 @pytest.mark.parametrize("method", TOGETHER)
 def test_runs_together_share_their_kernels_and_never_meet_the_host(operations, method):
     for runs, most in zip((1, 16), TOGETHER[method], strict=True):
@@ -53,6 +48,11 @@ def test_runs_together_share_their_kernels_and_never_meet_the_host(operations, m
         assert counted["kernels"] <= most
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"images_per_pass": 2}, {"encoder": "vision"}, {"encoder": "text"}, {"projections": ("q", "fc1")}],
+    ids=str,
+)
 def test_other_recipes_never_meet_the_host_either(operations, settings):
     counted = operations.counted(settings, "smoke", 4, 4).row()
     assert counted["kernels"] > 0

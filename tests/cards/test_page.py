@@ -4,8 +4,7 @@ import csv
 
 import pytest
 
-from serving.browsing import CHROMIUM, chromium, opened, until
-
+from ..serving.browsing import CHROMIUM, chromium, opened, until
 from .conftest import served
 
 pytestmark = [

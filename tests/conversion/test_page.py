@@ -121,7 +121,7 @@ def test_without_a_network_the_way_out_is_said(tmp_path, monkeypatch):
 
     monkeypatch.setattr(web_runtime, "fetch", fetch)
     with pytest.raises(RunError, match=r"no such host; .* npm pack onnxruntime-web@1.30.0, .*--onnxruntime-web"):
-        export(tmp_path / "no such adapter", tmp_path / "out", format="page")
+        web_runtime.web_runtime()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"something else"])

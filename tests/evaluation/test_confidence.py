@@ -37,7 +37,7 @@ def plain(quick):
 
 @pytest.fixture(scope="module")
 def calibrated(quick):
-    return FewShotClassifier(method="lora", **quick, calibration_folds=3).fit(*pictures(18))
+    return FewShotClassifier(method="lora", **quick, calibration_folds=3, together=1).fit(*pictures(18))
 
 
 @pytest.fixture
@@ -225,7 +225,7 @@ def test_no_test_image_is_looked_at(quick):
     assert FewShotClassifier(method="lora", **quick, calibration_folds=2).fit(task).calibration.temperature > 0
 
 
-def test_there_is_one_model_in_memory_at_a_time(quick, monkeypatch):
+def test_folds_one_after_the_other_have_one_model_in_memory_at_a_time(quick, monkeypatch):
     load, models = lowshot.classifier.learning.load_backbone, []
 
     def counted(*arguments):
@@ -236,8 +236,17 @@ def test_there_is_one_model_in_memory_at_a_time(quick, monkeypatch):
 
     gc.collect()
     monkeypatch.setattr(lowshot.classifier.learning, "load_backbone", counted)
-    FewShotClassifier(method="lora", **quick, calibration_folds=2).fit(*pictures(12))
+    FewShotClassifier(method="lora", **quick, calibration_folds=2, together=1).fit(*pictures(12))
     assert len(models) == 4  # to look whether the settings fit, two folds, and the classifier
+
+
+def test_folds_together_tell_what_they_tell_one_after_the_other(quick, calibrated):
+    together = FewShotClassifier(method="lora", **quick, calibration_folds=3).fit(*pictures(18))
+    one, other = together.calibration, calibrated.calibration
+    assert one.temperature == pytest.approx(other.temperature, rel=1e-3)
+    assert one.scores == pytest.approx(other.scores, abs=1e-4)
+    images, _ = pictures(9, seed=5)
+    np.testing.assert_allclose(together.predict_proba(images), calibrated.predict_proba(images), atol=1e-4)
 
 
 def test_interrupted_in_a_fold_it_goes_on_to_the_very_same(quick, calibrated, tmp_path):
@@ -255,7 +264,7 @@ def test_interrupted_in_a_fold_it_goes_on_to_the_very_same(quick, calibrated, tm
         seen.append((what, total))
         yield from items
 
-    classifier = FewShotClassifier(method="lora", **quick, calibration_folds=3)
+    classifier = FewShotClassifier(method="lora", **quick, calibration_folds=3, together=1)
     with pytest.raises(KeyboardInterrupt):
         classifier.fit(*pictures(18), checkpoint=file, track=interrupted)
     assert not classifier.is_fitted

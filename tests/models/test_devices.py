@@ -18,7 +18,8 @@ from lowshot.training import step as step_module
 from lowshot.training.prompts import ClassPrompts
 from lowshot.training.step import Batch, ExactStep, Passes, zero_loss
 from meta_device import META
-from training.steps import LABELS, ROWS, learner_on
+
+from ..training.steps import LABELS, ROWS, learner_on
 
 MPS = torch.device("mps")
 CLIP = "openai/clip-vit-base-patch16"
