@@ -241,7 +241,7 @@ def test_folds_one_after_the_other_have_one_model_in_memory_at_a_time(quick, mon
 
 
 def test_folds_together_tell_what_they_tell_one_after_the_other(quick, calibrated):
-    together = FewShotClassifier(method="lora", **quick, calibration_folds=3).fit(*pictures(18))
+    together = FewShotClassifier(method="lora", **quick, calibration_folds=3, together=3).fit(*pictures(18))
     one, other = together.calibration, calibrated.calibration
     assert one.temperature == pytest.approx(other.temperature, rel=1e-3)
     assert one.scores == pytest.approx(other.scores, abs=1e-4)

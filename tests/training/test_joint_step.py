@@ -52,8 +52,8 @@ def batches(learners, labels_of=lambda rows, classes: torch.arange(rows) % class
     def images_of(rows):
         return crops(rows) if rows else crops([0])[:0]
 
-    labels = [labels_of(len(rows), len(each.class_vectors.texts)) for rows, each in zip(ROWS, learners, strict=True)]
-    return [Batch.of(*each, images_of) for each in zip(NUMBERS, ROWS, labels, strict=True)]
+    labels = [labels_of(len(rows), len(each.class_vectors.texts)) for rows, each in zip(ROWS, learners, strict=False)]
+    return [Batch.of(*each, images_of) for each in zip(NUMBERS, ROWS, labels, strict=False)]
 
 
 def taken(learners, gradients, *, checkpointing=False):
@@ -78,11 +78,16 @@ def assert_joined_is_alone(learners, passes, tolerance, given=None, *, checkpoin
         assert_same(one, other, tolerance)
 
 
-@pytest.mark.parametrize("passes", CUTS, ids=str)
 @pytest.mark.parametrize("method", ["lora", "lora-xs"])
 @pytest.mark.parametrize("chosen", [{}, {"dropout": 0.0}, {"projections": ("q", "k", "v", "o", "fc1", "fc2")}], ids=str)
-def test_gradients_are_those_of_each_run_alone(tiny_clip, method, chosen, passes):
-    assert_joined_is_alone(learners_on(tiny_clip, method, **chosen), passes, 1e-10)
+def test_gradients_are_those_of_each_run_alone(tiny_clip, method, chosen):
+    assert_joined_is_alone(learners_on(tiny_clip, method, names=NAMES[:2], **chosen), CUTS[0], 1e-10)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+@pytest.mark.parametrize("passes", CUTS[1:], ids=str)
+def test_it_is_so_however_the_work_is_cut(tiny_clip, dropout, passes):
+    assert_joined_is_alone(learners_on(tiny_clip, dropout=dropout), passes, 1e-10)
 
 
 @pytest.mark.parametrize("position", ["1", "0"])

@@ -146,7 +146,7 @@ def _held_out(
         checkpoint=checkpoint,
         contents=contents,
         told=None if evidence is None else evidence.add_fold,
-        together=lesson.recipe.engine.together,
+        together=lesson.folds_together,
     )
     return HeldOut(calibration, None if evidence is None else told_of(lesson, evidence))
 
