@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -198,6 +199,18 @@ def test_no_image_is_scored_by_a_classifier_that_learnt_from_it(scored, tmp_path
         assert shots == np.bincount(examples.labels).max() < 5
         assert [text.removeprefix("hash ") for text in learnt] == [name.split()[1] for name in examples.identities]
         assert checkpoint == tmp_path / f"run.training.fold-{number}.safetensors"
+
+
+@pytest.mark.parametrize(("asked", "apart"), [({}, False), ({"together": 1}, False), ({"together": None}, True)])
+def test_folds_have_threads_of_their_own_only_where_they_are_to_be_together(scored, asked, apart):
+    threads = set()
+
+    def fresh():
+        threads.add(threading.current_thread())
+        return Fake()
+
+    held_out_scores(fresh, EXAMPLES, fold_of_each(LABELS, 3), track=silent, **asked)
+    assert (threads != {threading.current_thread()}) == apart
 
 
 def test_a_method_that_learns_nothing_scores_all_shots_at_once(scored):

@@ -1,13 +1,12 @@
 """Evaluation: predictions in batches, metrics, calibration, sets of classes, images of none."""
 
 from .belonging import BelongingEvidence, accepted_share, belonging_of, roc_area
-from .calibration import calibrate, calibrated, fold_checkpoints, fold_of_each, held_out_scores, left_out_scores
+from .calibration import calibrate, calibrated, fold_checkpoints, fold_of_each, held_out_scores, left_out_scores, scored
 from .conformal import GuaranteedSets, HeldOutSets, Sets, prediction_sets, set_measures
 from .metrics import confusion, measures, several_measures
 from .predict import (
     Judgement,
     belonging_scores,
-    class_scores,
     embeddings_of,
     judged_as_read,
     log_probabilities,
@@ -32,7 +31,6 @@ __all__ = [
     "belonging_scores",
     "calibrate",
     "calibrated",
-    "class_scores",
     "confusion",
     "embeddings_of",
     "fold_checkpoints",
@@ -50,6 +48,7 @@ __all__ = [
     "presence_of",
     "probabilities",
     "roc_area",
+    "scored",
     "set_measures",
     "several_measures",
     "transduced",

@@ -76,7 +76,7 @@ def calibrate(
     checkpoint: Path | None = None,
     contents: Sequence[str] = (),
     told: Callable[[Learner, Examples, Examples], None] | None = None,
-    together: int | None = None,
+    together: int | None = 1,
 ) -> Calibration:
     """Hold the shots out in turn, and learn from their scores how sure a classifier made like this may be.
 
@@ -106,7 +106,7 @@ def held_out_scores(
     checkpoint: Path | None = None,
     contents: Sequence[str] = (),
     told: Callable[[Learner, Examples, Examples], None] | None = None,
-    together: int | None = None,
+    together: int | None = 1,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Log-probabilities ``(H, C)`` of the held-out images, and their labels ``(H,)``, fold by fold.
 
@@ -123,13 +123,13 @@ def held_out_scores(
         checkpoint: File for the whole run's state of training; each fold has its own beside it.
         contents: Hashes of what the images show, one for each.
         told: Is told of each fold: its classifier, the images it has learnt from, and those held out.
-        together: Folds whose steps are computed together at most, where they can be; all of them if not given.
+        together: Folds whose steps are computed together at most, where they can be; None for all of them.
 
     Raises:
         RunError: The training of a fold diverged.
     """
     if fold_of is None:
-        return _scored(fresh(), examples, track)
+        return scored(fresh(), examples, track)
     folds = int(fold_of.max()) + 1
     files = [None] * folds if checkpoint is None else fold_checkpoints(checkpoint, folds)
 
@@ -143,7 +143,7 @@ def held_out_scores(
         held_out = examples.part(held)
         if told is not None:
             told(learner, learnt, held_out)
-        return fold, *_scored(learner, held_out, named)
+        return fold, *scored(learner, held_out, named)
 
     side_by_side: Company[_Scored] = Company(together or folds)
     works = [functools.partial(of_fold, fold) for fold in range(folds if first is None else first)]
@@ -176,7 +176,11 @@ def left_out_scores(
     return table, examples.labels[judged.numpy()], int(part.max()) + 1
 
 
-def _scored(learner: Learner, examples: Examples, track: Track) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def scored(learner: Learner, examples: Examples, track: Track) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """What is told of images that were held out: log-probabilities ``(H, C)``, and their labels ``(H,)``.
+
+    Where images have several labels they are the scores as they are, and labels ``(H, C)``.
+    """
     scores_of = class_scores if examples.has_several else log_probabilities
     return scores_of(learner, examples.images, learner.backbone.image_size, track=track), examples.labels
 

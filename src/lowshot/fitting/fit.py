@@ -134,7 +134,11 @@ def _held_out(
     """What classifiers that have learnt from the other folds tell of the shots of each."""
     if lesson.examples.has_several:
         scores, labels = held_out_scores(
-            lesson.untrained, lesson.examples, fold_of, track=track, checkpoint=checkpoint, contents=contents
+            *(lesson.untrained, lesson.examples, fold_of),
+            track=track,
+            checkpoint=checkpoint,
+            contents=contents,
+            together=lesson.folds_together,
         )
         return HeldOut(presence=presence_of(scores, labels, 0 if fold_of is None else int(fold_of.max()) + 1))
     evidence = evidence_of(lesson)

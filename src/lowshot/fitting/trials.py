@@ -18,7 +18,7 @@ from ..calibration import Calibration
 from ..data import Examples, Images
 from ..data.crops import random_crops
 from ..errors import InputError, RunError, first_line
-from ..evaluation import calibrated, class_scores, fold_of_each, held_out_scores, log_probabilities, presence_of
+from ..evaluation import calibrated, fold_of_each, held_out_scores, presence_of, scored
 from ..methods import ZERO_SHOT, method_spec
 from ..models import Backbone, KeptBackbone, load_backbone
 from ..progress import Track
@@ -215,8 +215,7 @@ class Trials:
         return self._of(method).untrained()
 
     def _table(self, learner: Learner, examples: Examples) -> NDArray[np.float32]:
-        rows_of = class_scores if examples.has_several else log_probabilities
-        return rows_of(learner, examples.images, learner.backbone.image_size, track=self._track)
+        return scored(learner, examples, self._track)[0]
 
     def _right(self, table: NDArray[np.float32], examples: Examples) -> dict[int, float]:
         """Recognition of each shot; crops of one shot are no independent witnesses."""

@@ -100,7 +100,9 @@ def doubted_labels(
             fold_of = fold_of_each(examples.labels, min(folds, int(np.bincount(examples.labels).max())))
             if lone := int((fold_of < 0).sum()):
                 warn.append(f"{lone} class(es) have one image, which is not looked at: nothing else shows the class")
-        scores, given = held_out_scores(lesson.untrained, examples, fold_of, track=track)
+        scores, given = held_out_scores(
+            lesson.untrained, examples, fold_of, track=track, together=lesson.folds_together
+        )
     rows = np.arange(len(examples)) if fold_of is None else np.argsort(fold_of, kind="stable")[(fold_of < 0).sum() :]
     noise = label_noise(scores, given)
     others = scores.copy()
