@@ -117,6 +117,11 @@ class RunRecord:
         return float(self.calibration.get("temperature", 1.0))
 
     @property
+    def score(self) -> float:
+        """The accuracy of a run that was judged; where images have several labels the mean average precision."""
+        return float(self.metrics["map" if self.has_several else "acc1"])
+
+    @property
     def has_several(self) -> bool:
         """Whether its images have several labels each, or none."""
         return bool(self.presence)

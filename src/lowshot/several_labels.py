@@ -131,13 +131,14 @@ def solved_offsets(scores: NDArray[np.floating], shown: NDArray[Any]) -> NDArray
     low, high = odds - exact.max(0), odds - exact.min(0)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        is_low = _sigmoid(exact + middle).mean(0) < wanted
+        is_low = sigmoid(exact + middle).mean(0) < wanted
         low, high = np.where(is_low, middle, low), np.where(is_low, high, middle)
     solved: NDArray[np.float64] = (low + high) / 2
     return solved
 
 
-def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The logistic function; no value is too large for it."""
     half: NDArray[np.float64] = 0.5 * (1 + np.tanh(values / 2))
     return half
 

@@ -93,10 +93,10 @@ def test_what_prompts_keep_together_is_foretold_from_one_and_two(tiny_clip, meth
     exact = replace(
         learner.exact_step(Passes(1, 5)), vectors=learner.class_vectors.in_steps(shared_prefix=shared_prefix)
     )
-    exact._updates.begin()
+    exact.updates.begin()
     step = Batch(0, torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), lambda at: torch.empty(0))
     with learner.backbone.training():
-        frozen = exact._updates.frozen_factors
+        frozen = exact.updates.frozen_factors
         kept = kept_bytes(learner.backbone.model, lambda: exact._encode(step, range(5)), frozen)
     assert kept == pytest.approx(needs.prompts_once + 5 * needs.prompt, rel=0.01)
 

@@ -134,9 +134,9 @@ class _Stack:
         self.alike, self.layers, self.runs = alike, layers, len(layers[0])
         self._tower = tower
         each = [(layer, cast(str, layer.lean_adapter())) for of_runs in layers for layer in of_runs]
-        self._dropouts = [layers[0].lora_dropout[cast(str, layers[0].lean_adapter())] for layers in self.layers]
-        keys = [layer.lora_dropout[name] for layer, name in each[: self.runs]]
-        self._keys = JoinedKeys([dropout.keys for dropout in keys if isinstance(dropout, SampleDropout)])
+        dropouts = [layer.lora_dropout[name] for layer, name in each]
+        self._dropouts = dropouts[:: self.runs]  # the first run's, by which all are masked
+        self._keys = JoinedKeys([each.keys for each in dropouts[: self.runs] if isinstance(each, SampleDropout)])
         scales = [layer.training_scale(name) for layer, name in each]
         firsts = [layer.lora_A[name] for layer, name in each]
         lasts = [layer.lora_B[name] for layer, name in each]

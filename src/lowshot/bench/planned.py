@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..data import BUILTIN_TASKS, TASKS_OF_SEVERAL, builtin_task
+from ..data import EVERY_TASK, builtin_task
 from ..data.catalogue import CATALOGUE
 from ..methods import display_name, method_spec
 from ..settings import SETTINGS, Recipe
@@ -75,6 +75,6 @@ def _labels(recipes: Sequence[Recipe]) -> list[str]:
 
 def _classes(data: str, otherwise: int) -> int:
     """Number of classes of a data set, as far as it is known without reading files."""
-    if data in BUILTIN_TASKS or data in TASKS_OF_SEVERAL:
+    if data in EVERY_TASK:
         return len(builtin_task(data).class_names)
     return CATALOGUE[data].classes if data in CATALOGUE else otherwise

@@ -52,10 +52,10 @@ class List:
 
     def act(self) -> int:
         """Print a line for each built-in task and each data set of the catalogue."""
-        from ..data import BUILTIN_TASKS, TASKS_OF_SEVERAL
+        from ..data import EVERY_TASK
         from ..data.catalogue import CATALOGUE, ROOT_VARIABLE, data_root, state_of
 
-        own = {**BUILTIN_TASKS, **TASKS_OF_SEVERAL}
+        own = EVERY_TASK
         root = data_root(self.root) if self.root or os.environ.get(ROOT_VARIABLE) else None
         states = {name: state_of(data_set, root) if root else None for name, data_set in CATALOGUE.items()}
         if self.json:

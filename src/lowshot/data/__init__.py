@@ -2,7 +2,7 @@
 
 from .additions import Addition, addition_from, joined
 from .ahead import content_hashes
-from .builtin import BUILTIN_TASKS, TASKS_OF_SEVERAL, builtin_task
+from .builtin import BUILTIN_TASKS, EVERY_TASK, TASKS_OF_SEVERAL, builtin_task
 from .callers import columns_of, images_in_order, is_table, is_tables, label_sets_in_order, labels_in_order, positions
 from .checking import Checked, check_images
 from .damage import examine
@@ -21,6 +21,7 @@ from .task import Examples, Images, Label, Pixels, Task
 
 __all__ = [
     "BUILTIN_TASKS",
+    "EVERY_TASK",
     "TASKS_OF_SEVERAL",
     "Addition",
     "Checked",

@@ -203,6 +203,7 @@ BUILTIN_TASKS = {
 
 TASKS_OF_SEVERAL = {"shapes": "two or three shapes in a picture, or none: images of several labels"}
 """The same of tasks whose images have several labels."""
+EVERY_TASK = {**BUILTIN_TASKS, **TASKS_OF_SEVERAL}
 
 # -- several glyphs ----------------------------------------------------------------------------------------------------
 
@@ -273,7 +274,7 @@ def builtin_task(name: str) -> Task:
     if name in TASKS_OF_SEVERAL:
         return _shapes()
     if name not in BUILTIN_TASKS:
-        raise UnknownNameError("task", name, [*BUILTIN_TASKS, *TASKS_OF_SEVERAL])
+        raise UnknownNameError("task", name, EVERY_TASK)
     class_names, examples = _glyphs(name) if name in _GLYPH_TASKS else _digits(name)
     # Three tenths of each class to train on, two to validate, half to test.
     order = sorted(range(len(examples)), key=lambda i: hashlib.sha256(examples.identities[i].encode()).digest())

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, UnknownNameError
-from .builtin import BUILTIN_TASKS, TASKS_OF_SEVERAL, builtin_task
+from .builtin import EVERY_TASK, builtin_task
 from .callers import columns_of, images_in_order, is_table, is_tables, label_sets_in_order, labels_in_order
 from .folder import read_folder, read_splits
 from .hub import PREFIX, read_hub
@@ -93,7 +93,7 @@ def _read(
     if isinstance(data, Mapping):
         return read_splits(data, on_bad_image, warn, several)
     if isinstance(data, str):
-        if data in BUILTIN_TASKS or data in TASKS_OF_SEVERAL:
+        if data in EVERY_TASK:
             return builtin_task(data)
         if data.startswith(PREFIX):
             return read_hub(data, on_bad_image, warn, several)
@@ -103,9 +103,7 @@ def _read(
             if data in CATALOGUE:
                 return read_data_set(data, root, on_bad_image, warn)
             if not data or kind_of(Path(data)) == "nothing":
-                raise UnknownNameError(
-                    "task, data set or folder", data, [*BUILTIN_TASKS, *TASKS_OF_SEVERAL, *CATALOGUE]
-                )
+                raise UnknownNameError("task, data set or folder", data, [*EVERY_TASK, *CATALOGUE])
     return _read_path(Path(data), on_bad_image, warn, several)
 
 
@@ -153,7 +151,7 @@ def why_not_there(data: str, root: str | os.PathLike[str] | None = None) -> str:
         data: As for ``load_task``.
         root: As for ``load_task``.
     """
-    if data in BUILTIN_TASKS or data in TASKS_OF_SEVERAL or data.startswith(PREFIX):
+    if data in EVERY_TASK or data.startswith(PREFIX):
         return ""
     try:
         if Path(data).name == data:

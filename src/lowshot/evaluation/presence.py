@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ..several_labels import Presence, solved_offsets
+from ..several_labels import Presence, sigmoid, solved_offsets
 
 _SLOPES = 1e-3, 1e3
 """Where the slope is looked for, in units of one over the spread of the scores."""
@@ -41,7 +41,7 @@ def presence_of(scores: NDArray[np.floating], shown: NDArray[np.int64], folds: i
     best = minimize_scalar(loss, bounds=tuple(map(math.log, _SLOPES)), method="bounded", options={"xatol": 1e-4})
     slope = math.exp(best.x) * unit
     offsets = solved_offsets(slope * exact, truth)
-    likely = 0.5 * (1 + np.tanh((slope * exact + offsets) / 2))
+    likely = sigmoid(slope * exact + offsets)
     return Presence(folds, len(exact), slope, tuple(offsets.tolist()), tuple(map(_threshold, likely.T)))
 
 

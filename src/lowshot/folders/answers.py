@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..classifier import FewShotClassifier
 from ..errors import ImageError, InputError
@@ -95,9 +96,7 @@ class Answers:
             row = dict(zip(self.classes, map(float, judgement.probabilities), strict=True))
             if self._presence is not None:
                 [present] = self._presence.present(judgement.probabilities[None])
-                shown = {name for name, is_shown in zip(self.classes, present, strict=True) if is_shown}
-                named = [name for name in most_probable(row, len(row)) if name in shown]
-                yield {"image": str(image), "labels": named, "probabilities": row}
+                yield {"image": str(image), "labels": self._named(row, present), "probabilities": row}
                 continue
             answer: dict[str, Any] = {"image": str(image), "label": max(row, key=row.__getitem__)}
             if self._held_out is not None and judgement.p_value is not None:
@@ -105,9 +104,18 @@ class Answers:
                 answer |= {"none_of_these": is_none, "p_value": judgement.p_value}
             answer["probabilities"] = row
             if judgement.members is not None:
-                inside = {name for name, is_in in zip(self.classes, judgement.members, strict=True) if is_in}
-                answer["set"] = [name for name in most_probable(row, len(row)) if name in inside]
+                answer["set"] = self._named(row, judgement.members)
             yield answer
+
+    def _named(self, row: Mapping[str, float], members: NDArray[np.bool_]) -> list[str]:
+        """The names of some of the classes, the most probable first.
+
+        Args:
+            row: The probability of each class.
+            members: Which classes, ``(C,)``.
+        """
+        inside = set(itertools.compress(self.classes, members))
+        return [name for name in most_probable(row, len(row)) if name in inside]
 
     def _together(self, images: Sequence[Path]) -> Iterator[Judgement | ImageError]:
         """What is said of images that are judged together."""

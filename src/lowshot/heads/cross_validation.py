@@ -109,10 +109,8 @@ def left_out(kind: type[Computed], shots: Shots, images: Tensor, chosen: Mapping
         Scores ``(N, C)``, and the part in which each shot was left out, ``(N,)``. A class's only shot never is: its
         part is -1, and its scores are 0.
     """
-    scores, part = (
-        images.new_zeros(len(images), shots.classes),
-        parts_of(shots.labels, MOST_PARTS if len(shots.labels) <= MANY else FOLDS),
-    )
+    scores = images.new_zeros(len(images), shots.classes)
+    part = parts_of(shots.labels, MOST_PARTS if len(shots.labels) <= MANY else FOLDS)
     for held in held_out(part):
         scores[held] = kind.again(shots.subset(~held), chosen).scores(images[held], shots.text)
     return scores, part

@@ -77,12 +77,16 @@ class TowerState:
             return self
         token, words = self.token, self.words
         if token is not None:
-            token = functional.pad(token, (0, added))
+            token = filled(token, rows)
         if words is not None:  # a row in which nothing is seen would not be finite
             words = functional.pad(functional.pad(words, (0, behind), value=False), (0, 0, 0, added), value=True)
         hidden = self.hidden if behind == 0 else functional.pad(self.hidden, (0, 0, 0, behind))
-        hidden = functional.pad(hidden, (0, 0) * (hidden.ndim - 1) + (0, added))
-        return dataclasses.replace(self, hidden=hidden, token=token, words=words)
+        return dataclasses.replace(self, hidden=filled(hidden, rows), token=token, words=words)
+
+
+def filled(rows: Tensor, count: int) -> Tensor:
+    """Rows, and zeros behind them up to so many."""
+    return functional.pad(rows, (0, 0) * (rows.ndim - 1) + (0, count - len(rows)))
 
 
 def shared_tokens(ids: Tensor, token: Tensor) -> int:

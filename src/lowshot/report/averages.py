@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from ..records import RunRecord
 from ..settings import SETTINGS
 from ..wording.quantities import shots_text
-from .summary import Row, SeriesKey, decides_answers, headline, mean_and_deviation, rounded_mean, runs_by_row
+from .summary import Row, SeriesKey, decides_answers, mean_and_deviation, rounded_mean, runs_by_row
 
 FEW_SHOT = "few-shot"
 BASE_TO_NEW = "base-to-new"
@@ -113,7 +113,7 @@ def _no_average(rows: Sequence[Row], tasks: Sequence[str], runs: Mapping[Row, Se
 
 def _average(rows: Sequence[Row], runs: Mapping[Row, Sequence[RunRecord]], title: str) -> Row:
     """One row over the data sets."""
-    means = mean_by_seed([{run.seed: headline(run) for run in runs[row]} for row in rows])
+    means = mean_by_seed([{run.seed: run.score for run in runs[row]} for row in rows])
     mean, deviation = mean_and_deviation(list(means.values()))
     shared = set(rows[0].settings).intersection(*(row.settings for row in rows))
     return dataclasses.replace(

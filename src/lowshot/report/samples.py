@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..records import RunRecord
 from .averages import BASE_TO_NEW, OF_ALL_CLASSES, Averages, averages_and_gaps, mean_by_seed, protocol_of
 from .published import backbone_of
-from .summary import Row, SeriesKey, headline, runs_by_row
+from .summary import Row, SeriesKey, runs_by_row
 
 AVERAGE = "average"
 BASE, NEW, HARMONIC_MEAN = "base", "new", "harmonic mean"
@@ -128,7 +128,7 @@ def _accuracies(run: RunRecord, protocol: str) -> dict[Column, Any]:
     """Accuracy of one run in each column."""
     metrics, task = run.metrics, whole_of(run.task)
     if protocol in OF_ALL_CLASSES:
-        return {Column(run.task): headline(run)}
+        return {Column(run.task): run.score}
     halves = protocol == BASE_TO_NEW
     accuracies = {Column(task, BASE) if halves else Column(run.task): metrics["acc1"]}
     for name, other in metrics.get("others", {}).items():

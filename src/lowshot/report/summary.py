@@ -222,7 +222,7 @@ def _compared_settings(runs: Sequence[tuple[RunRecord, Mapping[str, str]]]) -> s
 
 def _row(key: RowKey, runs: Sequence[RunRecord]) -> Row:
     """Means and deviations over the runs; a mean over the evaluated part of them would not be theirs."""
-    accuracies = [headline(run) for run in runs if run.metrics]
+    accuracies = [run.score for run in runs if run.metrics]
     mean, deviation = mean_and_deviation(accuracies) if len(accuracies) == len(runs) else (None, 0.0)
     settings = [_given_settings(run) for run in runs]
     shared = tuple((name, value) for name, value in settings[0].items() if all(s.get(name) == value for s in settings))
@@ -239,11 +239,6 @@ def _row(key: RowKey, runs: Sequence[RunRecord]) -> Row:
         settings=shared,
         evaluation_seconds=statistics.fmean(run.evaluation_seconds for run in runs),
     )
-
-
-def headline(run: RunRecord) -> float:
-    """The accuracy of a run that was judged; where images have several labels the mean average precision."""
-    return float(run.metrics["map" if run.has_several else "acc1"])
 
 
 def rounded_mean(counts: Iterable[int]) -> int:

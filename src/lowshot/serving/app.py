@@ -307,37 +307,30 @@ async def _accepted(service: Service, job: Coroutine[Any, Any, Job]) -> Response
     return JSONResponse({"job": number, "url": url}, status_code=202, headers={"Location": url})
 
 
-@router.post(
-    "/v1/adapters/{name}/add",
-    status_code=202,
-    response_model=schema.AcceptedAnswer,
-    openapi_extra={"requestBody": _ADD_BODY},
-    responses=_errors(400, 403, 404, 408, 409, 413, 415, 422, 429, 503),
-)
+def _another_is_made_by(what: str, body: dict[str, Any], *errors: int) -> Callable[[_Route], _Route]:
+    """Register a route of an adapter that another adapter is made of, as a job."""
+    return router.post(
+        f"/v1/adapters/{{name}}/{what}",
+        status_code=202,
+        response_model=schema.AcceptedAnswer,
+        openapi_extra={"requestBody": body},
+        responses=_errors(403, 404, 408, 409, 413, 429, 503, *errors),
+    )
+
+
+@_another_is_made_by("add", _ADD_BODY, 415)
 async def add(service: Behind, request: Request, name: str) -> Response:
     """Teach a head on frozen features more classes or images: another adapter, under `name` in the form."""
     return await _accepted(service, change_requests.add(service, request, name))
 
 
-@router.post(
-    "/v1/adapters/{name}/remove",
-    status_code=202,
-    response_model=schema.AcceptedAnswer,
-    openapi_extra={"requestBody": _body_of(schema.Removal)},
-    responses=_errors(400, 403, 404, 408, 409, 413, 422, 429, 503),
-)
+@_another_is_made_by("remove", _body_of(schema.Removal))
 async def remove_classes(service: Behind, request: Request, name: str) -> Response:
     """Take classes out of an adapter: another adapter, under `name` in the body."""
     return await _accepted(service, change_requests.remove(service, request, name))
 
 
-@router.post(
-    "/v1/adapters/{name}/rename",
-    status_code=202,
-    response_model=schema.AcceptedAnswer,
-    openapi_extra={"requestBody": _body_of(schema.Renaming)},
-    responses=_errors(400, 403, 404, 408, 409, 413, 422, 429, 503),
-)
+@_another_is_made_by("rename", _body_of(schema.Renaming))
 async def rename_class(service: Behind, request: Request, name: str) -> Response:
     """Call a class of an adapter by another name: another adapter, under `name` in the body."""
     return await _accepted(service, change_requests.rename(service, request, name))

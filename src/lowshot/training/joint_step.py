@@ -14,10 +14,10 @@ from collections.abc import Hashable, Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ..adapters.joint import JointUpdates
 from ..models import Products, TowerState
+from ..models.tower_state import filled
 from ..settings import SETTINGS, Decides, Recipe
 from .prompts import ClassPrompts
 from .scoring import CosineScoring
@@ -30,7 +30,7 @@ def joined_by(step: ExactStep, recipe: Recipe) -> Hashable | None:
     Returns:
         None where they cannot be: not all that is trained inside the backbone is plain LoRA or LoRA-XS.
     """
-    backbone, vectors, updates = step.backbone, step.vectors, JointUpdates(step.backbone.model)
+    backbone, vectors, updates = step.backbone, step.vectors, step.updates
     trained = {id(parameter) for parameter in backbone.model.parameters() if parameter.requires_grad}
     if trained != {id(parameter) for parameter in updates.parameters} or not trained:
         return None
@@ -100,7 +100,7 @@ class JointStep:
         every = torch.cat(encoded, 1).detach()
         vectors = [each[: len(prompts)] for each, prompts in zip(every, self._prompts, strict=True)]
         losses, gradients = self._through_images(batches, vectors)
-        gathered = torch.stack([_filled(gradient, self._most_prompts) for gradient in gradients])
+        gathered = torch.stack([filled(gradient, self._most_prompts) for gradient in gradients])
         for index, part in enumerate(parts):
             with self._prompt_pass(batches, part):
                 embeddings = encoded[index] if whole else self._encode(part)
@@ -131,17 +131,15 @@ class JointStep:
         some = [_within(part, len(batch.rows)) for batch in batches]
         images = _evened([batch.images(at) for batch, at in zip(batches, some, strict=True)], len(part))
         samples = [
-            _filled(2 * batch.rows[at.start : at.stop], len(part)) for batch, at in zip(batches, some, strict=True)
+            filled(2 * batch.rows[at.start : at.stop], len(part)) for batch, at in zip(batches, some, strict=True)
         ]
         shares, losses = [], []
         with self._pass(batches, samples):
             embeddings = embeddings_of(self._backbone, images).view(len(batches), len(part), -1)
             for number, (batch, at) in enumerate(zip(batches, some, strict=True)):
                 scores = self._scoring[number].scores(embeddings[number, : len(at)], classes[number])
-                labels, count = (
-                    batch.labels[at.start : at.stop],
-                    len(batch.rows) if batch.count is None else batch.count,
-                )
+                labels = batch.labels[at.start : at.stop]
+                count = len(batch.rows) if batch.count is None else batch.count
                 loss = self.steps[number].loss(scores, labels) / count
                 losses.append(loss.detach())
                 shares.append(loss * self.steps[number].loss_scale)
@@ -176,14 +174,9 @@ def _within(part: range, count: int) -> range:
     return range(min(part.start, count), min(part.stop, count))
 
 
-def _filled(rows: Tensor, count: int) -> Tensor:
-    """Rows, and zeros behind them."""
-    return functional.pad(rows, (0, 0) * (rows.ndim - 1) + (0, count - len(rows)))
-
-
 def _evened(images: Sequence[Tensor | TowerState], rows: int) -> Tensor | TowerState:
     """Images of all runs, or these part of the way through the vision tower, each run's filled up to so many rows."""
     states = [each for each in images if isinstance(each, TowerState)]
     if states:
         return TowerState.evened(states, rows)
-    return torch.cat([_filled(each, rows) for each in images if isinstance(each, Tensor)])
+    return torch.cat([filled(each, rows) for each in images if isinstance(each, Tensor)])

@@ -132,8 +132,9 @@ class ExactStep:
 
     def __post_init__(self) -> None:
         self._scoring = CosineScoring(self.backbone) if self.scoring is None else self.scoring
-        self._updates = JointUpdates(self.backbone.model, self.products_in)
-        self._products = Products(self._updates)
+        self.updates = JointUpdates(self.backbone.model, self.products_in)
+        """Those of the layers that are computed together."""
+        self._products = Products(self.updates)
         self._prompt_numbers = 2 * torch.arange(len(self.vectors), device=self.backbone.device) + 1
         self.draws = draws_from_torch(self.backbone.model)
         """Whether a pass may draw from torch; then its draws are seeded."""
@@ -154,7 +155,7 @@ class ExactStep:
         Returns:
             The loss, in the type of ``zero_loss``. It stays on the device, and nothing here waits for one.
         """
-        self._updates.begin()
+        self.updates.begin()
         if self.vectors_are_trained:
             own = self.processes.share(len(self.vectors))
             whole = len(own) <= self.passes.prompts
@@ -172,7 +173,7 @@ class ExactStep:
             with torch.no_grad():
                 encoded = [self._encode(batch, chunk) for chunk in self._chunks(range(len(self.vectors)))]
             loss = self._through_images(batch, self._scoring.classes(torch.cat(encoded)))
-        self._updates.finish()
+        self.updates.finish()
         return loss
 
     def _through_prompts(self, batch: Batch, own: range, encoded: Sequence[Tensor] | None, gradient: Tensor) -> None:
@@ -251,7 +252,7 @@ class ExactStep:
                 draws = np.random.SeedSequence([self.keys.seed, int(number), first, _DRAWS])
                 stack.enter_context(seeded(int(draws.generate_state(1, np.uint64)[0])))
             stack.enter_context(self.keys.of(number, samples))
-            stack.enter_context(self._updates.passing())
+            stack.enter_context(self.updates.passing())
             if self.joint:
                 stack.enter_context(self.backbone.computed_by(self._products))
             yield

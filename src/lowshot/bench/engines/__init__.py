@@ -37,7 +37,7 @@ class Result:
         if self.record is None:
             return f"failed: {self.reason}"
         stopped = f", {self.record.stopped}" if self.record.stopped else ""
-        return f"{self.record.metrics.get('acc1', self.record.metrics.get('map')):.1%}, {self.seconds:.1f} s{stopped}"
+        return f"{self.record.score:.1%}, {self.seconds:.1f} s{stopped}"
 
 
 class Engine(Protocol):
