@@ -287,7 +287,7 @@ def test_an_onnx_file_says_all_labels_of_an_image(adapter, tiny_clip, table, tmp
     assert "has_label" in (tmp_path / "onnx" / "README.md").read_text()
 
 
-def test_a_report_has_a_table_of_their_own_and_a_page_refuses(fitted, tmp_path):
+def test_a_report_has_a_table_of_their_own_and_a_page(fitted, tmp_path):
     several = dataclasses.replace(fitted.record_, metrics={"map": 0.875, "images": 8, "split": "test"})
     one = dataclasses.replace(several, presence={}, metrics={"acc1": 0.5, "images": 8, "split": "test"})
     tables = {table.title: in_markdown([table]) for table in comparison_tables([several, one])}
@@ -297,8 +297,11 @@ def test_a_report_has_a_table_of_their_own_and_a_page_refuses(fitted, tmp_path):
     assert ("87.5" in accuracy, "50.0" in accuracy) == (False, True)
     rows = list(csv.DictReader(io.StringIO(in_csv([several, one]))))
     assert {(row["protocol"], float(row["accuracy"])) for row in rows} == {("few-shot", 0.5), ("several labels", 0.875)}
-    with pytest.raises(InputError, match="the page of a report knows images of one label"):
-        write_report(tmp_path, [several])
+    fitted.evaluate(fitted.task(*pictures(32, seed=1)))
+    recipe = fitted.record_.recipe
+    alone = dataclasses.replace(one, recipe={**recipe, "data": {**recipe["data"], "labels_per_image": "one"}})
+    page = write_report(tmp_path, [fitted.record_, alone]).read_text()
+    assert "Several labels an image" in page and f"{100 * fitted.record_.metrics['exact_match']:.1f}" in page
 
 
 def test_a_class_is_renamed_and_keeps_its_probabilities(adapter):

@@ -57,9 +57,8 @@ def run(arguments: Sequence[str]) -> int:
     tables[-1] = dataclasses.replace(tables[-1], notes=(*tables[-1].notes, *incomplete))
     written = []
     if parsed.out:
-        from ..report.page import refuse_several, write_report
+        from ..report.page import write_report
 
-        refuse_several(runs.records)
         texts = {parsed.out / name: _in_style(style, tables, runs.records) for style, name in _FILES.items()}
         for path, text in texts.items():
             write_text(path, text)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ..wording.quantities import shots_text
 from .averages import BASE_TO_NEW, FEW_SHOT, OF_ALL_CLASSES, SEVERAL_LABELS
 from .samples import AVERAGE, BASE, HARMONIC_MEAN, MEAN_OF_OTHERS, NEW, Column, Section
+from .summary import ACCURACY, MEAN_AVERAGE_PRECISION
 
 Place = tuple[Column, int]
 """A column, and the number of shots that its accuracies are of."""
@@ -67,4 +68,4 @@ def about(section: Section) -> str:
 
 def measure_of(section: Section) -> str:
     """The measure that a section's figures are of, in words."""
-    return "mean average precision" if section.protocol == SEVERAL_LABELS else "accuracy"
+    return MEAN_AVERAGE_PRECISION if section.protocol == SEVERAL_LABELS else ACCURACY

@@ -15,6 +15,9 @@ from ..settings import SETTINGS, default_preset, preset_recipe
 from ..wording.quantities import aligned, share, short
 from ..wording.settings import settings_as_text
 
+ACCURACY, MEAN_AVERAGE_PRECISION = "accuracy", "mean average precision"
+"""Measures that the figures of a row are of: that of images of one label, and of several."""
+_SHORT = {ACCURACY: ACCURACY, MEAN_AVERAGE_PRECISION: "mAP"}
 _RIVAL_LABELS = {PIXEL_REGRESSION: "pixels + logistic regression"}
 _SECTIONS_OF_AUTO = ("model", "data")  # the rest is what it chose
 _WEIGHTS = "weights"
@@ -40,7 +43,7 @@ class RowKey(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Runs that differ in their seed only. Accuracies are fractions in [0, 1]."""
+    """Runs that differ in their seed only. Accuracies are fractions in [0, 1], and so is what stands in their place."""
 
     task: str
     method: str
@@ -65,6 +68,8 @@ class Row:
     """Settings that all of its runs share: names and values as text; empty for a rival."""
     evaluation_seconds: float = 0.0
     """Time of judging, decoding the images included; mean over the seeds. 0 where it is not known."""
+    measure: str = ACCURACY
+    """What its figures are: ``ACCURACY``, or ``MEAN_AVERAGE_PRECISION`` where images have several labels."""
 
     @property
     def name(self) -> str:
@@ -238,7 +243,19 @@ def _row(key: RowKey, runs: Sequence[RunRecord]) -> Row:
         training_memory_bytes=max(run.training_memory_bytes for run in runs),
         settings=shared,
         evaluation_seconds=statistics.fmean(run.evaluation_seconds for run in runs),
+        measure=MEAN_AVERAGE_PRECISION if runs[0].has_several else ACCURACY,
     )
+
+
+def measures_of(rows: Iterable[Row]) -> list[str]:
+    """The measures that figures of these rows are of, accuracy first."""
+    there = {row.measure for row in rows} or {ACCURACY}
+    return [measure for measure in _SHORT if measure in there]
+
+
+def measure_heading(rows: Iterable[Row]) -> str:
+    """``accuracy %``: the heading of the figures of these rows; ``accuracy or mAP %`` where they are of both kinds."""
+    return f"{' or '.join(_SHORT[measure] for measure in measures_of(rows))} %"
 
 
 def rounded_mean(counts: Iterable[int]) -> int:
@@ -283,6 +300,7 @@ class TableColumn(NamedTuple):
 
 
 _TASK = TableColumn("task", lambda row: row.task, lambda row: row.task, is_number=False)
+_FIGURES = TableColumn("accuracy %", _in_line, lambda row: row.accuracy_mean)
 _COLUMNS = (
     TableColumn("method", lambda row: row.label, lambda row: row.label, is_number=False),
     TableColumn("shots", lambda row: str(row.shots), lambda row: row.shots),
@@ -293,7 +311,7 @@ _COLUMNS = (
         lambda row: row.trainable_parameters / max(row.total_parameters, 1),
     ),
     TableColumn("adapter KB", adapter_text, lambda row: row.adapter_bytes),
-    TableColumn("accuracy %", _in_line, lambda row: row.accuracy_mean),
+    _FIGURES,
     TableColumn("seconds", lambda row: short(row.train_seconds), lambda row: row.train_seconds),
     TableColumn(
         "memory MB", lambda row: short(row.training_memory_bytes / 1_000_000), lambda row: row.training_memory_bytes
@@ -303,7 +321,9 @@ _COLUMNS = (
 
 def table_columns(rows: Sequence[Row]) -> list[TableColumn]:
     """The columns of the results table; one for the task only where there is more than one."""
-    return [_TASK, *_COLUMNS] if len({row.task for row in rows}) > 1 else list(_COLUMNS)
+    figures = _FIGURES._replace(heading=measure_heading(rows))
+    columns = [figures if column is _FIGURES else column for column in _COLUMNS]
+    return [_TASK, *columns] if len({row.task for row in rows}) > 1 else columns
 
 
 def format_table(rows: Sequence[Row], style: Literal["text", "markdown"] = "text") -> str:

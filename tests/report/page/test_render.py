@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lowshot.errors import InputError, OutputError
 from lowshot.report.page import render_page, write_report
 
-from ..factory import CATALOGUE, DIGITS, eleven_data_sets, measured, record, rival, showcase, zero_shot
+from ..factory import CATALOGUE, DIGITS, eleven_data_sets, measured, of_several, record, rival, showcase, zero_shot
 
 
 class Outline(HTMLParser):
@@ -286,3 +286,31 @@ def test_reports_need_neither_torch_nor_numpy():
     code = "import sys, lowshot.report.page; sys.exit(bool({'torch', 'numpy', 'PIL'} & set(sys.modules)))"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_page_of_several_labels_speaks_of_mean_average_precision_and_has_its_other_measures():
+    records = [of_several(0.283, zero_shot), of_several(0.449), of_several(0.455, seed=2), of_several(0.42, shots=4)]
+    page = Outline(render_page(records))
+    assert "from 28.3 % zero-shot to 45.2 % mean average precision" in page.text.replace("\xa0", " ")
+    assert "accuracy" not in page.text.lower()
+    assert "mean average precision, %" in page.text and "mAP %" in page.text
+    assert "Several labels an image" in page.text and "41.0" in page.text and "7.5" in page.text
+    assert "Average precision of each class" in page.text and "Which classes gain" in page.text
+    assert ("section", "id", "labels") in page.attributes
+
+
+def test_runs_of_one_label_and_of_several_are_never_one_line_or_one_average():
+    """Also where they are of one task, which can be learnt both ways."""
+    labels = {"data": {"shots": 16, "labels_per_image": "several"}, "method": {"method": "lora"}}
+    both = [
+        *(record(accuracy=0.97, task=task) for task in ("digits", "letters")),
+        *(of_several(0.44, task=task, recipe=labels) for task in ("digits", "shapes")),
+    ]
+    page = Outline(render_page(both))
+    assert "average of 2 data sets" in page.text and "average of 2 data sets (several labels)" in page.text
+    assert "digits (several labels)" in page.text
+    assert "accuracy or mAP %" in page.text
+    assert "70.5" not in page.text  # what the mean of both would be
+    assert ("section", "id", "labels") in page.attributes
+    alone = Outline(render_page(both[:2]))
+    assert ("section", "id", "labels") not in alone.attributes and "mAP" not in alone.text

@@ -28,6 +28,8 @@ class Wording:
     """Read out in place of the drawing."""
     x_title: str
     """Quantity along x; empty where the chart's surroundings say it."""
+    y_title: str = "accuracy, %"
+    """Quantity along y."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Recall of each class before and after learning, in numbers, in words and as a chart."""
+"""Recall of each class, or its average precision, before and after learning: in numbers, in words, as a chart."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ _NAME_LETTERS = 18
 
 
 class ClassChange(NamedTuple):
-    """Recall of one class, the share of its test images that are recognised, as fractions in [0, 1]."""
+    """How well one class is recognised, as fractions in [0, 1].
+
+    It is its recall, the share of its test images that are recognised. Where images have several labels it is its
+    average precision.
+    """
 
     name: str
     before: float
@@ -38,26 +42,38 @@ class ClassChange(NamedTuple):
 def class_changes(result: Sequence[RunRecord], zero_shot: Sequence[RunRecord]) -> list[ClassChange]:
     """Every class that occurs among the test images, the greatest gain of ``result`` over ``zero_shot`` first.
 
-    Nothing where a run lacks its classes' recalls, or where runs were not judged on the same classes.
+    Nothing where a run lacks its classes' figures, or where runs were not judged on the same classes.
     """
     records = [*result, *zero_shot]
-    are_known = all(len(record.metrics.get("class_recall", ())) == len(record.classes) for record in records)
+    measure = "class_ap" if any(record.has_several for record in records) else "class_recall"
+    are_known = all(len(record.metrics.get(measure, ())) == len(record.classes) for record in records)
     if not result or not zero_shot or not are_known or len({record.classes for record in records}) > 1:
         return []
     changes = [
         ClassChange(name, before, after)
-        for name, before, after in zip(records[0].classes, _recalls(zero_shot), _recalls(result), strict=True)
+        for name, before, after in zip(
+            records[0].classes, _of_classes(zero_shot, measure), _of_classes(result, measure), strict=True
+        )
         if before is not None and after is not None
     ]
     return sorted(changes, key=lambda change: (-change.gain, -change.after))
 
 
-def changes_text(changes: Sequence[ClassChange], runs: int) -> str:
-    """Sentences on the numbers of classes that gained and lost, and on the choice that the chart shows."""
+def changes_text(changes: Sequence[ClassChange], runs: int, *, are_precisions: bool = False) -> str:
+    """Sentences on the numbers of classes that gained and lost, and on the choice that the chart shows.
+
+    Args:
+        changes: At least one.
+        runs: How many the figures after learning are the mean of.
+        are_precisions: Whether they are average precisions, as where images have several labels.
+    """
     gained, lost = (sum(sign * change.gain > 0 for change in changes) for sign in (1, -1))
     same = len(changes) - gained - lost
     words = f"Of {len(changes):,} classes {gained:,} improved, {same:,} stayed as they were and {lost:,} fell."
-    means = f" Share of each class's test images that are recognised{f', mean over {runs} runs' if runs > 1 else ''}."
+    what = (
+        "Average precision of each class" if are_precisions else "Share of each class's test images that are recognised"
+    )
+    means = f" {what}{f', mean over {runs} runs' if runs > 1 else ''}."
     half = MOST_CLASSES // 2
     cut = f" Shown are the {half} that gain most and the {half} that gain least." if len(changes) > MOST_CLASSES else ""
     return words + means + cut
@@ -106,14 +122,14 @@ def _cut(name: str, letters: int, end: int) -> str:
     return name[: letters - 1 - end].rstrip() + "…" + (name[-end:].lstrip() if end else "")
 
 
-def _recalls(records: Sequence[RunRecord]) -> list[float | None]:
+def _of_classes(records: Sequence[RunRecord], measure: str) -> list[float | None]:
     """Mean over the runs for each class; None for one without test images."""
-    columns = zip(*(record.metrics["class_recall"] for record in records), strict=True)
+    columns = zip(*(record.metrics[measure] for record in records), strict=True)
     return [None if None in column else statistics.fmean(column) for column in columns]
 
 
-def _x(recall: float) -> float:
-    return _NAMES + 8 + recall * (_PLOT_RIGHT - _NAMES - 16)
+def _x(figure: float) -> float:
+    return _NAMES + 8 + figure * (_PLOT_RIGHT - _NAMES - 16)
 
 
 def _class(change: ClassChange, short: str, y: float, method: str) -> Markup:

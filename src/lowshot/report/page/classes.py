@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ...records import RunRecord
 from ...wording.quantities import images_per_class
-from ..summary import Row
+from ..summary import MEAN_AVERAGE_PRECISION, Row
 from .axes import Wording
 from .charts import series_style
 from .class_changes import changes_chart, changes_text, class_changes
@@ -47,9 +47,11 @@ def _part(result: Row, runs: RowRuns, look: Look, identity: str) -> Markup:
     figures = []
     changes = class_changes(runs[result], runs[zero_shot]) if zero_shot else []
     if changes:
-        title = f"Recall of classes of {result.task}, zero-shot and with {result.label}."
+        are_precisions = result.measure == MEAN_AVERAGE_PRECISION
+        measure = "Average precision" if are_precisions else "Recall"
+        title = f"{measure} of classes of {result.task}, zero-shot and with {result.label}."
         chart = changes_chart(changes, result.label, Wording(f"{identity}-classes", title, ""))
-        caption = element("figcaption", changes_text(changes, result.seeds))
+        caption = element("figcaption", changes_text(changes, result.seeds, are_precisions=are_precisions))
         figures.append(element("figure", element("h3", "Which classes gain"), chart, caption))
     if confidence := _reliability(result, zero_shot, runs, look, identity):
         figures.append(confidence)

@@ -8,12 +8,12 @@ from typing import NamedTuple
 from ...wording.provenance import hardware_text
 from ...wording.quantities import images_per_class
 from ..published import PublishedFigure
-from ..summary import Row, accuracy_text
+from ..summary import Row, accuracy_text, measure_heading
 from .axes import Wording
 from .charts import MOST_LINES, Baseline, key_mark, line_chart, scatter_chart, small_chart
 from .curves import Look, baselines, counterpart, curves, kind_text, learnt, measured, published_curves, series
 from .markup import Markup, choice, element, join, marked
-from .tips import RowRuns
+from .tips import RowRuns, measures_text
 
 NOTHING = "No method was trained and evaluated, so there is no curve to draw."
 
@@ -49,9 +49,8 @@ def accuracy_figure(runs: RowRuns, figures: Sequence[PublishedFigure], look: Loo
 
     ``runs`` has at least one row that learnt; ``figures`` are the published ones for it.
     """
-    task = next(iter(runs)).task
     published = published_curves(figures, runs, look, labelled=True)
-    wording = _wording(task, "images per class", f"{identity}-shots")
+    wording = _wording(next(iter(runs)), "images per class", f"{identity}-shots")
     chart = line_chart([*curves(runs, look), *published], baselines(runs, look), wording)
     bars = any(row.seeds > 1 for row in learnt(runs))
     caption = "Mean over seeds; bars span ± one standard deviation." if bars else "One run each: no deviation is known."
@@ -100,12 +99,13 @@ def small_multiples(
     for i, (task, runs) in enumerate(drawn.items()):
         theirs = published_curves(published.get(task, ()), runs, look, labelled=False)
         has_published |= bool(theirs)
-        wording = _wording(task, "images per class", f"{identity}-{i}")
+        wording = _wording(next(iter(runs)), "images per class", f"{identity}-{i}")
         chart = small_chart([*curves(runs, look), *theirs], baselines(runs, look), wording)
         charts.append(element("figure", element("h3", task), chart))
+    drawn_rows = [row for runs in drawn.values() for row in runs]
     note = (
-        "Accuracy in percent against images per class. Each chart spans its own accuracies, so that methods can be told"
-        " apart: compare heights within a chart, not between charts."
+        f"{measures_text(drawn_rows)} in percent against images per class. Each chart spans its own figures, so that"
+        " methods can be told apart: compare heights within a chart, not between charts."
     )
     left_out = [task for task in tasks if task not in drawn]
     if left_out:
@@ -134,7 +134,7 @@ def _cost(cost: _Cost, drawn: RowRuns, levels: Sequence[Baseline], look: Look, i
     chart = scatter_chart(
         [series({row: records}, look, [cost.of(row) / unit_size]) for row, records in costly.items()],
         levels,
-        _wording(next(iter(drawn)).task, x_title, identity),
+        _wording(next(iter(drawn)), x_title, identity),
     )
     return _figure(cost.heading, chart, left_out)
 
@@ -146,7 +146,12 @@ def _standings(runs: RowRuns, figures: Sequence[PublishedFigure], look: Look) ->
     levels = [row for row in measured(runs) if row.is_zero_shot]
     zero_shot = levels[0].accuracy_mean if len(levels) == 1 else None
     published = {row: figure for row in [*rows, *levels] if (figure := counterpart(row, figures))}
-    headings = ["method", "accuracy %", *([] if zero_shot is None else ["gain"]), *(["published"] if published else [])]
+    headings = [
+        "method",
+        measure_heading(rows),
+        *([] if zero_shot is None else ["gain"]),
+        *(["published"] if published else []),
+    ]
     header = [element("th", text, scope="col", class_="number" if i else None) for i, text in enumerate(headings)]
     body = []
     for row in [*rows, *levels]:
@@ -170,8 +175,10 @@ def _standings(runs: RowRuns, figures: Sequence[PublishedFigure], look: Look) ->
     return element("div", element("h3", f"With {images_per_class(shots)}"), table, caption, class_="beside")
 
 
-def _wording(task: str, x_title: str, identity: str) -> Wording:
-    return Wording(identity, f"Accuracy on {task} against {x_title}; the tables of results have the numbers.", x_title)
+def _wording(row: Row, x_title: str, identity: str) -> Wording:
+    """Words of a chart of one task's rows, of which ``row`` is one."""
+    title = f"{row.measure.capitalize()} on {row.task} against {x_title}; the tables of results have the numbers."
+    return Wording(identity, title, x_title, f"{row.measure}, %")
 
 
 def _figure(heading: str, chart: Markup, caption: str) -> Markup:

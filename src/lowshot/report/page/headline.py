@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ...wording.quantities import duration, images_per_class, percent, size
-from ..summary import Row
+from ..summary import ACCURACY, Row
 
 AVERAGE_OF = "average of "
 """Beginning of the tasks of ``averages.averages``."""
@@ -16,6 +16,7 @@ def headline(rows: Sequence[Row]) -> str:
     """One sentence on one task, such as ``16 images per class take digits from 78.0 % zero-shot to 97.1 % ...``."""
     task = rows[0].task
     result, zero_shot = main_result(rows), _zero_shot(rows)
+    measure = "" if rows[0].measure == ACCURACY else f" {rows[0].measure}"  # an accuracy goes without saying
     if result:
         verb = "takes" if result.shots == 1 else "take"
         is_average = task.startswith(AVERAGE_OF)
@@ -23,13 +24,15 @@ def headline(rows: Sequence[Row]) -> str:
         adapter = "adapters" if is_average else "an adapter"
         cost = f" with {adapter} of {size(result.adapter_bytes)}" if result.adapter_bytes else ""
         subject = f"the {task}" if is_average else task
-        return f"{images_per_class(result.shots)} {verb} {subject}{start} to {percent(_accuracy(result))}{cost}."
+        return (
+            f"{images_per_class(result.shots)} {verb} {subject}{start} to {percent(_accuracy(result))}{measure}{cost}."
+        )
     if zero_shot:
-        return f"{task}: {percent(_accuracy(zero_shot))} zero-shot, before a single image is learnt from."
+        return f"{task}: {percent(_accuracy(zero_shot))}{measure} zero-shot, before a single image is learnt from."
     rival = _best([row for row in rows if row.is_rival])
     if rival:
         return f"{task}: {rival.label} reaches {percent(_accuracy(rival))}."
-    return f"{task}: no accuracy to report."
+    return f"{task}: no {rows[0].measure} to report."
 
 
 def standfirst(rows: Sequence[Row]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import importlib.resources
 import string
@@ -13,17 +14,17 @@ from ...errors import InputError
 from ...files import write_text
 from ...records import RunRecord
 from ...wording.quantities import counted
-from ..averages import averages_and_gaps
+from ..averages import SEVERAL_LABELS, averages_and_gaps
 from ..caveats import provenance_caveats
 from ..published import PublishedFigure, published_average, published_beside
-from ..summary import Row, runs_by_row
+from ..summary import ACCURACY, Row, measures_of, runs_by_row
 from .classes import classes_section
 from .curves import Look, learnt, measured, series_numbers
 from .figures import NOTHING, accuracy_figure, cost_figures, has_many, small_multiples
 from .gallery import showcase_section
 from .headline import headline, key_figures, standfirst
 from .markup import Markup, element, escape, join
-from .results import data_sets_table, protocols_table, published_table, results_table, shots_table
+from .results import data_sets_table, labels_table, protocols_table, published_table, results_table, shots_table
 from .showcase import Showcase
 from .sources import provenance_section
 from .tips import Origins, RowRuns
@@ -45,21 +46,10 @@ def write_report(
         InputError: There are no records, or two tell of the same run.
         OutputError: The page cannot be written.
     """
-    refuse_several(records)
     tasks = ", ".join(dict.fromkeys(record.task for record in records))
     page = folder / "index.html"
     write_text(page, render_page(records, showcase, title=title or f"lowshot: {tasks}", caveats=caveats))
     return page
-
-
-def refuse_several(records: Sequence[RunRecord]) -> None:
-    """Refuse records of images of several labels, whose figures are no accuracies.
-
-    Raises:
-        InputError: There is one.
-    """
-    for record in records:
-        record.refuse_several("the page of a report", "the tables have its figures: lowshot report RUNS without --out")
 
 
 def render_page(
@@ -88,6 +78,7 @@ def render_page(
     sections = [
         *story.main(),
         story.other_classes(),
+        story.several_labels(),
         story.every_data_set(),
         classes_section(story.tasks, story.look, "classes"),
         story.tables(),
@@ -110,7 +101,7 @@ class _Story:
 
     def __init__(self, records: Sequence[RunRecord]) -> None:
         self.records = records
-        self.runs: RowRuns = runs_by_row(records)
+        self.runs: RowRuns = _told_apart(runs_by_row(records))
         self.rows = list(self.runs)
         self.look = Look(series_numbers(self.rows), Origins(records))
         names = list(dict.fromkeys(row.task for row in self.rows))
@@ -119,10 +110,12 @@ class _Story:
         averages = averages_and_gaps(records)
         self.not_averaged = averages.left_out
         self.averages: dict[str, dict[Row, list[RunRecord]]] = {}
-        for row in averages.rows:
-            behind = [one for one in self.rows if (one.series, one.shots) == (row.series, row.shots)]
-            self.averages.setdefault(row.task, {})[row] = [record for one in behind for record in self.runs[one]]
-        self.published = published_beside(records)
+        self.averaged: dict[str, list[str]] = {}
+        runs = runs_by_row(records)
+        for row, over in zip(averages.rows, averages.over, strict=True):
+            self.averages.setdefault(row.task, {})[row] = [record for one in over for record in runs[one]]
+            self.averaged[row.task] = [one.task for one in over]
+        self.published = published_beside([record for record in records if not record.has_several])
 
     def header(self) -> Markup:
         """The average is what the page is about; without one the first task is, and the others follow in a sentence."""
@@ -165,7 +158,9 @@ class _Story:
 
     def _published_of(self, name: str) -> list[PublishedFigure]:
         """Figures of a task, or of the papers' own average for ours."""
-        dataset = published_average(self.tasks) if name in self.averages else name
+        if next(iter((self.averages | self.tasks)[name])).measure != ACCURACY:
+            return []
+        dataset = published_average(self.averaged[name]) if name in self.averages else name
         return [figure for figure in self.published if figure.dataset == dataset]
 
     def every_data_set(self) -> Markup:
@@ -190,6 +185,11 @@ class _Story:
         table = protocols_table(self.runs, self.look)
         return element("section", element("h2", "Other classes"), table, id="other-classes") if table else table
 
+    def several_labels(self) -> Markup:
+        """All measures of runs whose images have several labels."""
+        table = labels_table(self.runs, self.look)
+        return element("section", element("h2", "Several labels an image"), table, id="labels") if table else table
+
     def tables(self) -> Markup:
         """Accuracies by data set, every figure of every row, and what others have published."""
         parts = []
@@ -204,6 +204,17 @@ class _Story:
         if self.published:
             parts += [element("h3", "Published", class_="part-heading"), published_table(self.published)]
         return element("section", element("h2", "All results"), *parts, id="results")
+
+
+def _told_apart(runs: RowRuns) -> RowRuns:
+    """The same rows; where a task was learnt with one label an image and with several these are two tasks."""
+    both = {row.task for row in runs if len(measures_of(one for one in runs if one.task == row.task)) > 1}
+    return {
+        dataclasses.replace(row, task=f"{row.task} ({SEVERAL_LABELS})")
+        if row.task in both and row.measure != ACCURACY
+        else row: records
+        for row, records in runs.items()
+    }
 
 
 def _hash(text: str) -> str:

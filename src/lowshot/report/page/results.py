@@ -6,15 +6,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..published import PublishedFigure
-from ..summary import Row, accuracy_text, mean_and_deviation, spread_text, table_columns
+from ..summary import (
+    MEAN_AVERAGE_PRECISION,
+    Row,
+    accuracy_text,
+    mean_and_deviation,
+    measures_of,
+    spread_text,
+    table_columns,
+)
 from .charts import MOST_LINES, key_mark
 from .curves import Look, kind_text
 from .gallery import SHADES
 from .headline import AVERAGE_OF
 from .markup import Markup, choice, element, marked, scrollable
-from .tips import RowRuns, row_tip
+from .tips import RowRuns, measures_text, row_tip
 
 _LONG = 60
+_OF_LABELS = {"mAP": "map", "F1": "micro_f1", "F1, mean of classes": "macro_f1", "exact": "exact_match"}
+"""Heading -> measure of a record of images of several labels."""
 
 
 def results_table(rows: Sequence[Row], look: Look, identity: str = "results") -> Markup:
@@ -30,7 +40,9 @@ def results_table(rows: Sequence[Row], look: Look, identity: str = "results") ->
         ]
         body.append(element("tr", *cells))
     table = _sortable([(column.heading, column.is_number) for column in columns], body)
-    note = "Mean over seeds ± standard deviation; a KB has 1000 bytes. Press a heading to sort."
+    of_several = MEAN_AVERAGE_PRECISION in measures_of(rows)
+    means = f"{measures_text(rows)} is the mean" if of_several else "Mean"
+    note = f"{means} over seeds ± standard deviation; a KB has 1000 bytes. Press a heading to sort."
     whole = scrollable(table, note, f"{identity}-note")
     if len(rows) <= _LONG:
         return whole
@@ -82,6 +94,28 @@ def protocols_table(runs: RowRuns, look: Look) -> Markup:
     return scrollable(table, note, "protocols-note")
 
 
+def labels_table(runs: RowRuns, look: Look) -> Markup:
+    """What runs of several labels an image were judged by; empty where there are none."""
+    judged = {row: records for row, records in runs.items() if row.measure == MEAN_AVERAGE_PRECISION}
+    judged = {row: records for row, records in judged.items() if row.accuracy_mean is not None}
+    if not judged:
+        return Markup()
+    headings = [("method", False), ("data set", False), ("shots", True), *((name, True) for name in _OF_LABELS)]
+    body = []
+    for row, records in judged.items():
+        cells = [_named(row, look), _cell(row.task, row.task), _cell(str(row.shots), row.shots)]
+        for key in _OF_LABELS.values():
+            mean, deviation = mean_and_deviation([float(record.metrics[key]) for record in records])
+            cells.append(_cell(spread_text(mean, deviation, row.seeds), mean))
+        body.append(element("tr", *cells))
+    note = (
+        "In percent, mean over seeds. mAP: mean average precision, how well images that show a class are ranked before"
+        " the others. F1 of all labels together, and as the mean of the classes. Exact: images whose labels are all"
+        " right, and none is missing."
+    )
+    return scrollable(_sortable(headings, body), note, "labels-note")
+
+
 def published_table(figures: Sequence[PublishedFigure]) -> Markup:
     """Every published figure that stands beside these runs, with its source."""
     headings = [("method", False), ("backbone", False), ("data set", False), ("shots", True)]
@@ -124,7 +158,8 @@ def _by_method(columns: Sequence[tuple[str, Mapping[Any, Row]]], runs: RowRuns, 
     table = _sortable([("method", False), *((heading, True) for heading, _ in columns)], body, is_dense=is_shaded)
     shading = " The stronger the colour, the higher within its column." if is_shaded else ""
     means = ", mean over seeds ± standard deviation" if with_deviation else ""
-    note = f"Accuracy in percent{means}.{shading} Press a heading to sort."
+    shown = [row for _, by_series in columns for row in by_series.values()]
+    note = f"{measures_text(shown)} in percent{means}.{shading} Press a heading to sort."
     return scrollable(table, note, f"{identity}-note")
 
 

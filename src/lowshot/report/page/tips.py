@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ...records import RunRecord
 from ...wording.provenance import commit_text, dates_text, hardware_text
 from ...wording.quantities import duration, images_per_class, size
-from ..summary import Row, accuracy_text
+from ..summary import MEAN_AVERAGE_PRECISION, Row, accuracy_text, measures_of
 
 RowRuns = Mapping[Row, Sequence[RunRecord]]
 """Rows with the records behind each."""
@@ -40,7 +40,7 @@ def row_tip(row: Row, records: Sequence[RunRecord]) -> str:
     shots = f", {images_per_class(row.shots)}" if row.shots else ""
     accuracy = accuracy_text(row)
     seeds = sorted({record.seed for record in records})
-    lines = [f"{row.label}{shots}", f"accuracy {accuracy} % on {row.task}"]
+    lines = [f"{row.label}{shots}", f"{row.measure} {accuracy} % on {row.task}"]
     if row.trainable_parameters:
         lines.append(f"{row.trainable_parameters:,} trainable parameters, {size(row.adapter_bytes)}")
         lines.append(f"{duration(row.train_seconds)}, at most {size(row.training_memory_bytes)} of memory for it")
@@ -48,6 +48,14 @@ def row_tip(row: Row, records: Sequence[RunRecord]) -> str:
         when = dates_text(records)
         lines.append(f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}{f'; {when}' if when else ''}")
     return "\n".join(lines)
+
+
+def measures_text(rows: Iterable[Row]) -> str:
+    """What figures of these rows are, as the beginning of a sentence."""
+    measures = measures_of(rows)
+    if len(measures) > 1:
+        return f"Accuracy, or {MEAN_AVERAGE_PRECISION} (mAP) where images have several labels,"
+    return f"{measures[0].capitalize()}{' (mAP)' if measures == [MEAN_AVERAGE_PRECISION] else ''}"
 
 
 def _origin_text(record: RunRecord) -> str:
