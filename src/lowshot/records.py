@@ -100,6 +100,9 @@ class RunRecord:
     belonging: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """``lowshot.belonging.HeldOutBelonging`` as plain values: what tells images of none of the classes; empty where
     that was not learnt."""
+    on_top: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """``lowshot.on_top.OnTop`` as plain values: the last classes are rows that were set on top of adapted towers; else
+    empty."""
     presence: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """``lowshot.several_labels.Presence`` as plain values, where images have several labels; else empty."""
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -114,7 +117,7 @@ class RunRecord:
     @property
     def temperature(self) -> float:
         """What class scores are divided by before they are probabilities: 1 without a calibration."""
-        return float(self.calibration.get("temperature", 1.0))
+        return float(self.calibration.get("temperature", self.on_top.get("temperature", 1.0)))
 
     @property
     def score(self) -> float:
@@ -145,6 +148,16 @@ class RunRecord:
         return bool(self.model.get("reads_text", True))
 
     @property
+    def has_rows(self) -> bool:
+        """Whether each class is a row of a classifier in a file beside an adapter of the towers, not its prompts."""
+        return bool(self.on_top) or not self.reads_text
+
+    @property
+    def taught_to_towers(self) -> tuple[str, ...]:
+        """Identities of the images that the towers were taught with: without those of classes on top."""
+        return self.draw[: max(0, len(self.draw) - int(self.on_top.get("images", 0)))]
+
+    @property
     def resizing(self) -> Resizing | None:
         """How images were resized for its model; None in a record that is older than this entry."""
         return Resizing.of(self.model["resizing"]) if "resizing" in self.model else None
@@ -165,7 +178,7 @@ class RunRecord:
         values = dataclasses.asdict(self)
         if not self.labels:
             del values["labels"]  # a lowshot that does not know of labels refuses a record with them
-        for name in ("belonging", "presence"):
+        for name in ("belonging", "on_top", "presence"):
             if not values[name]:
                 del values[name]
         return values
@@ -197,6 +210,7 @@ class RunRecord:
             "metrics",
             "calibration",
             "belonging",
+            "on_top",
             "presence",
             "provenance",
         ):

@@ -10,6 +10,7 @@ from .calibration import Calibration
 from .errors import AdapterError, InputError
 from .files import read_json_object
 from .models import Backbone, load_backbone, pick_device
+from .on_top import OnTop
 from .records import RECORD_FILE, RunRecord
 from .settings import Recipe
 
@@ -37,6 +38,8 @@ def read_record_and_recipe(folder: Path) -> tuple[RunRecord, Recipe]:
             Calibration.from_dict(record.calibration)
         if record.belonging:
             HeldOutBelonging.from_dict(record.belonging)
+        if record.on_top:
+            OnTop.from_dict(record.on_top, len(record.classes))
     except FileNotFoundError:
         raise AdapterError(f"adapter {folder} is incomplete: {RECORD_FILE} is missing") from None
     except (ValueError, TypeError) as error:

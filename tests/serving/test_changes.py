@@ -1,12 +1,14 @@
 """Adapters with other classes over HTTP: what is refused, and what the process that teaches makes of a request."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from lowshot import FewShotClassifier, teaching
 from lowshot.classifier import saved_adapter
+from lowshot.serving import AdapterBank
 from lowshot.serving.examples import read_examples, write_examples
 
 from .conftest import CLASSES, pictures
@@ -50,7 +52,6 @@ def add(server, of="head", name="more", images=IMAGES[6:], labels=("bee", "bee")
     ("asked", "status", "code"),
     [
         ({"of": "nobody"}, 404, "unknown_name"),
-        ({"of": "inside"}, 409, "taught_anew"),
         ({"name": "head"}, 409, "name_taken"),
         ({"name": "A b"}, 422, "unusable_name"),
         ({"labels": ("bee",)}, 400, "damaged_body"),
@@ -126,6 +127,20 @@ def test_an_adapter_without_pictures_gets_none_of_the_new_images_alone(bank, tmp
     assert read_examples(made) == []
 
 
+def test_a_class_on_top_of_adapted_towers_is_served_with_others_in_one_batch(bank, tmp_path, tiny_clip):
+    made = changed(bank, tmp_path, tiny_clip, "add", of="inside", images=IMAGES[6:])
+    served = tmp_path / "served"
+    shutil.copytree(bank, served)
+    shutil.copytree(made, served / "more")
+    names = ["more", "inside", "head", "more"]
+    answers = AdapterBank(served, model=str(tiny_clip), half_classes=False).predict(IMAGES[4:], names)
+    for image, name, answer in zip(IMAGES[4:], names, answers, strict=True):
+        alone = saved_adapter(served / name)
+        assert answer.classes == tuple(alone.record_.classes)
+        np.testing.assert_allclose(answer.probabilities, alone.predict_proba([image])[0], atol=1e-5)
+    assert "bee" in answers[0].classes
+
+
 def test_classes_go_with_their_pictures_and_names_with_theirs(bank, tmp_path, tiny_clip):
     less = changed(bank, tmp_path / "a", tiny_clip, "remove", classes=[CLASSES[0]])
     assert set(saved_adapter(less).classes_) == {each.class_name for each in read_examples(less)} == set(CLASSES[1:])
@@ -151,8 +166,6 @@ def test_an_adapter_that_is_gone_by_then_is_named_without_its_folder(tmp_path, t
 
 @pytest.mark.long
 def test_a_class_that_is_added_over_http_is_served(bank, tiny_clip, tmp_path):
-    import shutil
-
     shutil.copytree(bank / "head", tmp_path / "head")
     with running(tmp_path, model=str(tiny_clip), **LIMITS) as server:
         answer = add(server)

@@ -272,7 +272,7 @@ class FewShotClassifier(Learning):
             )
         if record.stopped:
             classifier._warn([f"{folder} has the weights of step {record.steps}: {record.stopped}"])
-        learner = create_learner(backbone, record.prompts, recipe)
+        learner = create_learner(backbone, record.prompts, recipe, with_rows=bool(record.on_top))
         learner.load(folder)
         classifier._belonging = read_belonging(
             folder, record.belonging, classes=len(record.classes), width=backbone.embedding_size

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Examples, addition_from, bad_images_explained, learnt_part
-from ..errors import RunError
+from ..errors import InputError, RunError
 from ..evaluation import fold_checkpoints
 from ..fitting import (
     Fitted,
@@ -22,9 +22,11 @@ from ..fitting import (
     choice_file,
     default_model,
     fit_lesson,
+    left_on_top,
     left_without,
     lesson_of,
     renamed,
+    set_on_top,
     taught,
     taught_again,
     with_more,
@@ -128,21 +130,28 @@ class Learning(Judged):
         labels: Any = None,
         *,
         shots: int | None = None,
+        old: Any = None,
         refit: Any = None,
         checkpoint: str | os.PathLike[str] | None = None,
         track: Track | None = None,
         report: Report = UNREPORTED,
     ) -> Self:
-        """Learn classes more, or more images of the known ones, to what fitting all shots together would learn.
+        """Learn classes more, or more images of the known ones.
 
-        A method on frozen features has kept the embeddings of its shots and needs the new images alone; any other is
-        taught anew, which ``refit`` allows. New classes stand behind the others. A calibration is made anew; measures
-        are dropped until ``evaluate`` is called. If it fails the classifier is as it was.
+        A method on frozen features comes to what fitting all shots together would learn: it has kept the embeddings of
+        its shots and needs the new images alone. Towers that were adapted stay as they are and get a row for each new
+        class on top (``lowshot.fitting.class_rows``); the record's ``on_top`` says what held-out images told. With
+        ``refit`` all is taught anew.
+
+        New classes stand behind the others. A calibration is made anew where there are images for it; measures are
+        dropped until ``evaluate`` is called. If it fails the classifier is as it was.
 
         Args:
             data: A folder of images, which is a class by its name; a folder of such folders; or as for ``fit``.
             labels: The class of each image, where ``data`` is images.
             shots: Images per class, drawn by the recipe's seed; else the recipe's, else all of them.
+            old: As for ``fit``: images of the classes that there are, for classes on top of adapted towers. Those of
+                its training and validation splits that were not learnt from tell how well these are still recognised.
             refit: What was learnt from, as for ``fit``: the images that the record names are learnt anew.
             checkpoint: As for ``fit``, where all is learnt anew.
             track: Shows progress; else ``verbose`` decides.
@@ -156,16 +165,32 @@ class Learning(Judged):
         track, config = self._tracked(track), self._ready()[1].recipe.data
         self.record_.refuse_several("add", "fit all images anew")
         with cpu_threads(self.recipe.engine.threads), bad_images_explained(config.on_bad_image):
-            lesson, warnings = self._taught(refit, track), list[str]()
+            warnings, many = list[str](), config.shots if shots is None else shots
             try:
                 addition = addition_from(data, labels, config.on_bad_image, warnings, config.root)
             finally:
                 self._warn(warnings)
-            many = config.shots if shots is None else shots
-            longer = with_more(lesson, addition, many, self._warn, track)
+            if refit is None and self._has_towers:
+                known = None if old is None else self.task(old)
+                fitted, self._added = set_on_top(
+                    self.record_, self._ready()[1], addition, known, many, self._warn, track
+                )
+                return self._changed(fitted)
+            if old is not None:
+                raise InputError(
+                    "old is of classes on top of adapted towers, and here all shots are learnt from together; leave it "
+                    "out"
+                )
+            lesson = self._taught(refit, track, supplied=addition.class_names)
+            longer = with_more(lesson, addition, many, self._warn, track, anew=bool(self.record_.on_top))
             self._retaught(longer, track, report, checkpoint)
             self._added = longer.examples.subset(range(len(lesson.examples), len(longer.examples)))
             return self
+
+    @property
+    def _has_towers(self) -> bool:
+        """Whether it has trained the towers, or what is at their inputs."""
+        return method_spec(self._ready()[1].recipe.method.method).kind in ("weights", "prompts")
 
     def added_images(self) -> Iterator[tuple[Any, str]]:
         """Yield the images that ``add`` has last learnt from, each with the name of its class, one at a time."""
@@ -197,8 +222,10 @@ class Learning(Judged):
         spec, record = method_spec(learner.recipe.method.method), self.record_
         with cpu_threads(self.recipe.engine.threads):
             has_rows = spec.has_classifier or not learner.backbone.has_text  # of classes, which no prompts give
+            if record.on_top and refit is None:
+                return self._changed(left_on_top(record, learner, left))
             if refit is not None or spec.kind == "features" or has_rows:
-                return self._retaught(without(self._taught(refit, track), classes), track, report)
+                return self._retaught(without(self._taught(refit, track, supplied=classes), classes), track, report)
             if record.calibration:
                 self._warn(["what held-out shots told was of other classes: the calibration is dropped"])
             record = dataclasses.replace(
@@ -226,13 +253,13 @@ class Learning(Judged):
         self._answer_with(learner, renamed(self.record_, old, new))
         return self
 
-    def _taught(self, refit: Any, track: Track) -> Lesson:
+    def _taught(self, refit: Any, track: Track, supplied: Sequence[str] = ()) -> Lesson:
         """What was taught, as a lesson: by what is kept of its shots, or by the images themselves."""
         backbone, learner = self._ready()
         recipe, load = learner.recipe, self._load_backbone or load_backbone
         if refit is not None:
             whole = learnt_part(self.task(refit), recipe.data)
-            return taught_again(self.record_, recipe, whole, track, load)
+            return taught_again(self.record_, recipe, whole, track, load, supplied=supplied)
 
         def as_learnt(model: str, device: str) -> Backbone:
             if recipe.model.quantize == "none":  # one frozen tower serves any number of heads
@@ -257,6 +284,13 @@ class Learning(Judged):
         if fitted.record.stopped:
             raise RunError(fitted.record.stopped)
         self._learnt(fitted)
+        return self
+
+    def _changed(self, fitted: Fitted) -> Self:
+        """Answer with what nothing was trained for."""
+        self._warn(fitted.notes)
+        self._answer_with(fitted.learner, fitted.record)
+        self._belonging = None
         return self
 
     @contextlib.contextmanager

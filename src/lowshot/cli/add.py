@@ -20,8 +20,8 @@ from .changing import Changed, carry_pictures
 class Arguments:
     """Teach a saved adapter classes more, or more images of its classes, without starting over.
 
-    A method on frozen features comes to what fitting all images together comes to, and needs the new ones alone. Any
-    other is taught anew with `--refit`.
+    A method on frozen features comes to what fitting all images together comes to, and needs the new ones alone. Towers
+    that were adapted stay as they are: new classes are set on top of them. With `--refit` all is taught anew.
     """
 
     adapter: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
@@ -32,6 +32,9 @@ class Arguments:
     changed: Changed = dataclasses.field(default_factory=Changed)
     shots: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Images per class; if not given as many as the adapter was fitted with, or all."""
+    old: Annotated[str | None, tyro.conf.arg(metavar="DATA")] = None
+    """Images of the classes that the adapter has, for classes on top of adapted towers: those of the training and
+    validation split that it was not taught with place the new classes, and tell how well the others still do."""
     refit: Annotated[str | None, tyro.conf.arg(metavar="DATA")] = None
     """The images that the adapter was fitted with: all of it is taught anew, by them and the new ones."""
     model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
@@ -53,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         with parsed.changed.written(parsed.adapter) as aside:
             classifier.add(
-                parsed.data, shots=parsed.shots, refit=parsed.refit, checkpoint=checkpoint, track=shown
+                parsed.data, shots=parsed.shots, old=parsed.old, refit=parsed.refit, checkpoint=checkpoint, track=shown
             ).write(aside)
             names = {name: name for name in before.classes}
             carry_pictures(parsed.adapter, aside, names, classifier.added_images())
@@ -70,14 +73,18 @@ def run(arguments: Sequence[str]) -> int:
     images = len(record.draw) - (len(before.draw) if parsed.refit is None else 0)
     if parsed.changed.json:
         counts = {"images": len(record.draw), "classes": list(record.classes), "new_classes": list(new)}
-        print_json(
-            {"adapter": str(place), **counts, "seconds": record.train_seconds, "calibration": record.calibration}
-        )
+        told = {"seconds": record.train_seconds, "calibration": record.calibration, "on_top": record.on_top}
+        print_json({"adapter": str(place), **counts, **told})
     elif not is_quiet():
         which = f"{len(new)} class(es) more, {', '.join(new)}" if new else "no class more"
         anew = " taught anew" if parsed.refit else ""
         print(f"{images} images{anew}: {which}; {len(record.classes)} classes and {len(record.draw)} images in all")
-        if before.calibration:
+        if record.on_top:
+            from ..wording.quantities import on_top_line
+
+            print("the towers stay as they are, and new classes are set on top of them (--refit DATA teaches all anew)")
+            print(on_top_line(record.on_top))
+        if record.calibration:
             print(f"calibrated anew on {len(record.calibration['scores'])} held-out images")
         print(f"saved to {place}; how well it does now: lowshot evaluate {place} DATA")
     return 0

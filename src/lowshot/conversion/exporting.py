@@ -161,7 +161,7 @@ def _refuse_method(source: Source, name: str) -> None:
     """Refuse a method that cannot be had in a format, and name one that it can be had in."""
     method = source.recipe.method.method
     spec = method_spec(method)
-    if not source.record.reads_text:
+    if source.record.has_rows:
         spec = spec.with_classifier()
     if why := FORMATS[name].why_not(spec):
         others = [other for other, module in FORMATS.items() if not module.why_not(spec)]

@@ -155,16 +155,16 @@ def trained_model(source: Source) -> Trained:
     if not spec.why_not_merged and spec.kind == "weights":
         adapter = adapt(backbone, source.recipe, rounded=True)  # which must see the weights before they are rounded
         adapter.load(source.folder)
-        if backbone.has_text:
-            classes = class_embeddings(backbone, source.record.prompts)
-        else:
+        if source.record.has_rows:
             rows = read_classifier(source.folder, len(source.record.classes), backbone.embedding_size)
-            classes = functional.normalize(rows, dim=-1)
+            classes = rows if source.record.on_top else functional.normalize(rows, dim=-1)
+        else:
+            classes = class_embeddings(backbone, source.record.prompts)
         scores: nn.Module = CosineScores(backbone.logit_scale, classes)
         return Trained(backbone, adapter, scores, source.temperature, _p_values(source, classes), _labels(source))
     round_to(backbone.model, backbone.quantized_linears(projection=model.quantize_projection), model.quantize)
     recipe = source.recipe.replace(quantize="none", quantize_projection=False, precision="fp32")
-    learner = create_learner(backbone, source.record.prompts, recipe)
+    learner = create_learner(backbone, source.record.prompts, recipe, with_rows=bool(source.record.on_top))
     learner.load(source.folder)
     adapted = learner.adapter if isinstance(learner, WeightsLearner) and spec.kind == "weights" else None
     if isinstance(learner, HeadLearner):

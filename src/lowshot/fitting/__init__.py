@@ -5,6 +5,7 @@ from .fit import Fitted, fit_lesson
 from .foreign import default_model
 from .further import left_without, renamed, taught, taught_again, with_more, without
 from .lesson import Lesson, LoadBackbone, kept_decoded, lesson_of
+from .on_top import left_on_top, set_on_top
 from .shortfalls import shortfalls
 
 __all__ = [
@@ -15,9 +16,11 @@ __all__ = [
     "default_model",
     "fit_lesson",
     "kept_decoded",
+    "left_on_top",
     "left_without",
     "lesson_of",
     "renamed",
+    "set_on_top",
     "shortfalls",
     "taught",
     "taught_again",

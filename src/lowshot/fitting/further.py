@@ -7,7 +7,7 @@ shots of a method on frozen features are known by their embeddings; those of any
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -54,13 +54,13 @@ def taught(record: RunRecord, recipe: Recipe, kept: KeptShots | None, load: Load
         none = Examples(MemoryImages([]), np.empty(0, dtype=np.int64), ())
         return _lesson(record, recipe, none, (), load)
     if kept is None or len(kept) != len(record.learnt):
-        raise InputError(_why_anew(record, recipe))
+        raise InputError(why_anew(record, recipe))
     names = record.draw if len(record.draw) == len(kept) else record.learnt  # pushed without the names of files
     examples = Examples(KeptImages(kept, MemoryImages([])), kept.labels.numpy(), names)
     return _lesson(record, recipe, examples, record.learnt, load)
 
 
-def _why_anew(record: RunRecord, recipe: Recipe) -> str:
+def why_anew(record: RunRecord, recipe: Recipe) -> str:
     method = recipe.method.method
     anew = "give the images that it was taught with: --refit DATA (refit=DATA from Python) teaches all of it anew"
     if method_spec(method).kind != "features":
@@ -70,8 +70,18 @@ def _why_anew(record: RunRecord, recipe: Recipe) -> str:
     return f"this adapter was saved without its shots, as lowshot did before it could add classes; {anew}"
 
 
-def taught_again(record: RunRecord, recipe: Recipe, data: Task, track: Track, load: LoadBackbone) -> Lesson:
+def taught_again(
+    record: RunRecord,
+    recipe: Recipe,
+    data: Task,
+    track: Track,
+    load: LoadBackbone,
+    *,
+    supplied: Collection[str] = (),
+) -> Lesson:
     """The same by the images themselves: those that the record names, of classes that the adapter still has.
+
+    Of classes on top of the towers the data may have the images or not, where others are supplied.
 
     Args:
         record: The adapter's.
@@ -79,14 +89,23 @@ def taught_again(record: RunRecord, recipe: Recipe, data: Task, track: Track, lo
         data: The images that it was taught with, among others or not.
         track: Shows progress.
         load: As for ``taught``.
+        supplied: Classes that images will be added of.
 
     Raises:
         DataError: There is an image, or a class, that the data lacks.
     """
-    rows = draw_of_record(data, record.draw)
+    rows = draw_of_record(data, record.taught_to_towers)
+    row_of = {identity: row for row, identity in enumerate(data.train.identities)}
+    on_top = (row_of.get(identity) for identity in record.draw[len(record.taught_to_towers) :])
+    rows += [row for row in on_top if row is not None and row not in rows]
     place = {name: label for label, name in enumerate(record.classes)}
     known = [(row, place[name]) for row in rows if (name := data.class_names[data.train.labels[row]]) in place]
-    lacking = [name for label, name in enumerate(record.classes) if label not in {label for _, label in known}]
+    first_on_top, there = len(record.classes) - record.on_top.get("classes", 0), {label for _, label in known}
+    lacking = [
+        name
+        for label, name in enumerate(record.classes)
+        if label not in there and (label < first_on_top or name not in supplied)
+    ]
     if lacking:
         raise DataError(
             f"{data.name} has none of the shots of class {lacking[0]!r}; expected the images that the adapter was "
@@ -104,6 +123,8 @@ def with_more(
     shots: int | None,
     warn: Callable[[Sequence[str]], None],
     track: Track,
+    *,
+    anew: bool = False,
 ) -> Lesson:
     """The lesson with other images behind its own: of classes that it has, and of new ones behind its classes.
 
@@ -113,11 +134,12 @@ def with_more(
         shots: Images per class, drawn by the recipe's seed; None for all.
         warn: Is told what is left out.
         track: Shows progress.
+        anew: Whether it is enough to learn the lesson once more: then nothing need be new.
 
     Raises:
         DataError: Nothing is new, an image cannot be read, or a class cannot be told from another.
     """
-    names, labels = _classes_with(lesson.task, addition)
+    names, labels = classes_with(lesson.task.class_names, lesson.task.class_labels, addition)
     if not method_spec(lesson.recipe.method.method).learns:
         return _changed(lesson, names, labels, _prompts_with(lesson, names, addition), lesson.examples, ())
     draw = draw_shots(addition.examples.identities, addition.examples.labels, shots, lesson.recipe.training.seed)
@@ -130,8 +152,10 @@ def with_more(
     if len(rows) < len(contents):
         warn([f"{len(contents) - len(rows)} of {len(contents)} images are learnt already and left out"])
     if not rows:
+        if anew:
+            return lesson
         raise DataError(f"{addition.name}: every image is learnt already; expected images of a class more, or others")
-    more = _named_apart(drawn.subset(rows), lesson.examples.identities, addition.name)
+    more = named_apart(drawn.subset(rows), lesson.examples.identities, addition.name)
     place = [names.index(addition.class_names[label]) for label in more.labels]
     lacking = set(range(len(lesson.task.class_names), len(names))) - set(place)
     if lacking:
@@ -151,7 +175,7 @@ def with_more(
     return _changed(lesson, names, labels, prompts, together, (*lesson.contents, *(contents[row] for row in rows)))
 
 
-def _named_apart(more: Examples, known: Sequence[str], name: str) -> Examples:
+def named_apart(more: Examples, known: Sequence[str], name: str) -> Examples:
     """The same examples, where one has the identity of a known image with the name of their data before it."""
     taken, identities = set(known), []
     for identity in more.identities:
@@ -264,13 +288,24 @@ def _changed(
     )
 
 
-def _classes_with(task: Task, addition: Addition) -> tuple[list[str], list[Label]]:
-    """The names of all classes, new ones last, and what callers know them by where that is not their names."""
-    names = list(task.class_names)
+def classes_with(
+    class_names: Sequence[str], class_labels: Sequence[Label], addition: Addition
+) -> tuple[list[str], list[Label]]:
+    """The names of all classes, new ones last, and what callers know them by where that is not their names.
+
+    Args:
+        class_names: Those that there are.
+        class_labels: What callers know them by, where that is not their names.
+        addition: May have others.
+
+    Raises:
+        DataError: Labels are of two kinds.
+    """
+    names = list(class_names)
     names += [name for name in addition.class_names if name not in names]
-    if not task.class_labels and not addition.class_labels:
+    if not class_labels and not addition.class_labels:
         return names, []
-    values = dict(zip(task.class_names, task.class_labels or task.class_names, strict=True))
+    values = dict(zip(class_names, class_labels or class_names, strict=True))
     for name, label in zip(addition.class_names, addition.class_labels or addition.class_names, strict=True):
         values.setdefault(name, label)
     kinds = {type(value).__name__ for value in values.values()}
@@ -283,17 +318,31 @@ def _classes_with(task: Task, addition: Addition) -> tuple[list[str], list[Label
 
 def _prompts_with(lesson: Lesson, names: Sequence[str], addition: Addition) -> Prompts:
     """The prompts of all classes: those that were learnt with as they are, new ones by the recipe's settings."""
-    known, config = len(lesson.task.class_names), lesson.recipe.data
-    template = addition.template or (_own_template(lesson) if COOP in config.template else None)
-    prompts = (
-        prompts_for(names[known:], config, data=addition.name, template=template, others=names) if names[known:] else ()
-    )
-    return (*lesson.prompts, *prompts)
+    return (*lesson.prompts, *prompts_more(lesson.prompts, lesson.task.class_names, names, lesson.recipe, addition))
 
 
-def _own_template(lesson: Lesson) -> str | None:
+def prompts_more(
+    prompts: Prompts, class_names: Sequence[str], names: Sequence[str], recipe: Recipe, addition: Addition
+) -> Prompts:
+    """The prompts of new classes, by the recipe's settings.
+
+    Args:
+        prompts: Of the known classes.
+        class_names: Those classes.
+        names: All classes, new ones last.
+        recipe: Says how classes are put into words.
+        addition: What the new ones come from.
+    """
+    new, config = names[len(class_names) :], recipe.data
+    if not new:
+        return ()
+    template = addition.template or (_own_template(prompts, class_names) if COOP in config.template else None)
+    return prompts_for(new, config, data=addition.name, template=template, others=names)
+
+
+def _own_template(prompts: Prompts, class_names: Sequence[str]) -> str | None:
     """The template that the prompts of a data set with one of its own were made by."""
-    name, [first, *_] = lesson.task.class_names[0].replace("_", " "), lesson.prompts[0]
+    name, [first, *_] = class_names[0].replace("_", " "), prompts[0]
     return first.replace(name, "{}", 1) if name in first else None
 
 

@@ -53,6 +53,8 @@ class MethodSpec:
     """Why PEFT has no adapter that is it; empty where it has."""
     why_not_merged: str = ""
     """Why a model's weights and class prompts are not all of it; empty where they are."""
+    why_no_rows: str = ""
+    """Why no class can be set on top of the towers that it has trained; empty where one can, or nothing is trained."""
     why_not_in_graph: str = ""
     """Why it cannot be had as an ONNX graph; empty where it can."""
     learns_several: bool = False

@@ -190,6 +190,7 @@ _ROWS = (
         settings=_LAYERS | {"first_stage"},
         presets=_presets({"steps_per_shot": 300}, {**_BUILTIN, "learning_rate": 3e-3}),
         has_classifier=True,
+        why_no_rows="its classes are rows of a classifier that was trained by itself",
         why_not_in_peft=HAS_CLASSIFIER,
         why_not_merged=HAS_CLASSIFIER,
     ),
@@ -249,6 +250,7 @@ _ROWS = (
         presets=_presets(_PLOT, {**_PLOT, **_BUILTIN_PROMPTS, "learning_rate": 3e-2}),
         why_not_in_peft=_TRAINS_INPUTS,
         why_not_merged=_TRAINS_INPUTS,
+        why_no_rows="it compares several embeddings of an image with several of a class",
         why_not_in_graph="it sees an image several times, each time with trained tokens behind its patches",
     ),
     _head(

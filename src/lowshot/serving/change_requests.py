@@ -12,7 +12,6 @@ from typing import Any, Literal, TypeAlias
 
 from starlette.requests import Request
 
-from ..methods import method_spec
 from ..records import RunRecord
 from .jobs import Job
 from .refusals import Refusal
@@ -36,13 +35,6 @@ async def add(service: Service, request: Request, of: str) -> Job:
         Refusal: Anything about it cannot be used.
     """
     record, limits = await _record(service, of), service.limits
-    if method_spec(record.method_used).kind != "features":
-        raise Refusal(
-            409,
-            "taught_anew",
-            f"adapter {of!r} is of method {record.method_used}, which learns inside the towers, so that one class more "
-            "changes all of it; teach all images anew: POST /v1/adapters",
-        )
     most = limits.classes * limits.images_per_class
     async with form_of(request, files=most, fields=most + 1) as form:
         check_names(form, {"name", "images", "labels"})

@@ -53,11 +53,17 @@ class ClassTables:
         self._model = (*hashes, *computed_in, backbone.device.type, str(dtype))
         self._tables: weakref.WeakValueDictionary[str, ClassTable] = weakref.WeakValueDictionary()
 
-    def of_rows(self, names: tuple[str, ...], rows: Tensor) -> ClassTable:
-        """The table of C classes that are rows ``(C, D)`` of a classifier, which no other adapter has."""
+    def of_rows(self, names: tuple[str, ...], rows: Tensor, *, as_they_are: bool) -> ClassTable:
+        """The table of C classes that are rows of a classifier, which no other adapter has.
+
+        Args:
+            names: C class names.
+            rows: ``(C, D)``.
+            as_they_are: Whether their lengths count; else each is brought to length 1.
+        """
         device = self._backbone.device
-        unit = functional.normalize(rows.to(device), dim=-1)
-        return ClassTable(names, unit.to(self._dtype), torch.zeros(len(names), device=device))
+        used = rows.to(device) if as_they_are else functional.normalize(rows.to(device), dim=-1)
+        return ClassTable(names, used.to(self._dtype), torch.zeros(len(names), device=device))
 
     @torch.no_grad()
     def table(self, names: tuple[str, ...], prompts: Prompts, text: Updates) -> ClassTable:

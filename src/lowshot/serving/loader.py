@@ -54,9 +54,9 @@ class Loader:
 
             self._forms = self._forms or Forms(self._backbone, self._bases)
             text, vision = self._forms.updates(folder, recipe.method)
-        if trains_weights and not self._backbone.has_text:
+        if trains_weights and record.has_rows:
             rows = read_classifier(folder, len(record.classes), self._backbone.embedding_size)
-            classes = self._class_tables.of_rows(record.classes, rows)
+            classes = self._class_tables.of_rows(record.classes, rows, as_they_are=bool(record.on_top))
         else:
             classes = self._class_tables.table(record.classes, record.prompts, text)
         temperature = record.temperature

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, cast
 
 from ..errors import InputError
 from ..methods import METHODS, ZERO_SHOT, MethodSpec, imported, settled_spec
@@ -10,14 +11,20 @@ from ..models import Backbone, Towers
 from ..settings import Recipe
 from .learner import Learner
 
+if TYPE_CHECKING:
+    from .weights import WeightsLearner
 
-def create_learner(backbone: Backbone, prompts: Sequence[str | Sequence[str]], recipe: Recipe) -> Learner:
+
+def create_learner(
+    backbone: Backbone, prompts: Sequence[str | Sequence[str]], recipe: Recipe, *, with_rows: bool = False
+) -> Learner:
     """Bind the recipe's method to a backbone and to classes.
 
     Args:
         backbone: Changed in place.
         prompts: Of each class one, or several whose embeddings are averaged.
         recipe: Method, training and precision.
+        with_rows: Whether what it will load has a row for each class, since some were set on top of the towers.
 
     Raises:
         LongPromptError: A prompt is longer than the text tower takes.
@@ -31,7 +38,12 @@ def create_learner(backbone: Backbone, prompts: Sequence[str | Sequence[str]], r
             f"nothing of; expected one of {_able(has_blocks=False)}"
         )
     kind: Callable[..., Learner] = imported(spec.learner, "lowshot.training")
-    return kind(backbone, prompts, recipe)
+    learner = kind(backbone, prompts, recipe)
+    if not with_rows:
+        return learner
+    if spec.kind == "features" or spec.why_no_rows:
+        raise InputError(f"method {spec.name} has no classes on top of its towers; expected a record without on_top")
+    return cast("WeightsLearner", learner).with_rows(prompts)
 
 
 def refuse_unfit(towers: Towers, model: str, spec: MethodSpec) -> None:

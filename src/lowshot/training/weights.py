@@ -25,7 +25,7 @@ from ..belonging import pooled
 from ..data.crops import batches
 from ..data.task import Examples
 from ..errors import InputError, RunError
-from ..heads import FullConformal
+from ..heads import FullConformal, KeptShots, read_kept_shots, write_kept_shots
 from ..models import Backbone, is_out_of_memory, lacking_named, resolve_adapter_precision
 from ..progress import UNREPORTED, Report, Track
 from ..randomness import seeded
@@ -33,7 +33,7 @@ from ..settings import SETTINGS, Decides, Recipe, Tower
 from ..several_labels import solved_offsets
 from .checkpoints import CheckpointFile
 from .class_vectors import ClassVectors
-from .classifier import Classifier
+from .classifier import Classifier, RowsAsTheyAre
 from .company import working_seconds
 from .create import refuse_other_classes
 from .embeddings import encoded_views
@@ -71,7 +71,7 @@ class WeightsLearner:
         """Whether gradients go into the class vectors, or into the text tower that gives them."""
         self.keys = key_dropout(backbone.model, recipe.training.seed)
         """Keys of the adapters' dropout."""
-        self.kept = None
+        self.kept: KeptShots | None = None
         self.loss: Loss = cross_entropy
         """What is minimised; known once training begins."""
         self.processes = Processes()
@@ -296,6 +296,27 @@ class WeightsLearner:
         refuse_other_classes(self.backbone)
         other = copy.copy(self)
         other._name_classes(prompts)
+        other.kept = None
+        return other
+
+    def with_rows(
+        self, prompts: Sequence[str | Sequence[str]], rows: Tensor | None = None, kept: KeptShots | None = None
+    ) -> WeightsLearner:
+        """The same trained towers with a row for each class, in place of what its prompts say.
+
+        Nothing is copied and this learner stays as it is.
+
+        Args:
+            prompts: Of each class: what it is called.
+            rows: The rows ``(C, D)``, whose lengths count; ``load`` reads them if not given.
+            kept: What is kept of the images that they were made of.
+        """
+        other = copy.copy(self)
+        other.class_vectors = RowsAsTheyAre(self.backbone, prompts, self.recipe.training)
+        if rows is not None:
+            other.class_vectors.rows.data.copy_(rows)
+        other.scoring = self.scoring_of(other.class_vectors.owners)
+        other._classes, other.kept = None, kept
         return other
 
     def merged_for_inference(self) -> contextlib.AbstractContextManager[None]:
@@ -347,11 +368,15 @@ class WeightsLearner:
         """Write the adapter's files, and what was trained of the class vectors."""
         self.adapter.save(folder, self.backbone.identity.id)
         self.class_vectors.save(folder)
+        if self.kept is not None:
+            write_kept_shots(folder, self.kept)
 
     def load(self, folder: Path) -> None:
         """Read them back, strictly."""
         self.adapter.load(folder)
         self.class_vectors.load(folder)
+        if isinstance(self.class_vectors, RowsAsTheyAre):
+            self.kept = read_kept_shots(folder, classes=len(self.class_vectors), width=self.backbone.embedding_size)
         self._classes = None
 
 

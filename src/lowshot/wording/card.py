@@ -15,6 +15,7 @@ from .quantities import (
     images_per_class,
     interval,
     labels_line,
+    on_top_line,
     percent,
     share,
     size,
@@ -112,6 +113,20 @@ def _title(record: RunRecord) -> list[str]:
         *method,
         "",
         f"Classes ({len(record.classes)}): {first}{ending}.",
+        *_on_top(record),
+    ]
+
+
+def _on_top(record: RunRecord) -> list[str]:
+    """Lines on classes that were set on top of the towers; none where there are none."""
+    if not (told := record.on_top):
+        return []
+    names = [_code(name) for name in record.classes[-told["classes"] :]]
+    named = ", ".join(names[:_MOST_CLASSES]) + (", ..." if len(names) > _MOST_CLASSES else "")
+    return [
+        "",
+        f"Set on top of the towers, which have learnt nothing of them: {named}, from {told['images']:,} images.",
+        f"{on_top_line(told)[0].upper()}{on_top_line(told)[1:]}.",
     ]
 
 

@@ -111,3 +111,21 @@ def unknown_line(told: Mapping[str, Any]) -> str:
         f"{told['auroc']:.3f}, of the top probability {told['auroc_of_probability']:.3f}; where 95 % of the known ones "
         f"are kept {100 * told['accepted_at_95']:.1f} % of the others are"
     )
+
+
+def on_top_line(told: Mapping[str, Any]) -> str:
+    """What held-out images told of classes on top of adapted towers: ``lowshot.on_top.OnTop`` as plain values."""
+    new, known = told["new"], told["known"]
+    first = "no image of the classes on top could be held out"
+    if new is not None:
+        first = (
+            f"held out, {_right(new)} of the classes on top are recognised ({percent(new['right'] / new['images'])})"
+        )
+    if known is None:
+        return f"{first}; how many of the other classes still are is not known"
+    after, before = (percent(known[name] / known["images"]) for name in ("right", "before"))
+    return f"{first}, and {_right(known)} of the other classes ({after}; {before} without those on top)"
+
+
+def _right(told: Mapping[str, Any]) -> str:
+    return f"{told['right']:,} of {counted(told['images'], 'image')}"

@@ -1,0 +1,161 @@
+"""Rows for classes that are set on top of adapted towers, by a few images of each.
+
+The towers stay as they are, and so do the vectors of their own classes. A class on top has the row
+
+    w = a u,  u = normalised((1 - b) t + b m)
+
+with the unit vector t that the adapted text tower gives its prompt and the normalised mean m of its images' unit
+embeddings. Images lie nearer to each other than to any prompt, so that u of length 1 would draw images of other classes
+to it: its length a makes up for that.
+
+The towers have never seen the images of classes on top. What is told of one of them by the others is honest
+(leave-one-out). Images of the towers' own classes tell something only if the towers were not trained on them: those
+that they were trained on lie nearer to their classes than new images do.
+
+With such known images a and b, the same for all classes on top, have the least negative log-likelihood of all
+these images, where every class counts alike. Without them a class's a is such that its own images, each left out, are
+as near to w as they are to t, and b is 0.65: chosen on validation splits by ``benchmarks/one_more.py``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLEND = 0.65
+"""b where no known images are there to choose it by."""
+BLENDS = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
+LENGTHS = tuple(round(0.05 * step, 2) for step in range(10, 27))
+"""From 0.5 to 1.3."""
+FOLDS = 8
+_Vectors = NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Placed:
+    """Rows of classes on top.
+
+    Args:
+        rows: w, ``(K, D)``.
+        blend: b.
+    """
+
+    rows: _Vectors
+    blend: float
+
+
+class Evidence:
+    """Images as adapted towers see them, and what is to be made of them.
+
+    Args:
+        fixed: Vectors of the F classes that stay as they are, ``(F, D)``.
+        prompts: Unit vectors of the prompts of K classes on top, ``(K, D)``; None where no text tower reads them.
+        embeddings: Unit embeddings of N images, ``(N, D)``.
+        labels: Their classes, ``(N,)``: from F on those on top, of which each has an image.
+        scale: What cosines are multiplied by before they are scores, the temperature included.
+    """
+
+    def __init__(
+        self, fixed: _Vectors, prompts: _Vectors | None, embeddings: _Vectors, labels: NDArray[np.int64], scale: float
+    ) -> None:
+        self._prompts, self._images, self._labels, self._scale = prompts, embeddings, labels, scale
+        self._first = len(fixed)
+        self._count = int(labels.max()) + 1 - self._first
+        self.scores = scale * embeddings @ fixed.T
+        """Of the images and the fixed classes, ``(N, F)``."""
+        self._fixed = _log_sums(self.scores)
+        self._own = self.scores[np.arange(len(labels)), np.minimum(labels, self._first - 1)]
+
+    @property
+    def is_known(self) -> NDArray[np.bool_]:
+        """Which images are of fixed classes, ``(N,)``."""
+        return self._labels < self._first
+
+    def placed(self, used: NDArray[np.bool_]) -> Placed:
+        """The rows by some of the images, ``(N,)``."""
+        if (used & self.is_known).any():
+            return self._likeliest(used)
+        blend = 1.0 if self._prompts is None else BLEND
+        rows = [self._level(label, used, blend) for label in range(self._count)]
+        return Placed(np.stack(rows), blend)
+
+    def scores_with(self, placed: Placed, rows: NDArray[np.bool_]) -> _Vectors:
+        """Scores ``(n, F + K)`` of some of the images."""
+        return np.concatenate([self.scores[rows], self._scale * self._images[rows] @ placed.rows.T], axis=1)
+
+    def _level(self, label: int, used: NDArray[np.bool_], blend: float) -> _Vectors:
+        """The row of a class as near to its own images as its prompt is."""
+        images = self._of(label, used)
+        if self._prompts is None:
+            return self._unit(label, images.sum(0), blend)
+        prompt: _Vectors = self._prompts[label]
+        if len(images) == 1:  # nothing tells how near others are to it
+            return prompt
+        left_out = np.sum(images * self._unit(label, images.sum(0) - images, blend), axis=1)
+        near = float((images @ prompt).mean() / max(left_out.mean(), 1e-6))
+        length = float(np.clip(near, LENGTHS[0], LENGTHS[-1]))
+        return length * self._unit(label, images.sum(0), blend)
+
+    def _likeliest(self, used: NDArray[np.bool_]) -> Placed:
+        weights = self._weights(used)
+        best, likeliest = (np.inf, 0.0, 1.0), Placed(np.zeros(0), 0.0)
+        for blend in BLENDS if self._prompts is not None else (1.0,):
+            units = np.stack([self._unit(label, self._of(label, used).sum(0), blend) for label in range(self._count)])
+            scores = self._scale * self._images[used] @ units.T
+            self._leave_out(scores, used, blend)
+            for length in LENGTHS:
+                loss = float(weights @ self._losses(length * scores, used))
+                if loss < best[0]:
+                    best, likeliest = (loss, blend, length), Placed(length * units, blend)
+        return likeliest
+
+    def _leave_out(self, scores: _Vectors, used: NDArray[np.bool_], blend: float) -> None:
+        """Put in the scores ``(n, K)`` of images and the unit rows of their own classes what they are without them."""
+        labels = self._labels[used]
+        for label in range(self._count):
+            images = self._of(label, used)
+            own = np.sum(images * self._unit(label, images.sum(0) - images, blend), axis=1)
+            scores[labels == self._first + label, label] = self._scale * own
+
+    def _losses(self, on_top: _Vectors, used: NDArray[np.bool_]) -> _Vectors:
+        """Negative log-likelihoods ``(n,)`` of images with these scores of the classes on top, ``(n, K)``."""
+        labels = self._labels[used]
+        place = np.maximum(labels - self._first, 0)
+        own = np.where(labels < self._first, self._own[used], on_top[np.arange(len(labels)), place])
+        everything = np.concatenate([self._fixed[used][:, None], on_top], axis=1)
+        losses: _Vectors = _log_sums(everything) - own
+        return losses
+
+    def _weights(self, used: NDArray[np.bool_]) -> _Vectors:
+        """Of each image, so that every class counts alike; 0 where nothing is left of a class without its image."""
+        labels = self._labels[used]
+        counts = np.bincount(labels)[labels]
+        weights: _Vectors = 1.0 / counts
+        if self._prompts is None:
+            weights[(labels >= self._first) & (counts == 1)] = 0.0
+        return weights
+
+    def _of(self, label: int, used: NDArray[np.bool_]) -> _Vectors:
+        images: _Vectors = self._images[used & (self._labels == self._first + label)]
+        return images
+
+    def _unit(self, label: int, sums: _Vectors, blend: float) -> _Vectors:
+        """The unit row ``(..., D)`` of a class by the sums of its images; its prompt where there are none."""
+        means = _normalised(sums)
+        if self._prompts is None:
+            return means
+        prompt: _Vectors = self._prompts[label]
+        return _normalised((1 - blend) * prompt + blend * means)
+
+
+def _normalised(vectors: _Vectors) -> _Vectors:
+    lengths: _Vectors = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.where(lengths > 1e-9, vectors / np.maximum(lengths, 1e-9), 0.0)
+
+
+def _log_sums(scores: _Vectors) -> _Vectors:
+    largest = scores.max(1)
+    sums: _Vectors = largest + np.log(np.exp(scores - largest[:, None]).sum(1))
+    return sums

@@ -1,0 +1,426 @@
+"""Classes on top of adapted towers: the towers stay as they are, and each new class has a row of its own.
+
+How rows are made stands in ``class_rows``. Here is where the images come from, which of them can be trusted, and what
+becomes of the record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..data import Addition, Examples, Label, MemoryImages, Prompts, Task, draw_shots, examine, joined
+from ..errors import DataError, InputError
+from ..evaluation import calibrated, embeddings_of, fold_of_each
+from ..heads import KeptShots
+from ..methods import method_spec
+from ..on_top import OnTop, Recognised
+from ..progress import Track
+from ..records import RunRecord
+from ..settings import Recipe
+from ..training import Learner
+from ..training.prompts import refuse_alike
+from ..training.weights import WeightsLearner
+from .class_rows import FOLDS, Evidence
+from .fit import Fitted
+from .further import classes_with, named_apart, prompts_more, why_anew
+
+MOST_KNOWN = 16
+"""Images of each class of the towers that are looked at: of more, so many are drawn."""
+_Vectors = NDArray[np.float64]
+
+
+def set_on_top(
+    record: RunRecord,
+    learner: Learner,
+    addition: Addition,
+    known: Task | None,
+    shots: int | None,
+    warn: Callable[[Sequence[str]], None],
+    track: Track,
+) -> tuple[Fitted, Examples]:
+    """Set classes on top of the towers that an adapter has trained.
+
+    Args:
+        record: The adapter's.
+        learner: It, with its own recipe.
+        addition: Images of new classes, or of others on top. Those of the towers' classes count as known images.
+        known: Other images of the towers' classes, of which those that the towers were trained on are passed over.
+        shots: Images per class, drawn by the recipe's seed; None for all.
+        warn: Is told what is left out.
+        track: Shows progress.
+
+    Returns:
+        The adapter with these classes, and the images that they were made of.
+
+    Raises:
+        InputError: Nothing can be set on top of what this method trains.
+        DataError: Nothing is new, an image cannot be read, or two classes cannot be told apart.
+    """
+    recipe, base = learner.recipe, _Base.of(record, learner)
+    names, labels = classes_with(record.classes, record.labels, addition)
+    _refuse_none(record, recipe, names, addition)
+    prompts = (*record.prompts, *prompts_more(record.prompts, record.classes, names, recipe, addition))
+    refuse_alike(learner.backbone, names, prompts)
+    learnt, seed = set(record.learnt), recipe.training.seed
+    images = _Images(names, base.towers, learnt, seed, warn, track)
+    shown = images.new(addition, shots, record.draw)
+    pools = [(addition.name, addition.examples, addition.class_names)]
+    if known is not None:
+        pools += [(known.name, each, known.class_names) for each in (known.train, known.validation) if each is not None]
+    others = images.known(pools, set(record.taught_to_towers))
+    if known is not None and not len(others.examples):
+        raise DataError(
+            f"{known.name}: of the adapter's classes there are no images in its training and validation splits that "
+            "were not learnt from; give others, or leave old out: then nothing is told of these classes"
+        )
+    grown = base.with_images(shown, others, learner, track)
+    fitted = _fitted(record, learner, grown, names, labels, prompts)
+    return fitted, shown.examples
+
+
+def _refuse_none(record: RunRecord, recipe: Recipe, names: Sequence[str], addition: Addition) -> None:
+    """Refuse what trains no towers that a class could stand on, and images of the towers' classes alone."""
+    why = method_spec(recipe.method.method).why_no_rows
+    on_top = names[len(record.classes) - record.on_top.get("classes", 0) :]
+    if why:
+        raise InputError(f"{why_anew(record, recipe)}. No class can be set on top of it: {why}")
+    if not set(on_top) & set(addition.class_names):
+        raise InputError(f"{addition.name} has images of no class more: {why_anew(record, recipe)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Some:
+    """Images, with the hash of what each shows. Their labels are those of the changed adapter."""
+
+    examples: Examples
+    contents: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Images:
+    """Draws the images of an addition.
+
+    Args:
+        names: All classes of the changed adapter.
+        towers: How many of them the towers were trained for: the first ones.
+        learnt: Hashes of images that were learnt from.
+        seed: The draw's.
+        warn: Is told what is left out.
+        track: Shows progress.
+    """
+
+    names: Sequence[str]
+    towers: int
+    learnt: Collection[str]
+    seed: int
+    warn: Callable[[Sequence[str]], None]
+    track: Track
+
+    def new(self, addition: Addition, shots: int | None, draw: Sequence[str]) -> _Some:
+        """The images of classes on top that are not learnt already.
+
+        Raises:
+            DataError: There are none, or none of a new class.
+        """
+        some = self._of(addition.examples, addition.class_names, lambda label: label >= self.towers)
+        drawn = draw_shots(some.identities, some.labels, shots, self.seed)
+        self.warn(drawn.warnings(self.names))
+        unlearnt = self._unlearnt(some.subset(drawn.indices), warned=True)
+        if not len(unlearnt.examples):
+            raise DataError(f"{addition.name}: every image is learnt already; expected images of a class more")
+        return dataclasses.replace(unlearnt, examples=named_apart(unlearnt.examples, draw, addition.name))
+
+    def known(self, pools: Sequence[tuple[str, Examples, Sequence[str]]], draw: Collection[str]) -> _Some:
+        """Images of the towers' classes that these were not trained on, so many of a class at most."""
+        together = _Some(Examples(MemoryImages([]), np.empty(0, dtype=np.int64), ()), ())
+        for name, examples, class_names in pools:
+            some = self._of(examples, class_names, lambda label: label < self.towers)
+            some = some.subset([row for row, identity in enumerate(some.identities) if identity not in draw])
+            if not len(some):
+                continue
+            drawn = draw_shots(some.identities, some.labels, MOST_KNOWN, self.seed)
+            more = self._unlearnt(some.subset(drawn.indices), warned=False)
+            fresh = [row for row, content in enumerate(more.contents) if content not in together.contents]
+            apart = named_apart(more.examples.subset(fresh), together.examples.identities, name)
+            together = _Some(
+                joined(together.examples, apart, apart.labels.tolist()),
+                (*together.contents, *(more.contents[row] for row in fresh)),
+            )
+        return together
+
+    def _of(self, examples: Examples, class_names: Sequence[str], wanted: Callable[[int], bool]) -> Examples:
+        """Those of some classes, labelled as in the changed adapter."""
+        place = {number: self.names.index(name) for number, name in enumerate(class_names) if name in self.names}
+        rows = [row for row, label in enumerate(examples.labels.tolist()) if label in place and wanted(place[label])]
+        some = examples.subset(rows)
+        labels = np.asarray([place[label] for label in some.labels.tolist()], dtype=np.int64)
+        return dataclasses.replace(some, labels=labels)
+
+    def _unlearnt(self, examples: Examples, *, warned: bool) -> _Some:
+        contents, damaged = examine(examples, self.track)
+        self.warn(damaged)
+        rows = [row for row, content in enumerate(contents) if content not in self.learnt]
+        if warned and len(rows) < len(contents):
+            self.warn([f"{len(contents) - len(rows)} of {len(contents)} images are learnt already and left out"])
+        return _Some(examples.subset(rows), tuple(contents[row] for row in rows))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Base:
+    """What there is of an adapter before classes are set on top of it, and after.
+
+    Args:
+        towers: How many classes the towers were trained for.
+        embeddings: Unit embeddings of what was kept, ``(N, D)``: images of classes on top, then known images.
+        labels: Their classes, ``(N,)``.
+        images: How many of them are of classes on top.
+        draw: Identities of the images of classes on top.
+        contents: Hashes of what all N images show.
+    """
+
+    towers: int
+    embeddings: _Vectors
+    labels: NDArray[np.int64]
+    images: int
+    draw: tuple[str, ...]
+    contents: tuple[str, ...]
+
+    @classmethod
+    def of(cls, record: RunRecord, learner: Learner) -> _Base:
+        """Read it off an adapter.
+
+        Raises:
+            InputError: It has classes on top, and their images were not kept.
+        """
+        kept, on_top, count = learner.kept, record.on_top, len(record.classes)
+        if not on_top:
+            width = learner.backbone.embedding_size
+            return cls(count, np.empty((0, width)), np.empty(0, dtype=np.int64), 0, (), ())
+        if kept is None or len(kept) != on_top["images"] + on_top["known_images"] or len(kept) > len(record.learnt):
+            raise InputError(
+                "this adapter was saved without the images of its classes on top (shots.safetensors), as push_to_hub "
+                "does: no other can be set beside them; give the images that it was taught with: --refit DATA "
+                "(refit=DATA from Python) teaches all of it anew"
+            )
+        return cls(
+            count - on_top["classes"],
+            kept.features[0].double().numpy(),
+            kept.labels.numpy(),
+            on_top["images"],
+            record.draw[len(record.taught_to_towers) :],
+            record.learnt[-len(kept) :],
+        )
+
+    def with_images(self, shown: _Some, known: _Some, learner: Learner, track: Track) -> _Base:
+        """The same with images more."""
+        own, count = self.images, len(shown.examples)
+        more = joined(shown.examples, known.examples, known.examples.labels.tolist())
+        encoded = embeddings_of(learner, more.images, learner.backbone.image_size, track=track)
+        new, others = encoded[:count], encoded[count:]
+        labels = [self.labels[:own], shown.examples.labels, self.labels[own:], known.examples.labels]
+        return dataclasses.replace(
+            self,
+            embeddings=np.concatenate([self.embeddings[:own], new, self.embeddings[own:], others], dtype=np.float64),
+            labels=np.concatenate(labels),
+            images=own + count,
+            draw=(*self.draw, *shown.examples.identities),
+            contents=(*self.contents[:own], *shown.contents, *self.contents[own:], *known.contents),
+        )
+
+    @property
+    def kept(self) -> KeptShots:
+        """What is kept of it, so that other classes can be set on top."""
+        features = torch.from_numpy(self.embeddings.astype(np.float32))[None]
+        return KeptShots(features, torch.from_numpy(self.labels), features[:0])
+
+
+def _fitted(
+    record: RunRecord,
+    learner: Learner,
+    base: _Base,
+    names: Sequence[str],
+    labels: Sequence[Label],
+    prompts: Prompts,
+) -> Fitted:
+    """The adapter with the rows of its classes on top, and what held-out images tell of it."""
+    weights = cast(WeightsLearner, learner)
+    with torch.no_grad():
+        fixed = weights.encode_classes()[: base.towers].float()
+        has_text = learner.backbone.has_text
+        own = weights.with_prompts(prompts[base.towers :]).encode_classes().cpu().double().numpy() if has_text else None
+    scale = learner.backbone.logit_scale / record.temperature
+    evidence = Evidence(fixed.cpu().double().numpy(), own, base.embeddings, base.labels, scale)
+    placed = evidence.placed(np.ones(len(base.labels), dtype=np.bool_))
+    held_out = _HeldOut.of(evidence, base)
+    calibration = held_out.calibration(record)
+    grown = weights.with_rows(prompts, torch.cat([fixed, torch.from_numpy(placed.rows).to(fixed)]), base.kept)
+    on_top = OnTop(
+        classes=len(names) - base.towers,
+        images=base.images,
+        known_images=len(base.labels) - base.images,
+        blend=placed.blend,
+        temperature=record.temperature,
+        new=held_out.new,
+        known=held_out.known,
+    )
+    of_towers = len(record.learnt) - (len(learner.kept) if record.on_top and learner.kept is not None else 0)
+    changed = dataclasses.replace(
+        record,
+        classes=tuple(names),
+        labels=tuple(labels),
+        prompts=prompts,
+        draw=(*record.taught_to_towers, *base.draw),
+        learnt=(*record.learnt[:of_towers], *base.contents),
+        adapter_bytes=grown.adapter_bytes,
+        calibration=calibration,
+        belonging={},
+        metrics={},
+        on_top=on_top.to_dict(),
+    )
+    return Fitted(grown, changed, tuple(_notes(record, changed)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _HeldOut:
+    """What images told that were held out in turn, each by rows that were made without it.
+
+    Args:
+        scores: Of the held-out images and all classes, ``(H, F + K)``, the temperature included.
+        labels: Their classes, ``(H,)``.
+        before: Which of them were recognised among the towers' classes, ``(H,)``.
+        folds: Parts that they were held out in.
+        towers: F.
+    """
+
+    scores: _Vectors
+    labels: NDArray[np.int64]
+    before: NDArray[np.bool_]
+    folds: int
+    towers: int
+
+    @classmethod
+    def of(cls, evidence: Evidence, base: _Base) -> _HeldOut:
+        """Hold them out; an image that is its class's only one is not."""
+        labels, most = base.labels, int(np.bincount(base.labels).max())
+        folds = min(FOLDS, most) if most > 1 else 0
+        fold_of = fold_of_each(labels, folds) if folds else np.full(len(labels), -1)
+        order = np.concatenate([np.flatnonzero(fold_of == fold) for fold in range(folds)] or [np.empty(0, np.int64)])
+        tables = [evidence.scores_with(evidence.placed(fold_of != fold), fold_of == fold) for fold in range(folds)]
+        before = evidence.scores.argmax(1) == labels
+        table = np.concatenate(tables) if tables else np.empty((0, 0))
+        return cls(table, labels[order], before[order], folds, base.towers)
+
+    @property
+    def new(self) -> Recognised | None:
+        """Of the images of classes on top; None where there are none."""
+        ours = self.labels >= self.towers
+        return Recognised(int(ours.sum()), int(self._right[ours].sum())) if ours.any() else None
+
+    @property
+    def known(self) -> Recognised | None:
+        """Of the images of the towers' classes; None where there are none."""
+        theirs = self.labels < self.towers
+        if not theirs.any():
+            return None
+        return Recognised(int(theirs.sum()), int(self._right[theirs].sum()), int(self.before[theirs].sum()))
+
+    @property
+    def _right(self) -> NDArray[np.bool_]:
+        right: NDArray[np.bool_] = self.scores.argmax(1) == self.labels
+        return right
+
+    def calibration(self, record: RunRecord) -> Mapping[str, Any]:
+        """What they tell of how sure it may be; empty where nobody asked, or a class of the towers has no image."""
+        is_wanted = record.calibration or record.recipe["training"]["calibration_folds"]
+        if not is_wanted or len(set(self.labels[self.labels < self.towers].tolist())) < self.towers:
+            return {}
+        return calibrated(self.scores * record.temperature, self.labels, self.folds).to_dict()
+
+
+def left_on_top(record: RunRecord, learner: Learner, left: Sequence[int]) -> Fitted:
+    """An adapter with classes on top, without some of its classes.
+
+    Args:
+        record: The adapter's.
+        learner: It.
+        left: The numbers of the classes that are left, ascending.
+
+    Raises:
+        InputError: None of the classes that the towers were trained for is left.
+    """
+    weights, on_top, kept = cast(WeightsLearner, learner), record.on_top, learner.kept
+    first = len(record.classes) - on_top["classes"]
+    if not any(label < first for label in left):
+        raise InputError(
+            "no class would be left that the towers were trained for, and nothing else stands on them; fit the others "
+            "anew: lowshot fit DATA"
+        )
+    prompts = tuple(record.prompts[label] for label in left)
+    with torch.no_grad():
+        rows = weights.encode_classes()[list(left)]
+    draw, learnt, images = record.draw, record.learnt, on_top["images"]
+    if kept is not None:
+        place = {label: number for number, label in enumerate(left)}
+        some = [row for row, label in enumerate(kept.labels.tolist()) if label in place]
+        own = [row for row in some if row < images]
+        of_towers = len(learnt) - len(kept)
+        draw = (*record.taught_to_towers, *(record.draw[len(record.taught_to_towers) :][row] for row in own))
+        learnt = (*learnt[:of_towers], *(learnt[of_towers + row] for row in some))
+        kept = kept.subset(some)
+        kept = dataclasses.replace(kept, labels=torch.tensor([place[label] for label in kept.labels.tolist()]))
+        images = len(own)
+    count = sum(label >= first for label in left)
+    told: Mapping[str, Any] = {}
+    if count:
+        known_images = 0 if kept is None else len(kept) - images
+        told = OnTop(count, images, known_images, on_top["blend"], record.temperature).to_dict()
+    changed = dataclasses.replace(
+        record,
+        classes=tuple(record.classes[label] for label in left),
+        labels=tuple(record.labels[label] for label in left) if record.labels else (),
+        prompts=prompts,
+        draw=draw,
+        learnt=learnt,
+        calibration={},
+        belonging={},
+        metrics={},
+        on_top=told,
+    )
+    if not count and learner.backbone.has_text:
+        grown = weights.with_prompts(prompts)
+    else:
+        grown = weights.with_rows(prompts, rows, kept if count else None)
+    notes = ["what held-out shots told was of other classes: the calibration is dropped"] if record.calibration else []
+    return Fitted(grown, dataclasses.replace(changed, adapter_bytes=grown.adapter_bytes), tuple(notes))
+
+
+def _notes(before: RunRecord, now: RunRecord) -> list[str]:
+    """What a person should know of what is dropped, and of what nothing is known of."""
+    notes, more = [], "give images of every one of them that were not learnt from (--old DATA, or old=DATA from Python)"
+    if before.calibration and not now.calibration:
+        notes.append(
+            "what held-out shots told was of other classes: their temperature stays, and sets of classes are not to be "
+            "had any more"
+        )
+    if before.belonging:
+        notes.append(
+            "images of none of the classes are not told any more: what tells them was learnt of other classes; "
+            "--refit DATA learns it anew"
+        )
+    if now.on_top["known"] is None:
+        notes.append(
+            "how well the classes from before are still recognised is not known: the towers were trained on their "
+            f"shots, which tell nothing of new images; to know it, {more}"
+        )
+    elif before.calibration and not now.calibration:
+        notes.append(f"to calibrate anew {more}")
+    return notes
+
+
+__all__ = ["left_on_top", "set_on_top"]

@@ -1,0 +1,219 @@
+"""Classes on top of adapted towers: what they are made of, what is told of them, and that they are ordinary classes."""
+
+import numpy as np
+import pytest
+import torch
+
+from lowshot import FewShotClassifier
+from lowshot.classifier import saved_adapter
+from lowshot.conversion import export
+from lowshot.conversion.source import as_input, open_source
+from lowshot.conversion.trained import trained_model
+from lowshot.errors import DataError, InputError
+from lowshot.on_top import OnTop, Recognised
+from tiny_models import write_image_encoder
+
+LORA = {"method": "lora", "rank": 2, "steps_per_shot": 2, "base_steps": 0, "crop_minimum": 0.5}
+COLOURS = {"blue": 2, "green": 1, "red": 0}
+
+
+def pictures(name, count, seed=0):
+    images = np.random.default_rng([seed, len(name)]).integers(0, 60, (count, 20, 20, 3), dtype=np.uint8)
+    images[..., COLOURS.get(name, slice(None))] += 150
+    return list(images)
+
+
+def labelled(*names, count=3, seed=0):
+    images = [image for name in names for image in pictures(name, count, seed)]
+    return images, [name for name in names for _ in range(count)]
+
+
+TEST = labelled("blue", "green", "red", "white", seed=7)[0]
+
+
+@pytest.fixture
+def fitted(tiny_clip):
+    def fit(*names, **settings):
+        return FewShotClassifier(str(tiny_clip), **{**LORA, **settings}).fit(*labelled(*(names or ("blue", "red"))))
+
+    return fit
+
+
+def alike(one, other, tolerance=1e-5):
+    return np.abs(one.predict_proba(TEST) - other.predict_proba(TEST)).max() < tolerance
+
+
+def test_a_class_on_top_leaves_the_scores_of_the_others_as_they_are(fitted, tmp_path):
+    grown = fitted()
+    before, draw = grown.predict_proba(TEST), grown.record_.draw
+    grown.add(*labelled("white"))
+    assert list(grown.classes_) == ["blue", "red", "white"]
+    after = grown.predict_proba(TEST)[:, :2]
+    np.testing.assert_allclose(after / after.sum(1, keepdims=True), before, atol=1e-5)
+    assert grown.record_.draw[: len(draw)] == draw
+    assert len(grown.record_.draw) == len(grown.record_.learnt) == 9
+    told = OnTop.from_dict(grown.record_.on_top, 3)
+    assert (told.classes, told.images, told.new.images, told.known) == (1, 3, 3, None)
+    assert "how well the classes from before are still recognised is not known" in grown.warnings_[-1]
+    grown.save_pretrained(tmp_path / "a")
+    again = saved_adapter(tmp_path / "a")
+    assert np.array_equal(again.predict_proba(TEST), grown.predict_proba(TEST))
+    assert "on top" in (tmp_path / "a" / "README.md").read_text()
+    assert alike(again.remove("white"), fitted())
+    again.save_pretrained(tmp_path / "b")
+    assert not (tmp_path / "b" / "classifier.safetensors").exists()
+    assert saved_adapter(tmp_path / "b").record_.draw == draw
+    assert alike(saved_adapter(tmp_path / "b"), fitted())
+
+
+def test_images_that_the_towers_were_not_trained_on_tell_of_the_other_classes(fitted):
+    one, other = fitted(), fitted()
+    old = one.task(*labelled("blue", "red", count=6))  # three of each are those that were learnt
+    one.add(*labelled("white"), old=old)
+    told = OnTop.from_dict(one.record_.on_top, 3)
+    assert (told.known_images, told.known.images) == (6, 6)
+    assert len(one.record_.learnt) == 6 + 3 + 6
+    images, labels = labelled("blue", "red", "white", count=6)
+    rows = [row for row, label in enumerate(labels) if label != "white" or row % 6 < 3]
+    other.add([images[row] for row in rows], [labels[row] for row in rows])  # a whole folder comes to the same
+    assert alike(one, other)
+    assert other.record_.on_top == one.record_.on_top
+    with pytest.raises(DataError, match="no images in its training and validation splits that were not learnt"):
+        fitted().add(*labelled("white"), old=one.task(*labelled("blue", "red")))
+
+
+def test_two_classes_one_after_the_other_come_to_both_at_once(fitted, tmp_path):
+    old = fitted().task(*labelled("blue", "red", count=6))
+    one = fitted().add(*labelled("white"), old=old)
+    one.save_pretrained(tmp_path / "a")
+    one = saved_adapter(tmp_path / "a").add(*labelled("green"))
+    both = fitted().add(*labelled("white", "green"), old=old)
+    assert list(one.classes_) == ["blue", "red", "white", "green"]
+    columns = [list(both.classes_).index(name) for name in one.classes_]
+    np.testing.assert_allclose(one.predict_proba(TEST), both.predict_proba(TEST)[:, columns], atol=1e-5)
+    assert one.record_.on_top["classes"] == 2
+    assert one.record_.on_top["known"] == both.record_.on_top["known"]
+    more = one.add(*labelled("white", seed=3))
+    assert more.record_.on_top["images"] == 9
+    left = more.remove("white", "blue").predict_proba(TEST)
+    more.save_pretrained(tmp_path / "b")
+    again = saved_adapter(tmp_path / "b")
+    assert np.array_equal(again.predict_proba(TEST), left)
+    assert (again.record_.on_top["images"], again.record_.on_top["known_images"]) == (3, 3)
+    again.rename("green", "lime").add(*labelled("white"))
+    assert list(again.classes_) == ["red", "lime", "white"]
+
+
+def test_it_is_calibrated_anew_where_every_class_has_images_for_it(fitted):
+    grown = fitted(calibration_folds=3)
+    before = grown.record_.temperature
+    plain = fitted(calibration_folds=3).add(*labelled("white"))
+    assert plain.record_.temperature == before
+    assert plain.record_.calibration == {}
+    assert any("sets of classes are not to be had" in line for line in plain.warnings_)
+    grown.add(*labelled("white"), old=grown.task(*labelled("blue", "red", count=6)))
+    assert grown.record_.calibration["images"] == 9
+    assert grown.predict_sets(TEST, 0.8)
+    assert grown.remove("white").record_.calibration == {}
+
+
+def test_all_is_taught_anew_with_the_images_of_classes_on_top(fitted, tmp_path):
+    grown = fitted().add(*labelled("white"))
+    whole = fitted("blue", "red", "white")
+    known, every = (grown.task(*labelled(*names)) for names in (("blue", "red"), ("blue", "red", "white")))
+    grown.save_pretrained(tmp_path / "a")
+    assert alike(saved_adapter(tmp_path / "a").add(*labelled("white"), refit=known), whole)
+    anew = saved_adapter(tmp_path / "a").add(*labelled("white"), refit=every)
+    assert alike(anew, whole)
+    assert anew.record_.on_top == {}
+    assert anew.record_.draw == whole.record_.draw
+    with pytest.raises(DataError, match="none of the shots of class 'white'"):
+        saved_adapter(tmp_path / "a").add(*labelled("green"), refit=known)
+    assert alike(saved_adapter(tmp_path / "a").remove("white", refit=known), fitted())
+
+
+def test_what_stands_on_nothing_is_refused(fitted, tmp_path):
+    grown = fitted()
+    with pytest.raises(InputError, match=r"images of no class more.*--refit DATA"):
+        grown.add(*labelled("red", seed=3))
+    with pytest.raises(InputError, match="old is of classes on top"):
+        grown.add(
+            *labelled("white"), old=grown.task(*labelled("blue", "red")), refit=grown.task(*labelled("blue", "red"))
+        )
+    with pytest.raises(DataError, match="every image is learnt already"):
+        grown.add(pictures("blue", 3), ["white"] * 3)
+    grown.add(*labelled("white", "green"))
+    with pytest.raises(InputError, match="no class would be left that the towers were trained for"):
+        grown.remove("red", "blue")
+    grown.save_pretrained(tmp_path / "a")
+    (tmp_path / "a" / "shots.safetensors").unlink()
+    alone = saved_adapter(tmp_path / "a")
+    assert np.array_equal(alone.predict_proba(TEST), grown.predict_proba(TEST))
+    with pytest.raises(InputError, match=r"without the images of its classes on top.*--refit DATA"):
+        alone.add(*labelled("violet"))
+    assert list(alone.remove("green").classes_) == ["blue", "red", "white"]
+
+
+def test_what_leaves_has_the_rows_or_says_why_not(fitted, tmp_path):
+    fitted().add(*labelled("white")).save_pretrained(tmp_path / "a")
+    source = open_source(tmp_path / "a")
+    table = trained_model(source).probabilities(as_input(source.probes))
+    np.testing.assert_allclose(table, source.probabilities, atol=1e-5)
+    for name in ("peft", "merged"):
+        with pytest.raises(InputError, match="its classes are rows of a classifier"):
+            export(tmp_path / "a", tmp_path / "out", format=name)
+
+
+@pytest.mark.parametrize("method", ["dora", "coop"])
+def test_it_goes_for_whatever_gives_each_class_a_vector(tiny_clip, tmp_path, method):
+    few = {"steps_per_shot": 1, "base_steps": 0, "crop_minimum": 0.5}
+    grown = FewShotClassifier(str(tiny_clip), method=method, **few).fit(*labelled("blue", "red", count=1))
+    before = grown.predict_proba(TEST)
+    grown.add(*labelled("white")).save_pretrained(tmp_path / "a")
+    again = saved_adapter(tmp_path / "a").predict_proba(TEST)
+    assert np.array_equal(again, grown.predict_proba(TEST))
+    np.testing.assert_allclose(again[:, :2] / again[:, :2].sum(1, keepdims=True), before, atol=1e-5)
+
+
+def test_an_encoder_that_reads_no_names_gets_the_means_of_the_shots(tmp_path):
+    grown = FewShotClassifier(str(write_image_encoder(tmp_path / "encoder", "dinov2")), **LORA).fit(
+        *labelled("blue", "red")
+    )
+    before = grown.predict_proba(TEST)
+    assert grown.add(*labelled("white")).record_.on_top["blend"] == 1.0
+    grown.save_pretrained(tmp_path / "a")
+    again = saved_adapter(tmp_path / "a")
+    assert np.array_equal(again.predict_proba(TEST), grown.predict_proba(TEST))
+    left = again.remove("white")
+    np.testing.assert_allclose(left.predict_proba(TEST), before, atol=1e-5)
+    left.save_pretrained(tmp_path / "b")
+    np.testing.assert_allclose(saved_adapter(tmp_path / "b").predict_proba(TEST), before, atol=1e-5)
+    assert left.add(pictures("white", 1), ["white"]).record_.on_top["new"] is None
+
+
+@pytest.mark.parametrize("method", ["2sfs", "plot++"])
+def test_methods_whose_classes_are_no_vectors_say_so(fitted, method):
+    settings = {"method": method, "steps_per_shot": 1, "base_steps": 0, "crop_minimum": 0.5}
+    classifier = FewShotClassifier(fitted().recipe.model.model, **settings).fit(*labelled("blue", "red", count=1))
+    with pytest.raises(InputError, match=r"--refit DATA.*No class can be set on top of it"):
+        classifier.add(*labelled("white"))
+
+
+def test_a_single_image_is_its_prompt_and_tells_nothing(fitted):
+    grown = fitted().add(pictures("white", 1), ["white"])
+    assert grown.record_.on_top["new"] is None
+    learner = grown._fitted[1]
+    prompts = learner.with_prompts(grown.record_.prompts).encode_classes()
+    torch.testing.assert_close(learner.encode_classes(), prompts)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"classes": 3}, {"images": -1}, {"blend": 2.0}, {"temperature": 0.0}, {"known": {"images": 1}}, {"more": 1}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_record_that_is_damaged_is_refused(change):
+    values = OnTop(1, 3, 2, 0.65, 1.0, Recognised(3, 2), Recognised(2, 1, 2)).to_dict()
+    assert OnTop.from_dict(values, 3).to_dict() == values
+    with pytest.raises(InputError, match="on_top is not what lowshot writes"):
+        OnTop.from_dict({**values, **change}, 3)
