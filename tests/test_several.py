@@ -227,10 +227,7 @@ COMMANDS = {
     "suggest": ("suggest", "FOLDER", "--labels-per-image", "several"),
     "add": ("add", "ADAPTER", "FOLDER", "--out", "OUT"),
     "remove": ("remove", "ADAPTER", "red", "--out", "OUT"),
-    **{
-        f"export {kind}": ("export", "ADAPTER", "--format", kind, "--out", "OUT") for kind in ("page", "peft", "merged")
-    },
-    "export int8": ("export", "ADAPTER", "--format", "onnx", "--precision", "int8", "--out", "OUT"),
+    **{f"export {kind}": ("export", "ADAPTER", "--format", kind, "--out", "OUT") for kind in ("peft", "merged")},
     "fit --reject": (
         "fit",
         "shapes",
@@ -285,6 +282,17 @@ def test_an_onnx_file_says_all_labels_of_an_image(adapter, tiny_clip, table, tmp
     shown = [{name for name, has in zip(names, row, strict=True) if has} for row in told["has_label"]]
     assert shown == [set(labels) for labels in classifier.predict(files)]
     assert "has_label" in (tmp_path / "onnx" / "README.md").read_text()
+
+
+def test_a_rounded_onnx_file_is_judged_by_mean_average_precision(adapter, tmp_path):
+    pytest.importorskip("onnxruntime")
+    task = FewShotClassifier.from_pretrained(adapter).task(*pictures(32, seed=1))
+    done = export(adapter, tmp_path / "onnx", format="onnx", precision="int8", data=task)
+    assert done.accuracy.measure == "mean average precision" and done.accuracy.images == 32
+    assert done.accuracy.before == FewShotClassifier.from_pretrained(adapter).score(task)
+    assert abs(done.accuracy.before - done.accuracy.after) < 0.2
+    said = (tmp_path / "onnx" / "README.md").read_text()
+    assert f"Mean average precision {100 * done.accuracy.before:.1f} % before" in said
 
 
 def test_a_report_has_a_table_of_their_own_and_a_page(fitted, tmp_path):

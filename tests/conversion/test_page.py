@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lowshot import FewShotClassifier
 from lowshot.conversion import export, onnx_graph, page, web_runtime
 from lowshot.errors import InputError, RunError
 
@@ -75,6 +76,11 @@ def test_a_model_that_is_small_is_in_the_page(graph):
     assert "<b>" not in text
     assert text.count("</script>") == 5
     assert not re.search(r"(src|href)=|https?://", text.replace(page.BESIDE.joinpath("page.js").read_text(), ""))
+
+
+def test_a_page_of_several_labels_says_what_it_finds(graph):
+    page.bundle(graph, (b"script", b"binary"), title="beach", classes=["sea", "sky"], facts={}, has_several=True)
+    assert "Finds which of 2 an image shows: sea, sky." in (graph / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_model_that_is_large_lies_beside_it_in_parts(graph, monkeypatch):
@@ -217,6 +223,33 @@ def test_so_are_those_of_a_kind_that_transformers_has_not(saved, tmp_path, reque
         for file, row in zip(files, expected, strict=True):
             said = tab.evaluate(CLASSIFY, base64.b64encode(file.read_bytes()).decode())
             assert np.abs(np.array(said) - row).max() < 1e-4, file
+
+
+@pytest.mark.long
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+@pytest.mark.skipif(RUNTIME is None, reason="nobody has fetched onnxruntime-web: lowshot export --format page does")
+def test_of_several_labels_those_that_an_image_has_stand_out(tiny_clip, tmp_path):
+    (tmp_path / "images").mkdir()
+    files, shown = photographs(tmp_path / "images"), [["sky"], ["sky", "sea"], [], ["sea"]]
+    classifier = FewShotClassifier(str(tiny_clip), method="proker", labels_per_image="several").fit(files, shown)
+    presence = {**classifier.record_.presence, "thresholds": [0.3, 0.9]}
+    classifier.record_ = dataclasses.replace(classifier.record_, presence=presence)
+    classifier.save_pretrained(tmp_path / "adapter")
+    export(tmp_path / "adapter", tmp_path / "page", format="page", onnxruntime_web=RUNTIME)
+    with chromium() as browser:
+        tab = browser.new_page()
+        tab.goto(f"file://{tmp_path}/page/index.html")
+        tab.wait_for_selector("#files:enabled", state="attached", timeout=60_000)
+        tab.set_input_files("#files", [str(files[0])])
+        answer = tab.locator("#answers > li").first
+        answer.wait_for()
+        [labels] = classifier.predict(files[:1])
+        said = [text.split("\n")[0] for text in answer.locator(".said").all_inner_texts()]
+        assert said == list(labels)
+        assert ("no label" in answer.inner_text()) == (not labels)
+        assert answer.locator(".share").count() == 2
+        assert "Finds which of 2 an image shows: " in tab.inner_text(".standfirst")
 
 
 CLASSIFY = """async (text) => {

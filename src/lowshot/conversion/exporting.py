@@ -116,7 +116,8 @@ def export(
     _refuse_unusable(format, precision, data, onnxruntime_web)
     refuse_existing(Path(out))
     source = open_source(folder, model)
-    _refuse_of_several(source, format, precision, data)
+    if format not in GRAPHS:
+        source.record.refuse_several(f"format {format}", "--format onnx and page say all labels of an image")
     _refuse_method(source, format)
     runtime = (
         web_runtime(None if onnxruntime_web is None else Path(onnxruntime_web), track) if format == "page" else None
@@ -135,7 +136,14 @@ def export(
         write_text(aside / README_FILE, readme(source.record, format, precision, shares, is_readable=is_readable))
         if runtime is not None:
             facts = page_facts(source.record, precision, shares)
-            page.bundle(aside, runtime, title=source.name, classes=list(source.record.classes), facts=facts)
+            page.bundle(
+                aside,
+                runtime,
+                title=source.name,
+                classes=list(source.record.classes),
+                facts=facts,
+                has_several=source.record.has_several,
+            )
         files = tuple(sorted(path.name for path in aside.iterdir()))
     difference = None if table is None else largest_difference(table, source.probabilities)
     notes = _notes(source, precision, table is not None, judged is not None)
@@ -167,14 +175,6 @@ def _refuse_method(source: Source, name: str) -> None:
         others = [other for other, module in FORMATS.items() if not module.why_not(spec)]
         advice = f"use --format {others[0]}" if others else "no format has it: predict and evaluate do"
         raise InputError(f"method {method} cannot be had in format {name}: {why}; {advice}")
-
-
-def _refuse_of_several(source: Source, name: str, precision: str, data: Any) -> None:
-    """Refuse what an adapter of images of several labels cannot be had in, or be judged on."""
-    if name != "onnx":
-        source.record.refuse_several(f"format {name}", "--format onnx has all labels of an image")
-    if precision != "fp32" or data is not None:
-        source.record.refuse_several("what judges a file that is rounded", "leave --precision and --data out")
 
 
 def _write(source: Source, trained: Trained, name: str, aside: Path) -> NDArray[np.float32] | None:

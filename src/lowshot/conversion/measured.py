@@ -15,6 +15,7 @@ from ..data.images import rows_of
 from ..evaluation import as_taught, left_to_judge
 from ..progress import Track
 from ..resizing import Resizing
+from ..several_labels import average_precisions, mean_of_known
 from .source import Source
 
 BATCH_SIZE = 32
@@ -23,7 +24,7 @@ BATCH_SIZE = 32
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-    """Shares of images of a task that are recognised."""
+    """Shares of images of a task that are recognised; mean average precisions where images have several labels."""
 
     task: str
     split: str
@@ -33,6 +34,8 @@ class Accuracy:
     """By the classifier, a fraction in [0, 1]."""
     after: float
     """By the export."""
+    measure: str = "accuracy"
+    """What both are: ``accuracy`` or ``mean average precision``."""
 
 
 def recorded_task(source: Source) -> str | None:
@@ -69,5 +72,9 @@ def accuracy(
         rows = range(start, min(start + BATCH_SIZE, len(examples)))
         crops = np.concatenate([central_crops([rows_of(examples.images, row)], size, resizing).numpy() for row in rows])
         tables.append(exported(crops))
-    shares = [float(np.mean(table.argmax(1) == examples.labels)) for table in (before, np.concatenate(tables))]
-    return Accuracy(task.name, split, len(examples), *shares)
+    shown, after = examples.labels, np.concatenate(tables)
+    if record.has_several:
+        precisions = [mean_of_known(average_precisions(table, shown)) for table in (before, after)]
+        return Accuracy(task.name, split, len(examples), precisions[0], precisions[1], "mean average precision")
+    shares = [float(np.mean(table.argmax(1) == shown)) for table in (before, after)]
+    return Accuracy(task.name, split, len(examples), shares[0], shares[1])

@@ -30,7 +30,13 @@ why_not, write, read_back = onnx_graph.why_not, onnx_graph.write, onnx_graph.rea
 
 
 def bundle(
-    folder: Path, runtime: tuple[bytes, bytes], *, title: str, classes: list[str], facts: Mapping[str, str]
+    folder: Path,
+    runtime: tuple[bytes, bytes],
+    *,
+    title: str,
+    classes: list[str],
+    facts: Mapping[str, str],
+    has_several: bool = False,
 ) -> None:
     """Replace the files of an ONNX export in a folder by the page.
 
@@ -40,6 +46,7 @@ def bundle(
         title: What it is called.
         classes: Their names in the order of the probabilities.
         facts: What else a visitor should know, by what it is called.
+        has_several: Whether an image may have several labels.
 
     Raises:
         InputError: The model is too large for any browser.
@@ -61,9 +68,10 @@ def bundle(
             inside.append(f'<script src="{name}"></script>')
     about = {"classes": classes, "parts": len(parts), "steps": read_json_object(folder / PREPROCESSING_FILE)}
     shown = f"{', '.join(classes[:6])}{' and others' if len(classes) > 6 else ''}"
+    does = f"Finds which of {len(classes)} an image shows" if has_several else f"Tells {len(classes)} classes apart"
     page = (BESIDE / "page.html").read_text(encoding="utf-8") % {
         "title": html.escape(title),
-        "standfirst": html.escape(f"Tells {len(classes)} classes apart: {shown}."),
+        "standfirst": html.escape(f"{does}: {shown}."),
         "sources": "" if len(model) <= LARGEST_IN_PAGE else " 'self' file:",
         "style": (BESIDE / "page.css").read_text(encoding="utf-8"),
         "facts": "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(fact)}</dd>\n" for name, fact in facts.items()),

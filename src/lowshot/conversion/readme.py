@@ -170,7 +170,7 @@ def readme(
             f"are\ndivided by a temperature of {record.calibration['temperature']:.6g}, {where}."
         )
     if record.has_several:
-        parts.append(_LABELS)
+        parts.append(_LABELS[name])
     if record.belonging:
         parts.append(_OTHERS_IN_GRAPH if name == "onnx" else _OTHERS_ELSEWHERE)
     return "\n\n".join(parts) + "\n"
@@ -191,10 +191,11 @@ _USES_OF_SEVERAL_LABELS = {
         print([name for name, has in zip(classes, told["has_label"][0]) if has])
         """,
 }
-_LABELS = (
-    "Images have several labels, or none: each class has a probability of its own. The output `has_label` says which\n"
-    "labels an image has, by a threshold for each class."
-)
+_EACH_BY_ITSELF = "Images have several labels, or none: each class has a probability of its own."
+_LABELS = {
+    "onnx": f"{_EACH_BY_ITSELF} The output `has_label` says which\nlabels an image has, by a threshold for each class.",
+    "page": f"{_EACH_BY_ITSELF} The labels that an image\nhas, by a threshold for each class, are in bold letters.",
+}
 _OTHERS_ELSEWHERE = "What tells images of none of the classes is not in this format; it is in `--format onnx`."
 
 
@@ -208,15 +209,21 @@ def page_facts(record: RunRecord, precision: str, measured: Accuracy | None) -> 
     }
     metrics = dict(record.metrics)
     if measured is not None:
-        metrics = {"acc1": measured.after, "images": measured.images, "split": measured.split}
-    return {**facts, "accuracy": accuracy_line(metrics).removeprefix("accuracy ")} if metrics else facts
+        measure = "map" if record.has_several else "acc1"
+        metrics = {measure: measured.after, "images": measured.images, "split": measured.split}
+    if not metrics:
+        return facts
+    name = "mean average precision" if record.has_several else "accuracy"
+    return {**facts, name: accuracy_line(metrics).removeprefix(f"{name} ")}
 
 
 def accuracy_words(measured: Accuracy) -> str:
     """What the classifier and the export do on the same images, in words."""
     kind = "the test split" if measured.split == "test" else "images it has not learnt from"
     before, after = (f"{100 * share:.1f} %" for share in (measured.before, measured.after))
-    return f"accuracy {before} before and {after} after on {measured.images:,} images of {measured.task}: {kind}"
+    return (
+        f"{measured.measure} {before} before and {after} after on {measured.images:,} images of {measured.task}: {kind}"
+    )
 
 
 _IN_FEWER_BITS = {

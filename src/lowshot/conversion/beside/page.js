@@ -139,19 +139,20 @@ function cropped({ data, width, height }) {
 
 const model = loaded();
 
-/** The probability of each class, in the order of the classes; and whether the image is of none, if the model tells. */
+/** The probability of each class, in the order of the classes; and whether the image is of none, if the model tells.
+ *  Where images have several labels, also whether it has each. */
 async function judged(file) {
   const { ort, session } = await model;
   const images = new ort.Tensor("float32", cropped(await decoded(file)), [1, 3, steps.size, steps.size]);
-  const { probabilities, none_of_these: none } = await session.run({ images });
-  return { shares: probabilities.data, none: Boolean(none?.data[0]) };
+  const { probabilities, none_of_these: none, has_label: labels } = await session.run({ images });
+  return { shares: probabilities.data, none: Boolean(none?.data[0]), labels: labels?.data };
 }
 
 async function classify(file) {
   return (await judged(file)).shares;
 }
 
-function answer(file, { shares, none }) {
+function answer(file, { shares, none, labels }) {
   const item = document.createElement("li"), picture = document.createElement("img"), words = document.createElement("div");
   const name = document.createElement("p"), list = document.createElement("ol");
   picture.src = URL.createObjectURL(file);
@@ -159,14 +160,16 @@ function answer(file, { shares, none }) {
   name.className = "file";
   name.textContent = file.name ?? "";
   const order = Array.from(shares.keys()).sort((one, other) => shares[other] - shares[one]);
-  for (const label of order.slice(0, 5)) {
+  const isSaid = (label) => (labels ? labels[label] : label === order[0]);
+  for (const label of order.filter((each, place) => place < 5 || labels?.[each])) {
     const line = document.createElement("li"), percent = `${(100 * shares[label]).toFixed(1)} %`;
-    line.className = "share";
+    line.className = isSaid(label) ? "share said" : "share";
     line.style.setProperty("--share", percent.replace(" ", ""));
     line.append(...[classes[label], percent].map((text) => Object.assign(document.createElement("span"), { textContent: text })));
     list.append(line);
   }
-  if (none) words.append(Object.assign(document.createElement("p"), { textContent: "none of these; nearest:" }));
+  const nothing = none ? "none of these; nearest:" : labels && !order.some(isSaid) ? "no label; nearest:" : "";
+  if (nothing) words.append(Object.assign(document.createElement("p"), { textContent: nothing }));
   words.append(list, name);
   item.append(picture, words);
   return item;
