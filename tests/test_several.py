@@ -5,6 +5,7 @@ import dataclasses
 import importlib.util
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -219,7 +220,6 @@ REFUSED = {
     "suggest": lambda it: suggested_images(PICTURES, RECIPE),
 }
 COMMANDS = {
-    "sort": ("sort", "ADAPTER", "FOLDER", "--out", "OUT"),
     "predict --coverage": ("predict", "ADAPTER", "IMAGE", "--coverage", "0.9"),
     "predict --top": ("predict", "ADAPTER", "IMAGE", "--top", "2"),
     "doubt": ("doubt", "shapes", "--labels-per-image", "several"),
@@ -282,6 +282,17 @@ def test_an_onnx_file_says_all_labels_of_an_image(adapter, tiny_clip, table, tmp
     shown = [{name for name, has in zip(names, row, strict=True) if has} for row in told["has_label"]]
     assert shown == [set(labels) for labels in classifier.predict(files)]
     assert "has_label" in (tmp_path / "onnx" / "README.md").read_text()
+
+
+def test_a_folder_is_sorted_and_learnt_from_again(adapter, table, tmp_path, capsys):
+    out = tmp_path / "sorted"
+    done = json.loads(said(capsys, "sort", adapter, table.parent, "--out", out, "--json"))
+    assert done["total"] == 48 < sum(done["images"].values())
+    labels = FewShotClassifier.from_pretrained(adapter).predict([table.with_name("7.png")])[0]
+    assert {path.parent.name for path in out.rglob("7.png")} == set(labels or ["no-label"])
+    shutil.rmtree(out / "no-label", ignore_errors=True)
+    checked = json.loads(said(capsys, "data", "check", out, "--labels-per-image", "several", "--json"))
+    assert checked["classes"] == 3
 
 
 def test_a_rounded_onnx_file_is_judged_by_mean_average_precision(adapter, tmp_path):

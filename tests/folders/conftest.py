@@ -11,6 +11,7 @@ from lowshot.belonging import HeldOutBelonging
 from lowshot.data import decode_image
 from lowshot.errors import ImageError
 from lowshot.evaluation import Judgement
+from lowshot.several_labels import Presence
 
 
 @dataclasses.dataclass
@@ -22,9 +23,6 @@ class Record:
 
     def to_dict(self):
         return dataclasses.asdict(self)
-
-    def refuse_several(self, what, instead):
-        """Its images have one label."""
 
 
 class ByBrightness:
@@ -50,6 +48,12 @@ class ByBrightness:
                 p_value = (0.05 if abs(light - 0.5) < 0.05 else 0.7) if self.tells_none else None
                 probabilities = np.asarray([1 - light, light], dtype=np.float32)
                 yield Judgement(probabilities, p_value, probabilities / np.linalg.norm(probabilities))
+
+
+class OfEach(ByBrightness):
+    """Each image may be dark and light: as dark as the share of black in it is, from 0.4 on, and as light."""
+
+    presence = Presence(0, 0, 1.0, (0.0, 0.0), (0.4, 0.4))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Folders that are sorted: where images go, and that each goes there once, whatever happens on the way."""
 
 import contextlib
+import errno
 import os
 
 import pytest
@@ -11,8 +12,9 @@ from PIL import Image
 from lowshot.errors import DataError, InputError, OutputError, UnknownNameError
 from lowshot.folders import PUT, sort_folder, sorting
 from lowshot.folders.journal import Journal
+from lowshot.several_labels import Presence
 
-from .conftest import LEVELS, ByBrightness
+from .conftest import LEVELS, ByBrightness, OfEach
 
 EXPECTED = {
     "a.png": "light/a.png",
@@ -253,3 +255,68 @@ def test_what_is_of_none_of_the_classes_has_a_folder_of_its_own(folder, tmp_path
     assert list(done.images)[:2] in (["unsure", "none-of-these"], ["none-of-these", "unsure"])
     assert (out / "none-of-these" / "deep" / "er" / "c.png").is_file()
     assert sorting.folder_names(["none-of-these"]) == {"none-of-these": "none-of-these_2"}
+
+
+@pytest.mark.parametrize("put", PUT)
+def test_an_image_of_several_labels_goes_to_the_folder_of_each(folder, tmp_path, put):
+    before, out = files_in(folder), tmp_path / "out"
+    done = sort_folder(OfEach(), folder, out, put=put)
+    both = "deep/er/c.png"
+    assert done.images == {"light": 3, "dark": 3} and done.total == 5
+    places = {("light", "a.png"), ("dark", "b.png"), ("light", "deep/a.png"), ("dark", "deep/d.png")}
+    places |= {("light", both), ("dark", both)}
+    assert files_in(out) == {f"{place}/{name}": before[name] for place, name in places}
+    assert files_in(folder) == ({"text.png": before["text.png"]} if put == "move" else before)
+    assert (out / "dark" / both).stat().st_nlink == {"copy": 1, "link": 3, "move": 2}[put]
+    again = OfEach()
+    assert sort_folder(again, folder, out, put=put).images == done.images
+    assert [path.name for path in again.asked] == ["text.png"]
+    page = (out / "index.html").read_text()
+    assert "5 images, sorted into 2 folders" in page and page.count('href="dark/deep/er/c.png"') == 1
+
+
+def test_labels_that_are_not_sure_enough_are_passed_over_and_images_without_labels_are_together(folder, tmp_path):
+    done = sort_folder(OfEach(), folder, tmp_path / "out", sure=0.55)
+    assert done.images == {"unsure": 1, "light": 2, "dark": 2}
+    shy = OfEach()
+    shy.presence = Presence(0, 0, 1.0, (0.0, 0.0), (0.7, 0.7))
+    assert sort_folder(shy, folder, tmp_path / "shy").images == {"no-label": 2, "light": 2, "dark": 1}
+    assert sorting.folder_names(["no-label"], has_several=True) == {"no-label": "no-label_2"}
+    assert sorting.folder_names(["no-label"]) == {"no-label": "no-label"}
+
+
+@pytest.mark.parametrize("put", PUT)
+def test_wherever_it_is_ended_an_image_of_several_labels_comes_to_all_its_folders(folder, tmp_path, monkeypatch, put):
+    """Also between two of its folders; what is moved has not gone before it is in the last."""
+    before, out = files_in(folder), tmp_path / "out"
+
+    way, places = PUT[put], iter(["first", "last"][put == "move" :])  # of what is moved, this puts the last alone
+
+    def ended_at_the_last(source, target):
+        if source.name == "c.png" and next(places) == "last":
+            raise KeyboardInterrupt
+        way(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setitem(PUT, put, ended_at_the_last)
+        with pytest.raises(KeyboardInterrupt):
+            sort_folder(OfEach(), folder, out, put=put)
+    halves = [path for path in files_in(out) if path.endswith("c.png")]
+    assert len(halves) == 1 and (folder / "deep" / "er" / "c.png").exists()
+    sort_folder(OfEach(), folder, out, put=put)
+    whole = files_in(out)
+    assert whole["light/deep/er/c.png"] == whole["dark/deep/er/c.png"] == before["deep/er/c.png"]
+    assert (folder / "deep" / "er" / "c.png").exists() == (put != "move")
+    assert not list(out.rglob("*.partial"))
+
+
+def test_to_another_disk_an_image_of_several_labels_is_copied_to_each_folder(folder, tmp_path, monkeypatch):
+    def refused(*given):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    before = files_in(folder)
+    monkeypatch.setattr("pathlib.Path.hardlink_to", refused)
+    sort_folder(OfEach(), folder, tmp_path / "out", put="move")
+    moved = files_in(tmp_path / "out")
+    assert moved["light/deep/er/c.png"] == moved["dark/deep/er/c.png"] == before["deep/er/c.png"]
+    assert not (folder / "deep" / "er" / "c.png").exists()

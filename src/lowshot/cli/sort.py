@@ -21,7 +21,8 @@ class Arguments:
     An image goes to `OUT/CLASS/`, one that the adapter is not sure of to `OUT/unsure/`, one that is of none of the
     classes to `OUT/none-of-these/` (if it was fitted with `--reject`), under the path that it has in the folder. One
     that cannot be read stays where it is. `OUT/index.html` shows them. The same command goes on where
-    one was ended, and sorts what came to the folder later.
+    one was ended, and sorts what came to the folder later. Where images have several labels, each goes to the folder of
+    each of them, or to `OUT/no-label/`.
     """
 
     adapter: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
@@ -36,14 +37,15 @@ class Arguments:
     """Give them a second name (hard links), which takes no space; on the same disk alone."""
     move: bool = False
     """Move them: each has gone from the folder when it is in its new place, and never before."""
-    sure: Annotated[float, tyro.conf.arg(metavar="PROBABILITY")] = 0.5
-    """Least probability of the most probable class; images with less go to `OUT/unsure/`."""
+    sure: Annotated[float | None, tyro.conf.arg(metavar="PROBABILITY")] = None
+    """Least probability of the most probable class, 0.5 if not given; images with less go to `OUT/unsure/`. Where
+    images have several labels it is that of each label that counts."""
     transductive: bool = False
     """Judge the images together: what is said of one depends on those that are like it. It helps where there were no
     shots, or one of each class; all images are read before the first is put anywhere."""
     opened: OpenedAs = dataclasses.field(default_factory=OpenedAs)
     json: bool = False
-    """Print one JSON object with `images` by folder, the `errors` and the `page`."""
+    """Print one JSON object with `images` by folder, their `total`, the `errors` and the `page`."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -75,11 +77,11 @@ def run(arguments: Sequence[str]) -> int:
     for error in done.errors:
         sys.stderr.write(f"lowshot: error: {error}\n")
     if parsed.json:
-        print_json({"images": done.images, "errors": list(done.errors), "page": str(done.page)})
+        print_json({"images": done.images, "total": done.total, "errors": list(done.errors), "page": str(done.page)})
     else:
         width = max(map(len, done.images), default=0)
         for folder, count in done.images.items():
             print(f"{folder:<{width}}  {count:,}")
         left = f"; {len(done.errors):,} left where they are" if done.errors else ""
-        print(f"\n{sum(done.images.values()):,} images{left}\nlook them over: {done.page}")
+        print(f"\n{done.total:,} images{left}\nlook them over: {done.page}")
     return ImageError.exit_status if done.errors else 0

@@ -32,36 +32,46 @@ img { width: 112px; height: 112px; object-fit: contain; background: #8882 }
 """
 
 
-def write_page(out: Path, name: str, rows: Iterable[dict[str, Any]], first: Sequence[str]) -> dict[str, int]:
-    """Write the page of a sorted folder; return how many images are in each folder, in the order of the page.
+def places_of(row: dict[str, Any]) -> list[str]:
+    """The paths below the output that an image of the journal has: one, or one for each of several labels."""
+    return [row["to"]] if isinstance(row["to"], str) else row["to"]
+
+
+def write_page(
+    out: Path, name: str, rows: Iterable[dict[str, Any]], first: Sequence[str]
+) -> tuple[int, dict[str, int]]:
+    """Write the page of a sorted folder; return how many images there are, and how many in each folder as on the page.
 
     Args:
         out: The folder that images were sorted to.
         name: The page's file name.
-        rows: Of each image its place ``to`` below ``out``, and the most probable classes with their probabilities.
+        rows: Of each image its place ``to`` below ``out``, and the most probable classes with their probabilities. Of
+            several places, in the order of these classes.
         first: The folders that the page begins with; after them the fullest ones come first.
 
     Raises:
         OutputError: It cannot be written.
     """
-    counts: dict[str, int] = {}
-    least: dict[str, list[tuple[float, int, dict[str, Any]]]] = {}  # heaps, of the surest image first
+    total, counts = 0, dict[str, int]()
+    least: dict[str, list[tuple[float, int, str, dict[str, Any]]]] = {}  # heaps, of the surest image first
     for place, row in enumerate(rows):
-        folder = row["to"].partition("/")[0]
-        counts[folder] = counts.get(folder, 0) + 1
-        heap = least.setdefault(folder, [])
-        heapq.heappush(heap, (-next(iter(row["best"].values())), -place, row))
-        if len(heap) > max(1, MOST_IMAGES // len(least)):
-            heapq.heappop(heap)
+        total += 1
+        for to, probability in zip(places_of(row), row["best"].values(), strict=False):
+            folder = to.partition("/")[0]
+            counts[folder] = counts.get(folder, 0) + 1
+            heap = least.setdefault(folder, [])
+            heapq.heappush(heap, (-probability, -place, to, row))
+            if len(heap) > max(1, MOST_IMAGES // len(least)):
+                heapq.heappop(heap)
     counts = dict(sorted(counts.items(), key=lambda item: (item[0] not in first, -item[1])))
     share = max(1, MOST_IMAGES // max(1, len(counts)))
     sections = [
-        _section(out, folder, count, [row for _, _, row in sorted(least[folder], reverse=True)[:share]])
+        _section(out, folder, count, [(to, row) for _, _, to, row in sorted(least[folder], reverse=True)[:share]])
         for folder, count in counts.items()
     ]
-    title = f"{sum(counts.values()):,} images, sorted into {len(counts):,} folders"
+    title = f"{total:,} images, sorted into {len(counts):,} folders"
     write_text(out / name, _PAGE.format(title=title, style=_STYLE, main=join([element("h1", title), *sections])))
-    return counts
+    return total, counts
 
 
 _PAGE = """<!doctype html>
@@ -81,18 +91,19 @@ _PAGE = """<!doctype html>
 """
 
 
-def _section(out: Path, folder: str, count: int, rows: list[dict[str, Any]]) -> Markup:
-    """Thumbnails of a folder's images, in this order."""
+def _section(out: Path, folder: str, count: int, rows: list[tuple[str, dict[str, Any]]]) -> Markup:
+    """Thumbnails of a folder's images, each with its place there, in this order."""
     shown = "least sure first" if len(rows) == count else f"the {len(rows):,} least sure of them, least sure first"
     cards = []
-    for row in rows:
-        words = [f"{name} {value:.0%}" for name, value in itertools.islice(row["best"].items(), 2)]
-        source = _thumbnail(out / row["to"])
+    for to, row in rows:
+        told = itertools.islice(row["best"].items(), max(2, len(places_of(row))))
+        words = [f"{name} {value:.0%}" for name, value in told]
+        source = _thumbnail(out / to)
         picture = (
             element("img", src=source, alt=f"{row['image']}: {words[0]}", title=row["image"]) if source else "gone"
         )
         lines = [element("div", line, class_="quiet" if place else None) for place, line in enumerate(words)]
-        cards.append(element("li", element("a", picture, href=urllib.parse.quote(row["to"])), *lines))
+        cards.append(element("li", element("a", picture, href=urllib.parse.quote(to)), *lines))
     heading = element("h2", f"{folder} ", element("span", f"{count:,}, {shown}", class_="quiet"))
     return element("section", heading, element("ul", *cards))
 

@@ -21,7 +21,7 @@ from ..files import claimed, os_errors_about, refuse_existing, sync
 from ..progress import Track, silent
 from .answers import Answers, batches, most_probable
 from .journal import Journal
-from .page import write_page
+from .page import places_of, write_page
 
 JOURNAL_FILE = "answers.jsonl"
 PAGE_FILE = "index.html"
@@ -29,6 +29,8 @@ UNSURE = "unsure"
 """The folder of images whose most probable class is not probable enough."""
 NONE_OF_THESE = "none-of-these"
 """The folder of images that are of none of the classes, as far as the classifier tells."""
+NO_LABEL = "no-label"
+"""The folder of images that have none of the labels, where an image may have several."""
 _BEST = 3
 _NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # on some system or other
 _NAMES_OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -75,6 +77,14 @@ def _moved(source: Path, target: Path) -> None:
         source.unlink()
 
 
+def _beside(source: Path, target: Path) -> None:
+    """Give a file that is moved to several folders its place in one of the first: a second name, or a copy."""
+    try:
+        target.hardlink_to(source)
+    except OSError:  # on another disk, or on one that has no links
+        _copied(source, target)
+
+
 PUT: dict[str, Callable[[Path, Path], None]] = {"copy": _copied, "link": _linked, "move": _moved}
 """The ways in which an image gets into its new folder."""
 
@@ -84,11 +94,13 @@ class Sorted:
     """What has become of a folder's images."""
 
     images: dict[str, int]
-    """How many images are in each folder, by its name; ``unsure`` and ``none-of-these`` first."""
+    """How many images are in each folder, by its name; ``unsure``, ``none-of-these`` and ``no-label`` first."""
     errors: tuple[str, ...]
     """What is wrong with each image that was left where it is."""
     page: Path
     """Where they can be looked over."""
+    total: int
+    """How many images have a place; one that has several labels is in several folders."""
 
 
 def sort_folder(
@@ -97,7 +109,7 @@ def sort_folder(
     out: Path,
     *,
     put: str = "copy",
-    sure: float = 0.5,
+    sure: float | None = None,
     transductive: bool = False,
     track: Track = silent,
     warn: list[str] | None = None,
@@ -110,12 +122,17 @@ def sort_folder(
     Images that came to the folder later are sorted by the same call too. Those that a person has put elsewhere since
     stay there.
 
+    Where images have several labels, each goes to the folder of each of its labels, and to ``out/no-label/`` where it
+    has none. One that is moved is one file with several names (hard links), or a copy in each folder on another disk.
+
     Args:
         classifier: A fitted classifier.
         folder: The images, at any depth. One that cannot be read is left where it is.
         out: Where to; it is made, and gets the page ``index.html`` too.
         put: ``copy``, ``link`` (hard links: no space, the same disk) or ``move``.
-        sure: Images whose most probable class has a lower probability go to ``out/unsure/``, in [0, 1].
+        sure: Images whose most probable class has a lower probability go to ``out/unsure/``, in [0, 1]; 0.5 if not
+            given. Where images have several labels, labels with a lower probability are passed over, and images of
+            such labels alone go there; if not given the thresholds of the labels decide alone.
         transductive: Judge the images together, with those that were put in place before; none is put anywhere before
             all are judged.
         track: Shows progress.
@@ -126,11 +143,10 @@ def sort_folder(
         InputError: A value is out of range, or one of the two folders is inside the other.
         OutputError: ``out`` holds something else, was begun otherwise, or cannot be written.
     """
-    classifier.record_.refuse_several(
-        "sort, which puts an image into one folder,", "lowshot predict --format csv lists all labels of each"
-    )
     if put not in PUT:
         raise UnknownNameError("way to put images", put, PUT)
+    if sure is None:
+        sure = 0.5 if classifier.presence is None else 0.0
     if not 0 <= sure <= 1:
         raise InputError(f"sure is {sure}; expected a probability from 0 to 1")
     folder, out = folder.resolve(), out.resolve()
@@ -139,7 +155,7 @@ def sort_folder(
     if not (out / JOURNAL_FILE).is_file():
         refuse_existing(out)
     answers, warn = Answers(classifier, transductive=transductive, track=track), [] if warn is None else warn
-    folders = folder_names(answers.classes)
+    folders = folder_names(answers.classes, has_several=answers.has_several)
     about = {**answers.about(), "folder": str(folder), "put": put, "sure": sure}
     with claimed(out), Journal(out / JOURNAL_FILE, about) as journal:
         places = _places(folder, out, put, journal, warn)
@@ -154,16 +170,21 @@ def sort_folder(
             journal.append(placed)
             _put_in_place(placed, folder, out, put, journal, warn)
         placed_ever = (row for row in journal.rows() if row != _IN_PLACE)
-        return Sorted(write_page(out, PAGE_FILE, placed_ever, (UNSURE, NONE_OF_THESE)), tuple(errors), out / PAGE_FILE)
+        total, counts = write_page(out, PAGE_FILE, placed_ever, (UNSURE, NONE_OF_THESE, NO_LABEL))
+        return Sorted(counts, tuple(errors), out / PAGE_FILE, total)
 
 
-def folder_names(classes: Sequence[str]) -> dict[str, str]:
+def folder_names(classes: Sequence[str], *, has_several: bool = False) -> dict[str, str]:
     """Return the name of each class's folder: its own, in the characters that every system has in names.
 
     No two are the same, also where upper and lower case are, and none is that of something else in the output.
+
+    Args:
+        classes: Names of the classes.
+        has_several: Whether images have several labels, so that there is a folder of images without one.
     """
     names: dict[str, str] = {}
-    used = {UNSURE, NONE_OF_THESE, JOURNAL_FILE, PAGE_FILE}
+    used = {UNSURE, NONE_OF_THESE, JOURNAL_FILE, PAGE_FILE, *([NO_LABEL] if has_several else [])}
     for each in classes:
         plain = _NOT_IN_NAMES.sub("_", unicodedata.normalize("NFC", each)).strip(". ") or "_"
         plain = plain.encode("utf-8", "replace")[:_LONGEST_NAME].decode("utf-8", "ignore").rstrip(". ")
@@ -178,23 +199,23 @@ def folder_names(classes: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def _places(folder: Path, out: Path, put: str, journal: Journal, warn: list[str]) -> dict[str, str]:
-    """The place that each image has got before, by its path below the folder; those on their way are put there."""
+def _places(folder: Path, out: Path, put: str, journal: Journal, warn: list[str]) -> dict[str, list[str]]:
+    """The places that each image has got before, by its path below the folder; those on their way are put there."""
     for each in out.rglob(f".*{PARTIAL}"):  # of a process that was killed
         each.unlink()
-    places: dict[str, str] = {}
+    places: dict[str, list[str]] = {}
     on_the_way: list[dict[str, Any]] = []
     for row in journal.rows():
         if row == _IN_PLACE:
             on_the_way.clear()
         else:
-            places[row["image"]] = row["to"]
+            places[row["image"]] = places_of(row)
             on_the_way.append(row)
     _put_in_place(on_the_way, folder, out, put, journal, warn)
     return places
 
 
-def _remaining(folder: Path, out: Path, put: str, places: dict[str, str], warn: list[str]) -> list[str]:
+def _remaining(folder: Path, out: Path, put: str, places: dict[str, list[str]], warn: list[str]) -> list[str]:
     """The images that have no place yet, as paths below the folder."""
     try:
         names = [path.relative_to(folder).as_posix() for path in images_below(folder, warn)]
@@ -204,16 +225,16 @@ def _remaining(folder: Path, out: Path, put: str, places: dict[str, str], warn: 
         names = []  # all have been moved
     if put == "move":
         warn += [
-            f"{folder / name} was left: an image of this name has been moved to {out / places[name]} before"
+            f"{folder / name} was left: an image of this name has been moved to {out / places[name][0]} before"
             for name in names
             if name in places
         ]
     return [name for name in names if name not in places]
 
 
-def _where(folder: Path, out: Path, places: dict[str, str]) -> list[Path]:
+def _where(folder: Path, out: Path, places: dict[str, list[str]]) -> list[Path]:
     """Where the images are that have a place, as far as they are to be found."""
-    either = ((out / to, folder / name) for name, to in places.items())
+    either = ((*(out / to for to in of_image), folder / name) for name, of_image in places.items())
     return [path for pair in either if (path := next((each for each in pair if each.is_file()), None)) is not None]
 
 
@@ -221,25 +242,36 @@ def _put_in_place(
     rows: Sequence[dict[str, Any]], folder: Path, out: Path, put: str, journal: Journal, warn: list[str]
 ) -> None:
     """Put images where they belong, unless they are there, and write down that they are."""
-    for row in rows:
-        source, target = folder / row["image"], out / row["to"]
+    for source, target, is_last in (
+        (folder / row["image"], out / to, to == places_of(row)[-1]) for row in rows for to in places_of(row)
+    ):
         with os_errors_about(target):
             if not os.path.lexists(target):
                 if not source.exists():
                     warn.append(f"{source} has gone before it was put to {target}")
                     continue
                 target.parent.mkdir(parents=True, exist_ok=True)
-                PUT[put](source, target)
-            elif put == "move" and source.exists() and filecmp.cmp(source, target, shallow=False):
+                # What is moved goes from the folder with the last of its places.
+                (_beside if put == "move" and not is_last else PUT[put])(source, target)
+            elif put == "move" and is_last and source.exists() and filecmp.cmp(source, target, shallow=False):
                 source.unlink()  # it was copied to another disk, and not removed yet
     if rows:
         journal.append([_IN_PLACE])
 
 
 def _placed(name: str, row: dict[str, Any], folders: dict[str, str], sure: float) -> dict[str, Any]:
-    """The journal's row of an image: its place, and the most probable classes with their probabilities."""
+    """The journal's row of an image: its place, and the most probable classes with their probabilities.
+
+    Where images have several labels these are places, and the classes begin with those of the places.
+    """
     probabilities = row["probabilities"]
     best = most_probable(probabilities, _BEST)
+    if "labels" in row:
+        labels = [label for label in row["labels"] if probabilities[label] >= sure]
+        places = [folders[label] for label in labels] or [UNSURE if row["labels"] else NO_LABEL]
+        told = [*labels, *(each for each in best if each not in labels)][: max(_BEST, len(labels))]
+        to = [f"{place}/{name}" for place in places]
+        return {"image": name, "to": to, "best": {each: round(probabilities[each], 6) for each in told}}
     place = folders[best[0]] if probabilities[best[0]] >= sure else UNSURE
     if row.get("none_of_these"):
         place = NONE_OF_THESE
