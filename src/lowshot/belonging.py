@@ -91,7 +91,7 @@ class Gaussians:
         return _distances(images, self.centre[None], self.overall, self.ridges[1])[:, 0] - nearest
 
     def tensors(self) -> dict[str, Tensor]:
-        """What is saved, by name."""
+        """Tensors that are saved, by name."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def to(self, device: torch.device) -> Gaussians:
@@ -106,8 +106,8 @@ def _covariance(centred: NDArray[np.float64]) -> tuple[float, NDArray[np.float64
     decomposition of the whole covariance would take far longer for a CLIP, and a fit needs dozens of them.
     """
     count, width = centred.shape
-    kept, there = min(DIRECTIONS, width), min(DIRECTIONS, width, count)
-    directions = np.zeros((kept, width))
+    most, there = min(DIRECTIONS, width), min(DIRECTIONS, width, count)
+    directions = np.zeros((most, width))
     ridge = RIDGE * float((centred**2).sum()) / (count * width)
     if ridge < _LEAST_SPREAD:
         return 1.0, directions
@@ -278,8 +278,8 @@ def read_belonging(folder: Path, values: Mapping[str, Any], *, classes: int, wid
     """
     if not values:
         return None
-    kept = min(DIRECTIONS, width)
-    shapes = {"means": (classes, width), "centre": (width,), "within": (kept, width), "overall": (kept, width)}
+    spread = min(DIRECTIONS, width), width
+    shapes = {"means": (classes, width), "centre": (width,), "within": spread, "overall": spread}
     expected = {name: torch.empty(shape, device="meta") for name, shape in {**shapes, "ridges": (2,)}.items()}
     path = folder / BELONGING_FILE
     gaussians = Gaussians(**read_tensors(path, expected))

@@ -16,7 +16,7 @@ LEAST_TEMPERATURE, LARGEST_TEMPERATURE = 1e-3, 1e6
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What held-out shots tell of a classifier; all that is needed to predict with it.
+    """A classifier's calibration by held-out shots; all that is needed to predict with it.
 
     Args:
         folds: Parts that the shots were held out in; 0 where nothing is learnt, so that none had to be.

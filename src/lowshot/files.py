@@ -97,9 +97,9 @@ def claimed(path: Path) -> Iterator[None]:
         OutputError: The place's parent cannot be written.
     """
     path = path.absolute()
-    lock, made = path.with_name(f".{path.name}.lock"), [parent for parent in path.parents if not parent.exists()]
+    lock, missing = path.with_name(f".{path.name}.lock"), [parent for parent in path.parents if not parent.exists()]
     with contextlib.ExitStack() as last:
-        for parent in reversed(made):
+        for parent in reversed(missing):
             last.callback(_removed, parent.rmdir)  # where it is empty
         with os_errors_about(path):
             lock.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What is drawn from torch, by generators that are nobody else's: the caller's own, and other threads, see nothing."""
+"""Draws from torch, by generators that are nobody else's: the caller's own, and other threads, see nothing."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class _Draws:
             _BLOCKS.draws = outer
 
     def result(self, operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """What an operation of torch's gives, if what it draws is drawn here."""
+        """The result of an operation of torch's, if what it draws is drawn here."""
         is_innermost = getattr(_BLOCKS, "draws", None) in (self, None)  # autograd's threads know of no block
         if not is_innermost or not _may_draw(operation, args, kwargs):
             return operation(*args, **kwargs)

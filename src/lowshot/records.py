@@ -81,7 +81,7 @@ class RunRecord:
     reserved_memory_bytes: int = 0
     """Most memory that the CUDA allocator held of the device; 0 on a CPU."""
     labels: tuple[str | int | float, ...] = ()
-    """What callers know the classes by, in label order, where that is not their names: numbers, or truth values."""
+    """Labels by which callers know the classes, in order, where that is not their names: numbers, or truth values."""
     stopped: str = ""
     """Reason why training ended before its last step; empty where it did not."""
     choice: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -116,7 +116,7 @@ class RunRecord:
 
     @property
     def temperature(self) -> float:
-        """What class scores are divided by before they are probabilities: 1 without a calibration."""
+        """The divisor of class scores before they are probabilities: 1 without a calibration."""
         return float(self.calibration.get("temperature", self.on_top.get("temperature", 1.0)))
 
     @property

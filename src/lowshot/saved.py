@@ -1,4 +1,4 @@
-"""What whoever reads a saved adapter checks first: its record, and whether a backbone is the one it was trained on."""
+"""First checks of whoever reads a saved adapter: its record, and whether a backbone is the one it was trained on."""
 
 from __future__ import annotations
 

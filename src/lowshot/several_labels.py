@@ -26,7 +26,7 @@ _HALVINGS = 60
 
 @dataclasses.dataclass(frozen=True)
 class Presence:
-    """What is needed to say which classes an image shows, as it is saved and predicted with.
+    """The rule that says which classes an image shows, as it is saved and predicted with.
 
     Args:
         folds: Parts that the shots were held out in; 0 where none was.

@@ -47,7 +47,7 @@ if hasattr(os, "register_at_fork"):  # which Windows has not
 
 
 def fork_notes() -> list[str]:
-    """What a person should know of a process that was forked from one in which lowshot had computed."""
+    """A warning for a process that was forked from one in which lowshot had computed."""
     if not _process["forked"]:
         return []
     return ["one thread computes, as this process was forked from one that computed; spawned ones have all of them"]

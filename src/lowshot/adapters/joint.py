@@ -51,7 +51,7 @@ class JointUpdates:
 
     @property
     def shapes(self) -> tuple[Hashable, ...]:
-        """What another run's adapter must have in common with this one, to be computed together with it."""
+        """The facts that another run's adapter must share with this one, to be computed together with it."""
         return tuple((stack.alike, len(stack.layers)) for tower in self._towers for stack in tower.stacks)
 
     @property
@@ -273,7 +273,7 @@ class _FrozenTimes(torch.autograd.Function):
 
 
 class _Alike(NamedTuple):
-    """What layers have in common that can be computed together."""
+    """The facts that layers share which can be computed together."""
 
     tower: str
     """Name of its blocks."""

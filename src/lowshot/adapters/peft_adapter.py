@@ -219,12 +219,12 @@ def _plain_layers(model: nn.Module) -> list[tuple[Any, nn.Linear]]:
 
 def _defaults(config: PeftConfig) -> dict[str, Any]:
     """The default of each key of a configuration, as JSON can say it; of those that have one."""
-    made = {
+    defaults = {
         field.name: field.default_factory() if callable(field.default_factory) else field.default
         for field in dataclasses.fields(config)
         if field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
     }
-    return {name: _plain(value) for name, value in made.items() if name != "peft_version"}
+    return {name: _plain(value) for name, value in defaults.items() if name != "peft_version"}
 
 
 def _ordered(config: dict[str, Any]) -> dict[str, Any]:

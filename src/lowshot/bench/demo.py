@@ -107,7 +107,7 @@ def showcased(rows: Sequence[Row], classifiers: Sequence[FewShotClassifier]) -> 
     """
     best = main_result(rows)
     records = [(classifier, classifier.record_) for classifier in classifiers]
-    return next((one for one, made in records if best and (made.method, made.quantize) == best.series[:2]), None)
+    return next((one for one, record in records if best and (record.method, record.quantize) == best.series[:2]), None)
 
 
 def run(

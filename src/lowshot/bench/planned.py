@@ -1,4 +1,4 @@
-"""What the runs of a grid will take on this machine, before any is done: a plan for each kind of run."""
+"""Time and memory of a grid's runs on this machine, before any is done: a plan for each kind of run."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def planned_kinds(cells: Sequence[Cell], classes: int) -> Iterator[PlannedKind]:
         else:
             most = max(_classes(cell.data, classes) for cell in members)
             with cpu_threads(recipe.engine.threads):
-                made = plan(recipe, classes=most, shots=recipe.data.shots or 1)
+                planned = plan(recipe, classes=most, shots=recipe.data.shots or 1)
             steps = sum(cell.recipe.steps(cell.recipe.data.shots or 1) for cell in members)
-            yield PlannedKind(label, len(members), made, made.step_seconds * steps)
+            yield PlannedKind(label, len(members), planned, planned.step_seconds * steps)
 
 
 def _labels(recipes: Sequence[Recipe]) -> list[str]:

@@ -36,8 +36,8 @@ class SharedTasks:
             task = classifier.task(cell.data)  # whose images to learn from are decoded once as they are
             if task.test is not None:
                 caps = (parse_bytes(field, getattr(engine, field)) for field in ("image_memory", "image_disk"))
-                kept = dataclasses.replace(task.test, images=decoded_once(task.test.images, *caps))
-                task = dataclasses.replace(task, test=kept)
+                decoded = dataclasses.replace(task.test, images=decoded_once(task.test.images, *caps))
+                task = dataclasses.replace(task, test=decoded)
             self._tasks[key] = task
         return self._tasks[key]
 

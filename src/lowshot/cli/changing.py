@@ -1,4 +1,4 @@
-"""What the commands that change a saved adapter share: where the changed one goes, and what its pictures become."""
+"""Shared parts of the commands that change a saved adapter: where the changed one goes, what its pictures become."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
@@ -34,27 +35,21 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     """Print the script."""
     parsed = parse(Arguments, "completion", arguments)
-    words = {command: [*_choices(command), *_flags_of(command), "--help"] for command in COMMANDS}
+    words = {command: _words(importlib.import_module(f".{command}", __package__)) for command in COMMANDS}
     print({"bash": _bash, "zsh": _zsh, "fish": _fish}[parsed.shell](words))
     return 0
 
 
-def _choices(command: str) -> list[str]:
-    """The words that may follow a command: of several things that it does, or of an argument with few values."""
-    module = importlib.import_module(f".{command}", __package__)
-    if actions := getattr(module, "ACTIONS", None):
-        return list(actions)
-    hints = get_type_hints(module.Arguments, include_extras=True).values()
-    positional = [hint for hint in hints if tyro.conf.Positional in get_args(hint)]
-    kinds = [get_args(hint)[0] for hint in positional]
-    return [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
-
-
-def _flags_of(command: str) -> list[str]:
-    """The flags of a command, of all of its actions if it has some."""
-    module = importlib.import_module(f".{command}", __package__)
-    kinds = getattr(module, "ACTIONS", {"": getattr(module, "Arguments", None)}).values()
-    return sorted({flag for kind in kinds for flag in _flags(kind)})
+def _words(command: ModuleType) -> list[str]:
+    """The words that may follow a command: its actions, or an argument's few values, and the flags of all actions."""
+    actions: Mapping[str, type[Any]] = getattr(command, "ACTIONS", {})
+    kinds = tuple(actions.values()) or (command.Arguments,)
+    choices = list(actions)
+    if not actions:
+        hints = get_type_hints(command.Arguments, include_extras=True).values()
+        positional = [get_args(hint)[0] for hint in hints if tyro.conf.Positional in get_args(hint)]
+        choices = [word for kind in positional if get_origin(kind) is Literal for word in get_args(kind)]
+    return [*choices, *sorted({flag for kind in kinds for flag in _flags(kind)}), "--help"]
 
 
 def _flags(kind: type[Any]) -> Iterator[str]:

@@ -139,9 +139,9 @@ def check_extras() -> Finding:
     if not lacking:
         return Finding("absent", "not known: lowshot runs from its source without having been installed")
     here = [extra for extra, packages in lacking.items() if not packages]
-    said = [f"installed: {', '.join(here) or 'none'}"]
-    said += [f"{extra}: {install_command(extra)}" for extra, packages in lacking.items() if packages]
-    return Finding("absent" if any(lacking.values()) else "ok", "; ".join(said))
+    lines = [f"installed: {', '.join(here) or 'none'}"]
+    lines += [f"{extra}: {install_command(extra)}" for extra, packages in lacking.items() if packages]
+    return Finding("absent" if any(lacking.values()) else "ok", "; ".join(lines))
 
 
 def check_pace() -> Finding:

@@ -116,9 +116,7 @@ def export(
     _refuse_unusable(format, precision, data, onnxruntime_web)
     refuse_existing(Path(out))
     source = open_source(folder, model)
-    if format not in GRAPHS:
-        source.record.refuse_several(f"format {format}", "--format onnx and page say all labels of an image")
-    _refuse_method(source, format)
+    _refuse_adapter(source, format)
     runtime = (
         web_runtime(None if onnxruntime_web is None else Path(onnxruntime_web), track) if format == "page" else None
     )
@@ -165,8 +163,10 @@ def _refuse_unusable(name: str, precision: str, data: Any, runtime: Any) -> None
             raise MissingExtraError(package, "onnx", f"format {name}")
 
 
-def _refuse_method(source: Source, name: str) -> None:
-    """Refuse a method that cannot be had in a format, and name one that it can be had in."""
+def _refuse_adapter(source: Source, name: str) -> None:
+    """Refuse an adapter that cannot be had in a format, and name one that it can be had in."""
+    if name not in GRAPHS:
+        source.record.refuse_several(f"format {name}", "--format onnx and page say all labels of an image")
     method = source.recipe.method.method
     spec = method_spec(method)
     if source.record.has_rows:

@@ -1,4 +1,4 @@
-"""What an export does on the images of a task, beside the classifier that it was made from."""
+"""Accuracy of an export on the images of a task, beside the classifier that it was made from."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class ImageClassifier(nn.Module):
 
     @property
     def outputs(self) -> list[str]:
-        """What the outputs are called."""
+        """Names of the outputs."""
         if self.labels is not None:
             return ["probabilities", "has_label"]
         return ["probabilities", *([] if self.p_values is None else ["p_values", "none_of_these"])]

@@ -73,12 +73,12 @@ def read_peft_lora(folder: Path) -> PeftLora:
     tensors, _ = read_file(folder / TENSORS_FILE, _LARGEST_BYTES, f"at most {_LARGEST_BYTES:,}")
     layers: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        found = _PARTS.fullmatch(name.removeprefix(_PREFIX))
-        if found is None or not name.startswith(_PREFIX):
+        part = _PARTS.fullmatch(name.removeprefix(_PREFIX))
+        if part is None or not name.startswith(_PREFIX):
             raise AdapterError(f"adapter file {folder / TENSORS_FILE} has {name}, which is no part of LoRA; {MERGE}")
         if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
             raise AdapterError(f"adapter file {folder / TENSORS_FILE}: {name} holds values that are no finite numbers")
-        layers.setdefault(found["module"], {})[found["part"]] = tensor.float()
+        layers.setdefault(part["module"], {})[part["part"]] = tensor.float()
     is_dora, stabilised, alpha = bool(config.get("use_dora")), bool(config.get("use_rslora")), config["lora_alpha"]
     expected = {"lora_A", "lora_B", *(["lora_magnitude_vector"] if is_dora else [])}
     for module, parts in layers.items():

@@ -1,4 +1,4 @@
-"""What is done with an image before an ONNX file sees it, in words and numbers for those who have no lowshot."""
+"""The steps from an image to the input of an ONNX file, in words and numbers for those who have no lowshot."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ _OTHERS_ELSEWHERE = "What tells images of none of the classes is not in this for
 
 
 def page_facts(record: RunRecord, precision: str, measured: Accuracy | None) -> dict[str, str]:
-    """What a visitor of a page should know beside its answers, by what it is called."""
+    """Facts that a visitor of a page should know beside its answers, by name."""
     learnt = f"{images_per_class(record.shots)} of {record.task}" if record.shots else "the class names"
     facts = {
         "learnt from": learnt,
@@ -218,7 +218,7 @@ def page_facts(record: RunRecord, precision: str, measured: Accuracy | None) -> 
 
 
 def accuracy_words(measured: Accuracy) -> str:
-    """What the classifier and the export do on the same images, in words."""
+    """Accuracies of the classifier and the export on the same images, in words."""
     kind = "the test split" if measured.split == "test" else "images it has not learnt from"
     before, after = (f"{100 * share:.1f} %" for share in (measured.before, measured.after))
     return (

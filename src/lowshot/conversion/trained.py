@@ -121,7 +121,7 @@ class Labels(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What was trained, in float32; a quantised base gives its rounded values."""
+    """The trained model, in float32; a quantised base gives its rounded values."""
 
     backbone: Backbone
     """With the adapter in it. Its model's logit scale, which the backbone has read already, is that of the calibrated
@@ -132,9 +132,9 @@ class Trained:
     """Unit embeddings ``(B, D)`` to class scores ``(B, C)``, not yet divided by the temperature."""
     temperature: float
     p_values: PValues | None = None
-    """What tells images of none of the classes, where that was learnt."""
+    """The rule that tells images of none of the classes, where one was learnt."""
     labels: Labels | None = None
-    """What makes probabilities of scores, where images have several labels."""
+    """The function from scores to probabilities, where images have several labels."""
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> NDArray[np.float32]:
@@ -186,7 +186,7 @@ def _p_values(source: Source, classes: Tensor | None) -> PValues | None:
 
 @torch.no_grad()
 def scores_of(learner: Learner) -> nn.Module:
-    """What a learner scores unit embeddings by.
+    """The function by which a learner scores unit embeddings.
 
     Args:
         learner: Fitted or loaded, and not of PLOT++, whose images have several embeddings.

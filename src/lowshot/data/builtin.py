@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,22 +71,22 @@ class _GlyphTask:
 
 
 @dataclasses.dataclass(frozen=True)
-class _GlyphImages:
-    """Pictures drawn from their identities when asked for, and kept."""
+class _DrawnImages:
+    """Pictures that a function, which keeps them, draws from their facts when they are asked for."""
 
-    task: _GlyphTask
-    items: tuple[tuple[str, str, str], ...]
+    draw: Callable[..., Pixels]
+    items: tuple[tuple[Any, ...], ...]
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, index: int) -> Pixels:
-        return _drawn(self.task, *self.items[index])
+        return self.draw(*self.items[index])
 
 
 @functools.lru_cache(maxsize=20_000)  # 60 MB when full
-def _drawn(task: _GlyphTask, character: str, font: str, identity: str) -> Pixels:
-    return task.style(render_glyph(font, character) / 255.0, _generator(identity))
+def _drawn(name: str, character: str, font: str, identity: str) -> Pixels:
+    return _GLYPH_TASKS[name].style(render_glyph(font, character) / 255.0, _generator(identity))
 
 
 def _glyphs(name: str) -> tuple[list[str], Examples]:
@@ -96,10 +97,10 @@ def _glyphs(name: str) -> tuple[list[str], Examples]:
         fonts = [font for font in task.fonts if character in characters_of(font)]
         for number in range(task.images_per_class):
             font = fonts[number % len(fonts)]
-            items.append((character, font, f"{name}/{glyph_name(character)}/{font}/{number}"))
+            items.append((name, character, font, f"{name}/{glyph_name(character)}/{font}/{number}"))
             labels.append(label)
     identities = tuple(identity for *_, identity in items)
-    examples = Examples(_GlyphImages(task, tuple(items)), np.asarray(labels, dtype=np.int64), identities)
+    examples = Examples(_DrawnImages(_drawn, tuple(items)), np.asarray(labels, dtype=np.int64), identities)
     return [glyph_name(character) for character in task.characters], examples
 
 
@@ -215,29 +216,8 @@ _CELL = 32
 """Side of a quarter of such a picture, pixels; each glyph lies in one."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _ShapesImages:
-    """Pictures drawn from their identities when asked for, and kept."""
-
-    identities: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.identities)
-
-    def __getitem__(self, index: int) -> Pixels:
-        return _shapes_drawn(self.identities[index])
-
-
-def _shapes_of(number: int) -> str:
-    """The shapes that a picture shows: two or three different ones, or none."""
-    generator = _generator(f"shapes/{number}")
-    if generator.integers(_WITHOUT_GLYPHS) == 0:
-        return ""
-    return "".join(generator.choice(list(_SHAPES), int(generator.integers(2, 4)), replace=False))
-
-
 @functools.lru_cache(maxsize=4_000)  # 50 MB when full
-def _shapes_drawn(identity: str) -> Pixels:
+def _several_shapes(identity: str) -> Pixels:
     """Each shape in a quarter of the picture, turned and slanted a little, all in one colour."""
     generator = _generator(identity)
     _, shown, _ = identity.split("/")
@@ -252,10 +232,15 @@ def _shapes_drawn(identity: str) -> Pixels:
 
 def _shapes() -> Task:
     """Half of the images to test, a fifth to validate, the rest to train."""
-    shown = [_shapes_of(number) for number in range(_PICTURES)]
+    shown = []
+    for number in range(_PICTURES):
+        generator = _generator(f"shapes/{number}")
+        count = 0 if generator.integers(_WITHOUT_GLYPHS) == 0 else int(generator.integers(2, 4))
+        shown.append("".join(generator.choice(list(_SHAPES), count, replace=False)) if count else "")
     identities = tuple(f"shapes/{glyphs}/{number}" for number, glyphs in enumerate(shown))
     labels = np.array([[character in glyphs for character in _SHAPES] for glyphs in shown], dtype=np.int64)
-    examples = Examples(_ShapesImages(identities), labels, identities)
+    images = _DrawnImages(_several_shapes, tuple((identity,) for identity in identities))
+    examples = Examples(images, labels, identities)
     order = sorted(range(_PICTURES), key=lambda i: hashlib.sha256(identities[i].encode()).digest())
     test, validation = _PICTURES // 2, _PICTURES // 5
     parts = order[test + validation :], order[test : test + validation], order[:test]

@@ -1,4 +1,4 @@
-"""What Python callers hand over as images and as labels, taken in its own order, once.
+"""Images and labels as Python callers hand them over, in their own order, read once.
 
 A container is iterated, as its owner would: by position only where that is the same. A shuffled column of pandas gives
 another row for ``column[0]`` than the one it begins with.
@@ -138,17 +138,14 @@ def label_sets_in_order(labels: Any, delimiter: str) -> tuple[list[tuple[Label, 
         return [tuple(np.flatnonzero(row).tolist()) for row in table], {}
     if isinstance(labels, str | bytes):
         labels_in_order(labels)  # which refuses it
-    cells = [labels_in(cell.tolist() if hasattr(cell, "tolist") else cell, delimiter) for cell in _labels_of(labels)]
+    rows = _iterated("labels", _only_column(labels) if is_table(labels) else labels)
+    cells = [labels_in(cell.tolist() if hasattr(cell, "tolist") else cell, delimiter) for cell in rows]
     names = getattr(each_of(getattr(labels, "features", None)), "names", None)
     flat = [label for cell in cells for label in cell]
     values, _ = labels_in_order(flat)
     remaining = iter(values)
     sets = [tuple(dict.fromkeys(next(remaining) for _ in cell)) for cell in cells]
     return sets, _class_label_names(values, names) if isinstance(names, Sequence) else {}
-
-
-def _labels_of(labels: Any) -> list[Any]:
-    return _iterated("labels", _only_column(labels) if is_table(labels) else labels)
 
 
 def each_of(feature: Any) -> Any:
@@ -190,14 +187,14 @@ def positions(labels: Any, class_labels: Sequence[Label], class_names: Sequence[
     by_label = {label: index for index, label in enumerate(class_labels)}
     by_name = {name: index for index, name in enumerate(class_names)}
     values, _ = labels_in_order(labels)
-    found = [by_label.get(value, by_name.get(str(value))) for value in values]
-    if None in found:
-        unknown = values[found.index(None)]
+    indices = [by_label.get(value, by_name.get(str(value))) for value in values]
+    if None in indices:
+        unknown = values[indices.index(None)]
         raise DataError(
             f"label {unknown!r} is none of the {len(class_labels)} classes this adapter was taught; expected one of "
             f"{first_names([repr(label) for label in class_labels])}"
         )
-    return np.asarray(found, dtype=np.int64)
+    return np.asarray(indices, dtype=np.int64)
 
 
 def is_table(data: Any) -> bool:
@@ -263,18 +260,18 @@ def _column(what: str, table: Any, usual: Sequence[str]) -> Any:
     features = getattr(table, "features", None)
     kinds = {name: type(features[name]).__name__ for name in names} if isinstance(features, Mapping) else {}
     typed = [name for name in names if kinds.get(name) == ("Image" if what == "images" else "ClassLabel")]
-    found = typed if len(typed) == 1 else [name for name in typed or names if name.lower() in usual]
-    if len(found) == 1:
-        return _values_of(table, found[0])
+    fitting = typed if len(typed) == 1 else [name for name in typed or names if name.lower() in usual]
+    if len(fitting) == 1:
+        return _values_of(table, fitting[0])
     raise DataError(
-        f"the table has the columns {', '.join(names)}, {'several' if found else 'none'} of which may be its {what}; "
+        f"the table has the columns {', '.join(names)}, {'several' if fitting else 'none'} of which may be its {what}; "
         f"expected one called {', '.join(usual[:3])} or the like: rename it, or hand over the columns by themselves, "
         f"such as table[{names[0]!r}]"
     )
 
 
 def _iterated(what: str, container: Any) -> list[Any]:
-    """What a container holds, in its order."""
+    """The items of a container, in its order."""
     if isinstance(container, set | frozenset):
         raise DataError(f"{what} is a {type(container).__name__}, which has no order; expected a list")
     if isinstance(container, Mapping):

@@ -72,17 +72,17 @@ def check_images(task: Task, track: Track = silent) -> Checked:
     )
     total = sum(map(len, task.splits().values()))
     with contextlib.closing(computed_ahead(_Item.examined, items, os.cpu_count() or 1, _AHEAD)) as seen:
-        for item, found in track(seen, what=f"checking {task.name}", total=total):
-            if isinstance(found, Examined):
-                if found.faults:
-                    damaged.append(f"{item.name} {'; '.join(found.faults)}")
-                before = first.setdefault(found.content, item)
+        for item, result in track(seen, what=f"checking {task.name}", total=total):
+            if isinstance(result, Examined):
+                if result.faults:
+                    damaged.append(f"{item.name} {'; '.join(result.faults)}")
+                before = first.setdefault(result.content, item)
                 if (before.split, before.classes) != (item.split, item.classes):
-                    elsewhere.setdefault(found.content, item)
+                    elsewhere.setdefault(result.content, item)
             elif isinstance(item.images, FileImages) and kind_of(item.images.path(item.index)) == "nothing":
                 missing.append(f"{item.split}: {item.identity}")
             else:
-                corrupt.append(f"{item.split}: {found}")
+                corrupt.append(f"{item.split}: {result}")
     pairs = [(first[content], elsewhere[content]) for content in first if content in elsewhere]
     copies = [" and ".join(f"{i.identity} ({i.split}, {i.classes})" for i in pair) for pair in pairs]
     copies = [f"{names} show the same" for names in copies]

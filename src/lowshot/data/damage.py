@@ -49,14 +49,22 @@ def examined(images: Images, index: int) -> Examined:
     Raises:
         DataError: It cannot be decoded.
     """
-    with complaints() as said:
+    with complaints() as faults:
         pixels = images[index]
         content, source = content_of(images, index, pixels), source_of(images, index)
-    said += [] if source is None else _file_damage(source, pixels)
+    if source is not None:
+        with decoding(str(source) if isinstance(source, Path) else "image"):
+            file = source.read_bytes() if isinstance(source, Path) else source
+        if file.startswith(_JPEG):
+            faults += _jpeg_damage(file, pixels)
+        elif file.startswith(_PNG):
+            faults += _png_damage(file)
+        elif file.startswith(b"BM"):
+            faults += _bmp_damage(file)
     base, place = place_of(images, index)
     if isinstance(base, MemoryImages) and base.complaints:
-        said += base.complaints[place]
-    return Examined(content, tuple(dict.fromkeys(said)))
+        faults += base.complaints[place]
+    return Examined(content, tuple(dict.fromkeys(faults)))
 
 
 def examine(examples: Examples, track: Track) -> tuple[tuple[str, ...], list[str]]:
@@ -87,17 +95,6 @@ def name_of(images: Images, index: int, identity: str) -> str:
     """Return the path of an image's file, or else the image's identity."""
     source = source_of(images, index)
     return str(source) if isinstance(source, Path) else identity
-
-
-def _file_damage(source: Path | bytes, pixels: Pixels) -> list[str]:
-    """Return what is wrong with a file that is decoded to these pixels, by its structure."""
-    with decoding(str(source) if isinstance(source, Path) else "image"):
-        content = source.read_bytes() if isinstance(source, Path) else source
-    if content.startswith(_JPEG):
-        return _jpeg_damage(content, pixels)
-    if content.startswith(_PNG):
-        return list(_png_damage(content))
-    return list(_bmp_damage(content)) if content.startswith(b"BM") else []
 
 
 def _png_damage(content: bytes) -> Iterator[str]:

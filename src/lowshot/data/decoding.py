@@ -65,9 +65,9 @@ def decoded_size(source: Path | bytes) -> tuple[int, int]:
         width, height = image.size
         check_size(width, height, name)
         factor = reduction(width, height)
-        kept = width * height // (factor**2 if image.format in ("JPEG", "MPO") else 1)
+        stored = width * height // (factor**2 if image.format in ("JPEG", "MPO") else 1)
         of_a_pixel = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)  # in Pillow
-        size = kept * of_a_pixel + 3 * width * height // factor**2
+        size = stored * of_a_pixel + 3 * width * height // factor**2
         if image.info.get("progressive"):  # libjpeg keeps all coefficients, two bytes each, of up to three colours
             size += 6 * width * height
         elif image.format in ("AVIF", "HEIF", "WEBP"):  # their libraries keep two frames, and hand over a third

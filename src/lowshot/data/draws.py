@@ -110,13 +110,12 @@ def write_draw(path: Path, task: Task, draw: Draw) -> None:
         OutputError: The file exists, or cannot be written.
     """
     refuse_existing(path)
-    rows = [{FILE: task.train.identities[index], LABEL: _label_of(task, index)} for index in draw.indices.tolist()]
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def _label_of(task: Task, row: int) -> str | list[str]:
-    names = task.names_at("train", row)
-    return names if task.has_several else names[0]
+    lines = []
+    for index in draw.indices.tolist():
+        names = task.names_at("train", index)
+        row = {FILE: task.train.identities[index], LABEL: names if task.has_several else names[0]}
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    write_text(path, "".join(lines))
 
 
 def _rows_in(task: Task, whole: Task, rows: Sequence[int]) -> list[int]:

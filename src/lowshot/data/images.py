@@ -76,7 +76,7 @@ class Decoded(NamedTuple):
     content: str
     """The hash of what it shows in its full size."""
     complaints: tuple[str, ...]
-    """What is wrong with it, in sentences without their subject."""
+    """Its faults, in sentences without their subject."""
 
 
 def decoded(image: object) -> Decoded:
@@ -85,20 +85,17 @@ def decoded(image: object) -> Decoded:
     Raises:
         ImageError: As for ``as_pixels``.
     """
-    with complaints() as said:
-        pixels, content = _pixels_and_content(image)
-    return Decoded(pixels, content, tuple(dict.fromkeys(said)))
-
-
-def _pixels_and_content(image: object) -> tuple[Pixels, str]:
-    pixels, file = as_pixels(image), _file_of(image)
-    if min(pixels.shape[:2]) >= LEAST_SIDE:  # it may have been reduced
-        if file is not None:
-            return pixels, load_picture(file, whole=True).content()
-        if isinstance(image, Image.Image):
+    with complaints() as faults:
+        pixels, file = as_pixels(image), _file_of(image)
+        may_be_reduced = min(pixels.shape[:2]) >= LEAST_SIDE
+        if may_be_reduced and file is not None:
+            content = load_picture(file, whole=True).content()
+        elif may_be_reduced and isinstance(image, Image.Image):
             with _PICTURE_LOCK, decoding("image"):
-                return pixels, Picture.of(image, "image", whole=True).content()
-    return pixels, content_hash(pixels)
+                content = Picture.of(image, "image", whole=True).content()
+        else:
+            content = content_hash(pixels)
+    return Decoded(pixels, content, tuple(dict.fromkeys(faults)))
 
 
 def _rgb_array(image: Any) -> NDArray[Any]:
@@ -198,11 +195,11 @@ class MemoryImages:
 
     pixels: Sequence[Pixels] | np.ndarray
     sources: Sequence[object] | Images = ()
-    """What each was decoded from, where that is known."""
+    """The source of each, where that is known."""
     contents: Sequence[str] = ()
     """The hash of what each shows in its full size, where that is known."""
     complaints: Sequence[Sequence[str]] = ()
-    """What was wrong with each when it was decoded, where that is known."""
+    """Faults of each when it was decoded, where that is known."""
 
     def __len__(self) -> int:
         return len(self.pixels)

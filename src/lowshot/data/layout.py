@@ -18,7 +18,7 @@ _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^\W\d_A-Z]+")  # of seg_train, Trai
 
 @dataclasses.dataclass
 class LeftOut:
-    """What was left out of a folder.
+    """Files and folders that were left out of a folder.
 
     Args:
         links: Links, which are not followed.

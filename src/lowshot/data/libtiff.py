@@ -1,4 +1,4 @@
-"""What libtiff, which decodes compressed TIFF files for Pillow, says of them: it writes it to the standard error.
+"""Complaints of libtiff, which decodes compressed TIFF files for Pillow: it writes them to the standard error.
 
 A small file makes it write megabytes, in C, which Python's own redirections do not catch.
 """
@@ -44,8 +44,14 @@ def heard() -> Iterator[Heard]:
 @functools.cache
 def _install() -> None:
     """Have libtiff call us instead of writing; on other threads, and outside of ``heard``, it does what it did."""
+    maps, shipped = Path("/proc/self/maps"), Path(PIL.__file__).parent / ".dylibs"
+    if maps.is_file():
+        lines = maps.read_text(encoding="utf-8", errors="replace").splitlines()
+        path = next((line.split(maxsplit=5)[-1] for line in lines if "/libtiff" in line), None)
+    else:
+        path = next((str(each) for each in shipped.glob("libtiff*")), None)
     try:
-        library = ctypes.CDLL(_path())
+        library = ctypes.CDLL(path)
         setters = library.TIFFSetErrorHandler, library.TIFFSetWarningHandler
         form = ctypes.CDLL(None).vsnprintf
     except (OSError, AttributeError, TypeError):  # part of Pillow itself, as on Windows, or not there at all
@@ -75,12 +81,3 @@ def _handler(form: object, address: int | None) -> Any:
     handler = _Handler(handle)
     _handlers.extend((handler, previous))
     return handler
-
-
-def _path() -> str | None:
-    """Return the file of the libtiff that this process has loaded."""
-    maps = Path("/proc/self/maps")
-    if maps.is_file():
-        lines = maps.read_text(encoding="utf-8", errors="replace").splitlines()
-        return next((line.split(maxsplit=5)[-1] for line in lines if "/libtiff" in line), None)
-    return next((str(path) for path in (Path(PIL.__file__).parent / ".dylibs").glob("libtiff*")), None)

@@ -131,9 +131,15 @@ class Picture:
     def _converted(self, top: int, bottom: int) -> Pixels:
         """Return these rows, all made at once."""
         width, height = self._full
-        first, last = top * self._factor, min(bottom * self._factor, height)
+        first, last, turned = top * self._factor, min(bottom * self._factor, height), self._turned
         with decoding(self._name):
-            part = self._rgb(self._upright(first, last, width, height))
+            if turned is not None:
+                low, high = (height - last, height - first) if turned.from_end else (first, last)
+                box = (low, 0, high, width) if turned.in_columns else (0, low, width, high)
+                part = self._image.crop(box).transpose(turned.by)
+            else:
+                part = self._image if (first, last) == (0, height) else self._image.crop((0, first, width, last))
+            part = self._rgb(part)
             return np.asarray(part.reduce(self._factor) if self._factor > 1 else part)
 
     def strips(self) -> Iterator[Pixels]:
@@ -151,15 +157,6 @@ class Picture:
     def pixels(self) -> Pixels:
         """Return all rows, ``(height, width, 3)``."""
         return self[:]
-
-    def _upright(self, first: int, last: int, width: int, height: int) -> Image.Image:
-        """Return rows of the image as it is meant to be seen, in Pillow's own mode."""
-        turned, is_whole = self._turned, (first, last) == (0, height)
-        if turned is None:
-            return self._image if is_whole else self._image.crop((0, first, width, last))
-        low, high = (height - last, height - first) if turned.from_end else (first, last)
-        box = (low, 0, high, width) if turned.in_columns else (0, low, width, high)
-        return self._image.crop(box).transpose(turned.by)
 
     def _rgb(self, part: Image.Image) -> Image.Image:
         """Return a part in 8 bits of red, green and blue."""

@@ -69,8 +69,8 @@ class DecodedOnce:
         index = range(len(self.images))[index]  # -1 is the last one, beyond it an IndexError
         with self._gates[index % _GATES]:  # who asks for an image that is being decoded waits for it
             with self._lock:
-                kept, place = self._kept.get(index), self._places.get(index)
-            pixels = kept if place is None else self._spill.view(*place)
+                in_memory, place = self._kept.get(index), self._places.get(index)
+            pixels = in_memory if place is None else self._spill.view(*place)
             if pixels is None:
                 pixels = self.images[index].view()
                 pixels.setflags(write=False)

@@ -17,7 +17,7 @@ Pixels = NDArray[np.uint8]
 """One decoded image: ``(height, width, 3)``, RGB, 0 to 255."""
 
 Label: TypeAlias = str | int | float
-"""What callers know a class by: a text, a number or a truth value."""
+"""A label that callers know a class by: a text, a number or a truth value."""
 
 _MOST_SHOWN = 5
 

@@ -1,4 +1,4 @@
-"""What held-out shots tell of images that are of none of the classes.
+"""Images that are of none of the classes, told from the others by held-out shots.
 
 Images of none are not at hand. So some of the classes are taken for unknown in turn: they are left out of the
 Gaussians and of the class prompts, and their held-out images are to be told from the held-out images of the others.
@@ -21,7 +21,7 @@ from .calibration import fold_of_each
 from .predict import embeddings_of
 
 WEIGHTS = (0.5, 0.25, 1.0, 0.0, 2.0, 4.0)
-"""What the weight of the class prompts is chosen from. The first is taken where there is nothing to choose by."""
+"""Weights of the class prompts that are tried. The first is taken where there is nothing to choose by."""
 GROUPS = 4
 """Parts in which classes are taken for unknown; half as many as there are classes if those are fewer."""
 FOLDS = 8
@@ -84,7 +84,7 @@ class BelongingEvidence:
             self._left_out.append(_told(some, held, held_labels, cosines, known))
 
     def told(self, reject: float) -> HeldOutBelonging:
-        """What all folds together tell.
+        """The result of all folds together.
 
         Args:
             reject: Share of known images that may be turned away.
@@ -122,7 +122,7 @@ def _told(
     cosines: NDArray[np.float32] | None,
     known: NDArray[np.bool_],
 ) -> _Told:
-    """What Gaussians of the ``known`` classes tell of held-out images ``(H, D)`` and their labels ``(H,)``."""
+    """Scores that Gaussians of the ``known`` classes give held-out images ``(H, D)`` with labels ``(H,)``."""
     ratio = gaussians.ratio(torch.from_numpy(held)).numpy().astype(np.float64)
     fit = np.zeros(len(held)) if cosines is None else cosines[:, known].max(1).astype(np.float64)
     return _Told(ratio, fit, known[labels])
@@ -139,7 +139,7 @@ def prompt_cosines(learner: Learner, embeddings: NDArray[np.float32]) -> NDArray
 
 
 def belonging_of(learner: Learner, examples: Examples, held_out: HeldOutBelonging | None, reject: float) -> Belonging:
-    """What tells a fitted classifier's classes from others.
+    """The rule that tells a fitted classifier's classes from others.
 
     Args:
         learner: It, with all that it has learnt.

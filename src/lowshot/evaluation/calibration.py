@@ -177,7 +177,7 @@ def left_out_scores(
 
 
 def scored(learner: Learner, examples: Examples, track: Track) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """What is told of images that were held out: log-probabilities ``(H, C)``, and their labels ``(H,)``.
+    """Answers about images that were held out: log-probabilities ``(H, C)``, and their labels ``(H,)``.
 
     Where images have several labels they are the scores as they are, and labels ``(H, C)``.
     """

@@ -67,7 +67,7 @@ def probabilities(
 
 
 def normalised(temperature: float, presence: Presence | None) -> Callable[[Tensor], Tensor]:
-    """What makes probabilities ``(..., C)`` of class scores ``(..., C)``.
+    """The function from class scores ``(..., C)`` to probabilities ``(..., C)``.
 
     Args:
         temperature: What scores are divided by before a softmax.
@@ -139,7 +139,7 @@ def _finite(rows: Tensor, what: str = "probabilities") -> NDArray[np.float32]:
 
 
 class Judgement(NamedTuple):
-    """What is said of one image."""
+    """The answer about one image."""
 
     probabilities: NDArray[np.float32]
     """``(C,)``."""
@@ -198,7 +198,7 @@ def _judgements(
     belonging: Belonging | None,
     sets: Sets | None,
 ) -> list[Judgement]:
-    """What is said of the crops of a batch."""
+    """Answers about the crops of a batch."""
     if not crops:
         return []
     embeddings = _encoded(learner, iter(crops), len(crops), image_size)

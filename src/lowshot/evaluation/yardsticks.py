@@ -1,4 +1,4 @@
-"""What a classifier must beat to be worth having: the raw pixels of the images that it has learnt from."""
+"""The classifier to beat: one on the raw pixels of the images that it has learnt from."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def picture_of(explanation: Explanation, shots: Sequence[tuple[Image.Image, str]
 
 
 def coloured(explanation: Explanation) -> Image.Image:
-    """What the model saw in grey, with the places in colour by their relevance: the strongest are yellow."""
+    """The crop that the model saw in grey, with the places in colour by their relevance: the strongest are yellow."""
     from matplotlib import colormaps
 
     seen = _seen(explanation)

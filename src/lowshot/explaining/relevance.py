@@ -24,7 +24,7 @@ class Explanation:
     probability: float
     """Of that class."""
     crop: NDArray[np.uint8]
-    """What the model saw, ``(S, S, 3)``."""
+    """The crop that the model saw, ``(S, S, 3)``."""
     relevance: NDArray[np.float32]
     """How much each place of the crop spoke for the class, ``(h, w)``: shares that sum to 1, zeros where none did."""
 
@@ -114,7 +114,7 @@ def _refuse_others(backbone: Backbone) -> None:
 
 
 def _carried(blocks: Sequence[Attended], gradients: Sequence[Tensor]) -> Tensor:
-    """What each token gave the first, which is read, ``(N, L)``; that one is all that the last block looks from."""
+    """Share of each token in the first, which is read, ``(N, L)``; that one is all that the last block looks from."""
     count, _, length, _ = blocks[0].key.shape
     carried = torch.eye(length, device=blocks[0].key.device).expand(count, -1, -1)
     for block, to_mixed in zip(blocks, gradients, strict=True):

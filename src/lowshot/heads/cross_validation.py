@@ -141,10 +141,10 @@ def held_out(part: Tensor) -> Iterator[Tensor]:
         yield part == number
 
 
-def not_chosen(said: str) -> str:
-    """What to know where there was nothing to choose by.
+def not_chosen(defaults: str) -> str:
+    """A note for heads that had nothing to choose by.
 
     Args:
-        said: The defaults in words, such as ``alpha 1``.
+        defaults: The defaults in words, such as ``alpha 1``.
     """
-    return f"one image of each class leaves none to hold out: {said}, the default, was not chosen on the shots"
+    return f"one image of each class leaves none to hold out: {defaults}, the default, was not chosen on the shots"

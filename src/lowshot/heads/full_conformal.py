@@ -24,7 +24,6 @@ of the classes between them, and the other way round.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -85,9 +84,8 @@ class FullConformal:
         text = dataclasses.replace(shots.text, embeddings=shots.text.embeddings.double())
         self._shots = exact = dataclasses.replace(shots, features=_exact(shots.features), text=text)
         self._features, self._cosines = exact.features[0], text.cosines(exact.features[0])
-        self._regressions = [
-            _Regression.of(exact, classes, *_chosen_beside(shots, classes)) for classes in _halves(shots.classes)
-        ]
+        halves = [torch.arange(first, shots.classes, 2) for first in range(2)]  # every other class, then the others
+        self._regressions = [_Regression.of(exact, classes, *_chosen_beside(shots, classes)) for classes in halves]
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -146,12 +144,6 @@ def _log_odds(scores: Tensor) -> Tensor:
     classes = scores.shape[1]
     others = torch.eye(classes, dtype=torch.bool)
     return scores - scores[:, None].masked_fill(others, -torch.inf).logsumexp(2)
-
-
-def _halves(classes: int) -> Iterator[Tensor]:
-    """Every other class, then those between them."""
-    for first in range(2):
-        yield torch.arange(first, classes, 2)
 
 
 def _chosen_beside(shots: Shots, classes: Tensor) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from .head import Axes, Fit, Head, OtherClasses, Schedule, as_saved, number
 from .shots import Shots, Text, by_class
 
 CANDIDATES = (0.01, 0.0001, 0.001, 0.1, 1.0, 10.0, 100.0)
-"""What the weight of the Gaussians is chosen from: the authors' own. The first is the default."""
+"""Weights of the Gaussians that are tried: the authors' own. The first is the default."""
 WITHOUT_WORDS = (0.001, *(candidate for candidate in CANDIDATES if candidate != 0.001))
 """The same where they alone decide: of one photograph of each class in ten views the first was the likeliest."""
 

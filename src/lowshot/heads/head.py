@@ -40,7 +40,7 @@ class Head(Protocol):
     TRAINED: ClassVar[tuple[str, ...]]
     """Those of them that an optimiser finds; the others are computed."""
     OTHER_CLASSES: ClassVar[OtherClasses]
-    """What is left for classes without shots: their prompts alone, the head as it is, or nothing."""
+    """Answer to classes without shots: their prompts alone, the head as it is, or nothing."""
 
     def __init__(self, **tensors: Tensor) -> None: ...
 
@@ -80,11 +80,11 @@ class Fit:
     chosen: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Hyper-parameters that the shots, or how many there are, decided."""
     notes: tuple[str, ...] = ()
-    """What a person should know of it, one line each."""
+    """Notes for a person, one line each."""
 
 
 def tensors_of(head: Head) -> dict[str, Tensor]:
-    """What is saved of a head, by name."""
+    """Tensors of a head that are saved, by name."""
     return {name: getattr(head, name) for name in head.AXES}
 
 

@@ -126,11 +126,11 @@ def _one_against_the_rest(
 
     start = np.zeros(classes * (rows.shape[1] + 1))
     scale = max(1.0, strength * count)  # scikit-learn divides the loss by that much, and stops by the same rule
-    found = minimize(
+    solution = minimize(
         lambda flat: tuple(part / scale for part in loss(flat)),
         start,
         jac=True,
         method="L-BFGS-B",
         options={"maxiter": MOST_STEPS, "gtol": 1e-4, "ftol": 64 * np.finfo(float).eps},
     )
-    return found.x[:-classes].reshape(classes, -1), found.x[-classes:], int(found.nit)
+    return solution.x[:-classes].reshape(classes, -1), solution.x[-classes:], int(solution.nit)

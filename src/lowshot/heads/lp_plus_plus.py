@@ -65,8 +65,8 @@ class LinearProbePlusPlus:
             weights = weights - weight_step * moved
             if (epoch + 1) % BLEND_EVERY == 0:
                 alpha = alpha - alpha_step * (error * cosines).sum(0)
-            taken = epoch + 1, EPOCHS, losses[-1], weight_step, (epoch + 1) * len(features)
-            report.step(StepTaken(*taken, time.perf_counter() - started))
+            facts = epoch + 1, EPOCHS, losses[-1], weight_step, (epoch + 1) * len(features)
+            report.step(StepTaken(*facts, time.perf_counter() - started))
         if not bool(weights.isfinite().all() and alpha.isfinite().all()):
             raise RunError("the weights of lp++ are not finite: the embeddings of the shots are not")
         return Fit(cls(as_saved(weights), as_saved(alpha)), len(losses), mean_of_last_tenth(losses))

@@ -19,7 +19,7 @@ from .shots import Shots, Text, shown
 PUBLISHED = {1: (3.0, 0.05), 2: (2.6, 0.05), 4: (1.5, 0.05), 8: (1.66, 0.07), 16: (1.7, 0.1)}
 """Images per class -> beta and lambda that the authors found on ImageNet, for all data sets."""
 CANDIDATES = tuple(itertools.product((0.5, 1.7, 3.0), (0.1, 1 / 3, 2 / 3, 1.0)))
-"""What else beta and lambda are chosen from: a coarse grid over the ranges that the authors search."""
+"""Further values of beta and lambda that are tried: a coarse grid over the ranges that the authors search."""
 MOST_CHOSEN_WITH = 4_096
 """Embeddings up to which they are chosen: it takes 60 solutions, and time grows with the third power."""
 MOST_ROWS = 16_384
@@ -45,7 +45,7 @@ def system(shots: Shots, beta: float, penalty: float) -> tuple[Tensor, Tensor]:
 
 
 def weight(text: Text, penalty: float) -> float:
-    """What coefficients are divided by: lambda weighs the regression against class prompts, where there are any."""
+    """The divisor of coefficients: lambda weighs the regression against class prompts, where there are any."""
     return 1.0 if text.has_words else penalty
 
 
@@ -89,13 +89,13 @@ class ProKeR:
                 f"{8 * rows**2 / 1e9:,.0f} GB; expected at most {MOST_ROWS:,}: ask for fewer views or shots"
             )
         default = published(shots)
-        said = f"beta {default[0]:g} and lambda {default[1]:g}"
+        defaults = f"beta {default[0]:g} and lambda {default[1]:g}"
         if rows > MOST_CHOSEN_WITH:
             beta, penalty = default
-            notes = [f"{rows:,} embeddings are too many to choose with: proker takes its authors' {said}"]
+            notes = [f"{rows:,} embeddings are too many to choose with: proker takes its authors' {defaults}"]
         else:
             (beta, penalty), chosen = cls.chosen_on(shots)
-            notes = [] if chosen else [not_chosen(said)]
+            notes = [] if chosen else [not_chosen(defaults)]
         chosen_values = {"beta": beta, "lambda": penalty}
         return Fit(cls.solved(shots, beta, penalty), chosen=chosen_values, notes=tuple(notes))
 

@@ -30,8 +30,8 @@ def read_head(folder: Path, kind: type[Head], *, classes: int, width: int, devic
         AdapterError: The file is missing or damaged, or is not exactly what the method writes for so many classes.
     """
     path = folder / TENSORS_FILE
-    kept = next((rows_of(path, name) for name, axes in kind.AXES.items() if axes[:1] in ("N", "V")), 0)
-    tensors = read_tensors(path, blank_tensors(kind, classes=classes, width=width, images=kept))
+    images = next((rows_of(path, name) for name, axes in kind.AXES.items() if axes[:1] in ("N", "V")), 0)
+    tensors = read_tensors(path, blank_tensors(kind, classes=classes, width=width, images=images))
     if "labels" in tensors and not bool(torch.isin(tensors["labels"], torch.arange(classes)).all()):
         raise AdapterError(f"adapter file {path}: labels has numbers of no class; expected 0 to {classes - 1}")
     return kind(**{name: tensor.to(device) for name, tensor in tensors.items()})

@@ -1,4 +1,4 @@
-"""What a head learns from: embeddings of the shots, and of the class prompts."""
+"""The examples that a head learns from: embeddings of the shots, and of the class prompts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """What the class prompts say: the classifier that no image has changed.
+    """Embeddings of the class prompts: the classifier that no image has changed.
 
     Args:
         embeddings: Unit embeddings of the classes, ``(C, D)``.

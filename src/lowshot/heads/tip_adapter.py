@@ -19,7 +19,7 @@ from .shots import Shots, Text, by_class
 INITIAL = (1.17, 1.0)
 """alpha and beta that the authors' search starts from (``configs/imagenet.yaml``, and most others of their code)."""
 CANDIDATES = (INITIAL, *itertools.product((0.5, 1.17, 3.0, 10.0, 30.0), (1.0, 3.0, 5.5, 10.0, 30.0)))
-"""What alpha and beta are chosen from: a coarse grid over the ranges that the authors search, up to 30 for both."""
+"""Values of alpha and beta that are tried: a coarse grid over the ranges that the authors search, up to 30 for both."""
 EPOCHS = 20
 EPSILON = 1e-4
 

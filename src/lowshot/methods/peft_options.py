@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..errors import InputError
@@ -46,7 +46,7 @@ class _Companion(NamedTuple):
 
     option: str
     value: Any
-    """What it has to be; None for anything that is not nothing."""
+    """The value it must have; None for anything that is not nothing."""
     default: Any = None
 
 
@@ -110,16 +110,11 @@ def refuse_idle_options(method: str, options: Sequence[str]) -> None:
             raise InputError(f"{name} of {method} is {value!r}, but {values[value]}; leave it out")
         if name.endswith("dropout") and not (isinstance(value, int | float) and 0 <= value < 1):
             raise InputError(f"{name} of {method} is {value!r}; expected a share of 0 or more, below 1")
-        companion = _COMPANIONS.get(tuner, {}).get(name)
-        if companion and not _is_there(companion, given):
-            text = companion.option if companion.value is None else f"{companion.option}={_as_typed(companion.value)}"
+        needed = _COMPANIONS.get(tuner, {}).get(name)
+        if needed is None:
+            continue
+        beside, text = given.get(needed.option, needed.default), needed.option
+        if needed.value is not None:
+            text += f"={needed.value if isinstance(needed.value, str) else json.dumps(needed.value)}"
+        if not beside if needed.value is None else beside != needed.value:
             raise InputError(f"option {name} of {method} does nothing without {text}; give that too, or leave it out")
-
-
-def _is_there(companion: _Companion, given: Mapping[str, Any]) -> bool:
-    value = given.get(companion.option, companion.default)
-    return bool(value) if companion.value is None else bool(value == companion.value)
-
-
-def _as_typed(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

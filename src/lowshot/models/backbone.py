@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 IMAGES_SCALE = 20.0
-"""What cosines are multiplied by where no text tower has taught a model its logit scale."""
+"""The factor of cosines where no text tower has taught a model its logit scale."""
 
 
 class Watched(NamedTuple):
@@ -78,7 +78,7 @@ class Backbone(Towers):
         return self.identity.resizing
 
     def recorded_resizing(self, resizing: Resizing | None) -> Resizing:
-        """What a record means: the resizing that it names, or what lowshot did for such a model when none was named."""
+        """The resizing that a record means: the one that it names, or what lowshot did before it named any."""
         return resizing or self.resizing_before or self.resizing
 
     def resize_as(self, resizing: Resizing | None) -> None:

@@ -46,14 +46,14 @@ class Rotary:
 
 @dataclasses.dataclass(frozen=True)
 class Attention:
-    """What tokens see of each other, in every block of a tower."""
+    """The tokens that each token sees, in every block of a tower."""
 
     causal: bool
     """Whether a token sees only itself and those before it."""
     words: Tensor | None = None
     """``(N, L)``, which tokens are seen, as padding is not; None where all are. A causal tower needs none."""
     rotary: Rotary | None = None
-    """What turns queries and keys; None where nothing does."""
+    """The rotation of queries and keys; None where there is none."""
     watch: Callable[[Attended], None] | None = None
     """Is told of each block; see ``Backbone.watched``."""
 
@@ -98,7 +98,7 @@ class Packing:
         return torch.cat([shared, own.reshape(len(shared), -1, own.shape[-1])], 1)
 
     def each(self, shared: Tensor) -> Tensor:
-        """What is shared, once for each sequence: ``(N, P, D)``."""
+        """The shared part, once for each sequence: ``(N, P, D)``."""
         alike = self.sequences // len(shared)
         return shared[:, None].expand(-1, alike, -1, -1).flatten(0, 1)
 

@@ -23,7 +23,7 @@ class CatalogueModel:
     """One model as it is published."""
 
     model: str
-    """What ``--model`` takes."""
+    """The argument of ``--model``."""
     open_clip: str
     """Its name and its weights' tag in open_clip, by which the figures are found."""
     parameters: int
@@ -40,7 +40,7 @@ class CatalogueModel:
 
     @property
     def weights_bytes(self) -> dict[str, int]:
-        """What the frozen weights take, in float32, as on a CPU, and in half precision, as on a GPU."""
+        """Memory of the frozen weights, in float32, as on a CPU, and in half precision, as on a GPU."""
         return {precision: size * self.parameters for precision, size in _BYTES.items()}
 
 

@@ -45,7 +45,7 @@ _EPSILON = 1e-3  # of the batch norms
 
 @dataclasses.dataclass(frozen=True)
 class EfficientNetConfig:
-    """What is asked of a configuration."""
+    """The fields that are read of a configuration."""
 
     model_type: str = CONVOLUTIONAL
     image_size: int = 224

@@ -1,4 +1,4 @@
-"""What one kind of model has that others have not: before and behind a tower's transformer blocks, and their names."""
+"""The parts of one kind of model that others have not: around a tower's transformer blocks, and their names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Family(Protocol):
     own_class: type[nn.Module] | None = None
     """lowshot's own class of a model that transformers has none of."""
     options: Mapping[str, Any] = {}
-    """What its constructor is told beside the configuration."""
+    """Arguments of its constructor beside the configuration."""
     has_text: bool = True
     """Whether there is a text tower. What is said of texts here is of no meaning where there is none."""
     vision: TowerLayout
@@ -30,8 +30,8 @@ class Family(Protocol):
     token_embedding: str
     """Dotted name of the text tower's embedding of token ids."""
     text_attention: TextAttention
-    """What a text token sees: with ``causal`` itself and those before it, with ``masked`` all tokens of its prompt, and
-    with ``padded`` all places of the full context, padding included, as in training. Only there does padding count."""
+    """Tokens that a text token sees: with ``causal`` itself and those before it, with ``masked`` all of its prompt, and
+    with ``padded`` all places of the full context, as in training. Only there does padding count."""
     image_token: int | None
     """The token that an image's embedding is read at; None where it is read from all."""
     feature_map: str = ""
@@ -94,7 +94,7 @@ class Family(Protocol):
         """Normalised pixels ``(B, 3, S, S)`` to what enters the first block, ``(B, L, D)``."""
 
     def rotary(self, model: Any, tower: Tower) -> Rotary | None:  # noqa: ARG002 - what some families decide by
-        """What turns queries and keys in a tower's blocks; None where nothing does."""
+        """The rotation of queries and keys in a tower's blocks; None where there is none."""
         return None
 
     def run_images(self, model: Any, pixels: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ class Family(Protocol):
 
 
 def _through(model: nn.Module, names: Sequence[str], hidden: Tensor) -> Tensor:
-    """What leaves the last of a model's modules when what enters the first is ``hidden``."""
+    """The output of the last of a model's modules when the input of the first is ``hidden``."""
     for name in names:
         hidden = model.get_submodule(name)(hidden)
     return hidden

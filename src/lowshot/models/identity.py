@@ -46,7 +46,7 @@ class Identity:
     resizing: Resizing = Resizing()  # noqa: RUF009 - immutable
 
     def facts(self) -> dict[str, Any]:
-        """What a record has of it, as it is read again from JSON."""
+        """Its fields in a record, as they are read again from JSON."""
         return {**dataclasses.asdict(self), "resizing": list(self.resizing)}
 
 
@@ -108,7 +108,7 @@ def settings_sha256(towers: Towers, tokenizer: Any, pixels: Sequence[float]) -> 
 
 
 def _spellings_of_the_end(towers: Towers, largest: int) -> list[Any]:
-    """What ``eos_token_id`` is, and what else it could be for the same function."""
+    """The ``eos_token_id``, and what else it could be for the same function."""
     family, text = towers.family, towers.model.config.text_config
     if not family.reads_end_of_text:
         return [text.eos_token_id]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Parts(NamedTuple):
-    """What a transformer block is made of, whatever its class calls it. The linear layers may be adapted ones."""
+    """The parts of a transformer block, whatever its class calls them. The linear layers may be adapted ones."""
 
     attention_norm: nn.Module
     query: nn.Module

@@ -38,6 +38,7 @@ _PIL = {"bilinear": 2, "bicubic": 3}
 """Pillow's numbers of interpolations."""
 _SQUASHING = ("ViT", "DeiT")
 _STATISTICS = ("image_mean", "image_std")
+_WEIGHTS = ("model*.safetensors*", "pytorch_model*.bin*")
 BUILTIN = Path(__file__).parent / "builtin"
 """The built-in model's folder: a CLIP in transformers format like any other."""
 
@@ -202,7 +203,7 @@ def _resizing_of(settings: Mapping[str, Any]) -> Resizing:
 
 
 def _pixels_in(files: CheckpointFiles) -> Pixels:
-    """What is done to pixels; read from its file, since some processors of transformers want torchvision."""
+    """The treatment of pixels, read from its file, since some processors of transformers want torchvision."""
     name, model = "preprocessor_config.json", files.model
     try:
         values = json.loads(files.path(name).read_text(encoding="utf-8"))
@@ -270,7 +271,7 @@ def image_processor(backbone: Backbone) -> Any:
 
 
 def _opened(model: str) -> Checkpoint | TimmCheckpoint | dict[str, Any]:
-    """What a model is: a checkpoint of open_clip's, OpenAI's or timm's, or the config.json of one of transformers.
+    """The source of a model: a checkpoint of open_clip's, OpenAI's or timm's, or a config.json of transformers.
 
     What is in both formats is read as transformers' where its weights are there in it.
     """
@@ -284,8 +285,9 @@ def _opened(model: str) -> Checkpoint | TimmCheckpoint | dict[str, Any]:
         refusal = error
     config = _read_config(model, path) if path else {}
     kind = config.get("model_type")
-    is_known = isinstance(kind, str) and kind in IN_FOLDERS
-    if is_known and _has_transformers_weights(files):
+    is_known, folder = isinstance(kind, str) and kind in IN_FOLDERS, files.folder
+    # A folder may have a configuration of transformers beside weights of open_clip alone.
+    if is_known and (folder is None or any(any(folder.glob(each)) for each in _WEIGHTS)):
         return config
     try:
         checkpoint = checkpoint_in(files)
@@ -304,13 +306,6 @@ def _opened(model: str) -> Checkpoint | TimmCheckpoint | dict[str, Any]:
             "open_clip's, with open_clip_config.json"
         )
     raise InputError(f"model {model!r} is of type {kind!r}; expected {', '.join(IN_FOLDERS)}")
-
-
-def _has_transformers_weights(files: CheckpointFiles) -> bool:
-    """False where a folder has a configuration of transformers and weights of open_clip alone."""
-    if files.folder is None:
-        return True
-    return any((*files.folder.glob("model*.safetensors*"), *files.folder.glob("pytorch_model*.bin*")))
 
 
 def _read_config(model: str, path: Path) -> dict[str, Any]:

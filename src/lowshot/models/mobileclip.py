@@ -250,7 +250,7 @@ def _patch(tower: Mapping[str, Any]) -> int:
 
 
 def shortfalls(section: Mapping[str, Any]) -> list[str]:
-    """What a tower of this name has besides that is not read; empty where nothing is missing.
+    """Parts of a tower of this name that are not read; empty where nothing is missing.
 
     Args:
         section: open_clip's ``vision_cfg``, with one of ``TOWERS`` as its image tower.

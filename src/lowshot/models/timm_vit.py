@@ -65,7 +65,7 @@ class TimmCheckpoint:
         return commit if re.fullmatch("[0-9a-f]{40}", commit) else None
 
     def config(self) -> dict[str, Any]:
-        """What config.json of the same model in transformers format would say.
+        """The config.json of the same model in transformers format.
 
         Raises:
             InputError: transformers' ViT and DINOv2 are not this model, or the configuration is damaged.
@@ -177,7 +177,12 @@ def _model(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
         turned |= parts
         if not parts:
             unknown.append(name)
-    _complete(turned, expected)
+    # What transformers' model has and timm's computes without adds nothing to what it says.
+    positions = "embeddings.position_embeddings"
+    if positions in turned and "embeddings.register_tokens" in expected:  # timm has that of the class token within it
+        turned[positions] = torch.nn.functional.pad(turned[positions], (0, 0, 1, 0))
+    if "embeddings.mask_token" in expected:  # of pre-training
+        turned["embeddings.mask_token"] = torch.zeros(expected["embeddings.mask_token"])
     refuse_others(turned, expected, unknown)
     model.load_state_dict({name: turned[name].contiguous() for name in expected}, assign=True)
     return model
@@ -207,12 +212,3 @@ def _renamed(name: str, value: Tensor, kind: str) -> dict[str, Tensor]:
 
 
 _EMBEDDINGS = {"cls_token": "cls_token", "pos_embed": "position_embeddings", "reg_token": "register_tokens"}
-
-
-def _complete(turned: dict[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Add what transformers' model has and timm's computes without: nothing is added to what it says."""
-    positions = "embeddings.position_embeddings"
-    if positions in turned and "embeddings.register_tokens" in expected:  # timm has that of the class token within it
-        turned[positions] = torch.nn.functional.pad(turned[positions], (0, 0, 1, 0))
-    if "embeddings.mask_token" in expected:  # of pre-training
-        turned["embeddings.mask_token"] = torch.zeros(expected["embeddings.mask_token"])

@@ -1,4 +1,4 @@
-"""What a classifier has learnt, in a few words: for a prompt, a log, a notebook."""
+"""A classifier in a few words: for a prompt, a log, a notebook."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ _LIMITS = """## Limits
 
 
 def _others(record: RunRecord) -> str:
-    """What becomes of an image of another class."""
+    """A line on images of other classes."""
     if not (belonging := record.belonging):
         return "- It knows these classes only: an image of anything else is given to one of them all the same."
     lines = (

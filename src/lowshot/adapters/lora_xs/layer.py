@@ -97,14 +97,15 @@ class LoraXsMixin(LeanMixin):
         rank, side = self.r[adapter_name], self.basis_side[adapter_name]
         if not self._has(side, rank):
             there = next((basis for basis in self._bases.values() if basis.rank >= rank), None)
-            self._bases[side] = (self._computed(rank) if there is None else there).with_values_on(side)
+            if there is None:
+                weight = self.get_base_layer().weight
+                if not weight.is_floating_point():
+                    raise InputError(
+                        "LoRA-XS needs the basis of the full-precision weight; attach it before quantising"
+                    )
+                there = basis_of(weight, rank).to(weight.device)
+            self._bases[side] = there.with_values_on(side)
         return self._bases[side].leading(rank)
 
     def _has(self, side: BasisSide, rank: int) -> bool:
         return side in self._bases and self._bases[side].rank >= rank
-
-    def _computed(self, rank: int) -> Basis:
-        weight = self.get_base_layer().weight
-        if not weight.is_floating_point():
-            raise InputError("LoRA-XS needs the basis of the full-precision weight; attach it before quantising")
-        return basis_of(weight, rank).to(weight.device)

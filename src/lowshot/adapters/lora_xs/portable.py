@@ -93,12 +93,15 @@ def restore_basis(model: nn.Module, path: Path, adapter: str = "default") -> Non
     _check_shapes(path, facts, [layer.basis(adapter) for _, layer in layers])
     for index, (name, layer) in enumerate(layers):
         basis = layer.basis(adapter)
-        _refuse_other_values(path, name, basis, facts["shares"][index].double() * facts["largest"][index].double())
+        values = basis.singular_values[: basis.rank]
+        stored = facts["shares"][index].double() * facts["largest"][index].double()
+        apart = float((stored - values).abs().max() / values[0].clamp_min(1e-30))
+        if not apart <= TOLERANCE:
+            raise _another_basis(path, name, f"its singular values are {apart:.1%} of the largest apart")
         if f"left.{index}" in facts:
             _use_stored_factors(path, name, layer, facts, index, adapter)
         else:
-            signs = _signs(path, name, basis, facts["anchors"][index].long())
-            _refuse_other_vectors(path, name, basis, signs, facts["probes"][index].float())
+            signs = _signs(path, name, basis, facts["anchors"][index].long(), facts["probes"][index].float())
             # U D and V D instead of U and V are the same update with D R D instead of R.
             r = layer.lora_B[adapter].R
             turn = signs.to(r.device, r.dtype)
@@ -122,26 +125,17 @@ def _check_shapes(path: Path, tensors: Mapping[str, Tensor], bases: list[Basis])
         raise AdapterError(f"adapter file {path} is damaged: {odd} is {'missing' if odd in shapes else 'unknown'}")
 
 
-def _refuse_other_values(path: Path, name: str, basis: Basis, stored: Tensor) -> None:
-    values = basis.singular_values[: basis.rank]
-    apart = float((stored - values).abs().max() / values[0].clamp_min(1e-30))
-    if not apart <= TOLERANCE:
-        raise _another_basis(path, name, f"its singular values are {apart:.1%} of the largest apart")
-
-
-def _signs(path: Path, name: str, basis: Basis, anchors: Tensor) -> Tensor:
+def _signs(path: Path, name: str, basis: Basis, anchors: Tensor, stored: Tensor) -> Tensor:
     """+1 or -1 for each vector: whether it has the sign it had where the adapter was trained."""
     if anchors.min() < 0 or anchors.max() >= basis.left.shape[1]:
         raise AdapterError(f"adapter file {path} is damaged: the anchors of {name} are no entries of its vectors")
-    return torch.where(basis.left.cpu().gather(1, anchors[:, None])[:, 0] < 0, -1.0, 1.0)
-
-
-def _refuse_other_vectors(path: Path, name: str, basis: Basis, signs: Tensor, stored: Tensor) -> None:
+    signs = torch.where(basis.left.cpu().gather(1, anchors[:, None])[:, 0] < 0, -1.0, 1.0)
     turn = signs[:, None]
     turned = dataclasses.replace(basis, left=turn * basis.left.cpu(), right=turn * basis.right.cpu())
     apart = float((probes(turned) - stored).abs().max())
     if not apart <= TOLERANCE:
         raise _another_basis(path, name, f"its probes are {apart:.3f} apart, {TOLERANCE:g} at most were expected")
+    return signs
 
 
 def _another_basis(path: Path, name: str, why: str) -> AdapterError:

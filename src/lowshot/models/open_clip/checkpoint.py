@@ -42,7 +42,7 @@ _INTERPOLATIONS: dict[str, Interpolation] = {"bicubic": "bicubic", "bilinear": "
 
 
 class Pixels(NamedTuple):
-    """What is done to an image before the model sees it."""
+    """The steps from an image to what the model sees."""
 
     mean: tuple[float, float, float] = _OPENAI_MEAN
     std: tuple[float, float, float] = _OPENAI_STD
@@ -100,7 +100,7 @@ class OpenClipCheckpoint:
         return commit if re.fullmatch("[0-9a-f]{40}", commit) else None
 
     def config(self) -> dict[str, Any]:
-        """What config.json of the same model in transformers format would say; see ``clip_config``.
+        """The config.json of the same model in transformers format; see ``clip_config``.
 
         Raises:
             InputError: A CLIP of transformers is not this model, or the configuration is damaged or contradicts itself.

@@ -64,7 +64,7 @@ _KNOWN = {
 
 
 def shortfalls(config: Section) -> list[str]:
-    """What a model of this configuration needs that a CLIP of transformers has not; empty where nothing is missing.
+    """Parts of a model of this configuration that a CLIP of transformers has not; empty where nothing is missing.
 
     Args:
         config: open_clip's ``model_cfg``.
@@ -91,7 +91,9 @@ def shortfalls(config: Section) -> list[str]:
                 needs.append(need.format(value))
     if _reads_at_token_2(text) and kind != "metaclip_2":
         needs.append(f"a text tower that reads at token 2 beside timm's image tower {vision['timm_model_name']}")
-    needs += [f"square images and patches, not {value}" for value in _oblong(vision)]
+    sides = (vision.get(name) for name in ("image_size", "patch_size"))
+    oblong = [side for side in sides if isinstance(side, list) and len({*map(str, side)}) > 1]
+    needs += [f"square images and patches, not {side}" for side in oblong]
     for name, section in (("model_cfg", config), ("vision_cfg", vision), ("text_cfg", text)):
         needs += [f"{setting}, which open_clip 3.3.0 does not know" for setting in sorted({*section} - _KNOWN[name])]
     return needs
@@ -121,7 +123,7 @@ def _reads_at_token_2(text: Section) -> bool:
 
 
 def clip_config(config: Section) -> dict[str, Any]:
-    """What config.json of the same model in transformers format would say; its ``model_type`` may be lowshot's own.
+    """The config.json of the same model in transformers format; its ``model_type`` may be lowshot's own.
 
     Args:
         config: open_clip's ``model_cfg``, of which nothing falls short.
@@ -175,13 +177,17 @@ def _tower(section: Section, heads: int, quick: bool) -> dict[str, Any]:
         raise InputError(f"mlp_ratio is {ratio!r}; expected a number such as 4.0")
     if width % heads:
         raise InputError(f"heads is {heads}, which does not divide the width {width}")
+    norm = section.get("norm_kwargs") or {"eps": 1e-5}
+    epsilon = norm.get("eps") if isinstance(norm, Mapping) and len(norm) == 1 else None
+    if not isinstance(epsilon, float) or not 0 < epsilon < 1:
+        raise InputError(f'norm_kwargs is {norm!r}; expected {{"eps": NUMBER}}')
     return {
         "hidden_size": width,
         "intermediate_size": int(width * ratio),
         "num_hidden_layers": _whole(section, "layers", MOST_LAYERS),
         "num_attention_heads": heads,
         "hidden_act": _activation(section.get("act_kwargs"), quick),
-        "layer_norm_eps": _epsilon(section.get("norm_kwargs")),
+        "layer_norm_eps": epsilon,
     }
 
 
@@ -192,13 +198,6 @@ def _activation(options: Any, quick: bool) -> str:
     if quick or options not in ({"approximate": "tanh"}, {"approximate": "none"}):
         raise InputError(f"act_kwargs is {options!r} with quick_gelu {quick}; expected none with quick_gelu")
     return "gelu_pytorch_tanh" if options["approximate"] == "tanh" else "gelu"
-
-
-def _epsilon(options: Any) -> float:
-    eps = (options or {"eps": 1e-5}).get("eps") if isinstance(options or {}, Mapping) else None
-    if not isinstance(eps, float) or len(options or {}) > 1 or not 0 < eps < 1:
-        raise InputError(f'norm_kwargs is {options!r}; expected {{"eps": NUMBER}}')
-    return eps
 
 
 def _section(config: Section, name: str) -> Section:
@@ -214,11 +213,6 @@ def _whole(section: Section, name: str, most: float = math.inf) -> int:
         limit = "" if most == math.inf else f" to {most:,}"
         raise InputError(f"{name} is {value!r}; expected a whole number from 1{limit}")
     return value
-
-
-def _oblong(vision: Section) -> list[Any]:
-    sides = (vision.get(name) for name in ("image_size", "patch_size"))
-    return [value for value in sides if isinstance(value, list) and len({*map(str, value)}) > 1]
 
 
 def _side(vision: Section, name: str) -> int:

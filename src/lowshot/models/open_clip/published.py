@@ -44,12 +44,12 @@ class Published:
 
     @property
     def name(self) -> str:
-        """What a user calls them: ``MODEL:TAG``."""
+        """Their name for a user: ``MODEL:TAG``."""
         return f"{self.model}:{self.tag}"
 
     @property
     def shortfalls(self) -> list[str]:
-        """What lowshot lacks to read them; empty where it reads them."""
+        """Reasons why lowshot cannot read them; empty where it reads them."""
         return shortfalls(self.config)
 
     @property
@@ -100,7 +100,7 @@ _PIXELS = ("mean", "std", "interpolation", "resize_mode")
 
 
 def distinct() -> list[Published]:
-    """What open_clip publishes, once each: of two twins the one whose activation is that of the weights."""
+    """Weights that open_clip publishes, once each: of two twins the one whose activation is that of the weights."""
     names = {each.name for each in published()}
     return [each for each in published() if not (each.contradicts_itself and f"{each.model}{TWIN}:{each.tag}" in names)]
 
@@ -131,5 +131,5 @@ def by_name(name: str) -> Published | None:
 
 
 def trained_with_quick_gelu(repository: str) -> Published | None:
-    """What is published in a repository and was trained with QuickGELU; None where nothing is."""
+    """The weights in a repository that were trained with QuickGELU; None where there are none."""
     return next((each for each in distinct() if each.repository == repository and each.quick_gelu), None)
