@@ -9,12 +9,14 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lowshot import FewShotClassifier
 from lowshot.cli import main
 from lowshot.conversion import export
 from lowshot.errors import AdapterError, DataError, InputError, NotFittedError
+from lowshot.heads import tensors_of
 from lowshot.labelling import doubted_labels, suggested_images
 from lowshot.methods import METHODS
 from lowshot.records import RunRecord
@@ -214,8 +216,6 @@ REFUSED = {
     "evaluate --coverage": lambda it: it.evaluate("shapes", coverage=0.9),
     "evaluate --new-classes": lambda it: it.evaluate(it.task(*pictures()), new_classes=True),
     "evaluate --unknown": lambda it: it.evaluate("shapes", unknown=PICTURES),
-    "add": lambda it: it.add(PICTURES, ["white"]),
-    "remove": lambda it: it.remove("red"),
     "doubt": lambda it: doubted_labels("shapes", RECIPE),
     "suggest": lambda it: suggested_images(PICTURES, RECIPE),
 }
@@ -225,8 +225,6 @@ COMMANDS = {
     "doubt": ("doubt", "shapes", "--labels-per-image", "several"),
     "doubt --copies": ("doubt", "shapes", "--labels-per-image", "several", "--copies"),
     "suggest": ("suggest", "FOLDER", "--labels-per-image", "several"),
-    "add": ("add", "ADAPTER", "FOLDER", "--out", "OUT"),
-    "remove": ("remove", "ADAPTER", "red", "--out", "OUT"),
     **{f"export {kind}": ("export", "ADAPTER", "--format", kind, "--out", "OUT") for kind in ("peft", "merged")},
     "fit --reject": (
         "fit",
@@ -321,6 +319,83 @@ def test_a_report_has_a_table_of_their_own_and_a_page(fitted, tmp_path):
     alone = dataclasses.replace(one, recipe={**recipe, "data": {**recipe["data"], "labels_per_image": "one"}})
     page = write_report(tmp_path, [fitted.record_, alone]).read_text()
     assert "Several labels an image" in page and f"{100 * fitted.record_.metrics['exact_match']:.1f}" in page
+
+
+def whitened(count=8):
+    """Other pictures that show white besides, and their labels."""
+    images, labels = pictures(count, seed=5)
+    for image in images:
+        image[:5] = 255
+    return images, [[*shown, "white"] for shown in labels]
+
+
+def test_a_class_more_is_what_fitting_all_images_learns(tiny_clip, tmp_path):
+    """A new image has all that it shows; those learnt from before show none of the new class."""
+    old, new, mean = pictures(16), whitened(), {"method": "nearest-mean", "views": None, **SEVERAL}
+    FewShotClassifier(str(tiny_clip), **mean).fit(*old).save_pretrained(tmp_path / "adapter")
+    added = FewShotClassifier.from_pretrained(tmp_path / "adapter").add(*new)
+    together = FewShotClassifier(str(tiny_clip), **mean).fit([*old[0], *new[0]], [*old[1], *new[1]])
+    assert added.classes_.tolist() == together.classes_.tolist() == ["blue", "green", "red", "white"]
+    for name, tensor in tensors_of(together._fitted[1].head).items():
+        torch.testing.assert_close(tensors_of(added._fitted[1].head)[name], tensor, atol=1e-6, rtol=1e-6)
+    assert added.presence.images == together.presence.images > 16
+    assert len(added.record_.draw) == 24 and added.evaluate(added.task(*whitened(12)))["classes"] == 4
+
+
+@pytest.mark.parametrize("method", ["proker", "linear-probe"])
+def test_heads_learn_a_class_more_after_they_were_saved(tiny_clip, tmp_path, method):
+    classifier = FewShotClassifier(str(tiny_clip), method=method, **SEVERAL).fit(*pictures(16))
+    classifier.save_pretrained(tmp_path / "adapter")
+    grown = FewShotClassifier.from_pretrained(tmp_path / "adapter")
+    grown.add(*whitened())
+    assert grown.classes_.tolist() == ["blue", "green", "red", "white"]
+    assert grown.predict_proba(PICTURES).shape == (1, 4)
+
+
+def test_zero_shot_forgets_a_class_and_is_fitted_anew_for_one_more(tiny_clip):
+    """It keeps no shots, by which offsets and thresholds of a class more could be told."""
+    classifier = FewShotClassifier(str(tiny_clip), method="zero-shot", **SEVERAL).fit(*pictures(16))
+    with pytest.raises(InputError, match=r"zero-shot keeps no shots.* fit it anew"):
+        classifier.add(*whitened())
+    before = classifier.predict_proba(PICTURES)
+    np.testing.assert_allclose(classifier.remove("green").predict_proba(PICTURES), before[:, [0, 2]], atol=1e-6)
+
+
+def test_images_that_are_learnt_already_get_the_labels_that_are_new(tiny_clip):
+    images, labels = pictures(16)
+    classifier = FewShotClassifier(str(tiny_clip), method="proker", **SEVERAL).fit(images, labels)
+    classifier.add(images[:6], [["odd"]] * 6)
+    names, table = classifier.classes_.tolist(), classifier._fitted[1].kept.labels.numpy()
+    shown = sorted(sorted(names[c] for c in np.flatnonzero(row)) for row in table)
+    assert shown == sorted(sorted([*each, *(["odd"] if i < 6 else [])]) for i, each in enumerate(labels))
+    assert any("learnt already, and get labels more" in line for line in classifier.warnings_)
+    with pytest.raises(DataError, match="every image is learnt already"):
+        classifier.add(images[:6], [["odd"]] * 6)
+
+
+def test_a_class_less_leaves_the_images_that_showed_it(adapter, tmp_path, capsys):
+    said(capsys, "remove", adapter, "red", "--out", tmp_path / "less")
+    less = FewShotClassifier.from_pretrained(tmp_path / "less")
+    assert less.classes_.tolist() == ["blue", "green"] and len(less.record_.draw) == 24
+    assert () in less.predict(pictures(8)[0])
+    (tmp_path / "white").mkdir()
+    for number, image in enumerate(whitened(4)[0]):
+        Image.fromarray(image).save(tmp_path / "white" / f"{number}.png")
+    told = json.loads(said(capsys, "add", tmp_path / "less", tmp_path / "white", "--out", tmp_path / "more", "--json"))
+    assert told["new_classes"] == ["white"] and told["images"] == 28
+
+
+def test_towers_are_taught_a_class_more_anew_and_less_as_they_are(tiny_clip):
+    old, new = pictures(12), whitened(4)
+    lora = {"method": "lora", "rank": 2, "base_steps": 2, "steps_per_shot": 0}
+    classifier = FewShotClassifier(str(tiny_clip), **lora, **SEVERAL).fit(*old)
+    before = classifier.predict_proba(old[0])
+    with pytest.raises(InputError, match="add on top of adapted towers knows images of one label"):
+        classifier.add(*new)
+    left = FewShotClassifier(str(tiny_clip), **lora, **SEVERAL).fit(*old).remove("green")
+    np.testing.assert_allclose(left.predict_proba(old[0]), before[:, [0, 2]], atol=1e-6)
+    classifier.add(*new, refit=classifier.task(*old))
+    assert classifier.classes_.tolist() == ["blue", "green", "red", "white"] and len(classifier.record_.draw) == 16
 
 
 def test_a_class_is_renamed_and_keeps_its_probabilities(adapter):

@@ -47,6 +47,11 @@ class Presence:
         has: NDArray[np.bool_] = table.astype(np.float64) >= np.asarray(self.thresholds)
         return has
 
+    def of_classes(self, numbers: Sequence[int]) -> Presence:
+        """The same for some of the classes: each is judged by itself."""
+        offsets, thresholds = (tuple(each[number] for number in numbers) for each in (self.offsets, self.thresholds))
+        return dataclasses.replace(self, offsets=offsets, thresholds=thresholds)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a record."""
         lists = {"offsets": list(self.offsets), "thresholds": list(self.thresholds)}

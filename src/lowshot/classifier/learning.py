@@ -143,6 +143,9 @@ class Learning(Judged):
         class on top (``lowshot.fitting.class_rows``); the record's ``on_top`` says what held-out images told. With
         ``refit`` all is taught anew.
 
+        Where images have several labels, a new image has all that it shows, of old and new classes. Those learnt from
+        before show no new class, but for those that are among the new images too: they get the labels that are new.
+
         New classes stand behind the others. A calibration is made anew where there are images for it; measures are
         dropped until ``evaluate`` is called. If it fails the classifier is as it was.
 
@@ -163,14 +166,16 @@ class Learning(Judged):
             RunError: Training failed.
         """
         track, config = self._tracked(track), self._ready()[1].recipe.data
-        self.record_.refuse_several("add", "fit all images anew")
         with cpu_threads(self.recipe.engine.threads), bad_images_explained(config.on_bad_image):
             warnings, many = list[str](), config.shots if shots is None else shots
             try:
-                addition = addition_from(data, labels, config.on_bad_image, warnings, config.root)
+                addition = addition_from(data, labels, config.on_bad_image, warnings, config.root, config.several)
             finally:
                 self._warn(warnings)
             if refit is None and self._has_towers:
+                self.record_.refuse_several(
+                    "add on top of adapted towers", "--refit DATA (refit=DATA) teaches all anew"
+                )
                 known = None if old is None else self.task(old)
                 fitted, self._added = set_on_top(
                     self.record_, self._ready()[1], addition, known, many, self._warn, track
@@ -193,9 +198,13 @@ class Learning(Judged):
         return method_spec(self._ready()[1].recipe.method.method).kind in ("weights", "prompts")
 
     def added_images(self) -> Iterator[tuple[Any, str]]:
-        """Yield the images that ``add`` has last learnt from, each with the name of its class, one at a time."""
+        """Yield the images that ``add`` has last learnt from, each with the name of its class, one at a time.
+
+        One of several labels comes once for each of them.
+        """
         if self._added is not None:
-            for row, label in enumerate(self._added.labels):
+            shown = self._added.of_several(len(self.record_.classes)).labels
+            for row, label in np.argwhere(shown).tolist():
                 yield self._added.images[row], self.record_.classes[label]
 
     @own_torch_state()
@@ -203,7 +212,8 @@ class Learning(Judged):
         """Forget classes and their shots.
 
         A method on frozen features is fitted to the shots that are left. Towers that were adapted stay as they are and
-        judge the prompts that are left, without a calibration, unless ``refit`` has them taught anew.
+        judge the prompts that are left, without a calibration, unless ``refit`` has them taught anew. Where images have
+        several labels each class is judged by itself: then the others' probabilities stay as they are.
 
         Args:
             *classes: Names of classes.
@@ -217,14 +227,14 @@ class Learning(Judged):
             InputError: Fewer than two classes are left, or all must be taught anew.
         """
         _, learner = self._ready()
-        self.record_.refuse_several("remove", "fit the other classes anew")
         left, track = left_without(self.record_.classes, classes), self._tracked(track)
-        spec, record = method_spec(learner.recipe.method.method), self.record_
+        spec, record, presence = method_spec(learner.recipe.method.method), self.record_, self.presence
         with cpu_threads(self.recipe.engine.threads):
             has_rows = spec.has_classifier or not learner.backbone.has_text  # of classes, which no prompts give
             if record.on_top and refit is None:
                 return self._changed(left_on_top(record, learner, left))
-            if refit is not None or spec.kind == "features" or has_rows:
+            has_shots = spec.kind == "features" and (spec.learns or presence is None)
+            if refit is not None or has_shots or has_rows:
                 return self._retaught(without(self._taught(refit, track, supplied=classes), classes), track, report)
             if record.calibration:
                 self._warn(["what held-out shots told was of other classes: the calibration is dropped"])
@@ -236,6 +246,7 @@ class Learning(Judged):
                 calibration={},
                 belonging={},
                 metrics={},
+                presence={} if presence is None else presence.of_classes(left).to_dict(),
             )
             self._answer_with(learner.with_prompts(record.prompts), record)
             self._belonging = None

@@ -28,7 +28,8 @@ class Arguments:
     """Folder written by `lowshot fit`."""
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """A folder of images, which is a class by its name; a folder of such folders; or a table and so on, as for `fit`.
-    Images that the adapter has learnt already are passed over."""
+    Images that the adapter has learnt already are passed over, but for labels that are new where images have several:
+    each image has all that it shows."""
     changed: Changed = dataclasses.field(default_factory=Changed)
     shots: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Images per class; if not given as many as the adapter was fitted with, or all."""

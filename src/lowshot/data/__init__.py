@@ -14,7 +14,7 @@ from .images import FileImages, ImagesOnDemand, MemoryImages, as_pixels
 from .listing import bad_images_explained, class_name, good_images, skipping, table_of_labels
 from .prompts import Prompts, class_prompts, long_prompts_named, prompts_for, read_words
 from .protocols import base_and_new, learnt_part, other_tasks
-from .shots import Draw, draw_like_clip_lora, draw_like_coop, draw_shots
+from .shots import Draw, draw_like_clip_lora, draw_like_coop, draw_shots, draw_shots_of_several
 from .sources import load_task, task_from, task_of_arrays, task_of_names, task_of_tables, why_not_there
 from .store import decoded_once, source_of
 from .task import Examples, Images, Label, Pixels, Task
@@ -55,6 +55,7 @@ __all__ = [
     "draw_of_record",
     "draw_sha256",
     "draw_shots",
+    "draw_shots_of_several",
     "examine",
     "good_images",
     "images_below",

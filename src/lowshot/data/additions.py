@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .folder import classes_in
 from .images import rows_of
@@ -44,6 +45,7 @@ def addition_from(
     on_bad_image: str = "error",
     warn: list[str] | None = None,
     root: str | os.PathLike[str] | None = None,
+    several: str | None = None,
 ) -> Addition:
     """Make an addition of whatever a caller of ``FewShotClassifier.add`` has.
 
@@ -54,17 +56,18 @@ def addition_from(
         on_bad_image: As for ``load_task``.
         warn: As for ``load_task``.
         root: As for ``load_task``.
+        several: As for ``load_task``.
 
     Raises:
         DataError: It cannot be used.
     """
     warn = [] if warn is None else warn
     if labels is not None and not isinstance(data, str | os.PathLike):
-        values, names, examples = examples_of_arrays(data, labels, on_bad_image, warn)
+        values, names, examples = examples_of_arrays(data, labels, on_bad_image, warn, several)
         return Addition("images", names, examples, () if list(names) == values else tuple(values))
     if labels is None and isinstance(data, str | os.PathLike) and kind_of(Path(data)) == "folder":
         classes = classes_in(Path(data), warn)
-        if classes is not None:
+        if classes is not None and (several is None or len(classes[1]) == 1):  # else an image may be in two of them
             folder, files = classes
             listed = FileList(folder)
             for label, name in enumerate(files):
@@ -72,8 +75,10 @@ def addition_from(
                     listed.add(file, label)
             examples, names = listed.examples(), tuple(files)
             good = good_images(examples, names, on_bad_image, warn)
-            return Addition(Path(data).resolve().name, names, examples.subset(good))
-    task = task_from(data, labels, on_bad_image, warn, root)
+            examples = examples.subset(good)
+            examples = examples if several is None else examples.of_several(len(names))
+            return Addition(Path(data).resolve().name, names, examples)
+    task = task_from(data, labels, on_bad_image, warn, root, several)
     return Addition(task.name, task.class_names, task.train, task.class_labels, task.template)
 
 
@@ -105,7 +110,7 @@ class JoinedImages:
         return rows_of(*self._place(index))
 
 
-def joined(first: Examples, second: Examples, labels: Sequence[int]) -> Examples:
+def joined(first: Examples, second: Examples, labels: Sequence[int] | NDArray[np.int64]) -> Examples:
     """Return the examples of both, those of the second with other labels."""
     return Examples(
         JoinedImages(first.images, second.images),

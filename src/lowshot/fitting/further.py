@@ -7,7 +7,7 @@ shots of a method on frozen features are known by their embeddings; those of any
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from ..data import (
     draw_of_record,
     draw_sha256,
     draw_shots,
+    draw_shots_of_several,
     examine,
     joined,
     prompts_for,
@@ -50,11 +51,14 @@ def taught(record: RunRecord, recipe: Recipe, kept: KeptShots | None, load: Load
     Raises:
         InputError: It has kept nothing, so that it must be fitted anew.
     """
-    if not method_spec(recipe.method.method).learns and not recipe.training.calibration_folds:
+    learns = method_spec(recipe.method.method).learns
+    if not learns and not recipe.training.calibration_folds and not record.has_several:
         none = Examples(MemoryImages([]), np.empty(0, dtype=np.int64), ())
         return _lesson(record, recipe, none, (), load)
     if kept is None or len(kept) != len(record.learnt):
         raise InputError(why_anew(record, recipe))
+    if record.has_several and recipe.training.views and not len(kept.central):
+        raise InputError(why_anew(record, recipe))  # what its labels are told by was not kept at first
     names = record.draw if len(record.draw) == len(kept) else record.learnt  # pushed without the names of files
     examples = Examples(KeptImages(kept, MemoryImages([])), kept.labels.numpy(), names)
     return _lesson(record, recipe, examples, record.learnt, load)
@@ -63,6 +67,11 @@ def taught(record: RunRecord, recipe: Recipe, kept: KeptShots | None, load: Load
 def why_anew(record: RunRecord, recipe: Recipe) -> str:
     method = recipe.method.method
     anew = "give the images that it was taught with: --refit DATA (refit=DATA from Python) teaches all of it anew"
+    if not method_spec(method).learns:
+        return (
+            f"offsets and thresholds of labels are told by shots, and method {method} keeps no shots; fit it anew with "
+            "the class: lowshot fit DATA"
+        )
     if method_spec(method).kind != "features":
         return f"method {method} learns inside the towers, so that one class more changes all of it; {anew}"
     if len(record.classes) and not record.learnt:
@@ -99,8 +108,14 @@ def taught_again(
     on_top = (row_of.get(identity) for identity in record.draw[len(record.taught_to_towers) :])
     rows += [row for row in on_top if row is not None and row not in rows]
     place = {name: label for label, name in enumerate(record.classes)}
-    known = [(row, place[name]) for row in rows if (name := data.class_names[data.train.labels[row]]) in place]
-    first_on_top, there = len(record.classes) - record.on_top.get("classes", 0), {label for _, label in known}
+    place_of = np.asarray([place.get(name, len(place)) for name in data.class_names])  # the last: classes it has not
+    some = data.train.subset(rows).relabelled(place_of, len(place) + 1)
+    if some.has_several:
+        some = dataclasses.replace(some, labels=some.labels[:, :-1])
+    else:
+        some = some.subset(np.flatnonzero(some.labels < len(place)))
+    first_on_top = len(record.classes) - record.on_top.get("classes", 0)
+    there = set(np.flatnonzero(some.counts(len(place))).tolist())
     lacking = [
         name
         for label, name in enumerate(record.classes)
@@ -111,8 +126,7 @@ def taught_again(
             f"{data.name} has none of the shots of class {lacking[0]!r}; expected the images that the adapter was "
             "taught with in folders of its classes, by the names that they have now"
         )
-    some = data.train.subset([row for row, _ in known])
-    examples = kept_decoded(dataclasses.replace(some, labels=np.asarray([label for _, label in known])), recipe)
+    examples = kept_decoded(some, recipe)
     contents, _ = examine(examples, track)
     return _lesson(record, recipe, examples, contents, load)
 
@@ -128,6 +142,9 @@ def with_more(
 ) -> Lesson:
     """The lesson with other images behind its own: of classes that it has, and of new ones behind its classes.
 
+    Where images have several labels, its own show none of the new classes, but for those that are among the other
+    images too: they get the labels that they have there besides.
+
     Args:
         lesson: With the hashes of what its shots show.
         addition: The images.
@@ -140,39 +157,61 @@ def with_more(
         DataError: Nothing is new, an image cannot be read, or a class cannot be told from another.
     """
     names, labels = classes_with(lesson.task.class_names, lesson.task.class_labels, addition)
-    if not method_spec(lesson.recipe.method.method).learns:
+    if not method_spec(lesson.recipe.method.method).learns and not lesson.examples.has_several:
         return _changed(lesson, names, labels, _prompts_with(lesson, names, addition), lesson.examples, ())
-    draw = draw_shots(addition.examples.identities, addition.examples.labels, shots, lesson.recipe.training.seed)
+    draw_of = draw_shots_of_several if lesson.examples.has_several else draw_shots
+    draw = draw_of(addition.examples.identities, addition.examples.labels, shots, lesson.recipe.training.seed)
     warn(draw.warnings(addition.class_names))
-    drawn = addition.examples.subset(draw.indices)
+    drawn = addition.examples.subset(draw.indices).relabelled(
+        np.asarray([names.index(name) for name in addition.class_names]), len(names)
+    )
     contents, damaged = examine(drawn, track)
     warn(damaged)
-    known = set(lesson.contents)
+    known = {content: row for row, content in enumerate(lesson.contents)}
     rows = [row for row, content in enumerate(contents) if content not in known]
-    if len(rows) < len(contents):
-        warn([f"{len(contents) - len(rows)} of {len(contents)} images are learnt already and left out"])
-    if not rows:
+    own, relabelled = lesson.examples, 0
+    if own.has_several:
+        again = {row: known[content] for row, content in enumerate(contents) if content in known}
+        own, relabelled = _with_labels_more(own, drawn, again, len(names))
+        warn([f"{relabelled} of {len(contents)} images are learnt already, and get labels more"] if relabelled else [])
+    if passed_over := len(contents) - len(rows) - relabelled:
+        warn([f"{passed_over} of {len(contents)} images are learnt already and left out"])
+    if not rows and not relabelled:
         if anew:
             return lesson
         raise DataError(f"{addition.name}: every image is learnt already; expected images of a class more, or others")
-    more = named_apart(drawn.subset(rows), lesson.examples.identities, addition.name)
-    place = [names.index(addition.class_names[label]) for label in more.labels]
-    lacking = set(range(len(lesson.task.class_names), len(names))) - set(place)
-    if lacking:
+    more = named_apart(drawn.subset(rows), own.identities, addition.name)
+    counts = more.counts(len(names)) + (own.counts(len(names)) if own.has_several else 0)
+    lacking = np.flatnonzero(counts[len(lesson.task.class_names) :] == 0)
+    if len(lacking):
         raise DataError(
-            f"{addition.name}: every image of class {names[min(lacking)]!r} is learnt already as one of another class"
+            f"{addition.name}: every image of class {names[len(lesson.task.class_names) + lacking[0]]!r} is learnt "
+            "already as one of another class"
         )
-    if isinstance(lesson.examples.images, KeptImages):
-        images: Images = KeptImages(lesson.examples.images.shots, more.images)
-        together = Examples(
-            images,
-            np.concatenate([lesson.examples.labels, np.asarray(place, dtype=np.int64)]),
-            (*lesson.examples.identities, *more.identities),
-        )
+    if isinstance(own.images, KeptImages):
+        images: Images = KeptImages(own.images.shots, more.images)
+        labels_of_all = np.concatenate([own.labels, more.labels])
+        together = Examples(images, labels_of_all, (*own.identities, *more.identities))
     else:
-        together = kept_decoded(joined(lesson.examples, more, place), lesson.recipe)
+        together = kept_decoded(joined(own, more, more.labels), lesson.recipe)
     prompts = _prompts_with(lesson, names, addition)
     return _changed(lesson, names, labels, prompts, together, (*lesson.contents, *(contents[row] for row in rows)))
+
+
+def _with_labels_more(own: Examples, others: Examples, again: Mapping[int, int], classes: int) -> tuple[Examples, int]:
+    """The same images of several labels with those that some have among others too, and how many have got any.
+
+    Args:
+        own: Images of some of the classes.
+        others: Images of all of them, with the labels that they have there.
+        again: Row among the others -> its row here.
+        classes: How many there are.
+    """
+    wider = own.relabelled(np.arange(own.labels.shape[1]), classes)
+    labels = wider.labels.copy()
+    for row, of_own in again.items():
+        labels[of_own] |= others.labels[row]
+    return dataclasses.replace(wider, labels=labels), int((labels != wider.labels).any(1).sum())
 
 
 def named_apart(more: Examples, known: Sequence[str], name: str) -> Examples:
@@ -189,25 +228,32 @@ def named_apart(more: Examples, known: Sequence[str], name: str) -> Examples:
 def without(lesson: Lesson, classes: Sequence[str]) -> Lesson:
     """The lesson without classes, and without their shots.
 
+    Where images have several labels all shots stay: one that showed those classes alone shows none of the others.
+
     Raises:
         UnknownNameError: It has no such class.
         InputError: Fewer than two are left.
     """
     task = lesson.task
     left = left_without(task.class_names, classes)
-    place = {label: number for number, label in enumerate(left)}
-    rows = [row for row, label in enumerate(lesson.examples.labels.tolist()) if label in place]
-    examples = lesson.examples.subset(rows)
+    if lesson.examples.has_several:
+        rows = list(range(len(lesson.examples)))
+        examples = dataclasses.replace(lesson.examples, labels=lesson.examples.labels[:, left])
+    else:
+        place = {label: number for number, label in enumerate(left)}
+        rows = [row for row, label in enumerate(lesson.examples.labels.tolist()) if label in place]
+        examples = lesson.examples.subset(rows)
+        labels = np.asarray([place[label] for label in examples.labels.tolist()], dtype=np.int64)
+        examples = dataclasses.replace(examples, labels=labels)
     if isinstance(lesson.examples.images, KeptImages):
         images = KeptImages(lesson.examples.images.shots.subset(rows), MemoryImages([]))
         examples = dataclasses.replace(examples, images=images)
-    labels = np.asarray([place[label] for label in examples.labels.tolist()], dtype=np.int64)
     return _changed(
         lesson,
         [task.class_names[label] for label in left],
         [task.class_labels[label] for label in left] if task.class_labels else (),
         tuple(lesson.prompts[label] for label in left),
-        dataclasses.replace(examples, labels=labels),
+        examples,
         tuple(lesson.contents[row] for row in rows),
     )
 
@@ -275,7 +321,7 @@ def _changed(
     contents: tuple[str, ...],
 ) -> Lesson:
     task = Task(lesson.task.name, tuple(names), examples, class_labels=tuple(labels))
-    most = int(np.bincount(examples.labels).max()) if len(examples) else 0
+    most = examples.shots if len(examples) else 0
     rule = f"sha256:{draw_sha256(examples.identities)}" if len(examples) else lesson.recipe.data.draw
     return dataclasses.replace(
         lesson,

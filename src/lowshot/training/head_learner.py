@@ -169,7 +169,8 @@ class HeadLearner:
         if isinstance(examples.images, Part):  # a fold
             return []
         config, central = self.recipe.training, embeddings[:0]
-        if config.views and (config.calibration_folds or config.reject):  # which a class more makes anew
+        # What is told of held-out shots is made anew with a class more.
+        if config.views and (config.calibration_folds or config.reject or examples.has_several):
             central = self._embeddings(examples.images, None, track).values
         labels = torch.from_numpy(examples.labels.copy())
         kept = KeptShots(embeddings.float(), labels, central.float())
