@@ -59,23 +59,16 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     """Show the main job, in a place that is nobody else's meanwhile."""
     parsed = parse(Arguments, "demo", arguments)
-    if parsed.methods == METHODS:
-        parsed = dataclasses.replace(parsed, methods=_usual_methods(parsed))
+    if parsed.methods == METHODS and parsed.photos is not None:
+        parsed = dataclasses.replace(parsed, methods=METHODS_OF_PHOTOS)
+    elif parsed.methods == METHODS and absent("quantize"):
+        left_out = ", ".join(method for method in METHODS if method in ALIASES)
+        warn([f"{left_out} is left out: its base in 4 bits needs {install_command('quantize')}"])
+        parsed = dataclasses.replace(parsed, methods=tuple(method for method in METHODS if method not in ALIASES))
     _check(parsed)
     with claimed(parsed.out):
         _show(parsed)
     return 0
-
-
-def _usual_methods(parsed: Arguments) -> tuple[str, ...]:
-    if parsed.photos is not None:
-        return METHODS_OF_PHOTOS
-    if not absent("quantize"):
-        return METHODS
-    there = tuple(method for method in METHODS if method not in ALIASES)
-    left_out = ", ".join(method for method in METHODS if method not in there)
-    warn([f"{left_out} is left out: its base in 4 bits needs {install_command('quantize')}"])
-    return there
 
 
 def _show(parsed: Arguments) -> None:

@@ -65,8 +65,13 @@ def run(arguments: Sequence[str]) -> int:
     from ..training.processes import is_first_process
 
     if not is_first_process():
-        if not note.is_there():
-            _take_part(parsed, source, suited)
+        if not note.is_there():  # the first process writes what all of them train
+            from ..classifier import FewShotClassifier
+
+            classifier = FewShotClassifier.from_recipe(parsed.settings)
+            task = classifier.task(source)
+            classifier = _on_suited_model(classifier, task, suited)
+            _fit(classifier, task, _states(classifier, parsed.out), silent)
         return 0
     if parsed.preset is not None and not is_quiet() and (changes := changes_of(parsed.preset, parsed.settings)):
         texts = (f"{name.replace('_', '-')} {value} (not {paper})" for name, (value, paper) in changes.items())
@@ -181,16 +186,6 @@ def _judge(classifier: FewShotClassifier, task: Task, again: Sequence[str]) -> N
         classifier.warnings_.extend(classifier.shortfalls(task))
     except (LowshotError, MemoryError, RuntimeError) as error:  # such as no memory for a second model
         classifier.warnings_.append(f"not compared with what is simpler: {error}")
-
-
-def _take_part(parsed: Arguments, source: str | dict[str, Path], suited: _Suited) -> None:
-    """Take part in the training of a process that writes what is learnt."""
-    from ..classifier import FewShotClassifier
-
-    classifier = FewShotClassifier.from_recipe(parsed.settings)
-    task = classifier.task(source)
-    classifier = _on_suited_model(classifier, task, suited)
-    _fit(classifier, task, _states(classifier, parsed.out), silent)
 
 
 def _states(classifier: FewShotClassifier, out: Path) -> list[Path]:

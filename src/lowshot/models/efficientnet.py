@@ -161,8 +161,17 @@ def read_photos() -> tuple[EfficientNetLite, str]:
 
 def _folded(saved: Mapping[str, Tensor], model: EfficientNetLite) -> dict[str, Any]:
     """Weights and biases of the convolutions, with the batch norms in them: w g / sqrt(v + e), and b - m g / ..."""
+    # Convolution here -> names, in the package's file, of it and of the batch norm after it.
+    sources = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
+    parts = {"expand": ("_expand_conv", "_bn0"), "depthwise": ("_depthwise_conv", "_bn1")}
+    parts["project"] = ("_project_conv", "_bn2")
+    for name, module in model.blocks.named_modules(prefix="blocks"):
+        block, _, part = name.rpartition(".")
+        if isinstance(module, _Convolution):
+            convolution, norm = parts[part]
+            sources[name] = f"_{block}.{convolution}", f"_{block}.{norm}"
     folded = {}
-    for name, (convolution, norm) in _sources(model).items():
+    for name, (convolution, norm) in sources.items():
         weight, scale, shift, mean, variance = (
             saved[key].double() for key in (f"{convolution}.weight", *(f"{norm}.{part}" for part in _NORM_PARTS))
         )
@@ -173,16 +182,3 @@ def _folded(saved: Mapping[str, Tensor], model: EfficientNetLite) -> dict[str, A
 
 
 _NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
-
-
-def _sources(model: EfficientNetLite) -> dict[str, tuple[str, str]]:
-    """Convolution here -> names, in the package's file, of it and of the batch norm after it."""
-    sources = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
-    theirs = {"expand": ("_expand_conv", "_bn0"), "depthwise": ("_depthwise_conv", "_bn1")}
-    theirs["project"] = ("_project_conv", "_bn2")
-    for name, module in model.blocks.named_modules(prefix="blocks"):
-        block, _, part = name.rpartition(".")
-        if isinstance(module, _Convolution):
-            convolution, norm = theirs[part]
-            sources[name] = f"_{block}.{convolution}", f"_{block}.{norm}"
-    return sources

@@ -25,7 +25,14 @@ class ShippedRecipe:
 
 def shipped_recipes() -> tuple[ShippedRecipe, ...]:
     """The recipes that come with lowshot, sorted by name."""
-    return tuple(_described(path) for path in sorted(FOLDER.glob("*.toml")))
+    recipes = []
+    for path in sorted(FOLDER.glob("*.toml")):
+        head = path.read_text(encoding="utf-8").partition("\n[")[0].splitlines()
+        lines = [line.removeprefix("#").strip() for line in head if not line.startswith("#    ")]  # commands
+        sentences = re.split(r"(?<=\.)\s+", " ".join(lines))
+        cost = next(sentence for sentence in sentences if sentence.startswith(("Takes ", "Needs ")))
+        recipes.append(ShippedRecipe(path.stem, path, sentences[0], cost))
+    return tuple(recipes)
 
 
 def shipped_recipe(name: str) -> ShippedRecipe:
@@ -56,11 +63,3 @@ def recipe_file(given: Path) -> Path:
             f"recipe {given} does not exist; the one that comes with lowshot is {given.stem}, without path"
         )
     raise InputError(f"recipe {given} does not exist; expected a TOML file, or a name that lowshot recipes lists")
-
-
-def _described(path: Path) -> ShippedRecipe:
-    head = path.read_text(encoding="utf-8").partition("\n[")[0]
-    lines = [line.removeprefix("#").strip() for line in head.splitlines() if not line.startswith("#    ")]  # commands
-    sentences = re.split(r"(?<=\.)\s+", " ".join(lines))
-    cost = next(sentence for sentence in sentences if sentence.startswith(("Takes ", "Needs ")))
-    return ShippedRecipe(path.stem, path, sentences[0], cost)

@@ -29,6 +29,7 @@ Recomputed elsewhere from the same weights they differ by 1e-5 at most; what is 
 flipped or exchanged pair moves its probe by about 1.
 """
 _MOST_BYTES = 1 << 30
+_ADAPTER = "default"  # its name in PEFT
 
 
 def probes(basis: Basis) -> Tensor:
@@ -48,13 +49,13 @@ def layers_of(model: nn.Module) -> list[tuple[str, LoraXsMixin]]:
     return sorted((name, layer) for name, layer in model.named_modules() if isinstance(layer, LoraXsMixin))
 
 
-def basis_facts(model: nn.Module, adapter: str = "default") -> bytes:
+def basis_facts(model: nn.Module) -> bytes:
     """The content of ``BASIS_FILE``: facts of all layers in alphabetical order, factors of degenerate ones."""
     bases = []
     for _, layer in layers_of(model):
-        basis = layer.basis(adapter)
+        basis = layer.basis(_ADAPTER)
         # The factors that this adapter really uses: stored ones, where it came with them.
-        left, right = layer.lora_B[adapter].u.detach().T, layer.lora_A[adapter].weight.detach()
+        left, right = layer.lora_B[_ADAPTER].u.detach().T, layer.lora_A[_ADAPTER].weight.detach()
         bases.append(dataclasses.replace(basis, left=left, right=right))
     values = torch.stack([basis.singular_values[: basis.rank] for basis in bases])
     largest = values[:, :1].clamp_min(torch.finfo(torch.float64).tiny)
@@ -74,13 +75,12 @@ def basis_facts(model: nn.Module, adapter: str = "default") -> bytes:
 
 
 @torch.no_grad()
-def restore_basis(model: nn.Module, path: Path, adapter: str = "default") -> None:
+def restore_basis(model: nn.Module, path: Path) -> None:
     """Bring a loaded adapter and the bases of the model it was loaded into together, in place.
 
     Args:
         model: The model with the adapter, whose R has just been filled.
         path: Its ``BASIS_FILE``.
-        adapter: The adapter's name.
 
     Raises:
         AdapterError: The file is missing or damaged, or a layer's basis is another one; the message names the layer.
@@ -90,20 +90,20 @@ def restore_basis(model: nn.Module, path: Path, adapter: str = "default") -> Non
     version = metadata.get("basis_version")
     if version != str(BASIS_VERSION):
         raise AdapterError(f"adapter file {path} has basis version {version}; this lowshot reads {BASIS_VERSION}")
-    _check_shapes(path, facts, [layer.basis(adapter) for _, layer in layers])
+    _check_shapes(path, facts, [layer.basis(_ADAPTER) for _, layer in layers])
     for index, (name, layer) in enumerate(layers):
-        basis = layer.basis(adapter)
+        basis = layer.basis(_ADAPTER)
         values = basis.singular_values[: basis.rank]
         stored = facts["shares"][index].double() * facts["largest"][index].double()
         apart = float((stored - values).abs().max() / values[0].clamp_min(1e-30))
         if not apart <= TOLERANCE:
             raise _another_basis(path, name, f"its singular values are {apart:.1%} of the largest apart")
         if f"left.{index}" in facts:
-            _use_stored_factors(path, name, layer, facts, index, adapter)
+            _use_stored_factors(path, name, layer, facts, index)
         else:
             signs = _signs(path, name, basis, facts["anchors"][index].long(), facts["probes"][index].float())
             # U D and V D instead of U and V are the same update with D R D instead of R.
-            r = layer.lora_B[adapter].R
+            r = layer.lora_B[_ADAPTER].R
             turn = signs.to(r.device, r.dtype)
             r.copy_(turn[:, None] * r * turn[None, :])
 
@@ -146,16 +146,14 @@ def _another_basis(path: Path, name: str, why: str) -> AdapterError:
     )
 
 
-def _use_stored_factors(
-    path: Path, name: str, layer: Any, facts: Mapping[str, Tensor], index: int, adapter: str
-) -> None:
+def _use_stored_factors(path: Path, name: str, layer: Any, facts: Mapping[str, Tensor], index: int) -> None:
     """A degenerate layer gets the factors it was trained with; other adapters of that layer keep theirs."""
-    here = layer.basis(adapter)
+    here = layer.basis(_ADAPTER)
     left, right = facts[f"left.{index}"].float(), facts[f"right.{index}"].float()
     stored = dataclasses.replace(here, left=left, right=right)
     apart = float((probes(stored) - facts["probes"][index].float()).abs().max())
     if not apart <= TOLERANCE:
         raise AdapterError(f"adapter file {path} is damaged: the stored factors of {name} are not those it was made of")
     moved = stored.to(here.left.device)
-    layer.lora_A[adapter].weight = moved.right
-    layer.lora_B[adapter].u = moved.left.T
+    layer.lora_A[_ADAPTER].weight = moved.right
+    layer.lora_B[_ADAPTER].u = moved.left.T
