@@ -14,7 +14,7 @@ that they were trained on lie nearer to their classes than new images do.
 
 With such known images a and b, the same for all classes on top, have the least negative log-likelihood of all
 these images, where every class counts alike. Without them a class's a is such that its own images, each left out, are
-as near to w as they are to t, and b is 0.65: chosen on validation splits by ``benchmarks/one_more.py``.
+as near to w as they are to t, and b is 0.35: chosen on validation splits by ``benchmarks/one_more.py``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-BLEND = 0.65
+BLEND = 0.35
 """b where no known images are there to choose it by."""
 BLENDS = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
 LENGTHS = tuple(round(0.05 * step, 2) for step in range(10, 27))
