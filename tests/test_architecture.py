@@ -63,7 +63,7 @@ MAY_IMPORT = {
     "classifier": LEAVES
     | {"data", "models", "heads", "training", "evaluation", "explaining", "fitting", "saved", "hub"}
     | {"tracking", "wording", "estimator"},
-    "teaching": {"errors", "progress", "serving", "classifier"},
+    "teaching": {"errors", "progress", "serving", "classifier", "wording"},
     "conversion": LEAVES
     | {"data", "models", "adapters", "heads", "training", "evaluation", "classifier", "serving", "hub", "wording"},
     "labelling": {"errors", "progress", "settings", "methods", "models", "threads", "torch_state"}

@@ -22,6 +22,7 @@ from .errors import LowshotError
 from .progress import StepTaken
 from .serving.examples import carry_examples, write_examples
 from .serving.jobs import ADAPTER_FOLDER, JOB_FILE
+from .wording.quantities import on_top_line
 
 NICENESS = 5
 """Added to the process's own: whoever asks for predictions goes first."""
@@ -95,7 +96,13 @@ def change(folder: Path, job: Mapping[str, Any]) -> None:
     else:
         classifier.rename(job["old"], job["new"])
         names[job["old"]] = job["new"]
-    tell(notes=[line.replace(f"{folder}{os.sep}", "image ") for line in classifier.warnings_])
+    told = [line.replace(f"{folder}{os.sep}", "image ") for line in classifier.warnings_]
+    if what == "add" and classifier.record_.on_top:
+        told[:0] = [
+            "new classes are set on top of the towers, which stay as they are",
+            on_top_line(classifier.record_.on_top),
+        ]
+    tell(notes=told)
     adapter = folder / ADAPTER_FOLDER
     classifier.save_pretrained(adapter)
     carry_examples(of, adapter, names, classifier.added_images())

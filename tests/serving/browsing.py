@@ -217,6 +217,20 @@ class MadeUpServer:
         job = {"id": "7", "name": name, "step": 0, "steps": 0, "loss": None, "seconds": 1.0, "message": "", **state}
         return said({**job, "adapter": name if state["state"] == "done" else None})
 
+    def _change(self, name, what, body):
+        """Begin to make another classifier of one."""
+        labels = list(self.adapters[name]["class_names"])
+        if what == "add":
+            made = fields(body, "name")[0]
+            labels += fields(body, "labels")
+        else:
+            asked = json.loads(body)
+            made = asked["name"]
+            labels = [asked["new"] if each == asked.get("old") else each for each in labels]
+            labels = [each for each in labels if each not in asked.get("classes", ())]
+        self.taught = {"name": made, "labels": labels, "body": body}
+        return said({"job": "7", "url": "/v1/jobs/7"}, 202)
+
     def _adapter(self, method, name, rest, query, body):
         if name not in self.adapters:
             return refusal(404, f"there is no adapter {name!r}; GET /v1/adapters lists them")
@@ -227,6 +241,8 @@ class MadeUpServer:
             return {"status": 200, "body": b"PK\x05\x06" + bytes(18), "content_type": "application/zip"}
         if rest.startswith("examples/"):
             return {"status": 200, "body": png(zlib.crc32(rest.encode()) % 256, 90, 160), "content_type": "image/png"}
+        if rest in ("add", "remove", "rename"):
+            return self._change(name, rest, body)
         if rest == "predict":
             answer = dict(self.prediction)
             if query["zero_shot"] == ["false"]:

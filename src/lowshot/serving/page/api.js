@@ -67,6 +67,21 @@ export function teach(name, settings, classes) {
   return json("v1/adapters", { method: "POST", body });
 }
 
+/** Begin to add images of a class to a classifier, as another of a name of its own. Gives the job, as the next two. */
+export function addTo(name, made, className, images) {
+  const body = imagesBody(images);
+  body.append("name", made);
+  for (const _ of images) body.append("labels", className);
+  return json(`${adapterPath(name)}/add`, { method: "POST", body });
+}
+
+export const withoutClass = (name, made, className) => posted(name, "remove", { name: made, classes: [className] });
+export const renamedClass = (name, made, old, to) => posted(name, "rename", { name: made, old, new: to });
+
+function posted(name, what, values) {
+  return json(`${adapterPath(name)}/${what}`, { method: "POST", body: JSON.stringify(values) });
+}
+
 /** Save an adapter's folder as a file. It is fetched, not linked, since a link cannot carry the token. */
 export async function download(name) {
   const response = await request(`${adapterPath(name)}/download`);

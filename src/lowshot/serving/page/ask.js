@@ -21,9 +21,10 @@ const DRAWING_PAUSE = 250; // milliseconds after a stroke before the drawing is 
  * Set the place up: `{show(adapters, refused), select(name), current(), leave(), ask(files)}`.
  *
  * `chosen(name)` is called when the person chooses a classifier, `removed()` when one was removed, `reopened(adapter)`
- * to open its classes in the form, `correct(adapter, image, name)` to add an image to one of them (see teach.js).
+ * to open its classes in the form, `correct(adapter, image, name)` to add an image to one of them (see teach.js),
+ * `changing(adapter)` to add, remove or rename one (see change.js).
  */
-export function createAsk(server, { chosen, removed, reopened, correct }) {
+export function createAsk(server, { chosen, removed, reopened, correct, changing }) {
   let listed = []; // all adapters
   let adapter = null; // the chosen one, with its details
   let wanted = null; // the name of the one that was chosen last, whose details may still be on their way
@@ -113,6 +114,7 @@ export function createAsk(server, { chosen, removed, reopened, correct }) {
       button("Download", () => guarded(() => api.download(adapter.name)), { id: "download", class: "quiet" }),
     ];
     if (isTeachable(adapter)) buttons.push(button("Open in Teach", () => reopened(adapter), { id: "open", class: "quiet" }));
+    if (server.teach) buttons.push(button("Change classes", () => changing(adapter), { id: "change", class: "quiet" }));
     if (server.teach) buttons.push(button("Remove", removeAdapter, { id: "remove", class: "quiet" }));
     byId("adapter-actions").replaceChildren(...buttons);
     byId("adapter-actions").hidden = false;

@@ -9,7 +9,7 @@ const MOST_LINES = 5; // of files that cannot be used
 /**
  * A card: `{element, add(found), call(name), value(), show(problems), number(n), focus(), isFocused(), empty()}`.
  *
- * `changed` is called after every change, `removed(card)` when it is removed, `entered(card)` on Enter in the name,
+ * `changed` is called after every change, `removed(card)` when it is removed (without it, it cannot be), `entered(card)` on Enter in the name,
  * `drawing(card, kind)` to open the pad ("draw") or the camera ("camera") for this class, `dropped(card, found)` when
  * files or folders are dropped on it.
  */
@@ -28,7 +28,7 @@ export function createCard(limits, { changed, removed, entered, drawing, dropped
     "aria-describedby": `${key}-problems`,
   });
   const label = element("label", { for: `${key}-name` });
-  const removeButton = button("Remove", () => removed(card), { class: "quiet" });
+  const removeButton = removed ? button("Remove", () => removed(card), { class: "quiet" }) : null;
   const thumbnails = element("ul", { class: "thumbnails" });
   const invitation = element("p", { class: "invitation" }, "Drop images or a folder here");
   const drop = element("div", { class: "drop" }, thumbnails, invitation);
@@ -162,7 +162,7 @@ export function createCard(limits, { changed, removed, entered, drawing, dropped
     place = value;
     label.textContent = `Class ${value}`;
     root.setAttribute("aria-label", `Class ${value}`);
-    removeButton.setAttribute("aria-label", `Remove class ${value}`);
+    removeButton?.setAttribute("aria-label", `Remove class ${value}`);
   }
 
   function isFocused() {

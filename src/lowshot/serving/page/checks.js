@@ -111,7 +111,8 @@ function problemsOfAll(classes, limits) {
   return found.map((message) => ({ about: null, message }));
 }
 
-function problemsOfName(name, takenNames) {
+/** What is wrong with the name of a classifier that is to be made. */
+export function problemsOfName(name, takenNames) {
   const about = "name";
   if (!name) return [{ about, message: "The classifier has no name." }];
   if (!NAME.test(name) || name.includes("..")) {

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { createAsk } from "./ask.js";
+import { createChange } from "./change.js";
 import { byId, button, say } from "./dom.js";
 import { droppedFiles, foundFile } from "./folders.js";
 import { createTeach } from "./teach.js";
@@ -23,7 +24,8 @@ async function start() {
   }
   const teach = createTeach(server, { taught: refresh, names: () => names });
   const chosen = (name) => go(`#ask/${encodeURIComponent(name)}`);
-  const ask = createAsk(server, { chosen, removed, reopened, correct: teach.correct });
+  const change = createChange(server, { names: () => names, changed: refresh });
+  const ask = createAsk(server, { chosen, removed, reopened, correct: teach.correct, changing: change.open });
   let names = [];
   await refresh();
   window.addEventListener("hashchange", arrive);

@@ -2,14 +2,13 @@
 // runs, after it failed, and after it is done.
 
 import * as api from "./api.js";
-import { createCamera } from "./camera.js";
 import { createCard } from "./cards.js";
 import { isBegun, problemsOf, sizeOf, suggestedName, tooLargeToSend } from "./checks.js";
 import { announce, asked, button, byId, element, fileButton, say } from "./dom.js";
 import { classesOf, foundFile } from "./folders.js";
 import { smaller } from "./images.js";
-import { createPad } from "./pad.js";
-import { follow, showFailed, showTaught } from "./training.js";
+import { drawing } from "./sources.js";
+import { follow, showFailed, showTaught, whyNot } from "./training.js";
 import { counted } from "./words.js";
 
 const FIRST_CARDS = 3;
@@ -21,12 +20,6 @@ const METHODS = {
   lora: "lora: low-rank updates of both towers",
   "zero-shot": "zero-shot: by the names alone",
 };
-
-function whyNot(job) {
-  if (!job) return "The server does not know this training any more: it was started anew meanwhile. Teach again.";
-  if (job.state === "cancelled") return "The training was stopped; nothing was kept of it.";
-  return job.message || "The training failed, and the server gave no reason. Its log may have one.";
-}
 
 const sameName = (one, other) => one.trim().toLowerCase() === other.trim().toLowerCase();
 
@@ -224,41 +217,6 @@ export function createTeach(server, { taught, names }) {
       element("p", {}, "Before this can be taught:"),
       element("ul", {}, ...messages.map((message) => element("li", {}, message))),
     );
-  }
-
-  // -- pad and camera, for one class
-
-  function drawing(card, kind) {
-    const dialog = byId("source-dialog");
-    const what = card.value().name.trim() || "this class";
-    let count = 0;
-    const taken = async (file) => {
-      const [refused] = await card.add([foundFile(file)]);
-      if (!refused) count += 1;
-      byId("source-count").textContent = refused ?? `${counted(count, "image")} added`;
-    };
-    const pad = kind === "draw" ? createPad(() => (keep.disabled = pad.isEmpty())) : null;
-    const camera = kind === "camera" ? createCamera(taken) : null;
-    const keep = button(
-      "Add the drawing",
-      async () => {
-        const file = new File([await pad.blob()], `drawing ${card.value().images.length + 1}.png`, {
-          type: "image/png",
-        });
-        pad.clear();
-        await taken(file);
-      },
-      { class: "primary", disabled: true },
-    );
-    byId("source-title").textContent = kind === "draw" ? `Draw ${what}` : `Photograph ${what}`;
-    byId("source-body").replaceChildren((pad ?? camera).element);
-    byId("source-count").textContent = "";
-    byId("source-actions").replaceChildren(
-      ...(pad ? [keep] : []),
-      button("Done", () => dialog.close()),
-    );
-    dialog.addEventListener("close", () => camera?.stop(), { once: true });
-    dialog.showModal();
   }
 
   // -- training

@@ -72,6 +72,13 @@ function howRight(found) {
   return `${heldOut(found)}, ${how}. ${found.best_of > 1 ? choice : ""}`.trim();
 }
 
+/** Why a job that ended has made nothing; null for one that the server does not know. */
+export function whyNot(job) {
+  if (!job) return "The server does not know this training any more: it was started anew meanwhile. Teach again.";
+  if (job.state === "cancelled") return "The training was stopped; nothing was kept of it.";
+  return job.message || "The training failed, and the server gave no reason. Its log may have one.";
+}
+
 /** Why nothing was taught. What was put in is still there. */
 export function showFailed(panel, message) {
   const words = element("p", { class: "problem", role: "alert" }, message);
