@@ -84,5 +84,5 @@ $(INSTALLED): EXTRAS := all,dev,docs,pretrain
 $(DEMO) $(INSTALLED): constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 10) else f"lowshot needs Python 3.10 or newer; {sys.executable} is {sys.version.split()[0]}. Try make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	$(BIN)/python tools/install.py '$(EXTRAS)'
 	touch $(DEMO) $@
