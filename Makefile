@@ -6,6 +6,9 @@ INSTALLED := .venv/.installed
 LINTED := src tests tools benchmarks
 SITE = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
+# What is compiled is kept, whatever the environment says: checks, workers and many tests' processes import the same.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: demo demo-serve test test-long install check check-text check-types check-imports check-site resolve fix docs docs-serve notebooks bench clean
 
 demo: $(DEMO)  ## Teach the built-in model handwriting, with every method; PHOTOS=FOLDER: then photographs of yours
@@ -17,8 +20,6 @@ endif
 demo-serve: $(DEMO)  ## Open a page with a few taught classifiers, and teach it more
 	$(BIN)/lowshot serve --demo
 
-# What is compiled is kept, whatever the environment says: each worker and many tests' processes import the same.
-test test-long: export PYTHONDONTWRITEBYTECODE =
 test: $(INSTALLED)  ## Run the tests
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
