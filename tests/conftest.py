@@ -7,16 +7,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-import torch
-from hypothesis import settings
 
-import lowshot  # noqa: F401 - before a test imports transformers: see torchvision_guard
-
-pytest_plugins = ["open_clip_layout", "tiny_models", "read_once", "forking", "long_tests"]
-
-# Property tests draw the same examples every time, and none fails because the machine is busy.
-settings.register_profile("deterministic", deadline=None, derandomize=True)
-settings.load_profile("deterministic")
+pytest_plugins = ["forking", "long_tests", "workers"]  # these import nothing that takes long; workers sorts first
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,6 +37,8 @@ def no_network():
 @pytest.fixture(autouse=True)
 def random_state_is_left_alone():
     """The library draws from generators of its own: torch's global state is the same after every test."""
+    import torch
+
     before = torch.random.get_rng_state()
     yield
     assert torch.equal(before, torch.random.get_rng_state()), "the global random state was changed"

@@ -47,8 +47,10 @@ def forked(pytestconfig):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node):
-    """One process forks for all workers of pytest-xdist; it imports while they collect."""
+    """One process forks for all workers of pytest-xdist; it imports while they collect. Only long tests need it."""
     config = node.config
+    if config.option.markexpr.startswith("not long"):
+        return
     if FOR_ALL_WORKERS not in config.stash:
         shared = contextlib.ExitStack()
         config.add_cleanup(shared.close)
