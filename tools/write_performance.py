@@ -24,12 +24,14 @@ PAGE = ROOT / "docs" / "performance.md"
 CHOOSING = ROOT / "docs" / "start" / "choosing.md"
 CONFIDENCE = ROOT / "docs" / "how-to" / "confidence.md"
 NONE_OF_THESE = ROOT / "docs" / "how-to" / "none-of-these.md"
+CLASSES = ROOT / "docs" / "how-to" / "classes.md"
 FINDINGS = ROOT / "docs" / "findings.md"
 RESULTS = ROOT / "benchmarks" / "results"
 PHOTOGRAPHS = ROOT / "docs" / "results" / "photos" / "runs.csv"
 BEGIN, END = "<!-- performance: written by make docs -->\n", "<!-- end of performance -->\n"
 BEGIN_CALIBRATION, END_CALIBRATION = "<!-- calibration: written by make docs -->\n", "<!-- end of calibration -->\n"
 BEGIN_NONE, END_NONE = "<!-- none of these: written by make docs -->\n", "<!-- end of none of these -->\n"
+BEGIN_MORE, END_MORE = "<!-- one more: written by make docs -->\n", "<!-- end of one more -->\n"
 BEGIN_PHOTOS, END_PHOTOS = "<!-- photographs: written by make docs -->\n", "<!-- end of photographs -->\n"
 BEGIN_SETS, END_SETS = "<!-- sets: written by make docs -->\n", "<!-- end of sets -->\n"
 BEGIN_TIMES, END_TIMES = "<!-- times: written by make docs -->\n", "<!-- end of times -->\n"
@@ -454,6 +456,30 @@ def sets() -> str:
     return "\n".join([*markdown(["", "asked for", "by held-out shots", "guaranteed"], rows), "", text, ""])
 
 
+_WAYS = ("before", "prompts alone", "on top", "on top, by known images", "taught anew")
+
+
+def one_more() -> str:
+    """What classes on top of adapted towers cost, beside teaching all anew."""
+    result = newest("one-more")
+    if result is None:
+        raise SystemExit("there is no result of benchmarks/one_more.py; run make bench")
+
+    def cell(values: Mapping[str, Any], name: str) -> str:
+        return f"{100 * values[name][0]:.1f} ± {100 * values[name][1]:.1f}" if name in values else ""
+
+    rows = [
+        [f"`{row['task']}`, {row['shots']}", way, *(cell(values, name) for name in ("old", "new", "all", "ece_new"))]
+        for row in rows_of(result).values()
+        for way, values in ((name, row["ways"][name]) for name in _WAYS)
+    ]
+    head = ["task, shots", "way", "old classes, %", "new ones, %", "all, %", "calibration error of the new ones, %"]
+    said = result["provenance"]
+    draws = result["rows"][0]["draws"]
+    origin = f"`python benchmarks/one_more.py`, {said['date'][:10]}, {machine(said)}, {draws} draws of the new classes"
+    return "\n".join([*markdown(head, rows), "", f"{origin}; ± is the deviation over draws.", ""])
+
+
 def between(page: str, begin: str, text: str, end: str) -> str:
     """A page with this text between two of its lines."""
     before, _, rest = page.partition(begin)
@@ -486,7 +512,13 @@ def told(page: str) -> str:
     return between(page, BEGIN_NONE, strangers(), END_NONE)
 
 
+def grown(page: str) -> str:
+    """The page on classes more with its table in its place."""
+    return between(page, BEGIN_MORE, one_more(), END_MORE)
+
+
 if __name__ == "__main__":
+    CLASSES.write_text(grown(CLASSES.read_text(encoding="utf-8")), encoding="utf-8")
     FINDINGS.write_text(of_photographs(FINDINGS.read_text(encoding="utf-8")), encoding="utf-8")
     NONE_OF_THESE.write_text(told(NONE_OF_THESE.read_text(encoding="utf-8")), encoding="utf-8")
     CONFIDENCE.write_text(sure(CONFIDENCE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -254,3 +254,11 @@ def test_a_smoke_run_leaves_the_results_alone(program, capsys):
     said = capsys.readouterr().out
     assert "nothing was written" in said
     assert "lowshot-bf16" in said
+
+
+def test_classes_more_are_held_against_all_of_it_taught_anew(run):
+    [row] = run("one_more", tasks=("digits",), shots=(1,))["rows"]
+    assert set(row["ways"]) == {"before", "prompts alone", "on top", "on top, by known images", "taught anew"}
+    assert set(row["ways"]["taught anew"]) >= {"old", "new", "all", "ece_new"}
+    assert "told_old" in row["ways"]["on top, by known images"]
+    assert "told_old" not in row["ways"]["on top"]
