@@ -16,7 +16,7 @@ from lowshot import FewShotClassifier
 from lowshot.cli import main
 from lowshot.conversion import export
 from lowshot.errors import AdapterError, DataError, InputError, NotFittedError
-from lowshot.heads import tensors_of
+from lowshot.heads import linear_probe, tensors_of
 from lowshot.labelling import doubted_labels, suggested_images
 from lowshot.methods import METHODS
 from lowshot.records import RunRecord
@@ -137,7 +137,7 @@ def test_training_pulls_the_labels_apart(tiny_clip):
 
 def test_the_record_is_read_strictly(adapter, tmp_path):
     record = json.loads((adapter / "lowshot.json").read_text())
-    assert record["presence"]["folds"] == 4 and len(record["presence"]["thresholds"]) == 3
+    assert record["presence"]["folds"] == 16 and len(record["presence"]["thresholds"]) == 3
     assert record["metrics"]["map"] > 0.8
     for change, message in (
         ({"presence": {}}, "no presence of labels"),
@@ -383,6 +383,17 @@ def test_a_class_less_leaves_the_images_that_showed_it(adapter, tmp_path, capsys
         Image.fromarray(image).save(tmp_path / "white" / f"{number}.png")
     told = json.loads(said(capsys, "add", tmp_path / "less", tmp_path / "white", "--out", tmp_path / "more", "--json"))
     assert told["new_classes"] == ["white"] and told["images"] == 28
+
+
+def test_what_a_head_chose_stays_while_its_shots_are_left_out(tiny_clip, monkeypatch):
+    """Folds that choose anew took five times seven regressions each, and their scores had other scales."""
+    chosen, choose = [], linear_probe.choose
+    monkeypatch.setattr(linear_probe, "choose", lambda *given: chosen.append(choose(*given)) or chosen[-1])
+    for folds in (0, 4):
+        classifier = FewShotClassifier(str(tiny_clip), method="linear-probe", calibration_folds=folds, **SEVERAL)
+        classifier.fit(*pictures(24))
+        assert classifier.presence.folds == 16 and classifier.presence.images == 24
+    assert len(chosen) == 2
 
 
 def test_towers_are_taught_a_class_more_anew_and_less_as_they_are(tiny_clip):

@@ -157,7 +157,8 @@ def left_out_scores(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], int]:
     """Log-probabilities ``(H, C)`` of shots by what would have been learnt without them, and their labels ``(H,)``.
 
-    Also the number of parts that they were left out in. A class's only shot is not judged.
+    Also the number of parts that they were left out in. A class's only shot is not judged. Where images have several
+    labels they are the scores as they are, and labels ``(H, C)``.
 
     Args:
         learner: It has learnt from the shots, and is computed from them (``is_computed``).
@@ -170,7 +171,8 @@ def left_out_scores(
     """
     scores, part = (tensor.cpu() for tensor in learner.left_out(examples, chosen, track))
     judged = part >= 0
-    table = torch.log_softmax(scores[judged], dim=-1).float().numpy()
+    told = scores[judged] if examples.has_several else torch.log_softmax(scores[judged], dim=-1)
+    table = told.float().numpy()
     if not np.isfinite(table).all():
         raise RunError("the scores of shots that are left out are not finite: embeddings of the shots are damaged")
     return table, examples.labels[judged.numpy()], int(part.max()) + 1

@@ -95,7 +95,7 @@ def fit_lesson(
         warn(foreign_notes(lesson))
     is_told = told.calibration is not None or told.presence is not None
     has_several = lesson.examples.has_several
-    if folds and not is_told and (learns if has_several else not learner.is_computed):
+    if folds and not is_told and not learner.is_computed and (learns or not has_several):
         del learner  # the folds need its memory
         told = _held_out(lesson, fold_of, track, checkpoint, contents)
         learner = lesson.untrained()
@@ -106,7 +106,7 @@ def fit_lesson(
     if folds and learner.is_computed and not has_several:  # once it has learnt, and in the place of a choice's folds
         scores, labels, parts = left_out_scores(learner, lesson.examples, outcome.chosen, track)
         calibration = calibrated(scores, labels, parts)
-    presence, of_presence = learnt_presence(lesson, learner, told.presence, track)
+    presence, of_presence = learnt_presence(lesson, learner, outcome.chosen, told.presence, track)
     told = HeldOut(calibration, None if belonging is None else belonging.held_out, presence)
     record = _record(lesson, learner, outcome, contents, told, choice)
     return Fitted(learner, record, (*_notes(outcome, told), *untold, *of_presence), belonging)

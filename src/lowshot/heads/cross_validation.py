@@ -97,7 +97,8 @@ def left_out(kind: type[Computed], shots: Shots, images: Tensor, chosen: Mapping
     """Class scores of shots, each by the head of others with the same hyper-parameters.
 
     One shot of every class is left out at a time, with all of its views. Were it alone left out, its class would have a
-    shot less than any other, and be the less probable by that.
+    shot less than any other, and be the less probable by that. Where images have several labels they are dealt to as
+    many parts (``several_labels.dealt``).
 
     Args:
         kind: The method.
@@ -110,7 +111,11 @@ def left_out(kind: type[Computed], shots: Shots, images: Tensor, chosen: Mapping
         part is -1, and its scores are 0.
     """
     scores = images.new_zeros(len(images), shots.classes)
-    part = parts_of(shots.labels, MOST_PARTS if len(shots.labels) <= MANY else FOLDS)
+    parts = MOST_PARTS if len(shots.labels) <= MANY else FOLDS
+    if shots.has_several:
+        part = torch.from_numpy(dealt(shots.labels.cpu().numpy(), parts)).to(shots.labels.device)
+    else:
+        part = parts_of(shots.labels, parts)
     for held in held_out(part):
         scores[held] = kind.again(shots.subset(~held), chosen).scores(images[held], shots.text)
     return scores, part
