@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +14,7 @@ from lowshot.evaluation import calibrate, calibration, fold_of_each
 from lowshot.evaluation.calibration import calibrated, fitted_temperature, held_out_scores
 from lowshot.progress import silent
 from lowshot.training import TrainingOutcome
+from lowshot.training.company import member_here
 
 labellings = st.lists(st.integers(0, 5), min_size=2, max_size=60).map(np.asarray)
 
@@ -202,15 +202,15 @@ def test_no_image_is_scored_by_a_classifier_that_learnt_from_it(scored, tmp_path
 
 
 @pytest.mark.parametrize(("asked", "apart"), [({}, False), ({"together": 1}, False), ({"together": None}, True)])
-def test_folds_have_threads_of_their_own_only_where_they_are_to_be_together(scored, asked, apart):
-    threads = set()
+def test_folds_are_side_by_side_only_where_they_are_to_be_together(scored, asked, apart):
+    members = []
 
     def fresh():
-        threads.add(threading.current_thread())
+        members.append(member_here())
         return Fake()
 
     held_out_scores(fresh, EXAMPLES, fold_of_each(LABELS, 3), track=silent, **asked)
-    assert (threads != {threading.current_thread()}) == apart
+    assert [member is not None for member in members] == [apart] * 3
 
 
 def test_a_method_that_learns_nothing_scores_all_shots_at_once(scored):

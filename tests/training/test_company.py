@@ -1,21 +1,27 @@
 """Runs side by side: each comes to the end that it would have come to alone."""
 
+import contextvars
+import gc
 import os
 import signal
 import threading
 import time
+import traceback
+import weakref
 
 import numpy as np
 import pytest
 import torch
+from greenlet import GreenletExit
 
 from lowshot.data import task_of_arrays
 from lowshot.errors import InputError
 from lowshot.models import KeptBackbone
 from lowshot.progress import silent
 from lowshot.settings import preset_recipe
+from lowshot.torch_state import own_torch_state
 from lowshot.training import create_learner
-from lowshot.training.company import THREADS, Abandoned, Company, working_seconds
+from lowshot.training.company import Company, member_here, working_seconds
 from lowshot.training.run import BESIDE_OTHERS
 
 from .steps import PROMPTS, Losses
@@ -176,7 +182,6 @@ def test_whoever_stops_asking_ends_what_is_under_way(tiny_clip, tmp_path):
     results.close()
     assert set(together.outcomes) == {1}
     assert (tmp_path / "2.safetensors").exists()
-    assert not [thread for thread in threading.enumerate() if thread.name == THREADS]
 
 
 def test_a_work_that_hands_over_never_is_done_before_the_next_begins():
@@ -191,27 +196,153 @@ def test_a_work_that_hands_over_never_is_done_before_the_next_begins():
     assert list(Company(3).results(lambda number=number: work(number) for number in range(7))) == list(range(7))
 
 
-def test_a_work_that_never_hands_over_ends_too_where_the_process_is_interrupted():
-    seen, company = [], Company(2)
-
-    def work():
-        for number in company.watched(silent)(range(10_000), what="waiting", total=10_000):
-            seen.append(number)
-            if number == 3:
-                os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.001)
-
+@pytest.fixture
+def interruptible():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_arrives_in_the_run_that_works_and_the_others_end_where_they_handed_over(interruptible):
+    ends, begun = {}, []
+
+    def work(name):
+        begun.append(name)
+        try:
+            member_here().hand_over()
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except BaseException as error:
+            ends[name] = type(error)
+            raise
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        list(Company(3).results([lambda: work("one"), lambda: work("two"), lambda: work("three")]))
+    assert ends == {"one": KeyboardInterrupt, "two": GreenletExit, "three": GreenletExit}
+    assert time.monotonic() - started < 4
+    assert "work" in [frame.name for frame in traceback.extract_tb(caught.tb)]
+
+
+def test_ctrl_c_while_the_others_are_ended_ends_all_the_same(interruptible):
+    ended = []
+
+    def work(name):
+        try:
+            member_here().hand_over()
+            raise InputError(name)
+        except GreenletExit:
+            if name == "three":
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(5)
+            raise
+        finally:
+            ended.append(name)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(Company(4).results(lambda name=name: work(name) for name in ("one", "two", "three", "four")))
+    assert sorted(ended) == ["four", "one", "three", "two"]
+
+
+def test_a_work_that_has_not_begun_when_another_fails_never_does():
+    begun = []
+
+    def failing():
+        raise InputError("no")
+
+    with pytest.raises(InputError):
+        list(Company(2).results([failing, lambda: begun.append(1)]))
+    assert not begun
+
+
+def test_runs_and_whoever_asks_are_on_one_thread():
+    for most in (1, 3):
+        assert list(Company(most).results([threading.current_thread] * 3)) == [threading.current_thread()] * 3
+
+
+def test_what_torch_keeps_for_the_thread_reaches_no_other_run_nor_whoever_asks():
+    seen = []
+
+    def state():
+        return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")
+
+    def work(turns):
+        def run():
+            with own_torch_state():
+                for _ in range(turns):
+                    member_here().hand_over()
+                    seen.append((state(), torch.get_default_dtype(), torch.zeros(1).device.type))
+            return turns
+
+        return run
+
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
     try:
-        with pytest.raises(KeyboardInterrupt):
-            list(company.results([work, work]))
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), torch.device("meta"):
+            before = (state(), torch.get_default_dtype(), torch.zeros(1).device.type)
+            for _ in Company(3).results(work(turns) for turns in (3, 1, 2, 4)):
+                assert (state(), torch.zeros(1).device.type) == (before[0], before[2])  # the type is the process's
+            assert (state(), torch.get_default_dtype(), torch.zeros(1).device.type) == before
     finally:
-        signal.signal(signal.SIGINT, before)
-    assert 3 in seen and len(seen) < 5_000
+        torch.set_default_dtype(default)
+    assert set(seen) == {((True, False, False), torch.float32, "cpu")}
+    assert len(seen) == 10
 
 
-def test_one_at_a_time_has_no_thread_of_its_own():
-    assert list(Company(1).results([threading.current_thread] * 2)) == [threading.current_thread()] * 2
+def test_each_run_has_the_callers_context_and_changes_its_own():
+    variable = contextvars.ContextVar("variable", default="nobody's")
+    variable.set("the caller's")
+
+    def work(number):
+        before = variable.get()
+        variable.set(number)
+        member_here().hand_over()
+        return before, variable.get()
+
+    results = list(Company(2).results(lambda number=number: work(number) for number in range(3)))
+    assert sorted(results) == [("the caller's", number) for number in range(3)]
+    assert variable.get() == "the caller's"
+    assert member_here() is None
+
+
+def test_runs_may_have_companies_of_their_own():
+    def inner(name):
+        member_here().hand_over()
+        return name
+
+    def outer(number):
+        member, names = member_here(), []
+        for name in Company(2).results(lambda name=name: inner(name) for name in ("a", "b")):
+            names.append(name)
+            assert member_here() is member
+        member.hand_over()
+        return number, names
+
+    assert sorted(Company(2).results([lambda: outer(1), lambda: outer(2)])) == [(1, ["a", "b"]), (2, ["a", "b"])]
+
+
+def test_a_run_that_has_ended_is_let_go_of_though_others_go_on():
+    class Model:
+        pass
+
+    models = []
+
+    def work(turns):
+        model = Model()
+        models.append(weakref.ref(model))
+        for _ in range(turns):
+            member_here().hand_over()
+
+    gc.disable()
+    try:
+        results = Company(2).results([lambda: work(1), lambda: work(5)])
+        next(results)
+        assert [model() is None for model in models] == [True, False]
+        results.close()
+        assert models[1]() is None
+    finally:
+        gc.enable()
 
 
 def test_works_are_asked_for_when_there_is_room():
@@ -251,7 +382,3 @@ def test_one_at_a_time_is_a_run_as_it_always_was(tiny_clip):
     list(Company(1).results([by_itself.work(1)]))
     assert by_itself.outcomes[1].notes == ()
     assert by_itself.losses[1].all == before.losses[1].all
-
-
-def test_abandoned_is_no_error_that_a_run_may_catch():
-    assert not issubclass(Abandoned, Exception)

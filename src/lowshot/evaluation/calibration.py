@@ -136,7 +136,7 @@ def held_out_scores(
     def of_fold(fold: int) -> _Scored:
         name = f"fold {fold + 1} of {folds}"
         rest, held = np.flatnonzero(fold_of != fold).tolist(), np.flatnonzero(fold_of == fold)
-        learner, learnt, named = fresh(), examples.part(rest), _named(side_by_side.watched(track), name)
+        learner, learnt, named = fresh(), examples.part(rest), _named(track, name)
         outcome = learner.fit(learnt, learnt.shots, named, files[fold], [contents[i] for i in rest] if contents else ())
         if outcome.stopped:
             raise RunError(f"{name} of the calibration: {outcome.stopped}")
@@ -145,9 +145,8 @@ def held_out_scores(
             told(learner, learnt, held_out)
         return fold, *scored(learner, held_out, named)
 
-    side_by_side: Company[_Scored] = Company(together or folds)
     works = [functools.partial(of_fold, fold) for fold in range(folds if first is None else first)]
-    in_order = sorted(side_by_side.results(works), key=lambda scored: scored[0])
+    in_order = sorted(Company[_Scored](together or folds).results(works), key=lambda scored: scored[0])
     _, tables, labels = zip(*in_order, strict=True)
     return np.concatenate(tables), np.concatenate(labels)
 

@@ -45,8 +45,8 @@ class Lesson:
         """Folds whose steps are computed together at most; None for all of them.
 
         Where the recipe leaves it open it is all of them on CUDA, which one run does not fill, and elsewhere one.
-        OpenMP gives each thread threads of its own. Where those are more than there are cores they sleep between two
-        operations: four runs together took 1.2 to 1.3 times as long there (``benchmarks/together.py``).
+        There four runs together took 1.2 to 1.3 times as long when each had a thread of its own; on one thread they
+        have not been measured on a quiet machine (``benchmarks/together.py``).
         """
         model, together = self.recipe.model, self.recipe.engine.together
         if together is not None:

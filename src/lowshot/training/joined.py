@@ -123,7 +123,7 @@ class _Group:
     def gradients(self, run: JoinedGradients, batch: Batch) -> Tensor:
         """Wait for the others' batches, and compute the gradients of all of them; returns the loss of this run's."""
         self._waiting[run] = batch
-        run.member.company.hand_over(run.member)
+        run.member.hand_over()
         if run in self._waiting:
             started = time.perf_counter()
             runs = [each for each in self._members if each in self._waiting]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 from ...progress import Track
 from ...runs_folder import Claim
@@ -28,15 +28,14 @@ class LocalEngine:
         del say  # there is nothing to tell
         worker = Worker()
 
-        def works(group: Sequence[Cell], tracked: Track) -> Iterator[Callable[[], Result]]:
+        def works(group: Iterable[Cell]) -> Iterator[Callable[[], Result]]:
             for cell in group:
                 if (claim := take(cell)) is not None:
-                    yield functools.partial(worker.do, cell, claim.state, tracked)
+                    yield functools.partial(worker.do, cell, claim.state, track)
 
         def alike(cell: Cell) -> tuple[int, int | None]:
             return cell.recipe.engine.together or 1, cell.recipe.engine.threads
 
         for (most, threads), group in itertools.groupby(cells, alike):
             with cpu_threads(threads):  # each run asks for them too, and gives them back while others need them
-                company = Company[Result](most)
-                yield from company.results(works(list(group), company.watched(track)))
+                yield from Company[Result](most).results(works(group))
