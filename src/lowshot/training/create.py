@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 from ..errors import InputError
 from ..methods import METHODS, ZERO_SHOT, MethodSpec, imported, settled_spec
@@ -11,8 +11,12 @@ from ..models import Backbone, Towers
 from ..settings import Recipe
 from .learner import Learner
 
-if TYPE_CHECKING:
-    from .weights import WeightsLearner
+
+class _TakesRows(Protocol):
+    """A learner of trained towers, whose classes can have rows of their own."""
+
+    def with_rows(self, prompts: Sequence[str | Sequence[str]]) -> Learner:
+        """See ``WeightsLearner``."""
 
 
 def create_learner(
@@ -43,7 +47,7 @@ def create_learner(
         return learner
     if spec.kind == "features" or spec.why_no_rows:
         raise InputError(f"method {spec.name} has no classes on top of its towers; expected a record without on_top")
-    return cast("WeightsLearner", learner).with_rows(prompts)
+    return cast(_TakesRows, learner).with_rows(prompts)
 
 
 def refuse_unfit(towers: Towers, model: str, spec: MethodSpec) -> None:
