@@ -67,7 +67,7 @@ MAY_IMPORT = {
     "conversion": LEAVES
     | {"data", "models", "adapters", "heads", "training", "evaluation", "classifier", "serving", "hub", "wording"},
     "labelling": {"errors", "progress", "settings", "methods", "models", "threads", "torch_state"}
-    | {"data", "heads", "training", "evaluation", "fitting"},
+    | {"data", "heads", "training", "evaluation", "fitting", "several_labels"},
     "folders": {"errors", "files", "progress", "data", "evaluation", "classifier", "report"},
     "cards": {"errors", "files", "progress", "settings", "data", "labelling", "folders", "serving"},
     "bench": LEAVES | {"data", "models", "training", "evaluation", "classifier", "report", "runs_folder"},

@@ -17,7 +17,7 @@ from lowshot.cli import main
 from lowshot.conversion import export
 from lowshot.errors import AdapterError, DataError, InputError, NotFittedError
 from lowshot.heads import linear_probe, tensors_of
-from lowshot.labelling import doubted_labels, suggested_images
+from lowshot.labelling import Unlabelled, doubted_labels, suggested_images
 from lowshot.methods import METHODS
 from lowshot.records import RunRecord
 from lowshot.report.page import write_report
@@ -204,6 +204,45 @@ def test_draws_and_methods_are_listed(capsys, table):
     assert rows["lora"] and not rows["gda"]
 
 
+def test_images_to_label_next_come_with_all_labels_they_may_have(tiny_clip):
+    recipe = Recipe().replace(model=str(tiny_clip), views=None, **SEVERAL)
+    images, labels = pictures(16, seed=1)
+    first = suggested_images(images, recipe, classes=COLOURS, count=3)
+    assert {(each.why, each.looks_like, each.labels) for each in first} == {("typical", None, None)}
+    chosen = suggested_images(images, recipe, *pictures(24), count=16)
+    assert {each.why for each in chosen} == {"unsure"}
+    assert np.mean([set(each.labels) == set(labels[each.index]) for each in chosen]) > 0.6
+    for each in chosen:
+        assert set(each.probabilities) == set(COLOURS)
+        assert each.probability == max(each.probabilities.values()) == each.probabilities[each.looks_like]
+        assert [each.probabilities[label] for label in each.labels] == sorted(
+            (each.probabilities[label] for label in each.labels), reverse=True
+        )
+
+
+def test_labels_that_came_since_may_be_several_or_none(tiny_clip):
+    images, labels = pictures(24)
+    unlabelled = Unlabelled(images, Recipe().replace(model=str(tiny_clip), views=None, **SEVERAL))
+    one = unlabelled.suggestions(3, given={7: labels[7]})  # nothing can be left out
+    assert {each.why for each in one} == {"typical"} and set(one[0].probabilities) == set(COLOURS)
+    then = unlabelled.suggestions(99, ["grey"], given={row: labels[row] for row in range(16)})
+    assert {each.index for each in then} == set(range(16, 24))
+    assert all(each.probabilities["grey"] < 0.2 for each in then)
+
+
+def test_the_command_suggests_from_a_table_of_labels(table, tiny_clip, capsys):
+    flags = ("--labels-per-image", "several", "--label-delimiter", "|", "--model", str(tiny_clip), "--count", "24")
+    rows = json.loads(said(capsys, "suggest", table, table.parent, *flags, "--json"))
+    assert len(rows) == 24 and set(rows[0]["probabilities"]) == set(COLOURS)
+    lines = said(capsys, "suggest", table, table.parent, *flags).splitlines()
+    written = list(csv.DictReader(io.StringIO(said(capsys, "suggest", table, table.parent, *flags, "--csv"))))
+    for row, line, cells in zip(rows, lines, written, strict=True):
+        assert cells["image"] == row["image"] and cells["labels"].split("|") == (row["labels"] or [""])
+        looks = ", ".join(f"{label} ({row['probabilities'][label]:.0%})" for label in row["labels"])
+        assert line.endswith(f"looks like {looks}" if looks else f"({row['probability']:.0%})")
+        assert ("looks like none; nearest" in line) == (not looks)
+
+
 # -- what is not there -------------------------------------------------------------------------------------------------
 
 PICTURES = [np.zeros((20, 20, 3), np.uint8)]
@@ -217,14 +256,13 @@ REFUSED = {
     "evaluate --new-classes": lambda it: it.evaluate(it.task(*pictures()), new_classes=True),
     "evaluate --unknown": lambda it: it.evaluate("shapes", unknown=PICTURES),
     "doubt": lambda it: doubted_labels("shapes", RECIPE),
-    "suggest": lambda it: suggested_images(PICTURES, RECIPE),
 }
 COMMANDS = {
     "predict --coverage": ("predict", "ADAPTER", "IMAGE", "--coverage", "0.9"),
     "predict --top": ("predict", "ADAPTER", "IMAGE", "--top", "2"),
     "doubt": ("doubt", "shapes", "--labels-per-image", "several"),
     "doubt --copies": ("doubt", "shapes", "--labels-per-image", "several", "--copies"),
-    "suggest": ("suggest", "FOLDER", "--labels-per-image", "several"),
+    "suggest --page": ("suggest", "FOLDER", "--labels-per-image", "several", "--page", "OUT"),
     **{f"export {kind}": ("export", "ADAPTER", "--format", kind, "--out", "OUT") for kind in ("peft", "merged")},
     "fit --reject": (
         "fit",

@@ -37,9 +37,11 @@ class Arguments(ForLabels):
     classes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME...")] = ()
     """Names of classes that have no labelled image yet."""
     csv: bool = False
-    """Print CSV: image, why, looks_like, probability."""
+    """Print CSV: image, why, looks_like, probability; image, why, labels, probabilities where images have several
+    labels."""
     json: bool = False
-    """Print a JSON list of objects with the same, and the `index` of the image."""
+    """Print a JSON list of objects with `image`, `why`, `looks_like`, `probability` and the `index` of the image; where
+    images have several labels also `labels` and the `probabilities` of all classes."""
     page: Annotated[Path | None, tyro.conf.arg(metavar="FILE|DIR")] = None
     """Ask about them on a page in the browser instead, one key each. Labels go to this table (.csv or .jsonl, which
     `fit` reads, the labels of DATA in it too), or into folders of classes in this folder. The same command goes on."""
@@ -87,18 +89,39 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _print(chosen: Sequence[Suggestion], parsed: Arguments) -> None:
+    several = parsed.settings.data.has_several
     if parsed.json:
-        print_json([dataclasses.asdict(each) for each in chosen])
+        absent = () if several else ("labels", "probabilities")
+        rows = [dataclasses.asdict(each) for each in chosen]
+        print_json([{name: value for name, value in row.items() if name not in absent} for row in rows])
     elif parsed.csv:
         table = csv.writer(sys.stdout, lineterminator="\n")
-        table.writerow(["image", "why", "looks_like", "probability"])
-        for each in chosen:
-            probability = "" if each.probability is None else f"{each.probability:.3f}"
-            table.writerow([each.image, each.why, each.looks_like or "", probability])
+        table.writerow(["image", "why", *(("labels", "probabilities") if several else ("looks_like", "probability"))])
+        table.writerows([each.image, each.why, *(_cells_of_several if several else _cells)(each)] for each in chosen)
     else:
         for each in chosen:
-            guess = "" if each.probability is None else f"  looks like {each.looks_like} ({each.probability:.0%})"
-            print(f"{each.why:<7}  {each.image}{guess}")
+            print(f"{each.why:<7}  {each.image}{_guess(each)}")
+
+
+def _cells(each: Suggestion) -> list[str]:
+    return [each.looks_like or "", "" if each.probability is None else f"{each.probability:.3f}"]
+
+
+def _cells_of_several(each: Suggestion) -> list[str]:
+    """All labels of an image and their probabilities, as ``predict`` writes them."""
+    labels, probabilities = each.labels or (), each.probabilities or {}
+    return ["|".join(labels), "|".join(f"{probabilities[label]:.3f}" for label in labels)]
+
+
+def _guess(each: Suggestion) -> str:
+    """What an image looks like, in words; nothing where nothing is known."""
+    if each.probability is None:
+        return ""
+    if each.labels:
+        probabilities = each.probabilities or {}
+        return "  looks like " + ", ".join(f"{label} ({probabilities[label]:.0%})" for label in each.labels)
+    nearest = f"{each.looks_like} ({each.probability:.0%})"
+    return f"  looks like {nearest}" if each.labels is None else f"  looks like none; nearest: {nearest}"
 
 
 def _show(parsed: Arguments, page: Path, data: str | None, folder: Path, put: str) -> int:

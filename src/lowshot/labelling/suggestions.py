@@ -28,13 +28,15 @@ from ..data import (
     source_of,
 )
 from ..errors import DataError, InputError
-from ..evaluation import embeddings_of
-from ..heads import HEADS, Schedule, Shots, Text
+from ..evaluation import embeddings_of, presence_of
+from ..heads import HEADS, Schedule, Shots, Text, left_out
 from ..heads.gda import GaussianDiscriminant
+from ..heads.proker import ProKeR
 from ..models import is_photos_installed, load_backbone
 from ..models.classes import embedded
 from ..progress import UNREPORTED, Track, silent
 from ..settings import Recipe
+from ..several_labels import Presence, sigmoid
 from ..threads import cpu_threads
 from ..torch_state import own_torch_state
 from ..training import Learner, create_learner
@@ -42,7 +44,7 @@ from .next_images import next_images
 
 MOST_IMAGES = 5_000
 """Unlabelled images that are looked at: of more, so many are drawn. Memory and time grow with the square."""
-_METHOD = "gda"
+_METHOD, _METHOD_OF_SEVERAL = "gda", "proker"
 _UNUSED = Schedule(learning_rate=0.0, minimum_learning_rate=0.0, weight_decay=0.0, batch_size=1, seed=0)
 
 
@@ -60,6 +62,10 @@ class Suggestion:
     """The most probable class; None where nothing is known of classes."""
     probability: float | None
     """Its probability."""
+    labels: tuple[str, ...] | None = None
+    """Where images have several labels: those that are probable enough, the most probable first."""
+    probabilities: Mapping[str, float] | None = None
+    """Where images have several labels: the probability of each class."""
 
 
 @own_torch_state()
@@ -78,12 +84,13 @@ def suggested_images(
 
     While there are fewer labels than classes they are typical images of clusters, then those that many images lie near
     of which ``gda`` is unsure (``next_images``). Label them, and ask again. Images that ``data`` has are not chosen.
+    Where images have several labels ``proker`` takes the place of ``gda``.
 
     Args:
         unlabelled: A folder of images, or images.
-        recipe: Model and draw; the method is ``gda`` on central crops.
+        recipe: Model, draw and labels per image; the method is ``gda`` or ``proker`` on central crops.
         data: The labelled images so far, as for ``FewShotClassifier.add``; None where there are none.
-        labels: The class of each, where ``data`` is images.
+        labels: The class of each, where ``data`` is images; all classes of each where images have several labels.
         classes: Names of classes that have no labelled image yet.
         count: Images to choose.
         track: Shows progress.
@@ -93,11 +100,12 @@ def suggested_images(
         DataError: Images cannot be used, or there are none.
         InputError: The count is below 1, or the model cannot be used.
     """
-    recipe.data.refuse_several("suggest")
     if count < 1:
         raise InputError(f"count is {count}; expected 1 or more")
     warn, config = [] if warn is None else warn, recipe.data
-    known = None if data is None else addition_from(data, labels, config.on_bad_image, warn, config.root)
+    known = (
+        None if data is None else addition_from(data, labels, config.on_bad_image, warn, config.root, config.several)
+    )
     return Unlabelled(unlabelled, recipe, known, track=track, warn=warn).suggestions(count, classes)
 
 
@@ -143,9 +151,10 @@ class Unlabelled:
             warn.append(f"{MOST_IMAGES:,} of {len(free):,} images are looked at, drawn by the seed")
             free = free[np.sort(chosen)]
         self._rows = free
+        method = _METHOD_OF_SEVERAL if recipe.data.has_several else _METHOD
         with cpu_threads(recipe.engine.threads), bad_images_explained(recipe.data.on_bad_image):
             self._backbone = load_backbone(recipe.model.loaded, recipe.model.device)
-            learner = create_learner(self._backbone, ((" ",),), recipe.replace(method=_METHOD))
+            learner = create_learner(self._backbone, ((" ",),), recipe.replace(method=method))
             self._features = _encoded(learner, every.subset(free).images, track)
             self._labelled = self._features[:0] if known is None else _encoded(learner, known.examples.images, track)
 
@@ -161,7 +170,7 @@ class Unlabelled:
         count: int,
         classes: Sequence[str] = (),
         *,
-        given: Mapping[int, str] | None = None,
+        given: Mapping[int, str | Sequence[str]] | None = None,
         left_out: Collection[int] = (),
     ) -> list[Suggestion]:
         """Choose the images whose labels will teach most, the most useful first.
@@ -169,26 +178,22 @@ class Unlabelled:
         Args:
             count: Images to choose.
             classes: Names of classes that have no labelled image yet.
-            given: Labels that some of the images have got since, by their number.
+            given: Labels that some of the images have got since, by their number; all of an image that has several.
             left_out: Numbers of images that are not to be chosen either.
         """
-        given = {} if given is None else given
+        given = {row: (got,) if isinstance(got, str) else tuple(got) for row, got in (given or {}).items()}
         known_names = () if self._known is None else self._known.class_names
-        names = list(dict.fromkeys([*known_names, *given.values(), *classes]))
+        names = list(dict.fromkeys([*known_names, *(name for got in given.values() for name in got), *classes]))
         got = np.asarray([place for place, row in enumerate(self._rows.tolist()) if row in given], dtype=np.int64)
         closed = {*given, *left_out}
         free = np.asarray([place for place, row in enumerate(self._rows.tolist()) if row not in closed], dtype=np.int64)
-        labels = [] if self._known is None else [self._known.examples.labels]
-        labels += [np.asarray([names.index(given[int(self._rows[place])]) for place in got], dtype=np.int64)]
         if not len(free):
             return []
         features, labelled = self._features[free], np.concatenate([self._labelled, self._features[got]])
+        labels = self._labels(names, [given[int(self._rows[place])] for place in got])
         with cpu_threads(self._recipe.engine.threads):
-            table = self._probabilities(names, features, labelled, np.concatenate(labels)) if len(names) > 1 else None
-        unsure = np.ones(len(features), dtype=np.float32)
-        if table is not None:
-            ordered = np.sort(table, axis=1)
-            unsure = 1 - (ordered[:, -1] - ordered[:, -2])
+            guess = self._guess(names, features, labelled, labels)
+        unsure = np.ones(len(features), dtype=np.float32) if guess is None else guess.unsure
         # Without names nobody knows how many classes there are: then all are typical.
         many = len(names) if names else len(features) + 1
         chosen = next_images(features, labelled, unsure, many, count, self._recipe.training.seed)
@@ -197,26 +202,79 @@ class Unlabelled:
                 image=_name(self._images, row),
                 index=row,
                 why="typical" if each.is_typical else "unsure",
-                looks_like=None if table is None else names[int(table[each.row].argmax())],
-                probability=None if table is None else float(table[each.row].max()),
+                **({"looks_like": None, "probability": None} if guess is None else guess.of(each.row, names)),
             )
             for each in chosen
             for row in [int(self._rows[free[each.row]])]
         ]
 
-    def _probabilities(
+    def _labels(self, names: Sequence[str], given: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+        """Those of the labelled images, then those given since: ``(L,)``, or ``(L, C)`` where images have several."""
+        known = None if self._known is None else self._known.examples
+        if not self._recipe.data.has_several:
+            one = np.asarray([names.index(name) for [name] in given], dtype=np.int64)
+            return one if known is None else np.concatenate([known.labels, one])
+        table = np.asarray([[name in got for name in names] for got in given], dtype=np.int64).reshape(-1, len(names))
+        if known is None:
+            return table
+        return np.concatenate([np.pad(known.labels, ((0, 0), (0, len(names) - known.labels.shape[1]))), table])
+
+    def _guess(
         self,
         names: Sequence[str],
         features: NDArray[np.float32],
         labelled: NDArray[np.float32],
         labels: NDArray[np.int64],
-    ) -> NDArray[np.float32] | None:
-        """What is known of the classes of images, ``(N, C)``; None where that is nothing."""
+    ) -> _Guess | None:
+        """What is known of the classes of images; None where that is nothing."""
+        several = self._recipe.data.has_several
+        if not (names and len(labelled) if several else len(names) > 1):
+            return None
         texts = prompts_for(names, self._recipe.data, data="the labelled images")
         embeddings, lengths = embedded(self._backbone, texts)
         text = Text(embeddings, self._backbone.logit_scale, lengths, has_words=self._backbone.has_text)
-        known = torch.from_numpy(labelled), torch.from_numpy(labels)
-        return class_probabilities(torch.from_numpy(features), *known, text)
+        images, known = torch.from_numpy(features), (torch.from_numpy(labelled), torch.from_numpy(labels))
+        if several:
+            return _Guess(*label_probabilities(images, *known, text))
+        table = class_probabilities(images, *known, text)
+        return None if table is None else _Guess(table)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Guess:
+    """What a classifier says of images that nobody has labelled.
+
+    Args:
+        table: Probabilities ``(N, C)``.
+        presence: Where images have several labels: which of them an image has.
+    """
+
+    table: NDArray[np.floating]
+    presence: Presence | None = None
+
+    @property
+    def unsure(self) -> NDArray[np.floating]:
+        """How unsure it is of each image, from 0 to 1, ``(N,)``.
+
+        By how little the most probable class is ahead of the next. Where images have several labels each class is one
+        question, and it is the mean over them of ``1 - |2p - 1|``.
+        """
+        if self.presence is not None:
+            doubtful: NDArray[np.floating] = (1 - np.abs(2 * self.table - 1)).mean(1)
+            return doubtful
+        ordered = np.sort(self.table, axis=1)
+        lead: NDArray[np.floating] = ordered[:, -1] - ordered[:, -2]
+        return 1 - lead
+
+    def of(self, row: int, names: Sequence[str]) -> dict[str, Any]:
+        """What a suggestion says of an image's classes."""
+        order = np.argsort(-self.table[row], kind="stable").tolist()
+        top = {"looks_like": names[order[0]], "probability": float(self.table[row, order[0]])}
+        if self.presence is None:
+            return top
+        has = self.presence.present(self.table[row])
+        labels = tuple(names[label] for label in order if has[label])
+        return {**top, "labels": labels, "probabilities": dict(zip(names, self.table[row].tolist(), strict=True))}
 
 
 def suits_photos(folder: str | os.PathLike[str]) -> bool:
@@ -264,6 +322,34 @@ def class_probabilities(images: Tensor, labelled: Tensor, labels: Tensor, text: 
         scores[:, unseen] = -torch.inf
     table: NDArray[np.float32] = torch.softmax(scores.float(), dim=1).cpu().numpy()
     return table
+
+
+@torch.no_grad()
+def label_probabilities(
+    images: Tensor, labelled: Tensor, labels: Tensor, text: Text
+) -> tuple[NDArray[np.float64], Presence]:
+    """What ``proker`` on images of several labels says of others, ``(N, C)``, and which labels images have.
+
+    How probable a label is and from where on an image has it are told by labelled images that are left out, if two
+    parts of them can be; else by all of them.
+
+    Args:
+        images: Unit embeddings ``(N, D)``.
+        labelled: The same of the labelled images, ``(L, D)``; one or more.
+        labels: 1 for each class that they show, else 0, ``(L, C)``.
+        text: What the prompts say of all C classes.
+    """
+    device = text.embeddings.device
+    images, labelled, labels = images.to(device), labelled.to(device), labels.to(device)
+    shots = Shots(labelled[None], labels, text)
+    fit = ProKeR.fit(shots, _UNUSED, UNREPORTED)
+    scores, part = left_out(ProKeR, shots, labelled, fit.chosen)
+    if int(part.max()) < 1:
+        scores, part = fit.head.scores(labelled, text), torch.zeros_like(part)
+    judged = part >= 0
+    presence = presence_of(scores[judged].cpu().numpy(), labels[judged].cpu().numpy(), int(part.max()) + 1)
+    margins = presence.slope * fit.head.scores(images, text).double().cpu().numpy() + np.asarray(presence.offsets)
+    return sigmoid(margins), presence
 
 
 def _encoded(learner: Learner, images: Images, track: Track) -> NDArray[np.float32]:
