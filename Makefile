@@ -73,6 +73,7 @@ bench: $(INSTALLED)  ## Measure this machine; writes benchmarks/results
 	$(BIN)/python benchmarks/calibration.py
 	$(BIN)/python benchmarks/none_of_these.py
 	$(BIN)/python benchmarks/one_more.py
+	$(BIN)/python benchmarks/convolutions.py
 	$(BIN)/python benchmarks/serving.py
 	$(BIN)/python benchmarks/serving.py --model vit-b16 --repeats 3
 	$(BIN)/python benchmarks/load.py

@@ -138,7 +138,7 @@ def _held_out(
             track=track,
             checkpoint=checkpoint,
             contents=contents,
-            together=lesson.folds_together,
+            together=lesson.recipe.engine.together,
         )
         return HeldOut(presence=presence_of(scores, labels, 0 if fold_of is None else int(fold_of.max()) + 1))
     evidence = evidence_of(lesson)
@@ -150,7 +150,7 @@ def _held_out(
         checkpoint=checkpoint,
         contents=contents,
         told=None if evidence is None else evidence.add_fold,
-        together=lesson.folds_together,
+        together=lesson.recipe.engine.together,
     )
     return HeldOut(calibration, None if evidence is None else told_of(lesson, evidence))
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..data import Draw, Examples, Prompts, Task, decoded_once, draw_from, learnt_part, long_prompts_named, prompts_for
 from ..errors import InputError
 from ..methods import method_spec
-from ..models import Backbone, load_backbone, pick_device, resolve_adapter_precision, resolve_precision
+from ..models import Backbone, load_backbone, resolve_adapter_precision, resolve_precision
 from ..settings import SETTINGS, Decides, Recipe, parse_bytes
 from ..training import Learner, create_learner
 from ..training.prompts import refuse_alike
@@ -39,19 +39,6 @@ class Lesson:
     """Hashes of what the shots show, where they have been looked at already."""
     told_apart: set[str] = dataclasses.field(default_factory=set)
     """Models whose tokenizers have been asked whether they tell the prompts apart; copies of a lesson share it."""
-
-    @property
-    def folds_together(self) -> int | None:
-        """Folds whose steps are computed together at most; None for all of them.
-
-        Where the recipe leaves it open it is all of them on CUDA, which one run does not fill, and elsewhere one.
-        There four runs together took 1.2 to 1.3 times as long when each had a thread of its own; on one thread they
-        have not been measured on a quiet machine (``benchmarks/together.py``).
-        """
-        model, together = self.recipe.model, self.recipe.engine.together
-        if together is not None:
-            return together
-        return None if pick_device(model.device, model.loaded).type == "cuda" else 1
 
     def untrained(self) -> Learner:
         """The recipe's method on the backbone as it was loaded.

@@ -179,7 +179,7 @@ class Trials:
             first=folds,
             track=self._track,
             told=told,
-            together=lesson.folds_together,
+            together=lesson.recipe.engine.together,
         )
         rows = np.concatenate([np.flatnonzero(fold_of == fold) for fold in range(folds)])
         if lesson.examples.has_several:

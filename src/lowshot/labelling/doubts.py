@@ -101,7 +101,7 @@ def doubted_labels(
             if lone := int((fold_of < 0).sum()):
                 warn.append(f"{lone} class(es) have one image, which is not looked at: nothing else shows the class")
         scores, given = held_out_scores(
-            lesson.untrained, examples, fold_of, track=track, together=lesson.folds_together
+            lesson.untrained, examples, fold_of, track=track, together=lesson.recipe.engine.together
         )
     rows = np.arange(len(examples)) if fold_of is None else np.argsort(fold_of, kind="stable")[(fold_of < 0).sum() :]
     noise = label_noise(scores, given)

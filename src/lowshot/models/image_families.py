@@ -18,7 +18,7 @@ from .family import Family, TextAttention
 from .layout import CLIP_BLOCK, DINOV2_BLOCK, DINOV3_BLOCK, VIT_BLOCK, TowerLayout, gated
 
 _OF_DINOV2 = 224
-_CPU_IMAGES_AT_ONCE = 8
+_CPU_IMAGES_AT_ONCE = 4
 """Images that go through convolutions together on a CPU. What lies between two layers of many images is more than an
 allocator keeps: each layer then writes into fresh memory, which takes longer than computing it. Fewer are no faster,
 and slower where other programs compute too, since threads wait for each other at every layer."""

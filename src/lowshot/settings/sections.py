@@ -264,7 +264,7 @@ class EngineConfig(Section):
     cannot be done it is said, and each step is launched by itself, as it is with `--no-cuda-graph`."""
     together: int | None = setting(None, Decides.COST, at_least(1), younger=True)
     """Trainings on the same frozen weights whose steps are computed together at most, where they train plain LoRA or
-    LoRA-XS. If not given, all folds of a fit on CUDA, and one after the other elsewhere and for a grid's runs."""
+    LoRA-XS. If not given, all folds of a fit, and one after the other for a grid's runs."""
     image_memory: str = setting("1GB", Decides.COST, AMOUNT)
     """Most memory for decoded training images; those beyond it are kept on disk."""
     image_disk: str = setting("20GB", Decides.COST, AMOUNT)
