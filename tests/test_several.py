@@ -243,6 +243,13 @@ def test_the_command_suggests_from_a_table_of_labels(table, tiny_clip, capsys):
         assert ("looks like none; nearest" in line) == (not looks)
 
 
+def test_other_classes_are_refused_without_advice_that_is_refused_too(fitted):
+    images, labels = pictures(8)
+    with pytest.raises(DataError, match="other classes than this adapter, such as 'grey'") as refusal:
+        fitted.evaluate(fitted.task(images, [[*one, "grey"] for one in labels]))
+    assert "new-classes" not in str(refusal.value)
+
+
 # -- what is not there -------------------------------------------------------------------------------------------------
 
 PICTURES = [np.zeros((20, 20, 3), np.uint8)]

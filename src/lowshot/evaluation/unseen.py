@@ -53,9 +53,13 @@ def as_taught(task: Task, taught: Sequence[str]) -> Task:
         return task
     differ = sorted(set(names) ^ set(taught))
     if differ:
+        # How probable a label must be is known of taught classes alone: of several labels no other can be judged.
+        otherwise = (
+            "" if task.has_several else ", or --new-classes (new_classes=True from Python), which judges its own"
+        )
         raise DataError(
             f"{task.name} has other classes than this adapter, such as {differ[0]!r}; expected the {len(taught)} "
-            "classes it was taught, or --new-classes (new_classes=True from Python), which judges it in its own"
+            f"classes it was taught{otherwise}"
         )
     place = np.asarray([taught.index(name) for name in names])
     validation, test = (
