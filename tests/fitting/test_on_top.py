@@ -1,8 +1,11 @@
 """Classes on top of adapted towers: what they are made of, what is told of them, and that they are ordinary classes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lowshot import FewShotClassifier
 from lowshot.classifier import saved_adapter
@@ -10,6 +13,7 @@ from lowshot.conversion import export
 from lowshot.conversion.source import as_input, open_source
 from lowshot.conversion.trained import trained_model
 from lowshot.errors import DataError, InputError
+from lowshot.fitting.class_rows import Evidence
 from lowshot.on_top import OnTop, Recognised
 from tiny_models import write_image_encoder
 
@@ -102,6 +106,31 @@ def test_two_classes_one_after_the_other_come_to_both_at_once(fitted, tmp_path):
     assert (again.record_.on_top["images"], again.record_.on_top["known_images"]) == (3, 3)
     again.rename("green", "lime").add(*labelled("white"))
     assert list(again.classes_) == ["red", "lime", "white"]
+
+
+def test_a_calibration_in_between_changes_nothing_of_it(fitted):
+    old = fitted().task(*labelled("blue", "red", count=6))
+    one, both = (fitted(calibration_folds=3) for _ in range(2))
+    one.add(*labelled("white"), old=old).add(*labelled("green"))
+    both.add(*labelled("white", "green"), old=old)
+    columns = [list(both.classes_).index(name) for name in one.classes_]
+    np.testing.assert_allclose(one.predict_proba(TEST), both.predict_proba(TEST)[:, columns], atol=1e-5)
+    assert one.record_.temperature == pytest.approx(both.record_.temperature, rel=1e-5)
+
+
+def test_an_adapter_that_does_not_know_its_shots_says_what_the_figures_rest_on(fitted):
+    grown = fitted()
+    grown._answer_with(grown._fitted[1], dataclasses.replace(grown.record_, draw=(), learnt=()))
+    old = grown.task(*labelled("blue", "red", seed=5))
+    assert grown.add(*labelled("white"), old=old).record_.on_top["known_images"] == 6
+    assert any("does not know which images it was taught with" in line for line in grown.warnings_)
+
+
+def test_a_temperature_that_goes_with_the_last_class_on_top_is_said_to(fitted):
+    grown = fitted(calibration_folds=3).add(*labelled("white"))
+    grown.remove("white")
+    assert grown.record_.temperature == 1.0
+    assert "the calibration is dropped" in grown.warnings_[-1]
 
 
 def test_it_is_calibrated_anew_where_every_class_has_images_for_it(fitted):
@@ -205,6 +234,49 @@ def test_a_single_image_is_its_prompt_and_tells_nothing(fitted):
     learner = grown._fitted[1]
     prompts = learner.with_prompts(grown.record_.prompts).encode_classes()
     torch.testing.assert_close(learner.encode_classes(), prompts)
+
+
+def test_a_single_image_is_its_prompt_where_known_images_tell_the_length():
+    first, second, third = np.eye(3)
+    prompt = (first + third) / np.sqrt(2)
+    images = np.stack([third, first, second])  # the first known image is nearer to the prompt than to the new image
+    evidence = Evidence(np.stack([first, second]), prompt[None], images, np.asarray([2, 0, 1]), 20.0)
+    [row] = evidence.placed(np.ones(3, dtype=np.bool_)).rows
+    np.testing.assert_allclose(row / np.linalg.norm(row), prompt)
+
+
+def test_known_images_alone_do_not_shorten_the_row_of_a_single_image(tmp_path):
+    grown = FewShotClassifier(str(write_image_encoder(tmp_path / "encoder", "dinov2")), **LORA).fit(
+        *labelled("blue", "red")
+    )
+    old = grown.task(*labelled("blue", "red", count=6))
+    image = pictures("white", 1)
+    assert list(grown.add(image, ["white"], old=old).predict(image)) == ["white"]
+    row = grown._fitted[1].encode_classes()[-1]
+    assert row.norm().item() == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("copied", ["green", "white"])  # the first new class, and the last
+def test_a_class_whose_every_image_is_learnt_as_another_is_named(fitted, copied):
+    grown = fitted()
+    before = grown.record_
+    images = [image for name in ("green", "white") for image in pictures("blue" if name == copied else name, 3)]
+    with pytest.raises(DataError, match=f"every image of class '{copied}' is learnt already as one of another class"):
+        grown.add(images, ["green"] * 3 + ["white"] * 3)
+    assert grown.record_ is before
+
+
+def test_known_images_are_told_from_shots_by_what_they_show_and_not_by_their_names(fitted, tmp_path):
+    folders = {}
+    for part, seed in (("learnt", 0), ("old", 5)):
+        folders[part] = tmp_path / part
+        for name in ("blue", "red"):
+            (folders[part] / name).mkdir(parents=True)
+            for number, image in enumerate(pictures(name, 3, seed)):
+                Image.fromarray(image).save(folders[part] / name / f"{number}.png")
+    model = fitted().recipe.model.model
+    grown = FewShotClassifier(model, **LORA).fit(folders["learnt"])
+    assert grown.add(*labelled("white"), old=folders["old"]).record_.on_top["known_images"] == 6
 
 
 @pytest.mark.parametrize(

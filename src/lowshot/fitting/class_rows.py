@@ -15,6 +15,9 @@ that they were trained on lie nearer to their classes than new images do.
 With such known images a and b, the same for all classes on top, have the least negative log-likelihood of all
 these images, where every class counts alike. Without them a class's a is such that its own images, each left out, are
 as near to w as they are to t, and b is 0.35: chosen on validation splits by ``benchmarks/one_more.py``.
+
+A single image tells nothing of how near others of its class are: its row is a t, or m where there is no t. So known
+images choose a and b only where an image of a class on top can be left out too: they alone would have a at its least.
 """
 
 from __future__ import annotations
@@ -75,7 +78,8 @@ class Evidence:
 
     def placed(self, used: NDArray[np.bool_]) -> Placed:
         """The rows by some of the images, ``(N,)``."""
-        if (used & self.is_known).any():
+        is_known = self.is_known[used]
+        if is_known.any() and self._weights(used)[~is_known].any():
             return self._likeliest(used)
         blend = 1.0 if self._prompts is None else BLEND
         rows = [self._level(label, used, blend) for label in range(self._count)]
@@ -87,22 +91,20 @@ class Evidence:
 
     def _level(self, label: int, used: NDArray[np.bool_], blend: float) -> _Vectors:
         """The row of a class as near to its own images as its prompt is."""
-        images = self._of(label, used)
-        if self._prompts is None:
-            return self._unit(label, images.sum(0), blend)
+        images, row = self._of(label, used), self._row(label, used, blend)
+        if self._prompts is None or len(images) == 1:
+            return row
         prompt: _Vectors = self._prompts[label]
-        if len(images) == 1:  # nothing tells how near others are to it
-            return prompt
         left_out = np.sum(images * self._unit(label, images.sum(0) - images, blend), axis=1)
         near = float((images @ prompt).mean() / max(left_out.mean(), 1e-6))
         length = float(np.clip(near, LENGTHS[0], LENGTHS[-1]))
-        return length * self._unit(label, images.sum(0), blend)
+        return length * row
 
     def _likeliest(self, used: NDArray[np.bool_]) -> Placed:
         weights = self._weights(used)
         best, likeliest = (np.inf, 0.0, 1.0), Placed(np.zeros(0), 0.0)
         for blend in BLENDS if self._prompts is not None else (1.0,):
-            units = np.stack([self._unit(label, self._of(label, used).sum(0), blend) for label in range(self._count)])
+            units = np.stack([self._row(label, used, blend) for label in range(self._count)])
             scores = self._scale * self._images[used] @ units.T
             self._leave_out(scores, used, blend)
             for length in LENGTHS:
@@ -140,6 +142,14 @@ class Evidence:
     def _of(self, label: int, used: NDArray[np.bool_]) -> _Vectors:
         images: _Vectors = self._images[used & (self._labels == self._first + label)]
         return images
+
+    def _row(self, label: int, used: NDArray[np.bool_], blend: float) -> _Vectors:
+        """The unit row ``(D,)`` of a class by its images; its prompt where one image tells nothing of others."""
+        images = self._of(label, used)
+        if self._prompts is not None and len(images) == 1:
+            prompt: _Vectors = self._prompts[label]
+            return prompt
+        return self._unit(label, images.sum(0), blend)
 
     def _unit(self, label: int, sums: _Vectors, blend: float) -> _Vectors:
         """The unit row ``(..., D)`` of a class by the sums of its images; its prompt where there are none."""

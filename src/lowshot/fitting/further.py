@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data import (
     Addition,
@@ -182,12 +183,7 @@ def with_more(
         raise DataError(f"{addition.name}: every image is learnt already; expected images of a class more, or others")
     more = named_apart(drawn.subset(rows), own.identities, addition.name)
     counts = more.counts(len(names)) + (own.counts(len(names)) if own.has_several else 0)
-    lacking = np.flatnonzero(counts[len(lesson.task.class_names) :] == 0)
-    if len(lacking):
-        raise DataError(
-            f"{addition.name}: every image of class {names[len(lesson.task.class_names) + lacking[0]]!r} is learnt "
-            "already as one of another class"
-        )
+    refuse_empty(counts, len(lesson.task.class_names), names, addition.name)
     if isinstance(own.images, KeptImages):
         images: Images = KeptImages(own.images.shots, more.images)
         labels_of_all = np.concatenate([own.labels, more.labels])
@@ -196,6 +192,25 @@ def with_more(
         together = kept_decoded(joined(own, more, more.labels), lesson.recipe)
     prompts = _prompts_with(lesson, names, addition)
     return _changed(lesson, names, labels, prompts, together, (*lesson.contents, *(contents[row] for row in rows)))
+
+
+def refuse_empty(counts: NDArray[np.int64], known: int, names: Sequence[str], data: str) -> None:
+    """Refuse a new class that no image is left of.
+
+    Args:
+        counts: Images of each class, ``(C,)``.
+        known: How many of the classes are not new: the first ones.
+        names: All C classes.
+        data: Name of the data that has the new ones.
+
+    Raises:
+        DataError: There is such a class.
+    """
+    lacking = np.flatnonzero(counts[known:] == 0)
+    if len(lacking):
+        raise DataError(
+            f"{data}: every image of class {names[known + lacking[0]]!r} is learnt already as one of another class"
+        )
 
 
 def _with_labels_more(own: Examples, others: Examples, again: Mapping[int, int], classes: int) -> tuple[Examples, int]:

@@ -28,7 +28,7 @@ from ..training.prompts import refuse_alike
 from ..training.weights import WeightsLearner
 from .class_rows import FOLDS, Evidence
 from .fit import Fitted
-from .further import classes_with, named_apart, prompts_more, why_anew
+from .further import classes_with, named_apart, prompts_more, refuse_empty, why_anew
 
 MOST_KNOWN = 16
 """Images of each class of the towers that are looked at: of more, so many are drawn."""
@@ -67,17 +67,23 @@ def set_on_top(
     _refuse_none(record, recipe, names, addition)
     prompts = (*record.prompts, *prompts_more(record.prompts, record.classes, names, recipe, addition))
     refuse_alike(learner.backbone, names, prompts)
-    learnt, seed = set(record.learnt), recipe.training.seed
-    images = _Images(names, base.towers, learnt, seed, warn, track)
-    shown = images.new(addition, shots, record.draw)
+    images = _Images(names, base.towers, set(record.learnt), recipe.training.seed, warn, track)
+    shown = images.new(addition, shots, record)
     pools = [(addition.name, addition.examples, addition.class_names)]
     if known is not None:
         pools += [(known.name, each, known.class_names) for each in (known.train, known.validation) if each is not None]
-    others = images.known(pools, set(record.taught_to_towers))
+    others = images.known(pools, set(record.taught_to_towers), is_sure=bool(base.taught))
     if known is not None and not len(others.examples):
         raise DataError(
             f"{known.name}: of the adapter's classes there are no images in its training and validation splits that "
             "were not learnt from; give others, or leave old out: then nothing is told of these classes"
+        )
+    if len(others.examples) and not base.taught:
+        warn(
+            [
+                "this adapter does not know which images it was taught with: what images of its classes tell holds "
+                "only if it was not taught with them"
+            ]
         )
     grown = base.with_images(shown, others, learner, track)
     fitted = _fitted(record, learner, grown, names, labels, prompts)
@@ -122,8 +128,8 @@ class _Images:
     warn: Callable[[Sequence[str]], None]
     track: Track
 
-    def new(self, addition: Addition, shots: int | None, draw: Sequence[str]) -> _Some:
-        """The images of classes on top that are not learnt already.
+    def new(self, addition: Addition, shots: int | None, record: RunRecord) -> _Some:
+        """The images of classes on top that the adapter of this record has not learnt already.
 
         Raises:
             DataError: There are none, or none of a new class.
@@ -134,14 +140,26 @@ class _Images:
         unlearnt = self._unlearnt(some.subset(drawn.indices), warned=True)
         if not len(unlearnt.examples):
             raise DataError(f"{addition.name}: every image is learnt already; expected images of a class more")
-        return dataclasses.replace(unlearnt, examples=named_apart(unlearnt.examples, draw, addition.name))
+        refuse_empty(unlearnt.examples.counts(len(self.names)), len(record.classes), self.names, addition.name)
+        return dataclasses.replace(unlearnt, examples=named_apart(unlearnt.examples, record.draw, addition.name))
 
-    def known(self, pools: Sequence[tuple[str, Examples, Sequence[str]]], draw: Collection[str]) -> _Some:
-        """Images of the towers' classes that these were not trained on, so many of a class at most."""
+    def known(
+        self, pools: Sequence[tuple[str, Examples, Sequence[str]]], draw: Collection[str], *, is_sure: bool
+    ) -> _Some:
+        """Images of the towers' classes that these were not trained on, so many of a class at most.
+
+        Args:
+            pools: Name, images and classes of data.
+            draw: Identities of images that the towers were trained on. Others may have them in other data.
+            is_sure: Whether the hashes of what those show are all known, so that they decide.
+        """
         together = _Some(Examples(MemoryImages([]), np.empty(0, dtype=np.int64), ()), ())
         for name, examples, class_names in pools:
             some = self._of(examples, class_names, lambda label: label < self.towers)
-            some = some.subset([row for row, identity in enumerate(some.identities) if identity not in draw])
+            alike = [row for row, identity in enumerate(some.identities) if identity in draw]
+            others = self._unlearnt(some.subset(alike), warned=False).examples.identities if is_sure else ()
+            left_out = {some.identities[row] for row in alike} - set(others)
+            some = some.subset([row for row, identity in enumerate(some.identities) if identity not in left_out])
             if not len(some):
                 continue
             drawn = draw_shots(some.identities, some.labels, MOST_KNOWN, self.seed)
@@ -182,6 +200,8 @@ class _Base:
         images: How many of them are of classes on top.
         draw: Identities of the images of classes on top.
         contents: Hashes of what all N images show.
+        taught: Hashes of the images that the towers were trained on; empty where the record does not have them.
+        temperature: What scores were divided by when the first class was set on top.
     """
 
     towers: int
@@ -190,6 +210,8 @@ class _Base:
     images: int
     draw: tuple[str, ...]
     contents: tuple[str, ...]
+    taught: tuple[str, ...]
+    temperature: float
 
     @classmethod
     def of(cls, record: RunRecord, learner: Learner) -> _Base:
@@ -201,7 +223,8 @@ class _Base:
         kept, on_top, count = learner.kept, record.on_top, len(record.classes)
         if not on_top:
             width = learner.backbone.embedding_size
-            return cls(count, np.empty((0, width)), np.empty(0, dtype=np.int64), 0, (), ())
+            no_labels = np.empty(0, dtype=np.int64)
+            return cls(count, np.empty((0, width)), no_labels, 0, (), (), record.learnt, record.temperature)
         if kept is None or len(kept) != on_top["images"] + on_top["known_images"] or len(kept) > len(record.learnt):
             raise InputError(
                 "this adapter was saved without the images of its classes on top (shots.safetensors), as push_to_hub "
@@ -215,6 +238,8 @@ class _Base:
             on_top["images"],
             record.draw[len(record.taught_to_towers) :],
             record.learnt[-len(kept) :],
+            record.learnt[: -len(kept)],
+            on_top["temperature"],
         )
 
     def with_images(self, shown: _Some, known: _Some, learner: Learner, track: Track) -> _Base:
@@ -254,31 +279,30 @@ def _fitted(
         fixed = weights.encode_classes()[: base.towers].float()
         has_text = learner.backbone.has_text
         own = weights.with_prompts(prompts[base.towers :]).encode_classes().cpu().double().numpy() if has_text else None
-    scale = learner.backbone.logit_scale / record.temperature
+    scale = learner.backbone.logit_scale / base.temperature
     evidence = Evidence(fixed.cpu().double().numpy(), own, base.embeddings, base.labels, scale)
     placed = evidence.placed(np.ones(len(base.labels), dtype=np.bool_))
     held_out = _HeldOut.of(evidence, base)
-    calibration = held_out.calibration(record)
+    is_wanted = bool(record.calibration or record.recipe["training"]["calibration_folds"])
     grown = weights.with_rows(prompts, torch.cat([fixed, torch.from_numpy(placed.rows).to(fixed)]), base.kept)
     on_top = OnTop(
         classes=len(names) - base.towers,
         images=base.images,
         known_images=len(base.labels) - base.images,
         blend=placed.blend,
-        temperature=record.temperature,
+        temperature=base.temperature,
         new=held_out.new,
         known=held_out.known,
     )
-    of_towers = len(record.learnt) - (len(learner.kept) if record.on_top and learner.kept is not None else 0)
     changed = dataclasses.replace(
         record,
         classes=tuple(names),
         labels=tuple(labels),
         prompts=prompts,
         draw=(*record.taught_to_towers, *base.draw),
-        learnt=(*record.learnt[:of_towers], *base.contents),
+        learnt=(*base.taught, *base.contents),
         adapter_bytes=grown.adapter_bytes,
-        calibration=calibration,
+        calibration=held_out.calibration(base.temperature) if is_wanted else {},
         belonging={},
         metrics={},
         on_top=on_top.to_dict(),
@@ -335,12 +359,11 @@ class _HeldOut:
         right: NDArray[np.bool_] = self.scores.argmax(1) == self.labels
         return right
 
-    def calibration(self, record: RunRecord) -> Mapping[str, Any]:
-        """What they tell of how sure it may be; empty where nobody asked, or a class of the towers has no image."""
-        is_wanted = record.calibration or record.recipe["training"]["calibration_folds"]
-        if not is_wanted or len(set(self.labels[self.labels < self.towers].tolist())) < self.towers:
+    def calibration(self, temperature: float) -> Mapping[str, Any]:
+        """The calibration by scores that were divided by this; empty where a class of the towers has no image."""
+        if len(set(self.labels[self.labels < self.towers].tolist())) < self.towers:
             return {}
-        return calibrated(self.scores * record.temperature, self.labels, self.folds).to_dict()
+        return calibrated(self.scores * temperature, self.labels, self.folds).to_dict()
 
 
 def left_on_top(record: RunRecord, learner: Learner, left: Sequence[int]) -> Fitted:
@@ -396,7 +419,8 @@ def left_on_top(record: RunRecord, learner: Learner, left: Sequence[int]) -> Fit
         grown = weights.with_prompts(prompts)
     else:
         grown = weights.with_rows(prompts, rows, kept if count else None)
-    notes = ["what held-out shots told was of other classes: the calibration is dropped"] if record.calibration else []
+    is_dropped = bool(record.calibration) or changed.temperature != record.temperature
+    notes = ["what held-out shots told was of other classes: the calibration is dropped"] if is_dropped else []
     return Fitted(grown, dataclasses.replace(changed, adapter_bytes=grown.adapter_bytes), tuple(notes))
 
 
