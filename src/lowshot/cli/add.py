@@ -77,12 +77,15 @@ def run(arguments: Sequence[str]) -> int:
         told = {"seconds": record.train_seconds, "calibration": record.calibration, "on_top": record.on_top}
         print_json({"adapter": str(place), **counts, **told})
     elif not is_quiet():
+        from ..wording.quantities import counted, on_top_line
+
         which = f"{len(new)} class(es) more, {', '.join(new)}" if new else "no class more"
         anew = " taught anew" if parsed.refit else ""
-        print(f"{images} images{anew}: {which}; {len(record.classes)} classes and {len(record.draw)} images in all")
+        print(
+            f"{counted(images, 'image')}{anew}: {which}; {len(record.classes)} classes and "
+            f"{counted(len(record.draw), 'image')} in all"
+        )
         if record.on_top:
-            from ..wording.quantities import on_top_line
-
             print("the towers stay as they are, and new classes are set on top of them (--refit DATA teaches all anew)")
             print(on_top_line(record.on_top))
         if record.calibration:
