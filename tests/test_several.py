@@ -209,6 +209,7 @@ def test_images_to_label_next_come_with_all_labels_they_may_have(tiny_clip):
     images, labels = pictures(16, seed=1)
     first = suggested_images(images, recipe, classes=COLOURS, count=3)
     assert {(each.why, each.looks_like, each.labels) for each in first} == {("typical", None, None)}
+    assert [each.labels for each in suggested_images(images, recipe, count=1)] == [None]
     chosen = suggested_images(images, recipe, *pictures(24), count=16)
     assert {each.why for each in chosen} == {"unsure"}
     assert np.mean([set(each.labels) == set(labels[each.index]) for each in chosen]) > 0.6
@@ -248,6 +249,13 @@ def test_other_classes_are_refused_without_advice_that_is_refused_too(fitted):
     with pytest.raises(DataError, match="other classes than this adapter, such as 'grey'") as refusal:
         fitted.evaluate(fitted.task(images, [[*one, "grey"] for one in labels]))
     assert "new-classes" not in str(refusal.value)
+
+
+def test_a_table_whose_images_all_show_none_of_the_classes_is_refused(table, tmp_path):
+    shutil.copy(table.with_name("0.png"), tmp_path)
+    (tmp_path / "none.csv").write_text("file_name,label\n0.png,\n")
+    with pytest.raises(DataError, match=r"none\.csv has no label at all; expected at least 2 classes"):
+        FewShotClassifier(method="proker", **SEVERAL).task(tmp_path / "none.csv")
 
 
 # -- what is not there -------------------------------------------------------------------------------------------------

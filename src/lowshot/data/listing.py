@@ -301,7 +301,8 @@ def sorted_class_names(where: object, splits: Mapping[str, Collection[str]]) -> 
                 f"out of {split}"
             )
     if len(class_names) < 2:
-        raise DataError(f"{where} has one class, {class_names[0]!r}; expected at least 2")
+        those = f"one class, {class_names[0]!r}" if class_names else "no label at all"
+        raise DataError(f"{where} has {those}; expected at least 2 classes")
     return class_names
 
 

@@ -214,7 +214,8 @@ class Unlabelled:
         if not self._recipe.data.has_several:
             one = np.asarray([names.index(name) for [name] in given], dtype=np.int64)
             return one if known is None else np.concatenate([known.labels, one])
-        table = np.asarray([[name in got for name in names] for got in given], dtype=np.int64).reshape(-1, len(names))
+        table = np.asarray([[name in got for name in names] for got in given], dtype=np.int64)
+        table = table.reshape(len(given), len(names))
         if known is None:
             return table
         return np.concatenate([np.pad(known.labels, ((0, 0), (0, len(names) - known.labels.shape[1]))), table])
