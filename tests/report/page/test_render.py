@@ -173,6 +173,12 @@ def test_records_of_before_say_why_there_is_no_closer_look():
     assert "were recorded without the recall of each class" in render_page([zero_shot(), record()])
 
 
+def test_runs_of_several_labels_say_that_zero_shot_would_tell_which_classes_gain():
+    page = render_page([of_several(0.449), of_several(0.455, seed=2)])
+    assert "drawn where zero-shot has been run" in page
+    assert "were recorded without" not in page
+
+
 def test_zero_shot_of_another_backbone_is_not_what_classes_gain_on():
     other = zero_shot(metrics=measured(0.6, 10), model={"id": "another"})
 

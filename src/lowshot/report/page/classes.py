@@ -20,6 +20,7 @@ _OLD = (
     "These runs were recorded without the recall of each class and the bins of confidence, so that neither can be"
     " drawn; a run that is done again records them."
 )
+_ALONE = "Which classes gain is drawn where zero-shot has been run on the same images of several labels."
 
 
 def classes_section(tasks: Mapping[str, RowRuns], look: Look, identity: str) -> Markup:
@@ -32,7 +33,8 @@ def classes_section(tasks: Mapping[str, RowRuns], look: Look, identity: str) -> 
         for i, (task, result) in enumerate(results.items())
         if (part := _part(result, tasks[task], look, f"{identity}-{i}"))
     }
-    body = choice("Data set", parts, next(iter(parts)), identity) if parts else element("p", _OLD, class_="note")
+    why_none = _ALONE if all(result.measure == MEAN_AVERAGE_PRECISION for result in results.values()) else _OLD
+    body = choice("Data set", parts, next(iter(parts)), identity) if parts else element("p", why_none, class_="note")
     return element("section", element("h2", "A closer look"), body, id=identity)
 
 
