@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -25,10 +25,12 @@ from ..records import RunRecord
 from ..settings import Recipe
 from ..training import Learner
 from ..training.prompts import refuse_alike
-from ..training.weights import WeightsLearner
 from .class_rows import FOLDS, Evidence
 from .fit import Fitted
 from .further import classes_with, named_apart, prompts_more, refuse_empty, why_anew
+
+if TYPE_CHECKING:
+    from ..training.weights import WeightsLearner
 
 MOST_KNOWN = 16
 """Images of each class of the towers that are looked at: of more, so many are drawn."""
@@ -274,7 +276,7 @@ def _fitted(
     prompts: Prompts,
 ) -> Fitted:
     """The adapter with the rows of its classes on top, and what held-out images tell of it."""
-    weights = cast(WeightsLearner, learner)
+    weights = cast("WeightsLearner", learner)
     with torch.no_grad():
         fixed = weights.encode_classes()[: base.towers].float()
         has_text = learner.backbone.has_text
@@ -377,7 +379,7 @@ def left_on_top(record: RunRecord, learner: Learner, left: Sequence[int]) -> Fit
     Raises:
         InputError: None of the classes that the towers were trained for is left.
     """
-    weights, on_top, kept = cast(WeightsLearner, learner), record.on_top, learner.kept
+    weights, on_top, kept = cast("WeightsLearner", learner), record.on_top, learner.kept
     first = len(record.classes) - on_top["classes"]
     if not any(label < first for label in left):
         raise InputError(
