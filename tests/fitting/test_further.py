@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from coloured import labelled, pictures
 from lowshot import FewShotClassifier
 from lowshot.classifier import saved_adapter
 from lowshot.errors import AdapterError, DataError, InputError, NotFittedError, UnknownNameError
@@ -12,20 +13,6 @@ from lowshot.heads import HEADS, KEPT_SHOTS_FILE, kept_shots, tensors_of
 from lowshot.heads.descent import descend
 
 every = pytest.mark.parametrize("method", HEADS)
-COLOURS = {"blue": 2, "green": 1, "red": 0}
-"""Class -> channel that is bright; ``white`` has all."""
-
-
-def pictures(name, count, seed=0):
-    images = np.random.default_rng([seed, len(name)]).integers(0, 60, (count, 20, 20, 3), dtype=np.uint8)
-    images[..., COLOURS.get(name, slice(None))] += 150
-    return list(images)
-
-
-def labelled(*names, count=3, seed=0):
-    images = [image for name in names for image in pictures(name, count, seed)]
-    return images, [name for name in names for _ in range(count)]
-
 
 TEST = labelled("blue", "green", "red", "white", seed=7)[0]
 SHOTS = "blue", "green", "red"

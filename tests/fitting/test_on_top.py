@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from coloured import labelled, pictures
 from lowshot import FewShotClassifier
 from lowshot.classifier import saved_adapter
 from lowshot.conversion import export
@@ -18,20 +19,6 @@ from lowshot.on_top import OnTop, Recognised
 from tiny_models import write_image_encoder
 
 LORA = {"method": "lora", "rank": 2, "steps_per_shot": 2, "base_steps": 0, "crop_minimum": 0.5}
-COLOURS = {"blue": 2, "green": 1, "red": 0}
-
-
-def pictures(name, count, seed=0):
-    images = np.random.default_rng([seed, len(name)]).integers(0, 60, (count, 20, 20, 3), dtype=np.uint8)
-    images[..., COLOURS.get(name, slice(None))] += 150
-    return list(images)
-
-
-def labelled(*names, count=3, seed=0):
-    images = [image for name in names for image in pictures(name, count, seed)]
-    return images, [name for name in names for _ in range(count)]
-
-
 TEST = labelled("blue", "green", "red", "white", seed=7)[0]
 
 

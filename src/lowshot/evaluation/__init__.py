@@ -1,7 +1,16 @@
 """Evaluation: predictions in batches, metrics, calibration, sets of classes, images of none."""
 
 from .belonging import BelongingEvidence, accepted_share, belonging_of, roc_area
-from .calibration import calibrate, calibrated, fold_checkpoints, fold_of_each, held_out_scores, left_out_scores, scored
+from .calibration import (
+    calibrate,
+    calibrated,
+    fold_checkpoints,
+    fold_of_each,
+    held_out_scores,
+    left_out_scores,
+    log_sums,
+    scored,
+)
 from .conformal import GuaranteedSets, HeldOutSets, Sets, prediction_sets, set_measures
 from .metrics import confusion, measures, several_measures
 from .predict import (
@@ -41,6 +50,7 @@ __all__ = [
     "left_out_scores",
     "left_to_judge",
     "log_probabilities",
+    "log_sums",
     "measures",
     "normalised",
     "pixel_accuracy",

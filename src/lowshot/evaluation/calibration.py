@@ -205,7 +205,7 @@ def calibrated(scores: NDArray[np.floating], labels: NDArray[np.int64], folds: i
     """
     temperature = fitted_temperature(scores, labels)
     scaled = scores.astype(np.float64) / temperature
-    table = np.exp(scaled - _log_sums(scaled)[:, None])
+    table = np.exp(scaled - log_sums(scaled)[:, None])
     return Calibration(folds, temperature, conformal_scores(table, labels), int((scores.argmax(1) == labels).sum()))
 
 
@@ -225,7 +225,7 @@ def fitted_temperature(scores: NDArray[np.floating], labels: NDArray[np.int64]) 
 
     def loss(log_temperature: float) -> float:
         scaled = exact / math.exp(log_temperature)
-        return float((_log_sums(scaled) - scaled[rows, labels]).mean())
+        return float((log_sums(scaled) - scaled[rows, labels]).mean())
 
     for least, largest in (_USUAL, (LEAST_TEMPERATURE, LARGEST_TEMPERATURE)):
         bounds = math.log(least), math.log(largest)
@@ -235,7 +235,7 @@ def fitted_temperature(scores: NDArray[np.floating], labels: NDArray[np.int64]) 
     return min(max(best, LEAST_TEMPERATURE), LARGEST_TEMPERATURE)
 
 
-def _log_sums(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def log_sums(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Logarithm of the sum of each row's exponentials, ``(N,)``, whatever their size."""
     largest = scores.max(1)
     sums: NDArray[np.float64] = largest + np.log(np.exp(scores - largest[:, None]).sum(1))

@@ -27,6 +27,8 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from ..evaluation import log_sums
+
 BLEND = 0.35
 """b where no known images are there to choose it by."""
 BLENDS = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
@@ -68,7 +70,7 @@ class Evidence:
         self._count = int(labels.max()) + 1 - self._first
         self.scores = scale * embeddings @ fixed.T
         """Of the images and the fixed classes, ``(N, F)``."""
-        self._fixed = _log_sums(self.scores)
+        self._fixed = log_sums(self.scores)
         self._own = self.scores[np.arange(len(labels)), np.minimum(labels, self._first - 1)]
 
     @property
@@ -127,8 +129,7 @@ class Evidence:
         place = np.maximum(labels - self._first, 0)
         own = np.where(labels < self._first, self._own[used], on_top[np.arange(len(labels)), place])
         everything = np.concatenate([self._fixed[used][:, None], on_top], axis=1)
-        losses: _Vectors = _log_sums(everything) - own
-        return losses
+        return log_sums(everything) - own
 
     def _weights(self, used: NDArray[np.bool_]) -> _Vectors:
         """Of each image, so that every class counts alike; 0 where nothing is left of a class without its image."""
@@ -163,9 +164,3 @@ class Evidence:
 def _normalised(vectors: _Vectors) -> _Vectors:
     lengths: _Vectors = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.where(lengths > 1e-9, vectors / np.maximum(lengths, 1e-9), 0.0)
-
-
-def _log_sums(scores: _Vectors) -> _Vectors:
-    largest = scores.max(1)
-    sums: _Vectors = largest + np.log(np.exp(scores - largest[:, None]).sum(1))
-    return sums

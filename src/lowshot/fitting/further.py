@@ -107,7 +107,8 @@ def taught_again(
     rows = draw_of_record(data, record.taught_to_towers)
     row_of = {identity: row for row, identity in enumerate(data.train.identities)}
     on_top = (row_of.get(identity) for identity in record.draw[len(record.taught_to_towers) :])
-    rows += [row for row in on_top if row is not None and row not in rows]
+    of_towers = set(rows)
+    rows += [row for row in on_top if row is not None and row not in of_towers]
     place = {name: label for label, name in enumerate(record.classes)}
     place_of = np.asarray([place.get(name, len(place)) for name in data.class_names])  # the last: classes it has not
     some = data.train.subset(rows).relabelled(place_of, len(place) + 1)

@@ -176,11 +176,9 @@ class _Images:
 
     def _of(self, examples: Examples, class_names: Sequence[str], wanted: Callable[[int], bool]) -> Examples:
         """Those of some classes, labelled as in the changed adapter."""
-        place = {number: self.names.index(name) for number, name in enumerate(class_names) if name in self.names}
-        rows = [row for row, label in enumerate(examples.labels.tolist()) if label in place and wanted(place[label])]
-        some = examples.subset(rows)
-        labels = np.asarray([place[label] for label in some.labels.tolist()], dtype=np.int64)
-        return dataclasses.replace(some, labels=labels)
+        place = np.asarray([self.names.index(name) if name in self.names else -1 for name in class_names])
+        some = examples.relabelled(place, len(self.names))
+        return some.subset([row for row, label in enumerate(some.labels.tolist()) if label >= 0 and wanted(label)])
 
     def _unlearnt(self, examples: Examples, *, warned: bool) -> _Some:
         contents, damaged = examine(examples, self.track)
