@@ -8,6 +8,7 @@ import pytest
 
 from lowshot import errors
 from lowshot.serving.refusals import refusal_of
+from refusing import refused
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "errors.md"
 ERRORS = {
@@ -82,3 +83,24 @@ def test_facts_stand_in_the_message_too():
     assert (extra.package, extra.extra) == ("onnx", "onnx")
     assert str(extra).startswith("format onnx needs the package onnx: pip install ")
     assert "photos" in str(errors.OutputExistsError(Path("photos")))
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts", "complaint"),
+    [
+        (errors.DataError, ["a.jpg", 16, "--shots"], None),
+        (errors.InputError, [], "DataError instead of InputError"),
+        (errors.DataError, [1], "'1' is not stated"),
+        (errors.DataError, ["a.jp"], "'a.jp' is not stated"),
+    ],
+)
+def test_a_refusal_is_of_its_class_and_states_each_fact(kind, facts, complaint):
+    def refuse():
+        with refused(kind, *facts):
+            raise errors.DataError("a.jpg has 12 pixels; expected 16: see --shots")
+
+    if complaint is None:
+        refuse()
+    else:
+        with pytest.raises(AssertionError, match=complaint):
+            refuse()

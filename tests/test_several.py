@@ -25,6 +25,7 @@ from lowshot.report.tables.comparison import comparison_tables
 from lowshot.report.tables.formats import in_markdown
 from lowshot.report.tables.long_format import in_csv
 from lowshot.settings import Recipe
+from refusing import refused
 
 COLOURS = ("red", "green", "blue")
 SEVERAL = {"labels_per_image": "several"}
@@ -121,9 +122,7 @@ def test_the_methods_that_cannot_say_which_can(tiny_clip):
     unable = [name for name, row in METHODS.items() if not row.learns_several]
     assert {"gda", "tip-adapter", "2sfs", "plot++"} <= set(unable)
     for method in unable:
-        with pytest.raises(
-            InputError, match=rf"method {method.replace('+', '.')} learns one label.*expected one of.*lora"
-        ):
+        with refused(InputError, method, "lora"):
             FewShotClassifier(str(tiny_clip), method=method, **SEVERAL).fit(*pictures())
 
 
@@ -246,7 +245,7 @@ def test_the_command_suggests_from_a_table_of_labels(table, tiny_clip, capsys):
 
 def test_other_classes_are_refused_without_advice_that_is_refused_too(fitted):
     images, labels = pictures(8)
-    with pytest.raises(DataError, match="other classes than this adapter, such as 'grey'") as refusal:
+    with refused(DataError, "'grey'") as refusal:
         fitted.evaluate(fitted.task(images, [[*one, "grey"] for one in labels]))
     assert "new-classes" not in str(refusal.value)
 
@@ -254,7 +253,7 @@ def test_other_classes_are_refused_without_advice_that_is_refused_too(fitted):
 def test_a_table_whose_images_all_show_none_of_the_classes_is_refused(table, tmp_path):
     shutil.copy(table.with_name("0.png"), tmp_path)
     (tmp_path / "none.csv").write_text("file_name,label\n0.png,\n")
-    with pytest.raises(DataError, match=r"none\.csv has no label at all; expected at least 2 classes"):
+    with refused(DataError, "none.csv", 2):
         FewShotClassifier(method="proker", **SEVERAL).task(tmp_path / "none.csv")
 
 
@@ -408,7 +407,7 @@ def test_heads_learn_a_class_more_after_they_were_saved(tiny_clip, tmp_path, met
 def test_zero_shot_forgets_a_class_and_is_fitted_anew_for_one_more(tiny_clip):
     """It keeps no shots, by which offsets and thresholds of a class more could be told."""
     classifier = FewShotClassifier(str(tiny_clip), method="zero-shot", **SEVERAL).fit(*pictures(16))
-    with pytest.raises(InputError, match=r"zero-shot keeps no shots.* fit it anew"):
+    with refused(InputError, "zero-shot", "shots"):
         classifier.add(*whitened())
     before = classifier.predict_proba(PICTURES)
     np.testing.assert_allclose(classifier.remove("green").predict_proba(PICTURES), before[:, [0, 2]], atol=1e-6)
@@ -422,7 +421,7 @@ def test_images_that_are_learnt_already_get_the_labels_that_are_new(tiny_clip):
     shown = sorted(sorted(names[c] for c in np.flatnonzero(row)) for row in table)
     assert shown == sorted(sorted([*each, *(["odd"] if i < 6 else [])]) for i, each in enumerate(labels))
     assert any("learnt already, and get labels more" in line for line in classifier.warnings_)
-    with pytest.raises(DataError, match="every image is learnt already"):
+    with refused(DataError, "every image"):
         classifier.add(images[:6], [["odd"]] * 6)
 
 
@@ -454,7 +453,7 @@ def test_towers_are_taught_a_class_more_anew_and_less_as_they_are(tiny_clip):
     lora = {"method": "lora", "rank": 2, "base_steps": 2, "steps_per_shot": 0}
     classifier = FewShotClassifier(str(tiny_clip), **lora, **SEVERAL).fit(*old)
     before = classifier.predict_proba(old[0])
-    with pytest.raises(InputError, match="add on top of adapted towers knows images of one label"):
+    with refused(InputError, "add", "one label"):
         classifier.add(*new)
     left = FewShotClassifier(str(tiny_clip), **lora, **SEVERAL).fit(*old).remove("green")
     np.testing.assert_allclose(left.predict_proba(old[0]), before[:, [0, 2]], atol=1e-6)
@@ -493,7 +492,7 @@ def test_auto_chooses_by_how_well_labels_are_ranked(tiny_clip, tmp_path, monkeyp
 
 
 def test_names_alone_are_refused(tiny_clip):
-    with pytest.raises(InputError, match="classes are names alone, and labels-per-image is several"):
+    with refused(InputError, "labels-per-image", "several"):
         FewShotClassifier.zero_shot(COLOURS, str(tiny_clip), **SEVERAL)
     with pytest.raises(NotFittedError):
         FewShotClassifier(**SEVERAL).labels_of(np.zeros((1, 3)))
