@@ -1,6 +1,5 @@
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lowshot import files
-from lowshot.errors import InputError, OutputBusyError, OutputError, OutputExistsError
+from lowshot.errors import DataError, InputError, OutputBusyError, OutputError, OutputExistsError
 from lowshot.files import (
     _temporary_cache,
     cache_folder,
@@ -26,6 +25,7 @@ from lowshot.files import (
     write_text,
 )
 from lowshot.models import load_backbone
+from refusing import refused
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
@@ -80,7 +80,7 @@ def test_an_empty_folder_may_be_filled(tmp_path):
 def test_a_place_that_cannot_be_renamed_to_is_refused_before_the_work(monkeypatch, tmp_path):
     (tmp_path / "mounted").mkdir()
     monkeypatch.setattr(Path, "is_mount", lambda self: self.name == "mounted")
-    with pytest.raises(OutputExistsError, match="mounted"):
+    with refused(OutputExistsError, tmp_path / "mounted"):
         refuse_existing(tmp_path / "mounted")
 
 
@@ -95,7 +95,7 @@ def test_the_current_folder_is_refused_although_it_is_empty(tmp_path, monkeypatc
     """What is written would take its place, and whoever is in it would be nowhere."""
     monkeypatch.chdir(tmp_path)
     for path in (Path(), tmp_path, Path("..") / tmp_path.name):
-        with pytest.raises(OutputExistsError):
+        with refused(OutputExistsError, path):
             refuse_existing(path)
 
 
@@ -104,23 +104,23 @@ def test_what_exists_is_refused(tmp_path):
     (tmp_path / "out" / "mine").write_text("precious")
     (tmp_path / "file").write_text("precious")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    for taken in ("out", "file", "dangling"):
-        with pytest.raises(OutputExistsError, match=re.escape(str(taken))):
-            refuse_existing(tmp_path / taken)
-    with pytest.raises(OutputError, match=r"is a file|Not a directory"):
+    for name in ("out", "file", "dangling"):
+        with refused(OutputExistsError, tmp_path / name):
+            refuse_existing(tmp_path / name)
+    with refused(OutputError, tmp_path / "file"):
         refuse_existing(tmp_path / "file" / "below")
     assert (tmp_path / "out" / "mine").read_text() == "precious"
 
 
 def test_a_name_that_is_not_utf8_is_refused_before_the_work(tmp_path):
     """Tensors can be written there, and not read."""
-    with pytest.raises(OutputError, match=r"output '.*caf\\udce9' is not UTF-8; choose another name"):
+    with refused(OutputError, r"caf\udce9'", "UTF-8"):
         refuse_existing(tmp_path / "caf\udce9")
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a place where even root cannot write")
 def test_no_permission_is_said_before_the_work():
-    with pytest.raises(OutputError, match=r"/proc/out "):
+    with refused(OutputError, "/proc/out"):
         refuse_existing(Path("/proc/out"))
 
 
@@ -134,7 +134,7 @@ def test_write_text_replaces_whole(tmp_path):
 
 def test_write_text_says_where_it_could_not(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(OutputError, match="cannot be written"):
+    with refused(OutputError, tmp_path / "file" / "below"):
         write_text(tmp_path / "file" / "below", "text")
 
 
@@ -153,7 +153,7 @@ def test_there_is_no_file_below_a_file(tmp_path):
 
 
 def test_a_file_that_cannot_be_looked_at_is_one_line(tmp_path):
-    with pytest.raises(InputError, match="cannot be read: File name too long"):
+    with refused(InputError, "x" * 300, "File name too long"):
         read_json_object(tmp_path / ("x" * 300))
 
 
@@ -168,12 +168,12 @@ def test_a_file_is_removed_with_what_a_killed_process_left_of_it(tmp_path):
 
 def test_a_place_is_claimed_by_one_at_a_time(tmp_path):
     with claimed(tmp_path / "a" / "out"):
-        with pytest.raises(OutputBusyError) as refused, claimed(tmp_path / "a" / "out"):
+        with refused(OutputBusyError) as refusal, claimed(tmp_path / "a" / "out"):
             pass
         with claimed(tmp_path / "a" / "other"):
             pass
-    assert (refused.value.path, refused.value.code) == (tmp_path / "a" / "out", "output_busy")
-    assert f"process {os.getpid()} on " in refused.value.holder
+    assert (refusal.value.path, refusal.value.code) == (tmp_path / "a" / "out", "output_busy")
+    assert f"process {os.getpid()} on " in refusal.value.holder
     assert list(tmp_path.iterdir()) == []  # nothing was put there
     with claimed(tmp_path / "a" / "out"):
         (tmp_path / "a" / "out").mkdir()
@@ -270,11 +270,11 @@ def test_a_home_that_nobody_knows_is_no_traceback(nobody, path):
     from lowshot import FewShotClassifier
 
     assert from_home(path) == Path(path)
-    with pytest.raises(InputError, match=re.escape(path)):
+    with refused(InputError, path):
         FewShotClassifier.from_pretrained(path)
-    with pytest.raises(InputError, match=re.escape(path)):
+    with refused(DataError, path):
         FewShotClassifier(root=path).task("caltech101")
-    with pytest.raises(InputError, match=re.escape(path)):
+    with refused(InputError, path):
         load_backbone(path)
 
 
@@ -291,12 +291,12 @@ def test_a_file_is_closed_before_it_is_renamed(tmp_path, monkeypatch):
     assert (tmp_path / "a").read_text() == "text"
 
 
-@pytest.mark.parametrize(("on_windows", "refused", "written"), [(True, 3, True), (True, 99, False), (False, 1, False)])
-def test_a_file_that_somebody_reads_is_replaced_once_it_is_read(tmp_path, monkeypatch, on_windows, refused, written):
-    refusals = iter(range(refused))
+@pytest.mark.parametrize(("on_windows", "refusals", "written"), [(True, 3, True), (True, 99, False), (False, 1, False)])
+def test_a_file_that_somebody_reads_is_replaced_once_it_is_read(tmp_path, monkeypatch, on_windows, refusals, written):
+    left = iter(range(refusals))
 
     def replace(aside, target):
-        if next(refusals, None) is not None:
+        if next(left, None) is not None:
             raise PermissionError(13, "it is being used by another process")
         aside.rename(target)
 
@@ -306,7 +306,7 @@ def test_a_file_that_somebody_reads_is_replaced_once_it_is_read(tmp_path, monkey
     if written:
         write_text(tmp_path / "a", "text")
     else:
-        with pytest.raises(OutputError, match="being used by another process"):
+        with refused(OutputError, tmp_path / "a", "used by another process"):
             write_text(tmp_path / "a", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["a"] * written
 
@@ -325,7 +325,7 @@ def test_what_is_synced_may_be_written_where_the_system_wants_that(tmp_path, mon
 def test_the_byte_that_is_locked_is_none_that_others_read(tmp_path):
     with claimed(tmp_path / "out"):
         assert (tmp_path / ".out.lock").read_text().startswith(files.UNREAD)
-        with pytest.raises(OutputBusyError, match=f"process {os.getpid()} on"), claimed(tmp_path / "out"):
+        with refused(OutputBusyError, f"process {os.getpid()} on"), claimed(tmp_path / "out"):
             pass
 
 

@@ -15,6 +15,7 @@ from lowshot.bench.grid import expand, read_grid
 from lowshot.bench.runner import run_cells
 from lowshot.errors import InputError
 from lowshot.runs_folder import RunsFolder
+from refusing import refused
 
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 pytestmark = [
@@ -82,14 +83,12 @@ def test_a_machine_that_is_lost_loses_no_run_and_the_results_are_those_of_one_pr
 
 def test_what_no_machine_has_room_for_is_refused_with_the_figures(address, tmp_path):
     cells = expand({"data": "letters", "threads": 64}, {})
-    with pytest.raises(InputError, match="asks for 64 CPUs; the machines of the Ray cluster have 1 CPU"):
+    with refused(InputError, "asks for 64 CPUs", "have 1 CPU"):
         run_cells(cells, RunsFolder(tmp_path), RayEngine(address))
 
 
 def test_an_address_where_there_is_no_cluster_is_refused(tmp_path):
-    with pytest.raises(
-        InputError, match=r"no Ray cluster at 127\.0\.0\.1:9: .*; expected one that this machine is part of"
-    ):
+    with refused(InputError, "no Ray cluster", "127.0.0.1:9"):
         run_cells(expand({"data": "letters"}, {}), RunsFolder(tmp_path), RayEngine("127.0.0.1:9"))
 
 

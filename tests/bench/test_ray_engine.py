@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
+import lowshot
 from lowshot.bench.engines import Result
 from lowshot.bench.engines import ray as engine
 from lowshot.bench.engines.ray import RayEngine, Room, room_of
@@ -20,6 +21,7 @@ from lowshot.errors import InputError, RunError
 from lowshot.extras import install_command
 from lowshot.records import RunRecord, provenance
 from lowshot.runs_folder import Claim, RunsFolder
+from refusing import refused
 
 RECORD = RunRecord(
     task="letters",
@@ -189,7 +191,7 @@ def test_what_is_handed_out_is_claimed_until_it_is_kept(ray, runs):
 
 def test_where_no_worker_can_be_started_the_grid_ends_with_the_reason(ray, runs):
     ray.starts = ray.lose
-    with pytest.raises(RunError, match="no worker can be started on the Ray cluster: The machine has gone"):
+    with refused(RunError, "no worker", "Ray cluster", "The machine has gone"):
         run_cells(grid(), runs, RayEngine())
     assert not ray.attempts
 
@@ -211,7 +213,7 @@ def test_starts_that_fail_now_and_then_end_nothing(ray, runs):
 def test_the_last_worker_of_a_cluster_that_starts_no_more_is_not_waited_for(ray, runs):
     ray.starts = lambda number: ray.lose() if number else None
     ray.does = lambda job: DONE if len(ray.attempts) == 1 else ray.lose()
-    with pytest.raises(RunError, match="no worker can be started"):
+    with refused(RunError, "no worker", "Ray cluster"):
         run_cells(grid(seed=[1, 2, 3, 4, 5, 6, 7, 8]), runs, RayEngine())
 
 
@@ -224,7 +226,7 @@ def test_a_cluster_without_a_machine_that_is_large_enough_is_not_waited_for_for_
         ray.lose()
 
     ray.does = lose_all
-    with pytest.raises(RunError, match="no machine of the Ray cluster has 1 CPU any more"):
+    with refused(RunError, "no machine", "1 CPU"):
         run_cells(grid(), runs, RayEngine())
 
 
@@ -275,32 +277,32 @@ def test_a_run_takes_its_threads_and_a_gpu_where_it_computes_on_one(settings, ma
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "facts"),
     [
-        ({"threads": 8, "device": "cpu"}, "asks for 8 CPUs; .* Ray cluster have 1 CPU and 2 GPUs, 4 CPUs:"),
-        ({"threads": 3}, "asks for 3 CPUs and 1 GPU; .* Ray cluster have 1 CPU and 2 GPUs, 4 CPUs:"),
-        ({"device": "cuda:1"}, "device is 'cuda:1'; expected auto, cpu or cuda"),
+        ({"threads": 8, "device": "cpu"}, ("asks for 8 CPUs", "1 CPU and 2 GPUs", "4 CPUs")),
+        ({"threads": 3}, ("3 CPUs and 1 GPU", "1 CPU and 2 GPUs", "4 CPUs")),
+        ({"device": "cuda:1"}, ("device", "'cuda:1'", "auto", "cpu", "cuda")),
     ],
 )
-def test_a_run_that_no_machine_has_room_for_is_refused_with_the_figures(settings, message):
-    with pytest.raises(InputError, match=message):
+def test_a_run_that_no_machine_has_room_for_is_refused_with_the_figures(settings, facts):
+    with refused(InputError, *facts):
         room_of(grid(**settings)[0], [Room(4, 0), Room(4, 0), Room(1, 2)])
 
 
 def test_a_refusal_comes_before_any_run(ray, runs):
-    with pytest.raises(InputError, match="asks for 8 CPUs"):
+    with refused(InputError, "asks for 8 CPUs"):
         run_cells(grid(threads=[1, 8]), runs, RayEngine())
     assert not ray.workers
 
 
 def test_a_worker_with_another_lowshot_does_no_run(tmp_path):
-    with pytest.raises(RunError, match=r"has lowshot .*; expected 0\.0\.0, as where the grid is run"):
+    with refused(RunError, f"lowshot {lowshot.__version__}", "expected 0.0.0"):
         engine._Worker(Room(1, 0), tmp_path, "0.0.0")
 
 
 @pytest.mark.parametrize("address", ["somewhere", "ray://here:1", "here:port", ""])
 def test_what_is_no_address_is_refused(ray, address):
-    with pytest.raises(InputError, match="expected HOST:PORT of a Ray cluster, or auto"):
+    with refused(InputError, repr(address), "HOST:PORT", "auto"):
         RayEngine(address)
 
 

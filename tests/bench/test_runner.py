@@ -22,6 +22,7 @@ from lowshot.models import copies
 from lowshot.runs_folder import RunsFolder
 from lowshot.training import run
 from lowshot.training.loop import LaunchedSteps
+from refusing import refused
 
 GRID = (
     '[grid]\ndata = ["letters"]\nmethod = ["zero-shot", "lora"]\nshots = 1\nseed = [1, 2]\n[training]\nbase_steps = 3\n'
@@ -200,7 +201,7 @@ def test_a_damaged_record_is_named_and_not_replaced(tmp_path):
     runs = RunsFolder(tmp_path)
     (cell,) = expand({"data": "letters", "method": "zero-shot"}, {})
     (tmp_path / "done" / f"{cell.key}.json").write_text("{")
-    with pytest.raises(InputError, match=f"{cell.key}.json cannot be used: .* remove it, and the run is done again"):
+    with refused(InputError, f"{cell.key}.json", "remove it"):
         run_cells([cell], runs)
 
 
@@ -243,9 +244,7 @@ def test_a_disk_without_locks_is_refused_and_no_run_passed_over(tmp_path, monkey
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    with pytest.raises(
-        OutputError, match=r"\.lock cannot be had: Function not implemented; expected a disk with locks"
-    ):
+    with refused(OutputError, ".lock", "Function not implemented", "disk with locks"):
         run_cells(expand({"data": "letters"}, {}), RunsFolder(tmp_path))
 
 

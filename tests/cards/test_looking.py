@@ -11,6 +11,7 @@ from lowshot.cli import for_labels, main
 from lowshot.data import addition_from, load_task
 from lowshot.errors import DataError
 from lowshot.settings import preset_recipe
+from refusing import refused
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_without_any_class_the_first_ones_are_named_on_the_page(tmp_path, new, r
             assert (card.looks_like, card.why) == (None, "typical")
             decisions.decide(card.key, {"label": decisions.add_classes([name])[0]})
         assert {card.looks_like for card in look(decisions)} <= {"ink", "paper"}
-    with pytest.raises(DataError, match="no images"), Decisions(Table(tmp_path / "other.csv"), {}) as decisions:
+    with refused(DataError, tmp_path / "empty", "no images"), Decisions(Table(tmp_path / "other.csv"), {}) as decisions:
         (tmp_path / "empty").mkdir()
         SuggestedCards(tmp_path / "empty", recipe)(decisions)
 

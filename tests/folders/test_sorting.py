@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lowshot.errors import DataError, InputError, OutputError, UnknownNameError
+from lowshot.errors import DataError, InputError, OutputError, OutputExistsError, UnknownNameError
 from lowshot.folders import PUT, sort_folder, sorting
 from lowshot.folders.journal import Journal
 from lowshot.several_labels import Presence
+from refusing import refused
 
 from .conftest import LEVELS, ByBrightness, OfEach
 
@@ -112,7 +113,7 @@ def test_judged_together_images_go_where_they_do_without_a_kill(folder, tmp_path
         patch.setattr(Journal, "append", killed)
         with pytest.raises(KeyboardInterrupt):
             sort_folder(ByBrightness(), folder, out, put=put, sure=0.99, transductive=True)
-    with pytest.raises(OutputError, match="transductive"):
+    with refused(OutputError, "transductive"):
         sort_folder(ByBrightness(), folder, out, put=put, sure=0.99)
     sort_folder(ByBrightness(), folder, out, put=put, sure=0.99, transductive=True)
     assert files_in(out) == files_in(whole)
@@ -178,7 +179,7 @@ def test_between_two_disks_there_are_no_links(by_brightness, folder, tmp_path, m
         raise OSError(18, os.strerror(18))
 
     monkeypatch.setattr(sorting.Path, "hardlink_to", another_disk)
-    with pytest.raises(InputError, match="copy or move instead"):
+    with refused(InputError, "link", "copy", "move"):
         sort_folder(by_brightness, folder, tmp_path / "out", put="link", sure=0.9)
 
 
@@ -196,7 +197,7 @@ def test_what_cannot_be_is_said_before_anything_is_done(by_brightness, folder, t
     assert by_brightness.asked == []
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
-    with pytest.raises(OutputError, match="full"):
+    with refused(OutputExistsError, tmp_path / "full"):
         sort_folder(by_brightness, folder, tmp_path / "full")
 
 
@@ -204,9 +205,9 @@ def test_what_cannot_be_is_said_before_anything_is_done(by_brightness, folder, t
 def test_an_output_that_was_begun_otherwise_is_left_alone(by_brightness, folder, tmp_path, change):
     sort_folder(by_brightness, folder, tmp_path / "out")
     before = files_in(tmp_path / "out")
-    with pytest.raises(OutputError, match=next(iter(change))):
+    with refused(OutputError, *change):
         sort_folder(by_brightness, folder, tmp_path / "out", **change)
-    with pytest.raises(OutputError, match="adapter"):
+    with refused(OutputError, "adapter"):
         sort_folder(ByBrightness(seed=2), folder, tmp_path / "out")
     assert files_in(tmp_path / "out") == before
 

@@ -11,12 +11,13 @@ from PIL import Image
 
 from lowshot.cli import main
 from lowshot.data import addition_from
-from lowshot.errors import DataError, InputError
+from lowshot.errors import DataError, ImageError, InputError
 from lowshot.heads import Text
 from lowshot.labelling import Unlabelled, suggested_images, suggestions
 from lowshot.labelling.next_images import next_images, standing_for_many, typical
 from lowshot.labelling.suggestions import class_probabilities
 from lowshot.settings import preset_recipe
+from refusing import refused
 
 
 def unit(rows):
@@ -124,7 +125,7 @@ def test_images_that_have_a_label_are_not_suggested(folders, recipe, tmp_path):
     assert suggested == {str(new / "deep" / f"{number}.png") for number in range(20, 30)}
     rows += [f"new/deep/{number}.png,dark" for number in range(20, 30)]
     table.write_text("\n".join(["file_name,label", *rows]))
-    with pytest.raises(DataError, match="all 30 images have labels"):
+    with refused(DataError, "30 images"):
         suggested_images(new, recipe, table)
 
 
@@ -141,7 +142,7 @@ def test_labels_that_came_since_count_as_those_that_were_there(folders, recipe):
 def test_an_image_that_cannot_be_read_is_left_out_where_that_is_asked_for(folders, recipe):
     _, new = folders
     (new / "bad.jpg").write_text("no image")
-    with pytest.raises(DataError, match=r"bad\.jpg.*--on-bad-image skip"):
+    with refused(ImageError, "bad.jpg", "--on-bad-image skip"):
         suggested_images(new, recipe)
     warnings = []
     skipping = recipe.replace(on_bad_image="skip")
@@ -159,11 +160,11 @@ def test_of_many_images_some_are_looked_at_and_that_is_said(folders, recipe, mon
 
 
 def test_what_cannot_be_is_refused(folders, recipe, tmp_path):
-    with pytest.raises(InputError, match="count is 0"):
+    with refused(InputError, "count is 0"):
         suggested_images(folders[1], recipe, count=0)
-    with pytest.raises(DataError, match="does not exist"):
+    with refused(DataError, tmp_path / "nowhere"):
         suggested_images(tmp_path / "nowhere", recipe)
-    with pytest.raises(DataError, match="no unlabelled images"):
+    with refused(DataError, "no unlabelled images"):
         suggested_images([], recipe)
 
 

@@ -11,6 +11,7 @@ from scipy import stats
 
 from lowshot.errors import UnknownNameError
 from lowshot.report.comparisons import LEAST_PAIRS, compare, differences, holm, signed_rank, winner
+from refusing import refused
 
 # Few values, so that ties and pairs without a difference are frequent.
 COARSE = st.lists(st.sampled_from([-0.03, -0.02, -0.01, 0.0, 0.01, 0.02, 0.03]), min_size=1, max_size=8)
@@ -165,7 +166,7 @@ def test_a_single_pair_has_no_interval():
 
 
 def test_a_reference_that_was_not_run_is_named():
-    with pytest.raises(UnknownNameError, match="unknown method of these runs 'lara'; did you mean lora"):
+    with refused(UnknownNameError, "method of these runs", "'lara'", "did you mean lora"):
         differences({4: {"lora": sample(0.8)}}, "lara")
 
 

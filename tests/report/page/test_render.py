@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lowshot.errors import InputError, OutputError
 from lowshot.report.page import render_page, write_report
+from refusing import refused
 
 from ..factory import CATALOGUE, DIGITS, eleven_data_sets, measured, of_several, record, rival, showcase, zero_shot
 
@@ -279,12 +280,12 @@ def test_names_with_broken_bytes_are_written(tmp_path):
 def test_a_place_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(OutputError, match="cannot be written"):
+    with refused(OutputError, tmp_path / "file"):
         write_report(tmp_path / "file", [record()])
 
 
 def test_no_records_are_refused():
-    with pytest.raises(InputError, match="a report has no records"):
+    with refused(InputError, "records"):
         render_page([])
 
 

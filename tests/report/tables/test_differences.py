@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import pytest
-
 from lowshot.errors import UnknownNameError
 from lowshot.report.tables.differences import difference_tables, differences_from
+from refusing import refused
 
 from ..factory import record
 
@@ -21,7 +20,7 @@ def test_a_backbone_on_which_the_reference_was_not_judged_does_not_refuse_the_ot
 
 
 def test_a_reference_that_was_judged_nowhere_is_refused():
-    with pytest.raises(UnknownNameError, match="unknown method of these runs 'lora'"):
+    with refused(UnknownNameError, "method of these runs", "'lora'", "dora"):
         differences_from([record(accuracy=None), record("dora")], "lora")
 
 
