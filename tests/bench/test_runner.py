@@ -244,7 +244,7 @@ def test_a_disk_without_locks_is_refused_and_no_run_passed_over(tmp_path, monkey
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    with refused(OutputError, ".lock", "Function not implemented", "disk with locks"):
+    with refused(OutputError, "lock", "Function not implemented", "disk with locks"):
         run_cells(expand({"data": "letters"}, {}), RunsFolder(tmp_path))
 
 
