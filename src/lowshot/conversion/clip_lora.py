@@ -8,6 +8,7 @@ text tower at the position, then those of the vision tower. The update is alpha 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import zipfile
 from collections.abc import Mapping
@@ -17,10 +18,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from ..adapters import layers_at
 from ..errors import AdapterError, first_line
-from ..settings import POSITIONS, Projection
+from ..models import Backbone
+from ..settings import POSITIONS, TOWERS, Projection, Tower
 
-NAME = "CLIP-LoRA"
 _MODULES: dict[Projection, str] = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "proj"}
 _METADATA = {"r", "alpha", "encoder", "params", "position"}
 _FACTORS = {"w_lora_A", "w_lora_B"}
@@ -31,6 +33,8 @@ _LARGEST_BYTES = 1 << 30  # rank 64 on every projection of ViT-L/14 is 60 MB
 class ClipLora:
     """One saved adapter."""
 
+    format = "CLIP-LoRA"
+    file: Path
     rank: int
     alpha: float
     encoder: str
@@ -39,6 +43,60 @@ class ClipLora:
     position: str
     layers: tuple[Mapping[Projection, tuple[Tensor, Tensor]], ...]
     """A ``(r, I)`` and B ``(O, r)``, float32, of each projection, by layer: text tower first."""
+
+    def settings(self, backbone: Backbone) -> dict[str, Any]:
+        """The recipe's settings of this adapter on a backbone.
+
+        Raises:
+            AdapterError: As ``layers_in``.
+        """
+        layers, position = self.layers_in(backbone), self.position
+        named = {tower: layers_at(position, backbone.depths[tower]) for tower in layers}
+        if named != layers and len(set(layers.values())) == 1:  # else the name has more layers, whose update is zero
+            position = ",".join(map(str, next(iter(layers.values()))))
+        return {
+            "method": "lora",
+            "rank": self.rank,
+            "alpha": self.alpha,
+            "scaling": "sqrt-rank",
+            "encoder": self.encoder,
+            "projections": self.projections,
+            "position": position,
+        }
+
+    def factors(self, backbone: Backbone) -> dict[str, dict[str, Tensor]]:
+        """Name of each adapted linear layer of a backbone -> its ``lora_A`` and ``lora_B``.
+
+        Raises:
+            AdapterError: As ``layers_in``.
+        """
+        places = [(tower, layer) for tower, chosen in self.layers_in(backbone).items() for layer in chosen]
+        return {
+            backbone.module_name(*place, projection): {"lora_A": a, "lora_B": b}
+            for place, pairs in zip(places, self.layers, strict=True)
+            for projection, (a, b) in pairs.items()
+        }
+
+    def layers_in(self, backbone: Backbone) -> dict[Tower, tuple[int, ...]]:
+        """Layers of each tower that the file has, in its order.
+
+        Raises:
+            AdapterError: There are more or fewer than the position has in this backbone.
+        """
+        towers = [tower for tower in TOWERS if self.encoder in ("both", tower)]
+        readings = {tower: [layers_at(self.position, backbone.depths[tower])] for tower in towers}
+        if backbone.depths["vision"] == 24 and "vision" in towers:
+            # CLIP-LoRA lists the layers of ViT-L/14's 24 by hand: ``all`` are the first 21, and other names mean the
+            # layers that they mean for a depth of 12. Its ``top3`` does not exist there.
+            readings["vision"].append(tuple(range(21)) if self.position == "all" else layers_at(self.position, 12))
+        for reading in itertools.product(*readings.values()):
+            if sum(map(len, reading)) == len(self.layers):
+                return dict(zip(towers, reading, strict=True))
+        expected = " and ".join(f"{len(options[0])} of the {tower} tower" for tower, options in readings.items())
+        raise AdapterError(
+            f"file {self.file} has {len(self.layers)} layers, but {backbone.identity.id} has {expected} at position "
+            f"{self.position}; give the backbone it was trained on with --model"
+        )
 
 
 def read_clip_lora(path: Path) -> ClipLora:
@@ -64,6 +122,7 @@ def read_clip_lora(path: Path) -> ClipLora:
         raise _not_this(path, f"weights has {_shown(weights)}; expected layer_0, layer_1, ...")
     _refuse_lora_xs(path, weights)
     return ClipLora(
+        file=path,
         rank=rank,
         alpha=float(alpha),
         encoder=_choice(path, metadata, "encoder", ("text", "vision", "both")),
@@ -91,9 +150,9 @@ def _load(path: Path) -> Any:
         raise AdapterError(f"file {path} cannot be read as plain tensors: {first_line(error)[:200]}") from None
 
 
-def _object(path: Path, what: str, value: object, keys: set[str]) -> dict[str, Any]:
+def _object(path: Path, place: str, value: object, keys: set[str]) -> dict[str, Any]:
     if not isinstance(value, dict) or set(value) != keys:
-        raise _not_this(path, f"{what} has {_shown(value)}; expected {', '.join(sorted(keys))}")
+        raise _not_this(path, f"{place} has {_shown(value)}; expected {', '.join(sorted(keys))}")
     return value
 
 
@@ -149,7 +208,7 @@ def _refuse_lora_xs(path: Path, weights: dict[str, Any]) -> None:
 
 
 def _not_this(path: Path, why: str) -> AdapterError:
-    return AdapterError(f"file {path} is not an adapter that {NAME} saved: {why}")
+    return AdapterError(f"file {path} is not an adapter that {ClipLora.format} saved: {why}")
 
 
 def _shown(value: object) -> str:
