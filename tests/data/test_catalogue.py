@@ -11,7 +11,8 @@ from data import layouts
 from lowshot.data import draw_from, load_task
 from lowshot.data.catalogue import CATALOGUE, find, lacks, read_data_set, state_of
 from lowshot.data.catalogue.facts import UNKNOWN
-from lowshot.errors import DataError, UnknownNameError
+from lowshot.errors import DataError, ImageError, UnknownNameError
+from refusing import refused
 
 WITH_SPLIT_FILE = [name for name, row in CATALOGUE.items() if row.layout == "split"]
 SHIFTS = [name for name, row in CATALOGUE.items() if row.sizes.train is None]
@@ -201,7 +202,7 @@ def test_empty_folders_are_not_taken_for_a_data_set(name, tmp_path):
             (tmp_path / folder / below).mkdir(parents=True, exist_ok=True)
 
     assert state_of(CATALOGUE[name], tmp_path).name == "absent"
-    with pytest.raises(DataError, match=rf"{name} is not in .*, which is there, but without them; lowshot data"):
+    with refused(DataError, name, "which is there", f"lowshot data prepare {name}"):
         read_data_set(name, tmp_path)
 
 
@@ -260,31 +261,31 @@ def test_the_root_may_come_from_the_environment(install, monkeypatch):
     monkeypatch.setenv("LOWSHOT_DATA", str(root))
 
     assert load_task("dtd").name == "dtd"
-    with pytest.raises(DataError, match=r"dtd is not in .*cli"):  # what is given wins
+    with refused(DataError, "dtd", root / "cli"):  # what is given wins
         (root / "cli").mkdir()
         load_task("dtd", root=root / "cli")
 
 
 def test_a_root_that_is_not_known_or_not_there_is_said(monkeypatch, tmp_path):
     monkeypatch.delenv("LOWSHOT_DATA", raising=False)
-    with pytest.raises(DataError, match=r"folder is not known: give --root FOLDER, or set .* LOWSHOT_DATA"):
+    with refused(DataError, "--root FOLDER", "LOWSHOT_DATA"):
         load_task("dtd")
-    with pytest.raises(DataError, match=r"root .*none is no folder; expected the one that holds the data sets"):
+    with refused(DataError, tmp_path / "none", "no folder"):
         load_task("dtd", root=tmp_path / "none")
     monkeypatch.setenv("LOWSHOT_DATA", str(tmp_path / "gone"))
-    with pytest.raises(DataError, match=r"gone \(from the environment variable LOWSHOT_DATA\) is no folder"):
+    with refused(DataError, tmp_path / "gone", "LOWSHOT_DATA"):
         load_task("dtd")
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_a_data_set_that_is_not_there_is_refused_with_the_way_to_it(name, tmp_path):
-    expected = re.escape(str(tmp_path / CATALOGUE[name].folders[0]))
-    with pytest.raises(DataError, match=rf"{name} is not in .*{expected}; lowshot data prepare {name} --root"):
+    expected = tmp_path / CATALOGUE[name].folders[0]
+    with refused(DataError, name, expected, f"lowshot data prepare {name} --root"):
         read_data_set(name, tmp_path)
 
 
 def test_an_unknown_name_offers_the_nearest(tmp_path):
-    with pytest.raises(UnknownNameError, match="unknown data set 'food-101'; did you mean food101"):
+    with refused(UnknownNameError, "data set", "'food-101'", "did you mean food101"):
         read_data_set("food-101", tmp_path)
 
 
@@ -307,7 +308,7 @@ def test_without_the_split_file_the_data_sets_own_lists_are_no_substitute(instal
     next(root.rglob(row.split_file)).unlink()
 
     assert lacks(row, find(row, root)) == [row.split_file]
-    with pytest.raises(DataError, match=rf"{row.split_file} is not in .*lowshot data prepare {name} .*https://drive"):
+    with refused(DataError, row.split_file, f"lowshot data prepare {name}", "https://drive.usercontent.google.com"):
         read_data_set(name, root)
 
 
@@ -344,31 +345,28 @@ def test_a_split_that_leads_out_of_the_images_is_refused(damage, path):
     def outside(split):
         split["val"][1][0] = path
 
-    with pytest.raises(DataError, match=r"split_zhou_\w+\.json: val\[1\] is .*; expected a path below the images"):
+    with refused(DataError, CATALOGUE["dtd"].split_file, "val[1]", "below the images"):
         damage(outside)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "facts"),
     [
-        (lambda split: split.pop("val") and None, "has no list 'val'; expected train, val and test"),
-        (lambda split: split.update(test=[]), "has no list 'test'"),
-        (
-            lambda split: split["train"][0].pop() and None,
-            r"train\[0\] is .*; expected a path below the images, a label",
-        ),
-        (lambda split: split["train"].insert(0, "x"), r"train\[0\] is x; expected"),
-        (lambda split: split["train"].insert(0, ["x", -1, "a"]), r"train\[0\] is .*; expected"),
-        (lambda split: split["train"].insert(0, ["x", "1", "a"]), r"train\[0\] is .*; expected"),
-        (lambda split: split["train"].insert(0, ["x", 1, " "]), r"train\[0\] is .*; expected"),
-        (lambda split: split["test"].append(["x", 7, "a"]), "has labels from 0 to 7 for 4 classes; expected 0, 1"),
-        (lambda split: split["test"].append(["x", 1, "a"]), "calls class 1 'blotchy' and 'a'; expected one name"),
-        (lambda split: split["test"].append(["x", 3, "Banded"]), "classes 'banded' and 'Banded' differ only in case"),
-        (lambda split: [split], "holds a list; expected an object; expected CoOp's split_zhou_Describable"),
+        (lambda split: split.pop("val") and None, ("no list 'val'", "train, val")),
+        (lambda split: split.update(test=[]), ("no list 'test'",)),
+        (lambda split: split["train"][0].pop() and None, ("train[0]", "below the images")),
+        (lambda split: split["train"].insert(0, "x"), ("train[0]", "x")),
+        (lambda split: split["train"].insert(0, ["x", -1, "a"]), ("train[0]", "below the images")),
+        (lambda split: split["train"].insert(0, ["x", "1", "a"]), ("train[0]", "below the images")),
+        (lambda split: split["train"].insert(0, ["x", 1, " "]), ("train[0]", "below the images")),
+        (lambda split: split["test"].append(["x", 7, "a"]), ("labels", "0 to 7", "4 classes")),
+        (lambda split: split["test"].append(["x", 1, "a"]), ("class 1", "'blotchy'", "'a'")),
+        (lambda split: split["test"].append(["x", 3, "Banded"]), ("'banded' and 'Banded'", "only in case")),
+        (lambda split: [split], ("a list", "an object", "CoOp")),
     ],
 )
-def test_a_damaged_split_file_is_refused_with_the_place(damage, change, said):
-    with pytest.raises(DataError, match=said):
+def test_a_damaged_split_file_is_refused_with_the_place(damage, change, facts):
+    with refused(DataError, "dtd", *facts):
         damage(change)
 
 
@@ -376,7 +374,7 @@ def test_a_split_file_that_is_no_json_is_refused(install):
     root = install("dtd")
     next(root.rglob("split_zhou*")).write_text("<html>Google Drive - Quota exceeded</html>")
 
-    with pytest.raises(DataError, match=r"split_zhou_\w+\.json is damaged: .*; expected CoOp's"):
+    with refused(DataError, CATALOGUE["dtd"].split_file, "damaged", "CoOp"):
         read_data_set("dtd", root)
 
 
@@ -394,7 +392,7 @@ def test_a_missing_image_is_named_when_it_is_asked_for_or_left_out_on_request(in
     task, _ = read("dtd", root)
     (root / "dtd" / "images" / task.train.identities[0]).unlink()
 
-    with pytest.raises(DataError, match=f"{task.train.identities[0]} does not exist"):
+    with refused(ImageError, task.train.identities[0], "does not exist"):
         task.train.images[0]
     skipped, warned = read("dtd", root, on_bad_image="skip")
     assert skipped.train.identities == task.train.identities[1:]
@@ -412,7 +410,7 @@ def test_aircraft_without_one_of_its_lists_is_refused(install, name):
     (root / "fgvc_aircraft" / name).unlink()
 
     assert lacks(CATALOGUE["fgvc"], find(CATALOGUE["fgvc"], root)) == [name]
-    with pytest.raises(DataError, match=rf"{name} is not in .*fgvc_aircraft; .* lowshot data prepare fgvc"):
+    with refused(DataError, name, root / "fgvc_aircraft", "lowshot data prepare fgvc"):
         read_data_set("fgvc", root)
 
 
@@ -422,7 +420,7 @@ def test_a_line_of_aircraft_that_fits_no_class_is_refused(install, line):
     path = root / "fgvc_aircraft" / "images_variant_test.txt"
     path.write_text(f"0000001 F/A-18\n\n{line}\n")
 
-    with pytest.raises(DataError, match=r"images_variant_test.txt, line 3, is '.*'; expected an image and one of"):
+    with refused(DataError, "images_variant_test.txt", "line 3", "variants.txt"):
         read_data_set("fgvc", root)
 
 
@@ -472,7 +470,7 @@ def test_without_class_names_the_way_to_them_is_said(install, name, monkeypatch)
     next(root.rglob("classnames.txt")).unlink()
 
     assert lacks(CATALOGUE[name], find(CATALOGUE[name], root)) == ["classnames.txt"]
-    with pytest.raises(DataError, match=r"class names are not there: expected classnames.txt in .*https.*open-clip"):
+    with refused(DataError, "classnames.txt", "https://drive.usercontent.google.com", "open-clip-torch"):
         read_data_set(name, root)
 
 
@@ -495,7 +493,7 @@ def test_names_may_come_from_open_clip_which_is_not_imported(tmp_path, open_clip
 def test_open_clips_list_without_synsets_needs_a_whole_imagenet(install, open_clip, tmp_path):
     root = install("imagenet_a")
     (root / "imagenet-adversarial" / "classnames.txt").unlink()
-    with pytest.raises(DataError, match="class names are not there"):
+    with refused(DataError, "classnames.txt", "open-clip-torch"):
         read_data_set("imagenet_a", root)
 
     synsets = [*layouts.SYNSETS, *(f"n9{number:07}" for number in range(997))]
@@ -513,7 +511,7 @@ def test_imagenet_may_lack_its_training_images_and_says_so(install):
 
     assert (len(task.train), len(task.test)) == (0, 9)
     assert warned == ["imagenet has 0 images in train; expected 12, as published"]
-    with pytest.raises(DataError, match=r"imagenet: no training images for 3 class\(es\)"):
+    with refused(DataError, "imagenet", "training images", 3):
         draw_from(task, 1, 1)
 
 
@@ -525,7 +523,7 @@ def test_validation_images_that_nobody_sorted_are_refused(install):
             image.rename(val / image.name)
         folder.rmdir()
 
-    with pytest.raises(DataError, match=r"val has no folders of synsets .* lowshot data prepare imagenet .* --from"):
+    with refused(DataError, "imagenet/images/val", "lowshot data prepare imagenet", "--from"):
         read_data_set("imagenet", root)
 
 
@@ -533,7 +531,7 @@ def test_synsets_in_train_or_val_alone_are_refused(install):
     root = install("imagenet")
     (root / "imagenet" / "images" / "val" / "n01440764").rename(root / "aside")
 
-    with pytest.raises(DataError, match=r"1 synset\(s\) are in train or val alone, such as n01440764"):
+    with refused(DataError, "1 synset(s)", "train", "val", "n01440764"):
         read_data_set("imagenet", root)
 
 
@@ -541,28 +539,28 @@ def test_a_folder_of_imagenetv2_that_is_missing_is_named(install):
     root = install("imagenetv2")
     (root / CATALOGUE["imagenetv2"].folders[0] / "1").rename(root / "aside")
 
-    with pytest.raises(DataError, match="lacks 1 of the folders 0 to 2, such as 1"):
+    with refused(DataError, "lacks 1", "0 to 2", "such as 1"):
         read_data_set("imagenetv2", root)
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "facts"),
     [
-        (["n01440764 tench", "n03773504 missile"], r"classnames.txt has no name for 1 synset\(s\), such as n04008634"),
-        (["n01440764 tench", "tench"], "line 2, is 'tench'; expected a synset and a name: n01440764 tench"),
-        (["n01440764"], "line 1, is 'n01440764'; expected a synset and a name"),
-        (["n01440764 tench", "", "n01440764 eel"], "line 3: synset n01440764 is there twice"),
+        (["n01440764 tench", "n03773504 missile"], ("1 synset(s)", "n04008634")),
+        (["n01440764 tench", "tench"], ("line 2", "'tench'", "n01440764 tench")),
+        (["n01440764"], ("line 1", "'n01440764'")),
+        (["n01440764 tench", "", "n01440764 eel"], ("line 3", "n01440764", "twice")),
         (
             ["n01440764 Cardigan", "n03773504 cardigan", "n04008634 rocket"],
-            r"classnames.txt names two classes alike, 'Cardigan' and 'cardigan', .* expected CoOp's classnames.txt",
+            ("'Cardigan'", "'cardigan'", "CoOp"),
         ),
     ],
 )
-def test_a_damaged_list_of_class_names_is_refused(install, lines, said):
+def test_a_damaged_list_of_class_names_is_refused(install, lines, facts):
     root = install("imagenet")
     layouts.write_text(root / "imagenet" / "classnames.txt", *lines)
 
-    with pytest.raises(DataError, match=said):
+    with refused(DataError, "classnames.txt", *facts):
         read_data_set("imagenet", root)
 
 

@@ -27,6 +27,7 @@ from lowshot.data.metadata import without_metadata
 from lowshot.data.store import DecodedOnce
 from lowshot.errors import DataError, ImageError
 from lowshot.progress import silent
+from refusing import refused
 
 from .test_decoding import noise, photograph, saved
 
@@ -254,7 +255,7 @@ def test_bad_images_are_left_out_and_damaged_ones_where_that_is_asked_for(photos
 
 def test_damaged_images_are_an_error_where_that_is_asked_for(photos):
     load_task(photos, "error")
-    with pytest.raises(DataError, match=r"1\.jpg lacks some of its data"):
+    with refused(ImageError, "1.jpg", "lacks"):
         load_task(photos, "error-damaged")
 
 
@@ -270,14 +271,14 @@ def test_skip_does_not_look_for_damage(photos, monkeypatch):
 @pytest.mark.parametrize(("how", "way_out"), [("error", "skip"), ("error-damaged", "skip-damaged")])
 def test_what_stops_at_an_image_names_the_setting_that_leaves_it_out(how, way_out):
     """``skip`` learns from the very image that ``error-damaged`` stops at."""
-    with pytest.raises(ImageError, match=f"a lacks scans; --on-bad-image {way_out} leaves"), bad_images_explained(how):
+    with refused(ImageError, "a lacks scans", f"--on-bad-image {way_out}"), bad_images_explained(how):
         raise ImageError("a lacks scans")
 
 
 def test_rows_without_a_file_name_the_setting_that_looks_for_damage_too(photos):
     table = photos / "table.csv"
     table.write_text("file_name,label\ncat/0.jpg,cat\ndog/0.jpg,dog\ndog/7.jpg,dog\n")
-    with pytest.raises(DataError, match="--on-bad-image skip-damaged leaves them out"):
+    with refused(DataError, "1 of 3", "dog/7.jpg", "--on-bad-image skip-damaged"):
         load_task(table, "error-damaged")
 
 
@@ -309,16 +310,16 @@ def test_bad_images_of_a_list_are_left_out(photos, how, left):
 
 def test_a_class_of_a_list_without_a_good_image_is_named(photos):
     images, labels = listed(photos)
-    with pytest.raises(DataError, match="no image of class 'bad' can be decoded; add some, or leave the class out"):
+    with refused(DataError, "class 'bad'", "can be decoded"):
         task_of_arrays([*images, b"none"], [*labels, "bad"], "skip")
 
 
-@pytest.mark.parametrize(("how", "fault"), [("error", "2.jpg is not an image"), ("error-damaged", "1.jpg lacks some")])
-def test_a_classifier_obeys_the_setting_also_for_a_list(photos, how, fault):
+@pytest.mark.parametrize(("how", "facts"), [("error", ("2.jpg", "AVIF")), ("error-damaged", ("1.jpg", "lacks"))])
+def test_a_classifier_obeys_the_setting_also_for_a_list(photos, how, facts):
     """It learnt from damaged files, while its record said that they had been refused."""
     from lowshot import FewShotClassifier
 
-    with pytest.raises(DataError, match=fault):
+    with refused(ImageError, *facts):
         FewShotClassifier(method="nearest-mean", on_bad_image=how).fit(*listed(photos))
     skipping = FewShotClassifier(method="nearest-mean", on_bad_image="skip-damaged")
     assert len(skipping.task(*listed(photos)).train) == 5

@@ -20,7 +20,8 @@ from lowshot.data.crops import central_crops
 from lowshot.data.decoding import load_picture
 from lowshot.data.store import DecodedOnce
 from lowshot.data.task import ImageSubset
-from lowshot.errors import DataError
+from lowshot.errors import DataError, ImageError
+from refusing import refused
 
 
 def saved(picture, kind="PNG", **options):
@@ -112,19 +113,19 @@ def test_levels_in_other_types_are_scaled_too(white, kind):
 
 
 @pytest.mark.parametrize(
-    ("levels", "message"),
+    ("levels", "facts"),
     [
-        (np.array([[0, 70000]], np.int32), r"scan\.tiff has grey levels from 0 to 70000; expected 0 to 65535"),
-        (np.array([[-3, 5]], np.int32), r"scan\.tiff has grey levels from -3 to 5; expected 0 to 65535"),
-        (np.array([[0, 1.5]], np.float32), r"scan\.tiff has grey levels from 0 to 1.5; expected 0 to 1"),
-        (np.array([[0, np.nan]], np.float32), r"scan\.tiff has grey levels from nan to nan; expected 0 to 1"),
+        (np.array([[0, 70000]], np.int32), ("0 to 70000", "0 to 65535")),
+        (np.array([[-3, 5]], np.int32), ("-3 to 5", "0 to 65535")),
+        (np.array([[0, 1.5]], np.float32), ("0 to 1.5", "0 to 1")),
+        (np.array([[0, np.nan]], np.float32), ("nan to nan", "0 to 1")),
     ],
 )
-def test_levels_beyond_white_are_refused_by_name(levels, message, tmp_path):
+def test_levels_beyond_white_are_refused_by_name(levels, facts, tmp_path):
     path = tmp_path / "scan.tiff"
     path.write_bytes(saved(Image.fromarray(levels), "TIFF"))
 
-    with pytest.raises(DataError, match=message):
+    with refused(ImageError, "scan.tiff", "grey levels", *facts):
         decode_image(path)
 
 
@@ -488,16 +489,16 @@ def test_pixels_that_are_not_whole_are_refused_as_before():
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "message"),
+    ("width", "height", "facts"),
     [
-        (4000, 1, "image has 4000 x 1 pixels; expected sides within 1:50"),
-        (1, 4000, "image has 1 x 4000 pixels; expected sides within 1:50"),
-        (51, 1, "expected sides within 1:50"),
-        (30_000, 30_000, "image cannot be decoded: Image size"),  # Pillow's own cap comes before ours
+        (4000, 1, ("4000 x 1", "1:50")),
+        (1, 4000, ("1 x 4000", "1:50")),
+        (51, 1, ("51 x 1", "1:50")),
+        (30_000, 30_000, ("decoded", "Image size")),  # Pillow's own cap comes before ours
     ],
 )
-def test_absurd_sizes_are_refused_from_the_header(width, height, message, no_decoding):
-    with pytest.raises(DataError, match=message):
+def test_absurd_sizes_are_refused_from_the_header(width, height, facts, no_decoding):
+    with refused(ImageError, *facts):
         decode_image(png_header(width, height))
 
 
@@ -505,7 +506,7 @@ def test_a_bomb_is_refused_from_the_header_of_a_pil_image_too(no_decoding, monke
     picture = Image.open(io.BytesIO(png_header(200, 200)))
     monkeypatch.setattr(opening, "MAXIMUM_PIXELS", 39_999)
 
-    with pytest.raises(DataError, match="200 x 200 pixels; expected at most 39,999 in all"):
+    with refused(ImageError, "200 x 200", "39,999"):
         as_pixels(picture)
 
 
@@ -521,7 +522,7 @@ def test_a_jpeg_may_have_more_pixels_than_pillow_takes_but_not_any_number(no_dec
     pixels, size = decoding.decoded_size(of_size(jpeg, 16_320, 12_240))  # a telephone's
 
     assert (pixels, size) == (16_320 * 12_240, (4 + 3) * 16_320 * 12_240 // 64)
-    with pytest.raises(DataError, match="image has 16320 x 16320 pixels; expected at most 250,000,000 in all"):
+    with refused(ImageError, "16320 x 16320", "250,000,000"):
         decode_image(of_size(jpeg, 16_320, 16_320))
 
 
@@ -529,44 +530,44 @@ def test_the_largest_sizes_allowed_are_decoded(monkeypatch):
     monkeypatch.setattr(opening, "MAXIMUM_PIXELS", 50)
 
     assert decode_image(saved(Image.new("RGB", (50, 1)))).shape == (1, 50, 3)
-    with pytest.raises(DataError, match="expected at most 50 in all"):
+    with refused(ImageError, "17 x 3", 50):
         decode_image(saved(Image.new("RGB", (17, 3))))
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "facts"),
     [
-        (b"", r"photo\.jpg is not an image; expected one of AVIF, BMP, GIF, JPEG, PNG"),
-        (b"just text\n", r"photo\.jpg is not an image"),
-        (b"\xff\xd8\xff", r"photo\.jpg is not an image"),
-        (saved(Image.fromarray(noise(64, 64)), "JPEG")[:900], r"photo\.jpg cannot be decoded: .*runcated"),
-        (saved(Image.fromarray(noise(64, 64)))[:900], r"photo\.jpg cannot be decoded: .*truncated"),
-        (saved(Image.fromarray(noise(64, 64)), "GIF")[:900], r"photo\.jpg cannot be decoded: "),
-        (saved(Image.fromarray(noise(64, 64)), "WEBP")[:900], r"photo\.jpg "),
+        (b"", ("not an image", "AVIF, BMP, GIF")),
+        (b"just text\n", ("not an image",)),
+        (b"\xff\xd8\xff", ("not an image",)),
+        (saved(Image.fromarray(noise(64, 64)), "JPEG")[:900], ("decoded", "truncated")),
+        (saved(Image.fromarray(noise(64, 64)))[:900], ("decoded", "truncated")),
+        (saved(Image.fromarray(noise(64, 64)), "GIF")[:900], ("decoded",)),
+        (saved(Image.fromarray(noise(64, 64)), "WEBP")[:900], ()),
     ],
     ids=["empty", "text", "marker", "jpeg", "png", "gif", "webp"],
 )
-def test_damaged_files_are_refused_by_name(content, message, tmp_path):
+def test_damaged_files_are_refused_by_name(content, facts, tmp_path):
     path = tmp_path / "photo.jpg"
     path.write_bytes(content)
 
     for ask in (decode_image, as_pixels):
-        with pytest.raises(DataError, match=message):
+        with refused(ImageError, "photo.jpg", *facts):
             ask(path)
 
 
 def test_postscript_is_not_run():
-    with pytest.raises(DataError, match="image is not an image"):
+    with refused(ImageError, "image", "AVIF"):
         decode_image(saved(Image.fromarray(noise()), "EPS"))
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
-    with pytest.raises(DataError, match=r"none\.png does not exist"):
+    with refused(ImageError, "none.png", "does not exist"):
         decode_image(tmp_path / "none.png")
     (tmp_path / "file").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"below\.png does not exist"):
+    with refused(ImageError, "below.png", "does not exist"):
         decode_image(tmp_path / "file" / "below.png")
-    with pytest.raises(DataError, match="is a folder; expected an image file"):
+    with refused(ImageError, tmp_path, "a folder"):
         decode_image(tmp_path)
     with pytest.raises(DataError, match="cannot be decoded"):
         as_pixels("nul\0byte.png")
@@ -581,7 +582,7 @@ def test_pipes_sockets_and_devices_are_not_opened(tmp_path):
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(tmp_path / "socket.png"))
     for path in (tmp_path / "pipe.png", tmp_path / "link.png", tmp_path / "socket.png", Path("/dev/zero")):
-        with pytest.raises(DataError, match=rf"{path} is a pipe, socket or device; expected an image file"):
+        with refused(ImageError, path, "pipe, socket"):
             decode_image(path)
 
 
@@ -600,7 +601,7 @@ def test_a_file_of_absurd_size_is_refused_unread(tmp_path, monkeypatch):
     assert decode_image(path).shape == decode_image(path.read_bytes()).shape == (2, 2, 3)
     os.truncate(path, 1001)
     for source, name in ((path, "image.png"), (path.read_bytes(), "image")):
-        with pytest.raises(DataError, match=f"{name} has 1,001 bytes; expected at most 1,000"):
+        with refused(ImageError, name, "1,001 bytes", "1,000"):
             decode_image(source)
 
 
@@ -609,7 +610,7 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "stat", refusing)
-    with pytest.raises(DataError, match=r"1\.png cannot be read: Permission denied"):
+    with refused(ImageError, "1.png", "Permission denied"):
         decode_image(tmp_path / "1.png")
 
 

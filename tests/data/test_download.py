@@ -14,6 +14,7 @@ from lowshot.data.catalogue import download as module
 from lowshot.data.catalogue.download import fetch, verify
 from lowshot.errors import DataError, OutputError, RunError
 from lowshot.progress import silent
+from refusing import refused
 
 CONTENT = np.random.default_rng(0).bytes(3_300_000)
 SHA256, MD5 = hashlib.sha256(CONTENT).hexdigest(), hashlib.md5(CONTENT).hexdigest()
@@ -98,7 +99,7 @@ def test_many_drops_are_no_failure_as_long_as_something_arrives(add, tmp_path):
 def test_a_server_that_gives_nothing_is_given_up_and_what_arrived_is_kept_for_the_next_run(add, tmp_path, waits):
     url, behaviour = add("/set.tar", CONTENT, drop_after=[1_000_000, 0, 0, 0, 0])
 
-    with pytest.raises(RunError, match=r"the connection ended after 1,000,000 of 3,300,000 bytes, 5 times in a row"):
+    with refused(RunError, "1,000,000", "3,300,000", "5 times"):
         fetch(file(url), tmp_path, silent)
     assert (tmp_path / "set.tar.partial").stat().st_size == 1_000_000
     assert not (tmp_path / "set.tar").exists()
@@ -120,7 +121,7 @@ def test_a_server_that_is_busy_is_asked_again(add, tmp_path, status):
 def test_a_refusal_is_final(add, tmp_path, status):
     url, behaviour = add("/set.tar", CONTENT, statuses=[status])
 
-    with pytest.raises(RunError, match=rf"set\.tar cannot be fetched\. http.*set\.tar: HTTP {status} "):
+    with refused(RunError, url, f"HTTP {status}"):
         fetch(file(url), tmp_path, silent)
     assert len(behaviour.requests) == 1
 
@@ -129,9 +130,9 @@ def test_silence_and_absence_are_named(add, tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as mute:  # accepts and never says a word
         monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.05)
         url = f"http://127.0.0.1:{mute.getsockname()[1]}/set.tar"
-        with pytest.raises(RunError, match=r"timed out.*5 times in a row"):
+        with refused(RunError, "timed out", "5 times"):
             fetch(file(url), tmp_path, silent)
-    with pytest.raises(RunError, match=r"no answer \(.*refused\), 5 times in a row"):
+    with refused(RunError, "no answer", "refused", "5 times"):
         fetch(file(url), tmp_path, silent)
 
 
@@ -225,7 +226,7 @@ def test_wrong_bytes_never_get_the_name_and_are_not_continued(add, tmp_path, pub
     url, _ = add("/set.tar", CONTENT[:-1] + b"!")
 
     kind = next(iter(published))
-    with pytest.raises(RunError, match=rf"its {kind} is [0-9a-f]+; expected {published[kind]}, as published"):
+    with refused(RunError, kind, published[kind]):
         fetch(file(url, **published), tmp_path, silent)
     assert list(tmp_path.iterdir()) == []
 
@@ -242,7 +243,7 @@ def test_a_wrong_beginning_from_an_earlier_run_costs_one_run_only(add, tmp_path)
 def test_another_size_is_refused_before_it_is_fetched(add, tmp_path):
     url, _ = add("/set.tar", CONTENT)
 
-    with pytest.raises(RunError, match="it has 3,300,000 bytes; expected 39,077,296,924: it is another file"):
+    with refused(RunError, "3,300,000 bytes", "39,077,296,924"):
         fetch(file(url, size=39_077_296_924), tmp_path, silent)
     assert not (tmp_path / "set.tar.partial").exists()
 
@@ -251,7 +252,7 @@ def test_a_web_page_is_not_taken_for_the_file(add, tmp_path):
     """What Google Drive sends when too many have asked."""
     url, _ = add("/set.tar", b"<html>Quota exceeded</html>", content_type="text/html; charset=utf-8")
 
-    with pytest.raises(RunError, match="it sends a web page and not the file: a quota, or a page to sign in"):
+    with refused(RunError, "web page", "sign in"):
         fetch(file(url), tmp_path, silent)
 
 
@@ -272,7 +273,7 @@ def test_a_page_to_sign_in_does_not_cost_what_has_arrived(add, tmp_path):
 def test_a_web_page_is_recognised_whatever_the_server_calls_it(add, tmp_path, page):
     url, _ = add("/set.tar", page)
 
-    with pytest.raises(RunError, match=r"/set.tar: it sends a web page .*; it begins with b"):
+    with refused(RunError, url, "web page", "begins with"):
         fetch(file(url), tmp_path, silent)
     assert list(tmp_path.iterdir()) == []
 
@@ -285,23 +286,23 @@ def test_what_the_caller_refuses_is_tried_elsewhere_and_never_gets_its_name(add,
         if path.read_bytes() != CONTENT:
             raise DataError("it is something else")
 
-    with pytest.raises(RunError, match=r"/wrong: it is something else"):
+    with refused(RunError, wrong, "something else"):
         fetch(file(wrong), tmp_path, silent, check)
     assert list(tmp_path.iterdir()) == []
     assert fetch(file(wrong, right), tmp_path, silent, check).read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize(("announced", "said"), [(True, "it has 3,300,000 bytes"), (False, "it sends more than the")])
+@pytest.mark.parametrize(("announced", "facts"), [(True, ("3,300,000", "1,000,000")), (False, ("more", "1,000,000"))])
 @pytest.mark.parametrize(
     ("limit", "what"),
     [("LARGEST_LIST_BYTES", {"kind": "file"}), ("LARGEST_UNKNOWN_BYTES", {})],
     ids=["list", "archive"],
 )
-def test_a_file_of_unknown_size_has_a_limit(add, tmp_path, monkeypatch, limit, what, announced, said):
+def test_a_file_of_unknown_size_has_a_limit(add, tmp_path, monkeypatch, limit, what, announced, facts):
     monkeypatch.setattr(module, limit, 1_000_000)
     url, _ = add("/set.tar", CONTENT, announced=announced)
 
-    with pytest.raises(RunError, match=rf"{said}.* 1,000,000"):
+    with refused(RunError, *facts):
         fetch(file(url, **what), tmp_path, silent)
     assert list(tmp_path.iterdir()) == []
 
@@ -317,10 +318,10 @@ def test_a_size_published_in_gigabytes_is_a_limit_with_room(add, tmp_path):
 def test_a_size_that_is_only_found_out_at_the_end_is_checked_too(add, tmp_path):
     url, _ = add("/set.tar", CONTENT[:-10], announced=False)
 
-    with pytest.raises(RunError, match="the connection ended after 3,299,990 of 3,300,000 bytes"):
+    with refused(RunError, "3,299,990", "3,300,000"):
         fetch(file(url, size=len(CONTENT)), tmp_path, silent)
     url, _ = add("/set.tar", CONTENT + b"more", announced=False)
-    with pytest.raises(RunError, match="it sends more than the 3,300,000 bytes"):
+    with refused(RunError, "more", "3,300,000"):
         fetch(file(url, size=len(CONTENT)), tmp_path / "other", silent)
 
 
@@ -329,7 +330,7 @@ def test_the_next_address_is_tried_and_all_failures_are_told(add, tmp_path):
     wrong, _ = add("/wrong", b"?" * len(CONTENT))
     right, _ = add("/right", CONTENT)
 
-    with pytest.raises(RunError, match=r"/gone: HTTP 404 .*; .*/wrong: its sha256 is"):
+    with refused(RunError, gone, "HTTP 404", wrong, "sha256"):
         fetch(known(gone, wrong), tmp_path, silent)
     assert fetch(known(gone, wrong, right), tmp_path, silent).read_bytes() == CONTENT
 
@@ -346,7 +347,7 @@ def test_another_address_continues_where_a_checksum_will_tell(add, tmp_path):
 def test_a_folder_that_may_not_be_written_is_named(add, tmp_path):
     url, _ = add("/set.tar", CONTENT)
     tmp_path.chmod(0o500)
-    with pytest.raises(OutputError, match="cannot be written: Permission denied"):
+    with refused(OutputError, tmp_path, "Permission denied"):
         fetch(file(url), tmp_path, silent)
 
 
@@ -357,7 +358,7 @@ def test_a_full_disk_is_an_error_of_output_and_no_reason_to_try_again(add, tmp_p
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module.os, "fsync", full)
-    with pytest.raises(OutputError, match=r"partial.* cannot be written: No space left on device"):
+    with refused(OutputError, "set.tar.partial.json", "No space left"):
         fetch(file(url), tmp_path, silent)
     assert waits == []
 
@@ -374,7 +375,7 @@ def test_a_file_at_hand_is_verified_in_the_same_way(tmp_path):
     verify(file(md5=MD5), path, silent)
     with pytest.raises(RunError, match="it has 3,300,000 bytes; expected 5"):
         verify(file(size=5), path, silent)
-    with pytest.raises(RunError, match=f"its sha256 is {SHA256}; expected {'0' * 64}"):
+    with refused(module._OtherFileError, SHA256, "0" * 64):
         verify(file(sha256="0" * 64), path, silent)
 
 

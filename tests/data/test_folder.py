@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from lowshot.data import draw_from, load_task, read_folder
-from lowshot.errors import DataError
+from lowshot.errors import DataError, ImageError
+from refusing import refused
 
 
 @pytest.fixture
@@ -76,23 +77,19 @@ def test_a_class_may_be_called_train(make):
 
 
 def test_a_test_split_without_train_is_refused(make):
-    with pytest.raises(DataError, match=r"data has a test split and no train; expected a folder train"):
+    with refused(DataError, "data", "a test split", "--train DIR"):
         read(make("test/cat/1.png", "test/dog/1.png"))
 
 
 def test_a_folder_around_a_data_set_is_told_from_it(make):
     """As where an archive was unpacked into a folder of its own."""
     root = make("pets/train/cat/1.png", "pets/train/dog/2.png", "pets/test/cat/3.png")
-    expected = (
-        f"{root} has one folder, pets, which is a data set with splits of its own: test, train; expected {root}/pets"
-    )
-    with pytest.raises(DataError) as refused:
+    with refused(DataError, "one folder, pets", "test, train", f"expected {root}/pets"):
         read(root)
-    assert str(refused.value) == expected
 
 
 def test_two_folders_for_one_split_are_refused(make):
-    with pytest.raises(DataError, match="val and valid are both a validation split; expected one"):
+    with refused(DataError, "val and valid", "--validation DIR"):
         read(make("train/cat/1.png", "train/dog/1.png", "val/cat/2.png", "valid/cat/3.png"))
 
 
@@ -170,9 +167,7 @@ def test_a_class_may_have_a_splits_word_in_its_name(make, names):
     ],
 )
 def test_folders_called_as_parts_of_a_data_set_are_no_classes(make, files):
-    with pytest.raises(
-        DataError, match=r"are called as parts of a data set are, not as classes.*--train DIR, and --test"
-    ):
+    with refused(DataError, "parts", "not as classes", "--train DIR", "--test DIR"):
         read(make(*files))
 
 
@@ -185,7 +180,7 @@ def test_folders_called_as_parts_of_a_data_set_are_no_classes(make, files):
     ],
 )
 def test_classes_without_images_but_in_folders_within_them_are_asked_about(make, files):
-    with pytest.raises(DataError, match=r"no images lie in its .* folder\(s\) .*--train DIR takes the folders in DIR"):
+    with refused(DataError, "no images", "folders within", "--train DIR"):
         read(make(*files))
 
 
@@ -201,7 +196,7 @@ def test_what_is_meant_can_be_said(make):
 
 @pytest.mark.parametrize("splits", [("test",), ("train", "tset"), ()])
 def test_a_split_of_another_name_is_refused(two_classes, splits):
-    with pytest.raises(DataError, match="expected 'train', and maybe 'validation' and 'test'"):
+    with refused(DataError, "'train'", "'validation' and 'test'"):
         load_task(dict.fromkeys(splits, two_classes))
 
 
@@ -261,7 +256,7 @@ def test_two_folders_that_give_one_name_are_refused(make, first, second):
     root = make(f"{first}/1.png", f"{second}/1.png")
     if len(list(root.iterdir())) < 2:
         pytest.skip("this file system takes the two names for one")
-    with pytest.raises(DataError, match="two folders give the class name"):
+    with refused(DataError, "two folders", "class name"):
         read(root)
 
 
@@ -269,12 +264,12 @@ def test_names_equal_but_for_case_are_refused(make):
     root = make("Cat/1.png", "cat/2.png", "dog/1.png")
     if len(list(root.iterdir())) < 3:
         pytest.skip("this file system takes the two names for one")
-    with pytest.raises(DataError, match="data: classes 'Cat' and 'cat' differ only in case"):
+    with refused(DataError, "'Cat' and 'cat'"):
         read(root)
 
 
 def test_a_name_of_nothing_but_underscores_is_refused(make):
-    with pytest.raises(DataError, match="data has a class without a name"):
+    with refused(DataError, "data", "without a name", "''"):
         read(make("__/1.png", "dog/1.png"))
 
 
@@ -286,7 +281,7 @@ def test_names_that_are_not_utf8_are_refused(two_classes, place):
         shutil.copyfile(two_classes / "cat/1.png", path)
     except OSError:
         pytest.skip("this file system has no such names")
-    with pytest.raises(DataError, match=r"the name '\\udcff.*' is not UTF-8; rename it") as caught:
+    with refused(DataError, r"\udcff", "UTF-8", "rename it") as caught:
         read(two_classes)
     str(caught.value).encode()
 
@@ -353,9 +348,7 @@ def test_a_class_of_nothing_but_links_says_why_it_is_empty(two_classes):
     (two_classes / "bird").mkdir()
     (two_classes / "bird" / "1.png").symlink_to(two_classes / "cat" / "1.png")
 
-    with pytest.raises(
-        DataError, match=r"no images for class 'bird' in train; .* \(left out: 1 link\(s\), which are not"
-    ):
+    with refused(DataError, "'bird' in train", "left out", "1 link(s)"):
         read(two_classes)
 
 
@@ -365,7 +358,7 @@ def test_classes_that_are_links_say_why_there_are_none(tmp_path):
     for name in ("cat", "dog"):
         (tmp_path / "data" / name).symlink_to(tmp_path / "cat")
 
-    with pytest.raises(DataError, match=r"has no folders in it; .* \(left out: 2 link\(s\), which are not followed\)"):
+    with refused(DataError, "no folders", "left out", "2 link(s)"):
         read(tmp_path / "data")
 
 
@@ -374,9 +367,7 @@ def test_a_class_of_other_files_alone_says_what_they_are(two_classes):
     for name in ("1.psd", "2.psd", "notes.txt"):
         (two_classes / "bird" / name).touch()
 
-    with pytest.raises(
-        DataError, match=r"no images for class 'bird' .*3 file\(s\) without .* suffix: 2 \.psd, 1 \.txt"
-    ):
+    with refused(DataError, "'bird'", "left out", "3 file(s)", "2 .psd", "1 .txt"):
         read(two_classes)
 
 
@@ -434,10 +425,10 @@ def test_images_of_different_sizes_are_no_copies_even_if_they_end_alike(two_clas
 
 
 def test_a_root_that_is_no_folder_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"data .*none does not exist"):
+    with refused(DataError, tmp_path / "none", "does not exist"):
         read(tmp_path / "none")
     (tmp_path / "file.zip").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"data .*file\.zip is a file; expected a folder with one folder of images"):
+    with refused(DataError, "file.zip", "a file"):
         read(tmp_path / "file.zip")
     with pytest.raises(DataError, match="cannot be listed"):
         read(tmp_path / ("x" * 300))
@@ -448,12 +439,12 @@ def test_a_root_that_is_no_folder_is_refused(tmp_path):
 def test_a_root_without_folders_is_refused(tmp_path):
     Image.new("RGB", (2, 2)).save(tmp_path / "1.png")
 
-    with pytest.raises(DataError, match="has no folders in it; expected one folder of images per class"):
+    with refused(DataError, tmp_path, "no folders"):
         read(tmp_path)
 
 
 def test_one_class_is_refused(make):
-    with pytest.raises(DataError, match="data has one class, 'cat'; expected at least 2"):
+    with refused(DataError, "one class, 'cat'", 2):
         read(make("cat/1.png", "cat/2.png"))
 
 
@@ -463,12 +454,12 @@ def test_an_empty_class_is_refused(make, place):
     root = make(f"{prefix}cat/1.png", f"{prefix}dog/1.png")
     (root / place).mkdir()
 
-    with pytest.raises(DataError, match="no images for class 'bird' in train; add some or remove its folder"):
+    with refused(DataError, "'bird' in train", "no images"):
         read(root)
 
 
 def test_a_class_in_test_that_is_not_in_train_is_refused(make):
-    with pytest.raises(DataError, match="class 'bird' is in test but not in train"):
+    with refused(DataError, "'bird'", "in test"):
         read(make("train/cat/1.png", "train/dog/1.png", "test/cat/2.png", "test/bird/1.png"))
 
 
@@ -476,7 +467,7 @@ def test_a_class_in_test_that_is_not_in_train_is_refused(make):
 def test_a_folder_that_may_not_be_read_is_refused(two_classes):
     (two_classes / "cat" / "private").mkdir(mode=0)
 
-    with pytest.raises(DataError, match="private cannot be listed: Permission denied"):
+    with refused(DataError, "private", "listed", "Permission denied"):
         read(two_classes)
 
 
@@ -490,7 +481,7 @@ def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(two_classe
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    with pytest.raises(DataError, match="private cannot be listed: Permission denied"):
+    with refused(DataError, "private", "listed", "Permission denied"):
         read(two_classes)
 
 
@@ -500,7 +491,7 @@ def test_a_bad_image_stops_whoever_asks_for_it(two_classes):
     task, warned = read(two_classes)
 
     assert (len(task.train), warned) == (5, [])
-    with pytest.raises(DataError, match=r"bad\.png is not an image"):
+    with refused(ImageError, "bad.png", "AVIF"):
         task.train.images[task.train.identities.index("cat/bad.png")]
 
 
@@ -520,7 +511,7 @@ def test_a_class_of_bad_images_alone_is_refused(two_classes):
     for name in ("1.png", "2.png"):
         (two_classes / "dog" / name).write_text("not an image")
 
-    with pytest.raises(DataError, match="no image of class 'dog' can be decoded"):
+    with refused(DataError, "class 'dog'", "can be decoded"):
         read(two_classes, on_bad_image="skip")
 
 
@@ -528,7 +519,7 @@ def test_a_file_removed_meanwhile_is_named(two_classes):
     task, _ = read(two_classes)
     (two_classes / "cat" / "1.png").unlink()
 
-    with pytest.raises(DataError, match=r"cat/1\.png does not exist"):
+    with refused(ImageError, "cat/1.png", "does not exist"):
         task.train.images[0]
 
 

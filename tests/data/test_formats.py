@@ -10,6 +10,7 @@ from PIL import AvifImagePlugin, BmpImagePlugin, Image
 
 from lowshot.data import decode_image, formats, load_task
 from lowshot.errors import ImageError
+from refusing import refused
 
 
 def encoded(kind, **options):
@@ -54,14 +55,14 @@ def without_heif(monkeypatch):
 def test_a_heic_says_what_reads_it(tmp_path, without_heif, brand, name):
     path = tmp_path / name
     path.write_bytes(iso(brand))
-    for source, said in ((path, name), (iso(brand), "image")):
-        with pytest.raises(ImageError, match=rf"{said} is a HEIC image; pip install .*pillow-heif.* save it as JPEG"):
+    for source, shown in ((path, name), (iso(brand), "image")):
+        with refused(ImageError, shown, "HEIC image", "pillow-heif", "JPEG"):
             decode_image(source)
 
 
 def test_an_avif_that_pillow_cannot_read_says_so(without_heif, monkeypatch):
     monkeypatch.setattr(AvifImagePlugin, "SUPPORTED", False)
-    with pytest.raises(ImageError, match=r"is an AVIF image, which this build .* save it as JPEG"):
+    with refused(ImageError, "AVIF", "Pillow", "JPEG"):
         decode_image(iso(b"avif"))
 
 
@@ -69,7 +70,7 @@ def test_a_class_of_heic_alone_is_a_class(tmp_path, without_heif):
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "IMG_1.HEIC").write_bytes(iso(b"heic"))
-    with pytest.raises(ImageError, match=r"IMG_1\.HEIC is a HEIC image; pip install"):
+    with refused(ImageError, "IMG_1.HEIC", "HEIC image", "pip install"):
         load_task(tmp_path).train.images[0]
 
 

@@ -11,6 +11,7 @@ from lowshot.data.glyphs import (
     glyph_name,
     render_glyph,
 )
+from refusing import refused
 
 
 @pytest.mark.parametrize("font", PRETRAINING_FONTS + HELD_OUT_FONTS)
@@ -42,7 +43,7 @@ def test_a_glyph_fills_its_frame_but_for_the_margin(font, character, size, margi
 
 
 def test_a_character_without_ink_is_refused():
-    with pytest.raises(ValueError, match="font DejaVuSans draws nothing for ' '"):
+    with refused(ValueError, "DejaVuSans", "' '"):
         render_glyph("DejaVuSans", " ")
 
 

@@ -26,6 +26,7 @@ from lowshot.data import check_images, load_task
 from lowshot.data.catalogue import CATALOGUE, download, find, lock, preparing, state_of
 from lowshot.data.catalogue.preparing import prepare
 from lowshot.errors import DataError, OutputError, RunError, UnknownNameError
+from refusing import refused
 
 FETCHED = [name for name, row in CATALOGUE.items() if all(any(f.urls for f in need) for need in row.needs)]
 
@@ -132,7 +133,7 @@ def test_a_part_that_is_lost_is_fetched_alone(offer, tmp_path):
 
 def test_an_interrupted_download_is_continued_by_the_next_run(offer, tmp_path):
     served = offer("dtd", drop_after=[1000, 0, 0, 0, 0])
-    with pytest.raises(RunError, match=r"5 times in a row; what has arrived is kept.*--from FOLDER"):
+    with refused(RunError, "5 times", "kept", "--from FOLDER"):
         install("dtd", tmp_path)
 
     task, _, _ = install("dtd", tmp_path)
@@ -176,28 +177,28 @@ def test_wrong_bytes_are_refused_and_nothing_appears(offer, tmp_path):
     served = offer("dtd")
     served["dtd-r1.0.1.tar.gz"].content = served["dtd-r1.0.1.tar.gz"].content[:-1] + b"!"
 
-    with pytest.raises(RunError, match=r"its sha256 is .*; expected .*, as published"):
+    with refused(RunError, "dtd-r1.0.1.tar.gz", "sha256", CATALOGUE["dtd"].needs[0][0].sha256):
         install("dtd", tmp_path)
     assert not (tmp_path / "dtd").exists()
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "facts"),
     [
-        ("dtd", b"<html>Sign in</html>", r"split_zhou_\w+\.json: it sends a web page .* begins with b'<html>Sign in"),
-        ("imagenet_r", b"\n <!DOCTYPE html>", r"classnames\.txt: it sends a web page .* begins with b'\\n <!DOCTYPE"),
-        ("dtd", b'{"error": {"code": 403}}', r"begins with b'{\"error\": .*: it has no list of 'train'; expected 12"),
-        ("dtd", b'{"train": [', r"begins with b'{\"train\": .* is damaged"),
-        ("dtd", b'{"train": [["a.jpg", 0, "a"]]}', "it has 1 entries of 'train'; expected 12, as CoOp's"),
-        ("dtd", b'{"train": [' + b", ".join([b"1"] * 12) + b"]}", "some entry of 'train' is not a path, a label and"),
-        ("imagenet_r", b"n01440764 tench\nn03773504 mis", "it is not classnames.txt, .*: it has 2 synsets; expected 3"),
-        ("imagenet_r", b"tench\n", "line 1, is 'tench'; expected a synset and a name"),
-        ("imagenet_r", b"", "begins with b'': it has 0 synsets; expected 3"),
-        ("ucf101", b'{"error": "quota"}', r"not UCF-101-midframes.zip, for it begins with b'{\"err.*a tar or zip file"),
+        ("dtd", b"<html>Sign in</html>", ("web page", "b'<html>Sign in")),
+        ("imagenet_r", b"\n <!DOCTYPE html>", ("web page", r"b'\n <!DOCTYPE")),
+        ("dtd", b'{"error": {"code": 403}}', ('{"error"', "no list", "'train'", 12)),
+        ("dtd", b'{"train": [', ('{"train"', "damaged")),
+        ("dtd", b'{"train": [["a.jpg", 0, "a"]]}', ("1 entries", "'train'", 12)),
+        ("dtd", b'{"train": [' + b", ".join([b"1"] * 12) + b"]}", ("some entry", "'train'", "a path")),
+        ("imagenet_r", b"n01440764 tench\nn03773504 mis", ("not classnames.txt", "2 synsets", 3)),
+        ("imagenet_r", b"tench\n", ("line 1", "'tench'", "a synset")),
+        ("imagenet_r", b"", ("b''", "0 synsets", 3)),
+        ("ucf101", b'{"error": "quota"}', ("not UCF-101-midframes.zip", '{"error"', "zip file")),
     ],
 )
 def test_a_file_that_is_something_else_never_appears_and_is_fetched_anew(
-    offer, monkeypatch, tmp_path, name, content, said
+    offer, monkeypatch, tmp_path, name, content, facts
 ):
     served = offer(name)
     row_with(name, monkeypatch, lambda file: dataclasses.replace(file, sha256=None, size=None))
@@ -205,7 +206,7 @@ def test_a_file_that_is_something_else_never_appears_and_is_fetched_anew(
     (wrong,) = (file for file in served if file.endswith(suffixes))
     right, served[wrong].content = served[wrong].content, content
 
-    with pytest.raises(RunError, match=rf"http.*{said}.*save the file as {wrong}, and give its folder: --from FOLDER"):
+    with refused(RunError, wrong, *facts, "http", "--from FOLDER"):
         install(name, tmp_path)
     assert list(tmp_path.rglob(f"*{wrong}*")) == []
 
@@ -221,7 +222,7 @@ def test_a_small_file_that_is_large_is_refused(offer, monkeypatch, tmp_path, ann
     served[file].announced = announced
     assert len(served[file].content) > 100
 
-    with pytest.raises(RunError, match=r"bytes; expected at most 100|sends more than the 100 bytes expected at most"):
+    with refused(RunError, file, "bytes", 100):
         install("dtd", tmp_path)
     assert list(tmp_path.rglob(f"*{file}*")) == []
 
@@ -235,7 +236,7 @@ def test_a_wrong_file_that_is_in_its_place_already_is_named_with_the_way_out(off
     (path,) = tmp_path.rglob(file)
     path.write_text("{}")
 
-    with pytest.raises(DataError, match=rf"{path}: it is not {file}, .*Remove it and run this again"):
+    with refused(DataError, path, file, "Remove it"):
         install(name, tmp_path)
 
     path.unlink()
@@ -299,7 +300,7 @@ def test_other_files_where_the_images_belong_are_never_removed(offer, tmp_path):
     layouts.write_text(tmp_path / "dtd" / "images" / "banded" / "notes.txt", "mine")
 
     images = tmp_path / "dtd" / "images"
-    with pytest.raises(OutputError, match=rf"{images} is in the way, .* move it away and run this again"):
+    with refused(OutputError, images, "in the way"):
         install("dtd", tmp_path)
     assert (images / "banded" / "notes.txt").read_text() == "mine\n"
 
@@ -311,7 +312,7 @@ def test_a_data_set_unpacked_by_half_is_refused_with_a_way_that_leads_out(offer,
     assert state_of(CATALOGUE["dtd"], tmp_path).name == "incomplete"
 
     images = tmp_path / "dtd" / "images"
-    with pytest.raises(RunError, match=rf"1 of \d+ images in \w+ are not there, .*\. Move {images} away and run this"):
+    with refused(RunError, "not there", 1, f"Move {images} away"):
         install("dtd", tmp_path)
 
     images.rename(tmp_path / "away")
@@ -478,9 +479,7 @@ def test_another_form_of_the_same_archive_will_do(hand_over, tmp_path):
 def test_what_nobody_has_is_said_at_once_and_altogether(offer, tmp_path):
     served = offer("stanford_cars")
 
-    with pytest.raises(
-        DataError, match=r"cannot be fetched from here .*Get cars_train.tgz, cars_test.tgz from .*--from"
-    ):
+    with refused(DataError, "cars_train.tgz, cars_test.tgz", "--from"):
         install("stanford_cars", tmp_path / "root")
     assert all(behaviour.requests == [] for behaviour in served.values())
 
@@ -489,7 +488,7 @@ def test_a_damaged_archive_of_the_users_is_named_and_kept(hand_over, tmp_path):
     archives = hand_over("dtd")
     (archives / "dtd-r1.0.1.tar.gz").write_bytes(b"?")
 
-    with pytest.raises(DataError, match=r"dtd-r1.0.1.tar.gz is damaged, or another file of that name: it has 1 bytes"):
+    with refused(DataError, "dtd-r1.0.1.tar.gz", "damaged", "1 bytes"):
         install("dtd", tmp_path, archives)
     assert (archives / "dtd-r1.0.1.tar.gz").exists()
 
@@ -500,7 +499,7 @@ def test_an_archive_of_something_else_is_refused(hand_over, tmp_path, monkeypatc
     (archives / "UCF-101-midframes.zip").write_bytes(layouts.zip_of(("videos", tmp_path / "x")))
     row_with("ucf101", monkeypatch, lambda file: dataclasses.replace(file, sha256=None, size=None))
 
-    with pytest.raises(DataError, match=r"UCF-101-midframes.zip does not hold UCF-101-midframes; expected the one"):
+    with refused(DataError, "UCF-101-midframes.zip", "UCF-101-midframes", "does not hold"):
         install("ucf101", tmp_path / "root", archives)
     assert list((tmp_path / "root").iterdir()) == []
 
@@ -511,15 +510,15 @@ def test_images_that_the_archive_lacks_are_found_at_the_end(hand_over, tmp_path)
     split["val"][0][0] = "banded/banded_9999.jpg"
     (archives / CATALOGUE["dtd"].split_file).write_text(json.dumps(split))
 
-    with pytest.raises(RunError, match=r"dtd: 1 of 6 images in validation are not there, such as .*banded_9999.jpg"):
+    with refused(RunError, "dtd", "1 of 6", "validation", "banded_9999.jpg"):
         install("dtd", tmp_path, archives)
 
 
 def test_a_folder_of_archives_that_is_none_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"--from .*none is no folder"):
+    with refused(DataError, "--from", tmp_path / "none"):
         install("dtd", tmp_path, tmp_path / "none")
     (tmp_path / ".downloads").mkdir()
-    with pytest.raises(DataError, match=r"--from .* is where downloads are kept .* move yours elsewhere"):
+    with refused(DataError, "--from", ".downloads", "elsewhere"):
         install("dtd", tmp_path, tmp_path / ".downloads")
 
 
@@ -527,7 +526,7 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_fetched(offer, tmp_
     served = offer("dtd")
     row_with("dtd", monkeypatch, lambda file: dataclasses.replace(file, size=1 << 60))
 
-    with pytest.raises(OutputError, match=r"GB free; expected 2305843009\.2 GB, to fetch and unpack"):
+    with refused(OutputError, tmp_path, "2305843009.2 GB"):
         install("dtd", tmp_path)
     assert served["dtd-r1.0.1.tar.gz"].requests == []
 
@@ -550,7 +549,7 @@ def test_archives_at_hand_need_room_for_their_content_alone(hand_over, tmp_path,
     needed = 2 * (archives / "caltech-101.zip").stat().st_size
 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
-    with pytest.raises(OutputError, match=r"GB free; expected .* GB, to fetch and unpack caltech-101\.zip"):
+    with refused(OutputError, "GB free", "caltech-101.zip"):
         install("caltech101", tmp_path, archives)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
     assert len(install("caltech101", tmp_path, archives)[0].test) == 9
@@ -576,16 +575,16 @@ def test_garbage_is_refused_with_its_name_and_leaves_nothing(hand_over, tmp_path
     for path in archives.iterdir():
         path.write_bytes(content)
 
-    with pytest.raises(DataError, match=str(archives)):
+    with refused(DataError, archives):
         install(name, tmp_path / "root", archives)
     assert list((tmp_path / "root").iterdir()) == []
 
 
 def test_unknown_names_and_roots_that_cannot_be_made_are_refused(tmp_path):
-    with pytest.raises(UnknownNameError, match="unknown data set 'dtdd'; did you mean dtd"):
+    with refused(UnknownNameError, "data set", "'dtdd'", "did you mean dtd"):
         install("dtdd", tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"root .*file.* cannot be made"):
+    with refused(OutputError, tmp_path / "file" / "root"):
         install("dtd", tmp_path / "file" / "root")
 
 
@@ -648,24 +647,23 @@ def test_imagenet_is_unpacked_from_its_archives_and_its_validation_images_are_so
 
 
 def test_of_imagenet_everything_that_is_missing_is_named_with_its_terms(tmp_path):
-    with pytest.raises(
-        DataError, match=r"terms of access.* ILSVRC2012_img_train.tar, ILSVRC2012_devkit_t12.tar.gz, ILS"
-    ):
+    files = ("img_train.tar", "devkit_t12.tar.gz", "img_val.tar")
+    with refused(DataError, "terms of access", *(f"ILSVRC2012_{file}" for file in files)):
         install("imagenet", tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "said"),
+    ("file", "content", "facts"),
     [
-        ("ILSVRC2012_validation_ground_truth.txt", b"1\n7\n", "line 2, is 7; expected a number of meta.mat"),
-        ("ILSVRC2012_validation_ground_truth.txt", b"one\n", "ground_truth.txt cannot be read"),
-        ("ILSVRC2012_validation_ground_truth.txt", b"", "has not a line for each of the validation images"),
-        ("ILSVRC2012_validation_ground_truth.txt", b"1\n" * 10, "images lack ILSVRC2012_val_00000010.JPEG"),
-        ("meta.mat", b"", "meta.mat cannot be read"),
-        ("meta.mat", b"?" * 1000, "meta.mat cannot be read"),
+        ("ILSVRC2012_validation_ground_truth.txt", b"1\n7\n", ("line 2", 7, "meta.mat")),
+        ("ILSVRC2012_validation_ground_truth.txt", b"one\n", ("ILSVRC2012_validation_ground_truth.txt", "'one'")),
+        ("ILSVRC2012_validation_ground_truth.txt", b"", ("ILSVRC2012_validation_ground_truth.txt", "not a line")),
+        ("ILSVRC2012_validation_ground_truth.txt", b"1\n" * 10, ("lack", "ILSVRC2012_val_00000010.JPEG")),
+        ("meta.mat", b"", ("meta.mat", "cannot be read")),
+        ("meta.mat", b"?" * 1000, ("meta.mat", "cannot be read")),
     ],
 )
-def test_a_damaged_development_kit_is_refused(imagenet, tmp_path, file, content, said):
+def test_a_damaged_development_kit_is_refused(imagenet, tmp_path, file, content, facts):
     archives, _ = imagenet
     kit = tmp_path / "kit"
     with tarfile.open(archives / "ILSVRC2012_devkit_t12.tar.gz") as tar:
@@ -677,7 +675,7 @@ def test_a_damaged_development_kit_is_refused(imagenet, tmp_path, file, content,
         layouts.tar_of(("ILSVRC2012_devkit_t12", kit / "ILSVRC2012_devkit_t12"))
     )
 
-    with pytest.raises(DataError, match=said):
+    with refused(DataError, *facts):
         install("imagenet", tmp_path / "root", archives)
     assert not (tmp_path / "root" / "imagenet" / "images" / "val").exists()
 
@@ -696,7 +694,7 @@ def test_validation_images_that_lie_in_a_heap_are_sorted_where_they_are(imagenet
     (archives / "ILSVRC2012_img_train.tar").unlink()
     (archives / "ILSVRC2012_img_val.tar").unlink()
 
-    with pytest.raises(DataError, match=r"Get ILSVRC2012_devkit_t12.tar.gz from https"):
+    with refused(DataError, "Get ILSVRC2012_devkit_t12.tar.gz from"):
         install("imagenet", tmp_path)
     assert install("imagenet", tmp_path, archives)[0].test.identities == expected
 
@@ -705,5 +703,5 @@ def test_a_folder_that_lacks_an_archive_is_named(imagenet, tmp_path):
     archives, _ = imagenet
     (archives / "ILSVRC2012_img_train.tar").unlink()
 
-    with pytest.raises(DataError, match=rf"{archives} has not all of it\. Get ILSVRC2012_img_train.tar from"):
+    with refused(DataError, archives, "Get ILSVRC2012_img_train.tar from"):
         install("imagenet", tmp_path, archives)

@@ -1,5 +1,4 @@
 import json
-import re
 
 import pytest
 from hypothesis import given
@@ -11,6 +10,7 @@ from lowshot.data.catalogue import CATALOGUE, read_data_set
 from lowshot.data.prompts import cleaned
 from lowshot.errors import DataError, LongPromptError
 from lowshot.settings import TEMPLATE_SETS, DataConfig
+from refusing import refused
 
 ANIMALS = ("polar_bear", "cat")
 
@@ -144,16 +144,14 @@ def test_coop_stands_for_the_template_of_the_data_set(name, tmp_path, monkeypatc
 
 
 def test_coop_stands_for_nothing_where_the_data_have_no_template():
-    with pytest.raises(
-        DataError, match=r"template coop stands for nothing here: zoo is none of .*'a photo of a \{\}\.'"
-    ):
+    with refused(DataError, "template coop", "zoo", "'a photo of a {}.'"):
         prompts_for(ANIMALS, DataConfig(template=("{}", "coop")), data="zoo")
 
 
 @pytest.mark.parametrize("setting", ["class_names", "descriptions"])
 def test_a_class_that_the_data_lack_is_refused_with_the_nearest(file, setting):
     config = DataConfig(**{setting: file({"cat": "kitten", "polar bear": "a white bear"})})
-    with pytest.raises(DataError, match=r"words\.json: 'polar bear' is no class of zoo; did you mean 'polar_bear'\?"):
+    with refused(DataError, "words.json", "'polar bear'", "zoo", "'polar_bear'"):
         prompts_for(ANIMALS, config, data="zoo")
     assert prompts_for(ANIMALS, config, data="zoo", others=["polar bear"])[1] != (("a photo of a cat.",),)
 
@@ -161,8 +159,7 @@ def test_a_class_that_the_data_lack_is_refused_with_the_nearest(file, setting):
 def test_a_file_of_other_data_is_refused_with_the_classes_there_are(file):
     config = DataConfig(class_names=file({"Boeing": "a jet", "Airbus": "a jet"}))
     names = [f"{letter}-{letter}" for letter in "abcdefghijklm"]
-    said = r"'Airbus' is no class of letters \(nor 1 more\); expected its classes: 'a-a', 'b-b', .*, \.\.\.$"
-    with pytest.raises(DataError, match=said) as raised:
+    with refused(DataError, "'Airbus'", "letters", "1 more", "'a-a', 'b-b'") as raised:
         prompts_for(names, config, data="letters")
     assert "k-k" not in str(raised.value)
 
@@ -176,7 +173,7 @@ def test_a_file_of_other_data_is_refused_with_the_classes_there_are(file):
 )
 def test_two_classes_that_come_to_the_same_prompts_are_refused(file, words, templates):
     config = DataConfig(template=templates, class_names=file(words))
-    with pytest.raises(DataError, match="classes 'polar_bear' and 'cat' have the same prompts, such as"):
+    with refused(DataError, "'polar_bear' and 'cat'", "the same prompts"):
         prompts_for(ANIMALS, config, data="zoo")
 
 
@@ -197,46 +194,46 @@ def test_no_file_says_nothing():
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "facts"),
     [
-        (b"", r"is not JSON: Expecting value: line 1"),
-        (b'{"cat": "kitten"', r"is not JSON: Expecting ',' delimiter"),
-        (b"cat: kitten", r"is not JSON"),
-        (b"\xff\xfe{\x00", r"cannot be read as UTF-8 text"),
-        (b"[" * 200_000, r"is not JSON"),
-        (b'{"cat": ' + b"9" * 5000 + b"}", r"is not JSON"),
-        (["cat"], r'holds a list; expected an object: \{"class": \["what to say"\]\}'),
-        ("cat", r"holds a str; expected an object"),
-        (None, r"holds a NoneType; expected an object"),
-        ({}, r"names no class"),
-        (b'{"cat": "a", "dog": "b", "cat": "c"}', r"names class 'cat' twice; expected each class once"),
-        ({"cat": 3}, r"class 'cat' is '3'; expected a text, or a list of one or more texts"),
-        ({"cat": None}, r"class 'cat' is 'None'; expected a text"),
-        ({"cat": []}, r"class 'cat' is '\[\]'; expected a text"),
-        ({"cat": ["a", 3]}, r"class 'cat' is .*; expected a text"),
-        ({"cat": {"a": "b"}}, r"class 'cat' is .*; expected a text"),
-        ({"cat": ["a", " \n"]}, r"class 'cat' has the text ' \\n'; expected one with words in it"),
-        ({"cat": ""}, r"class 'cat' has the text ''; expected one with words in it"),
-        (b'{"cat": "\\ud83d"}', r"class 'cat' has the text '\\ud83d'; expected one with words in it"),
+        (b"", ("not JSON", "Expecting value")),
+        (b'{"cat": "kitten"', ("not JSON", "','")),
+        (b"cat: kitten", ("not JSON",)),
+        (b"\xff\xfe{\x00", ("cannot be read", "UTF-8")),
+        (b"[" * 200_000, ("not JSON",)),
+        (b'{"cat": ' + b"9" * 5000 + b"}", ("not JSON",)),
+        (["cat"], ("a list", "an object", '{"class": ["what to say"]}')),
+        ("cat", ("a str", "an object")),
+        (None, ("a NoneType", "an object")),
+        ({}, ("no class",)),
+        (b'{"cat": "a", "dog": "b", "cat": "c"}', ("'cat'", "twice")),
+        ({"cat": 3}, ("'cat'", "'3'", "a text")),
+        ({"cat": None}, ("'cat'", "'None'", "a text")),
+        ({"cat": []}, ("'cat'", "'[]'", "a text")),
+        ({"cat": ["a", 3]}, ("'cat'", "a text")),
+        ({"cat": {"a": "b"}}, ("'cat'", "a text")),
+        ({"cat": ["a", " \n"]}, ("'cat'", r"' \n'", "words")),
+        ({"cat": ""}, ("'cat'", "''", "words")),
+        (b'{"cat": "\\ud83d"}', ("'cat'", r"'\ud83d'", "words")),
     ],
     ids=range(19),
 )
-def test_a_bad_file_is_refused_with_its_name_and_what_is_wrong(file, content, said):
-    with pytest.raises(DataError, match=r"^descriptions .*words\.json.*?" + said):
+def test_a_bad_file_is_refused_with_its_name_and_what_is_wrong(file, content, facts):
+    with refused(DataError, "descriptions", "words.json", *facts):
         read_words("descriptions", file(content))
 
 
 def test_what_is_no_file_is_named(tmp_path):
-    for path, said in ((tmp_path / "none.json", "does not exist"), (tmp_path, "is not a file")):
-        with pytest.raises(DataError, match=f"class-names {re.escape(str(path))} {said}; expected a JSON file"):
+    for path, fact in ((tmp_path / "none.json", "does not exist"), (tmp_path, "is not a file")):
+        with refused(DataError, "class-names", path, fact):
             read_words("class-names", str(path))
-    with pytest.raises(DataError, match=r"class-names x+ cannot be read: File name too long"):
+    with refused(DataError, "class-names", "x" * 5000, "name too long"):
         read_words("class-names", "x" * 5000)
 
 
 def test_a_file_of_absurd_size_is_not_read(file, monkeypatch):
     monkeypatch.setattr("lowshot.data.prompts._MOST_BYTES", 10)
-    with pytest.raises(DataError, match=r"words\.json has 17 bytes; expected at most 10"):
+    with refused(DataError, "words.json", "17 bytes", 10):
         read_words("class-names", file({"cat": "kitten"}))
 
 
@@ -245,6 +242,6 @@ def test_a_file_of_absurd_size_is_not_read(file, monkeypatch):
 
 def test_a_prompt_that_proves_too_long_is_refused_with_its_class():
     prompts = (("a polar bear",), ("a cat", "a very long cat"))
-    said = r"class 'cat': prompt 'a very long cat' has 90 tokens; expected at most 77: shorten the class name"
-    with pytest.raises(DataError, match=said), long_prompts_named(ANIMALS, prompts):
+    facts = ("'cat'", "'a very long cat'", 90, 77, "--class-names")
+    with refused(DataError, *facts), long_prompts_named(ANIMALS, prompts):
         raise LongPromptError("a very long cat", 90, 77)

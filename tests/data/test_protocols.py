@@ -10,6 +10,7 @@ from lowshot.data import Examples, Task, builtin_task, load_task
 from lowshot.data.protocols import base_and_new, default_targets, learnt_part, other_tasks
 from lowshot.errors import DataError, InputError
 from lowshot.settings import DataConfig
+from refusing import refused
 
 BASE_TO_NEW = DataConfig(protocol="base-to-new")
 
@@ -90,7 +91,7 @@ def test_no_image_is_decoded_to_part_the_classes():
 
 
 def test_three_classes_have_no_two_halves():
-    with pytest.raises(DataError, match="things has 3 classes; protocol base-to-new needs 4 or more"):
+    with refused(DataError, "things", "3 classes", "base-to-new", 4):
         base_and_new(task_of(3, [0, 1, 2]))
 
 
@@ -112,7 +113,7 @@ def test_base_to_new_judges_the_new_classes():
 
 @pytest.mark.parametrize("splits", [{"train": [0, 1, 3], "test": [0, 1]}, {"train": [0, 1]}], ids=str)
 def test_new_classes_without_an_image_to_judge_are_refused(splits):
-    with pytest.raises(DataError, match=r"things \(new\) has no images to judge"):
+    with refused(DataError, "things (new)", "no images"):
         other_tasks(task_of(4, **splits), BASE_TO_NEW, [])
 
 
@@ -128,7 +129,7 @@ def test_what_imagenet_is_transferred_to_is_that_of_the_papers():
 
 @pytest.mark.parametrize("protocol", ["cross-dataset", "domain-generalisation"])
 def test_other_data_have_no_usual_targets(protocol):
-    with pytest.raises(InputError, match=rf"protocol {protocol} needs targets.*--targets NAME"):
+    with refused(InputError, protocol, "letters", "imagenet", "--targets NAME"):
         other_tasks(builtin_task("letters"), DataConfig(protocol=protocol), [])
 
 
@@ -171,14 +172,14 @@ def test_of_targets_that_are_not_there_all_are_named_and_the_others_offered(imag
 
 
 def test_where_no_target_is_there_none_is_offered(imagenet, tmp_path):
-    with pytest.raises(DataError, match=r"^10 of 10 targets cannot be read: caltech101, oxford_pets, ") as raised:
+    with refused(DataError, "10 of 10", "caltech101, oxford_pets") as raised:
         other_tasks(imagenet, DataConfig(protocol="cross-dataset", root=str(tmp_path)), [])
     assert "go on with" not in str(raised.value)
 
 
 def test_a_misspelt_target_offers_the_nearest():
     config = DataConfig(protocol="cross-dataset", targets=("digitz", "greek"))
-    with pytest.raises(DataError, match=r"digitz; digitz: unknown task.*did you mean digits.*--targets greek"):
+    with refused(DataError, "1 of 2", "'digitz'", "did you mean digits", "--targets greek"):
         other_tasks(builtin_task("letters"), config, [])
 
 

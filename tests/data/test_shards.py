@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lowshot.data import check_images, load_task
-from lowshot.errors import DataError
+from lowshot.errors import DataError, ImageError
+from refusing import refused
 
 
 def png(level):
@@ -95,7 +96,7 @@ def test_labels_without_images_are_counted(tmp_path):
 def test_bad_images_are_named_or_left_out_on_request(tmp_path):
     path = write(tmp_path / "s.tar", *samples("x", "y"), ("9.png", "no image"), ("9.cls", "x"))
 
-    with pytest.raises(DataError, match="s/9: image is not an image"):
+    with refused(ImageError, "s/9", "AVIF"):
         read(path)[0].train.images[2]
     task, warned = read(path, on_bad_image="skip")
     assert (len(task.train), len(warned)) == (2, 1)
@@ -107,7 +108,7 @@ def test_a_shard_that_is_gone_meanwhile_is_named(tmp_path):
     task, _ = read(path)
     path.unlink()
 
-    with pytest.raises(DataError, match=r"shard .*s\.tar cannot be read: No such file"):
+    with refused(DataError, "s.tar", "No such file"):
         task.train.images[0]
 
 
@@ -126,28 +127,28 @@ def test_what_lies_in_a_shard_is_not_kept_in_memory(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("members", "said"),
+    ("members", "facts"),
     [
-        ([("1.png", png(1))], r"1 image\(s\) have no label, such as s/1; expected .cls"),
-        ([("1.json", "{}")], "the shards hold no images; expected KEY.jpg and KEY.cls"),
-        ([("1.png", png(1)), ("1.jpg", png(1)), ("1.cls", "x")], "has two files for 1.jpg; expected one image"),
-        ([("1.png", png(1)), ("1.cls", "x"), ("1.cls", "y")], "has two files for 1.cls"),
-        ([("1.png", png(1)), ("1.cls", " \n")], "1.cls is empty; expected a class"),
-        ([("1.png", png(1)), ("1.cls", b"\xff")], "1.cls is no UTF-8; expected a class"),
-        ([("1.png", png(1)), ("1.cls", "x" * 5000)], "1.cls has 5,000 bytes; expected at most 4,096"),
-        ([("\udcff.png", png(1)), ("\udcff.cls", "x")], r"the name '\\udcff.png' is not UTF-8; rename it"),
-        (samples("x"), "has one class, 'x'; expected at least 2"),
+        ([("1.png", png(1))], ("1 image(s)", "s/1", ".cls")),
+        ([("1.json", "{}")], ("no images", "KEY.jpg and KEY.cls")),
+        ([("1.png", png(1)), ("1.jpg", png(1)), ("1.cls", "x")], ("two files", "1.jpg")),
+        ([("1.png", png(1)), ("1.cls", "x"), ("1.cls", "y")], ("two files", "1.cls")),
+        ([("1.png", png(1)), ("1.cls", " \n")], ("1.cls", "empty")),
+        ([("1.png", png(1)), ("1.cls", b"\xff")], ("1.cls", "UTF-8", "a class")),
+        ([("1.png", png(1)), ("1.cls", "x" * 5000)], ("1.cls", "5,000", "4,096")),
+        ([("\udcff.png", png(1)), ("\udcff.cls", "x")], (r"'\udcff.png'", "UTF-8", "rename it")),
+        (samples("x"), ("one class, 'x'", 2)),
     ],
 )
-def test_shards_that_make_no_task_are_refused(tmp_path, members, said):
-    with pytest.raises(DataError, match=said):
+def test_shards_that_make_no_task_are_refused(tmp_path, members, facts):
+    with refused(DataError, *facts):
         read(write(tmp_path / "s.tar", *members))
 
 
 @pytest.mark.parametrize("label", ["2", "-1", "x", "1.0"])
 def test_a_label_beyond_the_class_names_is_refused(tmp_path, label):
     (tmp_path / "classnames.txt").write_text("ant\nbear\n")
-    with pytest.raises(DataError, match=rf"s/000001 has label '{label}'; expected a number below 2, as in classnames"):
+    with refused(DataError, "s/000001", f"'{label}'", 2, "classnames.txt"):
         read(write(tmp_path / "s.tar", *samples(0, label)))
 
 
@@ -156,7 +157,7 @@ def test_compressed_and_damaged_shards_are_refused(tmp_path):
         path = write(tmp_path / name, *samples("x", "y"), mode="w:gz")
         if content is not None:
             path.write_bytes(content)
-        with pytest.raises(DataError, match=rf"shard .*{name} is damaged or compressed: .*; expected a plain tar file"):
+        with refused(DataError, path, "plain tar file"):
             read(path)
 
 
@@ -167,8 +168,7 @@ def test_a_shard_that_ends_early_is_refused(tmp_path, length):
     assert path.stat().st_size == 10240  # the last of two empty blocks ends at 7,168
     path.write_bytes(path.read_bytes()[:length])
 
-    said = r"s\.tar(: 00000\d\.cls is damaged| is damaged or compressed: (behind 000|at its beginning))"
-    with pytest.raises(DataError, match=said):
+    with refused(DataError, "s.tar", "damaged"):
         read(path)
 
 
@@ -179,7 +179,7 @@ def test_a_damaged_header_is_not_taken_for_the_end(tmp_path):
     content[content.index(b"000002.png")] ^= 1
     path.write_bytes(content)
 
-    with pytest.raises(DataError, match=r"s\.tar is damaged or compressed: behind 000001\.json: neither a file"):
+    with refused(DataError, "s.tar", "behind 000001.json"):
         read(path)
 
 
@@ -190,7 +190,7 @@ def test_a_hole_is_not_taken_for_the_end(tmp_path):
     content[place : place + 512] = bytes(512)
     path.write_bytes(content)
 
-    with pytest.raises(DataError, match=r"s\.tar is damaged or compressed: it goes on behind its end"):
+    with refused(DataError, "s.tar", "behind its end"):
         read(path)
 
 
@@ -204,7 +204,7 @@ def test_a_shard_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatc
         return opened(self, *arguments, **options)
 
     monkeypatch.setattr(type(path), "open", refusing)
-    with pytest.raises(DataError, match=r"shard .*s\.tar cannot be read: Permission denied"):
+    with refused(DataError, "s.tar", "Permission denied"):
         read(path)
 
 
@@ -299,7 +299,7 @@ def test_class_names_that_cannot_be_read_are_refused(tmp_path, content):
         (tmp_path / "classnames.txt").mkdir()
     else:
         (tmp_path / "classnames.txt").write_bytes(content)
-    with pytest.raises(DataError, match=r"classnames\.txt (cannot be read|is no file that can be read)"):
+    with refused(DataError, "classnames.txt", "read"):
         read(tmp_path)
 
 
@@ -313,12 +313,12 @@ def test_an_image_of_absurd_size_is_refused_unread(tmp_path):
         file.seek(512 + (1 << 30))
         file.write(bytes(content))
 
-    with pytest.raises(DataError, match=r"9\.png has 1,073,741,824 bytes; expected at most 536,870,912"):
+    with refused(DataError, "9.png", "1,073,741,824", "536,870,912"):
         read(path)
 
 
 def test_two_folders_of_one_split_are_refused(tmp_path):
     for folder in ("val", "valid"):
         write(tmp_path / folder / "0.tar", *samples("x"))
-    with pytest.raises(DataError, match="two folders have shards of the validation split; expected one"):
+    with refused(DataError, "two folders", "validation"):
         read(tmp_path)

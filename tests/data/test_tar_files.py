@@ -8,6 +8,7 @@ import tracemalloc
 import pytest
 
 from lowshot.data.tar_files import MAXIMUM_HEADER_BYTES, tar_members
+from refusing import refused
 
 
 def header(name="file", size=0, kind=tarfile.REGTYPE):
@@ -70,17 +71,17 @@ def test_without_the_mark_of_the_end_it_was_cut_short(end):
 @pytest.mark.parametrize("damage", [b"\1", b"x" * 512, b"PK\3\4"])
 def test_a_damaged_header_is_not_the_end(damage):
     damaged = damage + TWO[len(damage) :]
-    with pytest.raises(tarfile.ReadError, match="behind one: neither a file nor the end of the archive"):
+    with refused(tarfile.ReadError, "behind one", "neither"):
         read(ONE + damaged + ONE + END)
 
 
 def test_a_hole_in_the_place_of_a_header_is_not_the_end():
-    with pytest.raises(tarfile.ReadError, match="goes on behind its end"):
+    with refused(tarfile.ReadError, "behind its end"):
         read(ONE + bytes(512) + TWO[512:] + END)
 
 
 def test_two_archives_one_behind_the_other_are_not_one():
-    with pytest.raises(tarfile.ReadError, match="goes on behind its end"):
+    with refused(tarfile.ReadError, "behind its end"):
         read(ONE + END + TWO + END)
 
 
@@ -106,7 +107,7 @@ def test_a_header_that_would_fill_the_memory_is_not_read(bomb, before):
     """A KB of gzip may be a MB of zeros."""
     content = gzip.compress(before + bomb + bytes(64 << 20))
     tracemalloc.start()
-    with pytest.raises(tarfile.ReadError, match="a header takes more than 64 KB"):
+    with refused(tarfile.ReadError, "a header", "64 KB"):
         read(content)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -118,7 +119,7 @@ def test_many_headers_for_one_member_are_too_many():
     few, many = (MAXIMUM_HEADER_BYTES // len(one) - 1, MAXIMUM_HEADER_BYTES // len(one) + 1)
 
     assert read(one * few + ONE + END) == [("one", b"one")]
-    with pytest.raises(tarfile.ReadError, match="a header takes more than 64 KB"):
+    with refused(tarfile.ReadError, "a header", "64 KB"):
         read(one * many + ONE + END)
 
 
@@ -128,7 +129,7 @@ def test_a_map_of_holes_that_would_fill_the_memory_is_not_read():
     pieces = padded(b"%d\n" % (16 << 20) + b"1\n" * (32 << 20))
     content = gzip.compress(sparse + header("holes", len(pieces)) + pieces + END, 1)
     tracemalloc.start()
-    with pytest.raises(tarfile.ReadError, match="a header takes more than 64 KB"):
+    with refused(tarfile.ReadError, "a header", "64 KB"):
         read(content)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -137,7 +138,7 @@ def test_a_map_of_holes_that_would_fill_the_memory_is_not_read():
 
 def test_a_sparse_file_is_refused():
     sparse = pax(("GNU.sparse.map", b"0,3"), ("GNU.sparse.size", b"1000000000000"))
-    with pytest.raises(tarfile.ReadError, match="one is a sparse file, which is not read"):
+    with refused(tarfile.ReadError, "one", "sparse"):
         read(sparse + ONE + END)
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from lowshot.data import Examples, MemoryImages, Task
 from lowshot.errors import DataError
+from refusing import refused
 
 
 def examples(*labels):
@@ -59,26 +60,26 @@ def test_a_subset_decodes_only_what_is_asked_for():
 
 
 def test_images_labels_and_identities_must_match():
-    with pytest.raises(DataError, match="2 images have 1 labels and 3 identities"):
+    with refused(DataError, "2 images", "1 labels", "3 identities"):
         Examples(MemoryImages(np.zeros((2, 2, 2, 3), np.uint8)), np.zeros(1, np.int64), ("a", "b", "c"))
 
 
 @pytest.mark.parametrize(
-    ("names", "message"),
+    ("names", "facts"),
     [
-        ((), r"t has 0 class\(es\); expected at least 2"),
-        (("cat",), r"t has 1 class\(es\); expected at least 2"),
-        (("cat", "dog", "cat"), "t names a class twice: cat"),
-        (("cat", ""), "t has a class without a name, ''"),
-        (("cat", " _"), "t has a class without a name, ' _'"),
-        (("Cat", "dog", "cat"), "t: classes 'Cat' and 'cat' differ only in case or spaces"),
-        (("polar bear", "polar__bear"), "differ only in case or spaces"),
-        (("straße", "STRASSE"), "differ only in case or spaces"),
-        (("café", unicodedata.normalize("NFD", "café")), "differ only in case or spaces"),
+        ((), ("0 class(es)", 2)),
+        (("cat",), ("1 class(es)", 2)),
+        (("cat", "dog", "cat"), ("twice", "cat")),
+        (("cat", ""), ("without a name", "''")),
+        (("cat", " _"), ("without a name", "' _'")),
+        (("Cat", "dog", "cat"), ("'Cat' and 'cat'", "only in case")),
+        (("polar bear", "polar__bear"), ("only in case",)),
+        (("straße", "STRASSE"), ("only in case",)),
+        (("café", unicodedata.normalize("NFD", "café")), ("only in case",)),
     ],
 )
-def test_class_names_that_cannot_be_told_apart_are_refused(names, message):
-    with pytest.raises(DataError, match=message):
+def test_class_names_that_cannot_be_told_apart_are_refused(names, facts):
+    with refused(DataError, "t", *facts):
         Task("t", names, examples())
 
 
@@ -91,14 +92,14 @@ def test_names_that_differ_in_accents_or_signs_are_different():
 def test_labels_must_be_classes(split, label):
     splits = {"train": examples(0, 1), split: examples(0, label)}
 
-    with pytest.raises(DataError, match=r"t has labels from .* to .*; expected 0 to 1"):
+    with refused(DataError, "t", "labels", "0 to 1"):
         Task("t", ("cat", "dog"), **splits)
 
 
 @pytest.mark.parametrize(("name", "classes"), [("\udcff", ("cat", "dog")), ("t", ("cat", "\ud800"))])
 def test_names_that_no_file_can_keep_are_refused(name, classes):
     """The record of a fit would fail to be written, after the work."""
-    with pytest.raises(DataError, match=r"the name '\\ud.*' is not UTF-8; rename it"):
+    with refused(DataError, "UTF-8", "rename it"):
         Task(name, classes, examples())
 
 

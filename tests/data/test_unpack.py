@@ -20,6 +20,7 @@ from lowshot.data.catalogue import unpack as module
 from lowshot.data.catalogue.unpack import unpack
 from lowshot.errors import DataError, LowshotError, OutputError
 from lowshot.progress import silent
+from refusing import refused
 
 FILES = {"set/images/a/1.jpg": b"one", "set/images/b/2.jpg": b"two" * 1000, "set/README": b"", "other/3.jpg": b"three"}
 
@@ -134,7 +135,7 @@ def test_no_permissions_are_taken_over(run, tmp_path):
 @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/tmp/evil", "..", "a\\..\\evil", "C:/evil", "c:evil"])
 @pytest.mark.parametrize("make", [tar_bytes, zip_bytes])
 def test_a_path_out_of_the_folder_stops_everything(run, tmp_path, make, name):
-    with pytest.raises(DataError, match="which leads out of its folder; do not trust it"):
+    with refused(DataError, "archive", "out of its folder"):
         run(make({name: b"evil", "z": b"after"}), wanted=["z"])
     assert not (tmp_path / "evil").exists()
     assert not (tmp_path / "deep" / "evil").exists()
@@ -174,7 +175,7 @@ def test_a_bomb_is_stopped_early(run, tmp_path, monkeypatch, kind):
     bomb = KINDS[kind]({f"{i}": bytes(4 << 20) for i in range(8)})
     assert len(bomb) < 1 << 16
 
-    with pytest.raises(DataError, match="grows to more than 20 times its size"):
+    with refused(DataError, "20 times"):
         run(bomb)
     assert sum(p.stat().st_size for p in (tmp_path / "deep" / "into").iterdir()) < 4 << 20
 
@@ -183,7 +184,7 @@ def test_a_bomb_within_a_tar_file_is_stopped_too(run, monkeypatch):
     monkeypatch.setattr(module, "_ALWAYS_ALLOWED_BYTES", 1 << 20)
     inner = gzip.compress(tar_bytes({"zeros": bytes(8 << 20)}))
 
-    with pytest.raises(DataError, match="grows to more than 20 times its size"):
+    with refused(DataError, "20 times"):
         run(tar_bytes({"n00000001.tar": inner}), nested=True)
 
 
@@ -214,7 +215,7 @@ def test_what_is_no_archive_is_refused(run, content):
 def test_an_archive_that_ends_early_is_refused(run, kind):
     content = KINDS[kind]({"a": os.urandom(5000), "b": os.urandom(5000)})
     for length in (len(content) // 3, len(content) // 2):
-        with pytest.raises(DataError, match="is damaged, or no tar or zip file"):
+        with refused(DataError, "archive", "damaged"):
             run(content[:length])
 
 
@@ -223,23 +224,23 @@ def test_an_archive_that_ends_between_two_files_is_refused(run, kind):
     """What was there was unpacked, and the rest was silently missing."""
     whole = tar_bytes({"a": b"x" * 512, "b": b"y" * 512})
     cut = whole[:1024] if kind == "tar" else gzip.compress(whole[:1024])
-    with pytest.raises(DataError, match="is damaged, or no tar or zip file: behind a: neither a file nor the end"):
+    with refused(DataError, "damaged", "behind a", "neither"):
         run(cut)
 
 
 def test_a_damaged_header_is_not_taken_for_the_end(run):
     whole = bytearray(tar_bytes({"a": b"x" * 512, "b": b"y" * 512}))
     whole[1024] ^= 1
-    with pytest.raises(DataError, match="is damaged, or no tar or zip file: behind a: neither a file nor the end"):
+    with refused(DataError, "damaged", "behind a", "neither"):
         run(bytes(whole))
 
 
 def test_the_file_that_is_damaged_is_named(run):
     whole = bytearray(zip_bytes({"a": b"x", "b/2.jpg": b"y" * 5000}, zipfile.ZIP_STORED))
     whole[whole.index(b"y" * 100)] ^= 1
-    with pytest.raises(DataError, match=r"is damaged, or no tar or zip file: 'b/2.jpg': Bad CRC"):
+    with refused(DataError, "damaged", "'b/2.jpg'", "Bad CRC-32"):
         run(bytes(whole))
-    with pytest.raises(DataError, match=r"is damaged, or no tar or zip file: 'c': unexpected end of data"):
+    with refused(DataError, "damaged", "'c'", "unexpected end"):
         run(tar_bytes({"a": b"x", "c": b"y" * 5000})[:4000])
 
 
@@ -247,12 +248,12 @@ def test_the_file_that_is_damaged_is_named(run):
 def test_wrong_bytes_in_an_archive_with_a_checksum_are_found(run, kind):
     content = bytearray(KINDS[kind]({"a": os.urandom(5000)}))
     content[len(content) // 2] ^= 0xFF
-    with pytest.raises(DataError, match="is damaged, or no tar or zip file"):
+    with refused(DataError, "archive", "damaged"):
         run(bytes(content))
 
 
 def test_a_file_that_goes_on_behind_its_end_is_refused(run):
-    with pytest.raises(DataError, match="goes on behind its end"):
+    with refused(DataError, "behind its end"):
         run(gzip.compress(tar_bytes({"a": b"x"}) + bytes(20 << 20)))
 
 
@@ -281,20 +282,20 @@ def test_whatever_the_bytes_nothing_but_our_errors_is_raised(tmp_path_factory, k
 
 
 @pytest.mark.parametrize(
-    "names",
+    ("names", "fact"),
     [
-        ["x" * 256],
-        ["folder/" + "x" * 300 + "/1.jpg"],
-        ["a", "a/1.jpg"],
-        ["a/1.jpg", "a"],
-        ["/".join(["a"] * 65)],
-        ["a/" * 2000 + "1.jpg"],
+        (["x" * 256], "no file"),
+        (["folder/" + "x" * 300 + "/1.jpg"], "no file"),
+        (["a", "a/1.jpg"], "no file"),
+        (["a/1.jpg", "a"], "no file"),
+        (["/".join(["a"] * 65)], "65 folders"),
+        (["a/" * 2000 + "1.jpg"], "2,001 folders"),
     ],
     ids=["long", "long folder", "file, then folder", "folder, then file", "deep", "very deep"],
 )
 @pytest.mark.parametrize("make", [tar_bytes, zip_bytes])
-def test_names_that_no_file_can_have_are_the_archives_fault(run, make, names):
-    with pytest.raises(DataError, match=r"archive .* holds ('.*', which can be no file: |a file in \d)"):
+def test_names_that_no_file_can_have_are_the_archives_fault(run, make, names, fact):
+    with refused(DataError, "archive", "holds", fact):
         run(make(dict.fromkeys(names, b"x")))
 
 
@@ -307,12 +308,12 @@ def test_a_disk_that_is_full_is_not(run, monkeypatch):
         return opened(self, mode, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(OutputError, match="into/a cannot be written: No space left on device"):
+    with refused(OutputError, "into/a", "No space left"):
         run(tar_bytes({"a": b"x"}))
 
 
 def test_an_archive_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"archive .*none cannot be read: No such file"):
+    with refused(DataError, "none", "No such file"):
         unpack(tmp_path / "none", tmp_path, silent, [])
 
 
