@@ -12,7 +12,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,18 @@ class RunRecord:
         """
         if self.has_several:
             raise InputError(f"{what} knows images of one label, and this adapter's have several; {instead}")
+
+    def of_classes(self, left: Sequence[int]) -> RunRecord:
+        """The record with some of its classes alone, by their numbers, without what was told and measured of all."""
+        return dataclasses.replace(
+            self,
+            classes=tuple(self.classes[label] for label in left),
+            labels=tuple(self.labels[label] for label in left) if self.labels else (),
+            prompts=tuple(self.prompts[label] for label in left),
+            calibration={},
+            belonging={},
+            metrics={},
+        )
 
     @property
     def reads_text(self) -> bool:

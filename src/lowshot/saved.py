@@ -13,6 +13,7 @@ from .models import Backbone, load_backbone, pick_device
 from .on_top import OnTop
 from .records import RECORD_FILE, RunRecord
 from .settings import Recipe
+from .several_labels import Presence
 
 
 def read_record(folder: Path) -> RunRecord:
@@ -40,6 +41,8 @@ def read_record_and_recipe(folder: Path) -> tuple[RunRecord, Recipe]:
             HeldOutBelonging.from_dict(record.belonging)
         if record.on_top:
             OnTop.from_dict(record.on_top, len(record.classes))
+        if record.presence:
+            Presence.from_dict(record.presence, len(record.classes))
     except FileNotFoundError:
         raise AdapterError(f"adapter {folder} is incomplete: {RECORD_FILE} is missing") from None
     except (ValueError, TypeError) as error:

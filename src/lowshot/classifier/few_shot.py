@@ -280,7 +280,6 @@ class FewShotClassifier(Learning):
         classifier.classes_ = np.asarray(record.labels or record.classes)
         classifier.record_ = record
         classifier._fitted = backbone, learner
-        _ = classifier.presence  # refuses one that is damaged
         return classifier
 
 

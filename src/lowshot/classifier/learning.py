@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import os
 from collections.abc import Iterator, Sequence
@@ -21,8 +20,8 @@ from ..fitting import (
     Lesson,
     choice_file,
     default_model,
+    fewer,
     fit_lesson,
-    left_on_top,
     left_without,
     lesson_of,
     renamed,
@@ -227,30 +226,15 @@ class Learning(Judged):
             InputError: Fewer than two classes are left, or all must be taught anew.
         """
         _, learner = self._ready()
-        left, track = left_without(self.record_.classes, classes), self._tracked(track)
-        spec, record, presence = method_spec(learner.recipe.method.method), self.record_, self.presence
+        record, track = self.record_, self._tracked(track)
+        left = left_without(record.classes, classes)
+        spec = method_spec(learner.recipe.method.method)
+        has_shots = spec.kind == "features" and (spec.learns or not record.has_several)
+        has_rows = spec.has_classifier or not learner.backbone.has_text  # of classes, which no prompts give
         with cpu_threads(self.recipe.engine.threads):
-            has_rows = spec.has_classifier or not learner.backbone.has_text  # of classes, which no prompts give
-            if record.on_top and refit is None:
-                return self._changed(left_on_top(record, learner, left))
-            has_shots = spec.kind == "features" and (spec.learns or presence is None)
-            if refit is not None or has_shots or has_rows:
-                return self._retaught(without(self._taught(refit, track, supplied=classes), classes), track, report)
-            if record.calibration:
-                self._warn(["what held-out shots told was of other classes: the calibration is dropped"])
-            record = dataclasses.replace(
-                record,
-                classes=tuple(record.classes[label] for label in left),
-                labels=tuple(record.labels[label] for label in left) if record.labels else (),
-                prompts=tuple(record.prompts[label] for label in left),
-                calibration={},
-                belonging={},
-                metrics={},
-                presence={} if presence is None else presence.of_classes(left).to_dict(),
-            )
-            self._answer_with(learner.with_prompts(record.prompts), record)
-            self._belonging = None
-        return self
+            if refit is None and (record.on_top or not (has_shots or has_rows)):
+                return self._changed(fewer(record, learner, left))
+            return self._retaught(without(self._taught(refit, track, supplied=classes), left), track, report)
 
     def rename(self, old: str, new: str) -> Self:
         """Call a class by another name. Its prompts stay, and so do all probabilities, the calibration and measures.

@@ -23,11 +23,14 @@ images choose a and b only where an image of a class on top can be left out too:
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation import log_sums
+from ..evaluation import calibrated, fold_of_each, log_sums
+from ..on_top import Recognised
 
 BLEND = 0.35
 """b where no known images are there to choose it by."""
@@ -49,6 +52,50 @@ class Placed:
 
     rows: _Vectors
     blend: float
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """Answers about images that were held out in turn, each by rows that were made without it.
+
+    Args:
+        scores: Of the held-out images and all classes, ``(H, F + K)``, the temperature included.
+        labels: Their classes, ``(H,)``.
+        before: Which of them were recognised among the fixed classes, ``(H,)``.
+        folds: Parts that they were held out in.
+        fixed: F.
+    """
+
+    scores: _Vectors
+    labels: NDArray[np.int64]
+    before: NDArray[np.bool_]
+    folds: int
+    fixed: int
+
+    @property
+    def new(self) -> Recognised | None:
+        """Of the images of classes on top; None where there are none."""
+        is_new = self.labels >= self.fixed
+        return Recognised(int(is_new.sum()), int((self._right & is_new).sum())) if is_new.any() else None
+
+    @property
+    def known(self) -> Recognised | None:
+        """Of the images of fixed classes; None where there are none."""
+        is_known = self.labels < self.fixed
+        if not is_known.any():
+            return None
+        return Recognised(*(int(each.sum()) for each in (is_known, self._right & is_known, self.before & is_known)))
+
+    @property
+    def _right(self) -> NDArray[np.bool_]:
+        right: NDArray[np.bool_] = self.scores.argmax(1) == self.labels
+        return right
+
+    def calibration(self, temperature: float) -> Mapping[str, Any]:
+        """The calibration by scores that were divided by this; empty where a fixed class has no image."""
+        if len(set(self.labels[self.labels < self.fixed].tolist())) < self.fixed:
+            return {}
+        return calibrated(self.scores * temperature, self.labels, self.folds).to_dict()
 
 
 class Evidence:
@@ -87,41 +134,40 @@ class Evidence:
         rows = [self._level(label, used, blend) for label in range(self._count)]
         return Placed(np.stack(rows), blend)
 
-    def scores_with(self, placed: Placed, rows: NDArray[np.bool_]) -> _Vectors:
-        """Scores ``(n, F + K)`` of some of the images."""
-        return np.concatenate([self.scores[rows], self._scale * self._images[rows] @ placed.rows.T], axis=1)
+    def held_out(self) -> HeldOut:
+        """Hold the images out in turn; one that is its class's only image is not."""
+        labels, most = self._labels, int(np.bincount(self._labels).max())
+        folds = min(FOLDS, most) if most > 1 else 0
+        fold_of = fold_of_each(labels, folds) if folds else np.full(len(labels), -1)
+        scores = np.zeros((len(labels), self._first + self._count))
+        for fold in range(folds):
+            held = fold_of == fold
+            on_top = self._scale * self._images[held] @ self.placed(~held).rows.T
+            scores[held] = np.concatenate([self.scores[held], on_top], axis=1)
+        judged, before = fold_of >= 0, self.scores.argmax(1) == labels
+        return HeldOut(scores[judged], labels[judged], before[judged], folds, self._first)
 
     def _level(self, label: int, used: NDArray[np.bool_], blend: float) -> _Vectors:
         """The row of a class as near to its own images as its prompt is."""
         images, row = self._of(label, used), self._row(label, used, blend)
         if self._prompts is None or len(images) == 1:
             return row
-        prompt: _Vectors = self._prompts[label]
-        left_out = np.sum(images * self._unit(label, images.sum(0) - images, blend), axis=1)
-        near = float((images @ prompt).mean() / max(left_out.mean(), 1e-6))
-        length = float(np.clip(near, LENGTHS[0], LENGTHS[-1]))
-        return length * row
+        near = float((images @ self._prompts[label]).mean() / max(self._left_out(label, used, blend).mean(), 1e-6))
+        return float(np.clip(near, LENGTHS[0], LENGTHS[-1])) * row
 
     def _likeliest(self, used: NDArray[np.bool_]) -> Placed:
-        weights = self._weights(used)
-        best, likeliest = (np.inf, 0.0, 1.0), Placed(np.zeros(0), 0.0)
+        weights, labels = self._weights(used), self._labels[used]
+        least, likeliest = np.inf, Placed(np.zeros(0), 0.0)
         for blend in BLENDS if self._prompts is not None else (1.0,):
             units = np.stack([self._row(label, used, blend) for label in range(self._count)])
             scores = self._scale * self._images[used] @ units.T
-            self._leave_out(scores, used, blend)
+            for label in range(self._count):  # of its own images each by what the row would be without it
+                scores[labels == self._first + label, label] = self._scale * self._left_out(label, used, blend)
             for length in LENGTHS:
                 loss = float(weights @ self._losses(length * scores, used))
-                if loss < best[0]:
-                    best, likeliest = (loss, blend, length), Placed(length * units, blend)
+                if loss < least:
+                    least, likeliest = loss, Placed(length * units, blend)
         return likeliest
-
-    def _leave_out(self, scores: _Vectors, used: NDArray[np.bool_], blend: float) -> None:
-        """Put in the scores ``(n, K)`` of images and the unit rows of their own classes what they are without them."""
-        labels = self._labels[used]
-        for label in range(self._count):
-            images = self._of(label, used)
-            own = np.sum(images * self._unit(label, images.sum(0) - images, blend), axis=1)
-            scores[labels == self._first + label, label] = self._scale * own
 
     def _losses(self, on_top: _Vectors, used: NDArray[np.bool_]) -> _Vectors:
         """Negative log-likelihoods ``(n,)`` of images with these scores of the classes on top, ``(n, K)``."""
@@ -143,6 +189,12 @@ class Evidence:
     def _of(self, label: int, used: NDArray[np.bool_]) -> _Vectors:
         images: _Vectors = self._images[used & (self._labels == self._first + label)]
         return images
+
+    def _left_out(self, label: int, used: NDArray[np.bool_], blend: float) -> _Vectors:
+        """Cosines ``(n,)`` of a class's images, each with the unit row that the others give."""
+        images = self._of(label, used)
+        cosines: _Vectors = np.sum(images * self._unit(label, images.sum(0) - images, blend), axis=1)
+        return cosines
 
     def _row(self, label: int, used: NDArray[np.bool_], blend: float) -> _Vectors:
         """The unit row ``(D,)`` of a class by its images; its prompt where one image tells nothing of others."""

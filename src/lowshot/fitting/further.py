@@ -1,4 +1,4 @@
-"""What a classifier was taught as a lesson once more, with classes or images more, or with classes fewer.
+"""The lesson that a classifier was taught once more, by itself or with classes or images more.
 
 What is learnt from such a lesson is what fitting all of its shots learns, since it is fitted by the same code. The
 shots of a method on frozen features are known by their embeddings; those of any other method must be at hand.
@@ -66,6 +66,7 @@ def taught(record: RunRecord, recipe: Recipe, kept: KeptShots | None, load: Load
 
 
 def why_anew(record: RunRecord, recipe: Recipe) -> str:
+    """The reason why an adapter must be fitted anew, and how that is done."""
     method = recipe.method.method
     anew = "give the images that it was taught with: --refit DATA (refit=DATA from Python) teaches all of it anew"
     if not method_spec(method).learns:
@@ -160,7 +161,7 @@ def with_more(
     """
     names, labels = classes_with(lesson.task.class_names, lesson.task.class_labels, addition)
     if not method_spec(lesson.recipe.method.method).learns and not lesson.examples.has_several:
-        return _changed(lesson, names, labels, _prompts_with(lesson, names, addition), lesson.examples, ())
+        return changed_lesson(lesson, names, labels, _prompts_with(lesson, names, addition), lesson.examples, ())
     draw_of = draw_shots_of_several if lesson.examples.has_several else draw_shots
     draw = draw_of(addition.examples.identities, addition.examples.labels, shots, lesson.recipe.training.seed)
     warn(draw.warnings(addition.class_names))
@@ -192,7 +193,9 @@ def with_more(
     else:
         together = kept_decoded(joined(own, more, more.labels), lesson.recipe)
     prompts = _prompts_with(lesson, names, addition)
-    return _changed(lesson, names, labels, prompts, together, (*lesson.contents, *(contents[row] for row in rows)))
+    return changed_lesson(
+        lesson, names, labels, prompts, together, (*lesson.contents, *(contents[row] for row in rows))
+    )
 
 
 def refuse_empty(counts: NDArray[np.int64], known: int, names: Sequence[str], data: str) -> None:
@@ -241,58 +244,6 @@ def named_apart(more: Examples, known: Sequence[str], name: str) -> Examples:
     return dataclasses.replace(more, identities=tuple(identities))
 
 
-def without(lesson: Lesson, classes: Sequence[str]) -> Lesson:
-    """The lesson without classes, and without their shots.
-
-    Where images have several labels all shots stay: one that showed those classes alone shows none of the others.
-
-    Raises:
-        UnknownNameError: It has no such class.
-        InputError: Fewer than two are left.
-    """
-    task = lesson.task
-    left = left_without(task.class_names, classes)
-    if lesson.examples.has_several:
-        rows = list(range(len(lesson.examples)))
-        examples = dataclasses.replace(lesson.examples, labels=lesson.examples.labels[:, left])
-    else:
-        place = {label: number for number, label in enumerate(left)}
-        rows = [row for row, label in enumerate(lesson.examples.labels.tolist()) if label in place]
-        examples = lesson.examples.subset(rows)
-        labels = np.asarray([place[label] for label in examples.labels.tolist()], dtype=np.int64)
-        examples = dataclasses.replace(examples, labels=labels)
-    if isinstance(lesson.examples.images, KeptImages):
-        images = KeptImages(lesson.examples.images.shots.subset(rows), MemoryImages([]))
-        examples = dataclasses.replace(examples, images=images)
-    return _changed(
-        lesson,
-        [task.class_names[label] for label in left],
-        [task.class_labels[label] for label in left] if task.class_labels else (),
-        tuple(lesson.prompts[label] for label in left),
-        examples,
-        tuple(lesson.contents[row] for row in rows),
-    )
-
-
-def left_without(class_names: Sequence[str], classes: Sequence[str]) -> list[int]:
-    """The numbers of the classes that are left without some.
-
-    Raises:
-        UnknownNameError: There is no such class.
-        InputError: Fewer than two are left.
-    """
-    for name in classes:
-        if name not in class_names:
-            raise UnknownNameError("class", name, class_names)
-    left = [label for label, name in enumerate(class_names) if name not in classes]
-    if len(left) < 2:
-        raise InputError(
-            f"without {', '.join(map(repr, dict.fromkeys(classes)))} {len(left)} class(es) would be left; expected at "
-            "least 2"
-        )
-    return left
-
-
 def renamed(record: RunRecord, old: str, new: str) -> RunRecord:
     """The record with another name for a class: its prompts stay, and so does all that it answers.
 
@@ -328,7 +279,7 @@ def _lesson(
     return Lesson(task, {}, recipe, draw, record.prompts, examples, load, contents=contents)
 
 
-def _changed(
+def changed_lesson(
     lesson: Lesson,
     names: Sequence[str],
     labels: Sequence[Label],
@@ -336,6 +287,16 @@ def _changed(
     examples: Examples,
     contents: tuple[str, ...],
 ) -> Lesson:
+    """The lesson with other classes and shots.
+
+    Args:
+        lesson: Settings and backbone stay those of this one.
+        names: Of the classes.
+        labels: What callers know them by, where that is not their names.
+        prompts: Of the classes.
+        examples: The shots.
+        contents: Hashes of what they show.
+    """
     task = Task(lesson.task.name, tuple(names), examples, class_labels=tuple(labels))
     most = examples.shots if len(examples) else 0
     rule = f"sha256:{draw_sha256(examples.identities)}" if len(examples) else lesson.recipe.data.draw
@@ -398,14 +359,8 @@ def prompts_more(
     new, config = names[len(class_names) :], recipe.data
     if not new:
         return ()
-    template = addition.template or (_own_template(prompts, class_names) if COOP in config.template else None)
+    template = addition.template
+    if template is None and COOP in config.template:  # the one of its own that the known prompts were made by
+        name, known = class_names[0].replace("_", " "), prompts[0][0]
+        template = known.replace(name, "{}", 1) if name in known else None
     return prompts_for(new, config, data=addition.name, template=template, others=names)
-
-
-def _own_template(prompts: Prompts, class_names: Sequence[str]) -> str | None:
-    """The template that the prompts of a data set with one of its own were made by."""
-    name, [first, *_] = class_names[0].replace("_", " "), prompts[0]
-    return first.replace(name, "{}", 1) if name in first else None
-
-
-__all__ = ["left_without", "renamed", "taught", "taught_again", "with_more", "without"]

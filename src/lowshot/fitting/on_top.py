@@ -7,8 +7,8 @@ becomes of the record.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from ..data import Addition, Examples, Label, MemoryImages, Prompts, Task, draw_shots, examine, joined
 from ..errors import DataError, InputError
-from ..evaluation import calibrated, embeddings_of, fold_of_each
+from ..evaluation import embeddings_of
 from ..heads import KeptShots
 from ..methods import method_spec
-from ..on_top import OnTop, Recognised
+from ..on_top import OnTop
 from ..progress import Track
 from ..records import RunRecord
 from ..settings import Recipe
 from ..training import Learner
 from ..training.prompts import refuse_alike
-from .class_rows import FOLDS, Evidence
+from .class_rows import Evidence
 from .fit import Fitted
 from .further import classes_with, named_apart, prompts_more, refuse_empty, why_anew
 
@@ -282,7 +282,7 @@ def _fitted(
     scale = learner.backbone.logit_scale / base.temperature
     evidence = Evidence(fixed.cpu().double().numpy(), own, base.embeddings, base.labels, scale)
     placed = evidence.placed(np.ones(len(base.labels), dtype=np.bool_))
-    held_out = _HeldOut.of(evidence, base)
+    held_out = evidence.held_out()
     is_wanted = bool(record.calibration or record.recipe["training"]["calibration_folds"])
     grown = weights.with_rows(prompts, torch.cat([fixed, torch.from_numpy(placed.rows).to(fixed)]), base.kept)
     on_top = OnTop(
@@ -310,120 +310,6 @@ def _fitted(
     return Fitted(grown, changed, tuple(_notes(record, changed)))
 
 
-@dataclasses.dataclass(frozen=True)
-class _HeldOut:
-    """What images told that were held out in turn, each by rows that were made without it.
-
-    Args:
-        scores: Of the held-out images and all classes, ``(H, F + K)``, the temperature included.
-        labels: Their classes, ``(H,)``.
-        before: Which of them were recognised among the towers' classes, ``(H,)``.
-        folds: Parts that they were held out in.
-        towers: F.
-    """
-
-    scores: _Vectors
-    labels: NDArray[np.int64]
-    before: NDArray[np.bool_]
-    folds: int
-    towers: int
-
-    @classmethod
-    def of(cls, evidence: Evidence, base: _Base) -> _HeldOut:
-        """Hold them out; an image that is its class's only one is not."""
-        labels, most = base.labels, int(np.bincount(base.labels).max())
-        folds = min(FOLDS, most) if most > 1 else 0
-        fold_of = fold_of_each(labels, folds) if folds else np.full(len(labels), -1)
-        order = np.concatenate([np.flatnonzero(fold_of == fold) for fold in range(folds)] or [np.empty(0, np.int64)])
-        tables = [evidence.scores_with(evidence.placed(fold_of != fold), fold_of == fold) for fold in range(folds)]
-        before = evidence.scores.argmax(1) == labels
-        table = np.concatenate(tables) if tables else np.empty((0, 0))
-        return cls(table, labels[order], before[order], folds, base.towers)
-
-    @property
-    def new(self) -> Recognised | None:
-        """Of the images of classes on top; None where there are none."""
-        ours = self.labels >= self.towers
-        return Recognised(int(ours.sum()), int(self._right[ours].sum())) if ours.any() else None
-
-    @property
-    def known(self) -> Recognised | None:
-        """Of the images of the towers' classes; None where there are none."""
-        theirs = self.labels < self.towers
-        if not theirs.any():
-            return None
-        return Recognised(int(theirs.sum()), int(self._right[theirs].sum()), int(self.before[theirs].sum()))
-
-    @property
-    def _right(self) -> NDArray[np.bool_]:
-        right: NDArray[np.bool_] = self.scores.argmax(1) == self.labels
-        return right
-
-    def calibration(self, temperature: float) -> Mapping[str, Any]:
-        """The calibration by scores that were divided by this; empty where a class of the towers has no image."""
-        if len(set(self.labels[self.labels < self.towers].tolist())) < self.towers:
-            return {}
-        return calibrated(self.scores * temperature, self.labels, self.folds).to_dict()
-
-
-def left_on_top(record: RunRecord, learner: Learner, left: Sequence[int]) -> Fitted:
-    """An adapter with classes on top, without some of its classes.
-
-    Args:
-        record: The adapter's.
-        learner: It.
-        left: The numbers of the classes that are left, ascending.
-
-    Raises:
-        InputError: None of the classes that the towers were trained for is left.
-    """
-    weights, on_top, kept = cast("WeightsLearner", learner), record.on_top, learner.kept
-    first = len(record.classes) - on_top["classes"]
-    if not any(label < first for label in left):
-        raise InputError(
-            "no class would be left that the towers were trained for, and nothing else stands on them; fit the others "
-            "anew: lowshot fit DATA"
-        )
-    prompts = tuple(record.prompts[label] for label in left)
-    with torch.no_grad():
-        rows = weights.encode_classes()[list(left)]
-    draw, learnt, images = record.draw, record.learnt, on_top["images"]
-    if kept is not None:
-        place = {label: number for number, label in enumerate(left)}
-        some = [row for row, label in enumerate(kept.labels.tolist()) if label in place]
-        own = [row for row in some if row < images]
-        of_towers = len(learnt) - len(kept)
-        draw = (*record.taught_to_towers, *(record.draw[len(record.taught_to_towers) :][row] for row in own))
-        learnt = (*learnt[:of_towers], *(learnt[of_towers + row] for row in some))
-        kept = kept.subset(some)
-        kept = dataclasses.replace(kept, labels=torch.tensor([place[label] for label in kept.labels.tolist()]))
-        images = len(own)
-    count = sum(label >= first for label in left)
-    told: Mapping[str, Any] = {}
-    if count:
-        known_images = 0 if kept is None else len(kept) - images
-        told = OnTop(count, images, known_images, on_top["blend"], record.temperature).to_dict()
-    changed = dataclasses.replace(
-        record,
-        classes=tuple(record.classes[label] for label in left),
-        labels=tuple(record.labels[label] for label in left) if record.labels else (),
-        prompts=prompts,
-        draw=draw,
-        learnt=learnt,
-        calibration={},
-        belonging={},
-        metrics={},
-        on_top=told,
-    )
-    if not count and learner.backbone.has_text:
-        grown = weights.with_prompts(prompts)
-    else:
-        grown = weights.with_rows(prompts, rows, kept if count else None)
-    is_dropped = bool(record.calibration) or changed.temperature != record.temperature
-    notes = ["what held-out shots told was of other classes: the calibration is dropped"] if is_dropped else []
-    return Fitted(grown, dataclasses.replace(changed, adapter_bytes=grown.adapter_bytes), tuple(notes))
-
-
 def _notes(before: RunRecord, now: RunRecord) -> list[str]:
     """What a person should know of what is dropped, and of what nothing is known of."""
     notes, more = [], "give images of every one of them that were not learnt from (--old DATA, or old=DATA from Python)"
@@ -437,7 +323,13 @@ def _notes(before: RunRecord, now: RunRecord) -> list[str]:
             "images of none of the classes are not told any more: what tells them was learnt of other classes; "
             "--refit DATA learns it anew"
         )
-    if now.on_top["known"] is None:
+    if now.on_top["known"] is None and now.on_top["known_images"]:
+        notes.append(
+            "how well the classes from before are still recognised is not known: no class has two images of those "
+            "given, so that none can be held out; to know it, give 2 or more of every class (--old DATA, or old=DATA "
+            "from Python)"
+        )
+    elif now.on_top["known"] is None:
         notes.append(
             "how well the classes from before are still recognised is not known: the towers were trained on their "
             f"shots, which tell nothing of new images; to know it, {more}"
@@ -445,6 +337,3 @@ def _notes(before: RunRecord, now: RunRecord) -> list[str]:
     elif before.calibration and not now.calibration:
         notes.append(f"to calibrate anew {more}")
     return notes
-
-
-__all__ = ["left_on_top", "set_on_top"]
