@@ -1,6 +1,5 @@
 import json
 import pickle
-import re
 import shutil
 
 import numpy as np
@@ -23,6 +22,7 @@ from lowshot.errors import (
 )
 from lowshot.models import load_backbone
 from lowshot.settings import obeyed
+from refusing import refused
 
 COLOURS = ("blue", "green", "red")
 
@@ -84,7 +84,7 @@ def test_names_alone_make_a_classifier_as_images_of_them_do(tiny_clip, tmp_path)
     assert alone.classes_.tolist() == list(COLOURS)
     assert alone.record_.shots == 0 and alone.record_.draw == ()
     np.testing.assert_allclose(alone.predict_proba(images), fitted.predict_proba(images), atol=1e-6)
-    with pytest.raises(DataError, match=r"a classifier of names alone is FewShotClassifier.zero_shot"):
+    with refused(DataError, "FewShotClassifier.zero_shot"):
         FewShotClassifier(str(tiny_clip)).fit([], [])
     alone.save_pretrained(tmp_path / "adapter")
     assert saved_adapter(tmp_path / "adapter").predict(images[:1]) == alone.predict(images[:1])
@@ -92,12 +92,12 @@ def test_names_alone_make_a_classifier_as_images_of_them_do(tiny_clip, tmp_path)
 
 
 def test_a_backbone_is_not_named_twice(tiny_clip):
-    with pytest.raises(InputError, match=r"model is 'builtin', but .* is no adapter of a model"):
+    with refused(InputError, "model is 'builtin'", "adapter"):
         FewShotClassifier.from_pretrained(tiny_clip, model="builtin")
 
 
 def test_names_alone_cannot_be_calibrated(tiny_clip):
-    with pytest.raises(InputError, match="calibration-folds needs images, but there are names alone"):
+    with refused(InputError, "calibration-folds", "names alone"):
         FewShotClassifier.zero_shot(COLOURS, str(tiny_clip), calibration_folds=2)
 
 
@@ -195,9 +195,9 @@ def test_images_without_labels_are_refused(fitted):
         FewShotClassifier().fit(pictures()[0])
     with pytest.raises(DataError, match=r"score\(images, labels\)"):
         fitted.score(pictures()[0])
-    with pytest.raises(DataError, match=r"\b12 .*\b2 "):
+    with refused(DataError, 12, 2):
         fitted.score(pictures()[0], ["red", "blue"])
-    with pytest.raises(DataError, match=r"'crimson'.* 3 "):
+    with refused(DataError, "'crimson'", 3):
         fitted.score(pictures()[0], ["crimson"] * 12)
 
 
@@ -239,15 +239,15 @@ def test_a_change_of_method_or_preset_brings_its_settings():
     assert (classifier.recipe.method.rank, classifier.recipe.method.alpha) == (16, 3.0)
     classifier.set_params(preset="paper")
     assert (classifier.recipe.method.rank, classifier.recipe.training.steps_per_shot) == (32, 500)
-    with pytest.raises(UnknownNameError) as refused:
+    with pytest.raises(UnknownNameError) as caught:
         classifier.set_params(preset="papr")
-    assert (refused.value.kind, refused.value.name) == ("preset", "papr")
+    assert (caught.value.kind, caught.value.name) == ("preset", "papr")
     assert classifier.preset == "paper"
 
 
 def test_an_alias_and_its_precision_must_agree():
     assert FewShotClassifier(method="qlora", quantize="nf4").recipe.model.quantize == "nf4"
-    with pytest.raises(InputError, match=r"qlora .*nf4.*'none'"):
+    with refused(InputError, "qlora", "nf4", "'none'"):
         FewShotClassifier(method="qlora", quantize="none")
 
 
@@ -277,14 +277,14 @@ def test_scikit_learn_can_clone_it_and_change_it(quick):
 
 
 def test_unknown_settings_are_named():
-    with pytest.raises(UnknownNameError) as refused:
+    with pytest.raises(UnknownNameError) as caught:
         FewShotClassifier(ranks=3)
-    assert (refused.value.kind, refused.value.name, refused.value.nearest[0]) == ("setting", "ranks", "rank")
+    assert (caught.value.kind, caught.value.name, caught.value.nearest[0]) == ("setting", "ranks", "rank")
     with pytest.raises(InputError, match="shots is 0"):
         FewShotClassifier().fit("digits", shots=0)
-    with pytest.raises(UnknownNameError) as refused:
+    with pytest.raises(UnknownNameError) as caught:
         FewShotClassifier().fit("digit", shots=1)
-    assert (refused.value.name, refused.value.nearest[0]) == ("digit", "digits")
+    assert (caught.value.name, caught.value.nearest[0]) == ("digit", "digits")
 
 
 @pytest.mark.parametrize(
@@ -326,9 +326,9 @@ def test_the_folder_is_that_of_peft_with_record_and_card(saved):
 
 def test_what_exists_is_never_overwritten(fitted, saved):
     before = {p.name: p.read_bytes() for p in saved.iterdir()}
-    with pytest.raises(OutputExistsError) as refused:
+    with pytest.raises(OutputExistsError) as caught:
         fitted.save_pretrained(saved)
-    assert refused.value.path == saved
+    assert caught.value.path == saved
     assert {p.name: p.read_bytes() for p in saved.iterdir()} == before
 
 
@@ -402,7 +402,7 @@ def test_the_backbone_may_have_moved(saved, fitted, tiny_clip, tmp_path):
 def test_an_incomplete_adapter_is_refused(saved, tmp_path, missing):
     folder = shutil.copytree(saved, tmp_path / "adapter")
     (folder / missing).unlink()
-    with pytest.raises(AdapterError, match=re.escape(missing)):
+    with refused(AdapterError, missing):
         saved_adapter(folder)
 
 
@@ -449,7 +449,7 @@ def test_a_record_that_is_no_json_object_is_refused(saved, tmp_path, text):
 
 def test_a_folder_that_is_no_adapter_is_refused(tmp_path):
     for path in (tmp_path / "none", tmp_path):
-        with pytest.raises(AdapterError, match=re.escape(str(path))):
+        with refused(AdapterError, path):
             saved_adapter(path)
 
 

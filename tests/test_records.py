@@ -9,6 +9,7 @@ import lowshot
 from lowshot.errors import InputError
 from lowshot.records import RunRecord, provenance
 from lowshot.wording.card import model_card
+from refusing import refused
 
 FIELDS = {
     "task": "digits",
@@ -40,14 +41,14 @@ def test_a_record_survives_json(names, accuracy, seconds):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "facts"),
     [
-        ({"format": 2}, "record has format 2; this lowshot reads 1"),
-        ({"surprise": 1}, "unknown .'surprise'."),
+        ({"format": 2}, ("format 2", 1)),
+        ({"surprise": 1}, ("unknown", "'surprise'")),
     ],
 )
-def test_records_of_another_shape_are_refused(change, said):
-    with pytest.raises(InputError, match=said):
+def test_records_of_another_shape_are_refused(change, facts):
+    with refused(InputError, *facts):
         RunRecord.from_dict({**RunRecord(**FIELDS).to_dict(), **change})
 
 

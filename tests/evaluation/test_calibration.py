@@ -15,6 +15,7 @@ from lowshot.evaluation.calibration import calibrated, fitted_temperature, held_
 from lowshot.progress import silent
 from lowshot.training import TrainingOutcome
 from lowshot.training.company import member_here
+from refusing import refused
 
 labellings = st.lists(st.integers(0, 5), min_size=2, max_size=60).map(np.asarray)
 
@@ -47,16 +48,15 @@ def test_every_class_and_every_fold_has_its_equal_share_held_out(labels, folds):
 
 
 @pytest.mark.parametrize(
-    ("labels", "folds", "said"),
+    ("labels", "folds", "facts"),
     [
-        ([0, 1, 2], 2, "no class has more than one; learn from 2 shots or more, or leave calibration-folds out"),
-        ([0, 0, 1, 1, 2], 5, "calibration-folds is 5; expected at most 4, the images to be held out"),
+        ([0, 1, 2], 2, ("more than one", "2 shots", "calibration-folds")),
+        ([0, 0, 1, 1, 2], 5, ("calibration-folds is 5", "at most 4")),
     ],
 )
-def test_folds_that_cannot_be_are_refused(labels, folds, said):
-    with pytest.raises(DataError) as refused:
+def test_folds_that_cannot_be_are_refused(labels, folds, facts):
+    with refused(DataError, *facts):
         fold_of_each(np.array(labels), folds)
-    assert said in str(refused.value)
 
 
 @pytest.mark.parametrize("scale", [0.01, 0.25, 0.5, 1.0, 2.0, 6.0, 230.0, 40_000.0])
@@ -142,10 +142,10 @@ def test_what_is_no_calibration_is_refused(change):
     values = {"folds": 2, "temperature": 1.5, "scores": [0.25, 0.5], "images": 2}
     assert Calibration.from_dict(values).right is None  # as it was written before this was kept
     assert Calibration.from_dict({**values, "right": 2}).right == 2
-    with pytest.raises(InputError, match="calibration is not what lowshot writes"):
+    with refused(InputError, "calibration", "temperature"):
         Calibration.from_dict({**values, **change})
     for name in values:
-        with pytest.raises(InputError, match="calibration is not what lowshot writes"):
+        with refused(InputError, "calibration", "temperature"):
             Calibration.from_dict({key: value for key, value in values.items() if key != name})
 
 
@@ -236,5 +236,5 @@ def test_a_fold_that_diverges_is_named(scored):
     def fresh():
         return Fake(stopped="training diverged at step 2 of 3" if scored else "")
 
-    with pytest.raises(RunError, match="fold 2 of 3 of the calibration: training diverged at step 2 of 3"):
+    with refused(RunError, "fold 2 of 3", "step 2 of 3"):
         calibrate(fresh, EXAMPLES, fold_of_each(LABELS, 3), track=silent)

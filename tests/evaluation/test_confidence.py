@@ -11,6 +11,7 @@ import lowshot.classifier.learning
 from lowshot import FewShotClassifier
 from lowshot.data import Examples, Task, builtin_task
 from lowshot.errors import AdapterError, DataError, InputError, NotFittedError, RunError
+from refusing import refused
 
 COLOURS = ("blue", "green", "red")
 
@@ -87,7 +88,7 @@ def test_a_damaged_calibration_is_refused(calibrated, tmp_path, change):
     file = tmp_path / "adapter" / "lowshot.json"
     record = json.loads(file.read_text())
     file.write_text(json.dumps({**record, "calibration": {**record["calibration"], **change}}))
-    with pytest.raises(AdapterError, match=r"lowshot\.json is damaged: calibration is not what lowshot writes"):
+    with refused(AdapterError, "lowshot.json", "calibration"):
         FewShotClassifier.from_pretrained(tmp_path / "adapter")
 
 
@@ -129,24 +130,24 @@ def test_sets_with_a_guarantee_need_no_calibration_and_are_the_same_of_the_saved
     assert found["covered"] == np.mean([label in inside for label, inside in zip(labels, sets, strict=True)])
     assert len(head.predict_sets(images, 0.3, guaranteed=True)[0]) <= len(sets[0])
     (tmp_path / "adapter" / "shots.safetensors").unlink()
-    with pytest.raises(InputError, match=r"no shots beside it \(shots.safetensors\), .*; leave guaranteed out, or fit"):
+    with refused(InputError, "shots.safetensors", "leave guaranteed out"):
         FewShotClassifier.from_pretrained(tmp_path / "adapter").predict_sets(images, 0.8, guaranteed=True)
 
 
 def test_what_has_no_shots_to_compare_with_guarantees_nothing(tiny_clip, plain, head):
     images, labels = pictures(18)
-    for method, said in (
-        ("gda", "method gda has kept random crops of its shots alone, .* fit it with --calibration-folds 4"),
-        ("zero-shot", "method zero-shot learns from no shots that a guarantee could come from"),
+    for method, facts in (
+        ("gda", ("method gda", "random crops", "--calibration-folds 4")),
+        ("zero-shot", ("method zero-shot", "no shots")),
     ):
         classifier = FewShotClassifier(str(tiny_clip), method=method).fit(images, labels)
-        with pytest.raises(InputError, match=said):
+        with refused(InputError, *facts):
             classifier.predict_sets(["no such image.png"], 0.8, guaranteed=True)
-    with pytest.raises(InputError, match="method lora trains the towers, which know their own shots better"):
+    with refused(InputError, "method lora", "trains the towers"):
         plain.predict_sets(images, 0.8, guaranteed=True)
-    with pytest.raises(InputError, match=r"coverage is 0\.9, but 6 shots of a class guarantee at most 0\.857"):
+    with refused(InputError, "0.9", "6 shots", "0.857"):
         head.predict_sets(images, 0.9, guaranteed=True)
-    with pytest.raises(InputError, match="guaranteed is said of sets of classes; say which share"):
+    with refused(InputError, "guaranteed", "coverage"):
         head.evaluate("digits", guaranteed=True)
     of_views = FewShotClassifier(str(tiny_clip), method="gda", views=2, calibration_folds=2).fit(images, labels)
     assert all(of_views.predict_sets(images, 0.8, guaranteed=True))
@@ -169,21 +170,21 @@ def test_evaluation_tells_how_many_sets_hold_the_true_class(calibrated):
 
 def test_sets_without_calibration_are_refused_with_the_way_to_them(plain):
     for ask in (lambda: plain.predict_sets([], 0.9), lambda: plain.evaluate("digits", coverage=0.9)):
-        with pytest.raises(InputError, match=r"not calibrated: .* fit it with --calibration-folds 5"):
+        with refused(InputError, "not calibrated", "--calibration-folds 5"):
             ask()
     with pytest.raises(NotFittedError):
         FewShotClassifier().predict_sets([], 0.9)
 
 
 def test_more_coverage_than_the_shots_allow_is_refused_before_anything_is_computed(calibrated):
-    with pytest.raises(InputError, match=r"18 held-out images allow at most 0\.947; ask for less, or calibrate on 19"):
+    with refused(InputError, "0.95", "18 held-out images", "0.947", 19):
         calibrated.predict_sets(["no such image.png"], 0.95)
 
 
 def test_one_shot_cannot_be_held_out_and_learnt_from(quick):
-    with pytest.raises(DataError, match="no class has more than one; learn from 2 shots or more"):
+    with refused(DataError, "more than one", "2 shots"):
         FewShotClassifier(method="lora", **quick, calibration_folds=2).fit(*pictures(18), shots=1)
-    with pytest.raises(InputError, match="calibration-folds is 1; expected 0 for none, or 2 or more"):
+    with refused(InputError, "calibration-folds is 1", 0, 2):
         FewShotClassifier(method="lora", **quick, calibration_folds=1)
 
 
@@ -285,7 +286,7 @@ def test_interrupted_in_a_fold_it_goes_on_to_the_very_same(quick, calibrated, tm
 
 def test_where_a_fold_diverges_there_is_no_classifier(quick):
     classifier = FewShotClassifier(method="lora", **{**quick, "learning_rate": 1e30}, calibration_folds=2)
-    with pytest.raises(RunError, match=r"fold 1 of 2 of the calibration: training diverged .* lower learning rate"):
+    with refused(RunError, "fold 1 of 2", "diverged", "learning rate"):
         classifier.fit(*pictures(12))
     assert not classifier.is_fitted
 

@@ -12,6 +12,7 @@ from lowshot.data import Examples, MemoryImages, Task, base_and_new, builtin_tas
 from lowshot.errors import DataError, InputError
 from lowshot.evaluation import with_others
 from lowshot.training.weights import WeightsLearner
+from refusing import refused
 
 FEW_STEPS = {"base_steps": 3, "steps_per_shot": 0, "batch_size": 4, "learning_rate": 1e-2}
 
@@ -120,7 +121,7 @@ def test_the_template_coop_is_that_of_the_data_that_are_judged(fit):
     other = noise("beings", template="a bit of {}")
     as_written = fit(noise(), "zero-shot", template="a bit of {}")
     assert classifier.evaluate(other, new_classes=True) == as_written.evaluate(other, new_classes=True)
-    with pytest.raises(DataError, match="template coop stands for nothing here: beings"):
+    with refused(DataError, "template coop", "beings"):
         classifier.evaluate(noise("beings"), new_classes=True)
 
 
@@ -136,12 +137,12 @@ def test_files_of_words_are_for_the_classes_that_were_taught(fit, tmp_path):
 
 def test_sets_of_classes_are_those_that_were_taught(fit):
     task = noise()
-    with pytest.raises(InputError, match="coverage is that of the classes that were taught"):
+    with refused(InputError, "coverage", "new-classes"):
         fit(task, "zero-shot", calibration_folds=2).evaluate(task, new_classes=True, coverage=0.5)
 
 
 def test_other_data_are_refused_with_the_way_to_judge_them_all_the_same(fit):
-    with pytest.raises(DataError, match=r"beings has other classes than this adapter.*--new-classes"):
+    with refused(DataError, "beings", "other classes", "--new-classes"):
         fit(noise()).evaluate(noise("beings"))
 
 
@@ -172,7 +173,7 @@ def test_base_to_new_learns_the_first_half_of_the_letters_and_judges_both(tmp_pa
     loaded = FewShotClassifier.from_pretrained(tmp_path / "adapter")
     assert loaded.record_.metrics == metrics
     assert loaded.evaluate("letters") == metrics
-    with pytest.raises(DataError, match=r"digits \(base\) has other classes than this adapter"):
+    with refused(DataError, "digits (base)", "other classes"):
         loaded.evaluate("digits")
     assert set(loaded.predict([letters.test.images[-1]])) <= set(letters.class_names[:13])
 
@@ -213,12 +214,12 @@ def test_names_to_say_and_descriptions_are_for_both_halves(fit, tmp_path):
     assert plain["nll"] != worded["nll"]
     assert plain["others"]["new"]["nll"] != worded["others"]["new"]["nll"]
     (tmp_path / "names.json").write_text(json.dumps({**words, "nothing": "x"}))
-    with pytest.raises(DataError, match="'nothing' is no class of things"):
+    with refused(DataError, "'nothing'", "things"):
         fit(task, "zero-shot", **settings)
 
 
 def test_base_to_new_of_too_few_classes_is_refused_before_anything_is_trained(fit, untrained):
-    with pytest.raises(DataError, match="things has 3 classes; protocol base-to-new needs 4 or more"):
+    with refused(DataError, "things", "3 classes", "base-to-new", 4):
         fit(noise(classes=3), protocol="base-to-new")
 
 
@@ -226,7 +227,7 @@ def test_an_empty_test_split_of_the_base_classes_is_refused_in_words(fit):
     task = noise()
     only_new = task.test.subset(np.flatnonzero(task.test.labels >= 2))
     task = Task("things", task.class_names, task.train, test=only_new)
-    with pytest.raises(DataError, match=r"things \(base\) has no images to judge: its test split is empty"):
+    with refused(DataError, "things (base)", "no images", "test"):
         fit(task, protocol="base-to-new").evaluate(task)
 
 
@@ -289,9 +290,9 @@ def test_every_target_is_judged_with_its_own_template_where_that_is_asked_for(fi
 
 def test_targets_that_are_not_there_are_named_before_anything_is_trained(fit, imagenet, untrained):
     task = load_task("imagenet", root=imagenet)
-    with pytest.raises(DataError, match=r"^10 of 10 targets cannot be read: caltech101"):
+    with refused(DataError, "10 of 10 targets", "caltech101"):
         fit(task, protocol="cross-dataset", root=str(imagenet))
-    with pytest.raises(InputError, match="protocol cross-dataset needs targets"):
+    with refused(InputError, "cross-dataset", "targets"):
         fit(noise(), protocol="cross-dataset")
 
 
@@ -300,7 +301,7 @@ def test_classes_of_a_target_that_cannot_be_tokenize_are_named_before_anything_i
     names = imagenet / "imagenet-adversarial" / "imagenet-a" / "classnames.txt"
     task = load_task("imagenet", root=imagenet)
     names.write_text(f"n01440764 tench\nn03773504 {'very ' * 30}long\n")
-    with pytest.raises(DataError, match=r"class 'very very .*expected at most 48"):
+    with refused(DataError, "expected at most 48"):
         fit(task, **settings)
 
 

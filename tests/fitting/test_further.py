@@ -11,6 +11,7 @@ from lowshot.classifier import saved_adapter
 from lowshot.errors import AdapterError, DataError, InputError, NotFittedError, UnknownNameError
 from lowshot.heads import HEADS, KEPT_SHOTS_FILE, kept_shots, tensors_of
 from lowshot.heads.descent import descend
+from refusing import refused
 
 every = pytest.mark.parametrize("method", HEADS)
 
@@ -69,9 +70,9 @@ def test_images_more_of_a_class_are_learnt_and_those_that_are_known_passed_over(
     assert grown.record_.shots == 6
     assert len(grown.record_.draw) == 12
     assert "3 of 6 images are learnt already and left out" in grown.warnings_
-    with pytest.raises(DataError, match="every image is learnt already"):
+    with refused(DataError, "learnt already", "images of a class more"):
         grown.add(images, labels)
-    with pytest.raises(DataError, match="class 'crimson' is learnt already as one of another class"):
+    with refused(DataError, "'crimson'", "learnt already"):
         grown.add([*images, *pictures("white", 3)], ["crimson"] * 3 + ["white"] * 3)
     assert list(grown.classes_) == [*SHOTS]
 
@@ -104,11 +105,11 @@ def test_an_adapter_without_its_shots_is_taught_anew_by_the_images(fitted, tmp_p
     old.save_pretrained(tmp_path / "adapter")
     (tmp_path / "adapter" / KEPT_SHOTS_FILE).unlink()
     grown = saved_adapter(tmp_path / "adapter")
-    with pytest.raises(InputError, match=r"saved without its shots.*--refit DATA"):
+    with refused(InputError, "without its shots", "--refit DATA"):
         grown.add(*labelled("white"))
     known = grown.task(*labelled(*SHOTS))
     assert alike(grown.add(*labelled("white"), refit=known), fitted("gda", *SHOTS, "white"))
-    with pytest.raises(DataError, match="3 of 12 are no training images"):
+    with refused(DataError, "3 of 12"):
         grown.add(*labelled("violet"), refit=known)
 
 
@@ -143,7 +144,7 @@ def test_a_class_by_another_name_answers_as_before(fitted):
     for wrong in ("Blue", " ", "\udcff"):
         with pytest.raises(DataError):
             classifier.rename("red", wrong)
-    with pytest.raises(UnknownNameError, match="unknown class 'gren'"):
+    with refused(UnknownNameError, "'gren'"):
         classifier.rename("gren", "grass")
 
 
@@ -151,11 +152,11 @@ def test_classes_that_are_numbers_stay_numbers(fitted, tiny_clip):
     images, _ = labelled(*SHOTS)
     classifier = FewShotClassifier(str(tiny_clip), method="gda", views=2).fit(images, [0, 0, 0, 1, 1, 1, 2, 2, 2])
     more, names = labelled("white")
-    with pytest.raises(DataError, match="the labels are both int and str"):
+    with refused(DataError, "int and str"):
         classifier.add(more, names)
     assert classifier.add(more, [7, 7, 7]).classes_.tolist() == [0, 1, 2, 7]
     assert classifier.remove("1").classes_.tolist() == [0, 2, 7]
-    with pytest.raises(InputError, match="known by labels such as 0"):
+    with refused(InputError, "labels such as 0"):
         classifier.rename("0", "zero")
 
 
@@ -164,11 +165,11 @@ def test_what_cannot_be_is_refused_and_changes_nothing(fitted, tiny_clip):
         FewShotClassifier(str(tiny_clip), method="gda").add(*labelled("white"))
     classifier = fitted("gda")
     before = classifier.predict_proba(TEST)
-    with pytest.raises(UnknownNameError, match="unknown class 'gren'; did you mean green"):
+    with refused(UnknownNameError, "'gren'", "green"):
         classifier.remove("gren")
     with pytest.raises(InputError, match="1 class"):
         classifier.remove("green", "red")
-    with pytest.raises(DataError, match="differ only in case"):
+    with refused(DataError, "differ only in case"):
         classifier.add(pictures("white", 2), ["Red", "Red"])
     assert np.array_equal(classifier.predict_proba(TEST), before)
 

@@ -23,6 +23,7 @@ from lowshot.heads import (
 from lowshot.heads.cross_validation import choose, held_out, parts_of
 from lowshot.progress import UNREPORTED
 from lowshot.training.memory import memory_use
+from refusing import refused
 
 from .conftest import SCHEDULE, unit
 
@@ -142,7 +143,7 @@ def test_what_a_thousand_classes_take_is_bounded(made_up, method, monkeypatch):
 
 def test_proker_refuses_what_it_cannot_solve_and_says_when_it_cannot_choose(made_up, monkeypatch):
     monkeypatch.setattr(proker, "MOST_ROWS", 20)
-    with pytest.raises(InputError, match=r"proker solves for all 24 embeddings of the shots at once.* at most 20: ask"):
+    with refused(InputError, "proker", 24, 20):
         fit("proker", made_up())
     monkeypatch.setattr(proker, "MOST_ROWS", 24)
     monkeypatch.setattr(proker, "MOST_CHOSEN_WITH", 20)
@@ -163,7 +164,7 @@ def test_gda_without_any_spread_is_zero_shot_and_says_so(made_up):
 
 @pytest.mark.parametrize("method", sorted(TRAINED))
 def test_a_training_that_diverges_is_an_error_that_names_the_step(made_up, method):
-    with pytest.raises(RunError, match=r"the loss is (nan|inf) at step \d+ of \d+; try a smaller learning-rate"):
+    with refused(RunError, "loss", "at step", "smaller learning-rate"):
         fit(method, made_up(), learning_rate=float("inf"), weight_decay=0.0)
 
 

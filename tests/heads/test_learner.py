@@ -19,6 +19,7 @@ from lowshot.settings import preset_recipe
 from lowshot.training import create_learner
 from lowshot.training.placing import count_parameters
 from lowshot.training.planning import plan
+from refusing import refused
 
 COLOURS = ("blue", "green", "red")
 FAST = {
@@ -138,13 +139,13 @@ def test_labels_of_no_class_are_refused(classifier, task, tmp_path, label):
     classifier("tip-adapter").fit(task, shots=1).save_pretrained(tmp_path / "adapter")
     path = tmp_path / "adapter" / "adapter_model.safetensors"
     save_file({**load_file(path), "labels": torch.tensor([0, 1, label])}, path)
-    with pytest.raises(AdapterError, match="labels has numbers of no class; expected 0 to 2"):
+    with refused(AdapterError, "labels", "0 to 2"):
         saved_adapter(tmp_path / "adapter")
 
 
 @pytest.mark.parametrize("method", ["nearest-mean", "linear-probe"])
 def test_a_method_without_class_prompts_is_refused_other_classes_before_training(classifier, four, method, passes):
-    with pytest.raises(InputError, match=f"method {method} knows a class by its shots alone and cannot judge others"):
+    with refused(InputError, method, "cannot judge others"):
         classifier(method, protocol="base-to-new").fit(four, shots=2)
     assert passes == []
 
@@ -245,7 +246,7 @@ def test_no_state_of_training_is_kept_and_one_of_another_run_is_refused(classifi
     classifier("gda").fit(task, shots=2, checkpoint=path)
     assert not path.exists()
     path.write_bytes(b"")
-    with pytest.raises(InputError, match="is of another run: gda keeps none; remove it"):
+    with refused(InputError, "of another run", "gda"):
         classifier("gda").fit(task, shots=2, checkpoint=path)
 
 
@@ -282,13 +283,13 @@ def test_one_image_of_each_class_is_said_to_have_decided_nothing(classifier, tas
 
 def test_a_class_that_is_named_twice_is_refused(classifier, task):
     images = [task.train.images[i] for i in range(4)]
-    with pytest.raises(DataError, match="differ only in case or spaces"):
+    with refused(DataError, "differ only in case"):
         classifier("gda").fit(images, ["red", "Red", "red", "Red"])
 
 
 def test_plan_and_export_say_why_not(classifier, task, tmp_path):
-    with pytest.raises(InputError, match=r"method gda encodes the shots once .*: there is nothing to plan"):
+    with refused(InputError, "gda", "nothing to plan"):
         plan(preset_recipe("paper", "gda"), classes=3, shots=4)
     classifier("gda").fit(task, shots=1).save_pretrained(tmp_path / "adapter")
-    with pytest.raises(InputError, match=r"method gda cannot be had in format merged: .*; use --format onnx"):
+    with refused(InputError, "gda", "merged", "--format onnx"):
         export(tmp_path / "adapter", tmp_path / "merged", format="merged")

@@ -18,6 +18,7 @@ from lowshot.settings import (
     preset_recipe,
     read_recipe,
 )
+from refusing import refused
 
 
 def test_defaults_are_clip_lora_to_the_letter():
@@ -54,7 +55,7 @@ def test_every_preset_names_methods_and_is_valid():
 
 
 def test_a_preset_for_other_methods_is_refused():
-    with pytest.raises(InputError, match=r"lora-xs-official .*lora-xs.*method lora"):
+    with refused(InputError, "lora-xs-official", "lora-xs", "method lora"):
         preset_recipe("lora-xs-official", "lora")
 
 
@@ -76,17 +77,17 @@ def test_the_two_conventions_of_lora_xs_are_presets():
 
 
 @pytest.mark.parametrize(
-    ("method", "settings", "said"),
+    ("method", "settings", "facts"),
     [
-        ("zero-shot", {"rank": 3}, "rank is 3.* zero-shot "),
-        ("layernorm", {"projections": ("q",)}, "layernorm .*projections"),
-        ("full", {"position": "up"}, "full .*position"),
-        ("peft:oft", {"dropout": 0.0}, r"peft:oft .*dropout.*peft:oft: encoder"),
-        ("lora", {"peft": ("r=3",)}, "lora .*peft"),
+        ("zero-shot", {"rank": 3}, ("rank is 3", "zero-shot")),
+        ("layernorm", {"projections": ("q",)}, ("layernorm", "projections")),
+        ("full", {"position": "up"}, ("full", "position")),
+        ("peft:oft", {"dropout": 0.0}, ("peft:oft", "dropout", "peft:oft: encoder")),
+        ("lora", {"peft": ("r=3",)}, ("lora", "peft")),
     ],
 )
-def test_settings_that_a_method_does_not_obey_are_refused(method, settings, said):
-    with pytest.raises(InputError, match=said):
+def test_settings_that_a_method_does_not_obey_are_refused(method, settings, facts):
+    with refused(InputError, *facts):
         preset_recipe("paper", method).replace(**settings)
 
 
@@ -97,7 +98,7 @@ def test_options_of_peft_are_words_or_a_mapping():
     assert recipe.replace(peft=list(wanted)).method.peft == wanted
     assert Recipe.from_dict(recipe.replace(peft=wanted).to_dict()) == recipe.replace(peft=wanted)
     for bad in ("oft_block_size", "=4", 4):
-        with pytest.raises(InputError, match=r"peft is .*; expected key=value"):
+        with refused(InputError, bad, "key=value"):
             recipe.replace(peft=(bad,))
 
 
@@ -118,46 +119,45 @@ def test_setting_names_are_unique_over_sections():
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "said"),
+    ("setting", "value", "facts"),
     [
-        ("shots", 0, "shots is 0; expected 1 or more"),
-        ("rank", 0, "rank is 0; expected 1 or more"),
-        ("rank", 2.5, "rank is 2.5; expected int"),
-        ("rank", True, "rank is True; expected int"),
-        ("alpha", float("nan"), "alpha is nan; expected a number above 0"),
-        ("dropout", 1.0, "dropout is 1.0; expected a probability below 1"),
-        ("projections", ("q", "x"), "expected one or more of q, k, v, o, fc1, fc2"),
-        ("projections", (), "expected one or more of q, k, v, o, fc1, fc2"),
-        ("position", "middle", "expected one of all, bottom"),
-        ("encoder", "audio", "expected both, vision or text"),
-        ("scaling", "none", "expected sqrt-rank or rank"),
-        ("quantize", "int3", "expected none, nf4 or int8"),
-        ("precision", "fp8", "expected auto, fp32, bf16 or fp16"),
-        ("position", "0,-1", "or layers such as 0,1,11"),
-        ("gradient_accumulation_steps", 0, "expected 1 or more"),
-        ("gradient_checkpointing", 1, "expected bool"),
-        ("optimizer", "adam", "expected adamw, paged-adamw-8bit or sgd"),
-        ("learning_rate", -1.0, "learning-rate is -1.0"),
-        ("adam_epsilon", 0.0, "adam-epsilon is 0.0; expected a number above 0"),
-        ("crop_minimum", 0.0, "crop-minimum is 0.0"),
-        ("seed", -1, "seed is -1"),
-        ("batch_size", 0, "batch-size is 0"),
-        ("steps_per_shot", 0, "at least one step"),
-        ("template", "a photo", "exactly one {}"),
-        ("on_bad_image", "ignore", "expected error, skip, error-damaged or skip-damaged"),
-        ("protocol", "any-shot", "protocol is 'any-shot'; expected few-shot, base-to-new, cross-dataset"),
-        ("targets", ("letters", ""), "expected names or paths of data sets"),
-        ("targets", ("letters", "letters"), "expected each of them once"),
-        ("targets", ("letters",), "targets are given, but protocol few-shot has no use for them"),
-        ("flip", "no", "flip is 'no'; expected bool"),
-        ("rank", {"r": 4}, "rank is {'r': 4}; expected int"),
-        ("alpha", 1 << 64, "alpha is 18446744073709551616; expected float"),
+        ("shots", 0, ("shots is 0", "1 or more")),
+        ("rank", 0, ("rank is 0", "1 or more")),
+        ("rank", 2.5, ("rank is 2.5", "int")),
+        ("rank", True, ("rank is True", "int")),
+        ("alpha", float("nan"), ("alpha is nan", "above 0")),
+        ("dropout", 1.0, ("dropout is 1.0", "below 1")),
+        ("projections", ("q", "x"), ("projections", "q, k, v, o, fc1, fc2")),
+        ("projections", (), ("projections", "q, k, v, o, fc1, fc2")),
+        ("position", "middle", ("position is 'middle'", "all, bottom")),
+        ("encoder", "audio", ("encoder is 'audio'", "both, vision or text")),
+        ("scaling", "none", ("scaling is 'none'", "sqrt-rank or rank")),
+        ("quantize", "int3", ("quantize is 'int3'", "none, nf4 or int8")),
+        ("precision", "fp8", ("precision is 'fp8'", "auto, fp32, bf16 or fp16")),
+        ("position", "0,-1", ("position is '0,-1'", "0,1,11")),
+        ("gradient_accumulation_steps", 0, ("gradient-accumulation-steps is 0", "1 or more")),
+        ("gradient_checkpointing", 1, ("gradient-checkpointing is 1", "bool")),
+        ("optimizer", "adam", ("optimizer is 'adam'", "adamw, paged-adamw-8bit or sgd")),
+        ("learning_rate", -1.0, ("learning-rate is -1.0",)),
+        ("adam_epsilon", 0.0, ("adam-epsilon is 0.0", "above 0")),
+        ("crop_minimum", 0.0, ("crop-minimum is 0.0",)),
+        ("seed", -1, ("seed is -1",)),
+        ("batch_size", 0, ("batch-size is 0",)),
+        ("steps_per_shot", 0, ("steps-per-shot", "at least one step")),
+        ("template", "a photo", ("template", "exactly one {}")),
+        ("on_bad_image", "ignore", ("on-bad-image is 'ignore'", "error, skip, error-damaged or skip-damaged")),
+        ("protocol", "any-shot", ("protocol is 'any-shot'", "few-shot, base-to-new, cross-dataset")),
+        ("targets", ("letters", ""), ("targets", "names or paths")),
+        ("targets", ("letters", "letters"), ("targets", "once")),
+        ("targets", ("letters",), ("targets", "protocol few-shot")),
+        ("flip", "no", ("flip is 'no'", "bool")),
+        ("rank", {"r": 4}, ("rank is {'r': 4}", "int")),
+        ("alpha", 1 << 64, ("alpha is 18446744073709551616", "float")),
     ],
 )
-def test_bad_values_are_named_with_what_was_expected(setting, value, said):
-    with pytest.raises(InputError) as raised:
+def test_bad_values_are_named_with_what_was_expected(setting, value, facts):
+    with refused(InputError, *facts):
         Recipe().replace(**{setting: value})
-    assert said in str(raised.value)
 
 
 def test_whole_numbers_that_a_float_holds_are_taken_for_one():
@@ -165,13 +165,13 @@ def test_whole_numbers_that_a_float_holds_are_taken_for_one():
 
 
 def test_a_projection_is_quantised_as_the_rest_is_or_not_at_all():
-    with pytest.raises(InputError, match="quantize-projection is True; expected False with quantize none"):
+    with refused(InputError, "quantize-projection", True, False, "quantize none"):
         Recipe().replace(quantize_projection=True)
     assert Recipe().replace(method="qlora", quantize_projection=True).model.quantize == "nf4"
 
 
 def test_sgd_has_no_epsilon():
-    with pytest.raises(InputError, match="adam-epsilon is 1e-05; expected 1e-08 with optimizer sgd"):
+    with refused(InputError, "adam-epsilon", "1e-05", "1e-08", "optimizer sgd"):
         Recipe().replace(optimizer="sgd", adam_epsilon=1e-5)
 
 
@@ -182,9 +182,9 @@ def test_unknown_names_offer_the_nearest():
         ("preset", "papr", "paper"): lambda: preset_recipe("papr", "lora"),
     }
     for facts, ask in asking.items():
-        with pytest.raises(UnknownNameError) as refused:
+        with pytest.raises(UnknownNameError) as caught:
             ask()
-        assert (refused.value.kind, refused.value.name, refused.value.nearest[0]) == facts
+        assert (caught.value.kind, caught.value.name, caught.value.nearest[0]) == facts
 
 
 @given(
@@ -209,20 +209,20 @@ def test_recipe_files_win_over_what_is_below(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "kind", "facts"),
     [
-        ("[method\n", "cannot be read"),
-        ("[methods]\nrank = 2\n", "section 'methods'.* method\\b"),
-        ("[method]\nrnk = 2\n", r"\[method\] 'rnk'.* rank\b"),
-        ("[training]\nrank = 2\n", r"\[training\] 'rank'"),
-        ("method = 3\n", "expected a table"),
-        ('[method]\nrank = "two"\n', "rank is 'two'; expected int"),
+        ("[method\n", InputError, ("recipe.toml", "cannot be read")),
+        ("[methods]\nrank = 2\n", UnknownNameError, ("section 'methods'", "method")),
+        ("[method]\nrnk = 2\n", UnknownNameError, ("[method] 'rnk'", "rank")),
+        ("[training]\nrank = 2\n", UnknownNameError, ("[training] 'rank'",)),
+        ("method = 3\n", InputError, ("method", "a table")),
+        ('[method]\nrank = "two"\n', InputError, ("rank is 'two'", "int")),
     ],
 )
-def test_bad_recipe_files_are_refused(tmp_path, text, said):
+def test_bad_recipe_files_are_refused(tmp_path, text, kind, facts):
     path = tmp_path / "recipe.toml"
     path.write_text(text)
-    with pytest.raises(InputError, match=said):
+    with refused(kind, *facts):
         read_recipe(path)
 
 
@@ -242,12 +242,12 @@ def test_amounts_of_memory_are_read(text, amount):
 @pytest.mark.parametrize("text", ["", "lots", "2 G B", "-1GB", "1e9", "2TB", "٣GB"])
 @pytest.mark.parametrize("field", ["memory_budget", "image_memory", "image_disk"])
 def test_other_texts_are_refused_as_soon_as_they_are_given(field, text):
-    with pytest.raises(InputError, match=f"{field.replace('_', '-')} is .*2GB"):
+    with refused(InputError, field.replace("_", "-"), repr(text), "2GB"):
         EngineConfig(**{field: text})
 
 
 def test_a_budget_of_nothing_is_refused():
-    with pytest.raises(InputError, match=r"memory-budget is '0 KB'.*2GB"):
+    with refused(InputError, "memory-budget", "'0 KB'", "2GB"):
         EngineConfig(memory_budget="0 KB")
 
 

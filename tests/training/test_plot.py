@@ -18,6 +18,7 @@ from lowshot.training.passes import kept_bytes
 from lowshot.training.plot import TransportScoring
 from lowshot.training.prompts import Owners
 from lowshot.training.step import Passes
+from refusing import refused
 
 from .steps import CUTS, LABELS, ROWS, WHOLE, assert_same, crops, gradients
 
@@ -255,7 +256,7 @@ def test_the_scores_of_many_classes_make_the_cuts_smaller(tiny_clip, monkeypatch
 
 
 def test_classes_with_different_numbers_of_prompts_are_refused(tiny_clip):
-    with pytest.raises(InputError, match="needs as many prompts of each class; one class has 2, another 4"):
+    with refused(InputError, "prompts", 2, 4):
         learner_on(tiny_clip, (("a cat", "a kitten"), "a dog"))
     assert learner_on(tiny_clip, (("a cat", "a kitten"), ("a dog", "a puppy"))).encode_classes().shape == (2, 4, 16)
 

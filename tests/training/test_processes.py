@@ -19,6 +19,7 @@ from lowshot.models import load_backbone
 from lowshot.settings import preset_recipe
 from lowshot.training import create_learner
 from lowshot.training.processes import Processes, is_first_process
+from refusing import refused
 
 
 @given(total=st.integers(0, 200), count=st.integers(1, 9))
@@ -107,7 +108,7 @@ def test_the_rank_counts_only_among_several(monkeypatch, world, rank, first):
 
 def test_a_rank_that_is_no_number_is_named(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "many")
-    with pytest.raises(InputError, match="environment variable WORLD_SIZE is 'many'; expected a whole number"):
+    with refused(InputError, "WORLD_SIZE", "'many'", "whole number"):
         is_first_process()
 
 

@@ -19,6 +19,7 @@ from lowshot.training import create_learner
 from lowshot.training.step import Passes
 from lowshot.training.steps import learning_rate, stage_at
 from lowshot.training.two_stage import ClassifierStep
+from refusing import refused
 
 STEPS, FIRST = 5, 3
 PROMPTS = ("a blue", "a green", "a red")
@@ -193,21 +194,21 @@ def test_what_is_saved_comes_back_the_same_and_is_norms_and_classifier(tiny_clip
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("damage", "facts"),
     [
-        (lambda t: t.pop("classifier"), r"lacks 1 tensor\(s\), such as classifier"),
-        (lambda t: t.update(classifier=t["classifier"][:2].contiguous()), "classifier is"),
-        (lambda t: t["classifier"].fill_(torch.nan), "classifier holds values that are not finite"),
-        (lambda t: t.update(more=torch.zeros(1)), "unknown tensor"),
+        (lambda t: t.pop("classifier"), ("lacks 1 tensor(s)", "classifier")),
+        (lambda t: t.update(classifier=t["classifier"][:2].contiguous()), ("classifier is",)),
+        (lambda t: t["classifier"].fill_(torch.nan), ("classifier", "not finite")),
+        (lambda t: t.update(more=torch.zeros(1)), ("1 unknown tensor(s)", "more")),
     ],
 )
-def test_a_file_that_does_not_fit_is_refused(tiny_clip, tmp_path, damage, message):
+def test_a_file_that_does_not_fit_is_refused(tiny_clip, tmp_path, damage, facts):
     learner, path = learner_of(tiny_clip), tmp_path / "adapter_model.safetensors"
     learner.save(tmp_path)
     tensors = load_file(path)
     damage(tensors)
     save_file(tensors, path, metadata={"format": "pt"})
-    with pytest.raises(AdapterError, match=message):
+    with refused(AdapterError, *facts):
         learner.load(tmp_path)
 
 
@@ -256,5 +257,5 @@ def test_fitting_again_begins_anew(tiny_clip, examples):
 
 def test_a_share_that_leaves_no_stage_is_refused():
     for share in (0.0, 1.0, -1.0):
-        with pytest.raises(InputError, match=r"first-stage is .*; expected a share above 0 and below 1"):
+        with refused(InputError, "first-stage", share, "share above 0"):
             preset_recipe("paper", "2sfs").replace(first_stage=share)
