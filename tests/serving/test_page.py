@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
@@ -9,6 +10,7 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import Error
 
 from .browsing import (
     ADDRESS,
@@ -39,6 +41,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
 ]
 PREDICT = ("POST", "/v1/adapters/shapes/predict")
+ANSWERED = "document.querySelector('#answer').getAttribute('aria-busy') === 'false'"
 
 
 @pytest.fixture(scope="module")
@@ -271,10 +274,10 @@ def test_one_can_draw_with_the_keyboard_and_take_strokes_back(asking, server):
     pad.focus()
     for key in ["Space", *["ArrowRight"] * 5, "Space", *["ArrowDown"] * 2, "Space", *["ArrowDown"] * 5, "Space"]:
         pad.press(key)
-    asking.wait_for_selector(".verdict")
+    until(asking, ANSWERED)  # for the first stroke alone there may have been an answer before
     both = pixels(picture_in(sent(server, *PREDICT)[-1]))
     pad.press("Backspace")
-    until(asking, "document.querySelector('#answer').getAttribute('aria-busy') === 'false'")
+    until(asking, ANSWERED)
     one = pixels(picture_in(sent(server, *PREDICT)[-1]))
     pad.press("Backspace")
     asking.wait_for_selector(".verdict", state="detached")
@@ -282,6 +285,25 @@ def test_one_can_draw_with_the_keyboard_and_take_strokes_back(asking, server):
     assert (one[128, 40:216] > 128).all()  # the line to the right, alone and so in the middle
     assert not (both[128, 40:216] > 128).all()
     assert asking.locator("#draw-source button:disabled").count() == 2
+
+
+def test_the_answer_about_a_drawing_that_has_changed_since_is_not_shown(asking, server):
+    """Under load it was, until the drawing as it is now was sent."""
+    held = []
+    asking.route(f"{ADDRESS}{PREDICT[1]}*", lambda route: held.append(route))
+    asking.check("[value=draw]", force=True)
+    pad = asking.locator("#draw-source canvas")
+    draw(asking, pad, [[(0.1, 0.1), (0.1, 0.3)]])
+    while not held:
+        asking.wait_for_timeout(10)
+    draw(asking, pad, [[(0.5, 0.1), (0.5, 0.3)]])
+    asking.unroute(f"{ADDRESS}{PREDICT[1]}*")
+    with contextlib.suppress(Error):  # the page waits for it no longer
+        server._answer(held[0])
+    until(asking, "document.querySelector('.verdict') !== null")
+
+    assert len(sent(server, *PREDICT)) == 2
+    assert asking.evaluate(ANSWERED)
 
 
 def test_the_camera_is_opened_only_when_it_is_asked_for_and_closed_when_it_is_left(browser, server):

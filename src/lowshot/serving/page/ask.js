@@ -37,7 +37,8 @@ export function createAsk(server, { chosen, removed, reopened, correct, changing
   const pad = createPad(() => {
     clearTimeout(timer);
     timer = setTimeout(readDrawing, DRAWING_PAUSE);
-    setBusy(!pad.isEmpty()); // what is shown is of the drawing as it was
+    request.abort(); // what is under way is of the drawing as it was, and so is what is shown
+    setBusy(!pad.isEmpty());
   });
   const camera = createCamera((file) => {
     setSource("picture");
@@ -183,9 +184,11 @@ export function createAsk(server, { chosen, removed, reopened, correct, changing
   }
 
   async function readDrawing() {
+    timer = null;
     if (pad.isDrawing()) return; // the end of the stroke brings us back
-    request.abort();
-    drawing = pad.isEmpty() ? null : { image: { blob: await pad.blob(), name: "drawing.png" }, answers: new Map() };
+    const blob = pad.isEmpty() ? null : await pad.blob();
+    if (timer !== null) return; // so does a stroke that has ended meanwhile
+    drawing = blob && { image: { blob, name: "drawing.png" }, answers: new Map() };
     if (source() === "draw") showAnswerOf(drawing);
     if (drawing && adapter) await answerAll();
     else setBusy(false);
