@@ -18,5 +18,10 @@ def refused(kind, *facts):
         yield caught
     message = str(caught.value)
     assert type(caught.value) is kind, f"{type(caught.value).__name__} instead of {kind.__name__}: {message}"
+    assert_states(message, *facts)
+
+
+def assert_states(message, *facts):
+    """Check that a message states every fact, as ``refused`` has them."""
     for fact in map(str, facts):
         assert re.search(rf"(?<!\w){re.escape(fact)}(?!\w)", message), f"{fact!r} is not stated in: {message}"

@@ -14,6 +14,7 @@ from lowshot import FewShotClassifier
 from lowshot.errors import AdapterError, InputError
 from lowshot.hub import adapter_folder, fetched_adapter
 from lowshot.models import load_structure
+from refusing import refused
 
 
 @pytest.fixture(scope="module")
@@ -136,10 +137,10 @@ def no_hub(monkeypatch):
 def test_a_mistyped_path_is_one_line_where_the_hub_cannot_be_asked(no_hub, tmp_path, monkeypatch):
     """It took half a minute without a network, and was a traceback behind a proxy that refuses."""
     monkeypatch.chdir(tmp_path)
-    expected = r"^adapter out/catz does not exist; the Hub could not be asked for out/catz: 403 Forbidden$"
-    with pytest.raises(AdapterError, match=expected):
+    with refused(AdapterError, "out/catz", "Hub", "403 Forbidden") as raised:
         adapter_folder("out/catz")
     assert len(no_hub) == 1
+    assert len(str(raised.value).splitlines()) == 1
 
 
 def test_a_mistyped_path_offers_the_adapter_beside_it(no_hub, tmp_path, monkeypatch):
@@ -147,13 +148,15 @@ def test_a_mistyped_path_offers_the_adapter_beside_it(no_hub, tmp_path, monkeypa
     for name in ("cats", "dogs"):
         (tmp_path / "out" / name).mkdir(parents=True)
     (tmp_path / "out" / "cats" / "lowshot.json").touch()
-    with pytest.raises(AdapterError, match=r"^adapter out/catz does not exist; did you mean out/cats\?$"):
+    with refused(AdapterError, "out/catz", "out/cats") as raised:
         adapter_folder("out/catz")
+    assert "dogs" not in str(raised.value)
 
 
 def test_a_model_that_cannot_be_asked_for_is_asked_for_once_in_each_format(no_hub):
-    with pytest.raises(InputError, match=r"^model 'openai/typo' cannot be had from the Hub: 403 Forbidden$"):
+    with refused(InputError, "'openai/typo'", "Hub", "403 Forbidden") as raised:
         load_structure("openai/typo")
+    assert len(str(raised.value).splitlines()) == 1
     assert [url.rpartition("/")[2] for url in no_hub] == ["config.json", "open_clip_config.json"]
 
 

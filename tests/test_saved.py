@@ -10,6 +10,7 @@ import pytest
 from lowshot import FewShotClassifier
 from lowshot.errors import AdapterError, InputError
 from lowshot.serving import AdapterBank
+from refusing import refused
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def test_an_adapter_of_a_device_that_is_not_here_is_opened_on_another(adapter, i
     assert classifier.recipe.model.device == "auto"
     assert len(classifier.predict(images)) == 4
     assert any("was fitted on cuda:99, which this machine has not" in line for line in classifier.warnings_)
-    with pytest.raises(InputError, match="device is 'cuda:98'"):
+    with refused(InputError, "device", "'cuda:98'"):
         FewShotClassifier.from_pretrained(adapter, device="cuda:98")
 
 
@@ -45,17 +46,16 @@ def test_a_backbone_that_was_moved_says_how_to_tell_where_it_is(adapter, tiny_cl
     (tmp_path / "clip").rename(tmp_path / "moved")
 
     for opened in (lambda: FewShotClassifier.from_pretrained(adapter), lambda: AdapterBank(adapter.parent)):
-        with pytest.raises(
-            InputError, match=r"there is no such folder; if its backbone is elsewhere now, --model MODEL"
-        ):
+        with refused(InputError, tmp_path / "clip", "no such folder", "--model"):
             opened()
     assert FewShotClassifier.from_pretrained(adapter, model=str(tmp_path / "moved")).is_fitted
-    with pytest.raises(InputError, match=r"^model '.*none': there is no such folder$"):
+    with refused(InputError, tmp_path / "none", "no such folder") as raised:
         FewShotClassifier.from_pretrained(adapter, model=str(tmp_path / "none"))
+    assert "--model" not in str(raised.value)
 
 
 def test_a_backbone_that_is_another_says_how_to_tell_where_the_right_one_is(adapter):
-    with pytest.raises(AdapterError, match=r"load it with the model it was trained on: --model MODEL says where"):
+    with refused(AdapterError, adapter, "weights", "--model"):
         FewShotClassifier.from_pretrained(adapter, model="builtin")
 
 

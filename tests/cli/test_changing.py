@@ -9,6 +9,7 @@ from PIL import Image
 from lowshot import FewShotClassifier
 from lowshot.classifier import saved_adapter
 from lowshot.serving.examples import read_examples, write_examples
+from refusing import assert_states
 
 
 def write(folder, channel, count=3):
@@ -84,7 +85,7 @@ def test_a_place_must_be_said_before_anything_is_changed(run, adapter, command, 
     name, *rest = command
     status, _, err = run(name, adapter, *rest, *more)
     assert status == 2
-    assert "--in-place, which puts it in the place" in err
+    assert_states(err, "--out DIR", "--in-place", adapter)
     assert classes(adapter)[0] == ["blue", "red"]
 
 

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from lowshot import FewShotClassifier
+from refusing import assert_states
 
 
 @pytest.fixture(scope="module")
@@ -53,27 +54,30 @@ def test_what_is_rounded_is_judged_on_the_task_it_was_learnt_from(run, adapter, 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "facts"),
     [
-        ([], "Missing from lowshot export"),
-        (["{adapter}", "--out", "{tmp}/x"], "--format"),
-        (["{adapter}", "--format", "tflite", "--out", "{tmp}/x"], "invalid choice 'tflite'"),
-        (["{adapter}", "--format", "space", "--precision", "int8", "--out", "{tmp}/x"], "a Space has none"),
-        (["{tmp}/none", "--format", "peft", "--out", "{tmp}/x"], "none does not exist"),
-        (["{tmp}", "--format", "peft", "--out", "{tmp}/x"], "holds no adapter"),
-        (["{adapter}", "--format", "peft", "--out", "{adapter}"], "already exists"),
-        (["{adapter}", "--format", "peft", "--out", "/proc/x"], "cannot be made"),
-        (["{adapter}", "--format", "peft", "--out", "{tmp}/x", "--model", "{tmp}/no"], "there is no such folder"),
+        ([], ["Missing from lowshot", "ADAPTER", "--format", "--out"]),
+        (["{adapter}", "--out", "{tmp}/x"], ["--format"]),
+        (["{adapter}", "--format", "tflite", "--out", "{tmp}/x"], ["--format", "choice 'tflite'"]),
+        (["{adapter}", "--format", "space", "--precision", "int8", "--out", "{tmp}/x"], ["precision", "Space"]),
+        (["{tmp}/none", "--format", "peft", "--out", "{tmp}/x"], ["{tmp}/none", "does not exist"]),
+        (["{tmp}", "--format", "peft", "--out", "{tmp}/x"], ["{tmp}", "no adapter"]),
+        (["{adapter}", "--format", "peft", "--out", "{adapter}"], ["{adapter}", "already exists"]),
+        (["{adapter}", "--format", "peft", "--out", "/proc/x"], ["/proc/x", "cannot be made"]),
+        (["{adapter}", "--format", "peft", "--out", "{tmp}/x", "--model", "{tmp}/no"], ["{tmp}/no", "no such folder"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_bad_input_gives_one_clear_line_and_status_2(run, adapter, tmp_path, arguments, said):
-    given = [argument.replace("{tmp}", str(tmp_path)).replace("{adapter}", str(adapter)) for argument in arguments]
+def test_bad_input_gives_one_clear_line_and_status_2(run, adapter, tmp_path, arguments, facts):
+    def placed(words):
+        return [word.replace("{tmp}", str(tmp_path)).replace("{adapter}", str(adapter)) for word in words]
+
+    given = placed(arguments)
     status, out, err = run("export", *given)
     assert (status, out) == (2, "")
     lines = err.splitlines()
     assert all(line.startswith("lowshot: error: ") for line in lines)
-    assert said in err
+    assert_states(err, *placed(facts))
     assert len(lines) == (1 if given else 3)  # one for each argument that is missing
     assert list(tmp_path.iterdir()) == []
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lowshot.cli import main
+from refusing import assert_states
 
 VIT_B16 = {
     "model_type": "clip",
@@ -77,7 +78,7 @@ def test_the_size_of_a_head_depends_on_classes_and_shots(folder, capsys, method,
     assert counted["trainable_parameters"] == trained
     assert counted["adapter_bytes"] > 4 * trained
     assert main(["params", "--classes", "1"]) == 2
-    assert "classes is 1; expected 2 or more" in capsys.readouterr().err
+    assert_states(capsys.readouterr().err, "classes is 1", "2 or more")
 
 
 @pytest.mark.long
@@ -102,9 +103,10 @@ def test_the_table_says_which_methods_do_not_fit_a_model(capsys):
     shown = {line.split()[0] for line in out.splitlines()[1:]}
     assert {"lora", "dora", "clip-svd", "bitfit", "full"} <= shown
     assert not {"layernorm", "2sfs"} & shown
-    assert all(f"warning: method {method} has nothing to train in the vision tower" in err for method in OF_NORMS)
+    for method in OF_NORMS:
+        assert_states(err, f"warning: method {method}", "vision tower")
     assert main(["params", "--model", "photos", "--table"]) == 2
-    assert "method lora trains transformer blocks" in capsys.readouterr().err
+    assert_states(capsys.readouterr().err, "method lora", "transformer blocks")
 
 
 @pytest.mark.parametrize("method", ["lora-xs", "clip-svd", "2sfs", "coop"])
@@ -120,24 +122,24 @@ def test_the_size_is_that_of_the_file(capsys, tmp_path, method):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "facts"),
     [
-        (["--model", "nowhere"], "unknown model 'nowhere'"),
-        (["--method", "lorra"], "unknown method 'lorra'; did you mean lora"),
-        (["--method", "lora-xs", "--rank", "900"], "rank is 900, but text_model.encoder.layers.0.self_attn.q_proj"),
-        (["--method", "layernorm", "--rank", "3"], "method layernorm has no rank"),
-        (["--method", "peft:oft", "--peft", "colour=red"], "unknown option of peft:oft 'colour'"),
+        (["--model", "nowhere"], ["model 'nowhere'"]),
+        (["--method", "lorra"], ["method 'lorra'", "mean lora"]),
+        (["--method", "lora-xs", "--rank", "900"], ["rank is 900", "text_model.encoder.layers.0.self_attn.q_proj"]),
+        (["--method", "layernorm", "--rank", "3"], ["method layernorm", "no rank"]),
+        (["--method", "peft:oft", "--peft", "colour=red"], ["peft:oft 'colour'"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_what_cannot_be_counted_is_refused_in_one_line(capsys, arguments, said):
+def test_what_cannot_be_counted_is_refused_in_one_line(capsys, arguments, facts):
     assert main(["params", *arguments]) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert_states(error, *facts)
     assert error.count("\n") == 1
 
 
 def test_the_model_may_be_named_first(capsys, folder):
     assert params(capsys, folder, "--method", "lora") == params(capsys, "--model", folder, "--method", "lora")
     assert main(["params", folder, "--model", folder]) == 2
-    assert "--model are given; expected one of the two" in capsys.readouterr().err
+    assert_states(capsys.readouterr().err, repr(folder), "--model")

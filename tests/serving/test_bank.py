@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from lowshot.adapters.lora_xs import basis as lora_xs_basis
-from lowshot.errors import AdapterError, DataError, InputError, RunError, UnknownNameError
+from lowshot.errors import AdapterError, DataError, ImageError, InputError, RunError, UnknownNameError
 from lowshot.models import Backbone
 from lowshot.serving import AdapterBank, Prediction, class_probabilities
 from lowshot.serving import bank as bank_module
+from refusing import refused
 
 from .conftest import CLASSES, KINDS, pictures, taught
 
@@ -208,7 +209,7 @@ def test_what_never_stops_changing_is_refused_for_now(copied, monkeypatch):
     folder = copied("xs4")
     bank = AdapterBank(folder)
     monkeypatch.setattr(bank._loader, "load", lambda at, *_: os.utime(at / "lowshot.json"))
-    with pytest.raises(AdapterError, match="changed on disk again and again while it was read"):
+    with refused(AdapterError, folder / "xs4", "changed on disk"):
         bank.predict(pictures(1), "xs4")
     monkeypatch.undo()
     assert bank.predict(pictures(1), "xs4")
@@ -246,40 +247,41 @@ def of_a_rank_without_end(folder):
     edit_record(folder, recipe=record["recipe"])
 
 
+TENSORS, BASIS = "adapter_model.safetensors", "lora_xs_basis.safetensors"
 FAULTS = {
-    "adapter_model.safetensors is damaged|is damaged": cut_short,
-    "not finite": with_nan,
-    "another basis": of_another_basis,
-    "adapter_config.json is missing": lambda folder: (folder / "adapter_config.json").unlink(),
-    "adapter_model.safetensors is missing": lambda folder: (folder / "adapter_model.safetensors").unlink(),
-    "lora_xs_basis.safetensors is missing": lambda folder: (folder / "lora_xs_basis.safetensors").unlink(),
-    "lowshot.json is missing": lambda folder: (folder / "lowshot.json").unlink(),
-    "lowshot.json.* is damaged": lambda folder: cut_short(folder, "lowshot.json"),
-    "two or more different names": lambda folder: edit_record(folder, classes=["cat", "cat", "cat"]),
-    "was trained on .* with weights": lambda folder: edit_record(folder, model={"id": "other", "weights_sha256": "1"}),
-    "rank 1073741824, but .* has a side of 16": of_a_rank_without_end,
+    (TENSORS, "damaged"): cut_short,
+    (TENSORS, "not finite"): with_nan,
+    ("another basis", "0.500"): of_another_basis,
+    ("adapter_config.json", "missing"): lambda folder: (folder / "adapter_config.json").unlink(),
+    (TENSORS, "missing"): lambda folder: (folder / TENSORS).unlink(),
+    (BASIS, "missing"): lambda folder: (folder / BASIS).unlink(),
+    ("lowshot.json", "missing"): lambda folder: (folder / "lowshot.json").unlink(),
+    ("lowshot.json", "damaged"): lambda folder: cut_short(folder, "lowshot.json"),
+    ("lowshot.json", "different names"): lambda folder: edit_record(folder, classes=["cat", "cat", "cat"]),
+    ("other", "weights 1"): lambda folder: edit_record(folder, model={"id": "other", "weights_sha256": "1"}),
+    ("rank 1073741824", "side of 16"): of_a_rank_without_end,
 }
 
 
-@pytest.mark.parametrize("reason", FAULTS)
+@pytest.mark.parametrize("facts", FAULTS, ids=" ".join)
 @pytest.mark.parametrize("when", ["at first", "later"])
 def test_a_fault_refuses_that_adapter_with_its_reason_until_it_is_mended_and_no_other(
-    kinds, copied, alone, reason, when
+    kinds, copied, alone, facts, when
 ):
     folder = copied("xs4", "zero")
     bank = AdapterBank(folder, half_classes=False) if when == "later" else None
     if bank is not None:
         bank.predict(pictures(1), "xs4")
-    FAULTS[reason](folder / "xs4")
+    FAULTS[facts](folder / "xs4")
     bank = bank or AdapterBank(folder, half_classes=False)
     failed, zero = bank.answers(pictures(2, 3), ["xs4", "zero"])
     assert isinstance(failed, AdapterError)
     np.testing.assert_allclose(zero.probabilities, alone(kinds / "zero", pictures(2, 3))[1], atol=EXACT)
-    with pytest.raises(AdapterError, match=reason):
+    with refused(AdapterError, folder / "xs4", *facts):
         bank.predict(pictures(1), "xs4")
     assert bank.names() == ["zero"]
     assert bank.refused() == {"xs4": str(failed)}
-    with pytest.raises(AdapterError, match=reason):
+    with refused(AdapterError, folder / "xs4", *facts):
         bank.describe("xs4")
     assert "xs4" not in bank.resident()
     replace(folder / "xs4", kinds / "xs4")
@@ -309,15 +311,15 @@ def test_the_backbone_is_that_of_most_adapters_or_the_one_that_is_named(tiny_cli
 
 
 def test_a_folder_without_adapters_needs_a_model(tiny_clip, kinds, tmp_path):
-    with pytest.raises(InputError, match=r"it holds none\); put adapters there, or name a model"):
+    with refused(InputError, tmp_path, "holds none", "model"):
         AdapterBank(tmp_path)
     bank = AdapterBank(tmp_path, model=str(tiny_clip))
     assert bank.names() == []
-    with pytest.raises(UnknownNameError, match=r"unknown adapter 'new'; there is none yet$"):
+    with refused(UnknownNameError, "'new'", "none yet"):
         bank.predict(pictures(1), "new")
     shutil.copytree(kinds / "xs4", tmp_path / "new")
     assert bank.predict(pictures(1), "new")[0].classes == CLASSES
-    with pytest.raises(InputError, match="does not exist"):
+    with refused(InputError, tmp_path / "nowhere", "does not exist"):
         AdapterBank(tmp_path / "nowhere")
 
 
@@ -342,7 +344,7 @@ def test_a_folder_is_looked_through_again(kinds, copied):
 )
 def test_a_name_that_is_not_there_is_said_so_and_no_path_is_made_of_it(copied, name):
     bank = AdapterBank(copied("xs4"))
-    with pytest.raises(UnknownNameError, match="unknown adapter") as raised:
+    with refused(UnknownNameError, "adapter", "xs4") as raised:
         bank.predict(pictures(1), name)
     assert len(str(raised.value)) < 300
     with pytest.raises(UnknownNameError):
@@ -354,7 +356,7 @@ def test_an_adapter_that_is_gone_is_unknown(copied):
     bank = AdapterBank(folder)
     bank.predict(pictures(1), "zero")
     shutil.rmtree(folder / "zero")
-    with pytest.raises(UnknownNameError, match="'zero'; known: xs4"):
+    with refused(UnknownNameError, "'zero'", "xs4"):
         bank.predict(pictures(1), "zero")
     assert (bank.names(), bank.resident(), bank.used_bytes) == (["xs4"], [], 0)
 
@@ -464,7 +466,7 @@ def test_class_embeddings_are_computed_once_on_a_machine(copied, monkeypatch, tm
     monkeypatch.setattr(Backbone, "raw_prompts", no_prompts)
     after = rows_of(AdapterBank(folder).predict(images, names))
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
-    with pytest.raises(AssertionError, match="prompts were encoded"):
+    with refused(AssertionError, "prompts were encoded"):
         AdapterBank(folder, half_classes=False).predict(images, names)
 
 
@@ -494,9 +496,9 @@ def test_an_image_that_cannot_be_read_fails_alone(kinds, tmp_path):
     bank = AdapterBank(kinds)
     good, bad, missing = bank.answers([pictures(1)[0], tmp_path / "text.png", "nowhere.png"], ["xs4", "xs4", "zero"])
     assert good.adapter == "xs4"
-    assert isinstance(bad, DataError) and "text.png is not an image" in str(bad)
+    assert isinstance(bad, ImageError) and str(tmp_path / "text.png") in str(bad)
     assert isinstance(missing, DataError)
-    with pytest.raises(DataError, match=r"text\.png"):
+    with refused(ImageError, tmp_path / "text.png"):
         bank.predict([pictures(1)[0], tmp_path / "text.png"], "xs4")
 
 
@@ -509,19 +511,19 @@ def test_images_are_taken_in_the_order_of_what_holds_them(kinds):
 
 def test_requests_that_make_no_sense_are_refused(kinds):
     bank = AdapterBank(kinds)
-    with pytest.raises(InputError, match="2 images have 1 adapters"):
+    with refused(InputError, "2 images", "1 adapters"):
         bank.predict(pictures(2), ["xs4"])
-    with pytest.raises(InputError, match="the name of an adapter is a int"):
+    with refused(InputError, "adapter", "int"):
         bank.predict(pictures(1), [7])
-    with pytest.raises(DataError, match="one path"):
+    with refused(DataError, "one path"):
         bank.predict("a.jpg", "xs4")
-    with pytest.raises(DataError, match="images is one array of shape"):
+    with refused(DataError, "(20, 24, 3)"):
         bank.predict(pictures(1)[0], "xs4")
-    with pytest.raises(DataError, match=r"crops are \(1, 3, 8, 8\) of torch.float32; expected \(N, 3, 16, 16\)"):
+    with refused(DataError, "(1, 3, 8, 8)", "(N, 3, 16, 16)"):
         bank.answers_to_crops(torch.zeros(1, 3, 8, 8), "xs4")
     assert bank.predict([], []) == []
     for argument, wrong in (("memory", "much"), ("quantize", "nf5"), ("precision", "fp8"), ("device", "abacus")):
-        with pytest.raises(InputError, match=argument):
+        with refused(InputError, argument, wrong):
             AdapterBank(kinds, **{argument: wrong})
 
 

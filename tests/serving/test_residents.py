@@ -2,7 +2,6 @@
 
 import threading
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from lowshot.errors import AdapterError
 from lowshot.serving.mixing import Updates
 from lowshot.serving.residents import ClassTable, Resident, Residents
+from refusing import refused
 
 BUDGET = 100
 TABLES = [ClassTable(("a", "b"), torch.zeros(size, dtype=torch.uint8), torch.zeros(0)) for size in (10, 20, 30)]
@@ -85,7 +85,7 @@ def test_another_state_of_an_adapter_is_not_what_was_asked_for():
 def test_what_is_larger_than_the_budget_is_refused_and_nothing_goes_for_it():
     residents = Residents(BUDGET)
     residents.admit(adapter("a"), may_wait=False)
-    with pytest.raises(AdapterError, match="adapter b takes 101 bytes in memory, classes included; the bank has 100"):
+    with refused(AdapterError, "adapter b", 101, 100):
         residents.admit(adapter("b", 101), may_wait=True)
     assert residents.names() == ["a"]
 
