@@ -40,7 +40,7 @@ _BY_DESCENT = _ON_VIEWS | {"learning_rate", "minimum_learning_rate", "weight_dec
 # Chosen by tools/choose_preset.py on validation splits of glyph tasks; its table is in docs/concepts/builtin.md.
 _BUILTIN: Settings = {"base_steps": 60, "steps_per_shot": 9, "batch_size": 16, "crop_minimum": 0.6, "flip": False}
 _BUILTIN_LORA: Settings = {**_BUILTIN, "dropout": 0.0, "rank": 8, "learning_rate": 8e-3}
-# A tenth of the steps, each ten times as long. Chosen by tools/choose_fast.py; its table is in docs/concepts/fast.md.
+# A tenth of the steps, each ten times as long: tools/compare_on_validation.py, docs/concepts/fast.md.
 _FAST: Settings = {"steps_per_shot": 50, "learning_rate": 2e-3}
 # What beats LoRA with three quarters of its numbers, on validation splits of glyph tasks and with the built-in model:
 # tools/compare_on_validation.py, docs/concepts/best.md. On other models it was not measured.
