@@ -15,27 +15,27 @@ import pytest
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from lowshot.models import loading
+from lowshot.models.transformers_checkpoint import TransformersCheckpoint
 
 
 @pytest.fixture(scope="session", autouse=True)
 def models_are_read_once():
     """From the first model that is loaded on: importing transformers takes seconds, which some tests can do without."""
     with pytest.MonkeyPatch.context() as patch:
-        read = loading._from_transformers
+        read = TransformersCheckpoint.read
 
         def begin():
-            patch.setattr(loading, "_from_transformers", read)
+            patch.setattr(TransformersCheckpoint, "read", read)
             read_once(patch)
 
         def begun(*arguments):
             begin()
             return read(*arguments)
 
-        patch.setattr(loading, "_from_transformers", begun)
+        patch.setattr(TransformersCheckpoint, "read", begun)
         if "transformers" in sys.modules:  # some tests load models by it alone
             begin()
-        yield lambda: loading._from_transformers is read or begin()
+        yield lambda: TransformersCheckpoint.read is read or begin()
 
 
 def read_once(patch):

@@ -438,7 +438,7 @@ def deep_clip(tmp_path):
     """Towers of 12 and 24 layers, a few numbers wide."""
     import shutil
 
-    from lowshot.models.loading import BUILTIN
+    from lowshot.models.opening import BUILTIN
 
     folder = tmp_path / "deep"
     folder.mkdir()

@@ -9,7 +9,7 @@ from transformers import AutoModel, AutoProcessor, CLIPModel
 from lowshot.data import BUILTIN_TASKS, builtin_task
 from lowshot.data.glyphs import HELD_OUT_FONTS, PRETRAINING_FONTS
 from lowshot.models import load_backbone
-from lowshot.models.loading import BUILTIN
+from lowshot.models.opening import BUILTIN
 
 pytestmark = pytest.mark.usefixtures("models_are_read_anew")
 

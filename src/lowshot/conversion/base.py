@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..files import folder_written_aside, refuse_existing
 from ..models import load_backbone
-from ..models.loading import write_in_transformers_format
+from ..models.writing import write_in_transformers_format
 from ..torch_state import own_torch_state
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..errors import InputError, MissingExtraError, UnknownNameError
 from ..files import canonical_json, folder_written_aside, refuse_existing, write_text
 from ..methods import MethodSpec, method_spec
-from ..models.loading import is_in_transformers_format
+from ..models.writing import is_in_transformers_format
 from ..progress import Track, silent
 from ..torch_state import own_torch_state
 from . import merged, onnx_graph, onnx_precision, page, peft_folder

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..methods import MethodSpec
 from ..models import load_backbone
-from ..models.loading import write_in_transformers_format
+from ..models.writing import write_in_transformers_format
 from .source import Source, as_input, class_probabilities
 from .trained import Trained
 

@@ -19,7 +19,7 @@ from ..adapters.peft_adapter import attaching
 from ..files import canonical_json, read_json_object, write_bytes, write_text
 from ..methods import MethodSpec
 from ..models import load_backbone, round_to
-from ..models.loading import refuse_foreign_to_transformers
+from ..models.writing import refuse_foreign_to_transformers
 from ..tensor_file import TENSORS_FILE, serialized
 from .source import Source, as_input, class_probabilities
 from .trained import Trained

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputError, first_line
@@ -31,6 +33,11 @@ class CheckpointFiles:
         """The folder they are in; None where they are on the Hub."""
         folder = from_home(self.source)
         return folder.resolve() if folder.is_dir() and not self.on_hub else None
+
+    @property
+    def place(self) -> str:
+        """The folder's full path, or the Hub id."""
+        return str(self.folder or self.source)
 
     def path(self, name: str) -> Path:
         """One of the files, fetched from the Hub if need be.
@@ -73,6 +80,22 @@ class CheckpointFiles:
         if refusal:
             raise refusal
         return None
+
+    def weights(self, names: Sequence[str], whose: str) -> Path:
+        """The first of these files that can be had; one must be there.
+
+        Raises:
+            InputError: None can be had.
+        """
+        path = self.first(*names)
+        if path is None:
+            raise InputError(f"there is none of {' and '.join(names)}; expected {whose} weights")
+        return path
+
+    def commit_of(self, path: Path) -> str | None:
+        """The commit on the Hub that one of the files is of; None where they lie in a folder."""
+        commit = "" if self.folder else path.parent.name
+        return commit if re.fullmatch("[0-9a-f]{40}", commit) else None
 
 
 def refuse_what_is_no_hub_id(model: str, source: str) -> None:

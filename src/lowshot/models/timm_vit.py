@@ -56,13 +56,12 @@ class TimmCheckpoint:
     @property
     def id(self) -> str:
         """A folder's full path, or the repository."""
-        return str(self.files.folder or self.files.source)
+        return self.files.place
 
     @property
     def revision(self) -> str | None:
         """The commit that the Hub's files are of; None where they lie in a folder."""
-        commit = "" if self.files.folder else self._weights().parent.name
-        return commit if re.fullmatch("[0-9a-f]{40}", commit) else None
+        return self.files.commit_of(self._weights())
 
     def config(self) -> dict[str, Any]:
         """The config.json of the same model in transformers format.
@@ -130,10 +129,7 @@ class TimmCheckpoint:
         return part
 
     def _weights(self) -> Path:
-        path = self.files.first(*WEIGHTS)
-        if path is None:
-            raise InputError(f"there is none of {' and '.join(WEIGHTS)}; expected timm's weights")
-        return path
+        return self.files.weights(WEIGHTS, "timm's")
 
 
 def _whole(given: Mapping[str, Any], name: str, usual: int) -> int:

@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from lowshot import FewShotClassifier
 from lowshot.errors import InputError, OutputExistsError
 from lowshot.models import load_backbone, load_structure
-from lowshot.models.loading import is_in_transformers_format
 from lowshot.models.open_clip import distinct, published
 from lowshot.models.open_clip.configuration import clip_config
 from lowshot.models.open_clip.torchscript import archive_tensors
+from lowshot.models.writing import is_in_transformers_format
 from lowshot.resizing import Resizing
 from open_clip_layout import TINY, configured, tiny_tensors, write_checkpoint
 

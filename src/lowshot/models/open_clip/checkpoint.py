@@ -96,8 +96,7 @@ class OpenClipCheckpoint:
     @property
     def revision(self) -> str | None:
         """The commit that the Hub's files are of; None where they lie in a folder."""
-        commit = "" if self.files.folder else self._weights().parent.name
-        return commit if re.fullmatch("[0-9a-f]{40}", commit) else None
+        return self.files.commit_of(self._weights())
 
     def config(self) -> dict[str, Any]:
         """The config.json of the same model in transformers format; see ``clip_config``.
@@ -153,10 +152,7 @@ class OpenClipCheckpoint:
 
     def _weights(self) -> Path:
         names = (self.published.file,) if self.published and self.published.file else WEIGHTS
-        path = self.files.first(*names)
-        if path is None:
-            raise InputError(f"there is none of {' and '.join(names)}; expected open_clip's weights")
-        return path
+        return self.files.weights(names, "open_clip's")
 
 
 @dataclasses.dataclass(frozen=True)
