@@ -10,6 +10,7 @@ from transformers import CLIPTokenizer
 from lowshot.errors import InputError
 from lowshot.models import load_backbone, load_structure
 from lowshot.models.devices import pick_device
+from refusing import refused
 
 pytestmark = pytest.mark.usefixtures("models_are_read_anew")
 BOTH = pytest.mark.parametrize("load", [load_backbone, load_structure])
@@ -45,27 +46,27 @@ def test_one_changed_number_changes_the_hash(folder):
 
 @BOTH
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "facts"),
     [
-        ("nonsense", "^unknown model 'nonsense'; expected builtin, photos, a folder, or a Hub id"),
-        ("./nowhere", r"^model './nowhere': there is no such folder"),
-        ("/a/b/c", "there is no such folder"),
-        ("owner/name", "^model 'owner/name' cannot be had from the Hub"),
-        ("ViT-B/16", "^model 'ViT-B/16' is open_clip's name, which says no weights; .* or one of 11 more$"),
-        ("ViT-bigG-14", "expected ViT-bigG-14:laion2b_s39b_b160k, ViT-bigG-14-quickgelu:metaclip_fullcc$"),
-        ("hf-hub:nonsense", "^unknown model 'hf-hub:nonsense'; expected builtin, photos"),
-        ("hf-hub:owner/name", "^model 'hf-hub:owner/name' cannot be had from the Hub"),
-        ("local-dir:./nowhere", "there is no such folder"),
+        ("nonsense", ("unknown", "builtin, photos", "a folder", "Hub id")),
+        ("./nowhere", ("no such folder",)),
+        ("/a/b/c", ("no such folder",)),
+        ("owner/name", ("the Hub",)),
+        ("ViT-B/16", ("open_clip's", "no weights", "11 more")),
+        ("ViT-bigG-14", ("no weights", "ViT-bigG-14:laion2b_s39b_b160k", "ViT-bigG-14-quickgelu:metaclip_fullcc")),
+        ("hf-hub:nonsense", ("unknown", "builtin, photos")),
+        ("hf-hub:owner/name", ("the Hub",)),
+        ("local-dir:./nowhere", ("no such folder",)),
     ],
 )
-def test_models_that_are_not_there_are_named(load, model, said):
-    with pytest.raises(InputError, match=said):
+def test_models_that_are_not_there_are_named(load, model, facts):
+    with refused(InputError, f"model {model!r}", *facts):
         load(model)
 
 
 @BOTH
 def test_a_folder_without_config_is_refused(load, tmp_path):
-    with pytest.raises(InputError, match=r"has no config.json; expected a model in transformers format, such as"):
+    with refused(InputError, tmp_path, "no config.json", "open_clip_config.json"):
         load(str(tmp_path))
 
 
@@ -73,7 +74,7 @@ def test_a_folder_without_config_is_refused(load, tmp_path):
 @pytest.mark.parametrize("text", ["", "[]", "{", "\udcff"])
 def test_a_damaged_config_is_refused(load, folder, text):
     (folder / "config.json").write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(InputError, match=r"config.json cannot be read"):
+    with refused(InputError, folder, "config.json"):
         load(str(folder))
 
 
@@ -81,7 +82,7 @@ def test_a_damaged_config_is_refused(load, folder, text):
 @pytest.mark.parametrize("kind", ["bert", "clip_vision_model", ["clip"], None])
 def test_another_kind_of_model_is_refused(load, folder, kind):
     change_config(folder, model_type=kind)
-    with pytest.raises(InputError, match=r"is of type .*; expected clip, siglip, .*altclip, vit"):
+    with refused(InputError, folder, f"type {kind!r}", "clip, siglip", "altclip, vit"):
         load(str(folder))
 
 
@@ -96,8 +97,9 @@ def test_another_kind_of_model_is_refused(load, folder, kind):
 )
 def test_a_config_that_makes_no_model_is_refused_in_one_line(load, folder, part, settings):
     change_config(folder, part, **settings)
-    with pytest.raises(InputError, match=r"^model '.*' cannot be loaded: .+") as refusal:
+    with refused(InputError, f"model {str(folder)!r}", "cannot be loaded") as refusal:
         load(str(folder))
+    assert str(refusal.value).partition("cannot be loaded: ")[2]
     assert "\n" not in str(refusal.value)
 
 
@@ -105,20 +107,20 @@ def test_a_config_that_makes_no_model_is_refused_in_one_line(load, folder, part,
 def test_a_vision_tower_without_a_pooling_head_is_refused(load, tiny_siglip, tmp_path):
     folder = shutil.copytree(tiny_siglip, tmp_path / "siglip")
     change_config(folder, "vision_config", vision_use_head=False)
-    with pytest.raises(InputError, match="has no pooling head"):
+    with refused(InputError, folder, "no pooling head"):
         load(str(folder))
 
 
 def test_patches_that_make_no_square_are_refused(tiny_naflex, tmp_path):
     folder = shutil.copytree(tiny_naflex, tmp_path / "naflex")
     change_config(folder, "vision_config", num_patches=15)
-    with pytest.raises(InputError, match="has num_patches 15; expected a square number"):
+    with refused(InputError, folder, "num_patches 15", "square number"):
         load_structure(str(folder))
 
 
 def test_images_of_other_than_three_channels_are_refused(folder):
     change_config(folder, "vision_config", num_channels=1)
-    with pytest.raises(InputError, match="takes images of 1 channels; expected 3"):
+    with refused(InputError, folder, "1 channels", "expected 3"):
         load_structure(str(folder))
 
 
@@ -126,7 +128,7 @@ def test_images_of_other_than_three_channels_are_refused(folder):
 def test_a_tokenizer_that_needs_sentencepiece_says_what_to_install(tiny_siglip, tmp_path):
     folder = shutil.copytree(tiny_siglip, tmp_path / "siglip")
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "SiglipTokenizer"}))
-    with pytest.raises(InputError, match=r"needs two more packages: pip install sentencepiece protobuf$"):
+    with refused(InputError, folder, "pip install", "sentencepiece protobuf"):
         load_backbone(str(folder))
 
 
@@ -151,15 +153,13 @@ def test_a_larger_id_than_the_end_of_text_is_refused_with_openais_first_configur
     tokenizer.save_pretrained(folder)
     load_backbone(str(folder))
     change_config(folder, "text_config", eos_token_id=2)
-    with pytest.raises(InputError, match=r"at the largest token id \(eos_token_id 2; largest: 514\), but .* token 513"):
+    with refused(InputError, folder, "eos_token_id 2", "largest: 514", "token 513", "text_config"):
         load_backbone(str(folder))
 
 
 def test_a_configuration_that_reads_elsewhere_than_prompts_end_is_refused(folder):
     change_config(folder, "text_config", eos_token_id=7)
-    with pytest.raises(
-        InputError, match="reads text embeddings at token 7, but its tokenizer ends prompts with token 513"
-    ):
+    with refused(InputError, folder, "token 7", "token 513", "text_config"):
         load_backbone(str(folder))
 
 
@@ -168,14 +168,14 @@ def test_the_id_2_is_meant_as_it_stands_where_it_is_the_end_of_text(tiny_metacli
     assert backbone.tokenizer("a")["input_ids"][-1] == backbone.model.config.text_config.eos_token_id == 2
     moved = shutil.copytree(tiny_metaclip2, tmp_path / "moved")
     change_config(moved, "text_config", eos_token_id=3)
-    with pytest.raises(InputError, match="at token 3, but its tokenizer ends prompts with token 2"):
+    with refused(InputError, moved, "token 3", "token 2", "text_config"):
         load_backbone(str(moved))
 
 
 def test_truncated_weights_are_refused(folder):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(InputError, match="cannot be loaded"):
+    with refused(InputError, folder, "cannot be loaded"):
         load_backbone(str(folder))
 
 
@@ -183,21 +183,21 @@ def test_missing_tensors_are_refused(folder):
     tensors = load_file(folder / "model.safetensors")
     del tensors["visual_projection.weight"]
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(InputError, match=r"lacks 1 of its tensors, such as visual_projection.weight"):
+    with refused(InputError, folder, "lacks 1", "visual_projection.weight"):
         load_backbone(str(folder))
 
 
 def test_devices_are_checked():
     assert pick_device("cpu") == torch.device("cpu")
     for bad in ("gpu", "cuda:x"):
-        with pytest.raises(InputError, match="expected auto, cpu, cuda, cuda:N or mps"):
+        with refused(InputError, repr(bad), "auto, cpu, cuda"):
             pick_device(bad)
-    with pytest.raises(InputError, match="this machine has"):
+    with refused(InputError, "'cuda:99'", f"{torch.cuda.device_count()} CUDA device(s)", "cpu"):
         pick_device("cuda:99")
 
 
 @BOTH
 def test_a_configuration_of_a_billion_layers_is_refused(folder, load):
     change_config(folder, "vision_config", num_hidden_layers=10**9)
-    with pytest.raises(InputError, match="num_hidden_layers is 1,000,000,000; expected at most 1,000"):
+    with refused(InputError, folder, "num_hidden_layers", "1,000,000,000", "at most 1,000"):
         load(str(folder))

@@ -12,6 +12,7 @@ from lowshot.models import load_backbone, load_structure
 from lowshot.models.mobileclip import Nearby
 from open_clip_layout import write_checkpoint
 from open_clip_oracle import open_clip
+from refusing import refused
 from tiny_models import mobileclip_tensors
 
 LINEARS = ["self_attn.k_proj", "self_attn.v_proj", "self_attn.q_proj", "self_attn.out_proj", "mlp.fc1", "mlp.fc2"]
@@ -57,62 +58,59 @@ def test_padding_is_open_clips_since_it_is_seen(tiny_mobileclip):
 
 
 def test_a_causal_text_tower_beside_it_is_refused(tiny_mobileclip, tmp_path):
-    refused(tiny_mobileclip, tmp_path, "text_cfg", {"no_causal_mask": False}, "in which a token sees only those before")
+    refuses(tiny_mobileclip, tmp_path, "text_cfg", {"no_causal_mask": False}, "text tower", "only those before")
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "facts"),
     [
-        ({"image_size": 20}, "for images of 20 pixels, which is no multiple of 8"),
-        ({"timm_pool": "max"}, r"pools by 'max', not by the mean \(avg\)"),
-        ({"timm_proj": "mlp"}, "with a projection of type 'mlp'"),
-        ({"timm_model_name": "fastvit_mci4"}, "has not timm's image tower fastvit_mci4"),
+        ({"image_size": 20}, ("20 pixels", "multiple of 8")),
+        ({"timm_pool": "max"}, ("by 'max'", "mean (avg)")),
+        ({"timm_proj": "mlp"}, ("projection", "type 'mlp'")),
+        ({"timm_model_name": "fastvit_mci4"}, ("image tower fastvit_mci4",)),
     ],
 )
-def test_what_is_not_read_is_refused_by_name(tiny_mobileclip, tmp_path, change, message):
-    refused(tiny_mobileclip, tmp_path, "vision_cfg", change, message)
+def test_what_is_not_read_is_refused_by_name(tiny_mobileclip, tmp_path, change, facts):
+    refuses(tiny_mobileclip, tmp_path, "vision_cfg", change, *facts)
 
 
-def refused(given, tmp_path, part, change, message):
+def refuses(given, tmp_path, part, change, *facts):
     folder = shutil.copytree(given, tmp_path / "copy")
     content = json.loads((folder / "open_clip_config.json").read_text())
     content["model_cfg"][part] |= change
     (folder / "open_clip_config.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match=message):
+    with refused(InputError, folder, *facts):
         load_backbone(str(folder))
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "facts"),
     [
         (
             lambda tensors: tensors.pop("visual.trunk.stem.2.identity.running_var"),
-            "lack .* such as visual.trunk.stem.2.identity.running_var",
+            ("lack", "visual.trunk.stem.2.identity.running_var"),
         ),
-        (
-            lambda tensors: tensors.update({"visual.trunk.x": torch.ones(1)}),
-            r"have 1 tensor\(s\) .* such as visual.trunk.x",
-        ),
+        (lambda tensors: tensors.update({"visual.trunk.x": torch.ones(1)}), ("1 tensor(s)", "visual.trunk.x")),
         (
             lambda tensors: tensors.update({"visual.trunk.stages.3.blocks.1.mlp.fc1.weight": torch.ones(96, 31, 1, 1)}),
-            r"layers.1.mlp.fc1.weight has shape \(96, 31\) in its weights; its configuration needs \(96, 32\)",
+            ("layers.1.mlp.fc1.weight", "(96, 31)", "(96, 32)"),
         ),
         (
             lambda tensors: tensors.update({"visual.trunk.stem.0.conv_scale.conv.weight": torch.ones(7, 3, 1, 1)}),
-            "its image tower's tensors do not fit each other: ",
+            ("image tower's tensors", "(7)", "(8)"),
         ),
     ],
 )
-def test_tensors_that_are_missing_more_or_of_another_shape_are_named(tiny_mobileclip, tmp_path, change, message):
+def test_tensors_that_are_missing_more_or_of_another_shape_are_named(tiny_mobileclip, tmp_path, change, facts):
     tensors = mobileclip_tensors()
     change(tensors)
     content = json.loads((tiny_mobileclip / "open_clip_config.json").read_text())
-    with pytest.raises(InputError, match=message):
+    with refused(InputError, tmp_path, *facts):
         load_backbone(str(write_checkpoint(tmp_path, content["model_cfg"], tensors)))
 
 
 def test_nobody_else_could_load_its_weights(tiny_mobileclip, tmp_path):
-    with pytest.raises(InputError, match=r"of a kind that transformers has not \(mobileclip\), .*use --format onnx"):
+    with refused(InputError, tiny_mobileclip, "(mobileclip)", "--format onnx"):
         write_backbone(str(tiny_mobileclip), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

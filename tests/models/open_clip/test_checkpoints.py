@@ -17,6 +17,7 @@ from lowshot.models.open_clip.torchscript import archive_tensors
 from lowshot.models.writing import is_in_transformers_format
 from lowshot.resizing import Resizing
 from open_clip_layout import TINY, configured, tiny_tensors, write_checkpoint
+from refusing import refused
 
 BOTH = pytest.mark.parametrize("load", [load_backbone, load_structure])
 
@@ -31,10 +32,9 @@ def reconfigure(folder, **changes):
     (folder / "open_clip_config.json").write_text(json.dumps({**content, "model_cfg": configured(changes)}))
 
 
-def refused(load, model, message):
-    with pytest.raises(InputError, match=message) as refusal:
+def refuses(load, model, *facts):
+    with refused(InputError, model, *facts) as refusal:
         load(str(model))
-    assert str(refusal.value).count(str(model)) >= 1
     assert "\n" not in str(refusal.value)
 
 
@@ -70,20 +70,20 @@ def test_a_name_of_open_clips_has_its_tables_configuration(monkeypatch):
 
 @BOTH
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "facts"),
     [
+        ("ViT-B-32:openai", ("has GELU", "with QuickGELU", "ViT-B-32-quickgelu:openai")),
+        ("ViT-B-32:mine", ("'mine'", "ViT-B-32:laion2b_e16", "18 more")),
+        ("ViT-B-16-SigLIP:webli", ("init_logit_bias",)),
+        ("RN50-quickgelu:openai", ("ResNet",)),
         (
-            "ViT-B-32:openai",
-            "has GELU and weights that were trained with QuickGELU, .*; expected ViT-B-32-quickgelu",
+            "ViT-H-14-worldwide:metaclip2_worldwide",
+            ("has GELU", "with QuickGELU", "ViT-H-14-worldwide-quickgelu:metaclip2_worldwide"),
         ),
-        ("ViT-B-32:mine", "'mine' is none of its weights; expected ViT-B-32:laion2b_e16, .* or one of 18 more"),
-        ("ViT-B-16-SigLIP:webli", "has not a bias of its scores"),
-        ("RN50-quickgelu:openai", "has not a ResNet as its image tower$"),
-        ("ViT-H-14-worldwide:metaclip2_worldwide", "has GELU and weights that were trained with QuickGELU"),
     ],
 )
-def test_names_that_cannot_be_read_say_why(load, name, message):
-    refused(load, name, message)
+def test_names_that_cannot_be_read_say_why(load, name, facts):
+    refuses(load, name, *facts)
 
 
 def test_of_169_published_models_74_are_read():
@@ -98,7 +98,7 @@ def test_of_169_published_models_74_are_read():
 
 def test_a_configuration_that_forgets_quickgelu_is_refused_where_the_table_knows_better(folder, monkeypatch):
     monkeypatch.setattr("lowshot.models.checkpoint_files.repository_file", lambda repository, name: folder / name)
-    with pytest.raises(InputError, match=r"says GELU, but .* QuickGELU; expected ViT-B-16-quickgelu:dfn2b"):
+    with refused(InputError, "says GELU", "with QuickGELU", "ViT-B-16-quickgelu:dfn2b"):
         load_structure("hf-hub:apple/DFN2B-CLIP-ViT-B-16")
     reconfigure(folder, quick_gelu=True)
     assert load_structure("hf-hub:apple/DFN2B-CLIP-ViT-B-16").depths["vision"] == 3
@@ -106,105 +106,108 @@ def test_a_configuration_that_forgets_quickgelu_is_refused_where_the_table_knows
 
 @BOTH
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "facts"),
     [
-        ({"vision_cfg": {"timm_model_name": "vit_base"}}, "has not timm's image tower vit_base"),
-        ({"vision_cfg": {"layers": [3, 4, 6, 3]}}, "has not a ResNet as its image tower"),
-        ({"vision_cfg": {"attentional_pool": True}}, "has not an image tower that pools by attention"),
-        ({"vision_cfg": {"no_ln_pre": True}}, "has not an image tower without a norm before its blocks"),
-        ({"vision_cfg": {"pool_type": "avg"}}, "has not an image tower that pools by avg, not at its class token"),
-        ({"vision_cfg": {"qk_norm": True}}, "has not blocks with norms of queries and keys"),
-        ({"vision_cfg": {"image_size": [16, 24]}}, "has not square images and patches"),
-        ({"text_cfg": {"hf_model_name": "roberta-base"}}, "has not the text tower roberta-base of transformers"),
-        ({"text_cfg": {"no_causal_mask": True}}, "has not a text tower in which a token sees those after it"),
-        ({"text_cfg": {"pool_type": "last"}}, "has not a text tower that pools by last"),
-        ({"text_cfg": {"proj_bias": True}}, "has not a text projection with a bias"),
-        ({"text_cfg": {"embed_cls": True}, "multimodal_cfg": {}}, r"has not a decoder .*\(CoCa\); a class token"),
-        ({"init_logit_bias": -10}, "has not a bias of its scores"),
-        ({"text_cfg": {"rotary": True}}, "has not rotary, which open_clip 3.3.0 does not know"),
-        ({"vision_cfg": {"width": "wide"}}, "width is 'wide'; expected a whole number"),
-        ({"vision_cfg": {"head_width": 7}}, "head_width is 7, which does not divide the width 24"),
-        ({"vision_cfg": {"mlp_ratio": None}}, "mlp_ratio is None; expected a number"),
-        ({"vision_cfg": {"norm_kwargs": {"bias": False}}}, "norm_kwargs is .*; expected"),
-        ({"quick_gelu": True, "text_cfg": {"act_kwargs": {"approximate": "tanh"}}}, "act_kwargs is .* quick_gelu True"),
-        ({"text_cfg": {"proj_type": "none"}}, "proj_type is none, but the text tower is 8 wide and embed_dim is 16"),
-        ({"embed_dim": None}, "embed_dim is None"),
-        ({"vision_cfg": {"layers": 10**9}}, "layers is 1000000000; expected a whole number from 1 to 1,000"),
-        ({"vision_cfg": {"mlp_ratio": float("nan")}}, "mlp_ratio is nan; expected a number"),
-        ({"vision_cfg": {"patch_size": 32}}, "patch_size is 32 and image_size 16"),
-        ({"vision_cfg": {"timm_model_name": ["x"]}}, r"has not timm's image tower \['x'\]"),
-        ({"text_cfg": {"heads": 3}}, "heads is 3, which does not divide the width 8"),
-        ({"text_cfg": {"pool_type": "eos", "eos_id": "x"}}, "eos_id is 'x'; expected a whole number"),
-        ({"quick_gelu": "no"}, "quick_gelu is 'no'; expected true or false"),
+        ({"vision_cfg": {"timm_model_name": "vit_base"}}, ("image tower vit_base",)),
+        ({"vision_cfg": {"layers": [3, 4, 6, 3]}}, ("ResNet",)),
+        ({"vision_cfg": {"attentional_pool": True}}, ("pools by attention",)),
+        ({"vision_cfg": {"no_ln_pre": True}}, ("without a norm",)),
+        ({"vision_cfg": {"pool_type": "avg"}}, ("image tower", "by avg")),
+        ({"vision_cfg": {"qk_norm": True}}, ("queries and keys",)),
+        ({"vision_cfg": {"image_size": [16, 24]}}, ("square images", "[16, 24]")),
+        ({"text_cfg": {"hf_model_name": "roberta-base"}}, ("text tower roberta-base",)),
+        ({"text_cfg": {"no_causal_mask": True}}, ("text tower", "those after")),
+        ({"text_cfg": {"pool_type": "last"}}, ("text tower", "by last")),
+        ({"text_cfg": {"proj_bias": True}}, ("text projection", "bias")),
+        ({"text_cfg": {"embed_cls": True}, "multimodal_cfg": {}}, ("(CoCa)", "class token")),
+        ({"init_logit_bias": -10}, ("init_logit_bias",)),
+        ({"text_cfg": {"rotary": True}}, ("rotary", "open_clip 3.3.0")),
+        ({"vision_cfg": {"width": "wide"}}, ("width is 'wide'", "whole number")),
+        ({"vision_cfg": {"head_width": 7}}, ("head_width is 7", "width 24")),
+        ({"vision_cfg": {"mlp_ratio": None}}, ("mlp_ratio is None", "4.0")),
+        ({"vision_cfg": {"norm_kwargs": {"bias": False}}}, ("norm_kwargs", "{'bias': False}", "eps")),
+        (
+            {"quick_gelu": True, "text_cfg": {"act_kwargs": {"approximate": "tanh"}}},
+            ("act_kwargs", "{'approximate': 'tanh'}", "quick_gelu True"),
+        ),
+        ({"text_cfg": {"proj_type": "none"}}, ("proj_type is none", "8 wide", "embed_dim is 16")),
+        ({"embed_dim": None}, ("embed_dim is None", "whole number")),
+        ({"vision_cfg": {"layers": 10**9}}, ("layers is 1000000000", "1 to 1,000")),
+        ({"vision_cfg": {"mlp_ratio": float("nan")}}, ("mlp_ratio is nan", "4.0")),
+        ({"vision_cfg": {"patch_size": 32}}, ("patch_size is 32", "image_size 16")),
+        ({"vision_cfg": {"timm_model_name": ["x"]}}, ("image tower ['x']",)),
+        ({"text_cfg": {"heads": 3}}, ("heads is 3", "width 8")),
+        ({"text_cfg": {"pool_type": "eos", "eos_id": "x"}}, ("eos_id is 'x'", "whole number")),
+        ({"quick_gelu": "no"}, ("quick_gelu is 'no'", "true or false")),
     ],
 )
-def test_what_a_clip_of_transformers_has_not_is_named(load, folder, changes, message):
+def test_what_a_clip_of_transformers_has_not_is_named(load, folder, changes, facts):
     reconfigure(folder, **changes)
-    refused(load, folder, message)
+    refuses(load, folder, *facts)
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "facts"),
     [
-        ({"text_cfg": {"vocab_size": 1000}}, "its tokenizer has 49,408 tokens, but its .* vocab_size is 1,000"),
-        ({"text_cfg": {"hf_tokenizer_name": "facebook/xlm-v-base"}}, "names the tokenizer facebook/xlm-v-base, of whi"),
-        ({"text_cfg": {"tokenizer_kwargs": {"strip_sep_token": True}}}, r"set up by \['strip_sep_token'\]"),
-        ({"text_cfg": {"tokenizer_mode": "clips"}}, r"set up by \['tokenizer_mode'\]"),
-        ({"text_cfg": {"tokenizer_kwargs": {"clean": "whitespace"}}}, r"set up by \['clean'\]"),
+        ({"text_cfg": {"vocab_size": 1000}}, ("49,408 tokens", "vocab_size is 1,000")),
+        ({"text_cfg": {"hf_tokenizer_name": "facebook/xlm-v-base"}}, ("facebook/xlm-v-base", "tokenizer.json")),
+        ({"text_cfg": {"tokenizer_kwargs": {"strip_sep_token": True}}}, ("['strip_sep_token']", "tokenizer_kwargs")),
+        ({"text_cfg": {"tokenizer_mode": "clips"}}, ("['tokenizer_mode']", "tokenizer_kwargs")),
+        ({"text_cfg": {"tokenizer_kwargs": {"clean": "whitespace"}}}, ("['clean']", "tokenizer_kwargs")),
         (
             {"text_cfg": {"hf_tokenizer_name": "a/b", "tokenizer_kwargs": {"clean": "lower"}}},
-            r"set up by \['clean'\]",
+            ("['clean']", "tokenizer_kwargs"),
         ),
-        ({"text_cfg": {"tokenizer_kwargs": 3}}, "tokenizer_kwargs is 3; expected options"),
-        ({"text_cfg": {"pool_type": "eos"}}, "reads text embeddings at token 2, but its tokenizer ends"),
-        ({"text_cfg": {"pool_type": "eos", "eos_id": 7}}, "reads text embeddings at token 7, but its tokenizer ends"),
-        ({"vision_cfg": {"layers": 4}}, "its weights lack 16 of the model's tensors, such as vision_model.encoder.lay"),
-        ({"text_cfg": {"layers": 1}}, r"its weights have 16 tensor\(s\) that the model has not, such as text_model"),
-        ({"vision_cfg": {"image_size": 24}}, r"position_embedding.weight has shape \(5, 24\) in its .* needs \(10, 24"),
-        ({"vision_cfg": {"mlp_ratio": 2.0}}, r"mlp.fc1.\w+ has shape \(96.*\) in its weights; its configuration needs"),
+        ({"text_cfg": {"tokenizer_kwargs": 3}}, ("tokenizer_kwargs is 3", "options")),
+        ({"text_cfg": {"pool_type": "eos"}}, ("token 2", "token 49407", "eos_token_id")),
+        ({"text_cfg": {"pool_type": "eos", "eos_id": 7}}, ("token 7", "token 49407", "eos_token_id")),
+        ({"vision_cfg": {"layers": 4}}, ("lack 16", "vision_model.encoder.layers.3.layer_norm1.bias")),
+        ({"text_cfg": {"layers": 1}}, ("16 tensor(s)", "text_model.encoder.layers.1.layer_norm1.bias")),
+        ({"vision_cfg": {"image_size": 24}}, ("position_embedding.weight", "(5, 24)", "(10, 24)")),
+        ({"vision_cfg": {"mlp_ratio": 2.0}}, ("mlp.fc1.weight", "(96, 24)", "(48, 24)")),
     ],
 )
-def test_weights_and_tokenizer_must_be_those_of_the_configuration(folder, changes, message):
+def test_weights_and_tokenizer_must_be_those_of_the_configuration(folder, changes, facts):
     reconfigure(folder, **changes)
-    refused(load_backbone, folder, message)
+    refuses(load_backbone, folder, *facts)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "facts"),
     [
-        (lambda tensors: tensors.pop("visual.proj"), "lack 1 of the model's tensors, such as visual_projection.weight"),
-        (lambda tensors: tensors.pop("text_projection"), "lack 1 of the model's tensors, such as text_projection.weig"),
-        (lambda tensors: tensors.update({"visual.head": torch.ones(2)}), r"have 1 tensor\(s\) .* such as visual.head"),
+        (lambda tensors: tensors.pop("visual.proj"), ("lack 1", "visual_projection.weight")),
+        (lambda tensors: tensors.pop("text_projection"), ("lack 1", "text_projection.weight")),
+        (lambda tensors: tensors.update({"visual.head": torch.ones(2)}), ("1 tensor(s)", "visual.head")),
         (
             lambda tensors: tensors.update({"visual.proj": torch.ones(24, 8)}),
-            r"visual_projection.weight has shape \(8,",
+            ("visual_projection.weight", "(8, 24)", "(16, 24)"),
         ),
-        (lambda tensors: tensors.update({"logit_scale": torch.ones(2)}), r"logit_scale has shape \(2,\)"),
+        (lambda tensors: tensors.update({"logit_scale": torch.ones(2)}), ("logit_scale", "(2,)", "()")),
     ],
 )
-def test_tensors_that_are_missing_more_or_of_another_shape_are_named(tmp_path, change, message):
+def test_tensors_that_are_missing_more_or_of_another_shape_are_named(tmp_path, change, facts):
     tensors = tiny_tensors()
     change(tensors)
-    refused(load_backbone, write_checkpoint(tmp_path, tensors=tensors), message)
+    refuses(load_backbone, write_checkpoint(tmp_path, tensors=tensors), *facts)
 
 
 @pytest.mark.parametrize(
-    ("pixels", "message"),
+    ("pixels", "facts"),
     [
-        ({"resize_mode": "longest"}, "resize_mode is 'longest'; expected shortest or squash"),
-        ({"interpolation": "nearest"}, "interpolation is 'nearest'; expected bicubic or bilinear"),
-        ({"mean": [0.5]}, r"mean is \[0.5\]; expected three numbers"),
-        ({"std": [0.5, 0, 1]}, r"std is \[0.5, 0, 1\]; expected three numbers"),
-        ({"std": [float("inf")] * 3}, r"std is \[inf, inf, inf\]; expected three numbers"),
-        ({"mean": [float("nan")] * 3}, r"mean is \[nan, nan, nan\]; expected three numbers"),
-        ({"resize_mode": ["squash"]}, r"resize_mode is \['squash'\]; expected shortest or squash"),
-        ({"interpolation": ["bicubic"]}, r"interpolation is \['bicubic'\]; expected bicubic or bilinear"),
+        ({"resize_mode": "longest"}, ("resize_mode is 'longest'", "shortest or squash")),
+        ({"interpolation": "nearest"}, ("interpolation is 'nearest'", "bicubic or bilinear")),
+        ({"mean": [0.5]}, ("mean is [0.5]", "three numbers")),
+        ({"std": [0.5, 0, 1]}, ("std", "[0.5, 0, 1]", "three numbers")),
+        ({"std": [float("inf")] * 3}, ("std", "[inf, inf, inf]", "three numbers")),
+        ({"mean": [float("nan")] * 3}, ("mean", "[nan, nan, nan]", "three numbers")),
+        ({"resize_mode": ["squash"]}, ("resize_mode is ['squash']", "shortest or squash")),
+        ({"interpolation": ["bicubic"]}, ("interpolation is ['bicubic']", "bicubic or bilinear")),
     ],
 )
-def test_pixels_that_are_not_open_clips_are_refused(folder, pixels, message):
+def test_pixels_that_are_not_open_clips_are_refused(folder, pixels, facts):
     config = {"model_cfg": TINY, "preprocess_cfg": pixels}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
-    refused(load_backbone, folder, message)
+    refuses(load_backbone, folder, *facts)
 
 
 def test_pixels_not_spoken_of_are_openais(folder):
@@ -216,21 +219,30 @@ def test_pixels_not_spoken_of_are_openais(folder):
 
 
 @BOTH
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"model_cfg": 3}', '{"model_cfg": {"vision_cfg": {}}}'])
-def test_a_damaged_configuration_is_refused(load, folder, text):
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("", "damaged"),
+        ("[]", "damaged"),
+        ("{}", "no model_cfg"),
+        ('{"model_cfg": 3}', "no model_cfg"),
+        ('{"model_cfg": {"vision_cfg": {}}}', "text_cfg is None"),
+    ],
+)
+def test_a_damaged_configuration_is_refused(load, folder, text, fact):
     (folder / "open_clip_config.json").write_text(text)
-    refused(load, folder, "is damaged|has no model_cfg|text_cfg is None")
+    refuses(load, folder, fact)
 
 
 @BOTH
 def test_half_a_checkpoint_says_which_half(load, folder):
     (folder / "open_clip_config.json").unlink()
-    refused(load, folder, r"holds open_clip's weights \(open_clip_model.safetensors\) and no open_clip_config.json")
+    refuses(load, folder, "open_clip_model.safetensors", "no open_clip_config.json")
 
 
 def test_a_configuration_without_weights_says_so(folder):
     (folder / "open_clip_model.safetensors").unlink()
-    refused(load_backbone, folder, "there is none of open_clip_model.safetensors and open_clip_pytorch_model.bin")
+    refuses(load_backbone, folder, "none of", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 @BOTH
@@ -245,10 +257,10 @@ def test_a_folder_of_both_formats_is_transformers_where_its_weights_are_there(lo
 def test_a_damaged_file_of_weights_is_refused(folder):
     path = folder / "open_clip_model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
-    refused(load_backbone, folder, "open_clip_model.safetensors is damaged: ")
+    refuses(load_backbone, folder, "open_clip_model.safetensors is damaged")
     path.unlink()
     (folder / "open_clip_pytorch_model.bin").write_bytes(b"PK\x03\x04 nothing")
-    refused(load_backbone, folder, "open_clip_pytorch_model.bin is damaged: ")
+    refuses(load_backbone, folder, "open_clip_pytorch_model.bin is damaged")
 
 
 class Trap:
@@ -259,9 +271,9 @@ class Trap:
 def test_a_pickle_that_holds_more_than_tensors_is_not_run(folder, capsys):
     (folder / "open_clip_model.safetensors").unlink()
     torch.save({"visual.proj": Trap()}, folder / "open_clip_pytorch_model.bin")
-    refused(load_backbone, folder, "open_clip_pytorch_model.bin holds more than tensors, and nothing of it is run")
+    refuses(load_backbone, folder, "open_clip_pytorch_model.bin", "more than tensors", "print", ".safetensors")
     torch.save({"visual.proj": [1, 2]}, folder / "open_clip_pytorch_model.bin")
-    refused(load_backbone, folder, "it holds 'visual.proj', a list; expected tensors by their names alone")
+    refuses(load_backbone, folder, "'visual.proj'", "a list")
     assert "a checkpoint was run" not in capsys.readouterr().out
 
 
@@ -270,52 +282,49 @@ def test_a_torchscript_archive_is_not_run(tmp_path, capsys):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("m/data.pkl", pickle.dumps(Trap()))
         archive.writestr("m/constants.pkl", b"")
-    with pytest.raises(InputError, match=r"asks for builtins.print, which is more than tensors; refused"):
+    with refused(InputError, "builtins.print", "more than tensors"):
         archive_tensors(path)
-    refused(load_backbone, path, "asks for builtins.print")
+    refuses(load_backbone, path, "builtins.print")
     assert "a checkpoint was run" not in capsys.readouterr().out
 
 
 @BOTH
 def test_openais_file_is_read_by_itself(load, tmp_path):
     torch.save({name: tensor.half() for name, tensor in tiny_tensors().items()}, tmp_path / "ViT-B-32.pt")
-    refused(load, tmp_path, r"holds ViT-B-32.pt; expected the file itself: ")
+    refuses(load, tmp_path, "holds ViT-B-32.pt", tmp_path / "ViT-B-32.pt")
     model = load(str(tmp_path / "ViT-B-32.pt")).model
     assert model.config.vision_config.hidden_act == model.config.text_config.hidden_act == "quick_gelu"
     assert model.config.vision_config.image_size == 16
 
 
 @pytest.mark.parametrize(
-    ("tensors", "message"),
+    ("tensors", "facts"),
     [
-        ({"visual.layer1.0.conv1.weight": torch.ones(1)}, "it is a ResNet of OpenAI's"),
-        (
-            {"weight": torch.ones(1)},
-            "it has no tensor visual.conv1.weight; expected one of OpenAI's models",
-        ),
-        ({}, "it holds a dict; expected tensors by their names"),
+        ({"visual.layer1.0.conv1.weight": torch.ones(1)}, ("ResNet", "ViT")),
+        ({"weight": torch.ones(1)}, ("no tensor visual.conv1.weight", "open_clip_config.json")),
+        ({}, ("a dict",)),
     ],
 )
-def test_a_file_of_other_tensors_is_refused(tmp_path, tensors, message):
+def test_a_file_of_other_tensors_is_refused(tmp_path, tensors, facts):
     torch.save(tensors, tmp_path / "other.pt")
-    refused(load_backbone, tmp_path / "other.pt", message)
+    refuses(load_backbone, tmp_path / "other.pt", *facts)
     save_file({"x": torch.ones(1)}, tmp_path / "x.safetensors")
-    refused(load_structure, tmp_path / "x.safetensors", "it has no tensor visual.conv1.weight")
+    refuses(load_structure, tmp_path / "x.safetensors", "no tensor visual.conv1.weight")
 
 
 @BOTH
 @pytest.mark.parametrize(
-    ("name", "tensor", "message"),
+    ("name", "tensor", "facts"),
     [
-        ("visual.conv1.weight", torch.ones(3), r"it has visual.conv1.weight of shape \(3,\); expected one of OpenAI's"),
-        ("positional_embedding", torch.tensor(2.0), r"it has positional_embedding of shape \(\)"),
-        ("visual.positional_embedding", torch.ones(1, 24), "has 1 rows; expected a square number and one"),
-        ("visual.positional_embedding", torch.ones(7, 24), "has 7 rows; expected a square number and one"),
+        ("visual.conv1.weight", torch.ones(3), ("shape (3,)", "open_clip_config.json")),
+        ("positional_embedding", torch.tensor(2.0), ("shape ()", "open_clip_config.json")),
+        ("visual.positional_embedding", torch.ones(1, 24), ("1 rows", "square number")),
+        ("visual.positional_embedding", torch.ones(7, 24), ("7 rows", "square number")),
     ],
 )
-def test_tensors_that_are_those_of_no_vit_are_refused(load, tmp_path, name, tensor, message):
+def test_tensors_that_are_those_of_no_vit_are_refused(load, tmp_path, name, tensor, facts):
     torch.save({**tiny_tensors(), name: tensor}, tmp_path / "odd.pt")
-    refused(load, tmp_path / "odd.pt", message)
+    refuses(load, tmp_path / "odd.pt", name, *facts)
 
 
 @BOTH
@@ -328,13 +337,13 @@ def test_a_damaged_file_is_refused_also_where_its_structure_alone_is_asked_for(l
     (tmp_path / "archive.pt").write_bytes(content[: len(content) // 2] + content[len(content) // 2 + 7 :])
     for other, damaged in (("a.safetensors", b"hello there"), ("a.pt", b"hello there"), ("empty.pt", b"")):
         (tmp_path / other).write_bytes(damaged)
-    refused(load, tmp_path / name, f"{name} is damaged: ")
+    refuses(load, tmp_path / name, f"{name} is damaged")
 
 
 def test_a_file_of_something_else_is_said_to_be_no_checkpoint(tmp_path):
     for text in ("hello", "i am no checkpoint"):  # to a reader of pickles: an unknown place, and bare rubbish
         (tmp_path / "notes.txt").write_text(text)
-        refused(load_backbone, tmp_path / "notes.txt", "neither of safetensors nor what torch.save writes")
+        refuses(load_backbone, tmp_path / "notes.txt", "damaged", "safetensors", "torch.save")
 
 
 FEW_STEPS = {"rank": 2, "base_steps": 5, "steps_per_shot": 0, "learning_rate": 0.05}
