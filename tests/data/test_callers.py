@@ -16,9 +16,9 @@ from lowshot.data import (
     is_tables,
     labels_in_order,
     positions,
+    task_from,
     task_of_arrays,
     task_of_names,
-    task_of_tables,
 )
 from lowshot.errors import DataError
 from refusing import refused
@@ -179,15 +179,15 @@ def test_a_table_for_each_split_is_a_task_with_the_classes_of_train():
 
     tables = {"train": rows("b", "a", "c"), "test": rows("c", "b")}
     assert is_tables(tables) and not is_tables({"train": "photos"}) and not is_tables({"image": NAMES})
-    task = task_of_tables(tables)
+    task = task_from(tables)
     assert task.class_names == ("a", "b", "c")
     assert task.test.labels.tolist() == [2, 1] and task.validation is None
     with refused(DataError, "test", "'d'", "train"):
-        task_of_tables({**tables, "test": rows("a", "d")})
+        task_from({**tables, "test": rows("a", "d")})
     with refused(DataError, "'tset'", "validation"):
-        task_of_tables({"train": tables["train"], "tset": tables["test"]})
+        task_from({"train": tables["train"], "tset": tables["test"]})
     with refused(DataError, "the splits test", "expected train"):
-        task_of_tables({"test": tables["test"]})
+        task_from({"test": tables["test"]})
 
 
 @pytest.mark.parametrize(

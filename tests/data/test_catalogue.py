@@ -9,6 +9,7 @@ import pytest
 
 from data import layouts
 from lowshot.data import draw_from, load_task
+from lowshot.data.assembling import Reading
 from lowshot.data.catalogue import CATALOGUE, find, lacks, read_data_set, state_of
 from lowshot.data.catalogue.facts import UNKNOWN
 from lowshot.errors import DataError, ImageError, UnknownNameError
@@ -40,7 +41,7 @@ def damage(install):
         split = json.loads(path.read_text())
         changed = change(split)
         path.write_text(json.dumps(split if changed is None else changed))
-        return read_data_set("dtd", root)
+        return load_task("dtd", root=root)
 
     return damage
 
@@ -48,7 +49,7 @@ def damage(install):
 def read(name, root, **options):
     """The task and what was warned of."""
     warned = []
-    return read_data_set(name, root, warn=warned, **options), warned
+    return load_task(name, root=root, warn=warned, **options), warned
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------
@@ -203,7 +204,7 @@ def test_empty_folders_are_not_taken_for_a_data_set(name, tmp_path):
 
     assert state_of(CATALOGUE[name], tmp_path).name == "absent"
     with refused(DataError, name, "which is there", f"lowshot data prepare {name}"):
-        read_data_set(name, tmp_path)
+        load_task(name, root=tmp_path)
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -281,12 +282,12 @@ def test_a_root_that_is_not_known_or_not_there_is_said(monkeypatch, tmp_path):
 def test_a_data_set_that_is_not_there_is_refused_with_the_way_to_it(name, tmp_path):
     expected = tmp_path / CATALOGUE[name].folders[0]
     with refused(DataError, name, expected, f"lowshot data prepare {name} --root"):
-        read_data_set(name, tmp_path)
+        load_task(name, root=tmp_path)
 
 
 def test_an_unknown_name_offers_the_nearest(tmp_path):
     with refused(UnknownNameError, "data set", "'food-101'", "did you mean food101"):
-        read_data_set("food-101", tmp_path)
+        read_data_set("food-101", Reading(root=tmp_path))
 
 
 def test_a_name_of_the_catalogue_wins_over_a_folder_and_a_path_does_not(tmp_path, monkeypatch):
@@ -309,7 +310,7 @@ def test_without_the_split_file_the_data_sets_own_lists_are_no_substitute(instal
 
     assert lacks(row, find(row, root)) == [row.split_file]
     with refused(DataError, row.split_file, f"lowshot data prepare {name}", "https://drive.usercontent.google.com"):
-        read_data_set(name, root)
+        load_task(name, root=root)
 
 
 def test_split_files_may_all_lie_in_the_root(install):
@@ -375,7 +376,7 @@ def test_a_split_file_that_is_no_json_is_refused(install):
     next(root.rglob("split_zhou*")).write_text("<html>Google Drive - Quota exceeded</html>")
 
     with refused(DataError, CATALOGUE["dtd"].split_file, "damaged", "CoOp"):
-        read_data_set("dtd", root)
+        load_task("dtd", root=root)
 
 
 def test_another_number_of_images_than_published_is_said(install):
@@ -411,7 +412,7 @@ def test_aircraft_without_one_of_its_lists_is_refused(install, name):
 
     assert lacks(CATALOGUE["fgvc"], find(CATALOGUE["fgvc"], root)) == [name]
     with refused(DataError, name, root / "fgvc_aircraft", "lowshot data prepare fgvc"):
-        read_data_set("fgvc", root)
+        load_task("fgvc", root=root)
 
 
 @pytest.mark.parametrize("line", ["0000001 Spitfire", "0000001", "../1 707-320", " 707-320"])
@@ -421,7 +422,7 @@ def test_a_line_of_aircraft_that_fits_no_class_is_refused(install, line):
     path.write_text(f"0000001 F/A-18\n\n{line}\n")
 
     with refused(DataError, "images_variant_test.txt", "line 3", "variants.txt"):
-        read_data_set("fgvc", root)
+        load_task("fgvc", root=root)
 
 
 # -- ImageNet ----------------------------------------------------------------------------------------------------------
@@ -471,7 +472,7 @@ def test_without_class_names_the_way_to_them_is_said(install, name, monkeypatch)
 
     assert lacks(CATALOGUE[name], find(CATALOGUE[name], root)) == ["classnames.txt"]
     with refused(DataError, "classnames.txt", "https://drive.usercontent.google.com", "open-clip-torch"):
-        read_data_set(name, root)
+        load_task(name, root=root)
 
 
 def test_names_may_come_from_open_clip_which_is_not_imported(tmp_path, open_clip):
@@ -494,7 +495,7 @@ def test_open_clips_list_without_synsets_needs_a_whole_imagenet(install, open_cl
     root = install("imagenet_a")
     (root / "imagenet-adversarial" / "classnames.txt").unlink()
     with refused(DataError, "classnames.txt", "open-clip-torch"):
-        read_data_set("imagenet_a", root)
+        load_task("imagenet_a", root=root)
 
     synsets = [*layouts.SYNSETS, *(f"n9{number:07}" for number in range(997))]
     for synset in synsets:
@@ -524,7 +525,7 @@ def test_validation_images_that_nobody_sorted_are_refused(install):
         folder.rmdir()
 
     with refused(DataError, "imagenet/images/val", "lowshot data prepare imagenet", "--from"):
-        read_data_set("imagenet", root)
+        load_task("imagenet", root=root)
 
 
 def test_synsets_in_train_or_val_alone_are_refused(install):
@@ -532,7 +533,7 @@ def test_synsets_in_train_or_val_alone_are_refused(install):
     (root / "imagenet" / "images" / "val" / "n01440764").rename(root / "aside")
 
     with refused(DataError, "1 synset(s)", "train", "val", "n01440764"):
-        read_data_set("imagenet", root)
+        load_task("imagenet", root=root)
 
 
 def test_a_folder_of_imagenetv2_that_is_missing_is_named(install):
@@ -540,7 +541,7 @@ def test_a_folder_of_imagenetv2_that_is_missing_is_named(install):
     (root / CATALOGUE["imagenetv2"].folders[0] / "1").rename(root / "aside")
 
     with refused(DataError, "lacks 1", "0 to 2", "such as 1"):
-        read_data_set("imagenetv2", root)
+        load_task("imagenetv2", root=root)
 
 
 @pytest.mark.parametrize(
@@ -561,7 +562,7 @@ def test_a_damaged_list_of_class_names_is_refused(install, lines, facts):
     layouts.write_text(root / "imagenet" / "classnames.txt", *lines)
 
     with refused(DataError, "classnames.txt", *facts):
-        read_data_set("imagenet", root)
+        load_task("imagenet", root=root)
 
 
 def test_a_list_of_another_length_is_refused_where_folders_have_numbers(install):
@@ -569,7 +570,7 @@ def test_a_list_of_another_length_is_refused_where_folders_have_numbers(install)
     layouts.write_text(root / "imagenetv2" / "classnames.txt", "n01440764 tench")
 
     with pytest.raises(DataError, match="has 1 classes; expected 3"):
-        read_data_set("imagenetv2", root)
+        load_task("imagenetv2", root=root)
 
 
 def test_files_that_are_no_images_are_counted(install):

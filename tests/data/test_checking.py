@@ -7,7 +7,7 @@ from PIL import Image
 from data import layouts
 from lowshot.data import builtin_task, check_images, load_task, task_of_arrays
 from lowshot.data import checking as module
-from lowshot.data.catalogue import CATALOGUE, read_data_set
+from lowshot.data.catalogue import CATALOGUE
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def dtd(tmp_path, monkeypatch):
 
 
 def checked(folder):
-    return check_images(read_data_set("dtd", folder.parent))
+    return check_images(load_task("dtd", root=folder.parent))
 
 
 def test_a_data_set_that_is_well_has_nothing_to_say(dtd):

@@ -11,14 +11,15 @@ from PIL import Image
 
 from lowshot.data import (
     FileImages,
+    assembling,
     bad_images_explained,
     check_images,
     checking,
     damage,
     decode_image,
     examine,
-    listing,
     load_task,
+    task_from,
     task_of_arrays,
 )
 from lowshot.data.damage import examined
@@ -263,7 +264,7 @@ def test_skip_does_not_look_for_damage(photos, monkeypatch):
     def examined(images, index):
         raise AssertionError("damage was looked for")
 
-    monkeypatch.setattr(listing, "examined", examined)
+    monkeypatch.setattr(assembling, "examined", examined)
 
     assert len(load_task(photos, "skip").train) == 5
 
@@ -296,7 +297,7 @@ def test_bad_images_of_a_list_are_left_out(photos, how, left):
     images, labels = listed(photos)
     warnings = []
 
-    task = task_of_arrays(images, labels, how, warnings)
+    task = task_from(images, labels, how, warnings)
 
     assert [task.train.images.source(row) for row in range(len(task.train))] == [images[row] for row in left]
     assert [task.class_names[label] for label in task.train.labels] == [labels[row] for row in left]
@@ -311,7 +312,7 @@ def test_bad_images_of_a_list_are_left_out(photos, how, left):
 def test_a_class_of_a_list_without_a_good_image_is_named(photos):
     images, labels = listed(photos)
     with refused(DataError, "class 'bad'", "can be decoded"):
-        task_of_arrays([*images, b"none"], [*labels, "bad"], "skip")
+        task_from([*images, b"none"], [*labels, "bad"], "skip")
 
 
 @pytest.mark.parametrize(("how", "facts"), [("error", ("2.jpg", "AVIF")), ("error-damaged", ("1.jpg", "lacks"))])

@@ -19,9 +19,9 @@ from lowshot.data import (
     draw_like_coop,
     draw_sha256,
     draw_shots,
+    load_task,
     write_draw,
 )
-from lowshot.data.catalogue import read_data_set
 from lowshot.errors import DataError, OutputError, UnknownNameError
 from lowshot.records import RunRecord
 from refusing import refused
@@ -122,7 +122,7 @@ def test_a_data_set_of_the_catalogue_is_drawn_from_in_the_published_order(tmp_pa
         folders = sorted(p for p in (tmp_path / "imagenet" / "images" / "train").iterdir() if p.is_dir())
         items = [(f"{p.name}/{f.name}", label) for label, p in enumerate(folders) for f in sorted(p.iterdir())]
     expected = draw_like_coop(np.asarray([label for _, label in items]), 2, 1).indices
-    read = read_data_set(name, tmp_path)
+    read = load_task(name, root=tmp_path)
     assert names_of(read, draw_from(read, 2, 1, "coop")) == [items[i][0] for i in expected]
 
 
@@ -213,7 +213,7 @@ def test_a_draw_is_not_written_over_anything(tmp_path):
 def test_lists_of_2sfs_are_read(tmp_path, monkeypatch, name):
     """Their paths begin with the data set's folder in CoOp's layout; labels are numbers beside the names."""
     layouts.install(name, tmp_path, monkeypatch)
-    read = read_data_set(name, tmp_path)
+    read = load_task(name, root=tmp_path)
     draw = draw_from(read, 2, 3, "coop")
     prefix = {"fgvc": "fgvc_aircraft/images", "stanford_cars": "stanford_cars", "imagenet": "imagenet/images/train"}
     rows = [

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lowshot.data import draw_from, load_task, read_folder
+from lowshot.data import draw_from, load_task
+from lowshot.data.assembling import Reading
+from lowshot.data.folder import read_folder
 from lowshot.errors import DataError, ImageError
 from refusing import refused
 
@@ -36,7 +38,7 @@ def two_classes(make):
 def read(root, **options):
     """The task and what was warned of."""
     warned = []
-    return read_folder(root, warn=warned, **options), warned
+    return read_folder(root, Reading(warn=warned, **options)), warned
 
 
 # -- layouts -----------------------------------------------------------------------------------------------------------

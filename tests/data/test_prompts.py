@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data import layouts
-from lowshot.data import class_prompts, long_prompts_named, prompts_for, read_words
-from lowshot.data.catalogue import CATALOGUE, read_data_set
+from lowshot.data import class_prompts, load_task, long_prompts_named, prompts_for, read_words
+from lowshot.data.catalogue import CATALOGUE
 from lowshot.data.prompts import cleaned
 from lowshot.errors import DataError, LongPromptError
 from lowshot.settings import TEMPLATE_SETS, DataConfig
@@ -136,7 +136,7 @@ def test_the_seven_templates_of_clip_are_those_of_its_notebook():
 @pytest.mark.parametrize("name", ["dtd", "imagenet_a"])
 def test_coop_stands_for_the_template_of_the_data_set(name, tmp_path, monkeypatch):
     layouts.install(name, tmp_path, monkeypatch)
-    task = read_data_set(name, tmp_path)
+    task = load_task(name, root=tmp_path)
     config = DataConfig(template=("coop",))
     prompts = prompts_for(task.class_names, config, data=task.name, template=task.template)
     assert prompts == class_prompts(task.class_names, [CATALOGUE[name].template])

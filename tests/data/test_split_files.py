@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data import layouts
-from lowshot.data import check_images
-from lowshot.data.catalogue import CATALOGUE, read_data_set
+from lowshot.data import check_images, load_task
+from lowshot.data.catalogue import CATALOGUE
 from lowshot.errors import DataError
 from refusing import refused
 
@@ -33,7 +33,7 @@ def changed(path, change):
     change(split)
     path.write_text(json.dumps(split))
     warned = []
-    return read_data_set(path.parent.name, path.parents[1], warn=warned), warned
+    return load_task(path.parent.name, root=path.parents[1], warn=warned), warned
 
 
 def test_an_image_in_two_splits_is_said(dtd):
@@ -84,14 +84,14 @@ def test_half_a_character_is_no_class_name(dtd):
 def test_whatever_the_bytes_nothing_but_our_errors_is_raised(dtd, content):
     dtd.write_bytes(content)
     with pytest.raises(DataError):
-        read_data_set("dtd", dtd.parents[1])
+        load_task("dtd", root=dtd.parents[1])
 
 
 def test_a_folder_in_the_place_of_a_split_file_is_none(dtd):
     dtd.unlink()
     dtd.mkdir()
     with refused(DataError, "split_zhou_DescribableTextures.json", "lowshot data prepare dtd"):
-        read_data_set("dtd", dtd.parents[1])
+        load_task("dtd", root=dtd.parents[1])
 
 
 # -- FGVC Aircraft -----------------------------------------------------------------------------------------------------
@@ -107,14 +107,14 @@ def test_an_aircraft_in_two_splits_is_said_and_one_of_two_classes_refused(aircra
     warned = []
 
     append(aircraft, "test", first)
-    read_data_set("fgvc", aircraft.parent, warn=warned)
+    load_task("fgvc", root=aircraft.parent, warn=warned)
     assert warned[0].startswith(
         f"{aircraft}: 1 image(s) are in two splits at once, such as {aircraft}/images/0000001.jpg"
     )
 
     append(aircraft, "val", f"{first.split()[0]} {second.split()[1]}")
     with refused(DataError, "0000001.jpg", "'707-320' in train", "'F/A-18' in validation"):
-        read_data_set("fgvc", aircraft.parent)
+        load_task("fgvc", root=aircraft.parent)
 
 
 @pytest.mark.parametrize("name", ["variants.txt", "images_variant_val.txt"])
@@ -122,7 +122,7 @@ def test_an_aircraft_in_two_splits_is_said_and_one_of_two_classes_refused(aircra
 def test_lists_of_garbage_are_refused(aircraft, name, content):
     (aircraft / name).write_bytes(content)
     with pytest.raises(DataError):
-        read_data_set("fgvc", aircraft.parent)
+        load_task("fgvc", root=aircraft.parent)
 
 
 # -- ImageNet ----------------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def test_folders_and_pipes_with_an_images_suffix_are_no_images(tmp_path, monkeyp
     (folder / "link.jpg").symlink_to(folder / "sketch_1.JPEG")
     warned = []
 
-    task = read_data_set("imagenet_sketch", tmp_path, on_bad_image="skip", warn=warned)
+    task = load_task("imagenet_sketch", root=tmp_path, on_bad_image="skip", warn=warned)
 
     assert len(task.test) == 10  # links are followed in data sets that somebody installed
     assert warned[0] == f"{folder.parent}: left out 2 file(s) without an image's suffix"
@@ -148,6 +148,6 @@ def test_a_link_to_nothing_stays_in_the_list_so_that_its_absence_is_found(tmp_pa
     layouts.install("imagenet_sketch", tmp_path, monkeypatch)
     (tmp_path / "imagenet-sketch" / "images" / "n01440764" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
 
-    task = read_data_set("imagenet_sketch", tmp_path)
+    task = load_task("imagenet_sketch", root=tmp_path)
 
     assert check_images(task).missing == ("test: n01440764/gone.jpg",)

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .assembling import Reading
 from .folder import classes_in
 from .images import rows_of
-from .listing import FileList, good_images, kind_of
+from .listing import FileList, kind_of
 from .picture import Picture
 from .sources import examples_of_arrays, task_from
 from .store import source_of
@@ -61,24 +62,19 @@ def addition_from(
     Raises:
         DataError: It cannot be used.
     """
-    warn = [] if warn is None else warn
+    reading = Reading(on_bad_image, [] if warn is None else warn, root, several)
     if labels is not None and not isinstance(data, str | os.PathLike):
-        values, names, examples = examples_of_arrays(data, labels, on_bad_image, warn, several)
+        values, names, examples = examples_of_arrays(data, labels, reading)
         return Addition("images", names, examples, () if list(names) == values else tuple(values))
     if labels is None and isinstance(data, str | os.PathLike) and kind_of(Path(data)) == "folder":
-        classes = classes_in(Path(data), warn)
-        if classes is not None and (several is None or len(classes[1]) == 1):  # else an image may be in two of them
-            folder, files = classes
-            listed = FileList(folder)
-            for label, name in enumerate(files):
-                for file in files[name]:
-                    listed.add(file, label)
-            examples, names = listed.examples(), tuple(files)
-            good = good_images(examples, names, on_bad_image, warn)
-            examples = examples.subset(good)
+        listed = classes_in(Path(data), reading.warn)
+        if listed is not None and (several is None or len(listed[1]) == 1):  # else an image may be in two of them
+            folder, classes = listed
+            names = tuple(classes)
+            examples = reading.good(FileList.of(folder, classes, names).examples(), names)
             examples = examples if several is None else examples.of_several(len(names))
             return Addition(Path(data).resolve().name, names, examples)
-    task = task_from(data, labels, on_bad_image, warn, root, several)
+    task = task_from(data, labels, on_bad_image, reading.warn, root, several)
     return Addition(task.name, task.class_names, task.train, task.class_labels, task.template)
 
 

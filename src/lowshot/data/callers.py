@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import DataError
-from .listing import class_name, first_names, labels_in
+from .assembling import labels_in
+from .listing import class_name, first_names
 from .task import Images, Label
 
 _ONE_IMAGE: Mapping[str, Any] = {

@@ -7,60 +7,43 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ..errors import DataError
+from .assembling import Reading, task_of_files
 from .formats import SUFFIXES
 from .layout import LeftOut, refuse_folders_of_classes, split_folders, subfolders
-from .listing import Classes, class_name, kind_of, task_of_files, visible_entries
+from .listing import Classes, class_name, kind_of, visible_entries
 from .tables import READERS, table_of_split
 from .task import Task
 
 
-def read_folder(
-    root: Path, on_bad_image: str = "error", warn: list[str] | None = None, several: str | None = None
-) -> Task:
+def read_folder(root: Path, reading: Reading) -> Task:
     """Read a folder of images as a task; the folders' names are the class names, ``_`` read as a space.
 
     Hidden files are passed over and links are not followed, so nothing outside ``root`` is ever read. An image's
-    identity is its path below its split, so that moving the whole folder changes no draw.
-
-    Args:
-        root: The folder.
-        on_bad_image: ``skip`` decodes every file now and leaves out those that cannot be; ``error`` decodes none, and
-            such a file stops whoever asks for its image. ``skip-damaged`` and ``error-damaged`` look for damage in
-            every file now, and leave out or raise at one that is damaged or cannot be decoded.
-        warn: Receives one line for everything but hidden files that was left out, and one if images are in two splits
-            or classes at once.
-        several: As for ``load_task``: an image that is in several folders by its content shows the classes of all.
+    identity is its path below its split, so that moving the whole folder changes no draw. Where images may have several
+    labels, one that is in several folders by its content shows the classes of all.
 
     Raises:
         DataError: There is no such folder, it holds no classes, a class is empty, or its layout is ambiguous.
     """
-    warn = warn if warn is not None else []
-    splits = {split: (folder, _classes(folder, split, warn)) for split, folder in split_folders(root, warn).items()}
-    refuse_folders_of_classes(*splits["train"], warn)
-    return task_of_files(root, root.resolve().name, splits, on_bad_image, warn, several=several is not None)
+    folders = split_folders(root, reading.warn)
+    splits = {split: (folder, _classes(folder, split, reading.warn)) for split, folder in folders.items()}
+    refuse_folders_of_classes(*splits["train"], reading.warn)
+    return task_of_files(root, root.resolve().name, splits, reading)
 
 
-def read_splits(
-    sources: Mapping[str, str | os.PathLike[str]],
-    on_bad_image: str = "error",
-    warn: list[str] | None = None,
-    several: str | None = None,
-) -> Task:
+def read_splits(sources: Mapping[str, str | os.PathLike[str]], reading: Reading) -> Task:
     """Read a task of which it is said where its splits are, in a folder or a table each.
 
     The folders in a folder are the classes, whatever their names. All rows of a table are of the split that it is for.
 
     Args:
         sources: ``train``, ``validation`` or ``test`` -> its folder or table, ``train`` at least.
-        on_bad_image: As for ``read_folder`` and ``read_table``.
-        warn: As for ``read_folder``.
-        several: As for ``load_task``.
+        reading: How they are read.
 
     Raises:
         DataError: As for ``read_folder`` and ``read_table``, a split has another name, or a row is of another.
         MissingExtraError: Parquet without pyarrow.
     """
-    warn = warn if warn is not None else []
     unknown = [name for name in sources if name not in ("train", "validation", "test")]
     if unknown or "train" not in sources:
         raise DataError(
@@ -77,13 +60,13 @@ def read_splits(
     splits: dict[str, tuple[Path, Classes]] = {}
     for split, path in paths.items():
         if path.suffix.lower() in READERS and kind_of(path) != "folder":
-            splits[split] = path.parent, table_of_split(path, split, on_bad_image, several)
+            splits[split] = path.parent, table_of_split(path, split, reading)
         else:
-            splits[split] = path, _classes(path, split, warn)
+            splits[split] = path, _classes(path, split, reading.warn)
     parents = {path.resolve().parent for path in paths.values()}
     named = parents.pop() if len(paths) > 1 and len(parents) == 1 else paths["train"].resolve()
     title = named.stem if named.is_file() else named.name
-    return task_of_files(paths["train"], title, splits, on_bad_image, warn, several=several is not None)
+    return task_of_files(paths["train"], title, splits, reading)
 
 
 def image_files(folder: Path, left_out: LeftOut) -> Iterator[Path]:

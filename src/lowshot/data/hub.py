@@ -15,9 +15,10 @@ from typing import Any
 from ..errors import DataError, ImageError, MissingExtraError
 from ..files import from_home
 from ..repositories import why_unreachable
+from .assembling import Names, Reading, labels_in, task_of_named_images
 from .callers import each_of
 from .decoding import load_picture
-from .listing import SPLITS, Names, class_name, kind_of, labels_in, task_of_names
+from .listing import SPLITS, class_name, kind_of
 from .picture import Picture
 from .task import Pixels, Task
 
@@ -28,7 +29,7 @@ _COLUMN = re.compile(r"(?P<name>.*),(?P<what>label|image)=(?P<column>[^,]+)", re
 _LABELS = ("label", "labels", "class")  # columns that are taken for the label if no column is a ClassLabel
 
 
-def read_hub(name: str, on_bad_image: str, warn: list[str], several: str | None = None) -> Task:
+def read_hub(name: str, reading: Reading) -> Task:
     """Read a data set through the ``datasets`` package as a task.
 
     Images are decoded here and not there, so that the same rules hold for all images. An image's identity is its
@@ -39,9 +40,7 @@ def read_hub(name: str, on_bad_image: str, warn: list[str], several: str | None 
     Args:
         name: ``hf:ID``, ``hf:ID#CONFIGURATION``, or ``hf:`` and a folder that ``load_dataset`` or ``load_from_disk``
             can read; then ``,label=COLUMN`` and ``,image=COLUMN`` where it has several that may be meant.
-        on_bad_image: As for ``read_folder``.
-        warn: Receives a line for each split or image that was left out.
-        several: As for ``load_task``; a column of lists of labels is read as it is, one of texts is parted.
+        reading: How it is read; a column of lists of labels is read as it is, one of texts is parted.
 
     Raises:
         MissingExtraError: ``datasets`` is not installed.
@@ -52,12 +51,12 @@ def read_hub(name: str, on_bad_image: str, warn: list[str], several: str | None 
     splits: dict[str, _Split] = {}
     for key in loaded:
         if SPLITS.get(str(key)) in (None, *splits):
-            warn.append(f"{name}: left out split {key!r}; expected train, validation and test")
+            reading.warn.append(f"{name}: left out split {key!r}; expected train, validation and test")
         else:
-            splits[SPLITS[str(key)]] = _Split(source, str(key), loaded[key], folders, columns, several)
+            splits[SPLITS[str(key)]] = _Split(source, str(key), loaded[key], folders, columns, reading.several)
     unlabelled = [split for split, rows in splits.items() if rows.has_no_labels()]
     for split in unlabelled:
-        warn.append(f"{name}: left out split {splits.pop(split).key!r}, which has no labels")
+        reading.warn.append(f"{name}: left out split {splits.pop(split).key!r}, which has no labels")
     if not splits:
         raise DataError(f"{name} has no labelled split; expected train, validation or test")
     known = next((rows.known_names for rows in splits.values() if rows.known_names is not None), None)
@@ -66,7 +65,7 @@ def read_hub(name: str, on_bad_image: str, warn: list[str], several: str | None 
         for split, rows in splits.items()
     }
     title = Path(source.removeprefix(PREFIX).partition("#")[0]).name
-    return task_of_names(name, title, named, on_bad_image, warn, known and [class_name(text) for text in known])
+    return task_of_named_images(name, title, named, reading, known and [class_name(text) for text in known])
 
 
 @dataclasses.dataclass(frozen=True)

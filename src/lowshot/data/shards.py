@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, ImageError
+from .assembling import Reading, task_of_named_images
 from .decoding import load_picture
 from .folder import image_files
 from .formats import SUFFIXES
 from .layout import LeftOut
-from .listing import SPLITS, class_name, kind_of, read_lines, task_of_names, visible_entries
+from .listing import SPLITS, class_name, kind_of, read_lines, visible_entries
 from .opening import MAXIMUM_FILE_BYTES
 from .picture import Picture
 from .tar_files import OpenMember, tar_members
@@ -109,16 +110,11 @@ def holds_shards(folder: Path) -> bool:
     return count > 0 and count > len(_class_folders(folder))
 
 
-def read_shards(path: Path, on_bad_image: str, warn: list[str]) -> Task:
+def read_shards(path: Path, reading: Reading) -> Task:
     """Read shards as a task: one tar file, a folder of them, or a folder with ``train``, ``val`` and ``test`` of them.
 
     The shards are gone through once for where everything is; nothing is unpacked, and an image's bytes are read when it
     is asked for. Its identity is its shard's name and its key.
-
-    Args:
-        path: A tar file or a folder.
-        on_bad_image: As for ``read_folder``.
-        warn: Receives a line for each sample or image that was left out, and for what lies beside the shards.
 
     Raises:
         DataError: A shard is damaged, cut short or compressed, or an image has no label.
@@ -137,14 +133,14 @@ def read_shards(path: Path, on_bad_image: str, warn: list[str]) -> Task:
             "compressed shard(s); expected plain tar files": sum(len(_shards_in(place, _COMPRESSED)) for place in used),
             f"folder(s) of images, such as {folders[0].name if folders else ''}": len(folders),
         }
-        warn += [f"{path}: left out {count} {what}" for what, count in left_out.items() if count]
-    samples = {split: _samples(files, known, warn) for split, files in shards.items()}
+        reading.warn.extend(f"{path}: left out {count} {what}" for what, count in left_out.items() if count)
+    samples = {split: _samples(files, known, reading.warn) for split, files in shards.items()}
     named = {}
     for split, of in samples.items():
         identities = tuple(sample.name for sample in of)
         images = _ShardImages(shards[split], np.asarray([sample.place for sample in of]), identities)
         named[split] = images, [sample.label for sample in of], identities
-    return task_of_names(path, path.resolve().name.removesuffix(SUFFIX), named, on_bad_image, warn, known)
+    return task_of_named_images(path, path.resolve().name.removesuffix(SUFFIX), named, reading, known)
 
 
 def _split_shards(path: Path) -> dict[str, list[Path]]:

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, UnknownNameError
+from .assembling import Reading, good_images, table_of_labels
 from .builtin import EVERY_TASK, builtin_task
 from .callers import columns_of, images_in_order, is_table, is_tables, label_sets_in_order, labels_in_order
 from .folder import read_folder, read_splits
 from .hub import PREFIX, read_hub
 from .images import ImagesOnDemand, MemoryImages
-from .listing import SPLITS, good_images, kind_of, table_of_labels
+from .listing import SPLITS, kind_of
 from .shards import SUFFIX as SHARD
 from .shards import holds_shards, read_shards
 from .tables import READERS as TABLES
@@ -63,48 +64,7 @@ def load_task(
         DataError: It cannot be used.
         MissingExtraError: It needs a package that is not installed.
     """
-    warn = warn if warn is not None else []
-    return _as_labelled(_read(data, on_bad_image, warn, root, several), several)
-
-
-def _as_labelled(task: Task, several: str | None) -> Task:
-    """The task with labels of the kind that is asked for.
-
-    Raises:
-        DataError: Its images have several labels, and one was expected.
-    """
-    if several is not None:
-        return task.of_several()
-    if task.has_several:
-        raise DataError(
-            f"{task.name}: images have several labels; lowshot fit --labels-per-image several learns them, "
-            "labels_per_image='several' from Python"
-        )
-    return task
-
-
-def _read(
-    data: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]],
-    on_bad_image: str,
-    warn: list[str],
-    root: str | os.PathLike[str] | None,
-    several: str | None,
-) -> Task:
-    if isinstance(data, Mapping):
-        return read_splits(data, on_bad_image, warn, several)
-    if isinstance(data, str):
-        if data in EVERY_TASK:
-            return builtin_task(data)
-        if data.startswith(PREFIX):
-            return read_hub(data, on_bad_image, warn, several)
-        if not data or Path(data).name == data:  # "" would be the current folder
-            from .catalogue import CATALOGUE, read_data_set
-
-            if data in CATALOGUE:
-                return read_data_set(data, root, on_bad_image, warn)
-            if not data or kind_of(Path(data)) == "nothing":
-                raise UnknownNameError("task, data set or folder", data, [*EVERY_TASK, *CATALOGUE])
-    return _read_path(Path(data), on_bad_image, warn, several)
+    return _as_labelled(_read(data, Reading(on_bad_image, [] if warn is None else warn, root, several)), several)
 
 
 def task_from(
@@ -128,24 +88,76 @@ def task_from(
     Raises:
         DataError: It cannot be used, has labels of its own and is given others, or is images without labels.
     """
-    has_labels = isinstance(data, str | os.PathLike | Mapping | Task)
-    if labels is not None and has_labels:
+    reading = Reading(on_bad_image, [] if warn is None else warn, root, several)
+    if labels is not None and isinstance(data, str | os.PathLike | Mapping | Task):
         raise DataError(f"{data} has labels of its own; expected a list of images with labels=")
     if isinstance(data, Task):
         return _as_labelled(data, several)
     if labels is None and is_tables(data):
-        return task_of_tables(data, on_bad_image, warn, several)
+        return _task_of_tables(data, reading)
     if labels is None and is_table(data):
         data, labels = columns_of(data)
     if isinstance(data, str | os.PathLike | Mapping):
-        return load_task(data, on_bad_image, warn, root, several)
+        return _as_labelled(_read(data, reading), several)
     if labels is None:
         raise DataError("a list of images needs labels, one for each, as in fit(images, labels)")
-    return task_of_arrays(data, labels, on_bad_image, warn, several)
+    return task_of_arrays(data, labels, reading)
+
+
+def _as_labelled(task: Task, several: str | None) -> Task:
+    """Return the task with labels of the kind that is asked for.
+
+    Raises:
+        DataError: Its images have several labels, and one was expected.
+    """
+    if several is not None:
+        return task.of_several()
+    if task.has_several:
+        raise DataError(
+            f"{task.name}: images have several labels; lowshot fit --labels-per-image several learns them, "
+            "labels_per_image='several' from Python"
+        )
+    return task
+
+
+def _read(data: str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]], reading: Reading) -> Task:
+    """Return the task that ``load_task`` reads, whatever its labels are."""
+    if isinstance(data, Mapping):
+        return read_splits(data, reading)
+    if isinstance(data, str):
+        if data in EVERY_TASK:
+            return builtin_task(data)
+        if data.startswith(PREFIX):
+            return read_hub(data, reading)
+        if not data or Path(data).name == data:  # "" would be the current folder
+            from .catalogue import CATALOGUE, read_data_set
+
+            if data in CATALOGUE:
+                return read_data_set(data, reading)
+            if not data or kind_of(Path(data)) == "nothing":
+                raise UnknownNameError("task, data set or folder", data, [*EVERY_TASK, *CATALOGUE])
+    return _read_path(Path(data), reading)
+
+
+def _read_path(path: Path, reading: Reading) -> Task:
+    """Return the task of a file or a folder."""
+    if not is_text(str(path)):
+        raise DataError(f"the name {str(path)!r} is not UTF-8; rename it")
+    kind, suffix = kind_of(path), path.suffix.lower()
+    if (kind == "folder" and holds_shards(path)) or (kind == "file" and suffix == SHARD):
+        return read_shards(path, reading)
+    if kind != "folder" and suffix in TABLES:
+        return read_table(path, reading)
+    if kind == "file":
+        raise DataError(
+            f"data {path} is a file of no known kind; expected a table ({', '.join(TABLES)}), a shard ({SHARD}) or a "
+            "folder of images"
+        )
+    return read_folder(path, reading)  # which says what is wrong if it is none
 
 
 def why_not_there(data: str, root: str | os.PathLike[str] | None = None) -> str:
-    """The reason why data cannot be read, as far as that is known without reading it; empty if none is known.
+    """Return the reason why data cannot be read, as far as that is known without reading it; empty if none is known.
 
     Args:
         data: As for ``load_task``.
@@ -163,22 +175,6 @@ def why_not_there(data: str, root: str | os.PathLike[str] | None = None) -> str:
         return f"{data} does not exist" if kind_of(Path(data)) == "nothing" else ""
     except DataError as error:
         return str(error)
-
-
-def _read_path(path: Path, on_bad_image: str, warn: list[str], several: str | None) -> Task:
-    if not is_text(str(path)):
-        raise DataError(f"the name {str(path)!r} is not UTF-8; rename it")
-    kind, suffix = kind_of(path), path.suffix.lower()
-    if (kind == "folder" and holds_shards(path)) or (kind == "file" and suffix == SHARD):
-        return read_shards(path, on_bad_image, warn)
-    if kind != "folder" and suffix in TABLES:
-        return read_table(path, on_bad_image, warn, several)
-    if kind == "file":
-        raise DataError(
-            f"data {path} is a file of no known kind; expected a table ({', '.join(TABLES)}), a shard ({SHARD}) or a "
-            "folder of images"
-        )
-    return read_folder(path, on_bad_image, warn, several)  # which says what is wrong if it is none
 
 
 def task_of_names(names: Any) -> Task:
@@ -200,20 +196,8 @@ def task_of_names(names: Any) -> Task:
     return Task(name="names", class_names=tuple(map(str, classes)), train=nothing)
 
 
-def task_of_tables(
-    tables: Mapping[str, Any],
-    on_bad_image: str = "error",
-    warn: list[str] | None = None,
-    several: str | None = None,
-) -> Task:
-    """Make a task of a table in memory for each split.
-
-    Args:
-        tables: ``train``, and maybe ``validation`` and ``test``, each a table with images and labels; see
-            ``columns_of``. The classes are those of ``train``.
-        on_bad_image: As for ``load_task``.
-        warn: Receives a line for each image that was left out.
-        several: As for ``load_task``.
+def _task_of_tables(tables: Mapping[str, Any], reading: Reading) -> Task:
+    """Make a task of a table in memory for each split; the classes are those of ``train``.
 
     Raises:
         DataError: A split has no known name, there is no ``train``, or a table cannot be used.
@@ -223,32 +207,23 @@ def task_of_tables(
         split = SPLITS.get(str(name).lower())
         if split is None or split in splits:
             raise DataError(f"data has a split {name!r}; expected each of train, validation and test once at most")
-        splits[split] = task_of_arrays(*columns_of(table), on_bad_image, warn, several)
+        splits[split] = task_of_arrays(*columns_of(table), reading)
     if "train" not in splits:
         raise DataError(f"data has the splits {', '.join(map(str, tables))}; expected train among them")
-    train = splits["train"]
-    others = {split: _of_classes(task, train, split) for split, task in splits.items() if split != "train"}
+    train = splits.pop("train")
+    places = {name: index for index, name in enumerate(train.class_names)}
+    others = {}
+    for split, task in splits.items():
+        unknown = [name for name in task.class_names if name not in places]
+        if unknown:
+            raise DataError(f"the table {split} has a class {unknown[0]!r}, of which the table train has no image")
+        place = np.asarray([places[name] for name in task.class_names], dtype=np.int64)
+        others[split] = task.train.relabelled(place, len(places))
     return dataclasses.replace(train, validation=others.get("validation"), test=others.get("test"))
 
 
-def _of_classes(task: Task, train: Task, split: str) -> Examples:
-    """The examples of a task, labelled by the classes of another."""
-    places = {name: index for index, name in enumerate(train.class_names)}
-    unknown = [name for name in task.class_names if name not in places]
-    if unknown:
-        raise DataError(f"the table {split} has a class {unknown[0]!r}, of which the table train has no image")
-    place = np.asarray([places[name] for name in task.class_names], dtype=np.int64)
-    return task.train.relabelled(place, len(train.class_names))
-
-
-def examples_of_arrays(
-    images: Any,
-    labels: Any,
-    on_bad_image: str = "error",
-    warn: list[str] | None = None,
-    several: str | None = None,
-) -> tuple[list[Label], tuple[str, ...], Examples]:
-    """Take images and labels in memory as they are for ``task_of_arrays``, of one class or more.
+def examples_of_arrays(images: Any, labels: Any, reading: Reading) -> tuple[list[Label], tuple[str, ...], Examples]:
+    """Return the examples of images and labels as ``task_of_arrays`` takes them, of one class or more.
 
     Returns:
         The labels' distinct values in their natural order, the names of the classes, and the images.
@@ -258,11 +233,11 @@ def examples_of_arrays(
     """
     given = images_in_order(images)
     sources = ImagesOnDemand(given)
-    if several is None:
+    if reading.several is None:
         values, names = labels_in_order(labels)
         sets: list[tuple[Label, ...]] = [(value,) for value in values]
     else:
-        sets, names = label_sets_in_order(labels, several)
+        sets, names = label_sets_in_order(labels, reading.several)
     if len(sources) != len(sets):
         raise DataError(f"{len(sources)} images have {len(sets)} labels; expected one for each")
     if not sets:
@@ -274,10 +249,10 @@ def examples_of_arrays(
     class_names = [names.get(label, str(label)) for label in classes]
     label_of = {label: index for index, label in enumerate(classes)}
     numbers = [[label_of[value] for value in values] for values in sets]
-    one = several is None
+    one = reading.several is None
     indices = np.asarray(numbers, dtype=np.int64)[:, 0] if one else table_of_labels(numbers, len(classes))
     all_of_them = Examples(sources, indices, tuple(f"images[{index}]" for index in range(len(sources))))
-    rows = good_images(all_of_them, class_names, on_bad_image, warn if warn is not None else [])
+    rows = good_images(all_of_them, class_names, reading.on_bad_image, reading.warn)
     read, indices = [sources.decoded(row) for row in rows], indices[list(rows)]
     shown = ("|".join(class_names[k] for k in numbers[row]) for row in rows)
     contents = [f"{names}\0{each.content}" for names, each in zip(shown, read, strict=True)]
@@ -294,13 +269,7 @@ def examples_of_arrays(
     return classes, tuple(class_names), examples
 
 
-def task_of_arrays(
-    images: Any,
-    labels: Any,
-    on_bad_image: str = "error",
-    warn: list[str] | None = None,
-    several: str | None = None,
-) -> Task:
+def task_of_arrays(images: Any, labels: Any, reading: Reading | None = None) -> Task:
     """Make a task of images and labels in memory; classes are the labels' distinct values in their natural order.
 
     An image's identity is a hash of its class name and pixels, so the draw does not depend on the order of the list.
@@ -308,13 +277,11 @@ def task_of_arrays(
     Args:
         images: N images in a container that has an order; see ``images_in_order``.
         labels: The label of each; see ``labels_in_order``, or ``label_sets_in_order`` where they have several.
-        on_bad_image: As for ``load_task``.
-        warn: Receives a line for each image that was left out.
-        several: As for ``load_task``.
+        reading: How they are read; as ``load_task`` does by itself if not given.
 
     Raises:
         DataError: Lengths differ, an image is of no known kind or bad, a label is neither a text nor a number, or of
             some class no image is left.
     """
-    classes, names, examples = examples_of_arrays(images, labels, on_bad_image, warn, several)
+    classes, names, examples = examples_of_arrays(images, labels, reading or Reading())
     return Task("images", names, train=examples, class_labels=() if list(names) == classes else tuple(classes))

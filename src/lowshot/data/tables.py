@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeAlias
 
 from ..errors import DataError, MissingExtraError
-from .listing import NO_LABEL, SPLITS, Classes, class_name, is_below, kind_of, labels_in, skipping, task_of_files
+from .assembling import Reading, labels_in, skipping, task_of_files
+from .listing import NO_LABEL, SPLITS, Classes, class_name, is_below, kind_of
 from .task import Task, is_text
 
 FILE, LABEL, SPLIT = "file_name", "label", "split"
@@ -29,7 +30,7 @@ class _Place(NamedTuple):
     row: int
 
 
-def read_table(path: Path, on_bad_image: str, warn: list[str], several: str | None = None) -> Task:
+def read_table(path: Path, reading: Reading) -> Task:
     """Read a table of images as a task; without a column ``split`` all of it is the train split.
 
     File names are paths below the table's folder, and the images' identities; so the folder may be moved, and nothing
@@ -41,36 +42,30 @@ def read_table(path: Path, on_bad_image: str, warn: list[str], several: str | No
 
     Args:
         path: The table.
-        on_bad_image: ``skip`` decodes every file now and leaves out those that are missing or cannot be decoded. With
-            ``error`` files must be there, and are decoded when they are asked for; with ``later`` they need not be.
-            ``skip-damaged`` and ``error-damaged`` look for damage in every file now (see ``read_folder``).
-        warn: Receives a line for every image that was left out, and one if images are in two splits or classes.
-        several: As for ``load_task``.
+        reading: How it is read.
 
     Raises:
         DataError: The table cannot be read, a row does not fit, some rows name a split and others do not, or a file is
             named twice in one split, has two classes, or is missing.
         MissingExtraError: Parquet without pyarrow.
     """
-    read = _classes_by_split(path, on_bad_image, several=several)
-    splits = {split: (path.parent, classes) for split, classes in read.items()}
-    return task_of_files(path, path.stem, splits, on_bad_image, warn, several=several is not None)
+    splits = {split: (path.parent, classes) for split, classes in _classes_by_split(path, reading, "train").items()}
+    return task_of_files(path, path.stem, splits, reading)
 
 
-def table_of_split(path: Path, split: str, on_bad_image: str, several: str | None = None) -> Classes:
+def table_of_split(path: Path, split: str, reading: Reading) -> Classes:
     """Return the files of each class of a table whose rows are all of one split, as paths below its folder.
 
     Args:
         path: The table. If it has a column ``split``, each of its cells names this one.
         split: ``train``, ``validation`` or ``test``.
-        on_bad_image: As for ``read_table``.
-        several: As for ``load_task``.
+        reading: How it is read.
 
     Raises:
         DataError: As for ``read_table``, or a row is of another split.
         MissingExtraError: Parquet without pyarrow.
     """
-    [(named, classes), *others] = _classes_by_split(path, on_bad_image, split, several).items()
+    [(named, classes), *others] = _classes_by_split(path, reading, split).items()
     wrong = [name for name in (named, *(name for name, _ in others)) if name != split]
     if wrong:
         raise DataError(
@@ -80,23 +75,21 @@ def table_of_split(path: Path, split: str, on_bad_image: str, several: str | Non
     return classes
 
 
-def _classes_by_split(
-    path: Path, on_bad_image: str, unnamed: str = "train", several: str | None = None
-) -> dict[str, Classes]:
+def _classes_by_split(path: Path, reading: Reading, unnamed: str) -> dict[str, Classes]:
     """Return the files of each class, by split; rows that name none are of the split ``unnamed``."""
     kind = kind_of(path)
     if kind != "file":
         raise DataError(f"data {path} {'does not exist' if kind == 'nothing' else 'is no file that can be read'}")
-    splits = _splits(path, READERS[path.suffix.lower()](path), unnamed, several)
-    if on_bad_image in ("error", "error-damaged"):
+    splits = _splits(path, READERS[path.suffix.lower()](path), unnamed, reading.several)
+    if reading.on_bad_image in ("error", "error-damaged"):
         files = [(name, place.row) for places in splits.values() for name, place in places.items()]
         missing = [(name, row) for name, row in files if kind_of(path.parent / name) != "file"]
         if missing:
             name, row = missing[0]
             raise DataError(
                 f"{path}: {len(missing):,} of {len(files):,} files are not there, or are no files that can be read, "
-                f"such as {path.parent / name} ({_row(path)} {row}); --on-bad-image {skipping(on_bad_image)} leaves "
-                "them out"
+                f"such as {path.parent / name} ({_row(path)} {row}); "
+                f"--on-bad-image {skipping(reading.on_bad_image)} leaves them out"
             )
     classes: dict[str, Classes] = {split: {} for split in splits}
     for split, places in splits.items():

@@ -16,6 +16,7 @@ from pathlib import Path
 from ...errors import DataError, OutputError, RunError
 from ...files import write_bytes
 from ...progress import Track, silent
+from ..assembling import Reading
 from ..task import Task
 from .class_names import FILE as CLASS_NAMES
 from .class_names import class_names_file
@@ -330,7 +331,7 @@ def _installed_task(work: _Work) -> Task:
             work.say(f"in place: {', '.join(map(str, paths))}")
     anew = f"Move {work.place.images} away and run this again: it is then installed anew"
     try:
-        task = read_data_set(work.row.name, work.place.root, warn=work.warn)
+        task = read_data_set(work.row.name, Reading(root=work.place.root, warn=work.warn))
     except DataError as error:
         raise DataError(f"{error}. {anew}") from error
     missing = missing_images(task)

@@ -15,9 +15,10 @@ from typing import Any
 
 from ...errors import DataError, InputError, UnknownNameError
 from ...files import read_json_object
+from ..assembling import Reading
 from ..copies import report_copies
 from ..formats import SUFFIXES
-from ..listing import FileList, class_name, is_below, read_lines, task_of_splits, visible_entries
+from ..listing import FileList, class_name, is_below, read_lines, visible_entries
 from ..task import Task, is_text
 from .class_names import FILE as CLASS_NAMES
 from .class_names import has_class_names, names_in_order, names_of_synsets
@@ -42,9 +43,7 @@ def data_set(name: str) -> DataSet:
     return CATALOGUE[name]
 
 
-def read_data_set(
-    name: str, root: str | os.PathLike[str] | None = None, on_bad_image: str = "error", warn: list[str] | None = None
-) -> Task:
+def read_data_set(name: str, reading: Reading) -> Task:
     """Read a data set of the catalogue as a task.
 
     No image is opened, so one that is missing is only found when it is asked for; ``lowshot data check`` asks for all.
@@ -52,23 +51,19 @@ def read_data_set(
 
     Args:
         name: As in the catalogue.
-        root: The folder that holds the data sets; else what ``LOWSHOT_DATA`` says.
-        on_bad_image: As for ``read_folder``.
-        warn: Receives one line for each split that has another size than the published one, for images that are in two
-            splits, and for what is left out.
+        reading: How it is read. A line tells of each split that has another size than the published one.
 
     Raises:
         UnknownNameError: The catalogue has no such data set.
         DataError: It is not below the root, or a file that says what is what is missing, damaged or contradicts itself.
     """
-    row, warn = data_set(name), warn if warn is not None else []
-    place = place_of(row, data_root(root))
-    class_names, splits = _READERS[row.layout](row, place, warn)
+    row = data_set(name)
+    place = place_of(row, data_root(reading.root))
+    class_names, splits = _READERS[row.layout](row, place, reading.warn)
     splits = {"train": FileList(place.images), **splits}  # a data set to test on alone has none to learn from
-    examples = {split: files.examples() for split, files in splits.items()}
-    task = task_of_splits(row.name, class_names, examples, on_bad_image, warn)
+    task = reading.task(row.name, class_names, {split: files.examples() for split, files in splits.items()})
     task = dataclasses.replace(task, summary=row.summary, template=row.template)
-    warn += wrong_sizes(row, task)
+    reading.warn.extend(wrong_sizes(row, task))
     return task
 
 

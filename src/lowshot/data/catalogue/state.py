@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ...errors import DataError
+from ..assembling import Reading
 from ..images import FileImages
 from ..listing import kind_of
 from ..task import Task
@@ -45,7 +46,7 @@ def state_of(row: DataSet, root: Path) -> State:
             sizes = {place.images / "train": row.sizes.train, place.images / "val": row.sizes.test}
             missing = [line for folder, size in sizes.items() for line in _lacking(row, folder, size or 0)]
         elif not missing:
-            task = read_data_set(row.name, place.root)
+            task = read_data_set(row.name, Reading(root=place.root))
             missing = [*missing_images(task), *wrong_sizes(row, task)]
     except DataError as error:
         return State("incomplete", place, (str(error),))
