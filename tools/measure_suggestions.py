@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from lowshot.data import Task, load_task, prompts_for
 from lowshot.evaluation import embeddings_of
 from lowshot.heads import Text
+from lowshot.labelling.guesses import Guess, class_probabilities
 from lowshot.labelling.next_images import next_images
-from lowshot.labelling.suggestions import class_probabilities
 from lowshot.models import load_backbone
 from lowshot.models.classes import embedded
 from lowshot.settings import preset_recipe
@@ -42,8 +42,7 @@ def curve(
         free = np.setdiff1d(np.arange(len(pool)), rows)
         known = torch.from_numpy(features[rows]), torch.from_numpy(labels[rows])
         if suggest:
-            table = np.sort(class_probabilities(torch.from_numpy(features[free]), *known, text), axis=1)
-            unsure = 1 - (table[:, -1] - table[:, -2])
+            unsure = Guess(class_probabilities(torch.from_numpy(features[free]), *known, text)).unsure
             chosen = next_images(features[free], features[rows], unsure, classes, batch, seed)
             rows += free[[each.row for each in chosen]].tolist()
         else:

@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -80,11 +82,11 @@ def test_where_it_is_killed_nothing_is_lost_and_nothing_is_there_twice(folder, t
 
     with monkeypatch.context() as patches:
         patches.setattr(Journal, "append", dying(Journal.append))
-        patches.setattr(sorting.Path, "rename", dying(sorting.Path.rename))
-        patches.setattr(sorting.Path, "hardlink_to", dying(sorting.Path.hardlink_to))
-        patches.setattr(sorting.Path, "unlink", dying(sorting.Path.unlink))
-        patches.setattr(sorting.Path, "replace", dying(sorting.Path.replace))
-        patches.setattr(sorting.shutil, "copy2", dying(sorting.shutil.copy2))
+        patches.setattr(Path, "rename", dying(Path.rename))
+        patches.setattr(Path, "hardlink_to", dying(Path.hardlink_to))
+        patches.setattr(Path, "unlink", dying(Path.unlink))
+        patches.setattr(Path, "replace", dying(Path.replace))
+        patches.setattr(shutil, "copy2", dying(shutil.copy2))
         with contextlib.suppress(KeyboardInterrupt):
             sort_folder(ByBrightness(), folder, out, put=put, sure=0.9)
     everywhere = {**files_in(folder), **files_in(out)}
@@ -124,7 +126,7 @@ def test_to_another_disk_a_file_is_copied_before_it_goes(by_brightness, folder, 
         raise OSError(18, os.strerror(18))
 
     before = files_in(folder)
-    monkeypatch.setattr(sorting.Path, "rename", another_disk)
+    monkeypatch.setattr(Path, "rename", another_disk)
     sort_folder(by_brightness, folder, tmp_path / "out", put="move", sure=0.9)
     assert files_in(tmp_path / "out") == {EXPECTED[name]: before[name] for name in LEVELS}
     assert files_in(folder) == {"text.png": before["text.png"]}
@@ -139,8 +141,8 @@ def test_killed_between_copy_and_removal_the_file_goes_with_the_next_call(folder
 
     out, before = tmp_path / "out", files_in(folder)
     with monkeypatch.context() as patches:
-        patches.setattr(sorting.Path, "rename", another_disk)
-        patches.setattr(sorting.Path, "unlink", killed)
+        patches.setattr(Path, "rename", another_disk)
+        patches.setattr(Path, "unlink", killed)
         with pytest.raises(KeyboardInterrupt):
             sort_folder(ByBrightness(), folder, out, put="move", sure=0.9)
     assert files_in(folder) == before
@@ -178,7 +180,7 @@ def test_between_two_disks_there_are_no_links(by_brightness, folder, tmp_path, m
     def another_disk(self, target):
         raise OSError(18, os.strerror(18))
 
-    monkeypatch.setattr(sorting.Path, "hardlink_to", another_disk)
+    monkeypatch.setattr(Path, "hardlink_to", another_disk)
     with refused(InputError, "link", "copy", "move"):
         sort_folder(by_brightness, folder, tmp_path / "out", put="link", sure=0.9)
 

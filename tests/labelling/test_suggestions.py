@@ -14,8 +14,8 @@ from lowshot.data import addition_from
 from lowshot.errors import DataError, ImageError, InputError
 from lowshot.heads import Text
 from lowshot.labelling import Unlabelled, suggested_images, suggestions
+from lowshot.labelling.guesses import class_probabilities
 from lowshot.labelling.next_images import next_images, standing_for_many, typical
-from lowshot.labelling.suggestions import class_probabilities
 from lowshot.settings import preset_recipe
 from refusing import refused
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TypeAlias
@@ -40,9 +40,14 @@ class Card:
     why: str = ""
     """A word or two on why it is asked about."""
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Card:
+        """The card of a journal's row, in which its tuples are lists."""
+        return cls(**{**values, "images": tuple(values["images"]), "labels": tuple(values["labels"])})
+
     @property
     def key(self) -> str:
-        """What it is known by."""
+        """The name by which it is known."""
         return "|".join(self.images)
 
     def labels_by(self, choice: Choice) -> dict[str, str | None]:
@@ -137,11 +142,10 @@ class Decisions:
         self._known: dict[str, Card] = {}
         self._choices: dict[str, Choice] = {}  # in the order in which they were made
         self._journal = Journal(place.journal, {"lowshot": "decisions", **about})
-        try:
+        with contextlib.ExitStack() as refused:
+            refused.callback(self.close)
             self._replay()
-        except BaseException:
-            self.close()
-            raise
+            refused.pop_all()
 
     def close(self) -> None:
         """Decide no more."""
@@ -165,9 +169,10 @@ class Decisions:
         unfinished: dict[str, Any] | None = None
         for row in self._journal.rows():
             if "cards" in row:
-                self._begin([Card(**_tuples(card)) for card in row["cards"]], row["classes"])
+                self._begin(map(Card.from_dict, row["cards"]), row["classes"])
             elif "choice" in row:
-                self._decide(row["card"], row["choice"])
+                self._choices.pop(row["card"], None)
+                self._choices[row["card"]] = row["choice"]
                 plans.append(row["plan"])
                 unfinished = row["plan"]
             elif row == _IN_PLACE:
@@ -260,22 +265,14 @@ class Decisions:
         self._choices = after
         self._journal.append([_IN_PLACE])
 
-    def _begin(self, cards: Sequence[Card], classes: Sequence[str]) -> None:
+    def _begin(self, cards: Iterable[Card], classes: Sequence[str]) -> None:
         self.rounds += 1
         self.cards = {card.key: card for card in cards}
         self._known |= self.cards
         self.classes += [name for name in classes if name not in self.classes]
-
-    def _decide(self, key: str, choice: Choice) -> None:
-        self._choices.pop(key, None)
-        self._choices[key] = choice
 
     def _labels_of(self, choices: Mapping[str, Choice]) -> dict[str, str | None]:
         labels: dict[str, str | None] = {}
         for key, choice in choices.items():
             labels |= self._known[key].labels_by(choice)
         return labels
-
-
-def _tuples(card: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in card.items()}

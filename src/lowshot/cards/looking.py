@@ -49,10 +49,9 @@ class SuggestedCards:
         labels = {image: label for image, label in decisions.labels().items() if label is not None}
         if self._images is None:
             warnings: list[str] = []
+            known = self._known(decisions, labels)
             try:
-                self._images = Unlabelled(
-                    self.folder, self.recipe, self._known(decisions, labels), track=self.track, warn=warnings
-                )
+                self._images = Unlabelled(self.folder, self.recipe, known, track=self.track, warn=warnings)
             except DataError:
                 if self._is_done(decisions):
                     return []
@@ -62,10 +61,9 @@ class SuggestedCards:
         number = self._images.numbers
         given = {number[image]: label for image, label in labels.items() if image in number}
         left_out = [number[image] for image in decisions.closed() if image in number]
-        found = self._images.suggestions(self.count, decisions.classes, given=given, left_out=left_out)
         return [
             Card("suggestion", (absolute(each.image),), (None,), each.looks_like, each.probability, each.why)
-            for each in found
+            for each in self._images.suggestions(self.count, decisions.classes, given=given, left_out=left_out)
         ]
 
     def _known(self, decisions: Decisions, labels: dict[str, str]) -> Addition | None:
@@ -76,15 +74,12 @@ class SuggestedCards:
         names += [label for label in dict.fromkeys(moved.values()) if label not in names]
         numbers = np.asarray([names.index(label) for label in moved.values()], dtype=np.int64)
         files = [str(decisions.place.where(image)) for image in moved]
+        examples = Examples(ImagesOnDemand(files), numbers, tuple(files))
         if self.data is None:
-            return (
-                Addition("labels", tuple(names), Examples(ImagesOnDemand(files), numbers, tuple(files)))
-                if files
-                else None
-            )
+            return Addition("labels", tuple(names), examples) if files else None
         own = self.data.examples
         own = own.subset([row for row in range(len(own)) if path_of(own.images, row) not in put])
-        every = joined(own, Examples(ImagesOnDemand(files), numbers, tuple(files)), numbers.tolist())
+        every = joined(own, examples, numbers.tolist())
         return dataclasses.replace(self.data, class_names=tuple(names), examples=every, class_labels=())
 
     def _is_done(self, decisions: Decisions) -> bool:
@@ -110,13 +105,14 @@ class DoubtedCards:
     def __call__(self, decisions: Decisions) -> list[Card]:
         task, warnings = _decided(self.read(), decisions.labels()), list[str]()
         try:
-            found = doubted_labels(task, self.recipe, folds=self.folds, track=self.track, warn=warnings)
+            doubted = doubted_labels(task, self.recipe, folds=self.folds, track=self.track, warn=warnings)
         finally:
             self.warn(warnings)
-        closed = _closed(decisions)
+        closed = decisions.closed()
+        closed |= {absolute(decisions.place.where(image)) for image in closed}
         return [
             Card("doubt", (absolute(each.image),), (each.label,), each.looks_like, each.probability)
-            for each in found.doubts
+            for each in doubted.doubts
             if absolute(each.image) not in closed
         ]
 
@@ -136,18 +132,13 @@ class CopiedCards:
         closed = {decisions.card(key).images for key, choice in decisions.choices.items() if choice}
         cards = []
         for each in copied_images(task, self.recipe, track=self.track):
-            how = "the same pixels" if each.is_exact else "nearly the same"
-            where = "" if each.splits[0] == each.splits[1] else f", in {each.splits[0]} and {each.splits[1]}"
+            why = "the same pixels" if each.is_exact else "nearly the same"
+            if each.splits[0] != each.splits[1]:
+                why += f", in {each.splits[0]} and {each.splits[1]}"
             images = absolute(each.first), absolute(each.second)
             if images not in closed:
-                cards.append(Card("copies", images, each.classes, None, each.correlation, how + where))
+                cards.append(Card("copies", images, each.classes, None, each.correlation, why))
         return cards
-
-
-def _closed(decisions: Decisions) -> set[str]:
-    """Images that a choice was made about, under the names that they had and have."""
-    closed = decisions.closed()
-    return closed | {absolute(decisions.place.where(image)) for image in closed}
 
 
 def _decided(task: Task, labels: Labels) -> Task:

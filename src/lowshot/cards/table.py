@@ -146,10 +146,9 @@ class Table:
         if self.path.suffix.lower() == ".jsonl":
             return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in cells).encode()
         text = io.StringIO()
-        table = csv.DictWriter(
-            text, columns, quoting=csv.QUOTE_ALL, lineterminator="\n"
-        )  # a name may begin with a space
         text.write(",".join(columns) + "\n")
+        # A name may begin with a space, which the quotes keep.
+        table = csv.DictWriter(text, columns, quoting=csv.QUOTE_ALL, lineterminator="\n")
         table.writerows(cells)
         return text.getvalue().encode()
 

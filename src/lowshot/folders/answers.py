@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import io
 import itertools
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +19,7 @@ from ..errors import ImageError, InputError
 from ..evaluation import Judgement, transduced
 from ..files import canonical_json, claimed, file_written_aside, refuse_existing
 from ..progress import Track, silent
-from .journal import Journal
+from .journal import Journal, json_line
 
 _Row = TypeVar("_Row")
 _BATCH = 256
@@ -118,22 +117,22 @@ class Answers:
         return [name for name in most_probable(row, len(row)) if name in inside]
 
     def _together(self, images: Sequence[Path]) -> Iterator[Judgement | ImageError]:
-        """What is said of images that are judged together."""
-        said: list[float | ImageError | None] = []
+        """The judgements of images that are judged together; what is wrong with one that cannot be read."""
+        p_values: list[float | ImageError | None] = []
         probabilities = np.empty((len(images), len(self.classes)), dtype=np.float32)
         embeddings, count = np.empty((0, 0), dtype=np.float32), 0
         judgements = self._classifier.stream_judgements(images)
         for judgement in self._track(judgements, what="reading", total=len(images)):
             if isinstance(judgement, ImageError):
-                said.append(judgement)
+                p_values.append(judgement)
                 continue
             if not count:
                 embeddings = np.empty((len(images), len(judgement.embedding)), dtype=np.float32)
             probabilities[count], embeddings[count] = judgement.probabilities, judgement.embedding
-            said.append(judgement.p_value)
+            p_values.append(judgement.p_value)
             count += 1
         rows = zip(transduced(probabilities[:count], embeddings[:count], track=self._track), embeddings, strict=False)
-        for each in said:
+        for each in p_values:
             if isinstance(each, ImageError):
                 yield each
             else:
@@ -145,11 +144,6 @@ class Answers:
         """Whether images have several labels, so that rows have ``labels`` and no ``label``."""
         return self._presence is not None
 
-    @property
-    def tells_none(self) -> bool:
-        """Whether the rows say which images are of none of the classes."""
-        return self._held_out is not None
-
     def csv_lines(self, top: int) -> CsvLines:
         """What makes lines of CSV of the rows.
 
@@ -157,7 +151,7 @@ class Answers:
             top: Classes of each image.
         """
         sets = self._coverage is not None
-        return CsvLines(top, sets=sets, tells_none=self.tells_none, several=self.has_several)
+        return CsvLines(top, sets=sets, tells_none=self._held_out is not None, several=self.has_several)
 
     def about(self) -> dict[str, Any]:
         """What the rows depend on, but for the images."""
@@ -171,11 +165,6 @@ class Answers:
 def most_probable(probabilities: Mapping[str, float], count: int) -> list[str]:
     """So many of the classes of a row, the most probable one first."""
     return sorted(probabilities, key=lambda name: -probabilities[name])[:count]
-
-
-def json_line(row: dict[str, Any]) -> str:
-    """A row as a line of JSON."""
-    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,11 @@ from ..errors import OutputError
 from ..files import os_errors_about
 
 
+def json_line(row: Mapping[str, Any]) -> str:
+    """A row as a line of JSON."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 class Journal:
     """A file with a JSON object on each line; the first one says what the others are about.
 
@@ -32,25 +37,20 @@ class Journal:
         with os_errors_about(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab", buffering=0)
-        try:
-            self._open(about)
-        except BaseException:
-            self._file.close()
-            raise
-
-    def _open(self, about: Mapping[str, Any]) -> None:
-        with os_errors_about(self.path), self.path.open("rb") as file:
-            whole = sum(len(line) for line in file if line.endswith(b"\n"))
-        with os_errors_about(self.path):
-            self._file.truncate(whole)
-        if not whole:
-            self.append([about])
-        before = next(self._lines())
-        if different := next((key for key in {**before, **about} if before.get(key) != about.get(key)), None):
-            raise OutputError(
-                f"{self.path} was begun with {different} {before.get(different)!r}, and it is "
-                f"{about.get(different)!r} now; go on as it was begun, remove it, or choose another output"
-            )
+        with contextlib.ExitStack() as refused:
+            refused.callback(self._file.close)
+            with os_errors_about(path), path.open("rb") as file:
+                whole = sum(len(line) for line in file if line.endswith(b"\n"))
+                self._file.truncate(whole)
+            if not whole:
+                self.append([about])
+            before = next(self._lines())
+            if different := next((key for key in {**before, **about} if before.get(key) != about.get(key)), None):
+                raise OutputError(
+                    f"{path} was begun with {different} {before.get(different)!r}, and it is "
+                    f"{about.get(different)!r} now; go on as it was begun, remove it, or choose another output"
+                )
+            refused.pop_all()
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add rows; when this returns they are on the disk.
@@ -58,7 +58,7 @@ class Journal:
         Raises:
             OutputError: They cannot be written.
         """
-        text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+        text = "".join(map(json_line, rows))
         rest = memoryview(text.encode("utf-8", "backslashreplace"))
         before = self._file.seek(0, os.SEEK_END)
         with os_errors_about(self.path):

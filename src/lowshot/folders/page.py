@@ -15,6 +15,7 @@ from ..data import decode_image
 from ..errors import ImageError
 from ..files import write_text
 from ..report.page.markup import Markup, element, join
+from .placing import places_of
 
 MOST_IMAGES = 600
 """Thumbnails on a page: some five megabytes. Each folder has the same share, the least sure of its images."""
@@ -30,11 +31,6 @@ li { font-size: .875rem; line-height: 1.3; overflow-wrap: anywhere }
 img { width: 112px; height: 112px; object-fit: contain; background: #8882 }
 @media print { li { break-inside: avoid } }
 """
-
-
-def places_of(row: dict[str, Any]) -> list[str]:
-    """The paths below the output that an image of the journal has: one, or one for each of several labels."""
-    return [row["to"]] if isinstance(row["to"], str) else row["to"]
 
 
 def write_page(

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
-import filecmp
-import os
 import re
-import shutil
-import tempfile
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..classifier import FewShotClassifier
-from ..data import images_below
-from ..errors import DataError, InputError, UnknownNameError
-from ..files import claimed, os_errors_about, refuse_existing, sync
+from ..errors import InputError, UnknownNameError
+from ..files import claimed, refuse_existing
 from ..progress import Track, silent
 from .answers import Answers, batches, most_probable
 from .journal import Journal
-from .page import places_of, write_page
+from .page import write_page
+from .placing import PUT, Placing
 
 JOURNAL_FILE = "answers.jsonl"
 PAGE_FILE = "index.html"
@@ -35,58 +30,6 @@ _BEST = 3
 _NOT_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')  # on some system or other
 _NAMES_OF_WINDOWS = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _LONGEST_NAME = 200  # bytes of UTF-8; file systems have room for 255
-PARTIAL = ".partial"
-"""The end of the hidden name that a copy has until it is whole."""
-_IN_PLACE = {"in_place": True}
-"""A line of the journal: all images above it are in their places, and what becomes of them now is a person's doing."""
-
-
-def _copied(source: Path, target: Path) -> None:
-    """Copy a file with its times; it has its name when it is whole and on the disk."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:80]}.", suffix=PARTIAL)
-    os.close(handle)
-    try:
-        shutil.copy2(source, name)
-        sync(Path(name))
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _linked(source: Path, target: Path) -> None:
-    """Give a file a second name, on the same disk. A symbolic link would be passed over where images are read."""
-    try:
-        target.hardlink_to(source)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        raise InputError(
-            f"{source} and {target} are on two disks, where no link can be; copy or move instead"
-        ) from None
-
-
-def _moved(source: Path, target: Path) -> None:
-    """Rename a file; to another disk it is copied, and goes once its copy is there."""
-    try:
-        source.rename(target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        _copied(source, target)
-        source.unlink()
-
-
-def _beside(source: Path, target: Path) -> None:
-    """Give a file that is moved to several folders its place in one of the first: a second name, or a copy."""
-    try:
-        target.hardlink_to(source)
-    except OSError:  # on another disk, or on one that has no links
-        _copied(source, target)
-
-
-PUT: dict[str, Callable[[Path, Path], None]] = {"copy": _copied, "link": _linked, "move": _moved}
-"""The ways in which an image gets into its new folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,19 +101,20 @@ def sort_folder(
     folders = folder_names(answers.classes, has_several=answers.has_several)
     about = {**answers.about(), "folder": str(folder), "put": put, "sure": sure}
     with claimed(out), Journal(out / JOURNAL_FILE, about) as journal:
-        places = _places(folder, out, put, journal, warn)
-        names = _remaining(folder, out, put, places, warn)
+        placing = Placing(folder, out, put, journal, warn)
+        places = placing.resume()
+        names = placing.remaining(places)
         errors: list[str] = []
-        before = _where(folder, out, places) if transductive else []
+        before: list[Path] = []
+        for name, of_image in places.items() if transductive else ():
+            files = (*(out / to for to in of_image), folder / name)
+            before += [path for path in files if path.is_file()][:1]
         images = [*before, *(folder / name for name in names)]
         rows = track(answers.of(images, len(before)), what="sorting", total=len(names))
         for batch in batches(zip(names, rows, strict=True)):
             errors += [row["error"]["message"] for _, row in batch if "error" in row]
-            placed = [_placed(name, row, folders, sure) for name, row in batch if "error" not in row]
-            journal.append(placed)
-            _put_in_place(placed, folder, out, put, journal, warn)
-        placed_ever = (row for row in journal.rows() if row != _IN_PLACE)
-        total, counts = write_page(out, PAGE_FILE, placed_ever, (UNSURE, NONE_OF_THESE, NO_LABEL))
+            placing.place([_placed(name, row, folders, sure) for name, row in batch if "error" not in row])
+        total, counts = write_page(out, PAGE_FILE, placing.rows(), (UNSURE, NONE_OF_THESE, NO_LABEL))
         return Sorted(counts, tuple(errors), out / PAGE_FILE, total)
 
 
@@ -197,66 +141,6 @@ def folder_names(classes: Sequence[str], *, has_several: bool = False) -> dict[s
         used.add(name.casefold())
         names[each] = name
     return names
-
-
-def _places(folder: Path, out: Path, put: str, journal: Journal, warn: list[str]) -> dict[str, list[str]]:
-    """The places that each image has got before, by its path below the folder; those on their way are put there."""
-    for each in out.rglob(f".*{PARTIAL}"):  # of a process that was killed
-        each.unlink()
-    places: dict[str, list[str]] = {}
-    on_the_way: list[dict[str, Any]] = []
-    for row in journal.rows():
-        if row == _IN_PLACE:
-            on_the_way.clear()
-        else:
-            places[row["image"]] = places_of(row)
-            on_the_way.append(row)
-    _put_in_place(on_the_way, folder, out, put, journal, warn)
-    return places
-
-
-def _remaining(folder: Path, out: Path, put: str, places: dict[str, list[str]], warn: list[str]) -> list[str]:
-    """The images that have no place yet, as paths below the folder."""
-    try:
-        names = [path.relative_to(folder).as_posix() for path in images_below(folder, warn)]
-    except DataError:
-        if not places or not folder.is_dir():
-            raise
-        names = []  # all have been moved
-    if put == "move":
-        warn += [
-            f"{folder / name} was left: an image of this name has been moved to {out / places[name][0]} before"
-            for name in names
-            if name in places
-        ]
-    return [name for name in names if name not in places]
-
-
-def _where(folder: Path, out: Path, places: dict[str, list[str]]) -> list[Path]:
-    """Where the images are that have a place, as far as they are to be found."""
-    either = ((*(out / to for to in of_image), folder / name) for name, of_image in places.items())
-    return [path for pair in either if (path := next((each for each in pair if each.is_file()), None)) is not None]
-
-
-def _put_in_place(
-    rows: Sequence[dict[str, Any]], folder: Path, out: Path, put: str, journal: Journal, warn: list[str]
-) -> None:
-    """Put images where they belong, unless they are there, and write down that they are."""
-    for source, target, is_last in (
-        (folder / row["image"], out / to, to == places_of(row)[-1]) for row in rows for to in places_of(row)
-    ):
-        with os_errors_about(target):
-            if not os.path.lexists(target):
-                if not source.exists():
-                    warn.append(f"{source} has gone before it was put to {target}")
-                    continue
-                target.parent.mkdir(parents=True, exist_ok=True)
-                # What is moved goes from the folder with the last of its places.
-                (_beside if put == "move" and not is_last else PUT[put])(source, target)
-            elif put == "move" and is_last and source.exists() and filecmp.cmp(source, target, shallow=False):
-                source.unlink()  # it was copied to another disk, and not removed yet
-    if rows:
-        journal.append([_IN_PLACE])
 
 
 def _placed(name: str, row: dict[str, Any], folders: dict[str, str], sure: float) -> dict[str, Any]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..data import Images, Pixels, Task, bad_images_explained, source_of
+from ..data import Pixels, Task, bad_images_explained
 from ..data.ahead import image_content
 from ..evaluation import embeddings_of
 from ..models import load_backbone
@@ -19,6 +18,7 @@ from ..settings import Recipe
 from ..threads import cpu_threads
 from ..torch_state import own_torch_state
 from ..training import create_learner
+from .naming import file_of
 
 NEAR = 0.75
 """Least cosine of the embeddings of two near copies, as a share of the way from the usual one of two images to 1."""
@@ -67,20 +67,27 @@ def copied_images(task: Task, recipe: Recipe, *, track: Track = silent) -> list[
         learner = create_learner(backbone, prompts, recipe)
         size = backbone.image_size
         parts = [embeddings_of(learner, each.images, size, track=track) for each in splits.values() if len(each)]
-    found = []
-    for one, other in near_pairs(np.concatenate(parts)):
-        (split, row), (second, place) = places[one], places[other]
-        here, there = splits[split], splits[second]
-        classes = task.class_names[here.labels[row]], task.class_names[there.labels[place]]
-        if split == second and classes[0] == classes[1]:
+    copies = []
+    for pair in near_pairs(np.concatenate(parts)):
+        (split, row), (other_split, other_row) = (places[number] for number in pair)
+        here, there = splits[split], splits[other_split]
+        classes = task.class_names[here.labels[row]], task.class_names[there.labels[other_row]]
+        if split == other_split and classes[0] == classes[1]:
             continue
-        correlation = correlation_of(here.images[row], there.images[place])
+        correlation = correlation_of(here.images[row], there.images[other_row])
         if correlation < ALIKE:
             continue
-        same = image_content(here.images, row) == image_content(there.images, place)
-        names = _name(here.images, row, here.identities[row]), _name(there.images, place, there.identities[place])
-        found.append(Copy(*names, classes, (split, second), same, correlation))
-    return sorted(found, key=lambda copy: (not copy.is_exact, -copy.correlation))
+        copies.append(
+            Copy(
+                first=str(file_of(here.images, row) or here.identities[row]),
+                second=str(file_of(there.images, other_row) or there.identities[other_row]),
+                classes=classes,
+                splits=(split, other_split),
+                is_exact=image_content(here.images, row) == image_content(there.images, other_row),
+                correlation=correlation,
+            )
+        )
+    return sorted(copies, key=lambda copy: (not copy.is_exact, -copy.correlation))
 
 
 def near_pairs(embeddings: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
@@ -109,8 +116,3 @@ def correlation_of(one: Pixels, other: Pixels) -> float:
     if min(lengths) < 1e-6:
         return float(max(lengths) < 1e-6)
     return float(grids[0] @ grids[1] / (lengths[0] * lengths[1]))
-
-
-def _name(images: Images, row: int, identity: str) -> str:
-    source = source_of(images, row)
-    return str(source) if isinstance(source, Path) else identity

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from ..data import Images, Task, bad_images_explained, source_of, task_from
+from ..data import Task, bad_images_explained, task_from
 from ..errors import DataError, InputError
 from ..evaluation import fold_of_each, held_out_scores
 from ..fitting import lesson_of
@@ -19,6 +18,7 @@ from ..progress import Track, silent
 from ..settings import Recipe
 from ..threads import cpu_threads
 from ..torch_state import own_torch_state
+from .naming import file_of
 from .noise import label_noise
 
 DOUBTED = 0.5
@@ -109,7 +109,7 @@ def doubted_labels(
     others[np.arange(len(given)), given] = -np.inf
     doubts = [
         Doubt(
-            image=_name(examples.images, int(rows[each]), number),
+            image=str(file_of(examples.images, int(rows[each])) or f"image {number}"),
             index=number,
             label=task.class_names[given[each]],
             looks_like=task.class_names[int(others[each].argmax())],
@@ -120,8 +120,3 @@ def doubted_labels(
         if noise.probabilities[each] > DOUBTED
     ]
     return Doubts(len(given), noise.rate, float((scores.argmax(1) == given).mean()), tuple(doubts))
-
-
-def _name(images: Images, row: int, number: int) -> str:
-    source = source_of(images, row)
-    return str(source) if isinstance(source, Path) else f"image {number}"

@@ -89,8 +89,8 @@ def _mean_distance(images: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.zeros(len(images))
     squares = np.maximum(2 - 2 * images @ images.T, 0)
     np.fill_diagonal(squares, 0)
-    found: NDArray[np.float64] = np.sqrt(np.partition(squares, nearest, axis=1)[:, : nearest + 1]).sum(1) / nearest
-    return found
+    distances: NDArray[np.float64] = np.sqrt(np.partition(squares, nearest, axis=1)[:, : nearest + 1]).sum(1) / nearest
+    return distances
 
 
 def standing_for_many(

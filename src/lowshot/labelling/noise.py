@@ -63,8 +63,8 @@ def label_noise(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> Labe
     grid = np.linspace(math.log(_COLDEST), math.log(_WARMEST), 33)
     nearest = grid[int(np.argmin([profile(each) for each in grid]))]
     step = grid[1] - grid[0]
-    found = minimize_scalar(profile, bounds=(nearest - step, nearest + step), method="bounded", options={"xatol": 1e-4})
-    p = given(found.x)
+    best = minimize_scalar(profile, bounds=(nearest - step, nearest + step), method="bounded", options={"xatol": 1e-4})
+    p = given(best.x)
     rate = best_rate(p)
     wrong = (1 - p) * rate / others
-    return LabelNoise(rate, math.exp(found.x), wrong / np.maximum(wrong + p * (1 - rate), 1e-300))
+    return LabelNoise(rate, math.exp(best.x), wrong / np.maximum(wrong + p * (1 - rate), 1e-300))
