@@ -11,6 +11,7 @@ from lowshot.models import load_backbone
 from lowshot.settings import preset_recipe
 from lowshot.tensor_file import read_classifier
 from lowshot.training import create_learner
+from refusing import refused
 
 TENSORS = "adapter_model.safetensors"
 
@@ -73,19 +74,19 @@ def far_too_large(tensors):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "facts"),
     [
-        (with_nan, "holds values that are not finite"),
-        (with_an_extra, r"has 1 unknown tensor\(s\), such as base_model.model.extra"),
-        (without_one, r"lacks 1 tensor\(s\), such as"),
-        (of_another_shape, r"is \(1, \d+\) of torch.float32; expected \(2, \d+\)"),
-        (of_another_type, "of torch.float16; expected"),
-        (far_too_large, "bytes; expected about"),
+        (with_nan, ("not finite",)),
+        (with_an_extra, ("1 unknown", "base_model.model.extra")),
+        (without_one, ("lacks 1", "lora_A.weight")),
+        (of_another_shape, ("lora_A.weight", "(1, 16)", "(2, 16)")),
+        (of_another_type, ("lora_A.weight", "torch.float16", "torch.float32")),
+        (far_too_large, ("bytes", "expected about")),
     ],
 )
-def test_tensors_that_do_not_fit_exactly_are_refused(tiny_clip, folder, change, said):
+def test_tensors_that_do_not_fit_exactly_are_refused(tiny_clip, folder, change, facts):
     change_tensors(folder, change)
-    with pytest.raises(AdapterError, match=said):
+    with refused(AdapterError, folder / TENSORS, *facts):
         fresh(tiny_clip).load(folder)
 
 
@@ -93,27 +94,27 @@ def test_tensors_that_do_not_fit_exactly_are_refused(tiny_clip, folder, change, 
 def test_a_truncated_file_is_refused(tiny_clip, folder, keep):
     whole = (folder / TENSORS).read_bytes()
     (folder / TENSORS).write_bytes(whole[:keep])
-    with pytest.raises(AdapterError, match="is damaged"):
+    with refused(AdapterError, folder / TENSORS, "damaged"):
         fresh(tiny_clip).load(folder)
 
 
 def test_there_are_no_tensors_below_a_file(tmp_path):
     (tmp_path / "file").write_bytes(b"x")
-    with pytest.raises(AdapterError, match=r"incomplete: classifier\.safetensors is missing"):
+    with refused(AdapterError, tmp_path / "file", "classifier.safetensors is missing"):
         read_classifier(tmp_path / "file", 2, 3)
 
 
 @pytest.mark.parametrize("missing", [TENSORS, "adapter_config.json"])
 def test_an_incomplete_folder_is_refused(tiny_clip, folder, missing):
     (folder / missing).unlink()
-    with pytest.raises(AdapterError, match=rf"incomplete: {missing} is missing"):
+    with refused(AdapterError, folder, f"{missing} is missing"):
         fresh(tiny_clip).load(folder)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00\xff"])
 def test_a_damaged_config_is_refused(tiny_clip, folder, text):
     (folder / "adapter_config.json").write_text(text, encoding="latin-1")
-    with pytest.raises(AdapterError, match=r"adapter_config\.json is damaged"):
+    with refused(AdapterError, folder, "adapter_config.json is damaged"):
         fresh(tiny_clip).load(folder)
 
 
@@ -124,7 +125,7 @@ def test_a_damaged_config_is_refused(tiny_clip, folder, text):
 def test_a_config_that_contradicts_the_recipe_is_refused(tiny_clip, folder, key, value):
     path = folder / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
-    with pytest.raises(AdapterError, match=f"has {key} = "):
+    with refused(AdapterError, folder, f"{key} = {value!r}"):
         fresh(tiny_clip).load(folder)
 
 
@@ -140,7 +141,7 @@ def test_a_key_that_the_version_of_peft_that_saved_it_lacked_has_its_default(unc
     del saved[key]
     path.write_text(json.dumps(saved))
     if key in DECISIVE:
-        with pytest.raises(AdapterError, match=key if key != "target_modules" else "other modules"):
+        with refused(AdapterError, folder, key if key != "target_modules" else "other modules"):
             unchanged.load(folder)
     else:
         unchanged.load(folder)
@@ -153,7 +154,7 @@ def test_a_key_of_another_version_of_peft_has_that_ones_default(unchanged, folde
     path.write_text(json.dumps(saved))
     unchanged.load(folder)
     path.write_text(json.dumps({**saved, "use_dora": True}))
-    with pytest.raises(AdapterError, match="has use_dora = True"):
+    with refused(AdapterError, folder, "use_dora = True"):
         unchanged.load(folder)
 
 
@@ -170,10 +171,10 @@ def test_what_decides_nothing_once_the_tensors_are_read_may_differ(unchanged, fo
 def test_other_modules_are_refused(tiny_clip, folder, targets):
     path = folder / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "target_modules": targets}))
-    with pytest.raises(AdapterError, match="adapts other modules"):
+    with refused(AdapterError, folder, "other modules"):
         fresh(tiny_clip).load(folder)
 
 
 def test_another_rank_is_refused(tiny_clip, folder):
-    with pytest.raises(AdapterError, match=r"has r = 2; lowshot\.json says 4"):
+    with refused(AdapterError, folder, "r = 2", "lowshot.json says 4"):
         fresh(tiny_clip, rank=4).load(folder)

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import functools
-import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from lowshot.errors import InputError
 from lowshot.methods import METHODS, method_spec
 from lowshot.models import load_backbone
 from lowshot.training.placing import adapt
+from refusing import refused
 
 from .conftest import images, take_steps
 
@@ -255,9 +255,7 @@ def test_merging_adds_the_update_to_the_base_once_however_often_it_is_called(fre
 def test_placement_settings_decide_where_it_sits_or_are_refused(fresh, method, settings):
     name = next(iter(settings))
     if name not in method_spec(method).settings:
-        with pytest.raises(
-            InputError, match=rf"{name} is .*, but method {re.escape(method)} has no {name}; leave it out"
-        ):
+        with refused(InputError, f"method {method}", f"no {name}", "leave it out"):
             fresh(method, **settings)
         return
     model = fresh(method, **settings).adapter.model
@@ -296,12 +294,12 @@ def test_rank_alpha_and_scaling_change_the_update(fresh, method):
 @pytest.mark.parametrize("method", ["lora", "dora", "lora-xs"])
 @pytest.mark.parametrize("rank", [17, 25])
 def test_a_rank_beyond_a_weight_is_refused_with_its_name(fresh, method, rank):
-    with pytest.raises(InputError, match=rf"rank is {rank}, but text_model\S+q_proj is 16 x 16; expected at most 16"):
+    with refused(InputError, f"rank is {rank}", "self_attn.q_proj", "16 x 16", "at most 16"):
         fresh(method, rank=rank)
 
 
 def test_a_layer_beyond_the_depth_is_refused_with_the_tower(fresh):
-    with pytest.raises(InputError, match="position names layer 2, but the text tower has 2 layers, 0 to 1"):
+    with refused(InputError, "layer 2", "text tower", "2 layers, 0"):
         fresh("lora", position="0,2")
     assert fresh("lora", position="0,2", encoder="vision").trainable_parameters == 2 * 3 * 2 * 4 * 24
 
@@ -309,16 +307,14 @@ def test_a_layer_beyond_the_depth_is_refused_with_the_tower(fresh):
 @everything
 def test_a_position_without_a_layer_in_a_tower_is_refused(fresh, method):
     if "position" in method_spec(method).settings:
-        with pytest.raises(InputError, match="position mid is no layer of the text tower, which has 2; expected"):
+        with refused(InputError, "position mid", "text tower", "has 2"):
             fresh(method, position="mid")
 
 
 @pytest.mark.parametrize("quantize", ["nf4", "int8"])
-@pytest.mark.parametrize(
-    ("method", "why"), [("full", "trains the weights themselves"), ("clip-svd", "keeps all singular vectors of the")]
-)
+@pytest.mark.parametrize(("method", "why"), [("full", "weights themselves"), ("clip-svd", "singular vectors")])
 def test_what_makes_no_sense_on_quantised_weights_is_refused(fresh, method, why, quantize):
-    with pytest.raises(InputError, match=f"method {method} {why}.*; quantize is {quantize}, expected none"):
+    with refused(InputError, f"method {method}", why, f"quantize is {quantize}", "expected none"):
         fresh(method, quantize)
 
 

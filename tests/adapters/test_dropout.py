@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lowshot.adapters import dropout
 from lowshot.adapters.dropout import MaskKeys, SampleDropout
+from refusing import refused
 
 CPU = torch.device("cpu")
 SHARES = [0.1, 0.25, 0.9]
@@ -59,7 +60,7 @@ def test_entries_are_dropped_as_often_as_asked_and_their_mean_stays(generator):
 
 def test_rows_without_keys_are_an_error_and_not_another_mask(generator):
     layer = SampleDropout(0.5, 0, MaskKeys(seed=1))
-    with pytest.raises(RuntimeError, match="keys of 0 samples for 3 rows"):
+    with refused(RuntimeError, "0 samples", "3 rows"):
         layer(torch.ones(3, 4))
     assert torch.equal(layer.eval()(torch.ones(3, 4)), torch.ones(3, 4))
 

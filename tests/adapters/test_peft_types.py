@@ -10,10 +10,11 @@ from torch import nn
 
 import lowshot.adapters.lora_xs.tuner  # noqa: F401 - registers our own type with PEFT
 from lowshot.adapters.peft_types import KNOW_QUANTISED_WEIGHTS, NOT_FOR_LINEAR_LAYERS, tuner_config, tuners
-from lowshot.errors import InputError, UnknownNameError
+from lowshot.errors import AdapterError, InputError, UnknownNameError
 from lowshot.methods import refuse_idle_options
 from lowshot.models import load_backbone
 from lowshot.training.placing import adapt
+from refusing import refused
 
 from .conftest import images, take_steps
 
@@ -61,30 +62,30 @@ def test_every_tuner_trains_on_both_towers_and_comes_back_from_its_file(shallow_
 
 @pytest.mark.parametrize("name", NOT_FOR_LINEAR_LAYERS)
 def test_tuners_for_other_things_are_refused_with_the_reason(learner_on, name):
-    with pytest.raises(InputError, match=rf"peft:{name.lower()} cannot be used on linear layers: \w+"):
+    with refused(InputError, f"peft:{name.lower()}", "linear layers", NOT_FOR_LINEAR_LAYERS[name]):
         learner_on(f"peft:{name.lower()}")
 
 
 @pytest.mark.parametrize("name", ["prefix_tuning", "xlora", "nonsense", "loah"])
 def test_unknown_tuners_are_refused(learner_on, name):
-    with pytest.raises(UnknownNameError, match=f"unknown method 'peft:{name}'"):
+    with refused(UnknownNameError, f"method 'peft:{name}'"):
         learner_on(f"peft:{name}")
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("kind", "options", "fact"),
     [
-        (("rank=3",), "unknown option of peft:oft 'rank'"),
-        (("target_modules=all",), "unknown option of peft:oft 'target_modules'"),
-        (("inference_mode=true",), "unknown option of peft:oft 'inference_mode'"),
-        (("bias=all",), "unknown option of peft:oft 'bias'"),
-        (("oft_block_size=4", "oft_block_size=8"), "option oft_block_size of peft:oft is given twice"),
-        (('oft_block_size="a word"',), "method peft:oft"),
-        (("r=4", "oft_block_size=4"), "method peft:oft: "),
+        (UnknownNameError, ("rank=3",), "'rank'"),
+        (UnknownNameError, ("target_modules=all",), "'target_modules'"),
+        (UnknownNameError, ("inference_mode=true",), "'inference_mode'"),
+        (UnknownNameError, ("bias=all",), "'bias'"),
+        (InputError, ("oft_block_size=4", "oft_block_size=8"), "oft_block_size"),
+        (InputError, ('oft_block_size="a word"',), "method peft:oft"),
+        (InputError, ("r=4", "oft_block_size=4"), "method peft:oft"),
     ],
 )
-def test_options_are_checked(learner_on, options, said):
-    with pytest.raises(InputError, match=said):
+def test_options_are_checked(learner_on, kind, options, fact):
+    with refused(kind, "peft:oft", fact):
         learner_on("peft:oft", peft=options)
 
 
@@ -98,7 +99,7 @@ def test_options_reach_the_tuner(learner_on):
 @pytest.mark.parametrize("method", sorted(set(tuners()) - KNOW_QUANTISED_WEIGHTS))
 @pytest.mark.parametrize("quantize", ["nf4", "int8"])
 def test_tuners_that_do_not_know_quantised_weights_are_refused(shallow_learner_on, method, quantize):
-    with pytest.raises(InputError, match=f"method {method} does not fit"):
+    with refused(InputError, f"method {method}", "quantize none"):
         shallow_learner_on(method, quantize, peft=OPTIONS.get(method, ()), encoder="vision", projections=("q",))
 
 
@@ -123,7 +124,7 @@ def test_the_others_are_the_same_function_on_plain_layers_of_the_rounded_values(
 
 @pytest.mark.parametrize("option", ["init_lora_weights=pissa", "init_lora_weights=olora"])
 def test_an_option_that_changes_the_frozen_weights_is_refused(learner_on, option):
-    with pytest.raises(InputError, match="method peft:lora does not fit: it changes the frozen weight of text_model"):
+    with refused(InputError, "method peft:lora", "frozen weight", "text_model.encoder.layers.0.self_attn.q_proj"):
         learner_on("peft:lora", peft=(option,))
 
 
@@ -169,14 +170,14 @@ def test_an_option_that_does_nothing_is_refused_where_something_is_to_be_learnt(
     """PEFT takes it, and the adapter is the same; the record would say that it had been obeyed."""
     assert is_same(f"peft:{tuner}", (), (option,))
     name = option.partition("=")[0]
-    with pytest.raises(InputError, match=rf"{name} of peft:{tuner} .*; leave it out"):
+    with refused(InputError, f"{name} of peft:{tuner}", "leave it out"):
         refuse_idle_options(f"peft:{tuner}", (option,))
 
 
 @pytest.mark.parametrize("value", ["corda", "eva", "loftq", "lora_ga"])
 def test_starts_that_need_a_pass_over_the_data_are_refused_by_name(value):
     """PEFT fails, or goes on with the usual start."""
-    with pytest.raises(InputError, match=f"init_lora_weights of peft:lora is '{value}', but it .*; leave it out"):
+    with refused(InputError, "init_lora_weights of peft:lora", f"'{value}'", "leave it out"):
         refuse_idle_options("peft:lora", (f"init_lora_weights={value}",))
 
 
@@ -204,14 +205,14 @@ def test_an_option_that_does_nothing_without_another_one_is_refused_without_it(t
     without = sizes if tuner != "oft" or key == "coft" else [*sizes, "use_cayley_neumann=false"]
     assert is_same(method, without, (*without, option))
     assert not is_same(method, others, (*others, option))
-    with pytest.raises(InputError, match=rf"does nothing without {companion.partition('=')[0]}"):
+    with refused(InputError, option.partition("=")[0], f"nothing without {key}"):
         refuse_idle_options(method, (*without, option))
     refuse_idle_options(method, (*others, option))
 
 
 def test_a_dropout_that_drops_all_is_refused():
     for value in ("1", "2", "-0.5", "true", "much", "NaN"):
-        with pytest.raises(InputError, match="expected a share of 0 or more, below 1"):
+        with refused(InputError, "module_dropout", "0 or more", "below 1"):
             refuse_idle_options("peft:loha", (f"module_dropout={value}",))
     refuse_idle_options("peft:loha", ("module_dropout=0.5", "rank_dropout=0"))
 
@@ -229,13 +230,13 @@ def test_an_adapter_that_was_saved_with_an_idle_option_is_read(learner_on, tmp_p
 
 @pytest.mark.parametrize("option", ["megatron_config={}", "arrow_config={}", "alora_invocation_tokens=[1]"])
 def test_options_for_language_models_are_refused(learner_on, option):
-    with pytest.raises(UnknownNameError, match="unknown option of peft:lora"):
+    with refused(UnknownNameError, "peft:lora", repr(option.partition("=")[0])):
         learner_on("peft:lora", peft=(option,))
 
 
 def test_a_config_that_contradicts_the_recipe_in_any_field_is_refused(learner_on, tmp_path):
     learner_on("peft:loha", peft=("r=2", "alpha=4")).save(tmp_path)
-    with pytest.raises(InputError, match=r"has alpha = 4; lowshot.json says 8"):
+    with refused(AdapterError, tmp_path, "alpha = 4", "lowshot.json says 8"):
         learner_on("peft:loha", peft=("r=2", "alpha=8")).load(tmp_path)
 
 

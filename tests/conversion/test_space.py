@@ -23,6 +23,7 @@ from lowshot import FewShotClassifier
 from lowshot.conversion import export_space, space
 from lowshot.data import builtin_task
 from lowshot.errors import AdapterError, InputError, OutputExistsError, RunError
+from refusing import refused
 
 MODEL = "openai/clip-vit-base-patch16"
 
@@ -179,20 +180,20 @@ def test_the_same_adapter_gives_the_same_bytes(made, adapter, tmp_path):
 
 
 def test_a_backbone_that_no_space_can_fetch_is_refused_with_what_to_do(saved, tmp_path):
-    with pytest.raises(InputError, match=r"--model OWNER/NAME"):
+    with refused(InputError, "folder", "Space", "--model OWNER/NAME"):
         export_space(saved("lora-xs")[0], tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_no_server_serves_is_refused(saved, tmp_path):
-    with pytest.raises(AdapterError, match="method dora"):
+    with refused(AdapterError, "method dora"):
         export_space(saved("dora")[0], tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_name_that_no_server_serves_is_refused(adapter, tmp_path):
     shutil.copytree(adapter, tmp_path / "two words")
-    with pytest.raises(AdapterError, match="rename the folder"):
+    with refused(AdapterError, tmp_path / "two words", "rename the folder"):
         export_space(tmp_path / "two words", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -200,7 +201,7 @@ def test_a_name_that_no_server_serves_is_refused(adapter, tmp_path):
 def test_a_space_that_says_something_else_does_not_appear(adapter, tmp_path, monkeypatch):
     predict = space.AdapterBank.predict
     monkeypatch.setattr(space.AdapterBank, "predict", lambda bank, images, name: predict(bank, images, name)[::-1])
-    with pytest.raises(RunError, match=r"Space .* apart"):
+    with refused(RunError, "Space", adapter, "at most 0.005"):
         export_space(adapter, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
