@@ -80,7 +80,7 @@ def test_runs_of_auto_are_one_series_whatever_it_chose():
     assert both.trainable_parameters == (3072 + 72) / 2
 
     assert len({row.series for row in rows}) == len({row.settings for row in rows}) == 1
-    assert [row.task for row in averages([chose("gda", "a"), chose("lora", "b")])] == ["average of 2 data sets"]
+    assert [row.task for row in averages([chose("gda", "a"), chose("lora", "b")]).rows] == ["average of 2 data sets"]
 
 
 def test_one_seed_has_no_deviation():

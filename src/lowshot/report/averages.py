@@ -9,7 +9,16 @@ from collections.abc import Mapping, Sequence
 from ..records import RunRecord
 from ..settings import SETTINGS
 from ..wording.quantities import shots_text
-from .summary import Row, SeriesKey, decides_answers, mean_and_deviation, rounded_mean, runs_by_row
+from .summary import (
+    Row,
+    SeriesKey,
+    decides_answers,
+    mean_and_deviation,
+    mean_costs,
+    rounded_mean,
+    runs_by_row,
+    shared_items,
+)
 
 FEW_SHOT = "few-shot"
 BASE_TO_NEW = "base-to-new"
@@ -30,16 +39,7 @@ class Averages:
     """A sentence for each series, or number of shots of it, that is no average, and why."""
 
 
-def averages(records: Sequence[RunRecord]) -> list[Row]:
-    """The rows of ``averages_and_gaps``.
-
-    Raises:
-        InputError: Two records tell of the same run.
-    """
-    return list(averages_and_gaps(records).rows)
-
-
-def averages_and_gaps(records: Sequence[RunRecord]) -> Averages:
+def averages(records: Sequence[RunRecord]) -> Averages:
     """A row for each series and number of shots that every data set has, its task ``average of N data sets``.
 
     The mean is over the data sets, each counting alike, for each seed that all of them have; mean and deviation are
@@ -115,18 +115,14 @@ def _average(rows: Sequence[Row], runs: Mapping[Row, Sequence[RunRecord]], title
     """One row over the data sets."""
     means = mean_by_seed([{run.seed: run.score for run in runs[row]} for row in rows])
     mean, deviation = mean_and_deviation(list(means.values()))
-    shared = set(rows[0].settings).intersection(*(row.settings for row in rows))
     return dataclasses.replace(
         rows[0],
         task=title,
         seeds=len(means),
         accuracy_mean=mean,
         accuracy_std=deviation,
-        trainable_parameters=rounded_mean(row.trainable_parameters for row in rows),
-        total_parameters=rounded_mean(row.total_parameters for row in rows),
-        adapter_bytes=rounded_mean(row.adapter_bytes for row in rows),
         train_seconds=statistics.fmean(row.train_seconds for row in rows),
         training_memory_bytes=rounded_mean(row.training_memory_bytes for row in rows),
-        settings=tuple(item for item in rows[0].settings if item in shared),
-        evaluation_seconds=statistics.fmean(row.evaluation_seconds for row in rows),
+        settings=shared_items([row.settings for row in rows]),
+        **mean_costs(rows),
     )

@@ -9,6 +9,7 @@ from ..methods import METHODS
 from ..records import RunRecord
 from ..wording.settings import shown_settings
 from .published import ELEVEN
+from .samples import whole_of
 
 
 def in_reading_order(records: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
@@ -20,7 +21,7 @@ def in_reading_order(records: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
     methods = list(METHODS)
 
     def place(record: RunRecord) -> tuple[object, ...]:
-        whole = record.task.removesuffix(" (base)")
+        whole = whole_of(record.task)
         data = ELEVEN.index(whole) if whole in ELEVEN else len(ELEVEN)
         is_known = record.method in METHODS
         method = methods.index(record.method) if is_known else len(methods) if record.recipe else 0.5

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..errors import InputError
 from ..records import RunRecord
-from .averages import BASE_TO_NEW, OF_ALL_CLASSES, Averages, averages_and_gaps, mean_by_seed, protocol_of
+from .averages import BASE_TO_NEW, OF_ALL_CLASSES, Averages, averages, mean_by_seed, protocol_of
 from .published import backbone_of
 from .summary import Row, SeriesKey, runs_by_row
 
@@ -90,7 +90,7 @@ def _model(record: RunRecord) -> str:
 
 def _section(model: str, protocol: str, records: Sequence[RunRecord]) -> Section:
     runs = runs_by_row(records)
-    averages = averages_and_gaps(records)
+    averaged = averages(records)
     rows: dict[tuple[SeriesKey, int], Row] = {}
     samples: dict[tuple[SeriesKey, int], dict[Column, dict[int, float]]] = {}
     for row, of_row in runs.items():
@@ -104,9 +104,9 @@ def _section(model: str, protocol: str, records: Sequence[RunRecord]) -> Section
         shared = [column for column in first if all(column in other for other in others)]
         for column in shared:
             samples[place][column] = {seed: float(of_run[column]) for seed, of_run in accuracies.items()}
-    for averaged in averages.over:
-        place = averaged[0].series, averaged[0].shots
-        samples[place].update(_averages(samples[place], [whole_of(row.task) for row in averaged], protocol))
+    for over in averaged.over:
+        place = over[0].series, over[0].shots
+        samples[place].update(_averages(samples[place], [whole_of(row.task) for row in over], protocol))
     return Section(
         model=model,
         backbone=next((name for name in map(backbone_of, records) if name), None),
@@ -114,7 +114,7 @@ def _section(model: str, protocol: str, records: Sequence[RunRecord]) -> Section
         records=tuple(records),
         entries=tuple(Entry(row, samples[place]) for place, row in rows.items()),
         tasks=tuple(dict.fromkeys(whole_of(row.task) for row in runs)),
-        averages=averages,
+        averages=averaged,
         rows=tuple(runs),
     )
 

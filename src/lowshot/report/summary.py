@@ -229,20 +229,15 @@ def _row(key: RowKey, runs: Sequence[RunRecord]) -> Row:
     """Means and deviations over the runs; a mean over the evaluated part of them would not be theirs."""
     accuracies = [run.score for run in runs if run.metrics]
     mean, deviation = mean_and_deviation(accuracies) if len(accuracies) == len(runs) else (None, 0.0)
-    settings = [_given_settings(run) for run in runs]
-    shared = tuple((name, value) for name, value in settings[0].items() if all(s.get(name) == value for s in settings))
     return Row(
         **key._asdict(),
         seeds=len(runs),
         accuracy_mean=mean,
         accuracy_std=deviation,
-        trainable_parameters=rounded_mean(run.trainable_parameters for run in runs),
-        total_parameters=rounded_mean(run.total_parameters for run in runs),
-        adapter_bytes=rounded_mean(run.adapter_bytes for run in runs),
         train_seconds=statistics.fmean(run.learning_seconds for run in runs),
         training_memory_bytes=max(run.training_memory_bytes for run in runs),
-        settings=shared,
-        evaluation_seconds=statistics.fmean(run.evaluation_seconds for run in runs),
+        settings=shared_items([tuple(_given_settings(run).items()) for run in runs]),
+        **mean_costs(runs),
         measure=MEAN_AVERAGE_PRECISION if runs[0].has_several else ACCURACY,
     )
 
@@ -256,6 +251,22 @@ def measures_of(rows: Iterable[Row]) -> list[str]:
 def measure_heading(rows: Iterable[Row]) -> str:
     """``accuracy %``: the heading of the figures of these rows; ``accuracy or mAP %`` where they are of both kinds."""
     return f"{' or '.join(_SHORT[measure] for measure in measures_of(rows))} %"
+
+
+def mean_costs(costly: Sequence[Row] | Sequence[RunRecord]) -> dict[str, Any]:
+    """The costs of a row that are means, over its runs or over other rows alike, by name."""
+    return {
+        "trainable_parameters": rounded_mean(each.trainable_parameters for each in costly),
+        "total_parameters": rounded_mean(each.total_parameters for each in costly),
+        "adapter_bytes": rounded_mean(each.adapter_bytes for each in costly),
+        "evaluation_seconds": statistics.fmean(each.evaluation_seconds for each in costly),
+    }
+
+
+def shared_items(settings: Sequence[tuple[tuple[str, str], ...]]) -> tuple[tuple[str, str], ...]:
+    """The names with the values that all of these settings have, in the order of the first."""
+    shared = set(settings[0]).intersection(*settings)
+    return tuple(item for item in settings[0] if item in shared)
 
 
 def rounded_mean(counts: Iterable[int]) -> int:

@@ -12,7 +12,7 @@ from .charts import series_style
 from .class_changes import changes_chart, changes_text, class_changes
 from .curves import Look
 from .headline import main_result
-from .markup import Markup, choice, element
+from .markup import Markup, choice, element, figure, section
 from .reliability import Reliability, pooled_bins, reliability_chart, reliability_text
 from .tips import RowRuns
 
@@ -35,7 +35,7 @@ def classes_section(tasks: Mapping[str, RowRuns], look: Look, identity: str) -> 
     }
     why_none = _ALONE if all(result.measure == MEAN_AVERAGE_PRECISION for result in results.values()) else _OLD
     body = choice("Data set", parts, next(iter(parts)), identity) if parts else element("p", why_none, class_="note")
-    return element("section", element("h2", "A closer look"), body, id=identity)
+    return section("A closer look", body, identity=identity)
 
 
 def _part(result: Row, runs: RowRuns, look: Look, identity: str) -> Markup:
@@ -53,8 +53,8 @@ def _part(result: Row, runs: RowRuns, look: Look, identity: str) -> Markup:
         measure = "Average precision" if are_precisions else "Recall"
         title = f"{measure} of classes of {result.task}, zero-shot and with {result.label}."
         chart = changes_chart(changes, result.label, Wording(f"{identity}-classes", title, ""))
-        caption = element("figcaption", changes_text(changes, result.seeds, are_precisions=are_precisions))
-        figures.append(element("figure", element("h3", "Which classes gain"), chart, caption))
+        caption = changes_text(changes, result.seeds, are_precisions=are_precisions)
+        figures.append(figure("Which classes gain", chart, caption))
     if confidence := _reliability(result, zero_shot, runs, look, identity):
         figures.append(confidence)
     if not figures:
@@ -80,7 +80,5 @@ def _reliability(result: Row, zero_shot: Row | None, runs: RowRuns, look: Look, 
     chart = reliability_chart(drawn, Wording(f"{identity}-reliability", title, "confidence, %"))
     words = " ".join(map(reliability_text, reversed(drawn)))
     pooled = f"Predictions by confidence{f', those of {result.seeds} runs together' if result.seeds > 1 else ''}. "
-    caption = element(
-        "figcaption", f"{words} {pooled}The area of a dot is its share of them; below the diagonal is too sure."
-    )
-    return element("figure", element("h3", "How sure it is"), chart, caption)
+    caption = f"{words} {pooled}The area of a dot is its share of them; below the diagonal is too sure."
+    return figure("How sure it is", chart, caption)

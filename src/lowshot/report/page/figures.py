@@ -12,7 +12,7 @@ from ..summary import Row, accuracy_text, measure_heading
 from .axes import Wording
 from .charts import MOST_LINES, Baseline, key_mark, line_chart, scatter_chart, small_chart
 from .curves import Look, baselines, counterpart, curves, kind_text, learnt, measured, published_curves, series
-from .markup import Markup, choice, element, join, marked
+from .markup import Markup, choice, element, figure, join, marked, table
 from .tips import RowRuns, measures_text
 
 NOTHING = "No method was trained and evaluated, so there is no curve to draw."
@@ -59,7 +59,7 @@ def accuracy_figure(runs: RowRuns, figures: Sequence[PublishedFigure], look: Loo
             " Dashed, with open marks: what others have published, and how it is known; bars of digitised figures"
             " are their reading error."
         )
-    return element("div", _figure("More images", chart, caption), _standings(runs, figures, look), class_="pair")
+    return element("div", figure("More images", chart, caption), _standings(runs, figures, look), class_="pair")
 
 
 def cost_figures(runs: RowRuns, look: Look, identity: str) -> Markup:
@@ -101,7 +101,7 @@ def small_multiples(
         has_published |= bool(theirs)
         wording = _wording(next(iter(runs)), "images per class", f"{identity}-{i}")
         chart = small_chart([*curves(runs, look), *theirs], baselines(runs, look), wording)
-        charts.append(element("figure", element("h3", task), chart))
+        charts.append(figure(task, chart))
     drawn_rows = [row for runs in drawn.values() for row in runs]
     note = (
         f"{measures_text(drawn_rows)} in percent against images per class. Each chart spans its own figures, so that"
@@ -136,7 +136,7 @@ def _cost(cost: _Cost, drawn: RowRuns, levels: Sequence[Baseline], look: Look, i
         levels,
         _wording(next(iter(drawn)), x_title, identity),
     )
-    return _figure(cost.heading, chart, left_out)
+    return figure(cost.heading, chart, left_out)
 
 
 def _standings(runs: RowRuns, figures: Sequence[PublishedFigure], look: Look) -> Markup:
@@ -145,7 +145,7 @@ def _standings(runs: RowRuns, figures: Sequence[PublishedFigure], look: Look) ->
     rows = sorted((row for row in learnt(runs) if row.shots == shots), key=lambda row: -(row.accuracy_mean or 0.0))
     levels = [row for row in measured(runs) if row.is_zero_shot]
     zero_shot = levels[0].accuracy_mean if len(levels) == 1 else None
-    published = {row: figure for row in [*rows, *levels] if (figure := counterpart(row, figures))}
+    published = {row: theirs for row in [*rows, *levels] if (theirs := counterpart(row, figures))}
     headings = [
         "method",
         measure_heading(rows),
@@ -161,26 +161,25 @@ def _standings(runs: RowRuns, figures: Sequence[PublishedFigure], look: Look) ->
             gain = f"{round(100 * (accuracy - zero_shot), 1):+.1f}".replace("-", "\u2212")
             cells.append(["" if row.is_zero_shot else gain])
         if row in published:
-            figure = published[row]
-            kind = element("span", kind_text(figure), class_="quiet kind")
-            cells.append([f"{100 * figure.accuracy:.1f} ", kind])
+            kind = element("span", kind_text(published[row]), class_="quiet kind")
+            cells.append([f"{100 * published[row].accuracy:.1f} ", kind])
         elif published:
             cells.append(["-"])
         name = element("th", marked(key_mark(number, row.is_rival), row.label), scope="row")
         columns = (element("td", *cell, class_="number") for cell in cells)
         body.append(element("tr", name, *columns, data_series=number))
-    table = element("table", element("thead", element("tr", *header)), element("tbody", *body), class_="standings")
     explained = "" if zero_shot is None else " Gain: points above zero-shot."
     caption = element("p", f"Mean over seeds ± standard deviation.{explained}", class_="note below")
-    return element("div", element("h3", f"With {images_per_class(shots)}"), table, caption, class_="beside")
+    return element(
+        "div",
+        element("h3", f"With {images_per_class(shots)}"),
+        table(header, body, "standings"),
+        caption,
+        class_="beside",
+    )
 
 
 def _wording(row: Row, x_title: str, identity: str) -> Wording:
     """Words of a chart of one task's rows, of which ``row`` is one."""
     title = f"{row.measure.capitalize()} on {row.task} against {x_title}; the tables of results have the numbers."
     return Wording(identity, title, x_title, f"{row.measure}, %")
-
-
-def _figure(heading: str, chart: Markup, caption: str) -> Markup:
-    captions = [element("figcaption", caption)] if caption else []
-    return element("figure", element("h3", heading), chart, *captions)

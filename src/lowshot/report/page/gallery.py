@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from ...wording.quantities import images_per_class, percent
-from .markup import Markup, element, scrollable
+from .markup import Markup, element, scrollable, section, table
 from .showcase import Showcase
 
 MOST_CLASSES = 20
@@ -40,9 +40,8 @@ def showcase_section(showcase: Showcase) -> Markup:
         image = element("img", src=source, alt=alt, class_="tiny" if width <= _TINY_PIXELS else None)
         cards.append(element("li", image, element("p", *verdict), class_="right" if is_right else "wrong"))
     grid = [element("ul", *cards, class_="gallery")] if cards else []
-    images = element("section", element("h2", "What it sees"), note, *grid, id="predictions")
-    confusion = element("section", element("h2", "What it takes for what"), _matrix(showcase), id="confusion")
-    return Markup(images + confusion)
+    images = section("What it sees", note, *grid, identity="predictions")
+    return Markup(images + section("What it takes for what", _matrix(showcase), identity="confusion"))
 
 
 def most_confused(confusion: Sequence[Sequence[int]], most: int) -> list[int]:
@@ -68,8 +67,6 @@ def _matrix(showcase: Showcase) -> Markup:
             style = f"{'right' if j == i else 'wrong'} shade-{shade}" if count else "none"
             cells.append(element("td", str(count or "·"), class_=style))
         body.append(element("tr", *cells))
-    header = element("thead", element("tr", corner, *names))
-    table = element("table", header, element("tbody", *body), class_="confusion")
     images = sum(map(sum, confusion))
     wrong = images - sum(row[i] for i, row in enumerate(confusion))
     note = (
@@ -77,4 +74,4 @@ def _matrix(showcase: Showcase) -> Markup:
     )
     if len(indices) < len(showcase.classes):
         note += f" Shown are the {len(indices)} most confused of {len(showcase.classes)} classes."
-    return scrollable(table, note, "confusion-note")
+    return scrollable(table((corner, *names), body, "confusion"), note, "confusion-note")

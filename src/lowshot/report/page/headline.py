@@ -9,7 +9,7 @@ from ...wording.quantities import duration, images_per_class, percent, size
 from ..summary import ACCURACY, Row
 
 AVERAGE_OF = "average of "
-"""Beginning of the tasks of ``averages.averages``."""
+"""Beginning of the tasks of the rows of ``averages``."""
 
 
 def headline(rows: Sequence[Row]) -> str:

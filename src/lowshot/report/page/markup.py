@@ -42,6 +42,21 @@ def element(tag: str, *children: object, **attributes: object) -> Markup:
     return Markup(f"<{opening}>{join(children)}{closing}")
 
 
+def section(heading: str, *parts: Markup, identity: str) -> Markup:
+    """A part of the page under a heading, which links can point at."""
+    return element("section", element("h2", heading), *parts, id=identity)
+
+
+def figure(heading: str, drawing: Markup, caption: str = "") -> Markup:
+    """A drawing between its heading and what is to be known of it."""
+    return element("figure", element("h3", heading), drawing, *([element("figcaption", caption)] if caption else []))
+
+
+def table(header: Iterable[Markup], rows: Iterable[Markup], style: str) -> Markup:
+    """A table from the cells of its header and its rows."""
+    return element("table", element("thead", element("tr", *header)), element("tbody", *rows), class_=style)
+
+
 def scrollable(table: Markup, note: str, identity: str) -> Markup:
     """A table that scrolls inside its own bounds, also by keyboard, below the note that names it.
 

@@ -14,7 +14,7 @@ from ...errors import InputError
 from ...files import write_text
 from ...records import RunRecord
 from ...wording.quantities import counted
-from ..averages import SEVERAL_LABELS, averages_and_gaps
+from ..averages import SEVERAL_LABELS, averages
 from ..caveats import provenance_caveats
 from ..published import PublishedFigure, published_average, published_beside
 from ..summary import ACCURACY, Row, measures_of, runs_by_row
@@ -23,7 +23,7 @@ from .curves import Look, learnt, measured, series_numbers
 from .figures import NOTHING, accuracy_figure, cost_figures, has_many, small_multiples
 from .gallery import showcase_section
 from .headline import headline, key_figures, standfirst
-from .markup import Markup, element, escape, join
+from .markup import Markup, element, escape, join, section
 from .results import data_sets_table, labels_table, protocols_table, published_table, results_table, shots_table
 from .showcase import Showcase
 from .sources import provenance_section
@@ -101,18 +101,18 @@ class _Story:
 
     def __init__(self, records: Sequence[RunRecord]) -> None:
         self.records = records
-        self.runs: RowRuns = _told_apart(runs_by_row(records))
+        runs = runs_by_row(records)
+        self.runs: RowRuns = _told_apart(runs)
         self.rows = list(self.runs)
         self.look = Look(series_numbers(self.rows), Origins(records))
         names = list(dict.fromkeys(row.task for row in self.rows))
         self.tasks: dict[str, RowRuns] = {n: {row: self.runs[row] for row in self.rows if row.task == n} for n in names}
         self.has_many = any(map(has_many, self.tasks.values()))
-        averages = averages_and_gaps(records)
-        self.not_averaged = averages.left_out
+        averaged = averages(records)
+        self.not_averaged = averaged.left_out
         self.averages: dict[str, dict[Row, list[RunRecord]]] = {}
         self.averaged: dict[str, list[str]] = {}
-        runs = runs_by_row(records)
-        for row, over in zip(averages.rows, averages.over, strict=True):
+        for row, over in zip(averaged.rows, averaged.over, strict=True):
             self.averages.setdefault(row.task, {})[row] = [record for one in over for record in runs[one]]
             self.averaged[row.task] = [one.task for one in over]
         self.published = published_beside([record for record in records if not record.has_several])
@@ -141,7 +141,7 @@ class _Story:
         subjects: Mapping[str, RowRuns] = self.averages or self.tasks
         sections = []
         for i, (name, runs) in enumerate(subjects.items()):
-            parts = [element("h2", name[0].upper() + name[1:] if name in self.averages else name)]
+            parts: list[Markup] = []
             if not learnt(runs):
                 parts.append(element("p", NOTHING, class_="note"))
             elif has_many(runs):
@@ -153,7 +153,8 @@ class _Story:
             if len({row.series for row in learnt(runs)}) > 1:  # of a single method the table tells the cost
                 parts.append(element("h3", "What it costs", class_="part-heading"))
                 parts.append(cost_figures(runs, self.look, f"task-{i}-cost"))
-            sections.append(element("section", *parts, id=f"task-{i}"))
+            heading = name[0].upper() + name[1:] if name in self.averages else name
+            sections.append(section(heading, *parts, identity=f"task-{i}"))
         return sections
 
     def _published_of(self, name: str) -> list[PublishedFigure]:
@@ -174,7 +175,7 @@ class _Story:
             body = small_multiples(self.tasks, published, self.look, "multiple")
         else:
             return Markup()  # every task has its large charts already
-        return element("section", element("h2", "Every data set"), body, id="data-sets")
+        return section("Every data set", body, identity="data-sets")
 
     def _data_sets_table(self) -> Markup:
         subjects = [*self.averages.values(), *self.tasks.values()]
@@ -183,12 +184,12 @@ class _Story:
     def other_classes(self) -> Markup:
         """Base to new, and other data sets, where the protocol judges them."""
         table = protocols_table(self.runs, self.look)
-        return element("section", element("h2", "Other classes"), table, id="other-classes") if table else table
+        return section("Other classes", table, identity="other-classes") if table else table
 
     def several_labels(self) -> Markup:
         """All measures of runs whose images have several labels."""
         table = labels_table(self.runs, self.look)
-        return element("section", element("h2", "Several labels an image"), table, id="labels") if table else table
+        return section("Several labels an image", table, identity="labels") if table else table
 
     def tables(self) -> Markup:
         """Accuracies by data set, every figure of every row, and what others have published."""
@@ -203,7 +204,7 @@ class _Story:
         parts.append(results_table(self.rows, self.look))
         if self.published:
             parts += [element("h3", "Published", class_="part-heading"), published_table(self.published)]
-        return element("section", element("h2", "All results"), *parts, id="results")
+        return section("All results", *parts, identity="results")
 
 
 def _told_apart(runs: RowRuns) -> RowRuns:

@@ -19,7 +19,7 @@ from .charts import MOST_LINES, key_mark
 from .curves import Look, kind_text
 from .gallery import SHADES
 from .headline import AVERAGE_OF
-from .markup import Markup, choice, element, marked, scrollable
+from .markup import Markup, choice, element, marked, scrollable, table
 from .tips import RowRuns, measures_text, row_tip
 
 _LONG = 60
@@ -39,11 +39,11 @@ def results_table(rows: Sequence[Row], look: Look, identity: str = "results") ->
             _named(row, look) if one.heading == "method" else _cell(one.text(row), one.value(row)) for one in columns
         ]
         body.append(element("tr", *cells))
-    table = _sortable([(column.heading, column.is_number) for column in columns], body)
+    headings = [(column.heading, column.is_number) for column in columns]
     of_several = MEAN_AVERAGE_PRECISION in measures_of(rows)
     means = f"{measures_text(rows)} is the mean" if of_several else "Mean"
     note = f"{means} over seeds ± standard deviation; a KB has 1000 bytes. Press a heading to sort."
-    whole = scrollable(table, note, f"{identity}-note")
+    whole = scrollable(_sortable(headings, body), note, f"{identity}-note")
     if len(rows) <= _LONG:
         return whole
     return element("details", element("summary", f"Every figure, {len(rows):,} rows"), whole)
@@ -82,16 +82,12 @@ def protocols_table(runs: RowRuns, look: Look) -> Markup:
     if not judged:
         return Markup()
     names = list(dict.fromkeys(name for others in judged.values() for name in others))
-    headings = [("method", False), ("data set", False), ("shots", True), ("learnt classes", True)]
-    body = []
-    for row, others in judged.items():
-        cells = [_named(row, look), _cell(row.task, row.task), _cell(str(row.shots), row.shots)]
-        for mean, deviation in [(row.accuracy_mean, row.accuracy_std), *(others.get(n, (None, 0.0)) for n in names)]:
-            cells.append(_cell("-" if mean is None else spread_text(mean, deviation, row.seeds), mean))
-        body.append(element("tr", *cells))
-    table = _sortable([*headings, *((name, True) for name in names)], body)
+    figures = {
+        row: [(row.accuracy_mean, row.accuracy_std), *(others.get(name, (None, 0.0)) for name in names)]
+        for row, others in judged.items()
+    }
     note = "Accuracy in percent on the classes learnt from and on others, never seen in training; mean over seeds."
-    return scrollable(table, note, "protocols-note")
+    return _judged_by(["learnt classes", *names], figures, look, note, "protocols-note")
 
 
 def labels_table(runs: RowRuns, look: Look) -> Markup:
@@ -100,20 +96,16 @@ def labels_table(runs: RowRuns, look: Look) -> Markup:
     judged = {row: records for row, records in judged.items() if row.accuracy_mean is not None}
     if not judged:
         return Markup()
-    headings = [("method", False), ("data set", False), ("shots", True), *((name, True) for name in _OF_LABELS)]
-    body = []
-    for row, records in judged.items():
-        cells = [_named(row, look), _cell(row.task, row.task), _cell(str(row.shots), row.shots)]
-        for key in _OF_LABELS.values():
-            mean, deviation = mean_and_deviation([float(record.metrics[key]) for record in records])
-            cells.append(_cell(spread_text(mean, deviation, row.seeds), mean))
-        body.append(element("tr", *cells))
+    figures = {
+        row: [mean_and_deviation([float(record.metrics[key]) for record in records]) for key in _OF_LABELS.values()]
+        for row, records in judged.items()
+    }
     note = (
         "In percent, mean over seeds. mAP: mean average precision, how well images that show a class are ranked before"
         " the others. F1 of all labels together, and as the mean of the classes. Exact: images whose labels are all"
         " right, and none is missing."
     )
-    return scrollable(_sortable(headings, body), note, "labels-note")
+    return _judged_by(list(_OF_LABELS), figures, look, note, "labels-note")
 
 
 def published_table(figures: Sequence[PublishedFigure]) -> Markup:
@@ -155,12 +147,30 @@ def _by_method(columns: Sequence[tuple[str, Mapping[Any, Row]]], runs: RowRuns, 
             row = by_series.get(series) or zero_shot.get(series)
             cells[series].append(_heat(row, runs, within, look, with_deviation=with_deviation))
     body = [element("tr", *of_method) for of_method in cells.values()]
-    table = _sortable([("method", False), *((heading, True) for heading, _ in columns)], body, is_dense=is_shaded)
+    headings = [("method", False), *((heading, True) for heading, _ in columns)]
     shading = " The stronger the colour, the higher within its column." if is_shaded else ""
     means = ", mean over seeds ± standard deviation" if with_deviation else ""
     shown = [row for _, by_series in columns for row in by_series.values()]
     note = f"{measures_text(shown)} in percent{means}.{shading} Press a heading to sort."
-    return scrollable(table, note, f"{identity}-note")
+    return scrollable(_sortable(headings, body, is_dense=is_shaded), note, f"{identity}-note")
+
+
+def _judged_by(
+    measures: Sequence[str],
+    figures: Mapping[Row, Sequence[tuple[float | None, float]]],
+    look: Look,
+    note: str,
+    identity: str,
+) -> Markup:
+    """A line for each row, with mean and deviation by each of the measures; None is what was not judged."""
+    body = []
+    for row, of_row in figures.items():
+        cells = [_named(row, look), _cell(row.task, row.task), _cell(str(row.shots), row.shots)]
+        for mean, deviation in of_row:
+            cells.append(_cell("-" if mean is None else spread_text(mean, deviation, row.seeds), mean))
+        body.append(element("tr", *cells))
+    headings = [("method", False), ("data set", False), ("shots", True), *((name, True) for name in measures)]
+    return scrollable(_sortable(headings, body), note, identity)
 
 
 def _heat(
@@ -203,8 +213,7 @@ def _sortable(headings: Sequence[tuple[str, bool]], body: Sequence[Markup], *, i
         )
         for text, is_number in headings
     ]
-    style = "results dense" if is_dense else "results"
-    return element("table", element("thead", element("tr", *header)), element("tbody", *body), class_=style)
+    return table(header, body, "results dense" if is_dense else "results")
 
 
 def _named(row: Row, look: Look) -> Markup:

@@ -9,7 +9,7 @@ from ...wording.provenance import evaluation_text, model_text, versions_text
 from ...wording.quantities import ends
 from ...wording.settings import shown_settings
 from ..summary import Row
-from .markup import Markup, element, scrollable
+from .markup import Markup, element, scrollable, section, table
 
 _MOST_COMMANDS = 6
 
@@ -41,7 +41,7 @@ def provenance_section(
     warnings = element("ul", *(element("li", caveat) for caveat in caveats), class_="caveats") if caveats else Markup()
     summary = element("summary", "Versions, hardware, commands and settings")
     details = element("details", summary, listing, _settings_table(runs_of))
-    return element("section", element("h2", "Where this comes from"), warnings, details, id="provenance")
+    return section("Where this comes from", warnings, details, identity="provenance")
 
 
 def _facts(records: Sequence[RunRecord]) -> dict[str, list[str]]:
@@ -75,12 +75,12 @@ def _settings_table(runs_of: Mapping[Row, Sequence[RunRecord]]) -> Markup:
     names = dict.fromkeys(name for by_name in settings.values() for name in by_name)
     if not names:
         return Markup()
-    header = element("tr", *(element("th", text, scope="col") for text in ("setting", *settings)))
+    header = [element("th", text, scope="col") for text in ("setting", *settings)]
     body = []
     for name in names:
         values = [" / ".join(by_name.get(name, ())) for by_name in settings.values()]
         differs = len(set(values) - {""}) > 1
         cells = (element("td", element("strong", value) if differs else value) for value in values)
         body.append(element("tr", element("th", name.replace("_", " "), scope="row"), *cells))
-    table = element("table", element("thead", header), element("tbody", *body), class_="settings")
-    return scrollable(table, "Settings of each method. Emphasis: not the same for all.", "settings-note")
+    note = "Settings of each method. Emphasis: not the same for all."
+    return scrollable(table(header, body, "settings"), note, "settings-note")

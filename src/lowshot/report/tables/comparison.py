@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ...records import RunRecord
 from ...wording.quantities import share, short, shots_text
@@ -14,7 +13,7 @@ from ..comparative import Comparative, comparatives
 from ..comparisons import winner
 from ..layouts import about, layout_of, measure_of
 from ..samples import AVERAGE, Column, Entry, Section
-from ..summary import SeriesKey, adapter_text
+from ..summary import SeriesKey, adapter_text, mean_and_deviation, spread_text
 from .beside import others_table, published_lines
 from .notes import accuracy_notes
 from .table import Block, Line, Table, TableCell
@@ -45,14 +44,14 @@ def _accuracies(comparative: Comparative) -> Table:
     blocks = []
     for heading, places in layout.blocks:
         numbers, names = {shots for _, shots in places}, {column.data for column, _ in places}
-        methods: dict[SeriesKey, dict[int, Entry]] = {}
-        for entry in section.entries:
-            # A block of base-to-new has the methods that have its data set at all.
-            is_here = names & {column.data for column in entry.samples} or section.protocol in OF_ALL_CLASSES
-            if entry.row.shots in numbers and is_here:
-                methods.setdefault(entry.row.series, {})[entry.row.shots] = entry
+        # A block of base-to-new has the methods that have its data set at all.
+        here = [
+            entry
+            for entry in section.entries
+            if section.protocol in OF_ALL_CLASSES or names & {column.data for column in entry.samples}
+        ]
         lines = []
-        for entries in methods.values():
+        for entries in _by_method(entry for entry in here if entry.row.shots in numbers).values():
             label = next(iter(entries.values())).row.label
             cells = []
             for column, shots in places:
@@ -72,13 +71,10 @@ def _overview(section: Section) -> Table | None:
     """
     if section.protocol not in OF_ALL_CLASSES or len(section.tasks) < 2 or sum(map(bool, section.shots)) < 2:
         return None
-    methods: dict[SeriesKey, dict[int, Entry]] = {}
-    for entry in section.entries:
-        methods.setdefault(entry.row.series, {})[entry.row.shots] = entry
     # Of a method's averages the one with the most shots tells the costs.
     costs = {row.series: row for row in sorted(section.averages.rows, key=lambda row: row.shots)}
     lines = []
-    for series, entries in methods.items():
+    for series, entries in _by_method(section.entries).items():
         texts = [_mean(entries.get(shots), Column(AVERAGE)) for shots in section.shots]
         row = costs.get(series)
         texts += [f"{row.trainable_parameters:,}", adapter_text(row), short(row.train_seconds)] if row else [""] * 3
@@ -92,6 +88,14 @@ def _overview(section: Section) -> Table | None:
     return Table(title, headings, (Block("", tuple(lines)),), (note,))
 
 
+def _by_method(entries: Iterable[Entry]) -> dict[SeriesKey, dict[int, Entry]]:
+    """The entries of each method by their numbers of shots."""
+    methods: dict[SeriesKey, dict[int, Entry]] = {}
+    for entry in entries:
+        methods.setdefault(entry.row.series, {})[entry.row.shots] = entry
+    return methods
+
+
 def _mean(entry: Entry | None, column: Column) -> str:
     """``83.1 ± 0.3`` in percent; of a single run the accuracy alone. ``-`` is not judged, nothing not run."""
     if entry is None:
@@ -99,8 +103,7 @@ def _mean(entry: Entry | None, column: Column) -> str:
     accuracies = list(entry.samples.get(column, {}).values())
     if not accuracies:
         return "-"
-    mean = f"{100 * statistics.fmean(accuracies):.1f}"
-    return f"{mean} ± {100 * statistics.stdev(accuracies):.1f}" if len(accuracies) > 1 else mean
+    return spread_text(*mean_and_deviation(accuracies), len(accuracies))
 
 
 def _costs(section: Section) -> Table:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from ...wording.provenance import commit_text
 from ..comparative import Comparative, comparatives
 from ..layouts import layout_of
 from ..samples import AVERAGE, whole_of
+from ..summary import mean_and_deviation
 
 _COSTS = ("trainable_parameters", "total_parameters", "adapter_bytes", "train_seconds", "training_memory_bytes")
 _OF_TEST = ("best", "pairs", "p", "p_holm")
@@ -112,7 +112,7 @@ def _measured(comparative: Comparative) -> Iterator[LongRow]:
         label, shots = entry.row.label, entry.row.shots
         against = next((c for c in comparative.comparisons if (c.shots, c.other) == (shots, label)), None)
         for column, sample in entry.samples.items():
-            accuracies = list(sample.values())
+            mean, deviation = mean_and_deviation(list(sample.values()))
             # An average has the costs of the average, any other figure those of the data set that was learnt.
             rows = section.averages.rows if column.data == AVERAGE else section.rows
             own = [row for row in rows if (row.series, row.shots) == entry.place]
@@ -131,9 +131,9 @@ def _measured(comparative: Comparative) -> Iterator[LongRow]:
                 data=column.data,
                 classes=column.measure or "all",
                 shots=shots,
-                seeds=len(accuracies),
-                accuracy=statistics.fmean(accuracies),
-                deviation=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+                seeds=len(sample),
+                accuracy=mean,
+                deviation=deviation if len(sample) > 1 else None,
                 evaluation_seconds=costs.evaluation_seconds or None,
                 source=source,
                 **values,
