@@ -1,5 +1,6 @@
 """Cards from real data and a model: which ones come, and which no more once they are decided."""
 
+import importlib.util
 import re
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 
 from lowshot.cards import ClassFolders, CopiedCards, Decisions, DoubtedCards, SuggestedCards, Table, rows_of
-from lowshot.cli import for_labels, main
+from lowshot.cli import main
 from lowshot.data import addition_from, load_task
 from lowshot.errors import DataError
 from lowshot.settings import preset_recipe
@@ -170,7 +171,7 @@ def test_a_page_that_cannot_be_is_refused(ran, photos, new, tmp_path, monkeypatc
 
 
 def test_a_missing_package_is_named(ran, monkeypatch, new, tmp_path):
-    monkeypatch.setattr(for_labels.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     status, said, _ = ran("suggest", new, "--page", tmp_path / "labels.csv")
     assert status == 2
     assert "--page needs the package fastapi" in said

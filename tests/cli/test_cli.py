@@ -16,7 +16,7 @@ from PIL import Image
 
 from lowshot import FewShotClassifier, __version__
 from lowshot.cli import COMMANDS, main
-from lowshot.cli.arguments import parse, parse_with_recipe
+from lowshot.cli.parsing import parse, parse_with_recipe
 from lowshot.settings import preset_recipe
 from refusing import assert_states
 

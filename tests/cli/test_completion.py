@@ -96,7 +96,7 @@ def test_the_flags_are_those_of_the_help(run, capsys, command):
     with pytest.raises(SystemExit):
         main([command, "--help"])
     listed = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out))
-    words = completion._words(importlib.import_module(f"lowshot.cli.{command}"))
+    words = completion.words_of(importlib.import_module(f"lowshot.cli.{command}"))
     assert {word for word in words if word.startswith("--") and not word.startswith("--no-")} <= listed
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lowshot.cli.arguments import parse_with_recipe
 from lowshot.cli.fit import Arguments
+from lowshot.cli.parsing import parse_with_recipe
 from lowshot.data import builtin_task
 from lowshot.fitting import proposal
 

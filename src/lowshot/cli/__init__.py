@@ -71,23 +71,6 @@ def _termination_raised() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _escape_what_cannot_be_said() -> None:
-    r"""Have characters that the terminal's encoding lacks written as ``\u732b`` instead of failing at a name."""
-    for stream in (sys.stdout, sys.stderr):
-        if not isinstance(stream, io.TextIOWrapper):
-            continue
-        # Where a byte of a file's name is passed through as it is, only UTF-8 has all other characters too.
-        if stream.errors == "strict" or (stream.errors == "surrogateescape" and stream.encoding.lower() != "utf-8"):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _without_quiet(arguments: Sequence[str]) -> tuple[bool, list[str]]:
-    """Whether quiet is asked for, which every command knows, and the other arguments."""
-    stop = list(arguments).index("--") if "--" in arguments else len(arguments)
-    others = [argument for argument in arguments[:stop] if argument not in ("-q", "--quiet")]
-    return len(others) < stop, [*others, *arguments[stop:]]
-
-
 def usage() -> str:
     """The text of ``lowshot --help``."""
     width = max(map(len, COMMANDS))
@@ -106,28 +89,39 @@ def usage() -> str:
     )
 
 
+def _run(arguments: list[str]) -> int:
+    """Run one command, quietly where that is asked for anywhere before ``--``."""
+    stop = arguments.index("--") if "--" in arguments else len(arguments)
+    others = [argument for argument in arguments[:stop] if argument not in ("-q", "--quiet")]
+    name, *rest = [*others, *arguments[stop:]] or ["help"]
+    if name in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if name == "--version":
+        from .. import __version__
+
+        print(f"lowshot {__version__}")
+        return 0
+    if name not in COMMANDS:
+        raise UnknownNameError("command", name, COMMANDS)
+    with _termination_raised(), quiet(len(others) < stop):
+        status: int = importlib.import_module(f".{name}", __package__).run(rest)
+    return status
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    _escape_what_cannot_be_said()
+    for stream in (sys.stdout, sys.stderr):
+        # A character that a terminal lacks is written as \u732b, instead of failing at a name. Where a byte of a file's
+        # name is passed through as it is, only UTF-8 has all other characters too.
+        if isinstance(stream, io.TextIOWrapper) and (
+            stream.errors == "strict" or (stream.errors == "surrogateescape" and stream.encoding.lower() != "utf-8")
+        ):
+            stream.reconfigure(errors="backslashreplace")
     # bitsandbytes logs on import that a faster kernel could be downloaded, and once per layer that it casts.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
-        is_quiet, arguments = _without_quiet(arguments)
-        if not arguments or arguments[0] in ("-h", "--help", "help"):
-            print(usage())
-            return 0
-        name, *rest = arguments
-        if name == "--version":
-            from .. import __version__
-
-            print(f"lowshot {__version__}")
-            return 0
-        if name not in COMMANDS:
-            raise UnknownNameError("command", name, COMMANDS)
-        with _termination_raised(), quiet(is_quiet):
-            status: int = importlib.import_module(f".{name}", __package__).run(rest)
-        return status
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
     except LowshotError as error:
         lines = str(error).splitlines() if isinstance(error, UsageError) else [" ".join(str(error).split())]
         sys.stderr.writelines(f"lowshot: error: {line}\n" for line in lines)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +11,10 @@ import tyro
 
 from ..files import remove
 from ..progress import is_quiet, shown
-from .arguments import parse, print_json, warn
-from .changing import Changed, carry_pictures
+from .changing import Changed
+from .parsing import parse
+from .printing import print_json, warned
+from .states import beside, interruption_told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,24 +50,22 @@ def run(arguments: Sequence[str]) -> int:
     parsed = parse(Arguments, "add", arguments)
     place = parsed.changed.place(parsed.adapter)  # said before anything is learnt
     from ..classifier import saved_adapter
+    from ..serving.examples import carry_examples
 
     classifier = saved_adapter(parsed.adapter, model=parsed.model, device=parsed.device)
     before = classifier.record_
-    checkpoint = place.absolute().with_name(f"{place.absolute().name}.training.safetensors") if parsed.refit else None
+    checkpoint = beside(place, "training.safetensors") if parsed.refit else None
     states = classifier.training_states(checkpoint) if checkpoint else []
-    try:
-        with parsed.changed.written(parsed.adapter) as aside:
-            classifier.add(
-                parsed.data, shots=parsed.shots, old=parsed.old, refit=parsed.refit, checkpoint=checkpoint, track=shown
-            ).write(aside)
-            names = {name: name for name in before.classes}
-            carry_pictures(parsed.adapter, aside, names, classifier.added_images())
-    except KeyboardInterrupt:
-        if any(state.exists() for state in states):
-            sys.stderr.write(f"lowshot: the state of training is in {checkpoint}: the same command goes on from it\n")
-        raise
-    finally:
-        warn(classifier.warnings_)
+    with (
+        warned(classifier.warnings_),
+        interruption_told(states),
+        parsed.changed.written(parsed.adapter) as aside,
+    ):
+        classifier.add(
+            parsed.data, shots=parsed.shots, old=parsed.old, refit=parsed.refit, checkpoint=checkpoint, track=shown
+        ).write(aside)
+        names = {name: name for name in before.classes}
+        carry_examples(parsed.adapter, aside, names, classifier.added_images())
     for state in states:
         remove(state)
     record = classifier.record_

@@ -1,39 +1,19 @@
-"""From dataclasses to parsed arguments, the same way for every command."""
+"""Arguments that several commands have, and the checks that they share."""
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import dataclasses
-import io
-import json
-import re
-import sys
-from collections.abc import Mapping, Sequence
+import importlib.util
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast, get_origin, get_type_hints
+from typing import Annotated, Literal, TypeAlias
 
 import tyro
-from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
 
-from ..errors import InputError
-from ..methods import method_spec, resolve_alias
-from ..settings import (
-    PRESETS,
-    SETTINGS,
-    Recipe,
-    Section,
-    default_method,
-    obeyed,
-    preset_for,
-    preset_recipe,
-    read_recipe,
-    read_toml,
-)
-from .usage_error import UsageError
+from ..errors import InputError, MissingExtraError
+from ..settings import PRESETS
+from .printing import warned
 
-_Arguments = TypeVar("_Arguments")
-_FRAME = 2  # characters of tyro's frame before what is inside
+_SERVER_PACKAGES = {"fastapi": "fastapi", "uvicorn": "uvicorn", "python_multipart": "python-multipart"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,212 +82,66 @@ PresetName: TypeAlias = Annotated[
 ]
 
 
-def parse(
-    kind: type[_Arguments],
-    command: str,
-    arguments: Sequence[str],
-    default: _Arguments | None = None,
-    registry: ConstructorRegistry | None = None,
-) -> _Arguments:
-    """Parse a command's arguments into its dataclass.
-
-    A flag with a list of values may be given several times: ``--peft r=4 --peft alpha=8`` is ``--peft r=4 alpha=8``. Of
-    any other flag that is given several times the last one holds.
+def refuse_below(least: int, **counts: int | None) -> None:
+    """Refuse counts that are too small; None is one that is not given.
 
     Raises:
-        UsageError: They do not fit; a line for each reason.
+        InputError: One is, which is named as its flag is.
     """
-    panel = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(panel):
-            parsed = tyro.cli(
-                kind,
-                prog=f"lowshot {command}",
-                args=_gathered(arguments, _list_flags(kind)),
-                default=default,
-                config=(tyro.conf.OmitArgPrefixes,),
-                registry=registry,
-            )
-            return cast(_Arguments, parsed)
-    except SystemExit as leaving:
-        if leaving.code == 0:  # --help
-            raise
-        problems = _problems(panel.getvalue())
-        raise UsageError(
-            "\n".join([*problems[:-1], f"{problems[-1]} (lowshot {command} --help lists the arguments)"])
-        ) from None
+    for name, count in counts.items():
+        if count is not None and count < least:
+            raise InputError(f"{name} is {count}; expected {least} or more")
 
 
-def _problems(panel: str) -> list[str]:
-    """The problems in tyro's frame, a line for each, without its title, pointers to the help, and parsers' names.
+def the_given(arguments: object, *flags: str) -> str | None:
+    """The one of these flags that is given; None where none is.
 
-    A frame is of lines, or of blanks where the output has no such characters. Rules divide what is inside into parts.
-    The items of a part are indented, and their explanations further.
+    Raises:
+        InputError: Several are.
     """
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", panel).splitlines()[1:]
-    inner = [line[_FRAME:].rstrip(" │╯") for line in lines]
-    problems: list[str] = []
-    for part in re.split(r"^[─-]{10,}$", "\n".join(inner), flags=re.MULTILINE):
-        headings, *items = re.split(r"\n {4}(?=\S)", "\n" + part.strip("\n"))
-        heading = re.sub(r"^Error parsing [\w.]+: ", "", " ".join(headings.split()))
-        texts = [" ".join(item.split()) for item in items]
-        if not heading or heading.startswith(("For full helptext", "Argument helptext")):
-            continue
-        if heading.startswith(("Arguments similar", "Perhaps you meant")) and problems:
-            problems[-1] += f"; {heading} {', '.join(text.partition(' ')[0] for text in texts)}"
-        elif heading.startswith("Missing") and texts:
-            problems += [f"{heading} {text}" for text in texts]
-        else:
-            problems.append(" ".join([heading, *texts]))
-    return problems
+    given = [flag for flag in flags if getattr(arguments, flag)]
+    if len(given) > 1:
+        raise InputError(f"--{' and --'.join(given)} are given; expected one of them")
+    return given[0] if given else None
 
 
-def _list_flags(kind: type[Any]) -> set[str]:
-    """The flags of a dataclass, and of those in it, that take a list of values."""
-    flags: set[str] = set()
-    for name, hint in get_type_hints(kind).items():
-        if dataclasses.is_dataclass(hint):
-            flags |= _list_flags(cast(type[Any], hint))
-        elif get_origin(hint) is tuple:
-            flags.add(f"--{name.replace('_', '-')}")
-    return flags
+def refuse_two_formats(format: str, *, json: bool) -> None:  # noqa: A002 - the flag's own word
+    """Refuse a format beside ``--json``, which is one.
+
+    Raises:
+        InputError: Another than JSON is given.
+    """
+    if json and format not in ("text", "json"):
+        raise InputError(f"format is {format}, and --json is given too; leave one out")
 
 
-def _gathered(arguments: Sequence[str], flags: set[str]) -> list[str]:
-    """The same arguments with all values of each of these flags after one flag, where it is given several times."""
-    stop = list(arguments).index("--") if "--" in arguments else len(arguments)
-    groups: list[list[str]] = [[]]
-    for argument in arguments[:stop]:
-        if argument.startswith("--"):
-            groups.append([])
-        groups[-1].append(argument)
-    named = [group[0].partition("=")[0].replace("_", "-") if group else "" for group in groups]
-    repeated: dict[str, list[str]] = {flag: [] for flag in named if flag in flags and named.count(flag) > 1}
-    others: list[str] = []
-    for flag, group in zip(named, groups, strict=True):
-        if flag not in repeated:
-            others += group
-        elif "=" in group[0]:  # which takes no further values
-            repeated[flag].append(group[0].partition("=")[2])
-            others += group[1:]
-        else:
-            repeated[flag] += group[1:]
-    together = [argument for flag, values in repeated.items() for argument in (flag, *values)]
-    return [*others, *together, *arguments[stop:]]
-
-
-def parse_with_recipe(
-    kind: type[_Arguments],
-    command: str,
-    arguments: Sequence[str],
-    *,
-    chooses: bool = False,
-    defaults: Mapping[str, Any] | None = None,
-) -> _Arguments:
-    """Parse arguments that include a recipe's: preset first, then recipe file, then flags.
-
-    Preset and file become the defaults of the flags, so that ``--help`` shows what would really be used and every
-    flag that is given wins over them.
+def refuse_without_server(asker: str) -> None:
+    """Refuse to serve a page where packages for it are not installed.
 
     Args:
-        kind: A dataclass with a field ``settings`` for the recipe.
-        command: The command's name.
-        arguments: What the user typed.
-        chooses: Whether the command chooses a method where none is named and no recipe given.
-        defaults: Settings that the command has of its own, where no recipe is given; flags win over them.
-    """
-    first, recipe = _of_defaults(), Recipe()
-    with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
-        # A flag without its value ends argparse; the real parser says so better.
-        chosen = first.parse_known_args(list(arguments))[0]
-        if chosen.method is not None:
-            resolve_alias(chosen.method, chosen.quantize)  # refuses a contradiction while both can still be seen
-        file = Path(chosen.recipe) if chosen.recipe else None
-        sections = read_toml(file) if file else {}
-        model = chosen.model or _setting_in(sections, "model") or Recipe().model.model
-        preset = preset_for(model, chosen.preset)
-        own = dict(defaults or {}) if not file else {}
-        unnamed = default_method(preset) if chooses and not file else Recipe().method.method
-        method = chosen.method or _setting_in(sections, "method") or own.pop("method", unnamed)
-        recipe = preset_recipe(preset, method).replace(**{**own, "method": method, "model": model})
-        recipe = read_recipe(file, recipe) if file else recipe
-    fields = dataclasses.fields(kind)  # type: ignore[arg-type]
-    required = {f.name: tyro.MISSING for f in fields if f.default is f.default_factory is dataclasses.MISSING}
-    default = kind(**{**required, "settings": recipe})
-    return parse(kind, command, arguments, default, _defaults_that_are_used(recipe))
-
-
-def _defaults_that_are_used(recipe: Recipe) -> ConstructorRegistry:
-    """How the help shows the settings of a recipe: a default that its method has no use for is none."""
-    spec = method_spec(recipe.method.method)
-    idle = SETTINGS.keys() - obeyed(spec.name, recipe.settings()).keys()
-    hint = "(default: that of the chosen method)" if spec.kind == "choice" else f"(not used by {spec.name})"
-    registry, asked = ConstructorRegistry(), set[type]()
-
-    @registry.struct_rule
-    def section(info: StructTypeInfo) -> StructConstructorSpec | None:
-        if info.type in asked or not (isinstance(info.type, type) and issubclass(info.type, Section)):
-            return None
-        asked.add(info.type)  # so that the others' rules answer
-        usual = ConstructorRegistry.get_struct_spec(info)
-        asked.remove(info.type)
-        assert isinstance(usual, StructConstructorSpec)
-        marked = tyro.conf.arg(help_behavior_hint=hint)
-        fields: list[Any] = [
-            dataclasses.replace(field, type=cast(Any, Annotated[field.type, marked])) if field.name in idle else field
-            for field in usual.fields
-        ]
-        return dataclasses.replace(usual, fields=tuple(fields))
-
-    return registry
-
-
-def names_model(arguments: Sequence[str]) -> bool:
-    """Whether arguments that ``parse_with_recipe`` has read name a model, or a preset, which is one for a model."""
-    chosen = _of_defaults().parse_known_args(list(arguments))[0]
-    sections = read_toml(Path(chosen.recipe)) if chosen.recipe else {}
-    return bool(chosen.model or chosen.preset or _setting_in(sections, "model"))
-
-
-def _of_defaults() -> argparse.ArgumentParser:
-    """Of the flags that decide what the other ones' defaults are."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for flag in ("--model", "--method", "--quantize", "--preset", "--recipe"):
-        parser.add_argument(flag)
-    return parser
-
-
-def with_first_as(flag: str, arguments: Sequence[str]) -> list[str]:
-    """The same arguments, with the first as the value of a flag where it is no flag itself.
+        asker: The command, with the flag that asks for a page.
 
     Raises:
-        UsageError: The flag is given too.
+        MissingExtraError: One is not.
     """
-    if not arguments or arguments[0].startswith("-"):
-        return list(arguments)
-    if any(argument.partition("=")[0] == flag for argument in arguments):
-        raise UsageError(f"{arguments[0]!r} and {flag} are given; expected one of the two")
-    return [flag, *arguments]
+    for module, package in _SERVER_PACKAGES.items():
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtraError(package, "serve", asker)
 
 
-def _setting_in(sections: Mapping[str, Any], name: str) -> str | None:
-    """Value, in a recipe file, of the setting that is called as its section is; whether it fits is looked at later."""
-    section = sections.get(name)
-    value = section.get(name) if isinstance(section, Mapping) else None
-    return value if isinstance(value, str) else None
+def refuse_no_image(path: Path) -> None:
+    """Refuse the path of an image where there is no file; whether it is an image is seen when it is read.
+
+    Raises:
+        InputError: There is none.
+    """
+    if not path.is_file():
+        raise InputError(f"image {path} {'is not a file' if path.exists() else 'does not exist'}")
 
 
-def print_json(value: Any) -> None:
-    """Print one JSON value to standard output, in the characters that its encoding has."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        text = json.dumps(value, indent=2, allow_nan=False)
-    print(text)
+def images_in(folder: Path) -> list[Path]:
+    """The image files below a folder, at any depth; warns of other files in it."""
+    from ..data import images_below
 
-
-def warn(lines: Sequence[str]) -> None:
-    """Write things a person should know to standard error."""
-    for line in lines:
-        sys.stderr.write(f"lowshot: warning: {line}\n")
+    with warned([]) as warnings:
+        return images_below(folder, warnings)

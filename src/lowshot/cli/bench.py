@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,7 +13,9 @@ import tyro
 from ..errors import DataError, InputError, UnknownNameError
 from ..progress import is_quiet, shown
 from ..settings import SETTINGS
-from .arguments import parse, print_json, warn
+from .arguments import refuse_below
+from .parsing import parse
+from .printing import note, print_json, warn
 
 if TYPE_CHECKING:
     from ..bench.engines import Engine
@@ -46,11 +47,17 @@ class Arguments:
     json: bool = False
     """Print one JSON object with `cells`, `done`, `failed` and `left`."""
 
+    def __post_init__(self) -> None:
+        refuse_below(1, limit=self.limit, together=self.together)
+        if self.address is not None and self.engine != "ray":
+            raise InputError("address is given, but engine is local; expected --engine ray with it")
+        if self.together is not None and self.engine != "local":
+            raise InputError(f"together is given, but engine is {self.engine}; expected --engine local with it")
+
 
 def run(arguments: Sequence[str]) -> int:
     """Expand, do, sum up."""
     parsed = parse(Arguments, "bench", arguments)
-    _check(parsed)
     from ..bench.grid import read_grid
     from ..bench.runner import read_forecast, run_cells
     from ..runs_folder import RunsFolder
@@ -77,7 +84,7 @@ def run(arguments: Sequence[str]) -> int:
         outcome = run_cells(do_now, runs, engine, forecast=forecast, say=say, track=shown)
     except KeyboardInterrupt:
         finished = sum(runs.is_done(cell) for cell in cells)
-        sys.stderr.write(f"lowshot: {finished} of {len(cells)} runs are done; the same command does what is left\n")
+        note(f"{finished} of {len(cells)} runs are done; the same command does what is left")
         raise
     remaining = len(cells) - outcome.done - outcome.failed
     if parsed.json:
@@ -85,24 +92,8 @@ def run(arguments: Sequence[str]) -> int:
     else:
         print(f"{outcome.done} of {len(cells)} runs done, {outcome.failed} failed, {remaining} left: {parsed.out}")
     if outcome.failed:
-        sys.stderr.write(f"lowshot: why they failed is in {parsed.out / 'failed'}; the same command tries them again\n")
+        note(f"why they failed is in {parsed.out / 'failed'}; the same command tries them again")
     return 1 if outcome.failed or absent else 0
-
-
-def _check(parsed: Arguments) -> None:
-    """Refuse what is out of range, or the engine has no use for.
-
-    Raises:
-        InputError: Something is.
-    """
-    for name in ("limit", "together"):
-        count = getattr(parsed, name)
-        if count is not None and count < 1:
-            raise InputError(f"{name} is {count}; expected 1 or more")
-    if parsed.address is not None and parsed.engine != "ray":
-        raise InputError("address is given, but engine is local; expected --engine ray with it")
-    if parsed.together is not None and parsed.engine != "local":
-        raise InputError(f"together is given, but engine is {parsed.engine}; expected --engine local with it")
 
 
 def _without_needs(cells: Sequence[Cell], out: Path) -> set[str]:

@@ -1,10 +1,10 @@
-"""Shared parts of the commands that change a saved adapter: where the changed one goes, what its pictures become."""
+"""The place of a changed adapter, which all commands that change one ask for."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -51,17 +51,3 @@ class Changed:
         write = folder_replaced if self.in_place else folder_written_aside
         with claimed(place), write(place) as aside:
             yield aside
-
-
-def carry_pictures(adapter: Path, to: Path, names: Mapping[str, str], more: Iterable[tuple[object, str]] = ()) -> None:
-    """Carry the pictures that an adapter was taught with into the folder of its changed copy.
-
-    Args:
-        adapter: The adapter.
-        to: The copy's folder.
-        names: Class -> its name in the copy; those of other classes are left behind.
-        more: Images that the copy was taught with besides, each with its class.
-    """
-    from ..serving.examples import carry_examples
-
-    carry_examples(adapter, to, names, more)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import tyro
 
 from . import COMMANDS
-from .arguments import parse
+from .parsing import parse
 
 _OF_ALL = ("--help", "--version", "--quiet")
 """Flags in the place of a command."""
@@ -35,12 +35,12 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     """Print the script."""
     parsed = parse(Arguments, "completion", arguments)
-    words = {command: _words(importlib.import_module(f".{command}", __package__)) for command in COMMANDS}
+    words = {command: words_of(importlib.import_module(f".{command}", __package__)) for command in COMMANDS}
     print({"bash": _bash, "zsh": _zsh, "fish": _fish}[parsed.shell](words))
     return 0
 
 
-def _words(command: ModuleType) -> list[str]:
+def words_of(command: ModuleType) -> list[str]:
     """The words that may follow a command: its actions, or an argument's few values, and the flags of all actions."""
     actions: Mapping[str, type[Any]] = getattr(command, "ACTIONS", {})
     kinds = tuple(actions.values()) or (command.Arguments,)

@@ -16,7 +16,9 @@ import tyro
 from ..errors import InputError, LowshotError, RunError, UnknownNameError
 from ..progress import shown
 from ..settings import DataConfig, Recipe, TrainingConfig
-from .arguments import SplitFolders, parse, print_json, source_arguments, source_named, warn
+from .arguments import SplitFolders, source_arguments, source_named
+from .parsing import parse
+from .printing import print_json, warn, warned
 
 if TYPE_CHECKING:
     from ..data import Task
@@ -160,16 +162,14 @@ class Prepare:
         say = functools.partial(print, file=sys.stderr if self.json else None, flush=True)
         installed, failed = [], {}
         for name in self.names:
-            warnings: list[str] = []
             try:
-                task = prepare(name, self.root, self.archives, say=say, warn=warnings, track=shown)
+                with warned([]) as warnings:
+                    task = prepare(name, self.root, self.archives, say=say, warn=warnings, track=shown)
             except LowshotError as error:
                 if len(self.names) == 1:
                     raise
                 failed[name] = error
                 continue
-            finally:
-                warn(warnings)
             installed.append({"name": name, "classes": len(task.class_names), **_sizes(task)})
             root = [] if self.root is None else ["--root", str(self.root)]
             say(f"{name} is installed: {_counts(task)}; next: {shlex.join(['lowshot', 'data', 'check', name, *root])}")

@@ -20,7 +20,9 @@ from ..methods import ALIASES, PIXEL_REGRESSION, display_name, method_spec
 from ..progress import is_quiet, shown
 from ..records import RunRecord
 from ..settings import default_preset
-from .arguments import parse, print_json, warn
+from .arguments import refuse_below
+from .parsing import parse
+from .printing import print_json, warn
 
 if TYPE_CHECKING:
     from ..classifier import FewShotClassifier
@@ -55,6 +57,14 @@ class Arguments:
     json: bool = False
     """Print one JSON object with `rows`."""
 
+    def __post_init__(self) -> None:
+        for name in ("methods", "shots", "seeds"):
+            if not getattr(self, name):
+                raise InputError(f"{name} is empty; expected at least one")
+        refuse_below(1, shots=min(self.shots), threads=self.threads)
+        for method in set(self.methods) - {PIXEL_REGRESSION}:
+            method_spec(method)  # refuses what is none
+
 
 def run(arguments: Sequence[str]) -> int:
     """Show the main job, in a place that is nobody else's meanwhile."""
@@ -65,7 +75,10 @@ def run(arguments: Sequence[str]) -> int:
         left_out = ", ".join(method for method in METHODS if method in ALIASES)
         warn([f"{left_out} is left out: its base in 4 bits needs {install_command('quantize')}"])
         parsed = dataclasses.replace(parsed, methods=tuple(method for method in METHODS if method not in ALIASES))
-    _check(parsed)
+    if absent("quantize") and (aliases := [method for method in parsed.methods if method in ALIASES]):
+        raise MissingExtraError("bitsandbytes", "quantize", aliases[0])
+    if not (parsed.out / RESULTS_FILE).exists():
+        refuse_existing(parsed.out)
     with claimed(parsed.out):
         _show(parsed)
     return 0
@@ -101,8 +114,8 @@ def _show(parsed: Arguments) -> None:
     for cell, record, classifier in demo.run(task, grid, model=model, track=shown):
         records.append(record)
         name = display_name(record.method, record.quantize)
-        how = f"{record.shots:>2} shots, seed {record.seed}" if record.shots else "nothing learnt"
-        say(f"{name:<17} {how:<16}  {record.metrics['acc1']:6.1%}  {record.train_seconds:5.1f} s")
+        draw = f"{record.shots:>2} shots, seed {record.seed}" if record.shots else "nothing learnt"
+        say(f"{name:<17} {draw:<16}  {record.metrics['acc1']:6.1%}  {record.train_seconds:5.1f} s")
         if classifier is not None and cell in candidates:
             classifiers.append(classifier)
     rows = summarize(records)
@@ -135,19 +148,3 @@ def _write(
             say(f"  {answer}" + ("" if answer == truth else f"  (wrong: it is {truth})"))
     showcase = demo.showcase(classifier, task) if classifier is not None else None
     say(f"report: {write_report(out, records, showcase, title=f'lowshot demo: {task.name}')}")
-
-
-def _check(parsed: Arguments) -> None:
-    """Refuse what can be refused without loading anything."""
-    for method in set(parsed.methods) - {PIXEL_REGRESSION}:
-        method_spec(method)
-        if method in ALIASES and absent("quantize"):
-            raise MissingExtraError("bitsandbytes", "quantize", method)
-    for name in ("methods", "shots", "seeds"):
-        if not getattr(parsed, name):
-            raise InputError(f"{name} is empty; expected at least one")
-    for name, smallest in (("shots", min(parsed.shots)), ("threads", parsed.threads)):
-        if smallest < 1:
-            raise InputError(f"{name} is {smallest}; expected 1 or more")
-    if not (parsed.out / RESULTS_FILE).exists():
-        refuse_existing(parsed.out)

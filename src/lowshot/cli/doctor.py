@@ -13,7 +13,8 @@ from typing import Literal
 
 from ..extras import absent, install_command, names
 from ..torchvision_guard import torchvision_fault
-from .arguments import parse, print_json
+from .parsing import parse
+from .printing import print_json
 
 _HUB_SECONDS = 5.0
 """How long the Hub has to answer."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ..errors import InputError
-from .arguments import print_json, warn
-from .for_labels import ForLabels, is_table, parse_for_labels, show_cards, with_usual_model
+from .for_labels import ForLabels, is_table, parse_for_labels, print_answers, show_cards, with_usual_model
+from .printing import warn, warned
 
 if TYPE_CHECKING:
     from ..data import Task
@@ -55,35 +53,33 @@ def run(arguments: Sequence[str]) -> int:
     parsed.settings.data.refuse_several("doubt")
     classifier = FewShotClassifier.from_recipe(parsed.settings)
     warnings = classifier.warnings_
-    try:
+    with warned(warnings):
         task = classifier.task(parsed.data)
         parsed = with_usual_model(parsed, "doubt", arguments, lambda: classifier.default_model(task))
         if parsed.page is not None:
             warn(warnings)
             warnings.clear()
-            return _show(parsed, parsed.page, task, lambda: classifier.task(parsed.data))
+            return _ask_on_page(parsed, parsed.page, task, lambda: classifier.task(parsed.data))
         if parsed.copies:
-            return _print_copies(copied_images(task, parsed.settings, track=shown), parsed)
-        found = doubted_labels(task, parsed.settings, folds=parsed.folds, track=shown, warn=warnings)
-    finally:
-        warn(warnings)
-    if parsed.json:
-        print_json(dataclasses.asdict(found))
-    elif parsed.csv:
-        table = csv.writer(sys.stdout, lineterminator="\n")
-        table.writerow(["image", "label", "looks_like", "probability"])
-        table.writerows([each.image, each.label, each.looks_like, f"{each.probability:.3f}"] for each in found.doubts)
-    else:
-        for each in found.doubts:
-            print(f"{each.probability:4.0%}  {each.image}  is said to be {each.label}, looks like {each.looks_like}")
-        print(
-            f"{len(found.doubts):,} of {found.images:,} labels are doubted, {found.rate:.1%} estimated to be wrong; "
-            f"held out, {found.agreement:.1%} of the images are recognised as what they are said to be"
-        )
+            _print_copies(copied_images(task, parsed.settings, track=shown), parsed)
+            return 0
+        judged = doubted_labels(task, parsed.settings, folds=parsed.folds, track=shown, warn=warnings)
+    doubts = judged.doubts
+    rows = ([each.image, each.label, each.looks_like, f"{each.probability:.3f}"] for each in doubts)
+    lines = [
+        f"{each.probability:4.0%}  {each.image}  is said to be {each.label}, looks like {each.looks_like}"
+        for each in doubts
+    ]
+    summary = (
+        f"{len(doubts):,} of {judged.images:,} labels are doubted, {judged.rate:.1%} estimated to be wrong; held out, "
+        f"{judged.agreement:.1%} of the images are recognised as what they are said to be"
+    )
+    header = ["image", "label", "looks_like", "probability"]
+    print_answers(parsed, dataclasses.asdict(judged), header, rows, [*lines, summary])
     return 0
 
 
-def _show(parsed: Arguments, page: Path, task: Task, read: Callable[[], Task]) -> int:
+def _ask_on_page(parsed: Arguments, page: Path, task: Task, read: Callable[[], Task]) -> int:
     """Ask about the labels, or the copies, on a page."""
     from ..cards import ClassFolders, CopiedCards, DoubtedCards, Look, Place, Table, rows_of
     from ..progress import shown
@@ -103,18 +99,14 @@ def _show(parsed: Arguments, page: Path, task: Task, read: Callable[[], Task]) -
     return show_cards(parsed, kind, place, look, about, task.class_names)
 
 
-def _print_copies(copies: Sequence[Copy], parsed: Arguments) -> int:
-    if parsed.json:
-        print_json([dataclasses.asdict(each) for each in copies])
-    elif parsed.csv:
-        table = csv.writer(sys.stdout, lineterminator="\n")
-        table.writerow(["first", "second", "first_class", "second_class", "first_split", "second_split", "exact"])
-        table.writerows([each.first, each.second, *each.classes, *each.splits, each.is_exact] for each in copies)
-    else:
-        for each in copies:
-            how = "the same" if each.is_exact else f"{each.correlation:.0%} alike"
-            (one, other), (here, there) = each.classes, each.splits
-            print(f"{how}  {each.first} ({here}, {one})  {each.second} ({there}, {other})")
-        exact = sum(each.is_exact for each in copies)
-        print(f"{exact:,} images are in two classes or splits, and {len(copies) - exact:,} nearly so")
-    return 0
+def _print_copies(copies: Sequence[Copy], parsed: Arguments) -> None:
+    header = ["first", "second", "first_class", "second_class", "first_split", "second_split", "exact"]
+    rows = ([each.first, each.second, *each.classes, *each.splits, each.is_exact] for each in copies)
+    lines = []
+    for each in copies:
+        likeness = "the same" if each.is_exact else f"{each.correlation:.0%} alike"
+        (one, other), (here, there) = each.classes, each.splits
+        lines.append(f"{likeness}  {each.first} ({here}, {one})  {each.second} ({there}, {other})")
+    exact = sum(each.is_exact for each in copies)
+    lines.append(f"{exact:,} images are in two classes or splits, and {len(copies) - exact:,} nearly so")
+    print_answers(parsed, [dataclasses.asdict(each) for each in copies], header, rows, lines)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +11,9 @@ import tyro
 
 from ..errors import InputError
 from ..progress import shown
-from .arguments import OpenedAs, SplitFolders, parse, print_json, source_named, warn
+from .arguments import OpenedAs, SplitFolders, images_in, refuse_two_formats, source_named
+from .parsing import parse
+from .printing import print_csv, print_json, warned
 
 _COLUMNS = (
     *("data", "split", "images", "classes", "acc1", "acc1_low", "acc1_high", "acc5", "mean_class_recall"),
@@ -58,48 +58,49 @@ class Arguments:
     json: bool = False
     """The same as `--format json`."""
 
+    def __post_init__(self) -> None:
+        if self.new_classes and self.targets:
+            raise InputError("new-classes judges DATA alone; leave targets out, or leave out new-classes")
+        refuse_two_formats(self.format, json=self.json)
+
 
 def run(arguments: Sequence[str]) -> int:
     """Evaluate and print."""
     parsed = parse(Arguments, "evaluate", arguments)
     source = parsed.folders.source("evaluate", parsed.data)
-    if parsed.new_classes and parsed.targets:
-        raise InputError("new-classes judges DATA alone; leave targets out, or leave out new-classes")
-    if parsed.json and parsed.format not in ("text", "json"):
-        raise InputError(f"format is {parsed.format}, and --json is given too; leave one out")
+    folder = parsed.unknown
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"unknown is {folder}, which {'is no folder' if folder.exists() else 'does not exist'}")
     from ..classifier import saved_adapter
 
-    judged = {"root": parsed.root, "targets": parsed.targets or None, "on_bad_image": parsed.on_bad_image}
-    classifier = saved_adapter(parsed.adapter, **vars(parsed.opened), **judged)
-    try:
+    overrides = {"root": parsed.root, "targets": parsed.targets or None, "on_bad_image": parsed.on_bad_image}
+    classifier = saved_adapter(parsed.adapter, **vars(parsed.opened), **overrides)
+    with warned(classifier.warnings_):
         metrics = classifier.evaluate(
             source,
             new_classes=parsed.new_classes,
             coverage=parsed.coverage,
             guaranteed=parsed.guaranteed,
-            unknown=None if parsed.unknown is None else _images_of_none(parsed.unknown),
+            unknown=None if folder is None else images_in(folder),
             track=shown,
         )
-    finally:  # where it failed, what was left out may be the reason
-        warn(classifier.warnings_)
     if parsed.json or parsed.format == "json":
         print_json({"adapter": str(parsed.adapter), "data": source_named(source), **metrics})
     elif parsed.format == "csv":
-        _print_csv(source if isinstance(source, str) else str(source.get("test", source["train"])), metrics)
+        data = source if isinstance(source, str) else str(source.get("test", source["train"]))
+        judged = {data: metrics, **metrics.get("others", {})}
+        print_csv(_COLUMNS, (_cells(name, figures) for name, figures in judged.items()))
     else:
         _print_text(classifier.record_.task, metrics)
     return 0
 
 
-def _print_csv(data: str, metrics: Mapping[str, Any]) -> None:
-    """Print a line for each label space; the columns are always the same, so that files can be put together."""
-    lines = csv.writer(sys.stdout, lineterminator="\n")
-    lines.writerow(_COLUMNS)
-    for name, figures in {data: metrics, **metrics.get("others", {})}.items():
-        low, high = figures.get("acc1_interval", ("", ""))
-        apart = {**figures.get("unknown", {}), **figures.get("sets", {})}
-        cells = {**apart, **figures, "data": name, "acc1_low": low, "acc1_high": high}
-        lines.writerow([cells.get(column, "") for column in _COLUMNS])
+def _cells(data: str, metrics: Mapping[str, Any]) -> list[object]:
+    """The line of CSV of a label space; the columns are always the same, so that files can be put together."""
+    low, high = metrics.get("acc1_interval", ("", ""))
+    apart = {**metrics.get("unknown", {}), **metrics.get("sets", {})}
+    cells = {**apart, **metrics, "data": data, "acc1_low": low, "acc1_high": high}
+    return [cells.get(column, "") for column in _COLUMNS]
 
 
 def _print_text(task: str, metrics: dict[str, Any]) -> None:
@@ -126,15 +127,3 @@ def _print_text(task: str, metrics: dict[str, Any]) -> None:
         print(unknown_line(told))
     if metrics.get("others"):
         print(f"\n{protocol_table(task, metrics)}")
-
-
-def _images_of_none(folder: Path) -> list[Path]:
-    """The image files below a folder."""
-    if not folder.is_dir():
-        raise InputError(f"unknown is {folder}, which {'is no folder' if folder.exists() else 'does not exist'}")
-    from ..data import images_below
-
-    warnings: list[str] = []
-    images = images_below(folder, warnings)
-    warn(warnings)
-    return images

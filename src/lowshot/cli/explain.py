@@ -11,7 +11,9 @@ import tyro
 
 from ..errors import InputError
 from ..files import refuse_existing
-from .arguments import OpenedAs, parse, print_json, warn
+from .arguments import OpenedAs, refuse_no_image
+from .parsing import parse
+from .printing import print_json, warned
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -58,8 +60,7 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     """Explain, write the picture and print where it looked."""
     parsed = parse(Arguments, "explain", arguments)
-    if not parsed.image.is_file():
-        raise InputError(f"image {parsed.image} {'is not a file' if parsed.image.exists() else 'does not exist'}")
+    refuse_no_image(parsed.image)
     if parsed.out.suffix.lower() != ".png":
         raise InputError(f"out is {parsed.out}; expected a file that ends in .png")
     refuse_existing(parsed.out)
@@ -109,10 +110,8 @@ def _nearest(classifier: FewShotClassifier, parsed: Arguments) -> list[_Near]:
 
     images: list[Any]
     if parsed.data is not None:
-        try:
+        with warned(classifier.warnings_):
             task = classifier.task(parsed.data)
-        finally:
-            warn(classifier.warnings_)
         drawn = draw_from(task, None, 0, str(parsed.adapter)).indices
         examples = task.train.subset(drawn)
         images = [examples.images[row] for row in range(len(examples))]

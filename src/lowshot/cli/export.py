@@ -11,7 +11,8 @@ import tyro
 
 from ..errors import InputError
 from ..progress import shown
-from .arguments import parse, print_json, warn
+from .parsing import parse
+from .printing import print_json, warn
 
 
 @dataclasses.dataclass(frozen=True)

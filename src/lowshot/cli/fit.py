@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -16,16 +15,10 @@ from ..files import canonical_json, claimed, refuse_existing, remove, write_text
 from ..methods import display_name
 from ..progress import Track, is_quiet, shown, silent
 from ..settings import Recipe, changes_of
-from .arguments import (
-    PresetName,
-    SplitFolders,
-    names_model,
-    parse_with_recipe,
-    print_json,
-    source_arguments,
-    source_named,
-    warn,
-)
+from .arguments import PresetName, SplitFolders, source_arguments, source_named
+from .parsing import names_model, parse_with_recipe
+from .printing import note, print_json, warn
+from .states import beside, furthest, interruption_told
 
 if TYPE_CHECKING:
     from ..classifier import FewShotClassifier
@@ -59,13 +52,13 @@ def run(arguments: Sequence[str]) -> int:
         else lambda model: parse_with_recipe(Arguments, "fit", [*arguments, "--model", model], chooses=True)
     )
     source = parsed.folders.source("fit", parsed.data)
-    note = _Unjudged(parsed.out, canonical_json([source_named(source), parsed.settings.to_dict()]))
-    if not note.is_there():
+    unjudged = _Unjudged(parsed.out, canonical_json([source_named(source), parsed.settings.to_dict()]))
+    if not unjudged.is_there():
         refuse_existing(parsed.out)
     from ..training.processes import is_first_process
 
     if not is_first_process():
-        if not note.is_there():  # the first process writes what all of them train
+        if not unjudged.is_there():  # the first process writes what all of them train
             from ..classifier import FewShotClassifier
 
             classifier = FewShotClassifier.from_recipe(parsed.settings)
@@ -75,9 +68,9 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     if parsed.preset is not None and not is_quiet() and (changes := changes_of(parsed.preset, parsed.settings)):
         texts = (f"{name.replace('_', '-')} {value} (not {paper})" for name, (value, paper) in changes.items())
-        sys.stderr.write(f"lowshot: preset {parsed.preset}: {', '.join(texts)}\n")
+        note(f"preset {parsed.preset}: {', '.join(texts)}")
     with claimed(parsed.out):
-        record = _learnt_and_judged(parsed, source, note, suited)
+        record = _learnt_and_judged(parsed, source, unjudged, suited)
     if parsed.json:
         print_json(record)
     elif not is_quiet():
@@ -102,7 +95,7 @@ class _Unjudged:
     @property
     def path(self) -> Path:
         """The note's file."""
-        return _beside(self.out, "unjudged.json")
+        return beside(self.out, "unjudged.json")
 
     def is_there(self) -> bool:
         """Whether this very command has left it."""
@@ -122,9 +115,9 @@ def _on_suited_model(classifier: FewShotClassifier, task: Task, suited: _Suited)
     model = classifier.recipe.model.model if suited is None else classifier.default_model(task)
     if suited is None or model == classifier.recipe.model.model:
         return classifier
-    sys.stderr.write(
-        f"lowshot: photographs, and no --model: took {model} (EfficientNet-Lite0, trained on ImageNet; it reads no "
-        "class names). A CLIP, which does, is 600 MB from the Hub: --model openai/clip-vit-base-patch16\n"
+    note(
+        f"photographs, and no --model: took {model} (EfficientNet-Lite0, trained on ImageNet; it reads no class "
+        "names). A CLIP, which does, is 600 MB from the Hub: --model openai/clip-vit-base-patch16"
     )
     other = FewShotClassifier.from_recipe(suited(model).settings)
     other.warnings_.extend(classifier.warnings_)
@@ -132,14 +125,14 @@ def _on_suited_model(classifier: FewShotClassifier, task: Task, suited: _Suited)
 
 
 def _learnt_and_judged(
-    parsed: Arguments, source: str | dict[str, Path], note: _Unjudged, suited: _Suited
+    parsed: Arguments, source: str | dict[str, Path], unjudged: _Unjudged, suited: _Suited
 ) -> dict[str, Any]:
     """Learn, judge and save, or judge alone where that is what is left of this command; returns the record."""
     from ..classifier import FewShotClassifier, saved_adapter
 
-    is_learnt = note.is_there()  # asked once more: another process may have been at it until now
+    is_learnt = unjudged.is_there()  # asked once more: another process may have been at it until now
     if is_learnt:
-        sys.stderr.write(f"lowshot: {parsed.out} is learnt: what is left is to judge it\n")
+        note(f"{parsed.out} is learnt: what is left is to judge it")
         classifier = saved_adapter(parsed.out, device=parsed.settings.model.device)
     else:
         refuse_existing(parsed.out)
@@ -153,11 +146,11 @@ def _learnt_and_judged(
         try:
             _judge(classifier, task, ["lowshot", "evaluate", str(parsed.out), *source_arguments(source)])
         except KeyboardInterrupt:
-            write_text(note.path, note.command)
-            sys.stderr.write(f"lowshot: {parsed.out} has what was learnt: the same command judges it\n")
+            write_text(unjudged.path, unjudged.command)
+            note(f"{parsed.out} has what was learnt: the same command judges it")
             raise
         else:
-            remove(note.path)
+            remove(unjudged.path)
         finally:  # whatever happens while judging, what was learnt is kept
             if is_learnt:
                 classifier.write_record(parsed.out)
@@ -177,10 +170,10 @@ def _judge(classifier: FewShotClassifier, task: Task, again: Sequence[str]) -> N
     try:
         classifier.evaluate(task, track=shown)
     except DataError as error:
-        what = "accuracy of other classes" if classifier.record_.metrics else "accuracy"
+        measure = "accuracy of other classes" if classifier.record_.metrics else "accuracy"
         command = shlex.join([*again, "--on-bad-image", skipping(classifier.recipe.data.on_bad_image)])
         way_out = f"; to measure it on the others: {command}" if isinstance(error, ImageError) else ""
-        classifier.warnings_.append(f"{what} not measured: {error}{way_out}")
+        classifier.warnings_.append(f"{measure} not measured: {error}{way_out}")
         return
     try:
         classifier.warnings_.extend(classifier.shortfalls(task))
@@ -190,36 +183,22 @@ def _judge(classifier: FewShotClassifier, task: Task, again: Sequence[str]) -> N
 
 def _states(classifier: FewShotClassifier, out: Path) -> list[Path]:
     """The files in which training keeps its state until its adapter is saved."""
-    return classifier.training_states(_beside(out, "training.safetensors"))
-
-
-def _beside(out: Path, suffix: str) -> Path:
-    """A file beside an output folder, which may be ``.`` and then has no name of its own."""
-    out = out.absolute()
-    return out.parent / f"{out.name}.{suffix}"
+    return classifier.training_states(beside(out, "training.safetensors"))
 
 
 def _fit(classifier: FewShotClassifier, task: Task, states: Sequence[Path], track: Track) -> None:
     """Train; what stops early leaves its last good weights, what is interrupted its state."""
     from ..training.processes import is_first_process
 
-    first = is_first_process()
-    if first and (state := _furthest(states)):
-        sys.stderr.write(f"lowshot: going on from {state}\n")
+    told = states if is_first_process() else ()
+    if state := furthest(told):
+        note(f"going on from {state}")
     try:
-        classifier.fit(task, checkpoint=states[-1], track=track)
+        with interruption_told(told):
+            classifier.fit(task, checkpoint=states[-1], track=track)
     except RunError:
         if not classifier.is_fitted:
             raise
-    except KeyboardInterrupt:
-        if first and (state := _furthest(states)):
-            sys.stderr.write(f"lowshot: the state of training is in {state}: the same command goes on from it\n")
-        raise
-
-
-def _furthest(states: Sequence[Path]) -> Path | None:
-    """Last of the states that there is: those before it are of folds that are done."""
-    return next((state for state in reversed(states) if state.exists()), None)
 
 
 def _summary(record: dict[str, Any], out: Path) -> list[str]:

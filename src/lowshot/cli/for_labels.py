@@ -1,21 +1,21 @@
-"""What the commands that help a person with labels share: their settings, how they print, and the page of cards."""
+"""Settings, output and the page of cards of the commands that help a person with labels."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import shlex
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
-from ..errors import InputError, MissingExtraError
+from ..errors import InputError
 from ..files import claimed
 from ..settings import Recipe
-from .arguments import PresetName, names_model, parse_with_recipe
+from .arguments import PresetName, refuse_without_server, the_given
+from .parsing import names_model, parse_with_recipe
+from .printing import note, print_csv, print_json
 
 if TYPE_CHECKING:
     from ..cards import Look, Place
@@ -48,14 +48,10 @@ def parse_for_labels(kind: type[_Arguments], command: str, arguments: Sequence[s
     """
     # Random views help a head a little, and would be encoded anew for each fold.
     parsed = parse_with_recipe(kind, command, arguments, defaults={"method": "gda", "views": None})
-    ways = [way for way in ("csv", "json", "page") if getattr(parsed, way)]
-    if len(ways) > 1:
-        raise InputError(f"--{' and --'.join(ways)} are given; expected one of them")
+    the_given(parsed, "csv", "json", "page")
     if parsed.page is not None:
         parsed.settings.data.refuse_several(f"{command} --page")
-    for package in ("fastapi", "uvicorn") if parsed.page is not None else ():
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(package, "serve", f"lowshot {command} --page")
+        refuse_without_server(f"lowshot {command} --page")
     return parsed
 
 
@@ -72,8 +68,29 @@ def with_usual_model(
     """
     if names_model(arguments) or (model := usual_model()) == parsed.settings.model.model:
         return parsed
-    sys.stderr.write(f"lowshot: photographs, and no --model: took {model}, as fit does\n")
+    note(f"photographs, and no --model: took {model}, as fit does")
     return parse_for_labels(type(parsed), command, [*arguments, "--model", model])
+
+
+def print_answers(
+    parsed: ForLabels, answers: object, header: Sequence[str], rows: Iterable[Sequence[object]], lines: Iterable[str]
+) -> None:
+    """Print what a command has to say in the format that is asked for.
+
+    Args:
+        parsed: The command's arguments.
+        answers: In values of JSON.
+        header: Names of the columns of CSV.
+        rows: Its lines.
+        lines: For people.
+    """
+    if parsed.json:
+        print_json(answers)
+    elif parsed.csv:
+        print_csv(header, rows)
+    else:
+        for line in lines:
+            print(line)
 
 
 def is_table(page: Path) -> bool:

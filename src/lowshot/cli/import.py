@@ -12,7 +12,8 @@ import tyro
 
 from ..errors import InputError
 from ..settings import DataConfig
-from .arguments import parse, print_json, warn
+from .parsing import parse
+from .printing import print_json, warn
 
 
 @dataclasses.dataclass(frozen=True)

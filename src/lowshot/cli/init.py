@@ -12,7 +12,8 @@ import tyro
 
 from ..files import refuse_existing, write_text
 from ..progress import is_quiet, shown
-from .arguments import parse, print_json
+from .parsing import parse
+from .printing import print_json
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from ..methods import ALIASES, METHODS, PEFT_PREFIX
 from ..settings import TrainingConfig
-from .arguments import parse, print_json
+from .parsing import parse
+from .printing import print_json
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from .arguments import parse, print_json
+from .parsing import parse
+from .printing import print_json
 
 
 @dataclasses.dataclass(frozen=True)

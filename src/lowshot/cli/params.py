@@ -12,7 +12,9 @@ import tyro
 from ..errors import InputError
 from ..methods import METHODS, display_name, method_spec
 from ..settings import Recipe, default_preset, preset_recipe
-from .arguments import PresetName, parse_with_recipe, print_json, warn, with_first_as
+from .arguments import PresetName, refuse_below
+from .parsing import parse_with_recipe, with_first_as
+from .printing import print_json, warn
 
 if TYPE_CHECKING:
     from ..training.placing import ParameterCount
@@ -36,12 +38,13 @@ class Arguments:
     """Print `trainable_parameters`, `total_parameters` and `adapter_bytes` as JSON; with `--table` a list."""
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Recipe)
 
+    def __post_init__(self) -> None:
+        refuse_below(2, classes=self.classes)
+
 
 def run(arguments: Sequence[str]) -> int:
     """Count and print."""
     parsed = parse_with_recipe(Arguments, "params", with_first_as("--model", arguments))
-    if parsed.classes < 2:
-        raise InputError(f"classes is {parsed.classes}; expected 2 or more")
     model = parsed.settings.model.model
     if parsed.table and parsed.settings != preset_recipe(default_preset(model), "lora").replace(model=model):
         raise InputError("params --table counts every method with its published settings; expected only --model")

@@ -10,10 +10,11 @@ from typing import Annotated
 
 import tyro
 
-from ..errors import InputError
 from ..settings import Recipe, read_toml
 from ..threads import cpu_threads
-from .arguments import PresetName, parse, parse_with_recipe, print_json, with_first_as
+from .arguments import PresetName, refuse_below
+from .parsing import parse, parse_with_recipe, with_first_as
+from .printing import print_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Arguments:
     """Print the plan as JSON."""
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Recipe)
 
+    def __post_init__(self) -> None:
+        refuse_below(2, classes=self.classes)
+
 
 @dataclasses.dataclass(frozen=True)
 class GridArguments:
@@ -44,6 +48,9 @@ class GridArguments:
     json: bool = False
     """Print a list of `{label, runs, plan, train_seconds}`."""
 
+    def __post_init__(self) -> None:
+        refuse_below(2, classes=self.classes)
+
 
 def run(arguments: Sequence[str]) -> int:
     """Plan and print."""
@@ -52,7 +59,6 @@ def run(arguments: Sequence[str]) -> int:
     if named and "grid" in read_toml(Path(named[-1])):
         return _plan_grid(parse(GridArguments, "plan", arguments))
     parsed = parse_with_recipe(Arguments, "plan", arguments)
-    _refuse_one_class(parsed.classes)
     from ..training.planning import plan
 
     shots = parsed.settings.data.shots or 1
@@ -87,7 +93,6 @@ def _plan_grid(parsed: GridArguments) -> int:
     from ..bench.grid import read_grid
     from ..bench.planned import planned_kinds
 
-    _refuse_one_class(parsed.classes)
     kinds = planned_kinds(read_grid(parsed.recipe), parsed.classes)
     if parsed.json:
         print_json([dataclasses.asdict(kind) for kind in kinds])
@@ -100,11 +105,6 @@ def _plan_grid(parsed: GridArguments) -> int:
         print(f"{kind.runs:>5,}  {peak:>7}  {step:>8}  {_duration(kind.train_seconds):>12}  {kind.label}", flush=True)
     print(f"{runs:,} runs, {_duration(seconds)} of training one after the other; judging comes on top")
     return 0
-
-
-def _refuse_one_class(classes: int) -> None:
-    if classes < 2:
-        raise InputError(f"classes is {classes}; expected 2 or more")
 
 
 def _duration(seconds: float) -> str:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from ..errors import ImageError, InputError
-from .arguments import OpenedAs, parse, print_json, warn
+from .arguments import OpenedAs, images_in, refuse_below, refuse_no_image, refuse_two_formats
+from .parsing import parse
+from .printing import note, print_json
 
 if TYPE_CHECKING:
-    from ..folders import CsvLines
+    from ..folders import Answers
 
 _TOP = 3
 
@@ -53,12 +55,29 @@ class Arguments:
     of an adapter fitted with `--reject` also `none_of_these` and a `p_value`. Where images have several labels each has
     its `labels` instead of a `label`. An image that cannot be read has `{image, error}` instead."""
 
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise InputError("predict needs at least one image: lowshot predict ADAPTER IMAGE...")
+        refuse_below(1, top=self.top)
+        if self.top is not None and self.coverage is not None:
+            raise InputError("top and coverage both say which classes to print; leave one out")
+        if self.guaranteed and self.coverage is None:
+            raise InputError("guaranteed is said of sets of classes; say which share they are to cover: --coverage 0.9")
+        if self.out is not None and (self.json or self.format != "text"):
+            raise InputError(f"out is {self.out}, whose suffix says the format; leave --format and --json out")
+        refuse_two_formats(self.format, json=self.json)
+
 
 def run(arguments: Sequence[str]) -> int:
     """Predict and print."""
     parsed = parse(Arguments, "predict", arguments)
-    _refuse(parsed)
-    images = _files(parsed.images)  # said before the model is loaded; files that are no images are found on the way
+    images = list[Path]()  # whether each file is an image is seen on the way
+    for path in parsed.images:
+        if path.is_dir():
+            images += images_in(path)
+        else:
+            refuse_no_image(path)
+            images.append(path)
     from ..classifier import saved_adapter
     from ..folders import Answers, refuse_file, write_answers
     from ..progress import shown
@@ -78,11 +97,10 @@ def run(arguments: Sequence[str]) -> int:
             "it out (--json has the probabilities of all classes)"
         )
     if parsed.out is None:
-        lines = answers.csv_lines(parsed.top or 1)
-        return _print(answers.of(images), "json" if parsed.json else parsed.format, parsed.top, lines)
+        return _print(answers, images, "json" if parsed.json else parsed.format, parsed.top)
     errors = write_answers(answers, images, parsed.out, top=parsed.top or 1, track=shown)
     for row in errors:
-        sys.stderr.write(f"lowshot: error: {row['error']['message']}\n")
+        note(f"error: {row['error']['message']}")
     print(f"{len(images) - len(errors):,} images, {len(errors):,} that cannot be read: {parsed.out}")
     return ImageError.exit_status if errors else 0
 
@@ -101,52 +119,20 @@ def _line(row: dict[str, Any], top: int) -> str:
     return f"{row['image']}  {'none of these; nearest: ' if row.get('none_of_these') else ''}{classes}"
 
 
-def _refuse(parsed: Arguments) -> None:
-    """Refuse arguments that do not go together."""
-    if not parsed.images:
-        raise InputError("predict needs at least one image: lowshot predict ADAPTER IMAGE...")
-    if parsed.top is not None and parsed.top < 1:
-        raise InputError(f"top is {parsed.top}; expected 1 or more")
-    if parsed.top is not None and parsed.coverage is not None:
-        raise InputError("top and coverage both say which classes to print; leave one out")
-    if parsed.guaranteed and parsed.coverage is None:
-        raise InputError("guaranteed is said of sets of classes; say which share they are to cover: --coverage 0.9")
-    if parsed.out is not None and (parsed.json or parsed.format != "text"):
-        raise InputError(f"out is {parsed.out}, whose suffix says the format; leave --format and --json out")
-    if parsed.json and parsed.format not in ("text", "json"):
-        raise InputError(f"format is {parsed.format}, and --json is given too; leave one out")
-
-
-def _files(paths: Sequence[Path]) -> list[Path]:
-    """Return these files, and in the place of a folder the image files in it."""
-    files: list[Path] = []
-    warnings: list[str] = []
-    for path in paths:
-        if path.is_dir():
-            from ..data import images_below
-
-            files += images_below(path, warnings)
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise InputError(f"image {path} {'is not a file' if path.exists() else 'does not exist'}")
-    warn(warnings)
-    return files
-
-
-def _print(rows: Iterable[dict[str, Any]], kind: str, top: int | None, csv: CsvLines) -> int:
-    """Print rows as they come, but for a list of JSON; return the exit status."""
+def _print(answers: Answers, images: Sequence[Path], kind: str, top: int | None) -> int:
+    """Print answers as they come, but for a list of JSON; return the exit status."""
     from ..folders import json_line
 
-    together, errors = list[dict[str, Any]](), 0
+    rows, errors = list[dict[str, Any]](), 0
+    csv = answers.csv_lines(top or 1)
     if kind == "csv":
         sys.stdout.write(csv.header())
-    for row in rows:
+    for row in answers.of(images):
         if "error" in row:
             errors += 1
-            sys.stderr.write(f"lowshot: error: {row['error']['message']}\n")
+            note(f"error: {row['error']['message']}")
         if kind == "json":
-            together.append(row)
+            rows.append(row)
         elif kind == "jsonl":
             sys.stdout.write(json_line(row))
         elif kind == "csv":
@@ -154,5 +140,5 @@ def _print(rows: Iterable[dict[str, Any]], kind: str, top: int | None, csv: CsvL
         elif "error" not in row:
             print(_line(row, top or _TOP))
     if kind == "json":
-        print_json(together)
+        print_json(rows)
     return ImageError.exit_status if errors else 0

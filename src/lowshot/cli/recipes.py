@@ -10,7 +10,8 @@ import tyro
 
 from ..errors import InputError
 from ..settings import shipped_recipe, shipped_recipes
-from .arguments import parse, print_json
+from .parsing import parse
+from .printing import print_json
 
 
 @dataclasses.dataclass(frozen=True)

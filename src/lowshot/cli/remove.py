@@ -10,8 +10,9 @@ from typing import Annotated
 import tyro
 
 from ..progress import is_quiet, shown
-from .arguments import parse, print_json, warn
-from .changing import Changed, carry_pictures
+from .changing import Changed
+from .parsing import parse
+from .printing import print_json, warned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +40,12 @@ def run(arguments: Sequence[str]) -> int:
     parsed = parse(Arguments, "remove", arguments)
     place = parsed.changed.place(parsed.adapter)
     from ..classifier import saved_adapter
+    from ..serving.examples import carry_examples
 
     classifier = saved_adapter(parsed.adapter, model=parsed.model, device=parsed.device)
-    try:
-        with parsed.changed.written(parsed.adapter) as aside:
-            classifier.remove(*parsed.classes, refit=parsed.refit, track=shown).write(aside)
-            carry_pictures(parsed.adapter, aside, {name: name for name in classifier.record_.classes})
-    finally:
-        warn(classifier.warnings_)
+    with warned(classifier.warnings_), parsed.changed.written(parsed.adapter) as aside:
+        classifier.remove(*parsed.classes, refit=parsed.refit, track=shown).write(aside)
+        carry_examples(parsed.adapter, aside, {name: name for name in classifier.record_.classes})
     left = classifier.record_.classes
     if parsed.changed.json:
         print_json({"adapter": str(place), "classes": list(left), "removed": list(parsed.classes)})

@@ -11,8 +11,9 @@ from typing import Annotated
 import tyro
 
 from ..progress import is_quiet
-from .arguments import parse, print_json
-from .changing import Changed, carry_pictures
+from .changing import Changed
+from .parsing import parse
+from .printing import print_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     from ..fitting import renamed
     from ..hub import adapter_folder
     from ..saved import read_record
+    from ..serving.examples import carry_examples
 
     folder = adapter_folder(parsed.adapter)
     before = read_record(folder)
@@ -48,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
             if path.is_file():
                 shutil.copyfile(path, aside / path.name)
         write_record(aside, record)
-        carry_pictures(folder, aside, dict(zip(before.classes, record.classes, strict=True)))
+        carry_examples(folder, aside, dict(zip(before.classes, record.classes, strict=True)))
     if parsed.changed.json:
         print_json({"adapter": str(place), "classes": list(record.classes), "renamed": {parsed.old: parsed.new}})
     elif not is_quiet():

@@ -12,7 +12,8 @@ import tyro
 
 from ..errors import InputError
 from ..files import write_text
-from .arguments import parse, print_json, warn
+from .parsing import parse
+from .printing import print_json, warn
 
 if TYPE_CHECKING:
     from ..records import RunRecord

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.util
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from ..errors import InputError, MissingExtraError, OutputError
+from ..errors import InputError, OutputError
 from ..progress import shown
 from ..records import RECORD_FILE
 from ..settings import parse_bytes
-from .arguments import parse
+from .arguments import refuse_below, refuse_without_server
+from .parsing import parse
+from .printing import note
 
 if TYPE_CHECKING:
     from ..serving import AdapterBank
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 DEMO = {"digits": 8, "letters": 4}
 """Lessons of `--demo`: built-in task -> images per class."""
 _DEMO_FOLDS = 2
-_PACKAGES = {"fastapi": "fastapi", "uvicorn": "uvicorn", "python_multipart": "python-multipart"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,11 +59,28 @@ class Arguments:
     """Teach the built-in model digits and letters first, where they are not in the folder yet. Without a folder it all
     goes at the end."""
 
+    def __post_init__(self) -> None:
+        if self.folder is None and not self.demo:
+            raise InputError("serve needs a folder of adapters, which may be new: lowshot serve DIR; or try --demo")
+        if self.demo and self.model not in (None, "builtin"):
+            raise InputError(f"demo is of the built-in model, but model is {self.model}; leave one out")
+        if self.public and (self.teach or self.token_file is not None):
+            raise InputError(
+                "public lets anybody ask, so nobody may change anything: say --no-teach, and no --token-file"
+            )
+        refuse_below(1, threads=self.threads)
+        parse_bytes("memory", self.memory)  # refuses what is no amount
+
 
 def run(arguments: Sequence[str]) -> int:
     """Serve until a signal ends it."""
     parsed = parse(Arguments, "serve", arguments)
-    _refuse(parsed)
+    refuse_without_server("lowshot serve")
+    if parsed.folder is not None and parsed.folder.exists() and not parsed.folder.is_dir():
+        raise InputError(f"{parsed.folder} is a file; expected a folder of adapters")
+    if parsed.folder is not None and (parsed.folder / RECORD_FILE).exists():
+        within = parsed.folder.parent
+        raise InputError(f"{parsed.folder} is an adapter; expected the folder that it lies in: {within}")
     from ..serving.server import ServerSettings, listening_socket, read_token, serve, url_of
 
     token = None if parsed.token_file is None else read_token(parsed.token_file)
@@ -85,7 +101,7 @@ def run(arguments: Sequence[str]) -> int:
 
         def announce(bank: AdapterBank) -> None:
             for name, reason in bank.refused().items():
-                sys.stderr.write(f"lowshot: warning: {name} is not served: {reason}\n")
+                note(f"warning: {name} is not served: {reason}")
             count = len(bank.names())
             adapters = f"{count} adapter{'' if count == 1 else 's'} of {bank.backbone.identity.id}"
             print(f"serving {adapters} at {url_of(listening)} (Ctrl-C stops)", flush=True)
@@ -93,27 +109,6 @@ def run(arguments: Sequence[str]) -> int:
         names = ("memory", "model", "device", "precision", "teach", "public", "demo")
         serve(listening, ServerSettings(folder, token, **{name: getattr(parsed, name) for name in names}), announce)
     return 0
-
-
-def _refuse(parsed: Arguments) -> None:
-    """Refuse what can be refused without loading anything."""
-    for module, package in _PACKAGES.items():
-        if importlib.util.find_spec(module) is None:
-            raise MissingExtraError(package, "serve", "lowshot serve")
-    if parsed.folder is None and not parsed.demo:
-        raise InputError("serve needs a folder of adapters, which may be new: lowshot serve DIR; or try --demo")
-    if parsed.folder is not None and parsed.folder.exists() and not parsed.folder.is_dir():
-        raise InputError(f"{parsed.folder} is a file; expected a folder of adapters")
-    if parsed.folder is not None and (parsed.folder / RECORD_FILE).exists():
-        folder = parsed.folder
-        raise InputError(f"{folder} is an adapter; expected the folder that it lies in: {folder.parent}")
-    if parsed.demo and parsed.model not in (None, "builtin"):
-        raise InputError(f"demo is of the built-in model, but model is {parsed.model}; leave one out")
-    if parsed.public and (parsed.teach or parsed.token_file is not None):
-        raise InputError("public lets anybody ask, so nobody may change anything: say --no-teach, and no --token-file")
-    if parsed.threads is not None and parsed.threads < 1:
-        raise InputError(f"threads is {parsed.threads}; expected 1 or more")
-    parse_bytes("memory", parsed.memory)
 
 
 def _teach_demo(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,9 @@ from typing import Annotated
 import tyro
 
 from ..errors import ImageError, InputError
-from .arguments import OpenedAs, parse, print_json, warn
+from .arguments import OpenedAs, the_given
+from .parsing import parse
+from .printing import note, print_json, warned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,31 +52,27 @@ class Arguments:
 def run(arguments: Sequence[str]) -> int:
     """Sort and print how many images are where."""
     parsed = parse(Arguments, "sort", arguments)
-    ways = [way for way in ("copy", "link", "move") if getattr(parsed, way)]
-    if len(ways) > 1:
-        raise InputError(f"--{' and --'.join(ways)} are both given; expected one of them")
+    put = the_given(parsed, "copy", "link", "move") or "copy"
     if not parsed.folder.is_dir():
         raise InputError(f"{parsed.folder} {'is no folder' if parsed.folder.exists() else 'does not exist'}")
     from ..classifier import saved_adapter
     from ..folders import sort_folder
     from ..progress import shown
 
-    classifier, warnings = saved_adapter(parsed.adapter, **vars(parsed.opened)), list[str]()
-    try:
+    classifier = saved_adapter(parsed.adapter, **vars(parsed.opened))
+    with warned([]) as warnings:
         done = sort_folder(
             classifier,
             parsed.folder,
             parsed.out,
-            put=ways[0] if ways else "copy",
+            put=put,
             sure=parsed.sure,
             transductive=parsed.transductive,
             track=shown,
             warn=warnings,
         )
-    finally:
-        warn(warnings)
     for error in done.errors:
-        sys.stderr.write(f"lowshot: error: {error}\n")
+        note(f"error: {error}")
     if parsed.json:
         print_json({"images": done.images, "total": done.total, "errors": list(done.errors), "page": str(done.page)})
     else:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ..errors import DataError, InputError
-from .arguments import print_json, warn
-from .for_labels import ForLabels, is_table, parse_for_labels, show_cards, with_usual_model
+from .arguments import refuse_below, the_given
+from .for_labels import ForLabels, is_table, parse_for_labels, print_answers, show_cards, with_usual_model
+from .printing import warn, warned
 
 if TYPE_CHECKING:
     from ..labelling import Suggestion
@@ -56,11 +55,9 @@ class Arguments(ForLabels):
 def run(arguments: Sequence[str]) -> int:
     """Choose images and print them, or ask about them on a page."""
     parsed = parse_for_labels(Arguments, "suggest", arguments)
-    ways = [way for way in ("copy", "link", "move") if getattr(parsed, way)]
-    if len(ways) > 1:
-        raise InputError(f"--{' and --'.join(ways)} are given; expected one of them")
-    if ways and (parsed.page is None or is_table(parsed.page)):
-        raise InputError(f"{ways[0]} is a way to put images into folders; expected --page with a folder")
+    put = the_given(parsed, "copy", "link", "move")
+    if put and (parsed.page is None or is_table(parsed.page)):
+        raise InputError(f"{put} is a way to put images into folders; expected --page with a folder")
     data, folder = (parsed.data, parsed.unlabelled) if parsed.unlabelled else (None, parsed.data)
     from ..labelling import suggested_images, suits_photos
     from ..models import PHOTOS
@@ -70,10 +67,9 @@ def run(arguments: Sequence[str]) -> int:
         own = parsed.settings.model.model
         parsed = with_usual_model(parsed, "suggest", arguments, lambda: PHOTOS if suits_photos(folder) else own)
     if parsed.page is not None:
-        return _show(parsed, parsed.page, data, Path(folder), ways[0] if ways else "copy")
-    warnings: list[str] = []
-    try:
-        chosen = suggested_images(
+        return _ask_on_page(parsed, parsed.page, data, Path(folder), put or "copy")
+    with warned([]) as warnings:
+        suggestions = suggested_images(
             folder,
             parsed.settings,
             data,
@@ -82,39 +78,27 @@ def run(arguments: Sequence[str]) -> int:
             track=shown,
             warn=warnings,
         )
-    finally:
-        warn(warnings)
-    _print(chosen, parsed)
+    answers = [dataclasses.asdict(each) for each in suggestions]
+    header = ["image", "why", "labels", "probabilities"]
+    if not parsed.settings.data.has_several:
+        header = ["image", "why", "looks_like", "probability"]
+        for answer in answers:
+            del answer["labels"], answer["probabilities"]
+    rows = ([each.image, each.why, *_cells(each)] for each in suggestions)
+    print_answers(parsed, answers, header, rows, [f"{each.why:<7}  {each.image}{_guess(each)}" for each in suggestions])
     return 0
 
 
-def _print(chosen: Sequence[Suggestion], parsed: Arguments) -> None:
-    several = parsed.settings.data.has_several
-    if parsed.json:
-        absent = () if several else ("labels", "probabilities")
-        rows = [dataclasses.asdict(each) for each in chosen]
-        print_json([{name: value for name, value in row.items() if name not in absent} for row in rows])
-    elif parsed.csv:
-        table = csv.writer(sys.stdout, lineterminator="\n")
-        table.writerow(["image", "why", *(("labels", "probabilities") if several else ("looks_like", "probability"))])
-        table.writerows([each.image, each.why, *(_cells_of_several if several else _cells)(each)] for each in chosen)
-    else:
-        for each in chosen:
-            print(f"{each.why:<7}  {each.image}{_guess(each)}")
-
-
 def _cells(each: Suggestion) -> list[str]:
-    return [each.looks_like or "", "" if each.probability is None else f"{each.probability:.3f}"]
-
-
-def _cells_of_several(each: Suggestion) -> list[str]:
-    """All labels of an image and their probabilities, as ``predict`` writes them."""
-    labels, probabilities = each.labels or (), each.probabilities or {}
-    return ["|".join(labels), "|".join(f"{probabilities[label]:.3f}" for label in labels)]
+    """The class that an image looks like, or all its labels, and how probable they are; as ``predict`` writes them."""
+    if each.labels is None:
+        return [each.looks_like or "", "" if each.probability is None else f"{each.probability:.3f}"]
+    probabilities = each.probabilities or {}
+    return ["|".join(each.labels), "|".join(f"{probabilities[label]:.3f}" for label in each.labels)]
 
 
 def _guess(each: Suggestion) -> str:
-    """What an image looks like, in words; nothing where nothing is known."""
+    """The class that an image looks like, in words; nothing where nothing is known."""
     if each.probability is None:
         return ""
     if each.labels:
@@ -124,19 +108,18 @@ def _guess(each: Suggestion) -> str:
     return f"  looks like {nearest}" if each.labels is None else f"  looks like none; nearest: {nearest}"
 
 
-def _show(parsed: Arguments, page: Path, data: str | None, folder: Path, put: str) -> int:
+def _ask_on_page(parsed: Arguments, page: Path, data: str | None, folder: Path, put: str) -> int:
     """Ask about the images on a page."""
     from ..cards import ClassFolders, Place, Row, SuggestedCards, Table, rows_of_images
     from ..data import addition_from
     from ..progress import shown
 
-    if parsed.count < 1:
-        raise InputError(f"count is {parsed.count}; expected 1 or more")
+    refuse_below(1, count=parsed.count)
     if not folder.is_dir():
         raise DataError(f"{folder} {'is no folder' if folder.exists() else 'does not exist'}; expected one of images")
-    config, warnings = parsed.settings.data, list[str]()
-    known = None if data is None else addition_from(data, None, config.on_bad_image, warnings, config.root)
-    warn(warnings)
+    config = parsed.settings.data
+    with warned([]) as warnings:
+        known = None if data is None else addition_from(data, None, config.on_bad_image, warnings, config.root)
     place: Place
     if is_table(page):
         rows: list[Row] = [] if known is None else rows_of_images(known.examples, known.class_names, "train")
