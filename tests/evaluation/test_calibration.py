@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lowshot.calibration import Calibration
 from lowshot.data import Examples
 from lowshot.errors import DataError, InputError, RunError
-from lowshot.evaluation import calibrate, calibration, fold_of_each
+from lowshot.evaluation import calibration, fold_of_each
 from lowshot.evaluation.calibration import calibrated, fitted_temperature, held_out_scores
 from lowshot.progress import silent
 from lowshot.training import TrainingOutcome
@@ -214,11 +214,11 @@ def test_folds_are_side_by_side_only_where_they_are_to_be_together(scored, asked
 
 
 def test_a_method_that_learns_nothing_scores_all_shots_at_once(scored):
-    found = calibrate(Fake, EXAMPLES, None, track=silent)
+    scores, labels = held_out_scores(Fake, EXAMPLES, None, track=silent)
     [(learner, identities)] = scored
     assert identities == list(EXAMPLES.identities)
     assert learner.fitted is None
-    assert (found.folds, len(found.scores)) == (0, 15)
+    assert len(scores) == len(labels) == 15
 
 
 def test_progress_says_which_fold_it_is_of(scored):
@@ -228,7 +228,7 @@ def test_progress_says_which_fold_it_is_of(scored):
         seen.append((what, total))
         yield from items
 
-    calibrate(Fake, EXAMPLES, fold_of_each(LABELS, 2), track=track)
+    held_out_scores(Fake, EXAMPLES, fold_of_each(LABELS, 2), track=track)
     assert seen == [("fold 1 of 2: training", 3), ("fold 2 of 2: training", 3)]
 
 
@@ -237,4 +237,4 @@ def test_a_fold_that_diverges_is_named(scored):
         return Fake(stopped="training diverged at step 2 of 3" if scored else "")
 
     with refused(RunError, "fold 2 of 3", "step 2 of 3"):
-        calibrate(fresh, EXAMPLES, fold_of_each(LABELS, 3), track=silent)
+        held_out_scores(fresh, EXAMPLES, fold_of_each(LABELS, 3), track=silent)

@@ -203,7 +203,7 @@ def test_what_is_chosen_is_what_its_own_recipe_would_have_learnt(quick):
 
 def test_what_is_chosen_is_calibrated_by_the_shots_that_were_held_out(quick, monkeypatch):
     asked = FewShotClassifier(calibration_folds=3).fit(task(4)).record_
-    monkeypatch.setattr(fit, "calibrate", lambda *_, **__: pytest.fail("calibrated once more"))
+    monkeypatch.setattr(fit, "hold_out", lambda *_, **__: pytest.fail("calibrated once more"))
     record = FewShotClassifier().fit(task(4)).record_
 
     assert (record.calibration["folds"], record.calibration["images"]) == (4, 12)

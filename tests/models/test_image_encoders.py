@@ -92,7 +92,7 @@ def test_a_head_learns_on_it_and_comes_back_the_same(tiny_image_encoder, tmp_pat
 
 
 def test_auto_tries_nothing_that_takes_longer_than_there_is_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("lowshot.fitting.trials._seconds_per_image", lambda backbone: 100.0)
+    monkeypatch.setattr("lowshot.fitting.trials.Trials._image_seconds", 100.0)
     task = Task("colours", ("red", "green", "blue"), train=colours(4, 0), test=colours(2, 1))
     folder = write_image_encoder(tmp_path, "dinov2")
     tried = FewShotClassifier(str(folder), method="auto").fit(task).record_.choice["tried"]

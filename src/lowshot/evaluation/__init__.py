@@ -2,7 +2,6 @@
 
 from .belonging import BelongingEvidence, accepted_share, belonging_of, roc_area
 from .calibration import (
-    calibrate,
     calibrated,
     fold_checkpoints,
     fold_of_each,
@@ -38,7 +37,6 @@ __all__ = [
     "as_taught",
     "belonging_of",
     "belonging_scores",
-    "calibrate",
     "calibrated",
     "confusion",
     "embeddings_of",

@@ -67,35 +67,6 @@ def fold_checkpoints(checkpoint: Path, folds: int) -> list[Path]:
     return [checkpoint.with_name(f"{checkpoint.stem}.fold-{fold}{checkpoint.suffix}") for fold in range(1, folds + 1)]
 
 
-def calibrate(
-    fresh: Callable[[], Learner],
-    examples: Examples,
-    fold_of: NDArray[np.int64] | None,
-    *,
-    track: Track,
-    checkpoint: Path | None = None,
-    contents: Sequence[str] = (),
-    told: Callable[[Learner, Examples, Examples], None] | None = None,
-    together: int | None = 1,
-) -> Calibration:
-    """Hold the shots out in turn, and learn from their scores how sure a classifier made like this may be.
-
-    Args are those of ``held_out_scores``.
-
-    Raises:
-        RunError: The training of a fold diverged.
-    """
-    scores, labels = held_out_scores(
-        *(fresh, examples, fold_of),
-        track=track,
-        checkpoint=checkpoint,
-        contents=contents,
-        told=told,
-        together=together,
-    )
-    return calibrated(scores, labels, 0 if fold_of is None else int(fold_of.max()) + 1)
-
-
 def held_out_scores(
     fresh: Callable[[], Learner],
     examples: Examples,

@@ -20,22 +20,20 @@ import contextlib
 import dataclasses
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..belonging import HeldOutBelonging
-from ..calibration import Calibration
 from ..errors import InputError, OutputError
 from ..files import canonical_json, read_json_object, write_text
 from ..methods import AUTO, BEST_OF, METHODS, ZERO_SHOT
 from ..progress import Track
 from ..records import is_choice
 from ..settings import PRESETS, SETTINGS, Recipe, default_preset, obeyed, preset_recipe
-from ..several_labels import Presence
 from ..training.processes import launched_together
+from .held_out import HeldOut
 from .lesson import Lesson
 from .trials import Trial, Trials
 
@@ -94,45 +92,9 @@ def choose(
     chosen = concrete(recipe, preset, choice["method"])
     if chosen.training.calibration_folds:  # asked for in other folds than these
         held_out = HeldOut()
-    elif (
-        held_out.calibration is not None or held_out.presence is not None
-    ):  # so that the recipe alone learns the same, and is as sure of it
+    elif held_out.is_told:  # so that the recipe alone learns the same, and is as sure of it
         chosen = chosen.replace(calibration_folds=choice["folds"])
     return dataclasses.replace(lesson, recipe=chosen), choice, held_out
-
-
-@dataclasses.dataclass(frozen=True)
-class HeldOut:
-    """What the held-out shots tell of the chosen method, as far as they were held out."""
-
-    calibration: Calibration | None = None
-    belonging: HeldOutBelonging | None = None
-    """Only of a method that trains the towers, and where it was asked for."""
-    presence: Presence | None = None
-    """Where images have several labels."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values to keep."""
-        calibration, belonging, presence = self.calibration, self.belonging, self.presence
-        return {
-            "calibration": {} if calibration is None else calibration.to_dict(),
-            "belonging": {} if belonging is None else belonging.to_dict(),
-            "presence": {} if presence is None else presence.to_dict(),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> HeldOut:
-        """Read what ``to_dict`` gave.
-
-        Raises:
-            InputError: It is something else.
-        """
-        calibration, belonging, presence = (values.get(name) for name in ("calibration", "belonging", "presence"))
-        return cls(
-            Calibration.from_dict(calibration) if calibration else None,
-            HeldOutBelonging.from_dict(belonging) if belonging else None,
-            Presence.from_dict(presence, len(presence.get("offsets", ()))) if presence else None,
-        )
 
 
 def choice_file(checkpoint: Path) -> Path:
@@ -179,24 +141,20 @@ def _try_all(trials: Trials) -> tuple[dict[str, Any], HeldOut]:
         why = "it recognises every shot, and none can be held out"
         return {"method": ZERO_SHOT, "why": why, "folds": trials.folds, "tried": []}, HeldOut()
     plainest = trials.zero_shot() if trials.has_text else trials.of(PLAINEST[1])
-    candidates, cheapest_first = _candidates(trials)
+    candidates: tuple[str, ...]
+    cheapest_first: tuple[str, ...]
+    if trials.has_text and trials.has_several:
+        candidates, cheapest_first = EQUALS_OF_SEVERAL, OF_SEVERAL
+    elif trials.has_text:
+        candidates, cheapest_first = CANDIDATES, tuple(sorted(CANDIDATES, key=CHEAPEST_FIRST.index))
+    else:
+        candidates = tuple(name for name in WITHOUT_TEXT if METHODS[name].learns_several or not trials.has_several)
+        cheapest_first = candidates
     others = {method: trials.of(method) for method in cheapest_first}
     method, why = decided([others[method] for method in candidates], plainest)
     tried = [trial.to_dict() for trial in (plainest, *others.values())]
     chosen = plainest if method == plainest.method else others[method]
-    return {"method": method, "why": why, "folds": trials.folds, "tried": tried}, HeldOut(
-        chosen.calibration, chosen.belonging, chosen.presence
-    )
-
-
-def _candidates(trials: Trials) -> tuple[Sequence[str], Sequence[str]]:
-    """The methods to try, of equals the first, and the same in the order in which they are tried."""
-    if trials.has_text and trials.has_several:
-        return EQUALS_OF_SEVERAL, OF_SEVERAL
-    if trials.has_text:
-        return CANDIDATES, sorted(CANDIDATES, key=CHEAPEST_FIRST.index)
-    able = [name for name in WITHOUT_TEXT if METHODS[name].learns_several or not trials.has_several]
-    return able, able
+    return {"method": method, "why": why, "folds": trials.folds, "tried": tried}, chosen.held_out
 
 
 def decided(trials: Sequence[Trial], plainest: Trial) -> tuple[str, str]:

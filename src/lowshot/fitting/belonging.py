@@ -46,17 +46,6 @@ def evidence_of(lesson: Lesson) -> BelongingEvidence | None:
     return BelongingEvidence(len(lesson.task.class_names))
 
 
-def told_of(lesson: Lesson, evidence: BelongingEvidence) -> HeldOutBelonging:
-    """What all folds told.
-
-    Raises:
-        InputError: Too few images were held out.
-    """
-    reject = lesson.recipe.training.reject
-    assert reject is not None
-    return evidence.told(reject)
-
-
 def learnt_belonging(
     lesson: Lesson, learner: Learner, held_out: HeldOutBelonging | None
 ) -> tuple[Belonging | None, tuple[str, ...]]:

@@ -55,7 +55,7 @@ class Placed:
 
 
 @dataclasses.dataclass(frozen=True)
-class HeldOut:
+class Recognition:
     """Answers about images that were held out in turn, each by rows that were made without it.
 
     Args:
@@ -134,7 +134,7 @@ class Evidence:
         rows = [self._level(label, used, blend) for label in range(self._count)]
         return Placed(np.stack(rows), blend)
 
-    def held_out(self) -> HeldOut:
+    def held_out(self) -> Recognition:
         """Hold the images out in turn; one that is its class's only image is not."""
         labels, most = self._labels, int(np.bincount(self._labels).max())
         folds = min(FOLDS, most) if most > 1 else 0
@@ -145,7 +145,7 @@ class Evidence:
             on_top = self._scale * self._images[held] @ self.placed(~held).rows.T
             scores[held] = np.concatenate([self.scores[held], on_top], axis=1)
         judged, before = fold_of >= 0, self.scores.argmax(1) == labels
-        return HeldOut(scores[judged], labels[judged], before[judged], folds, self._first)
+        return Recognition(scores[judged], labels[judged], before[judged], folds, self._first)
 
     def _level(self, label: int, used: NDArray[np.bool_], blend: float) -> _Vectors:
         """The row of a class as near to its own images as its prompt is."""

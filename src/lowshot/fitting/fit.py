@@ -14,23 +14,16 @@ from numpy.typing import NDArray
 from ..belonging import Belonging
 from ..data import examine
 from ..errors import DataError
-from ..evaluation import (
-    calibrate,
-    calibrated,
-    fold_of_each,
-    held_out_scores,
-    learners_for,
-    left_out_scores,
-    presence_of,
-)
+from ..evaluation import calibrated, fold_of_each, learners_for, left_out_scores
 from ..methods import AUTO, method_spec
 from ..progress import Report, Track
 from ..records import RunRecord, provenance
 from ..several_labels import dealt
 from ..training import Learner, TrainingOutcome
-from .auto import HeldOut, choice_file, choose
-from .belonging import evidence_of, learnt_belonging, refuse_reject, told_of
+from .auto import choice_file, choose
+from .belonging import learnt_belonging, refuse_reject
 from .foreign import foreign_notes
+from .held_out import HeldOut, hold_out
 from .lesson import Lesson
 from .presence import learnt_presence
 
@@ -93,11 +86,10 @@ def fit_lesson(
         warn(damaged)
     if not lesson.contents:  # else it was said when they were learnt
         warn(foreign_notes(lesson))
-    is_told = told.calibration is not None or told.presence is not None
     has_several = lesson.examples.has_several
-    if folds and not is_told and not learner.is_computed and (learns or not has_several):
+    if folds and not told.is_told and not learner.is_computed and (learns or not has_several):
         del learner  # the folds need its memory
-        told = _held_out(lesson, fold_of, track, checkpoint, contents)
+        _, _, told = hold_out(lesson, fold_of, track=track, checkpoint=checkpoint, contents=contents)
         learner = lesson.untrained()
     with watched(learner, lesson) as report:
         outcome = learner.fit(lesson.examples, lesson.draw.shots, track, checkpoint, contents, report)
@@ -108,51 +100,14 @@ def fit_lesson(
         calibration = calibrated(scores, labels, parts)
     presence, of_presence = learnt_presence(lesson, learner, outcome.chosen, told.presence, track)
     told = HeldOut(calibration, None if belonging is None else belonging.held_out, presence)
-    record = _record(lesson, learner, outcome, contents, told, choice)
-    return Fitted(learner, record, (*_notes(outcome, told), *untold, *of_presence), belonging)
-
-
-def _notes(outcome: TrainingOutcome, told: HeldOut) -> list[str]:
-    """Lines that a person should read."""
     notes = [*outcome.notes, *([outcome.unwritten] if outcome.unwritten else [])]
-    if told.calibration is not None and told.calibration.knows_nothing:
-        images = len(told.calibration.scores)
+    if calibration is not None and calibration.knows_nothing:
         notes.append(
-            f"the scores of {images} held-out images tell nothing of their classes: probabilities are the same for "
-            "every class"
+            f"the scores of {len(calibration.scores)} held-out images tell nothing of their classes: probabilities are "
+            "the same for every class"
         )
-    return notes
-
-
-def _held_out(
-    lesson: Lesson,
-    fold_of: NDArray[np.int64] | None,
-    track: Track,
-    checkpoint: Path | None,
-    contents: tuple[str, ...],
-) -> HeldOut:
-    """What classifiers that have learnt from the other folds tell of the shots of each."""
-    if lesson.examples.has_several:
-        scores, labels = held_out_scores(
-            *(lesson.untrained, lesson.examples, fold_of),
-            track=track,
-            checkpoint=checkpoint,
-            contents=contents,
-            together=lesson.recipe.engine.together,
-        )
-        return HeldOut(presence=presence_of(scores, labels, 0 if fold_of is None else int(fold_of.max()) + 1))
-    evidence = evidence_of(lesson)
-    calibration = calibrate(
-        lesson.untrained,
-        lesson.examples,
-        fold_of,
-        track=track,
-        checkpoint=checkpoint,
-        contents=contents,
-        told=None if evidence is None else evidence.add_fold,
-        together=lesson.recipe.engine.together,
-    )
-    return HeldOut(calibration, None if evidence is None else told_of(lesson, evidence))
+    record = _record(lesson, learner, outcome, contents, told, choice)
+    return Fitted(learner, record, (*notes, *untold, *of_presence), belonging)
 
 
 def folds_of(lesson: Lesson, folds: int, warn: Callable[[Sequence[str]], None]) -> NDArray[np.int64]:
@@ -167,27 +122,20 @@ def folds_of(lesson: Lesson, folds: int, warn: Callable[[Sequence[str]], None]) 
             "calibration holds images out in turn, but the draw has some of them several times, which would be "
             "learnt from and held out at once; ask for fewer shots, or leave calibration-folds out"
         )
+    names = task.class_names
     if examples.has_several:
-        return _parts_of_several(lesson, folds, warn)
-    fold_of = fold_of_each(examples.labels, folds)
-    lone = [task.class_names[label] for label in examples.labels[fold_of < 0]]
-    if lone:
-        warn([f"{len(lone)} class(es) have one image, such as {lone[0]!r}: nothing is calibrated on those"])
-    return fold_of
-
-
-def _parts_of_several(lesson: Lesson, folds: int, warn: Callable[[Sequence[str]], None]) -> NDArray[np.int64]:
-    """The same where images have several labels."""
-    examples, names = lesson.examples, lesson.task.class_names
-    fold_of = dealt(examples.labels, folds)
-    if int(fold_of.max()) + 1 < folds:
-        raise DataError(
-            f"calibration-folds is {folds}, and {int((fold_of >= 0).sum())} of {len(examples)} images can be held out; "
-            "learn from 2 shots or more, or leave calibration-folds out"
-        )
-    lone = [names[label] for label in np.flatnonzero(examples.counts(len(names)) == 1)]
-    if lone:
-        warn([f"{len(lone)} class(es) have one image, such as {lone[0]!r}: it is not held out"])
+        fold_of = dealt(examples.labels, folds)
+        if int(fold_of.max()) + 1 < folds:
+            raise DataError(
+                f"calibration-folds is {folds}, and {int((fold_of >= 0).sum())} of {len(examples)} images can be held "
+                "out; learn from 2 shots or more, or leave calibration-folds out"
+            )
+        lone, why = np.flatnonzero(examples.counts(len(names)) == 1), "it is not held out"
+    else:
+        fold_of = fold_of_each(examples.labels, folds)
+        lone, why = examples.labels[fold_of < 0], "nothing is calibrated on those"
+    if len(lone):
+        warn([f"{len(lone)} class(es) have one image, such as {names[lone[0]]!r}: {why}"])
     return fold_of
 
 

@@ -59,8 +59,11 @@ class Lesson:
                 refuse_alike(backbone, self.task.class_names, self.prompts)
                 self.told_apart.add(recipe.model.model)
             learner = create_learner(backbone, self.prompts, recipe)
-        if not backbone.has_text:
-            _refuse_words(recipe)
+        if not backbone.has_text and (words := words_of(recipe)):
+            raise InputError(
+                f"{words[0].replace('_', '-')} is {getattr(recipe.data, words[0])!r}, but model {recipe.model.model} "
+                "has no text tower that would read it; leave it out"
+            )
         return learner
 
 
@@ -68,19 +71,6 @@ def words_of(recipe: Recipe) -> list[str]:
     """The settings that say, otherwise than by default, how to put classes into words."""
     words = [row for row in SETTINGS.values() if row.decides is Decides.WORDS]
     return [row.name for row in words if getattr(recipe.data, row.name) != row.default]
-
-
-def _refuse_words(recipe: Recipe) -> None:
-    """Refuse what says how to put classes into words, where no text tower reads them.
-
-    Raises:
-        InputError: A setting does.
-    """
-    for name in words_of(recipe):
-        raise InputError(
-            f"{name.replace('_', '-')} is {getattr(recipe.data, name)!r}, but model {recipe.model.model} has no text "
-            "tower that would read it; leave it out"
-        )
 
 
 def lesson_of(

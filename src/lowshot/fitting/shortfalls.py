@@ -36,8 +36,14 @@ def shortfalls(learner: Learner, record: RunRecord, task: Task, load: LoadBackbo
         return []
     if "acc1" not in record.metrics:
         raise InputError("this classifier was not judged yet; call evaluate first")
-    lines, accuracy = _too_sure(record), record.metrics["acc1"]
-    highest = record.metrics["acc1_interval"][1]
+    lines, metrics = list[str](), record.metrics
+    accuracy, highest = metrics["acc1"], metrics["acc1_interval"][1]
+    sure = sum(images * confidence for images, confidence, _ in metrics["reliability"]) / metrics["images"]
+    if not record.calibration and sure - accuracy > _FAR_TOO_SURE:
+        lines.append(
+            f"it is {sure:.1%} sure on average and right in {accuracy:.1%}: --calibration-folds 4 makes it as sure as "
+            "it may be"
+        )
     if record.evaluation_seconds > _SECONDS:
         return lines
     judged = left_to_judge(task, record, silent)[1]
@@ -57,17 +63,6 @@ def shortfalls(learner: Learner, record: RunRecord, task: Task, load: LoadBackbo
             "try --method zero-shot, or more shots"
         )
     return lines
-
-
-def _too_sure(record: RunRecord) -> list[str]:
-    metrics = record.metrics
-    sure = sum(images * confidence for images, confidence, _ in metrics["reliability"]) / metrics["images"]
-    if record.calibration or sure - metrics["acc1"] <= _FAR_TOO_SURE:
-        return []
-    return [
-        f"it is {sure:.1%} sure on average and right in {metrics['acc1']:.1%}: --calibration-folds 4 makes it as sure "
-        "as it may be"
-    ]
 
 
 def _of_names(learner: Learner, record: RunRecord, judged: Examples, load: LoadBackbone) -> float | None:

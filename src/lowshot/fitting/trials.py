@@ -13,19 +13,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..belonging import HeldOutBelonging
-from ..calibration import Calibration
 from ..data import Examples, Images
 from ..data.crops import random_crops
 from ..errors import InputError, RunError, first_line
-from ..evaluation import calibrated, fold_of_each, held_out_scores, presence_of, scored
+from ..evaluation import fold_of_each, presence_of, scored
 from ..methods import ZERO_SHOT, method_spec
-from ..models import Backbone, KeptBackbone, load_backbone
+from ..models import KeptBackbone, load_backbone
 from ..progress import Track
 from ..settings import Recipe
-from ..several_labels import Presence, dealt, ranking_precisions
+from ..several_labels import dealt, ranking_precisions
 from ..training import Learner
-from .belonging import evidence_of, told_of
+from .held_out import HeldOut, hold_out
 from .lesson import Lesson, kept_decoded
 
 MOST_FOLDS = 4
@@ -51,12 +49,8 @@ class Trial:
     seconds: float = 0.0
     note: str = ""
     """Why it was not tried, or on some of the images only."""
-    calibration: Calibration | None = dataclasses.field(default=None, compare=False)
-    """What the held-out shots tell of its probabilities; None where none was held out."""
-    belonging: HeldOutBelonging | None = dataclasses.field(default=None, compare=False)
-    """What they tell of images of none of the classes; None where it was not asked for, or takes no training."""
-    presence: Presence | None = dataclasses.field(default=None, compare=False)
-    """What they tell where images have several labels; else None."""
+    held_out: HeldOut = dataclasses.field(default=HeldOut(), compare=False)
+    """What the shots tell of it, where every one of them was held out."""
 
     @property
     def accuracy(self) -> float | None:
@@ -119,8 +113,18 @@ class Trials:
 
     @functools.cached_property
     def _image_seconds(self) -> float:
-        """Time of an image through the vision tower, as the method that the others have to beat leaves it."""
-        return _seconds_per_image(self._untrained(ZERO_SHOT if self.has_text else "nearest-mean").backbone)
+        """Time of an image through the vision tower, as the method that the others have to beat leaves it.
+
+        The first pass of a process takes longer, and what is kept of the shots takes none.
+        """
+        backbone = self._untrained(ZERO_SHOT if self.has_text else "nearest-mean").backbone
+        side, seconds = backbone.image_size, []
+        for _ in range(2):
+            started = time.monotonic()
+            with torch.no_grad():
+                backbone.encode_images(torch.zeros(_TIMED_IMAGES, 3, side, side)).cpu()  # a GPU is waited for
+            seconds.append(time.monotonic() - started)
+        return min(seconds) / _TIMED_IMAGES
 
     def zero_shot(self) -> Trial:
         """Zero-shot, from which every image was held out."""
@@ -128,12 +132,8 @@ class Trials:
         learner = self._untrained(ZERO_SHOT)
         table, labels = self._table(learner, self._judged), self._judged.labels
         right = self._right(table, self._judged)
-        told: dict[str, Any] = {}
-        if self.folds and self._judged.has_several:
-            told = {"presence": presence_of(table, labels, 0)}
-        elif self.folds:
-            told = {"calibration": calibrated(table, labels, 0)}
-        return Trial(ZERO_SHOT, right, time.monotonic() - started, **told)
+        held_out = HeldOut.by_scores(table, labels, 0) if self.folds else HeldOut()
+        return Trial(ZERO_SHOT, right, time.monotonic() - started, held_out=held_out)
 
     def recognises_every_shot(self) -> bool:
         """Whether zero-shot, which has learnt from none of them, takes every shot for what it is."""
@@ -171,26 +171,11 @@ class Trials:
             return Trial(method, self._right(self._table(learner, self._judged), self._judged))
         folds = min(self.folds, affordable)
         note = "" if folds == self.folds else f"{folds} of {self.folds} folds, as many as there is time for"
-        lesson, fold_of = self._of(method), self._fold_of
-        evidence = evidence_of(lesson) if folds == self.folds else None
-        told = None if evidence is None else evidence.add_fold
-        scores, labels = held_out_scores(
-            *(lesson.untrained, lesson.examples, fold_of),
-            first=folds,
-            track=self._track,
-            told=told,
-            together=lesson.recipe.engine.together,
-        )
-        rows = np.concatenate([np.flatnonzero(fold_of == fold) for fold in range(folds)])
-        if lesson.examples.has_several:
-            presence = presence_of(scores, labels, folds)
-            ranked = _ranked(scores, labels, presence)
-            judged = {int(row): each for row, each in zip(rows, ranked, strict=True) if not math.isnan(each)}
-            return Trial(method, judged, 0.0, note, presence=presence if folds == self.folds > 1 else None)
-        right = (scores.argmax(1) == labels).astype(float)
-        calibration = calibrated(scores, labels, folds) if folds == self.folds > 1 else None
-        belonging = None if evidence is None else told_of(lesson, evidence)
-        return Trial(method, dict(zip(rows.tolist(), right.tolist(), strict=True)), 0.0, note, calibration, belonging)
+        scores, labels, held_out = hold_out(self._of(method), self._fold_of, first=folds, track=self._track)
+        recognised = _recognised(scores, labels).tolist()
+        rows = np.concatenate([np.flatnonzero(self._fold_of == fold) for fold in range(folds)]).tolist()
+        right = {row: each for row, each in zip(rows, recognised, strict=True) if not math.isnan(each)}
+        return Trial(method, right, note=note, held_out=held_out)
 
     def _seconds(self, method: str, shots: int) -> float:
         """Time of one training with so many shots: a guess from below where that is too long already."""
@@ -219,28 +204,18 @@ class Trials:
 
     def _right(self, table: NDArray[np.float32], examples: Examples) -> dict[int, float]:
         """Recognition of each shot; crops of one shot are no independent witnesses."""
-        if examples.has_several:
-            right = _ranked(table, examples.labels, presence_of(table, examples.labels, 0))
-        else:
-            right = (table.argmax(1) == examples.labels).astype(float)
+        right = _recognised(table, examples.labels)
         of_shots = enumerate(right.reshape(-1, len(self._lesson.examples)).mean(0).tolist())
         return {row: share for row, share in of_shots if not math.isnan(share)}
 
 
-def _ranked(scores: NDArray[np.floating], labels: NDArray[np.int64], presence: Presence) -> NDArray[np.float64]:
-    """How well the labels of each image are ranked by their probabilities, ``(N,)``; NaN without labels."""
+def _recognised(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Which images are recognised, ``(N,)``; of several labels how well each one's are ranked, NaN without labels."""
+    if labels.ndim == 1:
+        right: NDArray[np.float64] = (scores.argmax(1) == labels).astype(np.float64)
+        return right
+    presence = presence_of(scores, labels, 0)
     return ranking_precisions(presence.slope * scores.astype(np.float64) + np.asarray(presence.offsets), labels)
-
-
-@torch.no_grad()
-def _seconds_per_image(backbone: Backbone) -> float:
-    """Through the vision tower. The first pass of a process takes longer, and what is kept of the shots takes none."""
-    side, seconds = backbone.image_size, []
-    for _ in range(2):
-        started = time.monotonic()
-        backbone.encode_images(torch.zeros(_TIMED_IMAGES, 3, side, side)).cpu()  # a GPU is waited for
-        seconds.append(time.monotonic() - started)
-    return min(seconds) / _TIMED_IMAGES
 
 
 def _fold_of(examples: Examples) -> NDArray[np.int64] | None:
