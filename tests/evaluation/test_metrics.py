@@ -95,6 +95,13 @@ def test_ece_is_the_mean_gap_between_top_probability_and_accuracy_over_fifteen_b
     assert measures(table, labels)["ece"] == pytest.approx(expected, **EQUAL)
 
 
+def test_the_first_bin_and_the_last_are_bins_as_the_others():
+    over = np.array([[1.0, 0.0], [np.nextafter(np.float32(1), np.float32(2)), 0.0]], dtype=np.float32)
+    assert [row[0] for row in measures(over, np.array([0, 0]))["reliability"]] == [2]
+    under = np.stack([np.full(20, 0.05), np.r_[0.1, np.full(19, 0.9 / 19)]])
+    assert [row[0] for row in measures(under, np.array([0, 0]))["reliability"]] == [1, 1]
+
+
 @given(tables())
 def test_nll_is_scikit_learns_log_loss(found):
     table, labels = found
@@ -129,10 +136,12 @@ def test_all_measures_are_plain_numbers_for_json():
     assert json.loads(json.dumps(found)) == found
 
 
-@pytest.mark.parametrize(("right", "images"), [(0, 1), (0, 12), (6, 6), (9, 10), (50, 100), (875, 901), (990, 1000)])
+@pytest.mark.parametrize(("right", "images"), [(0, 1), (0, 12), (6, 6), (10, 10), (9, 10), (50, 100), (875, 901), (990, 1000)])
 def test_the_interval_is_wilsons_as_scipy_has_it(right, images):
     expected = binomtest(right, images).proportion_ci(0.95, method="wilson")
-    assert accuracy_interval(right, images) == pytest.approx([expected.low, expected.high], abs=1e-12)
+    low, high = accuracy_interval(right, images)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert (low == 0, high == 1) == (right == 0, right == images)
 
 
 def test_six_images_of_six_do_not_make_an_accuracy_certain():

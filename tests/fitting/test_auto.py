@@ -228,6 +228,18 @@ def test_without_time_only_zero_shot_is_tried():
     assert said["lora"].startswith("not tried: it would take")
 
 
+def test_the_time_of_each_trial_is_told():
+    trials, started = trials_of(2), time.monotonic()
+    told = [trials.zero_shot().seconds, trials.of("gda").seconds]
+    assert all(seconds > 0 for seconds in told)
+    assert sum(told) <= time.monotonic() - started
+
+
+def test_zero_shot_tells_how_sure_it_is_where_others_are_held_out_too():
+    assert trials_of(2).zero_shot().held_out.calibration.folds == 0
+    assert not trials_of(1).zero_shot().held_out.is_told
+
+
 def test_as_many_folds_are_held_out_as_there_is_time_for(monkeypatch, quick):
     """The training that follows comes first: of 10 seconds 4 are for it, and 4 for one fold."""
     monkeypatch.setattr(Trials, "_seconds", lambda self, method, shots: 4.0)

@@ -1,5 +1,7 @@
 import dataclasses
+import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -151,6 +153,8 @@ def test_setting_names_are_unique_over_sections():
         ("targets", ("letters", "letters"), ("targets", "once")),
         ("targets", ("letters",), ("targets", "protocol few-shot")),
         ("flip", "no", ("flip is 'no'", "bool")),
+        ("rank", [4], ("rank is [4]", "int")),
+        ("alpha", True, ("alpha is True", "float")),
         ("rank", {"r": 4}, ("rank is {'r': 4}", "int")),
         ("alpha", 1 << 64, ("alpha is 18446744073709551616", "float")),
     ],
@@ -162,6 +166,17 @@ def test_bad_values_are_named_with_what_was_expected(setting, value, facts):
 
 def test_whole_numbers_that_a_float_holds_are_taken_for_one():
     assert Recipe().replace(alpha=(1 << 64) - 1).method.alpha == float(1 << 64)
+
+
+def test_values_of_other_types_are_taken_for_what_they_say(tmp_path):
+    recipe = Recipe().replace(
+        rank=np.int64(3), alpha=np.float32(0.5), model=tmp_path, projections=np.array(["q", "v"]), template="a {}."
+    )
+    assert (recipe.method.rank, recipe.method.alpha, recipe.model.model) == (3, 0.5, str(tmp_path))
+    assert (recipe.method.projections, recipe.data.template) == (("q", "v"), ("a {}.",))
+    assert recipe == Recipe.from_dict(json.loads(json.dumps(recipe.to_dict())))
+    options = {"layers_pattern": tmp_path}  # JSON has no path
+    assert Recipe().replace(method="peft:oft", peft=options).method.peft == (f'layers_pattern="{tmp_path}"',)
 
 
 def test_a_projection_is_quantised_as_the_rest_is_or_not_at_all():

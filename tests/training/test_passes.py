@@ -194,6 +194,12 @@ def test_prompts_that_are_cut_are_gone_before_the_images_come():
     assert NEEDS.peak(Passes(2, 6), 6) == 1000 + 7 + int(NEEDS.overhead * max(6 * 10 + images, 6 * (10 + 5)))
 
 
+def test_what_lies_around_is_at_most_the_step_once_more():
+    step = NEEDS.peak(Passes(2, 3), 6) - 1007
+    for scratch, more in ((step - 1, step - 1), (10 * step, step)):
+        assert replace(NEEDS, scratch=scratch).peak(Passes(2, 3), 6) == 1007 + step + more
+
+
 def test_what_is_kept_once_counts_once():
     passes, more = Passes(2, 5), replace(NEEDS, prompts_once=3, cached=4)
     assert more.peak(passes, 5) == NEEDS.peak(passes, 5) + 3 + 4
