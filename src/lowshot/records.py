@@ -165,6 +165,11 @@ class RunRecord:
         return bool(self.on_top) or not self.reads_text
 
     @property
+    def tower_classes(self) -> int:
+        """How many of its classes the towers were taught: the first ones, before those on top."""
+        return len(self.classes) - int(self.on_top.get("classes", 0))
+
+    @property
     def taught_to_towers(self) -> tuple[str, ...]:
         """Identities of the images that the towers were taught with: without those of classes on top."""
         return self.draw[: max(0, len(self.draw) - int(self.on_top.get("images", 0)))]

@@ -109,8 +109,7 @@ def _rows_fewer(
 ) -> tuple[RunRecord, Learner]:
     """The record and the learner where classes were set on top: the rows that are left, and the images kept of them."""
     on_top = OnTop.from_dict(record.on_top, len(record.classes))
-    first = len(record.classes) - on_top.classes
-    if left[0] >= first:
+    if left[0] >= record.tower_classes:
         raise InputError(
             "no class would be left that the towers were trained for, and nothing else stands on them; fit the others "
             "anew: lowshot fit DATA"
@@ -130,7 +129,7 @@ def _rows_fewer(
         )
         kept = dataclasses.replace(kept.subset(some), labels=torch.from_numpy(labels))
         images, known_images = len(own), len(some) - len(own)
-    count = sum(label >= first for label in left)
+    count = sum(label >= record.tower_classes for label in left)
     if not count:
         changed = dataclasses.replace(changed, on_top={})
         has_text = learner.backbone.has_text

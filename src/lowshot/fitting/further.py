@@ -117,12 +117,11 @@ def taught_again(
         some = dataclasses.replace(some, labels=some.labels[:, :-1])
     else:
         some = some.subset(np.flatnonzero(some.labels < len(place)))
-    first_on_top = len(record.classes) - record.on_top.get("classes", 0)
     there = set(np.flatnonzero(some.counts(len(place))).tolist())
     lacking = [
         name
         for label, name in enumerate(record.classes)
-        if label not in there and (label < first_on_top or name not in supplied)
+        if label not in there and (label < record.tower_classes or name not in supplied)
     ]
     if lacking:
         raise DataError(

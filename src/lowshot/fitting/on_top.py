@@ -22,7 +22,6 @@ from ..methods import method_spec
 from ..on_top import OnTop
 from ..progress import Track
 from ..records import RunRecord
-from ..settings import Recipe
 from ..training import Learner
 from ..training.prompts import refuse_alike
 from .class_rows import Evidence
@@ -66,20 +65,15 @@ def set_on_top(
     """
     recipe, base = learner.recipe, _Base.of(record, learner)
     names, labels = classes_with(record.classes, record.labels, addition)
-    _refuse_none(record, recipe, names, addition)
+    if why := method_spec(recipe.method.method).why_no_rows:
+        raise InputError(f"{why_anew(record, recipe)}. No class can be set on top of it: {why}")
+    if not set(names[base.towers :]) & set(addition.class_names):
+        raise InputError(f"{addition.name} has images of no class more: {why_anew(record, recipe)}")
     prompts = (*record.prompts, *prompts_more(record.prompts, record.classes, names, recipe, addition))
     refuse_alike(learner.backbone, names, prompts)
     images = _Images(names, base.towers, set(record.learnt), recipe.training.seed, warn, track)
     shown = images.new(addition, shots, record)
-    pools = [(addition.name, addition.examples, addition.class_names)]
-    if known is not None:
-        pools += [(known.name, each, known.class_names) for each in (known.train, known.validation) if each is not None]
-    others = images.known(pools, set(record.taught_to_towers), is_sure=bool(base.taught))
-    if known is not None and not len(others.examples):
-        raise DataError(
-            f"{known.name}: of the adapter's classes there are no images in its training and validation splits that "
-            "were not learnt from; give others, or leave old out: then nothing is told of these classes"
-        )
+    others = images.known(addition, known, set(record.taught_to_towers), is_sure=bool(base.taught))
     if len(others.examples) and not base.taught:
         warn(
             [
@@ -90,16 +84,6 @@ def set_on_top(
     grown = base.with_images(shown, others, learner, track)
     fitted = _fitted(record, learner, grown, names, labels, prompts)
     return fitted, shown.examples
-
-
-def _refuse_none(record: RunRecord, recipe: Recipe, names: Sequence[str], addition: Addition) -> None:
-    """Refuse what trains no towers that a class could stand on, and images of the towers' classes alone."""
-    why = method_spec(recipe.method.method).why_no_rows
-    on_top = names[len(record.classes) - record.on_top.get("classes", 0) :]
-    if why:
-        raise InputError(f"{why_anew(record, recipe)}. No class can be set on top of it: {why}")
-    if not set(on_top) & set(addition.class_names):
-        raise InputError(f"{addition.name} has images of no class more: {why_anew(record, recipe)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,16 +129,22 @@ class _Images:
         refuse_empty(unlearnt.examples.counts(len(self.names)), len(record.classes), self.names, addition.name)
         return dataclasses.replace(unlearnt, examples=named_apart(unlearnt.examples, record.draw, addition.name))
 
-    def known(
-        self, pools: Sequence[tuple[str, Examples, Sequence[str]]], draw: Collection[str], *, is_sure: bool
-    ) -> _Some:
+    def known(self, addition: Addition, known: Task | None, draw: Collection[str], *, is_sure: bool) -> _Some:
         """Images of the towers' classes that these were not trained on, so many of a class at most.
 
         Args:
-            pools: Name, images and classes of data.
+            addition: Some of its images may be of these classes.
+            known: More of them.
             draw: Identities of images that the towers were trained on. Others may have them in other data.
             is_sure: Whether the hashes of what those show are all known, so that they decide.
+
+        Raises:
+            DataError: Known images are given, and the towers were trained on all of them.
         """
+        pools = [(addition.name, addition.examples, addition.class_names)]
+        if known is not None:
+            splits = known.train, known.validation
+            pools += [(known.name, each, known.class_names) for each in splits if each is not None]
         together = _Some(Examples(MemoryImages([]), np.empty(0, dtype=np.int64), ()), ())
         for name, examples, class_names in pools:
             some = self._of(examples, class_names, lambda label: label < self.towers)
@@ -171,6 +161,11 @@ class _Images:
             together = _Some(
                 joined(together.examples, apart, apart.labels.tolist()),
                 (*together.contents, *(more.contents[row] for row in fresh)),
+            )
+        if known is not None and not len(together.examples):
+            raise DataError(
+                f"{known.name}: of the adapter's classes there are no images in its training and validation splits "
+                "that were not learnt from; give others, or leave old out: then nothing is told of these classes"
             )
         return together
 
@@ -220,11 +215,13 @@ class _Base:
         Raises:
             InputError: It has classes on top, and their images were not kept.
         """
-        kept, on_top, count = learner.kept, record.on_top, len(record.classes)
+        kept, on_top = learner.kept, record.on_top
         if not on_top:
             width = learner.backbone.embedding_size
             no_labels = np.empty(0, dtype=np.int64)
-            return cls(count, np.empty((0, width)), no_labels, 0, (), (), record.learnt, record.temperature)
+            return cls(
+                record.tower_classes, np.empty((0, width)), no_labels, 0, (), (), record.learnt, record.temperature
+            )
         if kept is None or len(kept) != on_top["images"] + on_top["known_images"] or len(kept) > len(record.learnt):
             raise InputError(
                 "this adapter was saved without the images of its classes on top (shots.safetensors), as push_to_hub "
@@ -232,7 +229,7 @@ class _Base:
                 "(refit=DATA from Python) teaches all of it anew"
             )
         return cls(
-            count - on_top["classes"],
+            record.tower_classes,
             kept.features[0].double().numpy(),
             kept.labels.numpy(),
             on_top["images"],

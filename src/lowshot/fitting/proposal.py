@@ -17,7 +17,7 @@ from ..models import PHOTOS
 from ..settings import MethodConfig, default_preset, preset_recipe
 from .auto import PLAINEST
 from .foreign import ANOTHER_MODEL, foreign_notes, may_be_photographs
-from .lesson import Lesson, lesson_of
+from .lesson import lesson_of
 
 MOST_SHOTS = 16
 """The most shots that the papers learn from; more images of a class measure the accuracy."""
@@ -85,7 +85,12 @@ def proposed(task: Task, look: Look) -> Proposal:
     seconds: float | None = (time.perf_counter() - started) / len(lesson.examples)
     model, reason = "builtin", "it recognises these images by the names of their classes"
     if notes and may_be_photographs(lesson):
-        model, seconds = PHOTOS, _image_seconds(lesson)
+        model, recipe = PHOTOS, preset_recipe(default_preset(PHOTOS), PLAINEST[1]).replace(model=PHOTOS)
+        learner = dataclasses.replace(lesson, recipe=recipe).untrained()
+        few = lesson.examples.subset(range(min(_TIMED, len(lesson.examples))))
+        started = time.perf_counter()
+        embeddings_of(learner, few.images, learner.backbone.image_size)
+        seconds = (time.perf_counter() - started) / len(few)
         reason = (
             "photographs: EfficientNet-Lite0 has seen ImageNet's, and is here without a hub; a CLIP knows more, and "
             f"what classes are called: {ANOTHER_MODEL}"
@@ -100,16 +105,6 @@ def proposed(task: Task, look: Look) -> Proposal:
         judged=look.splits.get("test") or look.splits["train"] - len(lesson.examples),
         image_seconds=seconds,
     )
-
-
-def _image_seconds(lesson: Lesson) -> float:
-    """The time that an image takes in ``photos`` here, decoding included."""
-    recipe = preset_recipe(default_preset(PHOTOS), PLAINEST[1]).replace(model=PHOTOS)
-    learner = dataclasses.replace(lesson, recipe=recipe).untrained()
-    few = lesson.examples.subset(range(min(_TIMED, len(lesson.examples))))
-    started = time.perf_counter()
-    embeddings_of(learner, few.images, learner.backbone.image_size)
-    return (time.perf_counter() - started) / len(few)
 
 
 def recipe_text(data: str, look: Look, warnings: list[str], proposal: Proposal, command: str) -> str:
