@@ -136,7 +136,9 @@ def test_all_measures_are_plain_numbers_for_json():
     assert json.loads(json.dumps(found)) == found
 
 
-@pytest.mark.parametrize(("right", "images"), [(0, 1), (0, 12), (6, 6), (10, 10), (9, 10), (50, 100), (875, 901), (990, 1000)])
+@pytest.mark.parametrize(
+    ("right", "images"), [(0, 1), (0, 12), (6, 6), (10, 10), (9, 10), (50, 100), (875, 901), (990, 1000)]
+)
 def test_the_interval_is_wilsons_as_scipy_has_it(right, images):
     expected = binomtest(right, images).proportion_ci(0.95, method="wilson")
     low, high = accuracy_interval(right, images)
