@@ -156,14 +156,14 @@ def one_round(arguments: Arguments, images: FileImages, precision: str, learner:
             found["merge"] = time.perf_counter() - started
             found["forward-merged"] = seconds(forward, learner, crops, len(images))
         with unmerged(learner):
-            found["overlapped"] = seconds(probabilities, learner, images, side)
+            found["overlapped"] = seconds(probabilities, learner, images)
     found["plain"] = seconds(plain, learner, images)
-    found["lowshot"] = seconds(probabilities, learner, images, side)
+    found["lowshot"] = seconds(probabilities, learner, images)
     if precision == "bf16":
         features = SharedEmbeddings()
         for name in ("first-learner", "second-learner"):
             other = learner_of(arguments, "zero-shot", precision)
-            found[name] = seconds(lambda of=other: probabilities(of, images, side, features=features))
+            found[name] = seconds(lambda of=other: probabilities(of, images, features=features))
     return found
 
 

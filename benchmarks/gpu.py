@@ -422,7 +422,7 @@ def judging_rows(run: Run, ends: float) -> Sequence[Row]:
     crops = crops.pin_memory() if run.device == "cuda" else crops
     ways = {
         "forward": lambda: evaluation.forward(learner, crops, len(images)),
-        "judging": lambda: probabilities(learner, images, side),
+        "judging": lambda: probabilities(learner, images),
     }
     rows = in_turn(run, ways, len(images), ends, 3)
     return [{**row, "share_of_forward": rows[0]["median_seconds"] / row["median_seconds"]} for row in rows]

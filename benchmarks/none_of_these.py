@@ -103,12 +103,12 @@ def measured(case: Case) -> dict[str, Any]:
         classifier = FewShotClassifier(
             case.model, method=case.method, shots=case.shots, seed=seed, reject=REJECT, calibration_folds=folds
         ).fit(part)
-        backbone, learner = classifier._ready()
+        learner = classifier._ready()[1]
         truth = number[task.test.labels]
         known = truth >= 0
         # Of the same object each time, so that a frozen tower sees the images once.
-        table = probabilities(learner, task.test.images, backbone.image_size)
-        scores = belonging_scores(classifier.belonging, learner, task.test.images, backbone.image_size)
+        table = probabilities(learner, task.test.images)
+        scores = belonging_scores(classifier.belonging, learner, task.test.images)
         held_out, sure = classifier.belonging.held_out, table.max(1)
         away = np.array([held_out.none_of_these(each) for each in held_out.p_values(scores)])
         values = (

@@ -53,7 +53,7 @@ def main() -> None:
     learner = create_learner(backbone, (("one",), ("other",)), recipe)
 
     def embedded(some: list[Image.Image]) -> NDArray[np.float32]:
-        return embeddings_of(learner, MemoryImages([np.asarray(each) for each in some]), backbone.image_size)
+        return embeddings_of(learner, MemoryImages([np.asarray(each) for each in some]))
 
     known = embedded(images)
     pairs = [

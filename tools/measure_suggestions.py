@@ -70,9 +70,7 @@ def measured(name: str, batch: int, split: str) -> list[dict[str, float | None]]
     recipe = preset_recipe("builtin", "zero-shot")
     prompts = prompts_for(task.class_names, recipe.data, data=name, template=task.template)
     learner = create_learner(backbone, prompts, recipe)
-    embeddings = {
-        part: embeddings_of(learner, task.splits()[part].images, backbone.image_size) for part in ("train", split)
-    }
+    embeddings = {part: embeddings_of(learner, task.splits()[part].images) for part in ("train", split)}
     classes, lengths = embedded(backbone, prompts)
     text = Text(classes, backbone.logit_scale, lengths)
     means = {

@@ -1,6 +1,5 @@
 import dataclasses
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -161,7 +160,6 @@ class Fake:
 
     trainable_parameters: int = 1
     stopped: str = ""
-    backbone: object = dataclasses.field(default_factory=lambda: SimpleNamespace(image_size=2))
     fitted: tuple | None = None
 
     def fit(self, examples, shots, track, checkpoint=None, contents=()):
@@ -175,12 +173,12 @@ def scored(monkeypatch):
     """(learner, identities of the images it scored) of each scoring."""
     seen = []
 
-    def log_probabilities(learner, images, image_size, *, track):
+    def class_scores(learner, images, *, track):
         numbers = [int(images[i][0, 0, 0]) for i in range(len(images))]
         seen.append((learner, [f"image {number}" for number in numbers]))
         return np.log(np.tile([0.4, 0.3, 0.2, 0.1], (len(images), 1))).astype(np.float32)
 
-    monkeypatch.setattr(calibration, "log_probabilities", log_probabilities)
+    monkeypatch.setattr(calibration, "class_scores", class_scores)
     return seen
 
 

@@ -41,7 +41,7 @@ def learner_on_meta(learner_on):
 
 def counts_of(learner, images, features):
     with counted() as counts:
-        table = probabilities(learner, images, 16, features=features)
+        table = probabilities(learner, images, features=features)
     assert table.shape == (len(images), 3)
     return counts
 

@@ -1,4 +1,5 @@
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def plainly(learner, images):
 
 
 def found_by(learner, images, **more):
-    return probabilities(learner, images, 16, features=SharedEmbeddings(), **more)
+    return probabilities(learner, images, features=SharedEmbeddings(), **more)
 
 
 @torch.no_grad()
@@ -84,7 +85,8 @@ def test_photographs_in_full_size_are_never_more_than_threads(learner_on):
 
 @pytest.mark.parametrize("shape", [(20, 900, 3), (900, 20, 3), (33, 40, 3), (16, 16, 3)])
 def test_a_crop_that_waits_holds_on_to_itself_alone(shape):
-    [crop] = predict._Crops([np.zeros(shape, np.uint8)], 16, Resizing())
+    learner = SimpleNamespace(backbone=SimpleNamespace(image_size=16, resizing=Resizing()))
+    crop = predict._crop([np.zeros(shape, np.uint8)], learner, 0)
     assert crop.base.untyped_storage().nbytes() == crop.nbytes == 3 * 16 * 16 * 4  # the tensor it is a view of
 
 
@@ -187,7 +189,7 @@ def test_on_a_cuda_device_it_is_the_same(learner_on, method, count):
 @pytest.mark.parametrize("count", [BATCH - 1, 2 * BATCH + 3])
 def test_images_that_come_batch_by_batch_get_the_same_answers(learner_on, method, count):
     learner, images = learner_on(method), Photographs(count)
-    batches = list(judged_as_read(learner, images, 16))
+    batches = list(judged_as_read(learner, images))
     assert [len(batch) for batch in batches[:-1]] == [BATCH] * (count // BATCH)
     assert np.array_equal(
         np.stack([row.probabilities for batch in batches for row in batch]), found_by(learner, images)
@@ -206,7 +208,7 @@ class CutShort(Photographs):
 def test_an_image_that_cannot_be_read_has_its_error_in_its_place(learner_on):
     learner, count = learner_on("lora"), 3 * BATCH - 1
     expected = found_by(learner, Photographs(count))
-    rows = [row for batch in judged_as_read(learner, CutShort(count), 16) for row in batch]
+    rows = [row for batch in judged_as_read(learner, CutShort(count)) for row in batch]
     assert len(rows) == count
     for index, row in enumerate(rows):
         if index in CutShort.broken:
@@ -218,7 +220,7 @@ def test_an_image_that_cannot_be_read_has_its_error_in_its_place(learner_on):
 def test_between_batches_the_learner_is_as_it_was_and_images_wait(learner_on):
     learner, images = learner_on("lora"), Photographs(20 * BATCH)
     before = [parameter.clone() for parameter in learner.backbone.model.parameters()]
-    batches = judged_as_read(learner, images, 16)
+    batches = judged_as_read(learner, images)
     next(batches)
     assert all(map(torch.equal, before, learner.backbone.model.parameters()))
     assert len(images.asked) <= 3 * BATCH

@@ -13,7 +13,7 @@ from .conftest import Photographs
 
 
 def judge(learner, images, features):
-    return probabilities(learner, images, 16, features=features)
+    return probabilities(learner, images, features=features)
 
 
 def test_learners_on_one_frozen_tower_encode_the_images_once(learner_on, passes):

@@ -54,7 +54,7 @@ def test_other_models_are_not_asked(tiny_clip):
 
 def test_where_all_is_recognised_there_is_no_line_however_few_the_images_are(monkeypatch):
     recognised = np.log(np.eye(len(NAMES)) + 1e-9)
-    monkeypatch.setattr("lowshot.fitting.foreign.log_probabilities", lambda *_, **__: recognised[:2])
+    monkeypatch.setattr("lowshot.fitting.foreign.class_scores", lambda *_, **__: recognised[:2])
     task = photographs(1)
     two = dataclasses.replace(task, class_names=NAMES[:2], train=task.train.subset([0, 1]))
     assert not lines(FewShotClassifier(method="zero-shot").fit(two))

@@ -155,22 +155,16 @@ class Answers(Estimator):
             return np.empty((0, backbone.embedding_size), dtype=np.float32)
         self._warn(fork_notes())
         with cpu_threads(self.recipe.engine.threads):
-            return embeddings_of(learner, given, backbone.image_size, track=self._tracked(track))
+            return embeddings_of(learner, given, track=self._tracked(track))
 
     def _probabilities(self, images: Images, track: Track, judge: Learner | None = None) -> NDArray[np.float32]:
-        backbone, learner = self._ready()
+        _, learner = self._ready()
         if not len(images):
             return np.empty((0, len(self.classes_)), dtype=np.float32)
         self._warn(fork_notes())
         with cpu_threads(self.recipe.engine.threads):
-            return probabilities(
-                judge or learner,
-                images,
-                backbone.image_size,
-                temperature=self.record_.temperature,
-                presence=self.presence,
-                track=track,
-            )
+            temperature, presence = self.record_.temperature, self.presence
+            return probabilities(judge or learner, images, temperature=temperature, presence=presence, track=track)
 
     def stream_proba(self, images: Any) -> Iterator[NDArray[np.float32] | ImageError]:
         """Probabilities ``(C,)`` of any number of images, one after the other, of which nothing is kept.
@@ -197,12 +191,10 @@ class Answers(Estimator):
         Raises:
             NotFittedError: ``fit`` has not been called.
         """
-        backbone, learner = self._ready()
-        of_order = ImagesOnDemand(images_in_order(images))
+        _, learner = self._ready()
         batches = judged_as_read(
             learner,
-            of_order,
-            backbone.image_size,
+            ImagesOnDemand(images_in_order(images)),
             temperature=self.record_.temperature,
             presence=self.presence,
             belonging=self._belonging,
@@ -317,12 +309,12 @@ class Answers(Estimator):
         return np.array([held_out.none_of_these(each) for each in self.p_values(images, track=track)], dtype=np.bool_)
 
     def _belonging_scores(self, images: Images, track: Track) -> NDArray[np.float32]:
-        backbone, learner = self._ready()
+        _, learner = self._ready()
         if not len(images):
             return np.empty(0, dtype=np.float32)
         self._warn(fork_notes())
         with cpu_threads(self.recipe.engine.threads):
-            return belonging_scores(self.belonging, learner, images, backbone.image_size, track=track)
+            return belonging_scores(self.belonging, learner, images, track=track)
 
     def sets(self, coverage: float, *, guaranteed: bool = False) -> Sets:
         """The rule by which ``predict_sets`` makes sets of classes.
@@ -371,11 +363,9 @@ class Answers(Estimator):
 
     def _members(self, sets: Sets, table: NDArray[np.float32], images: Images, track: Track) -> NDArray[np.bool_]:
         """The sets of images whose probabilities ``(N, C)`` are known."""
-        backbone, learner = self._ready()
+        _, learner = self._ready()
         with cpu_threads(self.recipe.engine.threads):
-            return sets.members(
-                table, lambda: torch.from_numpy(embeddings_of(learner, images, backbone.image_size, track=track))
-            )
+            return sets.members(table, lambda: torch.from_numpy(embeddings_of(learner, images, track=track)))
 
     def sets_of(self, table: NDArray[np.float32], largest: float) -> list[tuple[Label, ...]]:
         """The sets of images whose probabilities ``(N, C)`` are known.

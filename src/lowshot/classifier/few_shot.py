@@ -223,16 +223,12 @@ class FewShotClassifier(Learning):
         """
         state = {**vars(self), "_tracking": None, "_load_backbone": None, "_belonging": None}
         if self._fitted is not None:
-            state["_fitted"] = self._files()
+            with own_torch_state(), tempfile.TemporaryDirectory() as temporary:
+                folder = Path(temporary)
+                self._write_learnt(self._ready()[1], folder)
+                write_text(folder / RECORD_FILE, canonical_json(self.record_.to_dict()))
+                state["_fitted"] = {path.name: path.read_bytes() for path in folder.iterdir()}
         return state
-
-    @own_torch_state()
-    def _files(self) -> dict[str, bytes]:
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            self._write_learnt(self._ready()[1], folder)
-            write_text(folder / RECORD_FILE, canonical_json(self.record_.to_dict()))
-            return {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Read what was learnt as strictly as from a folder.

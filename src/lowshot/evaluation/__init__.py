@@ -15,9 +15,9 @@ from .metrics import confusion, measures, several_measures
 from .predict import (
     Judgement,
     belonging_scores,
+    class_scores,
     embeddings_of,
     judged_as_read,
-    log_probabilities,
     normalised,
     probabilities,
 )
@@ -38,6 +38,7 @@ __all__ = [
     "belonging_of",
     "belonging_scores",
     "calibrated",
+    "class_scores",
     "confusion",
     "embeddings_of",
     "fold_checkpoints",
@@ -47,7 +48,6 @@ __all__ = [
     "learners_for",
     "left_out_scores",
     "left_to_judge",
-    "log_probabilities",
     "log_sums",
     "measures",
     "normalised",

@@ -58,8 +58,7 @@ class BelongingEvidence:
 
     def add_fold(self, learner: Learner, learnt: Examples, held: Examples) -> None:
         """Take in a fold: its classifier, the images that it learnt from, and those held out."""
-        side = learner.backbone.image_size
-        tables = [embeddings_of(learner, examples.images, side) for examples in (learnt, held)]
+        tables = [embeddings_of(learner, examples.images) for examples in (learnt, held)]
         self.add(tables[0], learnt.labels, tables[1], held.labels, prompt_cosines(learner, tables[1]))
 
     def add(
@@ -151,7 +150,7 @@ def belonging_of(learner: Learner, examples: Examples, held_out: HeldOutBelongin
     Raises:
         InputError: Too few images can be held out for that share.
     """
-    embeddings, labels = embeddings_of(learner, examples.images, learner.backbone.image_size), examples.labels
+    embeddings, labels = embeddings_of(learner, examples.images), examples.labels
     classes = int(labels.max()) + 1
     if held_out is None:
         evidence, cosines = BelongingEvidence(classes), prompt_cosines(learner, embeddings)

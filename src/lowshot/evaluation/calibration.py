@@ -27,7 +27,7 @@ from ..progress import Track
 from ..training.company import Company
 from ..training.learner import Learner
 from .conformal import scores_of as conformal_scores
-from .predict import class_scores, log_probabilities
+from .predict import class_scores
 
 _Item = TypeVar("_Item")
 _Scored: TypeAlias = tuple[int, NDArray[np.float32], NDArray[np.int64]]  # a fold, its images' scores and labels
@@ -153,8 +153,9 @@ def scored(learner: Learner, examples: Examples, track: Track) -> tuple[NDArray[
 
     Where images have several labels they are the scores as they are, and labels ``(H, C)``.
     """
-    scores_of = class_scores if examples.has_several else log_probabilities
-    return scores_of(learner, examples.images, learner.backbone.image_size, track=track), examples.labels
+    scores = class_scores(learner, examples.images, track=track)
+    table = scores if examples.has_several else torch.log_softmax(torch.from_numpy(scores), dim=-1).numpy()
+    return table, examples.labels
 
 
 def _named(track: Track, prefix: str) -> Track:

@@ -61,7 +61,9 @@ def measures(table: NDArray[np.floating], labels: NDArray[np.int64]) -> dict[str
     right = ranks == 0
     # Sums of squares without a copy of the table in float64.
     squares: NDArray[np.float64] = np.einsum("nc,nc->n", table, table, dtype=np.float64)
-    recalls, bins = _class_recall(right, labels, table.shape[1]), _reliability(table.max(1).astype(np.float64), right)
+    counts = [np.bincount(labels, weights, table.shape[1]).tolist() for weights in (right, None)]
+    recalls = [hits / count if count else None for hits, count in zip(*counts, strict=True)]
+    bins = _reliability(table.max(1).astype(np.float64), right)
     figures = {
         "acc1": float(right.mean()),
         "acc1_interval": accuracy_interval(int(right.sum()), len(right)),
@@ -102,12 +104,6 @@ def confusion(predicted: NDArray[np.int64], labels: NDArray[np.int64], classes: 
     counts = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(counts, (labels, predicted), 1)
     return counts
-
-
-def _class_recall(right: NDArray[np.bool_], labels: NDArray[np.int64], classes: int) -> list[float | None]:
-    images = np.bincount(labels, minlength=classes)
-    recognised = np.bincount(labels, weights=right, minlength=classes)
-    return [float(right / count) if count else None for right, count in zip(recognised, images, strict=True)]
 
 
 def _reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> list[list[float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -20,7 +21,6 @@ from ..data.images import rows_of
 from ..data.task import Images, Part
 from ..errors import ImageError, RunError
 from ..progress import Track, silent
-from ..resizing import Resizing
 from ..several_labels import Presence
 from ..training.kept_images import KeptImages
 from ..training.learner import Learner
@@ -40,7 +40,6 @@ _BATCHES_UNDER_WAY = 2  # on a CUDA device: more would pile up in pinned memory 
 def probabilities(
     learner: Learner,
     images: Images,
-    image_size: int,
     *,
     temperature: float = 1.0,
     presence: Presence | None = None,
@@ -53,7 +52,6 @@ def probabilities(
         learner: A fitted method.
         images: N images of any sizes, at least one; their central crops are judged. They are asked for from several
             threads at once.
-        image_size: Side of the crops, pixels.
         temperature: What the scores are divided by first.
         presence: Where images have several labels: what makes probabilities of scores.
         track: Shows progress.
@@ -63,7 +61,7 @@ def probabilities(
         DataError: An image cannot be decoded.
         RunError: A probability is not finite.
     """
-    return _table(learner, images, image_size, normalised(temperature, presence), track, features)
+    return _table(learner, images, normalised(temperature, presence), track, features)
 
 
 def normalised(temperature: float, presence: Presence | None) -> Callable[[Tensor], Tensor]:
@@ -82,7 +80,6 @@ def normalised(temperature: float, presence: Presence | None) -> Callable[[Tenso
 def class_scores(
     learner: Learner,
     images: Images,
-    image_size: int,
     *,
     track: Track = silent,
     features: SharedEmbeddings = SHARED_EMBEDDINGS,
@@ -91,35 +88,19 @@ def class_scores(
 
     Args and errors are those of ``probabilities``.
     """
-    return _table(learner, images, image_size, lambda scores: scores, track, features)
-
-
-def log_probabilities(
-    learner: Learner,
-    images: Images,
-    image_size: int,
-    *,
-    track: Track = silent,
-    features: SharedEmbeddings = SHARED_EMBEDDINGS,
-) -> NDArray[np.float32]:
-    """Their natural logarithms, ``(N, C)``, also of those that are too small for a float.
-
-    Args and errors are those of ``probabilities``.
-    """
-    return _table(learner, images, image_size, lambda scores: torch.log_softmax(scores, dim=-1), track, features)
+    return _table(learner, images, lambda scores: scores, track, features)
 
 
 @torch.no_grad()
 def _table(
     learner: Learner,
     images: Images,
-    image_size: int,
     rows_of_scores: Callable[[Tensor], Tensor],
     track: Track,
     features: SharedEmbeddings,
 ) -> NDArray[np.float32]:
     """Normalised scores of all images, batch by batch."""
-    embeddings = _embedded(learner, images, image_size, track, features)
+    embeddings = _embedded(learner, images, track, features)
     embeddings = embeddings.to(learner.backbone.device)  # cached ones all at once, not batch by batch
     parts = (embeddings[start : start + BATCH_SIZE] for start in range(0, len(embeddings), BATCH_SIZE))
     scores = [rows_of_scores(learner.logits_of(part).float()) for part in parts]
@@ -154,7 +135,6 @@ class Judgement(NamedTuple):
 def judged_as_read(
     learner: Learner,
     images: Images,
-    image_size: int,
     *,
     temperature: float = 1.0,
     presence: Presence | None = None,
@@ -171,11 +151,10 @@ def judged_as_read(
         RunError: As for ``probabilities``.
     """
     to_probabilities = normalised(temperature, presence)
-    cropped = _Crops(images, image_size, learner.backbone.resizing)
 
     def crop_or_error(index: int) -> NDArray[Any] | ImageError:
         try:
-            return cropped[index]
+            return _crop(images, learner, index)
         except ImageError as error:
             return error
 
@@ -186,14 +165,13 @@ def judged_as_read(
         while batch := list(itertools.islice(crops, BATCH_SIZE)):
             read = [crop for crop in batch if not isinstance(crop, ImageError)]
             with torch.no_grad(), learner.merged_for_inference() if is_merged else contextlib.nullcontext():
-                rows = iter(_judgements(learner, read, image_size, to_probabilities, belonging, sets))
+                rows = iter(_judgements(learner, read, to_probabilities, belonging, sets))
             yield [crop if isinstance(crop, ImageError) else next(rows) for crop in batch]
 
 
 def _judgements(
     learner: Learner,
     crops: Sequence[NDArray[Any]],
-    image_size: int,
     to_probabilities: Callable[[Tensor], Tensor],
     belonging: Belonging | None,
     sets: Sets | None,
@@ -201,7 +179,7 @@ def _judgements(
     """Answers about the crops of a batch."""
     if not crops:
         return []
-    embeddings = _encoded(learner, iter(crops), len(crops), image_size)
+    embeddings = _encoded(learner, iter(crops), len(crops))
     table = _finite(to_probabilities(learner.logits_of(embeddings).float()))
     places = _finite(embeddings.float(), "embeddings")
     p_values: Iterable[float | None] = itertools.repeat(None)
@@ -219,7 +197,6 @@ def belonging_scores(
     belonging: Belonging,
     learner: Learner,
     images: Images,
-    image_size: int,
     *,
     track: Track = silent,
     features: SharedEmbeddings = SHARED_EMBEDDINGS,
@@ -230,7 +207,6 @@ def belonging_scores(
         belonging: What was learnt with the classifier.
         learner: The classifier's.
         images: N images of any sizes, at least one.
-        image_size: Side of the crops, pixels.
         track: Shows progress.
         features: Where embeddings are kept that other learners can use.
 
@@ -238,7 +214,7 @@ def belonging_scores(
         DataError: An image cannot be decoded.
         RunError: A score is not finite.
     """
-    embeddings = _embedded(learner, images, image_size, track, features)
+    embeddings = _embedded(learner, images, track, features)
     return _finite(scores_of(belonging, learner, embeddings.to(learner.backbone.device)), "scores of belonging")
 
 
@@ -252,7 +228,6 @@ def scores_of(belonging: Belonging, learner: Learner, embeddings: Tensor) -> Ten
 def embeddings_of(
     learner: Learner,
     images: Images,
-    image_size: int,
     *,
     track: Track = silent,
     features: SharedEmbeddings = SHARED_EMBEDDINGS,
@@ -261,38 +236,38 @@ def embeddings_of(
 
     Args and errors are those of ``probabilities``.
     """
-    return _finite(_embedded(learner, images, image_size, track, features).float(), "embeddings")
+    return _finite(_embedded(learner, images, track, features).float(), "embeddings")
 
 
-def _embedded(learner: Learner, images: Images, image_size: int, track: Track, features: SharedEmbeddings) -> Tensor:
+def _embedded(learner: Learner, images: Images, track: Track, features: SharedEmbeddings) -> Tensor:
     if learner.frozen_images and isinstance(images, Part):
-        return _embedded(learner, images.images, image_size, track, features)[list(images.indices)]
+        return _embedded(learner, images.images, track, features)[list(images.indices)]
     if isinstance(images, KeptImages):
         known = images.shots.central if len(images.shots.central) else images.shots.features
         if not len(images.more):
             return known[0]
-        return torch.cat([known[0], _embedded(learner, images.more, image_size, track, features)])
+        return torch.cat([known[0], _embedded(learner, images.more, track, features)])
     if learner.frozen_images:
-        return features.of(learner, images, lambda: _computed(learner, images, image_size, track))
+        return features.of(learner, images, lambda: _computed(learner, images, track))
     # Merging takes time too, which a few images would not win back.
     merged = learner.merged_for_inference() if len(images) >= BATCH_SIZE else contextlib.nullcontext()
     with merged:
-        return _computed(learner, images, image_size, track)
+        return _computed(learner, images, track)
 
 
-def _computed(learner: Learner, images: Images, image_size: int, track: Track) -> Tensor:
+def _computed(learner: Learner, images: Images, track: Track) -> Tensor:
     """Unit embeddings ``(N, D)``, on the learner's device.
 
     While a batch is computed, the crops of the next one are made on threads: there are two batches of crops at most,
     and no more photographs in full size than threads.
     """
     count = len(images)
-    crops = _crops_ahead(learner, _Crops(images, image_size, learner.backbone.resizing).__getitem__, count)
+    crops = _crops_ahead(learner, functools.partial(_crop, images, learner), count)
     starts = range(0, count, BATCH_SIZE)
     embeddings, under_way = [], _UnderWay(learner.backbone.device)
     with contextlib.closing(crops):
         for start in track(starts, what="evaluating", total=len(starts)):
-            embeddings.append(_encoded(learner, crops, min(BATCH_SIZE, count - start), image_size))
+            embeddings.append(_encoded(learner, crops, min(BATCH_SIZE, count - start)))
             under_way.add()
     return torch.cat(embeddings)
 
@@ -305,33 +280,26 @@ def _crops_ahead(learner: Learner, crop: Callable[[int], _Crop], count: int) -> 
     return computed_ahead(crop, range(count), threads, ahead=BATCH_SIZE + 1)
 
 
-def _encoded(learner: Learner, crops: Iterator[NDArray[Any]], count: int, image_size: int) -> Tensor:
+def _encoded(learner: Learner, crops: Iterator[NDArray[Any]], count: int) -> Tensor:
     """Unit embeddings ``(B, D)`` of the next crops, on the learner's device."""
-    device = learner.backbone.device
+    device, side = learner.backbone.device, learner.backbone.image_size
     # A CUDA device copies by itself from memory that is pinned.
-    batch = torch.empty(count, 3, image_size, image_size, pin_memory=device.type == "cuda")
+    batch = torch.empty(count, 3, side, side, pin_memory=device.type == "cuda")
     for row in batch:
         row.copy_(torch.from_numpy(next(crops)))
     return learner.backbone.encode_images(batch.to(device, non_blocking=device.type != "mps"))
 
 
-class _Crops:
-    """Images that are cropped where they are decoded: threads hand on what is left of a photograph, not all of it."""
+def _crop(images: Images, learner: Learner, index: int) -> NDArray[Any]:
+    """The central crop of an image where it is decoded, ``(3, S, S)``, float32 in [0, 1].
 
-    def __init__(self, images: Images, size: int, resizing: Resizing) -> None:
-        self._images = images
-        self._size = size
-        self._resizing = resizing
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> NDArray[Any]:
-        """``(3, S, S)``, float32 in [0, 1]."""
-        crop = central_crops([rows_of(self._images, index)], self._size, self._resizing)[0]
-        # A copy: else as long as it waits it would hold on to all of the resized image, which may be a long panorama.
-        pixels: NDArray[Any] = crop.contiguous().numpy()
-        return pixels
+    A thread hands on what is left of a photograph, not all of it.
+    """
+    backbone = learner.backbone
+    crop = central_crops([rows_of(images, index)], backbone.image_size, backbone.resizing)[0]
+    # A copy: else as long as it waits it would hold on to all of the resized image, which may be a long panorama.
+    pixels: NDArray[Any] = crop.contiguous().numpy()
+    return pixels
 
 
 class _UnderWay:

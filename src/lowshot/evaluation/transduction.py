@@ -51,6 +51,8 @@ def transduced(
     Returns:
         The assignments ``z``, ``(N, C)``, as probabilities.
     """
+    from scipy.special import softmax
+
     (count, width), classes = embeddings.shape, probabilities.shape[1]
     if count <= NEIGHBOURS:
         return np.asarray(probabilities, dtype=np.float32)
@@ -58,14 +60,17 @@ def transduced(
     affinity = _affinity(images, track)
     alone = np.log(np.maximum(probabilities, _LEAST, dtype=np.float32))
     together = np.asarray(probabilities, dtype=np.float32)
-    means = _first_means(together, images)
+    # The first means are of the images that are most probably of each class.
+    best = np.argsort(-together, axis=0, kind="stable")[:CONFIDENT]
+    weights = np.take_along_axis(together, best, axis=0).astype(np.float64)
+    means = _unit(np.einsum("mc,mcd->cd", weights, images[best]))
     variances = np.full(width, 1 / width)
     weight = np.float32(_GAUSSIAN * min(1.0, count / (classes * width)) ** 0.5)
     squares = (images.astype(np.float64) ** 2).sum(0)
     for _ in track(range(ROUNDS + 1), what="judging together", total=ROUNDS + 1):
         fixed = alone + weight * _log_density(images, means, variances)
         for _ in range(_ROUNDS_INSIDE):
-            together = _normalised(fixed + affinity @ together)
+            together = softmax(fixed + affinity @ together, axis=1)
         sizes, sums = together.sum(0, dtype=np.float64), (together.T @ images).astype(np.float64)
         means = _unit(sums)
         spread = squares - 2 * (means * sums).sum(0) + (sizes[:, None] * means**2).sum(0)
@@ -94,13 +99,6 @@ def _affinity(images: NDArray[np.float32], track: Track) -> Any:
     return (nearest_ones + nearest_ones.T).tocsr() * np.float32(0.5 / NEIGHBOURS)
 
 
-def _first_means(probabilities: NDArray[np.float32], images: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The direction in which the images lie that are most probably of each class, ``(C, D)``."""
-    best = np.argsort(-probabilities, axis=0, kind="stable")[:CONFIDENT]
-    weights = np.take_along_axis(probabilities, best, axis=0).astype(np.float64)
-    return _unit(np.einsum("mc,mcd->cd", weights, images[best]))
-
-
 def _log_density(
     images: NDArray[np.float32], means: NDArray[np.float64], variances: NDArray[np.float64]
 ) -> NDArray[np.float32]:
@@ -109,13 +107,6 @@ def _log_density(
     offsets = 0.5 * (means * scaled).sum(1)
     parts = (images[start : start + _AT_ONCE] @ scaled.T - offsets for start in range(0, len(images), _AT_ONCE))
     return np.concatenate([part.astype(np.float32) for part in parts])
-
-
-def _normalised(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    scores -= scores.max(1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(1, keepdims=True)
-    return scores
 
 
 def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,11 +9,10 @@ import numpy as np
 
 from ..data import BUILTIN_TASKS, are_of_cameras
 from ..errors import DataError
-from ..evaluation import log_probabilities
+from ..evaluation import class_scores
 from ..extras import install_command
 from ..methods import AUTO, ZERO_SHOT, method_spec
 from ..models import PHOTOS, PHOTOS_PACKAGE, is_photos_installed
-from ..progress import silent
 from ..settings import Recipe, preset_recipe
 from .lesson import Lesson, words_of
 
@@ -89,7 +88,7 @@ def _recognised(lesson: Lesson) -> int | None:
         learner = dataclasses.replace(lesson, recipe=unlearnt).untrained()
     except DataError:
         return 0
-    table = log_probabilities(learner, examples.images, learner.backbone.image_size, track=silent)
+    table = class_scores(learner, examples.images)
     right, count, chance = int(np.sum(table.argmax(1) == examples.labels)), len(examples), 1 / len(task.class_names)
     if right == count or right > count * chance + _ERRORS * math.sqrt(count * chance * (1 - chance)):
         return None

@@ -243,7 +243,7 @@ class _Base:
         """The same with images more."""
         own, count = self.images, len(shown.examples)
         more = joined(shown.examples, known.examples, known.examples.labels.tolist())
-        encoded = embeddings_of(learner, more.images, learner.backbone.image_size, track=track)
+        encoded = embeddings_of(learner, more.images, track=track)
         new, others = encoded[:count], encoded[count:]
         labels = [self.labels[:own], shown.examples.labels, self.labels[own:], known.examples.labels]
         return dataclasses.replace(

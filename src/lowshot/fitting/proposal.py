@@ -89,7 +89,7 @@ def proposed(task: Task, look: Look) -> Proposal:
         learner = dataclasses.replace(lesson, recipe=recipe).untrained()
         few = lesson.examples.subset(range(min(_TIMED, len(lesson.examples))))
         started = time.perf_counter()
-        embeddings_of(learner, few.images, learner.backbone.image_size)
+        embeddings_of(learner, few.images)
         seconds = (time.perf_counter() - started) / len(few)
         reason = (
             "photographs: EfficientNet-Lite0 has seen ImageNet's, and is here without a hub; a CLIP knows more, and "

@@ -73,5 +73,5 @@ def _of_names(learner: Learner, record: RunRecord, judged: Examples, load: LoadB
     unlearnt = concrete(recipe, preset_for(recipe.model.model, None), ZERO_SHOT)
     unlearnt = unlearnt.replace(beside=None)
     names = create_learner(load(unlearnt.model.model, recipe.model.device), record.prompts, unlearnt)
-    table = probabilities(names, judged.images, names.backbone.image_size)
+    table = probabilities(names, judged.images)
     return float((table.argmax(1) == judged.labels).mean())

@@ -65,8 +65,7 @@ def copied_images(task: Task, recipe: Recipe, *, track: Track = silent) -> list[
         backbone = load_backbone(recipe.model.loaded, recipe.model.device)
         prompts = tuple((name,) for name in task.class_names)
         learner = create_learner(backbone, prompts, recipe)
-        size = backbone.image_size
-        parts = [embeddings_of(learner, each.images, size, track=track) for each in splits.values() if len(each)]
+        parts = [embeddings_of(learner, each.images, track=track) for each in splits.values() if len(each)]
     copies = []
     for pair in near_pairs(np.concatenate(parts)):
         (split, row), (other_split, other_row) = (places[number] for number in pair)

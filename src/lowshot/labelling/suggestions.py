@@ -225,7 +225,7 @@ def suits_photos(folder: str | os.PathLike[str]) -> bool:
 
 def _encoded(learner: Learner, images: Images, track: Track) -> NDArray[np.float32]:
     """Unit embeddings ``(N, D)`` of central crops."""
-    return embeddings_of(learner, images, learner.backbone.image_size, track=track)
+    return embeddings_of(learner, images, track=track)
 
 
 def _images(unlabelled: str | os.PathLike[str] | Sequence[Any], warn: list[str]) -> Images:
