@@ -71,7 +71,7 @@ def test_every_figure_has_a_known_kind_a_source_and_data_of_the_papers():
 
 
 def test_names_of_data_sets_are_those_of_the_catalogue():
-    from lowshot.data.catalogue.facts import CATALOGUE
+    from lowshot.data.catalogue import CATALOGUE
 
     assert set(ELEVEN) <= set(CATALOGUE)
 

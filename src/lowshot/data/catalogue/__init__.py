@@ -3,14 +3,14 @@
 Installing one is ``preparing.prepare``; it brings the network with it and is imported by who needs it.
 """
 
-from .facts import CATALOGUE, CLIP_LORA_TEMPLATE, DataSet, Download, Sizes
+from .facts import DataSet, Download, Sizes
 from .places import ROOT_VARIABLE, Place, data_root, find, place_of
 from .reading import data_set, lacks, read_data_set, wrong_sizes
+from .rows import CATALOGUE
 from .state import State, state_of
 
 __all__ = [
     "CATALOGUE",
-    "CLIP_LORA_TEMPLATE",
     "ROOT_VARIABLE",
     "DataSet",
     "Download",

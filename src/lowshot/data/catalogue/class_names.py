@@ -15,8 +15,8 @@ from pathlib import Path
 from ...errors import DataError
 from ..listing import read_lines
 from ..task import as_read
-from .facts import CATALOGUE, CLASS_NAMES_URL
 from .places import SYNSET, Place, find, synset_folders
+from .rows import CATALOGUE, CLASS_NAMES_URL
 
 FILE = "classnames.txt"
 """A line per class: its synset, a space, its name."""

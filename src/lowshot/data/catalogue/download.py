@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ...errors import DataError, InputError, OutputError, RunError
-from ...files import canonical_json, read_json_object, write_text
+from ...errors import DataError, InputError, RunError
+from ...files import canonical_json, os_errors_about, read_json_object, write_text
 from ...progress import Track
 from .facts import Download
 
@@ -63,7 +63,7 @@ def fetch(file: Download, folder: Path, track: Track, check: Callable[[Path], No
         OutputError: It cannot be written.
     """
     failures = []
-    with writing(folder):
+    with os_errors_about(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for url in file.urls:
         partial = _Partial(folder / f"{file.file}.partial", url)
@@ -145,7 +145,7 @@ class _Partial:
     def append(self, response: Any, start: int, end: int | None, limit: int) -> Iterator[int]:
         """Append what arrives; yields after each MB."""
         received, megabytes = start, start // _CHUNK
-        with writing(self.path), self.path.open("ab") as out:
+        with os_errors_about(self.path), self.path.open("ab") as out:
             while True:
                 try:
                     piece = bytes(response.read1(_CHUNK))  # as soon as anything is there: nothing of it is lost then
@@ -249,15 +249,6 @@ def _opened(url: str, start: int, version: str | None) -> Iterator[Any]:
         raise _Interrupted(f"no answer ({_reason(error)})") from None
     with response:
         yield response
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn a system's errors in this block into an OutputError that names the path."""
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _version(response: Any) -> str | None:

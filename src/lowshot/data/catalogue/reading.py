@@ -22,8 +22,9 @@ from ..listing import FileList, class_name, is_below, read_lines, visible_entrie
 from ..task import Task, is_text
 from .class_names import FILE as CLASS_NAMES
 from .class_names import has_class_names, names_in_order, names_of_synsets
-from .facts import CATALOGUE, DataSet, Layout
+from .facts import DataSet, Layout
 from .places import Place, data_root, place_of, synset_folders
+from .rows import CATALOGUE
 
 _VARIANTS, _VARIANT_SPLIT = "variants.txt", "images_variant_{}.txt"
 _SPLITS = {"train": "train", "validation": "val", "test": "test"}  # ours -> CoOp's and FGVC's names
