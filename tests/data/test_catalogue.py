@@ -211,7 +211,7 @@ def test_empty_folders_are_not_taken_for_a_data_set(name, tmp_path):
 def test_a_data_set_that_lacks_an_image_is_incomplete(install, name):
     root = install(name)
     row = CATALOGUE[name]
-    image = read(name, root)[0].test.images.path(0)
+    image = read(name, root)[0].test.images.source(0)
     image.unlink()
 
     state = state_of(row, root)
@@ -226,7 +226,7 @@ def test_a_data_set_that_lacks_an_image_is_incomplete(install, name):
 
 def test_of_imagenet_a_class_without_an_image_is_counted(install):
     root = install("imagenet")
-    image = read("imagenet", root)[0].test.images.path(0)
+    image = read("imagenet", root)[0].test.images.source(0)
     for path in image.parent.iterdir():
         path.unlink()
     state = state_of(CATALOGUE["imagenet"], root)

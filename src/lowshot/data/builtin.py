@@ -230,8 +230,8 @@ def _several_shapes(identity: str) -> Pixels:
     return _painted(canvas, generator, texture=0.1, grain=0.04)
 
 
-def _shapes() -> Task:
-    """Half of the images to test, a fifth to validate, the rest to train."""
+def _shapes() -> tuple[list[str], Examples]:
+    """Return classes and examples of pictures with several shapes or none."""
     shown = []
     for number in range(_PICTURES):
         generator = _generator(f"shapes/{number}")
@@ -240,13 +240,7 @@ def _shapes() -> Task:
     identities = tuple(f"shapes/{glyphs}/{number}" for number, glyphs in enumerate(shown))
     labels = np.array([[character in glyphs for character in _SHAPES] for glyphs in shown], dtype=np.int64)
     images = _DrawnImages(_several_shapes, tuple((identity,) for identity in identities))
-    examples = Examples(images, labels, identities)
-    order = sorted(range(_PICTURES), key=lambda i: hashlib.sha256(identities[i].encode()).digest())
-    test, validation = _PICTURES // 2, _PICTURES // 5
-    parts = order[test + validation :], order[test : test + validation], order[:test]
-    train, validation_part, test_part = (examples.subset(sorted(part)) for part in parts)
-    names = tuple(map(glyph_name, _SHAPES))
-    return Task("shapes", names, train, validation_part, test_part, TASKS_OF_SEVERAL["shapes"])
+    return [glyph_name(character) for character in _SHAPES], Examples(images, labels, identities)
 
 
 @functools.cache
@@ -256,19 +250,21 @@ def builtin_task(name: str) -> Task:
     Raises:
         UnknownNameError: There is none of this name.
     """
-    if name in TASKS_OF_SEVERAL:
-        return _shapes()
-    if name not in BUILTIN_TASKS:
+    if name not in EVERY_TASK:
         raise UnknownNameError("task", name, EVERY_TASK)
-    class_names, examples = _glyphs(name) if name in _GLYPH_TASKS else _digits(name)
-    # Three tenths of each class to train on, two to validate, half to test.
+    if name in TASKS_OF_SEVERAL:
+        class_names, examples = _shapes()
+    else:
+        class_names, examples = _glyphs(name) if name in _GLYPH_TASKS else _digits(name)
+    # Three tenths of each class, or of images of several labels, to train on, two to validate, half to test.
     order = sorted(range(len(examples)), key=lambda i: hashlib.sha256(examples.identities[i].encode()).digest())
+    group = np.zeros(len(examples), dtype=np.int64) if examples.has_several else examples.labels
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
-    for label in np.unique(examples.labels):
-        members = [i for i in order if examples.labels[i] == label]
+    for number in np.unique(group):
+        members = [i for i in order if group[i] == number]
         test, validation = len(members) - len(members) // 2, len(members) // 5
         parts[2].extend(members[:test])
         parts[1].extend(members[test : test + validation])
         parts[0].extend(members[test + validation :])
     train, validation_part, test_part = (examples.subset(sorted(part)) for part in parts)
-    return Task(name, tuple(class_names), train, validation_part, test_part, BUILTIN_TASKS[name])
+    return Task(name, tuple(class_names), train, validation_part, test_part, EVERY_TASK[name])

@@ -79,7 +79,7 @@ def check_images(task: Task, track: Track = silent) -> Checked:
                 before = first.setdefault(result.content, item)
                 if (before.split, before.classes) != (item.split, item.classes):
                     elsewhere.setdefault(result.content, item)
-            elif isinstance(item.images, FileImages) and kind_of(item.images.path(item.index)) == "nothing":
+            elif isinstance(item.images, FileImages) and kind_of(item.images.source(item.index)) == "nothing":
                 missing.append(f"{item.split}: {item.identity}")
             else:
                 corrupt.append(f"{item.split}: {result}")

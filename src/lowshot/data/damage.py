@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -20,16 +19,15 @@ from ..progress import Track
 from .ahead import computed_ahead, content_of
 from .decoding import load_picture
 from .images import MemoryImages
+from .metadata import JPEG, PNG, jpeg_segments, png_chunks
 from .opening import complaints, decoding
 from .store import source_of
 from .task import Examples, Images, Pixels, place_of
 
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"tRNS", b"IEND"})
 _JUNK = bytes([0x5A, 0xC3, 0x96, 0x2D] * 16)
 _BASELINE, _PROGRESSIVE = frozenset({0xC0, 0xC1}), frozenset({0xC2})
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-_SEGMENT = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]..", re.DOTALL)  # a marker that has a length behind it
 _MOST_LINES, _THREADS = 10, 4
 _RUN_LENGTHS = {1: 8, 2: 4}  # compression of a BMP -> its bits a pixel
 
@@ -55,9 +53,9 @@ def examined(images: Images, index: int) -> Examined:
     if source is not None:
         with decoding(str(source) if isinstance(source, Path) else "image"):
             file = source.read_bytes() if isinstance(source, Path) else source
-        if file.startswith(_JPEG):
+        if file.startswith(JPEG):
             faults += _jpeg_damage(file, pixels)
-        elif file.startswith(_PNG):
+        elif file.startswith(PNG):
             faults += _png_damage(file)
         elif file.startswith(b"BM"):
             faults += _bmp_damage(file)
@@ -98,11 +96,10 @@ def name_of(images: Images, index: int, identity: str) -> str:
 
 
 def _png_damage(content: bytes) -> Iterator[str]:
-    place, inflate = len(_PNG), zlib.decompressobj()
-    while place + 12 <= len(content):
-        size, kind = struct.unpack_from(">I4s", content, place)
-        body, end = content[place + 8 : place + 8 + size], place + 8 + size
-        if kind in _CRITICAL and zlib.crc32(kind + body) != int.from_bytes(content[end : end + 4], "big"):
+    inflate = zlib.decompressobj()
+    for kind, begin, end in png_chunks(content):
+        body = content[begin + 8 : end - 4]
+        if kind in _CRITICAL and zlib.crc32(kind + body) != int.from_bytes(content[end - 4 : end], "big"):
             yield f"has a {kind.decode()} chunk with another checksum than it says"
             return
         if kind == b"IDAT" and not _inflated(inflate, body):
@@ -112,7 +109,6 @@ def _png_damage(content: bytes) -> Iterator[str]:
             if not inflate.eof:
                 yield "lacks the end of its pixels"
             return
-        place = end + 4
     yield "lacks its end"
 
 
@@ -176,7 +172,7 @@ class _Scan(NamedTuple):
     last: int
     low: int
     """Bits that are left to later scans."""
-    segments: tuple[tuple[int, int], ...]
+    intervals: tuple[tuple[int, int], ...]
     """Begin and end of the coded data between two markers."""
 
 
@@ -198,12 +194,8 @@ def _jpeg_damage(content: bytes, pixels: Pixels) -> list[str]:
     jpeg = _jpeg_of(content)
     if jpeg is None:
         return []
-    missing = _missing_scans(jpeg)
-    if missing:
-        return [missing]
-    lost = _lost_intervals(jpeg)
-    if lost:
-        return [lost]
+    if fault := _missing_scans(jpeg) or _lost_intervals(jpeg):
+        return [fault]
     # A decoder that lacks data leaves grey, so the last corner of an image that is whole is seldom as flat as that.
     ends = slice(2), slice(-2, None)
     corners = [pixels[rows, columns] for rows in ends for columns in ends]
@@ -239,8 +231,8 @@ def _lost_intervals(jpeg: _Jpeg) -> str:
             own_across, own_down = jpeg.sampling[scan.components[0]]
             units = -(-jpeg.width * own_across // (8 * across)) * -(-jpeg.height * own_down // (8 * down))
         expected = -(-units // jpeg.interval)
-        if len(scan.segments) < expected:
-            return f"lacks {expected - len(scan.segments)} of its {expected} intervals between restarts"
+        if len(scan.intervals) < expected:
+            return f"lacks {expected - len(scan.intervals)} of its {expected} intervals between restarts"
     return ""
 
 
@@ -252,7 +244,7 @@ def _lacks_data(content: bytes, jpeg: _Jpeg) -> bool:
     Raises:
         ImageError: It cannot be decoded in full size.
     """
-    ends = [end for scan in jpeg.scans for _, end in scan.segments]
+    ends = [end for scan in jpeg.scans for _, end in scan.intervals]
     parts = [content[begin:end] for begin, end in itertools.pairwise([0, *ends, len(content)])]
     longer = _JUNK.join(parts[:-1]) + _JUNK + parts[-1]
     first, second = (load_picture(each, whole=True).content() for each in (content, longer))  # one decoded at a time
@@ -263,14 +255,11 @@ def _jpeg_of(content: bytes) -> _Jpeg | None:
     """Return the structure of a JPEG file; None where it has no frame, or one that is not understood."""
     frame: tuple[int, int, int, dict[int, tuple[int, int]]] | None = None
     scans: list[_Scan] = []
-    interval, place = 0, 2
-    while (marker := _SEGMENT.search(content, place)) is not None:
-        place, kind = marker.start(), content[marker.start() + 1]
-        size = int.from_bytes(content[place + 2 : place + 4], "big")
+    interval = 0
+    for kind, begin, end in jpeg_segments(content):
         if kind == 0xD9:
             break
-        body = content[place + 4 : place + 2 + size]
-        place += 2 + size
+        body = content[begin + 4 : end]
         if kind in _FRAMES and frame is None and len(body) >= 6:
             height, width, count = struct.unpack_from(">HHB", body, 1)
             parts = [body[6 + 3 * number : 9 + 3 * number] for number in range(count)]
@@ -282,25 +271,24 @@ def _jpeg_of(content: bytes) -> _Jpeg | None:
         elif kind == 0xDA and body and body[0] and len(body) >= 4 + 2 * body[0]:
             count = body[0]
             first, last, bits = body[1 + 2 * count : 4 + 2 * count]
-            segments, place = _segments(content, place)
-            scans.append(_Scan(tuple(body[1 : 1 + 2 * count : 2]), first, last, bits & 15, segments))
+            scans.append(_Scan(tuple(body[1 : 1 + 2 * count : 2]), first, last, bits & 15, _intervals(content, end)))
     if frame is None or any(component not in frame[3] for scan in scans for component in scan.components):
         return None
     return _Jpeg(*frame, scans, interval)
 
 
-def _segments(content: bytes, place: int) -> tuple[tuple[tuple[int, int], ...], int]:
-    """Return the coded data of a scan, cut at its restarts, and where the next marker is."""
+def _intervals(content: bytes, place: int) -> tuple[tuple[int, int], ...]:
+    """Return where the coded data of a scan begin and end between its restarts."""
     begin = place
-    segments: list[tuple[int, int]] = []
+    intervals: list[tuple[int, int]] = []
     while True:
         place = content.find(b"\xff", place)
         if place < 0 or place + 1 >= len(content):
-            return (*segments, (begin, len(content))), len(content)
+            return (*intervals, (begin, len(content)))
         kind = content[place + 1]
         if 0xD0 <= kind <= 0xD7:
-            segments.append((begin, place))
+            intervals.append((begin, place))
             begin = place + 2
         elif kind not in (0x00, 0xFF):
-            return (*segments, (begin, place)), place
+            return (*intervals, (begin, place))
         place += 1 if kind == 0xFF else 2

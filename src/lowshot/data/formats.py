@@ -10,6 +10,7 @@ from typing import BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from ..extras import install_command
+from .metadata import JPEG
 
 SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pgm", ".png"}
@@ -40,9 +41,18 @@ def open_image(file: BinaryIO) -> Image.Image:
 
     Raises:
         UnidentifiedImageError: It is in none of them; the message is what to say of it behind its name.
+        DecompressionBombError: It has more pixels than Pillow takes, and is no JPEG.
     """
     try:
         return Image.open(file, formats=(*FORMATS, _HEIF) if _heif_is_read() else FORMATS)
+    except Image.DecompressionBombError:
+        from PIL.JpegImagePlugin import jpeg_factory
+
+        file.seek(0)
+        if file.read(len(JPEG)) != JPEG:
+            raise
+        file.seek(0)
+        return jpeg_factory(file)
     except UnidentifiedImageError:
         file.seek(0)
         head = file.read(12)

@@ -17,10 +17,9 @@ from ..files import from_home
 from ..repositories import why_unreachable
 from .assembling import Names, Reading, labels_in, task_of_named_images
 from .callers import each_of
-from .decoding import load_picture
+from .images import EncodedImages
 from .listing import SPLITS, class_name, kind_of
-from .picture import Picture
-from .task import Pixels, Task
+from .task import Task
 
 PREFIX = "hf:"
 """The beginning of the name of such a data set."""
@@ -69,10 +68,10 @@ def read_hub(name: str, reading: Reading) -> Task:
 
 
 @dataclasses.dataclass(frozen=True)
-class _HubImages:
-    """Encoded images in a column; decoded when asked for."""
+class _HubImages(EncodedImages):
+    """Encoded images in a column."""
 
-    name: str
+    title: str
     rows: Any
     column: str
     folders: tuple[Path, ...]
@@ -81,31 +80,25 @@ class _HubImages:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def name(self, index: int) -> str:
+        return f"{self.title}[{index}]"
+
     def source(self, index: int) -> Path | bytes:
-        """Return the file of an image, or the bytes of one."""
         value = self.rows[index][self.column]
         if value is None or (value["bytes"] is None and not value["path"]):
-            raise DataError("image is empty")
+            raise ImageError(f"{self.name(index)}: image is empty")
         if value["bytes"] is not None:
             content: bytes = value["bytes"]
             return content
         try:
             path = Path(value["path"]).resolve()
         except (OSError, ValueError, RuntimeError) as error:  # the last for links that lead to themselves
-            raise DataError(f"image file {value['path']!r} cannot be found: {error}") from error
+            raise ImageError(f"{self.name(index)}: image file {value['path']!r} cannot be found: {error}") from error
         if not any(path.is_relative_to(folder) for folder in self.folders):
-            raise DataError(f"image is not in its row, which names {value['path']!r}; expected the image itself")
+            raise ImageError(
+                f"{self.name(index)}: image is not in its row, which names {value['path']!r}; expected the image itself"
+            )
         return path
-
-    def __getitem__(self, index: int) -> Pixels:
-        return self.picture(index).pixels()
-
-    def picture(self, index: int) -> Picture:
-        """Decode an image, of which rows can then be asked for."""
-        try:
-            return load_picture(self.source(index))
-        except DataError as error:
-            raise ImageError(f"{self.name}[{index}]: {error}") from error.__cause__
 
 
 class _Split:

@@ -110,9 +110,37 @@ def _rgb_array(image: Any) -> NDArray[Any]:
     return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
 
 
+class EncodedImages:
+    """Images that are decoded whenever they are asked for and not kept; a derived class knows where each is.
+
+    An ImageError names the file or, where an image is bytes, the image by ``name``.
+    """
+
+    def source(self, index: int) -> Path | bytes:
+        """Return the file of an image, or its bytes (see ``source_of``)."""
+        raise NotImplementedError
+
+    def name(self, index: int) -> str:
+        """Return what messages call an image that is bytes."""
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> Pixels:
+        return self.picture(index).pixels()
+
+    def picture(self, index: int) -> Picture:
+        """Decode an image, of which rows can then be asked for (see ``rows_of``)."""
+        source = self.source(index)
+        try:
+            return load_picture(source)
+        except ImageError as error:
+            if isinstance(source, Path):
+                raise
+            raise ImageError(f"{self.name(index)}: {error}") from error.__cause__
+
+
 @dataclasses.dataclass(frozen=True)
-class FileImages:
-    """Images in files, one each, decoded whenever they are asked for and not kept.
+class FileImages(EncodedImages):
+    """Images in files, one each.
 
     Args:
         paths: Path of each file, best as a text: a million objects of ``Path`` would take half a gigabyte.
@@ -128,20 +156,8 @@ class FileImages:
     def __repr__(self) -> str:
         return f"FileImages({len(self):,})"
 
-    def __getitem__(self, index: int) -> Pixels:
-        return self.picture(index).pixels()
-
-    def picture(self, index: int) -> Picture:
-        """Decode an image, of which rows can then be asked for (see ``rows_of``)."""
-        return load_picture(self.path(index))
-
-    def path(self, index: int) -> Path:
-        """Return the path of a file."""
-        return self.folder / self.paths[index]
-
     def source(self, index: int) -> Path:
-        """Return the file of an image (see ``source_of``)."""
-        return self.path(index)
+        return self.folder / self.paths[index]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,28 +22,23 @@ _thread = threading.local()
 _handlers: list[object] = []  # C calls them for as long as this process lives
 
 
-class Heard:
-    """Complaints about one file's pixels; those about its metadata are caught and passed over."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.first = ""
-
-
 @contextlib.contextmanager
-def heard() -> Iterator[Heard]:
-    """Collect what libtiff says on this thread in this block; where libtiff is not found, it is not caught."""
+def complaints(into: list[str]) -> Iterator[None]:
+    """Collect what libtiff says of pixels on this thread in this block; where it is not found, it is not caught.
+
+    Complaints about metadata are caught and passed over. Those after the first have no text: there may be a million.
+    """
     _install()
-    before, _thread.heard = getattr(_thread, "heard", None), Heard()
+    before, _thread.complaints = getattr(_thread, "complaints", None), into
     try:
-        yield _thread.heard
+        yield
     finally:
-        _thread.heard = before
+        _thread.complaints = before
 
 
 @functools.cache
 def _install() -> None:
-    """Have libtiff call us instead of writing; on other threads, and outside of ``heard``, it does what it did."""
+    """Have libtiff call us instead of writing; on other threads, and outside of ``complaints``, it does what it did."""
     maps, shipped = Path("/proc/self/maps"), Path(PIL.__file__).parent / ".dylibs"
     if maps.is_file():
         lines = maps.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -65,18 +60,17 @@ def _handler(form: object, address: int | None) -> Any:
     previous = _Handler(address) if address else None
 
     def handle(module: bytes | None, template: bytes | None, arguments: int | None) -> None:
-        noted: Heard | None = getattr(_thread, "heard", None)
+        noted: list[str] | None = getattr(_thread, "complaints", None)
         if noted is None:
             if previous is not None:
                 previous(module, template, arguments)
             return
         if (module or b"").startswith(_OF_DIRECTORIES):
             return
-        noted.count += 1
-        if noted.count == 1 and callable(form):
-            text = ctypes.create_string_buffer(_MOST_CHARACTERS)
+        text = ctypes.create_string_buffer(_MOST_CHARACTERS)
+        if not noted and callable(form):
             form(text, ctypes.c_size_t(_MOST_CHARACTERS), template, ctypes.c_void_p(arguments))
-            noted.first = text.value.decode("utf-8", "replace").strip().rstrip(".")
+        noted.append(text.value.decode("utf-8", "replace").strip().rstrip("."))
 
     handler = _Handler(handle)
     _handlers.extend((handler, previous))

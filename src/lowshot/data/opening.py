@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
@@ -95,22 +95,8 @@ def _opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
         size = len(source)
     if size > MAXIMUM_FILE_BYTES:
         raise ImageError(f"{name} has {size:,} bytes; expected at most {MAXIMUM_FILE_BYTES:,}")
-    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file, _image_of(file) as image:
+    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file, open_image(file) as image:
         yield image
-
-
-def _image_of(file: BinaryIO) -> Image.Image:
-    try:
-        return open_image(file)
-    except Image.DecompressionBombError:
-        from PIL.JpegImagePlugin import jpeg_factory
-
-        file.seek(0)
-        is_jpeg = file.read(3) == b"\xff\xd8\xff"
-        file.seek(0)
-        if not is_jpeg:
-            raise
-        return jpeg_factory(file)
 
 
 @contextlib.contextmanager

@@ -106,11 +106,16 @@ class Picture:
             image.draft(None, (width // factor, height // factor))  # does nothing in other formats
             factor //= round(width / image.size[0])
         transparent = _transparent(image)
-        with libtiff.heard() if image.format == "TIFF" else contextlib.nullcontext() as heard:
+        faults = list[str]()
+        with libtiff.complaints(faults) if image.format == "TIFF" else contextlib.nullcontext():
             image.load()
-        if heard is not None and heard.count:
-            complain(f"has {heard.count:,} fault(s) in its data, such as: {heard.first}")
-        return cls(image, name, factor=factor, transparent=transparent, orientation=_orientation(image))
+        if faults:
+            complain(f"has {len(faults):,} fault(s) in its data, such as: {faults[0]}")
+        try:
+            orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        except Exception:  # damaged EXIF: of a JPEG Pillow warns; of any other format it raises whatever befalls it
+            orientation = 1
+        return cls(image, name, factor=factor, transparent=transparent, orientation=orientation)
 
     def __getitem__(self, rows: slice) -> Pixels:
         """Return some rows, ``(rows, width, 3)``, made a few at a time."""
@@ -205,14 +210,6 @@ class Picture:
 def reduction(width: int, height: int) -> int:
     """Return the number of pixels that become one, in each direction, where a photograph of this size is reduced."""
     return next((factor for factor in (8, 4, 2) if min(width, height) >= factor * LEAST_SIDE), 1)
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return EXIF's orientation; that of an image whose EXIF data are damaged is as it lies there."""
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # of a JPEG Pillow warns; of any other format it raises whatever befalls it
-        return 1
 
 
 def _white(image: Image.Image) -> int | None:

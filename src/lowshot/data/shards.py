@@ -10,17 +10,16 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, ImageError
+from ..errors import DataError
 from .assembling import Reading, task_of_named_images
-from .decoding import load_picture
 from .folder import image_files
 from .formats import SUFFIXES
+from .images import EncodedImages
 from .layout import LeftOut
 from .listing import SPLITS, class_name, kind_of, read_lines, visible_entries
 from .opening import MAXIMUM_FILE_BYTES
-from .picture import Picture
 from .tar_files import OpenMember, tar_members
-from .task import Pixels, Task, is_text
+from .task import Task, is_text
 
 SUFFIX = ".tar"
 """The end of a shard's name."""
@@ -32,8 +31,8 @@ _EXTENSIONS = {"cls", *(suffix.removeprefix(".") for suffix in SUFFIXES)}
 
 
 @dataclasses.dataclass(frozen=True)
-class _ShardImages:
-    """Images in uncompressed tar files; each is read from its place and decoded when asked for."""
+class _ShardImages(EncodedImages):
+    """Images in uncompressed tar files, each of which is read from its place."""
 
     shards: Sequence[Path]
     places: NDArray[np.int64]
@@ -43,8 +42,10 @@ class _ShardImages:
     def __len__(self) -> int:
         return len(self.places)
 
+    def name(self, index: int) -> str:
+        return self.names[index]
+
     def source(self, index: int) -> bytes:
-        """Return the bytes of an image's file."""
         shard, offset, size = self.places[index].tolist()
         path = self.shards[shard]
         try:
@@ -54,17 +55,6 @@ class _ShardImages:
                 return content
         except OSError as error:
             raise DataError(f"shard {path} cannot be read: {error.strerror or error}") from error
-
-    def __getitem__(self, index: int) -> Pixels:
-        return self.picture(index).pixels()
-
-    def picture(self, index: int) -> Picture:
-        """Decode an image, of which rows can then be asked for."""
-        content = self.source(index)
-        try:
-            return load_picture(content)
-        except DataError as error:
-            raise ImageError(f"{self.names[index]}: {error}") from error.__cause__
 
 
 @dataclasses.dataclass

@@ -68,7 +68,7 @@ def missing_images(task: Task) -> list[str]:
     lines = []
     for split, examples in task.splits().items():
         images = examples.images
-        paths = map(images.path, range(len(images))) if isinstance(images, FileImages) else ()
+        paths = map(images.source, range(len(images))) if isinstance(images, FileImages) else ()
         missing = [path for path in paths if kind_of(path) != "file"]
         if missing:
             lines.append(f"{len(missing):,} of {len(images):,} images in {split} are not there, such as {missing[0]}")
