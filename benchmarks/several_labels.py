@@ -18,13 +18,14 @@ from measuring import Output, finish
 
 from lowshot import FewShotClassifier
 from lowshot.data import builtin_task
+from lowshot.methods import METHODS
 
 TASK, SHOTS = "shapes", (1, 4, 16)
 MEASURES = ("map", "micro_f1", "macro_f1", "exact_match")
-DRAWS = {"zero-shot": 3, "nearest-mean": 3, "linear-probe": 3, "proker": 3, "layernorm": 2, "lora-xs": 2, "lora": 2}
-"""Method -> draws of the shots. Those that train the towers take minutes each."""
+DRAWS = {"zero-shot": 3, "nearest-mean": 3, "linear-probe": 3, "proker": 3, "lora": 2}
+"""Method -> draws of the shots. One that trains the towers takes minutes each."""
 FOLDS = 4
-"""Of methods that train the towers, where there are shots to hold out: thresholds are learnt in them."""
+"""Of a method that trains the towers, for a second row with the most shots: its thresholds are learnt in them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +34,6 @@ class Arguments(Output):
 
     methods: tuple[str, ...] = tuple(DRAWS)
     """Methods to measure."""
-    folds: bool = False
-    """Learn the thresholds of methods that train the towers in folds of the shots, which takes five times as long."""
 
 
 def measured(method: str, shots: int, draws: int, folds: int) -> dict[str, Any]:
@@ -59,14 +58,14 @@ def main(arguments: Arguments) -> dict[str, Any]:
     """Measure every case (for a smoke run the first with one draw), print the figures and write them."""
     torch.set_num_threads(1)
     rows = []
-    cases = [(method, shots) for method in arguments.methods for shots in SHOTS]
-    for method, shots in cases[:1] if arguments.smoke else cases:
-        trains = method not in ("zero-shot", "nearest-mean", "linear-probe", "proker")
-        folds = FOLDS if arguments.folds and trains and shots > 1 else 0
+    cases = [(method, shots, 0) for method in arguments.methods for shots in SHOTS]
+    cases += [(method, SHOTS[-1], FOLDS) for method in arguments.methods if METHODS[method].kind == "weights"]
+    for method, shots, folds in cases[:1] if arguments.smoke else cases:
         rows.append(measured(method, shots, 1 if arguments.smoke else DRAWS[method], folds))
         if not arguments.json:
             print(rows[-1], flush=True)
-    return finish({"benchmark": "several-labels", "task": TASK, "rows": rows}, arguments)
+    part = {} if set(arguments.methods) == set(DRAWS) else {"part": list(arguments.methods)}
+    return finish({"benchmark": "several-labels", "task": TASK, "rows": rows, **part}, arguments)
 
 
 if __name__ == "__main__":
