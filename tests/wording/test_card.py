@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from lowshot.settings import preset_recipe
 from lowshot.wording.card import model_card
 
-from ..report.factory import record, zero_shot
+from ..report.factory import DIGITS, of_several, record, zero_shot
 
 
 def front_matter(card):
@@ -144,3 +145,46 @@ def test_a_run_that_stopped_early_says_so():
     assert "| optimiser steps | `7; training diverged at step 9 of 24` |" in model_card(
         record(steps=7, stopped="training diverged at step 9 of 24")
     )
+
+
+def test_images_of_none_of_the_classes_are_told_with_their_figures():
+    belonging = {"reject": 0.05, "scores": [0.1] * 1600}
+    measured = {"images": 1200, "turned_away": 0.625, "known_turned_away": 0.04, "reject": 0.05, "auroc": 0.9}
+    measured |= {"auroc_of_probability": 0.8, "accepted_at_95": 0.31}
+    metrics = {"acc1": 0.97, "images": 90, "split": "test"}
+    card = model_card(record(belonging=belonging, metrics={**metrics, "unknown": measured}))
+    limits = card[card.index("## Limits") :]
+    for fact in ("all but 5.0\u00a0% of", "1,600 shots", "1,200 images", "62.5 %", "31.0 %"):
+        assert fact in limits
+    without = model_card(record(belonging=belonging, metrics=metrics))
+    assert "1,600 shots" in without and "1,200 images" not in without
+    assert "It knows these classes only" in model_card(record()) and "1,600 shots" not in model_card(record())
+
+
+def test_a_method_that_was_chosen_is_told_with_the_others_that_were_tried():
+    accuracies = {"gda": 0.9, "lora": 0.8, "tip-adapter": None}
+    tried = [{"method": name, "acc1": accuracy, "seconds": 3.0} for name, accuracy in accuracies.items()]
+    choice = {"method": "gda", "why": "it is the most accurate", "folds": 4, "tried": tried}
+    card = model_card(record("auto", choice=choice))
+    assert "`auto` chose gda: it is the most accurate." in card
+    assert "Accuracy on held-out shots: gda 90.0\u00a0%, lora 80.0\u00a0%." in card
+    assert "held-out shots" not in model_card(record("auto", choice={**choice, "folds": 0}))
+
+
+def test_several_labels_are_told_by_their_measures_and_class_by_class():
+    card = model_card(of_several(0.875))
+    for fact in ("Mean average precision 87.5\u00a0%", "F1 41.0 %", "39.0 %", "7.5 %", "80 images that were held out"):
+        assert fact in card
+    assert f"| `{DIGITS[0]}` | 87.5\u00a0% |" in card
+    assert "| class |" not in model_card(of_several(0.5, classes=tuple(map(str, range(21)))))
+    assert "for this one seed" in card
+    nothing_held_out = {"offsets": [0.0] * 10, "thresholds": [0.5] * 10, "folds": 0, "images": 0, "slope": 1.0}
+    assert "held out" not in model_card(dataclasses.replace(of_several(0.5), presence=nothing_held_out))
+
+
+def test_classes_on_top_are_named_with_their_images():
+    on_top = {"classes": 2, "images": 1500, "new": {"images": 8, "right": 6}, "known": None}
+    card = model_card(record(on_top=on_top))
+    first, last = DIGITS[-2:]
+    assert f"`{first}`, `{last}`, from 1,500 images" in card and "Held out, 6 of 8 images" in card
+    assert "Set on top" not in model_card(record())

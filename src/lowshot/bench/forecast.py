@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..records import RunRecord
-from ..settings import SETTINGS
 from .grid import Cell
 
 
@@ -60,9 +59,9 @@ class Forecast:
             places: How many of them are done at the same time.
         """
         seconds = [self.seconds(cell) for cell in cells]
-        known = [figure for figure in seconds if figure is not None]
         if not seconds:
             return ""
+        known = [figure for figure in seconds if figure is not None]
         unknown = len(seconds) - len(known)
         minutes = max(sum(known) / places, max(known, default=0.0)) / 60
         return f"; {minutes:.1f} min left" + (f" and {unknown} runs of kinds not seen yet" if unknown else "")
@@ -74,6 +73,4 @@ def _steps(cell: Cell) -> int:
 
 def _kinds(cell: Cell) -> list[tuple[Any, ...]]:
     """Return the kinds that a run is of: first that of runs on the same data, then that of runs on any."""
-    settings = sorted(cell.recipe.settings().items())
-    alike = tuple((name, value) for name, value in settings if not SETTINGS[name].same_pace)
-    return [(cell.data, *alike), ("", *alike)]
+    return [(cell.data, *cell.pace), ("", *cell.pace)]

@@ -65,6 +65,11 @@ class Cell:
                 del values[name]
         return hashlib.sha256(canonical_json({"data": self.data, "recipe": sections}).encode()).hexdigest()[:16]
 
+    @functools.cached_property
+    def pace(self) -> tuple[tuple[str, Any], ...]:
+        """The settings that decide how long a step takes and what it needs: all but seed, shots, steps and rates."""
+        return tuple(pair for pair in self.recipe.settings().items() if not SETTINGS[pair[0]].same_pace)
+
     @property
     def label(self) -> str:
         """The run in a few words, for a line of progress."""
@@ -102,7 +107,7 @@ def expand(grid: Mapping[str, Any], sections: Mapping[str, Any]) -> tuple[Cell, 
     Raises:
         InputError: A name or a value does not fit, or a setting is obeyed by none of the grid's methods.
     """
-    preset, variants = _own(grid)
+    preset, variants = _preset_and_variants(grid)
     axes = {name: value for name, value in grid.items() if name not in _OWN_KEYS}
     everywhere = Recipe.from_dict(sections).settings()  # refuses what does not fit, before anything is combined
     common = {name: everywhere[name] for values in sections.values() for name in values}
@@ -133,7 +138,7 @@ def expand(grid: Mapping[str, Any], sections: Mapping[str, Any]) -> tuple[Cell, 
     return tuple(cells.values())
 
 
-def _own(grid: Mapping[str, Any]) -> tuple[str | None, list[tuple[str, Mapping[str, Any]]]]:
+def _preset_and_variants(grid: Mapping[str, Any]) -> tuple[str | None, list[tuple[str, Mapping[str, Any]]]]:
     """Return the preset of a grid, and its variants, each for a data set; both are checked."""
     preset, variants = grid.get("preset"), grid.get("variants", [{}])
     if preset is not None and not isinstance(preset, str):
@@ -153,10 +158,10 @@ def _own(grid: Mapping[str, Any]) -> tuple[str | None, list[tuple[str, Mapping[s
     return preset, list(itertools.product(_data_sets(grid, "[grid]"), variants))
 
 
-def _data_sets(table: Mapping[str, Any], what: str) -> list[str]:
+def _data_sets(table: Mapping[str, Any], place: str) -> list[str]:
     data = [table["data"]] if isinstance(table.get("data"), str) else table.get("data")
     if not isinstance(data, list) or not data or not all(isinstance(name, str) for name in data):
-        raise InputError(f"data of {what} is {table.get('data')!r}; expected a list of data sets")
+        raise InputError(f"data of {place} is {table.get('data')!r}; expected a list of data sets")
     return data
 
 

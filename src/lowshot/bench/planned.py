@@ -9,7 +9,6 @@ from typing import Any
 from ..data import EVERY_TASK, builtin_task
 from ..data.catalogue import CATALOGUE
 from ..methods import display_name, method_spec
-from ..settings import SETTINGS, Recipe
 from ..threads import cpu_threads
 from ..training.planning import Plan, plan
 from .grid import Cell
@@ -40,10 +39,8 @@ def planned_kinds(cells: Sequence[Cell], classes: int) -> Iterator[PlannedKind]:
     """
     kinds: dict[tuple[tuple[str, Any], ...], list[Cell]] = {}
     for cell in cells:
-        settings = sorted(cell.recipe.settings().items())
-        kinds.setdefault(tuple(pair for pair in settings if not SETTINGS[pair[0]].same_pace), []).append(cell)
-    labels = _labels([members[0].recipe for members in kinds.values()])
-    for label, members in zip(labels, kinds.values(), strict=True):
+        kinds.setdefault(cell.pace, []).append(cell)
+    for label, members in zip(_labels([cells[0] for cells in kinds.values()]), kinds.values(), strict=True):
         recipe = max((cell.recipe for cell in members), key=lambda recipe: recipe.data.shots or 1)
         spec = method_spec(recipe.method.method)
         if spec.kind == "features":
@@ -51,30 +48,31 @@ def planned_kinds(cells: Sequence[Cell], classes: int) -> Iterator[PlannedKind]:
         elif spec.kind == "choice":
             yield PlannedKind(label, len(members), None, recipe.method.time_budget * len(members))
         else:
-            most = max(_classes(cell.data, classes) for cell in members)
+            most = max(_classes_of(cell.data) or classes for cell in members)
             with cpu_threads(recipe.engine.threads):
                 planned = plan(recipe, classes=most, shots=recipe.data.shots or 1)
             steps = sum(cell.recipe.steps(cell.recipe.data.shots or 1) for cell in members)
             yield PlannedKind(label, len(members), planned, planned.step_seconds * steps)
 
 
-def _labels(recipes: Sequence[Recipe]) -> list[str]:
+def _labels(cells: Sequence[Cell]) -> list[str]:
     """Name each by its method, and by the settings in which it differs from others of that method."""
-    names = [display_name(recipe.method.method, recipe.model.quantize) for recipe in recipes]
+    names = [display_name(cell.recipe.method.method, cell.recipe.model.quantize) for cell in cells]
+    paces = [dict(cell.pace) for cell in cells]
     labels = []
-    for name, recipe in zip(names, recipes, strict=True):
-        alike = [other.settings() for of, other in zip(names, recipes, strict=True) if of == name]
+    for name, pace in zip(names, paces, strict=True):
+        alike = [other for of, other in zip(names, paces, strict=True) if of == name]
         differing = [
             f"{setting.replace('_', ' ')} {' '.join(map(str, value)) if isinstance(value, tuple) else value}"
-            for setting, value in recipe.settings().items()
-            if not SETTINGS[setting].same_pace and any(other[setting] != value for other in alike)
+            for setting, value in pace.items()
+            if any(other[setting] != value for other in alike)
         ]
         labels.append(", ".join([name, *differing]))
     return labels
 
 
-def _classes(data: str, otherwise: int) -> int:
-    """Number of classes of a data set, as far as it is known without reading files."""
+def _classes_of(data: str) -> int | None:
+    """Number of classes of a data set; None where it is not known without reading files."""
     if data in EVERY_TASK:
         return len(builtin_task(data).class_names)
-    return CATALOGUE[data].classes if data in CATALOGUE else otherwise
+    return CATALOGUE[data].classes if data in CATALOGUE else None

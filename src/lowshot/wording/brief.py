@@ -15,7 +15,7 @@ _MOST_NAMED = 5
 def names_text(names: Sequence[object]) -> str:
     """``3 classes (red, green, blue)``, the first of them if there are many."""
     named = ", ".join(map(str, names[:_MOST_NAMED])) + (", ..." if len(names) > _MOST_NAMED else "")
-    return f"{counted(len(names), 'class' if len(names) == 1 else 'classe')} ({named})"
+    return f"{len(names):,} class{'' if len(names) == 1 else 'es'} ({named})"
 
 
 def brief(record: RunRecord) -> dict[str, str]:

@@ -83,8 +83,8 @@ def _others(record: RunRecord) -> str:
         f"  {len(belonging['scores']):,} shots that were held out is said to be none of these. Many images of other",
         "  classes fit in better, and are given to one of these.",
     )
-    told = record.metrics.get("unknown")
-    return "\n".join([*lines, *([f"  {_plain(unknown_line(told))}."] if told else [])])
+    unknown = record.metrics.get("unknown")
+    return "\n".join([*lines, *([f"  {_plain(unknown_line(unknown))}."] if unknown else [])])
 
 
 def _title(record: RunRecord) -> list[str]:
@@ -96,11 +96,9 @@ def _title(record: RunRecord) -> list[str]:
     spec = METHODS.get(record.method_used)
     method = [f"Method: {spec.summary}."] if spec else []
     if choice := record.choice:
-        tried = [f"{one['method']} {percent(one['acc1'])}" for one in choice["tried"] if one["acc1"] is not None]
-        what = (
-            "How well the labels of held-out shots are ranked" if record.has_several else "Accuracy on held-out shots"
-        )
-        judged = f" {what}: {', '.join(tried)}." if tried and choice["folds"] else ""
+        tried = [f"{each['method']} {percent(each['acc1'])}" for each in choice["tried"] if each["acc1"] is not None]
+        several, one = "How well the labels of held-out shots are ranked", "Accuracy on held-out shots"
+        judged = f" {several if record.has_several else one}: {', '.join(tried)}." if tried and choice["folds"] else ""
         method.append(f"lowshot's `auto` chose {record.method_used}: {choice['why']}.{judged}")
     kind, base = "A [CLIP](https://arxiv.org/abs/2103.00020) image classifier", "adapter for CLIP"
     if not record.reads_text:
@@ -119,14 +117,15 @@ def _title(record: RunRecord) -> list[str]:
 
 def _on_top(record: RunRecord) -> list[str]:
     """Lines on classes that were set on top of the towers; none where there are none."""
-    if not (told := record.on_top):
+    if not record.on_top:
         return []
-    names = [_code(name) for name in record.classes[-told["classes"] :]]
+    names = [_code(name) for name in record.classes[-record.on_top["classes"] :]]
     named = ", ".join(names[:_MOST_CLASSES]) + (", ..." if len(names) > _MOST_CLASSES else "")
+    images, line = record.on_top["images"], on_top_line(record.on_top)
     return [
         "",
-        f"Set on top of the towers, which have learnt nothing of them: {named}, from {told['images']:,} images.",
-        f"{on_top_line(told)[0].upper()}{on_top_line(told)[1:]}.",
+        f"Set on top of the towers, which have learnt nothing of them: {named}, from {images:,} images.",
+        f"{line[0].upper()}{line[1:]}.",
     ]
 
 

@@ -74,12 +74,13 @@ def accuracy_line(metrics: Mapping[str, Any]) -> str:
 
     Where images have several labels it is the mean average precision.
     """
-    bounds = metrics.get("acc1_interval")
-    within = f" ({interval(*bounds)})" if bounds else ""
-    kind = "the test split" if metrics["split"] == "test" else "images it has not learnt from"
     if "map" in metrics:
-        return f"mean average precision {100 * metrics['map']:.1f} % on {metrics['images']:,} images: {kind}"
-    return f"accuracy {100 * metrics['acc1']:.1f} %{within} on {metrics['images']:,} images: {kind}"
+        measured = f"mean average precision {100 * metrics['map']:.1f} %"
+    else:
+        bounds = metrics.get("acc1_interval")
+        measured = f"accuracy {100 * metrics['acc1']:.1f} %{f' ({interval(*bounds)})' if bounds else ''}"
+    kind = "the test split" if metrics["split"] == "test" else "images it has not learnt from"
+    return f"{measured} on {metrics['images']:,} images: {kind}"
 
 
 def labels_line(metrics: Mapping[str, Any]) -> str:
@@ -103,19 +104,19 @@ def aligned(table: Sequence[Sequence[str]], numbers: Sequence[bool]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def unknown_line(told: Mapping[str, Any]) -> str:
+def unknown_line(unknown: Mapping[str, Any]) -> str:
     """How well images of none of the classes were told: ``unknown`` of what ``evaluate`` measured."""
     return (
-        f"{told['images']:,} images of none of these: {100 * told['turned_away']:.1f} % are turned away, and "
-        f"{100 * told['known_turned_away']:.1f} % of the known ones (--reject {told['reject']:g}); AUROC "
-        f"{told['auroc']:.3f}, of the top probability {told['auroc_of_probability']:.3f}; where 95 % of the known ones "
-        f"are kept {100 * told['accepted_at_95']:.1f} % of the others are"
+        f"{unknown['images']:,} images of none of these: {100 * unknown['turned_away']:.1f} % are turned away, and "
+        f"{100 * unknown['known_turned_away']:.1f} % of the known ones (--reject {unknown['reject']:g}); AUROC "
+        f"{unknown['auroc']:.3f}, of the top probability {unknown['auroc_of_probability']:.3f}; where 95 % of the "
+        f"known ones are kept {100 * unknown['accepted_at_95']:.1f} % of the others are"
     )
 
 
-def on_top_line(told: Mapping[str, Any]) -> str:
+def on_top_line(on_top: Mapping[str, Any]) -> str:
     """What held-out images told of classes on top of adapted towers: ``lowshot.on_top.OnTop`` as plain values."""
-    new, known = told["new"], told["known"]
+    new, known = on_top["new"], on_top["known"]
     first = "no image of the classes on top could be held out"
     if new is not None:
         first = (
@@ -127,5 +128,5 @@ def on_top_line(told: Mapping[str, Any]) -> str:
     return f"{first}, and {_right(known)} of the other classes ({after}; {before} without those on top)"
 
 
-def _right(told: Mapping[str, Any]) -> str:
-    return f"{told['right']:,} of {counted(told['images'], 'image')}"
+def _right(judged: Mapping[str, Any]) -> str:
+    return f"{judged['right']:,} of {counted(judged['images'], 'image')}"
