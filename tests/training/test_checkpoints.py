@@ -13,7 +13,8 @@ from lowshot.methods import method_spec
 from lowshot.models import load_backbone
 from lowshot.progress import silent
 from lowshot.settings import preset_recipe
-from lowshot.training import checkpoints, create_learner
+from lowshot.training import checkpoints, create_learner, weights
+from lowshot.training.run import run_facts
 from lowshot.training.state import TrainingState
 from lowshot.training.step import ExactStep, Passes
 from refusing import refused
@@ -194,9 +195,13 @@ def test_the_state_of_a_run_older_than_a_setting_is_of_one_with_its_default(
 ):
     path = tmp_path / "state"
     older = learner_of(tiny_clip)
-    facts = older._run_facts
-    older._run_facts = lambda *run: {k: v for k, v in facts(*run).items() if k != "adapter_precision"}
-    older.fit(examples, 1, silent, path)
+
+    def before_it(*run):
+        return {name: fact for name, fact in run_facts(*run).items() if name != "adapter_precision"}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, "run_facts", before_it)
+        older.fit(examples, 1, silent, path)
     younger = learner_of(tiny_clip, adapter_precision=here)
     if goes_on:
         younger.fit(examples, 1, silent, path)

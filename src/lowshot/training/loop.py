@@ -174,7 +174,12 @@ class LaunchedSteps:
     def take(self, rows: Sequence[int], rate: float) -> None:
         """Take a step; where its loss is no number the last good values are put back."""
         state, number = self.state, self.state.step
-        self._enter_stage(number)
+        stage, first = stage_at(self.stages, number)
+        if stage is not self._stage:
+            self._stage = stage
+            stage.begin(number == first)
+            if number == first:
+                state.optimizer.state.clear()
         if state.may_double_scale(number):
             state.double_scale(number)
         # Other processes would wait for what a smaller pass never sends.
@@ -194,14 +199,6 @@ class LaunchedSteps:
         state.optimizer.step()
         state.losses.append(loss)
         self.is_whole = True
-
-    def _enter_stage(self, number: int) -> None:
-        stage, first = stage_at(self.stages, number)
-        if stage is not self._stage:
-            self._stage = stage
-            stage.begin(number == first)
-            if number == first:
-                self.state.optimizer.state.clear()
 
     def _gradients(self, number: int, rows: Sequence[int]) -> float:
         """Leave the gradients of a step on the parameters; returns the loss."""

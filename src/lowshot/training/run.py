@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..adapters import draws_from_torch
+from ..data.task import Examples
 from ..models import Backbone
-from ..settings import Recipe
+from ..settings import SETTINGS, Decides, Recipe
 from .images import ImagesOf
 from .joined import JoinedGradients
 from .loop import LaunchedSteps
@@ -38,6 +42,50 @@ def fresh_state(
         cut_by=(engine.images_per_pass, engine.prompts_per_pass, engine.memory_budget),
         is_float16=is_float16,
     )
+
+
+def run_facts(
+    recipe: Recipe,
+    backbone: Backbone,
+    texts: Iterable[object],
+    examples: Examples,
+    contents: Iterable[str],
+    steps: int,
+    processes: int,
+) -> dict[str, Any]:
+    """All that decides what a run computes, by name: weights, images and prompts by the hashes of what they are.
+
+    Args:
+        recipe: Its settings that decide the result.
+        backbone: With its adapter.
+        texts: Prompts of each class.
+        examples: What is learnt from.
+        contents: Hashes of what their images show, if they are known.
+        steps: Of the whole run.
+        processes: How many train together.
+    """
+    settings = {n: value for n, value in recipe.settings().items() if SETTINGS[n].decides is Decides.RESULT}
+    buffers = (buffer.detach().cpu().contiguous().flatten() for buffer in backbone.model.buffers())
+    images = zip(examples.identities, examples.labels.tolist(), strict=True)
+    return {
+        **settings,
+        "steps": steps,
+        "processes": processes,
+        "device_type": backbone.device.type,
+        "weights": backbone.identity.weights_sha256,
+        "model_settings": backbone.identity.settings_sha256,
+        "frozen_factors": _digest(buffer.view(torch.uint8).numpy().tobytes() for buffer in buffers),
+        "images": _digest(f"{name} {label}".encode() for name, label in images),
+        "image_contents": _digest(content.encode() for content in contents),
+        "prompts": _digest(json.dumps(prompts).encode() for prompts in texts),
+    }
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part + b"\n")
+    return digest.hexdigest()[:16]
 
 
 def steps_of(

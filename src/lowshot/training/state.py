@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..heads.head import mean_of_last_tenth
 from .step import Passes
 
 FIRST_LOSS_SCALE = 2.0**16
@@ -65,8 +66,7 @@ class TrainingState:
     @property
     def final_loss(self) -> float | None:
         """Mean over the last tenth of the steps done."""
-        last = self.losses[-max(1, len(self.losses) // 10) :]
-        return sum(last) / len(last) if last else None
+        return mean_of_last_tenth(self.losses)
 
     def keep(self) -> None:
         """The values there are now gave a loss that is a number."""

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +26,7 @@ from ..heads import FullConformal, KeptShots, read_kept_shots, write_kept_shots
 from ..models import Backbone, is_out_of_memory, lacking_named, resolve_adapter_precision
 from ..progress import UNREPORTED, Report, Track
 from ..randomness import seeded
-from ..settings import SETTINGS, Decides, Recipe, Tower
+from ..settings import Recipe, Tower
 from ..several_labels import solved_offsets
 from .checkpoints import CheckpointFile
 from .class_vectors import ClassVectors
@@ -46,7 +43,7 @@ from .passes import Needs, choose_passes, measure_needs
 from .placing import adapt
 from .processes import Processes, join_processes
 from .prompts import Owners, TokenizedPrompts
-from .run import fresh_state, steps_of
+from .run import fresh_state, run_facts, steps_of
 from .scoring import CosineScoring, Loss, Scoring, SigmoidLoss, cross_entropy
 from .step import ExactStep, Passes
 from .steps import Stage
@@ -170,7 +167,9 @@ class WeightsLearner:
         state = fresh_state(self.parameters, passes, self.recipe, self.backbone)
         file = None
         if checkpoint is not None:
-            file = CheckpointFile(checkpoint, self._run_facts(examples, contents, total), engine.checkpoint_seconds)
+            texts, count = self.class_vectors.texts, self.processes.count
+            facts = run_facts(self.recipe, self.backbone, texts, examples, contents, total, count)
+            file = CheckpointFile(checkpoint, facts, engine.checkpoint_seconds)
             file.read_into(state)
             self.processes.refuse_different_steps(state.step, device)
         images = step_images(examples, self.backbone, config, beside=self._crops_beside)
@@ -240,29 +239,6 @@ class WeightsLearner:
     def _batch_size(self) -> int:
         """Images of one optimiser step."""
         return self.recipe.training.batch_size * self.recipe.training.gradient_accumulation_steps
-
-    def _run_facts(self, examples: Examples, contents: Sequence[str], steps: int) -> dict[str, Any]:
-        """All that decides what a run computes, by name: weights, images and prompts by the hashes of what they are."""
-        settings = {n: value for n, value in self.recipe.settings().items() if SETTINGS[n].decides is Decides.RESULT}
-        identity = self.backbone.identity
-        return {
-            **settings,
-            "steps": steps,
-            "processes": self.processes.count,
-            "device_type": self.backbone.device.type,
-            "weights": identity.weights_sha256,
-            "model_settings": identity.settings_sha256,
-            "frozen_factors": _digest(
-                buffer.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-                for buffer in self.backbone.model.buffers()
-            ),
-            "images": _digest(
-                f"{name} {label}".encode()
-                for name, label in zip(examples.identities, examples.labels.tolist(), strict=True)
-            ),
-            "image_contents": _digest(content.encode() for content in contents),
-            "prompts": _digest(json.dumps(texts).encode() for texts in self.class_vectors.texts),
-        }
 
     @torch.no_grad()
     def _is_sound(self) -> bool:
@@ -378,13 +354,6 @@ class WeightsLearner:
         if isinstance(self.class_vectors, RowsAsTheyAre):
             self.kept = read_kept_shots(folder, classes=len(self.class_vectors), width=self.backbone.embedding_size)
         self._classes = None
-
-
-def _digest(parts: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part + b"\n")
-    return digest.hexdigest()[:16]
 
 
 @contextlib.contextmanager
