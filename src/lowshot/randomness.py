@@ -109,7 +109,13 @@ class _Draws:
 
     def _lent(self, device: torch.device, operation: Callable[[], Any]) -> Any:
         """The result of an operation that takes no generator: torch's own has this one's state meanwhile."""
-        own, theirs = self._generator(device), _default_generator(device)
+        own = self._generator(device)
+        if device.type == "cpu":
+            theirs = torch.default_generator
+        elif device.type == "mps":
+            theirs = torch.mps._get_default_mps_generator()
+        else:
+            theirs = torch.cuda.default_generators[device.index]
         with _GLOBAL:
             before = theirs.get_state()
             try:
@@ -149,16 +155,6 @@ def _device_of(args: Any, kwargs: dict[str, Any]) -> torch.device:
     device = torch.device(kwargs.get("device") or "cpu") if like is None else like.device
     is_any = device.type == "cuda" and device.index is None
     return torch.device("cuda", torch.cuda.current_device()) if is_any else device
-
-
-def _default_generator(device: torch.device) -> torch.Generator:
-    """Torch's own generator of a device."""
-    if device.type == "cpu":
-        return torch.default_generator
-    if device.type == "mps":
-        generator: torch.Generator = torch.mps._get_default_mps_generator()
-        return generator
-    return torch.cuda.default_generators[device.index]
 
 
 def _with_generator(operation: Any) -> Any:

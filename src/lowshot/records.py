@@ -219,18 +219,7 @@ class RunRecord:
         for name, items in lists.items():
             if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
                 raise InputError(f"record's {name} is not a list of texts")
-        for name in (
-            "recipe",
-            "model",
-            "choice",
-            "chosen",
-            "metrics",
-            "calibration",
-            "belonging",
-            "on_top",
-            "presence",
-            "provenance",
-        ):
+        for name in (name for name, field in fields.items() if str(field.type).startswith("Mapping")):
             if not isinstance(values.get(name, {}), Mapping):
                 raise InputError(f"record's {name} is {values[name]!r}; expected an object")
         if values.get("choice") and not is_choice(values["choice"]):
@@ -277,31 +266,20 @@ def _labels(values: Any, classes: int) -> tuple[str | int | float, ...]:
 
 
 def provenance() -> dict[str, Any]:
-    """Date, command, versions, hardware and commit of what is computed now."""
+    """Date, command, versions, hardware and commit of what is computed now.
+
+    The command line is lowshot's alone: that of a program that merely uses the library is nobody's business.
+    """
+    program, command = Path(sys.argv[0]).resolve(), "(from Python)"
+    if program.name == "lowshot" or program == Path(__file__).resolve().with_name("__main__.py"):
+        command = shlex.join(["lowshot", *sys.argv[1:]])
+    elif _ROOT in program.parents:
+        command = shlex.join(["python", str(program.relative_to(_ROOT)), *sys.argv[1:]])
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "command": _command(),
+        "command": command.encode("utf-8", "backslashreplace").decode("utf-8"),  # file names may be other bytes
         **_environment(),
     }
-
-
-def _command() -> str:
-    """The command line, if it is lowshot's: that of a program that merely uses the library is nobody's business."""
-    program = Path(sys.argv[0]).resolve()
-    is_command = program.name == "lowshot" or program == Path(__file__).resolve().with_name("__main__.py")
-    if not is_command and _ROOT not in program.parents:
-        return "(from Python)"
-    name = "lowshot" if is_command else f"python {program.relative_to(_ROOT)}"
-    line = shlex.join([*name.split(), *sys.argv[1:]])
-    return line.encode("utf-8", "backslashreplace").decode("utf-8")  # file names may be other bytes
-
-
-def _accelerator(torch: Any) -> str | None:
-    """The GPU's name; None without one."""
-    if torch.cuda.is_available():
-        name: str = torch.cuda.get_device_name()
-        return name
-    return "GPU of a Mac (MPS)" if torch.backends.mps.is_available() else None
 
 
 @functools.cache
@@ -310,11 +288,15 @@ def _environment() -> dict[str, Any]:
     for package in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-    torch = sys.modules.get("torch")  # asking must not be what loads it
+    torch, accelerator = sys.modules.get("torch"), None  # asking must not be what loads it
+    if torch is not None and torch.cuda.is_available():
+        accelerator = torch.cuda.get_device_name()
+    elif torch is not None and torch.backends.mps.is_available():
+        accelerator = "GPU of a Mac (MPS)"
     hardware = {
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "accelerator": _accelerator(torch) if torch else None,
+        "accelerator": accelerator,
         "system": platform.platform(),
     }
     return {"versions": versions, "hardware": hardware, **_commit()}

@@ -158,18 +158,17 @@ def average_precisions(table: NDArray[np.floating], shown: NDArray[np.int64]) ->
         table: Scores or probabilities ``(N, C)``.
         shown: 1 for each class that an image shows, else 0, ``(N, C)``.
     """
-    return [_average_precision(scores, truth) for scores, truth in zip(table.T, shown.T, strict=True)]
-
-
-def _average_precision(scores: NDArray[np.floating], truth: NDArray[np.int64]) -> float | None:
-    if not truth.any():
-        return None
-    order = np.argsort(-scores, kind="stable")
-    ranked, hits = scores[order], np.cumsum(truth[order])
-    # Images of one score have one rank: the last of them.
-    last = np.flatnonzero(np.r_[ranked[1:] != ranked[:-1], True])
-    at_last = hits[last]
-    return float((np.diff(at_last, prepend=0) * at_last / (last + 1)).sum() / at_last[-1])
+    precisions: list[float | None] = []
+    for scores, truth in zip(table.T, shown.T, strict=True):
+        if not truth.any():
+            precisions.append(None)
+            continue
+        order = np.argsort(-scores, kind="stable")
+        ranked, hits = scores[order], np.cumsum(truth[order])
+        last = np.flatnonzero(np.r_[ranked[1:] != ranked[:-1], True])  # images of one score have one rank: the last
+        at_last = hits[last]
+        precisions.append(float((np.diff(at_last, prepend=0) * at_last / (last + 1)).sum() / at_last[-1]))
+    return precisions
 
 
 def ranking_precisions(table: NDArray[np.floating], shown: NDArray[np.int64]) -> NDArray[np.float64]:

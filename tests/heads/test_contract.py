@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lowshot.errors import InputError, RunError
 from lowshot.heads import (
     HEADS,
+    Shots,
     blank_tensors,
     gda,
     left_out,
@@ -250,7 +251,7 @@ def test_of_many_shots_several_of_a_class_are_left_out_at_a_time(made_up, monkey
 
 def test_images_are_held_out_in_turn_and_lone_ones_never():
     labels = torch.tensor([0, 1, 0, 2, 0, 1])
-    masks = torch.stack(list(held_out(parts_of(labels, 5))))
+    masks = torch.stack(list(held_out(parts_of(Shots(torch.zeros(1, 6, 2), labels, None), 5))))
     assert masks.int().sum(0).tolist() == [1, 1, 1, 0, 1, 1]
     assert masks.int().tolist() == [[1, 1, 0, 0, 0, 0], [0, 0, 1, 0, 0, 1], [0, 0, 0, 0, 1, 0]]
 

@@ -45,7 +45,8 @@ def choose(
     """The candidate that does best on views of held-out shots; of equals the first.
 
     The images of each class are dealt to ``FOLDS`` parts in the order of the draw. A class's only image is never held
-    out. So the order of the images has an influence, and a class has the same share in every part.
+    out. So the order of the images has an influence, and a class has the same share in every part. Where images have
+    several labels, the candidate is that of the highest mean average precision.
 
     Args:
         candidates: Values to choose from, the default first.
@@ -56,41 +57,39 @@ def choose(
     Returns:
         The candidate, and whether it was chosen: where every class has one image it is the default.
     """
+    part = parts_of(shots, FOLDS)
+    if int(part.max()) < 1:
+        return candidates[0], False
+    judged = _judged(heads_of, shots, part)
     if shots.has_several:
-        return _chosen_by_ranking(candidates, heads_of, shots)
-    merits = torch.zeros(len(candidates), dtype=torch.float64, device=shots.labels.device)
-    for held in held_out(parts_of(shots.labels, FOLDS)):
+        merits = _ranking_merits(judged, len(candidates))
+    else:
+        sums = torch.zeros(len(candidates), dtype=torch.float64, device=shots.labels.device)
+        for index, scores, labels in judged:
+            sums[index] += merit(scores, labels)
+        merits = sums.tolist()  # read once: a device would be waited for at every candidate
+    return candidates[merits.index(max(merits))], True
+
+
+def _judged(
+    heads_of: Callable[[Shots], Iterable[Head]], shots: Shots, part: Tensor
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Number of a candidate, scores of all views of a part by what it makes of the others, and their labels."""
+    for held in held_out(part):
         images, labels = shots.subset(held).every_view()
         for index, head in enumerate(heads_of(shots.subset(~held))):
             scores = [head.scores(some, shots.text) for some in torch.split(images, JUDGED_AT_ONCE)]
-            merits[index] += merit(torch.cat(scores), labels)
-    sums = merits.tolist()  # read once: a device would be waited for at every candidate
-    return candidates[sums.index(max(sums))], int(shots.counts.max()) > 1
+            yield index, torch.cat(scores), labels
 
 
-def _chosen_by_ranking(
-    candidates: Sequence[_Candidate], heads_of: Callable[[Shots], Iterable[Head]], shots: Shots
-) -> tuple[_Candidate, bool]:
-    """The same where images have several labels: the candidate with the highest mean average precision.
-
-    The views of all parts are ranked together, by each class.
-    """
-    parts = dealt(shots.labels.cpu().numpy(), FOLDS)
-    part = torch.from_numpy(parts).to(shots.labels.device)
-    numbers = sorted({*parts.tolist()} - {-1})
-    if len(numbers) < 2:
-        return candidates[0], False
-    tables: list[list[Tensor]] = [[] for _ in candidates]
-    truth = []
-    for number in numbers:
-        held = part == number
-        images, labels = shots.subset(held).every_view()
-        truth.append(labels)
-        for table, head in zip(tables, heads_of(shots.subset(~held)), strict=True):
-            table += [head.scores(some, shots.text) for some in torch.split(images, JUDGED_AT_ONCE)]
-    shown = torch.cat(truth).cpu().numpy()
-    merits = [mean_of_known(average_precisions(torch.cat(table).cpu().numpy(), shown)) for table in tables]
-    return candidates[merits.index(max(merits))], True
+def _ranking_merits(judged: Iterable[tuple[int, Tensor, Tensor]], candidates: int) -> list[float]:
+    """The mean average precision of each candidate: the views of all parts are ranked together, by each class."""
+    tables, truths = ([list[Tensor]() for _ in range(candidates)] for _ in range(2))
+    for index, scores, labels in judged:
+        tables[index].append(scores)
+        truths[index].append(labels)
+    together = ([torch.cat(each).cpu().numpy() for each in parts] for parts in (tables, truths))
+    return [mean_of_known(average_precisions(table, truth)) for table, truth in zip(*together, strict=True)]
 
 
 def left_out(kind: type[Computed], shots: Shots, images: Tensor, chosen: Mapping[str, float]) -> tuple[Tensor, Tensor]:
@@ -111,23 +110,22 @@ def left_out(kind: type[Computed], shots: Shots, images: Tensor, chosen: Mapping
         part is -1, and its scores are 0.
     """
     scores = images.new_zeros(len(images), shots.classes)
-    parts = MOST_PARTS if len(shots.labels) <= MANY else FOLDS
-    if shots.has_several:
-        part = torch.from_numpy(dealt(shots.labels.cpu().numpy(), parts)).to(shots.labels.device)
-    else:
-        part = parts_of(shots.labels, parts)
+    part = parts_of(shots, MOST_PARTS if len(shots.labels) <= MANY else FOLDS)
     for held in held_out(part):
         scores[held] = kind.again(shots.subset(~held), chosen).scores(images[held], shots.text)
     return scores, part
 
 
-def parts_of(labels: Tensor, parts: int) -> Tensor:
+def parts_of(shots: Shots, parts: int) -> Tensor:
     """The part of each image, ``(N,)``: those of a class are dealt out in their order. A class's only one has -1.
 
     Args:
-        labels: Class of each image, ``(N,)``.
+        shots: N images; of several labels as ``several_labels.dealt`` deals them.
         parts: How many there are at most.
     """
+    labels = shots.labels
+    if shots.has_several:
+        return torch.from_numpy(dealt(labels.cpu().numpy(), parts)).to(labels.device)
     part = torch.full_like(labels, -1)
     for label in range(int(labels.max()) + 1):
         rows = (labels == label).nonzero().flatten()
