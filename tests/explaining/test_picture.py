@@ -1,9 +1,11 @@
 """The picture of an explanation."""
 
 import numpy as np
+import pytest
+from matplotlib import colormaps
 from PIL import Image
 
-from lowshot.explaining import Explanation, picture_of
+from lowshot.explaining import Explanation, coloured, picture_of
 
 
 def explained(relevance, name="cat"):
@@ -17,6 +19,13 @@ def test_the_place_that_spoke_most_is_the_brightest_of_the_right_half():
     assert np.argmax(parts) == 2
     assert parts[0] < parts[3]
     assert (picture[16:336, 16:336] == 128).all()
+
+
+@pytest.mark.parametrize(("relevance", "strength"), [([[0.25]], 1.0), ([[0]], 0.0)])
+def test_a_place_is_the_mixture_of_grey_and_the_colour_of_its_share_of_the_strongest(relevance, strength):
+    share = 0.35 + 0.4 * strength
+    expected = (1 - share) * 128 + share * 255 * np.array(colormaps["inferno"](strength)[:3])
+    assert np.abs(np.asarray(coloured(explained(relevance)), float) - expected).max() <= 1
 
 
 def test_shots_stand_below_as_many_as_there_is_room_for():
