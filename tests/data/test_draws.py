@@ -260,8 +260,8 @@ def test_names_that_may_be_several_images_are_refused(drawn):
 @pytest.mark.parametrize(
     ("labels", "facts"),
     [
-        (("r", "r", "b"), ("line 2 'green/1.png'", "one label, 'r'", "'red' and 'green'")),
-        ((0, 1, 2, 3), ("line 4 'red/3.png'", "0 and 3", "'red'")),
+        (("r", "r", "b"), ("line 2 'green/1.png'", "'r' and 'r'", "'red' and 'green'")),
+        ((0, 1, 2, 3), ("line 4 'red/3.png'", "0 and 3", "'red' and 'red'")),
     ],
 )
 def test_lists_that_join_or_divide_classes_are_refused(drawn, labels, facts):

@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import DataError, UnknownNameError
 from ..files import read_json_object, refuse_existing, write_text
@@ -145,59 +144,50 @@ def _replayed(task: Task, whole: Task, shots: int | None, source: str) -> Draw:
     """Return the draw that a list or an adapter has of a task."""
     listed = _listed_by(source)
     rows = _matched(whole, listed, source)
-    # Labels may be numbers or other words, but they must neither join nor divide the task's classes.
-    by_label: dict[str | int, tuple[_Listed, str]] = {}
-    by_class: dict[str, _Listed] = {}
-    for entry, row in zip(listed, rows, strict=True):
-        if entry.label is None:
-            continue
-        if whole.has_several or isinstance(entry.label, tuple):
-            _refuse_other_labels(whole, entry, row, source)
-            continue
-        name = whole.class_names[whole.train.labels[row]]
-        other, other_name = by_label.setdefault(entry.label, (entry, name))
-        if other_name != name:
-            raise DataError(
-                f"draw {source}: {_named([other, entry])} have one label, {entry.label!r}, "
-                f"but {whole.name} has them as {other_name!r} and {name!r}; is it a draw from other data?"
-            )
-        known = by_class.setdefault(name, entry)
-        if known.label != entry.label:
-            raise DataError(
-                f"draw {source}: {_named([known, entry])} have the labels {known.label!r} and {entry.label!r}, "
-                f"but {whole.name} has both as {name!r}; is it a draw from other data?"
-            )
+    _refuse_other_labels(whole, listed, rows, source)
     indices = np.asarray(_rows_in(task, whole, rows), dtype=np.int64)
     numbers = task.train.subset(indices).counts(len(task.class_names)).tolist()
-    counts = {label: count for label, count in enumerate(numbers) if count}
-    lacking = sorted(set(range(len(task.class_names))) - set(counts))
+    counts = dict(enumerate(numbers))
+    lacking = [label for label, count in counts.items() if not count]
     if lacking:
         raise DataError(f"draw {source} has no image of {_named_classes(task, lacking)}; expected some of each class")
+    rule = _HASHED + draw_sha256([task.train.identities[index] for index in indices])
+    most = max(numbers)
     if task.has_several:  # of which a draw may have more than was asked for
-        return Draw(indices, shots or max(counts.values()), {}, _rule_of(task, indices))
-    most = max(counts.values())
+        return Draw(indices, shots or most, {}, rule)
     if shots not in (None, most):
         raise DataError(
             f"draw {source} has {most} images of a class, but shots is {shots}; leave shots out, or ask for {most}"
         )
     short = {} if shots is None else {label: count for label, count in counts.items() if count < most}
-    return Draw(indices, most, short, _rule_of(task, indices))
+    return Draw(indices, most, short, rule)
 
 
-def _rule_of(task: Task, indices: NDArray[np.int64]) -> str:
-    """The rule of a draw that a list fixed."""
-    return _HASHED + draw_sha256([task.train.identities[index] for index in indices])
+def _refuse_other_labels(whole: Task, listed: Sequence[_Listed], rows: Sequence[int], source: str) -> None:
+    """Refuse labels of a list that are not those of the data.
 
-
-def _refuse_other_labels(whole: Task, entry: _Listed, row: int, source: str) -> None:
-    """Refuse a list that has other labels of an image than the data, where images have several."""
-    names = tuple(whole.names_at("train", row))
-    if isinstance(entry.label, tuple) and set(entry.label) == set(names):
-        return
-    raise DataError(
-        f"draw {source}: {_named([entry])} has the labels {entry.label!r}, but {whole.name} has it as {names!r}; is it "
-        "a draw from other data?"
-    )
+    Where images have one label it may be a number or another word, but must neither join nor divide classes.
+    """
+    by_label: dict[Any, tuple[_Listed, str]] = {}
+    by_class: dict[str, tuple[_Listed, str]] = {}
+    for entry, row in zip(listed, rows, strict=True):
+        names = whole.names_at("train", row)
+        if entry.label is None:
+            continue
+        if whole.has_several or isinstance(entry.label, tuple):
+            if not isinstance(entry.label, tuple) or set(entry.label) != set(names):
+                raise DataError(
+                    f"draw {source}: {_named([entry])} has the labels {entry.label!r}, but {whole.name} has it as "
+                    f"{tuple(names)!r}; is it a draw from other data?"
+                )
+            continue
+        this = entry, names[0]
+        for other, name in (by_label.setdefault(entry.label, this), by_class.setdefault(names[0], this)):
+            if (other.label == entry.label) != (name == names[0]):
+                raise DataError(
+                    f"draw {source}: {_named([other, entry])} have the labels {other.label!r} and {entry.label!r}, but "
+                    f"{whole.name} has them as {name!r} and {names[0]!r}; is it a draw from other data?"
+                )
 
 
 def _listed_by(source: str) -> list[_Listed]:
