@@ -24,6 +24,7 @@ from lowshot.data import (
 )
 from lowshot.data.damage import examined
 from lowshot.data.images import ImagesOnDemand
+from lowshot.data.jpeg import Jpeg
 from lowshot.data.metadata import without_metadata
 from lowshot.data.store import DecodedOnce
 from lowshot.errors import DataError, ImageError
@@ -148,15 +149,15 @@ def test_a_jpeg_with_metadata_that_pillow_refuses_lacks_no_data(look):
 
 def test_a_scan_of_no_colours_is_none():
     empty = b"\xff\xda" + struct.pack(">HBBBB", 6, 0, 0, 63, 0)
-    jpeg = damage._jpeg_of(RESTARTS[:-2] + empty + RESTARTS[-2:])
-    assert len(jpeg.scans) == 1 and damage._lost_intervals(jpeg) == ""
+    jpeg = Jpeg.of(RESTARTS[:-2] + empty + RESTARTS[-2:])
+    assert len(jpeg.scans) == 1 and jpeg.lost_intervals() == ""
 
 
 def test_what_is_no_data_is_jumped_over():
     """32 MB of zeros took seconds, byte by byte."""
     content = JPEG[:3] + bytes(4 << 20) + JPEG[2:]
     started = time.thread_time()
-    assert damage._jpeg_of(content)._replace(scans=[]) == damage._jpeg_of(JPEG)._replace(scans=[])
+    assert Jpeg.of(content)._replace(scans=[]) == Jpeg.of(JPEG)._replace(scans=[])
     assert without_metadata(content) == without_metadata(JPEG)
     assert time.thread_time() - started < 0.2
 

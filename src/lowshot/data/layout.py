@@ -41,7 +41,7 @@ class LeftOut:
             "pipe(s), socket(s) or device(s)": self.special,
             "link(s), which are not followed": self.links,
         }
-        return [f"{count:,} {what}" for what, count in kinds.items() if count]
+        return [f"{count:,} {kind}" for kind, count in kinds.items() if count]
 
     def reason(self) -> str:
         """Return the end of a sentence that says why a folder is as good as empty."""
@@ -86,13 +86,13 @@ def split_folders(root: Path, warn: list[str]) -> dict[str, Path]:
         named = _split_of(folder.name)
         if named and subfolders(_innermost(folder))[0]:
             places.setdefault(named[0], []).append((named[1], folder))
-    by_part_of_names = all(doubt == 2 for found in places.values() for doubt, _ in found)
+    by_part_of_names = all(doubt == 2 for folders_of_split in places.values() for doubt, _ in folders_of_split)
     if by_part_of_names and len(places) < 2 and sum(map(len, places.values())) < len(folders):
         places = {}  # a class such as freight_train
     if not places:
         _refuse_parts(root, folders)
         return {"train": root}
-    splits = {split: _likeliest(root, split, found) for split, found in places.items()}
+    splits = {split: _likeliest(root, split, candidates) for split, candidates in places.items()}
     if "train" not in splits:
         raise DataError(
             f"{root} has a {min(splits)} split and no train; expected a folder train with the classes in it, "
@@ -160,9 +160,10 @@ def _innermost(folder: Path) -> Path:
     return folder
 
 
-def _likeliest(root: Path, split: str, places: Sequence[tuple[int, Path]]) -> Path:
-    least = min(doubt for doubt, _ in places)
-    folder, *others = (folder for doubt, folder in places if doubt == least)
+def _likeliest(root: Path, split: str, candidates: Sequence[tuple[int, Path]]) -> Path:
+    """Return the folder of a split that is least in doubt."""
+    least = min(doubt for doubt, _ in candidates)
+    folder, *others = (folder for doubt, folder in candidates if doubt == least)
     if others:
         raise DataError(
             f"{root}: {folder.name} and {others[0].name} are both a {split} split; expected one: "

@@ -67,7 +67,7 @@ class Examples:
         return len(self.labels)
 
     def __repr__(self) -> str:
-        """Their number: the images may be gigabytes."""
+        """Return their number: the images may be gigabytes."""
         return f"Examples({len(self):,} images)"
 
     @property
@@ -161,6 +161,17 @@ def as_read(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
+def first_alike(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return the first two class names that CLIP's tokenizers read as the same words, if any are."""
+    read_as: dict[str, str] = {}
+    for name in names:
+        words = as_read(name.replace("_", " "))
+        if words in read_as:
+            return read_as[words], name
+        read_as[words] = name
+    return None
+
+
 def numbered(contents: Iterable[str]) -> tuple[str, ...]:
     """Return identities of images that are known by their content: it, and the how-manieth of that content it is."""
     seen: collections.Counter[str] = collections.Counter()
@@ -237,31 +248,27 @@ class Task:
         for name in (self.name, *self.class_names):
             if not is_text(name):
                 raise DataError(f"the name {name!r} is not UTF-8; rename it")
-        read_as: dict[str, str] = {}
         for name in self.class_names:
-            words = as_read(name.replace("_", " "))
-            if not words:
+            if not as_read(name.replace("_", " ")):
                 raise DataError(f"{self.name} has a class without a name, {name!r}")
-            if words in read_as:
-                alike = f"classes {read_as[words]!r} and {name!r} differ only in case or spaces"
-                raise DataError(
-                    f"{self.name} names a class twice: {name}" if name == read_as[words] else f"{self.name}: {alike}"
-                )
-            read_as[words] = name
+        if alike := first_alike(self.class_names):
+            one, other = alike
+            differ = f"{self.name}: classes {one!r} and {other!r} differ only in case or spaces"
+            raise DataError(f"{self.name} names a class twice: {one}" if one == other else differ)
 
     def __repr__(self) -> str:
-        """Name, first classes and sizes of the splits."""
+        """Return name, first classes and sizes of the splits."""
         first = ", ".join(self.class_names[:_MOST_SHOWN]) + (", ..." if len(self.class_names) > _MOST_SHOWN else "")
         sizes = ", ".join(f"{len(examples):,} {name}" for name, examples in self.splits().items())
         return f"Task({self.name!r}, {len(self.class_names)} classes: {first}; images: {sizes})"
 
     @property
     def has_several(self) -> bool:
-        """Whether its images have several labels each, or none."""
+        """Tell whether its images have several labels each, or none."""
         return self.train.has_several
 
     def of_several(self) -> Task:
-        """The same task, whose images may have several labels: each shows the one class that it is of."""
+        """Return the same task, whose images may have several labels: each shows the one class that it is of."""
         if self.has_several:
             return self
         parts = {name: examples.of_several(len(self.class_names)) for name, examples in self.splits().items()}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ...errors import DataError
 from ..listing import read_lines
-from ..task import as_read
+from ..task import first_alike
 from .places import SYNSET, Place, find, synset_folders
 from .rows import CATALOGUE, CLASS_NAMES_URL
 
@@ -121,15 +121,11 @@ def _told_apart(path: Path | None, names: list[str]) -> list[str]:
     Raises:
         DataError: Two are alike.
     """
-    seen: dict[str, str] = {}
-    for name in names:
-        words = as_read(name.replace("_", " "))
-        if other := seen.get(words):
-            raise DataError(
-                f"{path or 'open_clip'} names two classes alike, {other!r} and {name!r}, and nothing "
-                f"would tell them apart; expected CoOp's {FILE}, which is at {CLASS_NAMES_URL}"
-            )
-        seen[words] = name
+    if alike := first_alike(names):
+        raise DataError(
+            f"{path or 'open_clip'} names two classes alike, {alike[0]!r} and {alike[1]!r}, and nothing would tell "
+            f"them apart; expected CoOp's {FILE}, which is at {CLASS_NAMES_URL}"
+        )
     return names
 
 
