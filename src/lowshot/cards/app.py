@@ -55,11 +55,11 @@ def create_app(session: Session) -> Starlette:
 
     async def picture(request: Request) -> Response:
         async with pictures:
-            found = await asyncio.to_thread(session.picture, request.path_params["id"])
-        if found is None:
+            image = await asyncio.to_thread(session.picture, request.path_params["id"])
+        if image is None:
             raise HTTPException(404, "there is no such image")
         # The identifier is of the file's time and size too, so that another file is another address.
-        return Response(found.content, media_type=found.media_type, headers={"Cache-Control": "private, max-age=3600"})
+        return Response(image.content, media_type=image.media_type, headers={"Cache-Control": "private, max-age=3600"})
 
     errors = (Refusal, LowshotError, HTTPException, Exception)
     return Starlette(

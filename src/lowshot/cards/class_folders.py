@@ -52,9 +52,9 @@ class ClassFolders:
 
     def plan(self, card: Card, labels: Labels) -> dict[str, Any]:
         moves = []
-        for image, said in zip(card.images, card.labels, strict=True):
+        for image, before in zip(card.images, card.labels, strict=True):
             at = self._at.get(image, image if self._put == "move" else None)
-            to = self._place(image, said, at, labels)
+            to = self._place(image, before, at, labels)
             if to != at:
                 if to is not None and not any(Path(place).exists() for place in (at, image) if place):
                     raise DataError(f"{at or image} has gone, and can have no label; skip it")
@@ -91,29 +91,29 @@ class ClassFolders:
             with contextlib.suppress(OSError):
                 at.parent.rmdir()  # a class without images could not be learnt
 
-    def _place(self, image: str, said: str | None, at: str | None, labels: Labels) -> str | None:
+    def _place(self, image: str, before: str | None, at: str | None, labels: Labels) -> str | None:
         """Where an image belongs that is said to be of a class; None where it has no place but its own."""
-        label = labels.get(image, said)
+        label = labels.get(image, before)
         if label is None and image in labels:
-            base = self._base(image, said)
+            base = self._base(image, before)
             return (
                 at if at and LEFT_OUT in Path(at).parts else str(_free(base / LEFT_OUT / Path(image).relative_to(base)))
             )
-        if label == said:
+        if label == before:
             home = image if self._put == "move" else None
             return home if home is None or at == home else str(_free(Path(home)))
         assert label is not None
-        folder = self._folder(self._base(image, said), label)
+        folder = self._folder(self._base(image, before), label)
         return at if at and Path(at).parent == folder else str(_free(folder / Path(image).name))
 
-    def _base(self, image: str, said: str | None) -> Path:
+    def _base(self, image: str, before: str | None) -> Path:
         """The folder that an image's class lies in among the others."""
-        if said is None:
+        if before is None:
             return self.root
         for parent in Path(image).parents:
-            if class_name(parent.name) == said:
+            if class_name(parent.name) == before:
                 return parent.parent
-        raise OutputError(f"{image} is in no folder of its class, {said}; write the labels to a table instead")
+        raise OutputError(f"{image} is in no folder of its class, {before}; write the labels to a table instead")
 
     @staticmethod
     def _folder(base: Path, label: str) -> Path:

@@ -1,4 +1,4 @@
-"""What a person has decided about cards, in a journal: whatever ends the process, no answer that was given is lost."""
+"""The decisions of a person about cards, in a journal: whatever ends the process, no answer that was given is lost."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Card:
         return "|".join(self.images)
 
     def labels_by(self, choice: Choice) -> dict[str, str | None]:
-        """What a choice says of its images."""
+        """The labels that a choice gives to its images."""
         if "label" in choice:
             return dict.fromkeys(self.images, choice["label"])
         return {self.images[number]: None for number in choice.get("left_out", ())}
@@ -89,7 +89,7 @@ class Place(Protocol):
         """The file of what was decided."""
 
     def plan(self, card: Card, labels: Labels) -> dict[str, Any]:
-        """What has to be done for a card's images, given the labels of all; as JSON, written down before it is done.
+        """Plan, in values of JSON, what has to be done for a card's images, given the labels of all images.
 
         Raises:
             InputError: It cannot be done.
@@ -202,7 +202,7 @@ class Decisions:
             raise UnknownNameError("card", key, ()) from None
 
     def labels(self) -> dict[str, str | None]:
-        """What the choices come to."""
+        """The labels that all choices come to."""
         return self._labels_of(self._choices)
 
     def closed(self) -> set[str]:

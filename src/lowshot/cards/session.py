@@ -131,7 +131,7 @@ class Session:
         return None if path is None else _picture(path)
 
     def _figures(self) -> dict[str, Any]:
-        """How many labels were given, and how often a suggestion's guess was that label."""
+        """The number of labels that were given, and how often a suggestion's guess was that label."""
         decisions = self._decisions
         given = [
             (decisions.card(key), choice["label"]) for key, choice in decisions.choices.items() if "label" in choice
@@ -144,7 +144,7 @@ class Session:
         }
 
     def _id(self, image: str) -> str:
-        """What an image is asked for by: of its name, and of its time and size, so that a browser may keep it."""
+        """The identifier of an image: of its name, and of its time and size, so that a browser may keep it."""
         if image not in self._ids:
             try:
                 status = Path(image).stat()

@@ -65,7 +65,7 @@ class Estimator:
         return self
 
     def _tracked(self, track: Track | None) -> Track:
-        """How progress is shown: as it was asked for, else as ``verbose`` says."""
+        """The track that was asked for, else the one that ``verbose`` stands for."""
         return track or (shown if self._given["verbose"] else silent)
 
     def __repr__(self) -> str:

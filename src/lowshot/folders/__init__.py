@@ -1,4 +1,4 @@
-"""What is done with folders of images that nobody has looked at: answers written down, files sorted by them."""
+"""Work on folders of images that nobody has looked at: answers written down, files sorted by them."""
 
 from .answers import Answers, CsvLines, most_probable, refuse_file, write_answers
 from .journal import Journal, json_line

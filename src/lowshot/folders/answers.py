@@ -26,7 +26,7 @@ _BATCH = 256
 
 
 class Answers:
-    """What a classifier says about images, one row for each.
+    """The answers of a classifier about images, one row for each.
 
     A row has the ``image``, the ``label``, and the ``probabilities`` by class name; with a coverage also the ``set`` of
     classes. Where the classifier tells images of none of its classes, the row says whether this is one,
@@ -145,7 +145,7 @@ class Answers:
         return self._presence is not None
 
     def csv_lines(self, top: int) -> CsvLines:
-        """What makes lines of CSV of the rows.
+        """The form of the rows as lines of CSV.
 
         Args:
             top: Classes of each image.
@@ -154,7 +154,7 @@ class Answers:
         return CsvLines(top, sets=sets, tells_none=self._held_out is not None, several=self.has_several)
 
     def about(self) -> dict[str, Any]:
-        """What the rows depend on, but for the images."""
+        """The things that the rows depend on, but for the images."""
         record = dataclasses.replace(self._classifier.record_, metrics={}, evaluation_seconds=0.0)
         adapter = hashlib.sha256(canonical_json(record.to_dict()).encode()).hexdigest()[:16]
         about = {"lowshot": "answers", "adapter": adapter, "coverage": self._coverage}
@@ -190,8 +190,8 @@ class CsvLines:
         if self.several:
             return _csv_line(["image", "labels", "probabilities", "error"])
         further = [f"{column}_{place}" for place in range(2, self.top + 1) for column in ("label", "probability")]
-        told = [*(["none_of_these"] if self.tells_none else []), *(["set"] if self.sets else [])]
-        return _csv_line(["image", "label", "probability", *further, *told, "error"])
+        asked = [*(["none_of_these"] if self.tells_none else []), *(["set"] if self.sets else [])]
+        return _csv_line(["image", "label", "probability", *further, *asked, "error"])
 
     def __call__(self, row: dict[str, Any]) -> str:
         """The line of a row."""

@@ -92,8 +92,8 @@ def _section(out: Path, folder: str, count: int, rows: list[tuple[str, dict[str,
     shown = "least sure first" if len(rows) == count else f"the {len(rows):,} least sure of them, least sure first"
     cards = []
     for to, row in rows:
-        told = itertools.islice(row["best"].items(), max(2, len(places_of(row))))
-        words = [f"{name} {value:.0%}" for name, value in told]
+        best = itertools.islice(row["best"].items(), max(2, len(places_of(row))))
+        words = [f"{name} {value:.0%}" for name, value in best]
         source = _thumbnail(out / to)
         picture = (
             element("img", src=source, alt=f"{row['image']}: {words[0]}", title=row["image"]) if source else "gone"

@@ -34,7 +34,7 @@ _LONGEST_NAME = 200  # bytes of UTF-8; file systems have room for 255
 
 @dataclasses.dataclass(frozen=True)
 class Sorted:
-    """What has become of a folder's images."""
+    """The outcome of sorting a folder."""
 
     images: dict[str, int]
     """How many images are in each folder, by its name; ``unsure``, ``none-of-these`` and ``no-label`` first."""
@@ -153,9 +153,9 @@ def _placed(name: str, row: dict[str, Any], folders: dict[str, str], sure: float
     if "labels" in row:
         labels = [label for label in row["labels"] if probabilities[label] >= sure]
         places = [folders[label] for label in labels] or [UNSURE if row["labels"] else NO_LABEL]
-        told = [*labels, *(each for each in best if each not in labels)][: max(_BEST, len(labels))]
+        named = [*labels, *(each for each in best if each not in labels)][: max(_BEST, len(labels))]
         to = [f"{place}/{name}" for place in places]
-        return {"image": name, "to": to, "best": {each: round(probabilities[each], 6) for each in told}}
+        return {"image": name, "to": to, "best": {each: round(probabilities[each], 6) for each in named}}
     place = folders[best[0]] if probabilities[best[0]] >= sure else UNSURE
     if row.get("none_of_these"):
         place = NONE_OF_THESE

@@ -45,7 +45,7 @@ class Doubt:
 
 @dataclasses.dataclass(frozen=True)
 class Doubts:
-    """What held-out images tell of their labels."""
+    """The labels that held-out images speak against, and how many labels are wrong in all."""
 
     images: int
     """Images that were looked at."""

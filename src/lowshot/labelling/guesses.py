@@ -29,7 +29,7 @@ _UNUSED = Schedule(learning_rate=0.0, minimum_learning_rate=0.0, weight_decay=0.
 
 @dataclasses.dataclass(frozen=True)
 class Guess:
-    """What a classifier says of images that nobody has labelled.
+    """The classes that a classifier sees in images that nobody has labelled.
 
     Args:
         table: Probabilities ``(N, C)``.
@@ -41,10 +41,10 @@ class Guess:
 
     @property
     def unsure(self) -> NDArray[np.floating]:
-        """How unsure it is of each image, from 0 to 1, ``(N,)``.
+        """The doubt about each image, from 0 to 1, ``(N,)``.
 
-        By how little the most probable class is ahead of the next. Where images have several labels each class is one
-        question, and it is the mean over them of ``1 - |2p - 1|``.
+        It is 1 less the lead of the most probable class over the next. Where images have several labels each class is
+        one question, and it is the mean over them of ``1 - |2p - 1|``.
         """
         if self.presence is not None:
             doubtful: NDArray[np.floating] = (1 - np.abs(2 * self.table - 1)).mean(1)
@@ -54,7 +54,7 @@ class Guess:
         return 1 - lead
 
     def of(self, row: int, names: Sequence[str]) -> dict[str, Any]:
-        """What a suggestion says of an image's classes."""
+        """The classes of an image, as fields of a suggestion."""
         order = np.argsort(-self.table[row], kind="stable").tolist()
         top = {"looks_like": names[order[0]], "probability": float(self.table[row, order[0]])}
         if self.presence is None:
@@ -72,7 +72,7 @@ def guess_of(
     labelled: NDArray[np.float32],
     labels: NDArray[np.int64],
 ) -> Guess | None:
-    """What is known of the classes of images; None where that is nothing.
+    """Guess the classes of images; None where nothing is known of classes.
 
     Args:
         backbone: The model that says what the names mean.
@@ -96,7 +96,7 @@ def guess_of(
 
 @torch.no_grad()
 def class_probabilities(images: Tensor, labelled: Tensor, labels: Tensor, text: Text) -> NDArray[np.float32] | None:
-    """What ``gda`` on the labelled images says of others, ``(N, C)``; None where nothing tells classes apart.
+    """The probabilities of images by ``gda`` on the labelled ones, ``(N, C)``; None where nothing tells classes apart.
 
     A class without a labelled image has its prompts alone, and the mean of the other classes' Gaussians; without a text
     tower it has probability 0.
@@ -136,7 +136,7 @@ def class_probabilities(images: Tensor, labelled: Tensor, labels: Tensor, text: 
 def label_probabilities(
     images: Tensor, labelled: Tensor, labels: Tensor, text: Text
 ) -> tuple[NDArray[np.float64], Presence]:
-    """What ``proker`` on images of several labels says of others, ``(N, C)``, and which labels images have.
+    """The probabilities of images by ``proker`` on those of several labels, ``(N, C)``, and which labels images have.
 
     How probable a label is and from where on an image has it are told by labelled images that are left out, if two
     parts of them can be; else by all of them.

@@ -1,4 +1,4 @@
-"""How probable it is that a label is wrong, from what a classifier says that has not learnt from it."""
+"""The probability that a label is wrong, from the scores of a classifier that has not learnt from it."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def accuracy_line(metrics: Mapping[str, Any]) -> str:
 
 
 def labels_line(metrics: Mapping[str, Any]) -> str:
-    """How well the labels are told that images have by their thresholds, where images have several."""
+    """The measures of labels that thresholds give to images, where images have several."""
     return (
         f"F1 {100 * metrics['micro_f1']:.1f} % over all labels, {100 * metrics['macro_f1']:.1f} % as the mean of the "
         f"classes; all labels of {100 * metrics['exact_match']:.1f} % of the images are right"
@@ -105,7 +105,7 @@ def aligned(table: Sequence[Sequence[str]], numbers: Sequence[bool]) -> str:
 
 
 def unknown_line(unknown: Mapping[str, Any]) -> str:
-    """How well images of none of the classes were told: ``unknown`` of what ``evaluate`` measured."""
+    """The figures on images of none of the classes, which are ``unknown`` among the metrics of ``evaluate``."""
     return (
         f"{unknown['images']:,} images of none of these: {100 * unknown['turned_away']:.1f} % are turned away, and "
         f"{100 * unknown['known_turned_away']:.1f} % of the known ones (--reject {unknown['reject']:g}); AUROC "
@@ -115,7 +115,7 @@ def unknown_line(unknown: Mapping[str, Any]) -> str:
 
 
 def on_top_line(on_top: Mapping[str, Any]) -> str:
-    """What held-out images told of classes on top of adapted towers: ``lowshot.on_top.OnTop`` as plain values."""
+    """The share of held-out images that classes on top are recognised by: ``lowshot.on_top.OnTop`` as plain values."""
     new, known = on_top["new"], on_top["known"]
     first = "no image of the classes on top could be held out"
     if new is not None:

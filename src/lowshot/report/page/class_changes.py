@@ -20,10 +20,9 @@ _NAME_LETTERS = 18
 
 
 class ClassChange(NamedTuple):
-    """How well one class is recognised, as fractions in [0, 1].
+    """The recall of one class before and after learning: the share of its test images that are recognised.
 
-    It is its recall, the share of its test images that are recognised. Where images have several labels it is its
-    average precision.
+    Where images have several labels it is its average precision. Both are fractions in [0, 1].
     """
 
     name: str
@@ -70,10 +69,10 @@ def changes_text(changes: Sequence[ClassChange], runs: int, *, are_precisions: b
     gained, lost = (sum(sign * change.gain > 0 for change in changes) for sign in (1, -1))
     same = len(changes) - gained - lost
     words = f"Of {len(changes):,} classes {gained:,} improved, {same:,} stayed as they were and {lost:,} fell."
-    what = (
+    measure = (
         "Average precision of each class" if are_precisions else "Share of each class's test images that are recognised"
     )
-    means = f" {what}{f', mean over {runs} runs' if runs > 1 else ''}."
+    means = f" {measure}{f', mean over {runs} runs' if runs > 1 else ''}."
     half = MOST_CLASSES // 2
     cut = f" Shown are the {half} that gain most and the {half} that gain least." if len(changes) > MOST_CLASSES else ""
     return words + means + cut

@@ -91,7 +91,7 @@ def protocols_table(runs: RowRuns, look: Look) -> Markup:
 
 
 def labels_table(runs: RowRuns, look: Look) -> Markup:
-    """What runs of several labels an image were judged by; empty where there are none."""
+    """The measures of runs of several labels an image; empty where there are none."""
     judged = {row: records for row, records in runs.items() if row.measure == MEAN_AVERAGE_PRECISION}
     judged = {row: records for row, records in judged.items() if row.accuracy_mean is not None}
     if not judged:

@@ -42,5 +42,5 @@ class Showcase:
             raise InputError(f"confusion matrix does not fit {count} classes; expected {count} x {count} numbers")
         for prediction in self.predictions:
             if not (0 <= prediction.truth < count and 0 <= prediction.predicted < count):
-                got = f"truth {prediction.truth}, predicted {prediction.predicted}"
-                raise InputError(f"prediction has {got}; expected indices of {count} classes")
+                indices = f"truth {prediction.truth}, predicted {prediction.predicted}"
+                raise InputError(f"prediction has {indices}; expected indices of {count} classes")

@@ -51,7 +51,7 @@ def row_tip(row: Row, records: Sequence[RunRecord]) -> str:
 
 
 def measures_text(rows: Iterable[Row]) -> str:
-    """What figures of these rows are, as the beginning of a sentence."""
+    """The measures that figures of these rows are of, as the beginning of a sentence."""
     measures = measures_of(rows)
     if len(measures) > 1:
         return f"Accuracy, or {MEAN_AVERAGE_PRECISION} (mAP) where images have several labels,"
