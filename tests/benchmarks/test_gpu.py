@@ -33,10 +33,10 @@ def gpu(program):
 
 
 @pytest.fixture
-def run(gpu, tmp_path):
+def run(tmp_path, program):
     """A call that has begun a part."""
     result = {"benchmark": "gpu", "device": "cpu", "parts": {}}
-    made = gpu.Run("cpu", "bf16", smoke=True, ends=math.inf, result=result, out=tmp_path)
+    made = program("gpu_run").Run("cpu", "bf16", smoke=True, ends=math.inf, result=result, out=tmp_path)
     made.begin("step", 100.0)
     return made
 
@@ -56,10 +56,10 @@ def smoke(tmp_path_factory):
     return written(out), done.stdout
 
 
-def test_a_smoke_run_has_every_part_and_every_aim(gpu, smoke):
+def test_a_smoke_run_has_every_part_and_every_aim(gpu, smoke, program):
     result, said = smoke
     assert set(result["parts"]) == set(gpu.PARTS)
-    assert set(result["targets"]) == set(gpu.TARGETS) == set(gpu.figures({}))
+    assert set(result["targets"]) == set(program("gpu_aims").TARGETS) == set(program("gpu_aims").figures({}))
     assert result["parts"]["correct"]["rows"][0]["passed"] == 1
     assert result["parts"]["correct"]["exit_status"] == 0
     rows = {part: [row["variant"] for row in found["rows"]] for part, found in result["parts"].items()}
@@ -133,7 +133,7 @@ def test_what_is_finished_is_there_when_the_call_is_cut_off(run, tmp_path):
     assert written(tmp_path)["parts"]["step"]["rows"][0]["found"] == 1
 
 
-def test_a_row_that_fails_or_cannot_be_says_why_and_costs_no_other(gpu, run):
+def test_a_row_that_fails_or_cannot_be_says_why_and_costs_no_other(gpu, run, program):
     def raises(error):
         def work(ends):
             raise error
@@ -142,7 +142,7 @@ def test_a_row_that_fails_or_cannot_be_says_why_and_costs_no_other(gpu, run):
 
     run.attempt("fault", 9.0, raises(ValueError("first line\nsecond line")))
     run.attempt("large", 9.0, raises(torch.OutOfMemoryError("CUDA out of memory")))
-    run.attempt("idle", 9.0, raises(gpu.LeftOutError("no bf16 here")))
+    run.attempt("idle", 9.0, raises(program("gpu_run").LeftOutError("no bf16 here")))
     run.attempt("fine", 9.0, lambda ends: [{"variant": "one"}, {"variant": "two"}])
     run.part_ends = time.monotonic()
     run.attempt("late", 9.0, raises(AssertionError("it was begun")))
@@ -245,14 +245,14 @@ def test_bases_of_the_weights_are_there_before_lora_xs_asks_for_them(gpu, progra
     from lowshot.adapters.lora_xs import cache
 
     with torch.random.fork_rng(), gpu.drawn_once():
-        gpu.keep_bases("smoke")
+        program("gpu_steps").keep_bases("smoke")
         monkeypatch.setattr(cache, "basis_of", None)  # nothing is computed any more
         case = program("cases").Case("lora-xs", "lowshot", {"method": "lora-xs"}, shape="smoke", classes=4)
         learner, _ = program("cases").lowshot_learner(case, program("shapes").smoke())
     assert learner.recipe.method.rank == 32
 
 
-def test_the_smallest_budget_is_that_which_is_accepted_where_one_less_is_not(gpu, program, monkeypatch):
+def test_the_smallest_budget_is_that_which_is_accepted_where_one_less_is_not(program, monkeypatch):
     from lowshot.errors import InputError
     from lowshot.settings import parse_bytes, preset_recipe
 
@@ -266,24 +266,26 @@ def test_the_smallest_budget_is_that_which_is_accepted_where_one_less_is_not(gpu
             return SimpleNamespace(peak=lambda passes, prompts: 2e9), None
 
     monkeypatch.setattr(program("cases"), "lowshot_learner", lambda case, shape: (Learner(), None))
-    assert gpu.smallest_budget(program("cases").Case("qlora", "lowshot", shape="smoke")) == 124
+    assert program("gpu_steps").smallest_budget(program("cases").Case("qlora", "lowshot", shape="smoke")) == 124
 
 
-def test_what_a_device_cannot_compute_is_left_out(gpu, run, monkeypatch):
+def test_what_a_device_cannot_compute_is_left_out(run, monkeypatch, program):
     """The published QLoRA needs bf16, which cards before Ampere do not have; the others get fp16 there."""
     measured = []
-    monkeypatch.setattr(gpu.Run, "case", lambda self, case, limit=20.0: measured.append(case))
-    monkeypatch.setattr(gpu.Run, "attempt", lambda self, variant, limit, work: measured.append(work.args[1]))
+    monkeypatch.setattr(program("gpu_run").Run, "case", lambda self, case, limit=20.0: measured.append(case))
+    monkeypatch.setattr(
+        program("gpu_run").Run, "attempt", lambda self, variant, limit, work: measured.append(work.args[1])
+    )
     run.precision = "fp16"
-    gpu.quantized_part(run)
+    program("gpu_steps").quantized_part(run)
     [row] = run.rows
     assert row == {"variant": "published-qlora", "left_out": "it computes in bf16, which this device does not have"}
     assert [case.variant for case in measured] == [name for name in QUANTIZED if name != "published-qlora"]
     assert {case.settings["precision"] for case in measured} == {"fp16"}
 
 
-def test_one_step_is_profiled_and_no_other(gpu):
-    one = gpu.OneStep(torch.device("cpu"), 2)
+def test_one_step_is_profiled_and_no_other(program):
+    one = program("gpu_profile").OneStep(torch.device("cpu"), 2)
     taken = []
     for number in one(range(9)):
         taken.append(number)
@@ -295,18 +297,18 @@ def test_one_step_is_profiled_and_no_other(gpu):
     assert one.seconds > 0
 
 
-def test_time_in_which_two_kernels_ran_counts_once(gpu):
-    assert gpu.union([(5.0, 6.0), (0.0, 2.0), (1.0, 3.0), (1.5, 1.6)]) == 4.0
-    assert gpu.union([]) == 0.0
+def test_time_in_which_two_kernels_ran_counts_once(program):
+    assert program("gpu_profile").union([(5.0, 6.0), (0.0, 2.0), (1.0, 3.0), (1.5, 1.6)]) == 4.0
+    assert program("gpu_profile").union([]) == 0.0
 
 
-def test_verdicts_of_pytest_become_rows(gpu, run):
+def test_verdicts_of_pytest_become_rows(run, program):
     def report(nodeid, when="call", outcome="passed", said=""):
         failed, skipped = outcome == "failed", outcome == "skipped"
         how = {"longreprtext": said, "longrepr": ("file", 1, said), "failed": failed, "skipped": skipped}
         return SimpleNamespace(nodeid=nodeid, when=when, outcome=outcome, duration=0.5, **how)
 
-    verdicts = gpu.Verdicts(run)
+    verdicts = program("gpu_tests").Verdicts(run)
     for when in ("setup", "call", "teardown"):
         verdicts.pytest_runtest_logreport(report("a", when))
     verdicts.pytest_runtest_logreport(report("b", outcome="failed", said="assert 1 == 2"))
@@ -326,7 +328,7 @@ def test_verdicts_of_pytest_become_rows(gpu, run):
     assert item.session.shouldstop == "no time left"
 
 
-def test_aims_are_judged_by_what_was_measured_and_silent_about_the_rest(gpu):
+def test_aims_are_judged_by_what_was_measured_and_silent_about_the_rest(program):
     def rows(**found):
         return {"rows": [{"variant": name.replace("_", "-"), **row} for name, row in found.items()]}
 
@@ -347,7 +349,7 @@ def test_aims_are_judged_by_what_was_measured_and_silent_about_the_rest(gpu):
         "quantized": quantized,
         "memory": rows(a={"error": 0.02}, b={"error": -0.06}, c={"error": 0.14}),
     }
-    met = {name: (aim["measured"], aim["met"]) for name, aim in gpu.aims(parts).items()}
+    met = {name: (aim["measured"], aim["met"]) for name, aim in program("gpu_aims").aims(parts).items()}
     assert met == {
         "step_time_ratio_published_fp16": (pytest.approx(9.0), False),
         "share_of_matrix_rate": (0.31, True),
@@ -357,9 +359,9 @@ def test_aims_are_judged_by_what_was_measured_and_silent_about_the_rest(gpu):
         "qlora_smallest_budget_gb": (0.19, True),
         "planner_error": (-0.06, False),
     }
-    assert gpu.aims({"step": {"failed": "no time left"}}) == {}
+    assert program("gpu_aims").aims({"step": {"failed": "no time left"}}) == {}
     stopped = rows(training={"train_seconds": 5.0, "stopped": "after 100 of 500 steps"})
-    assert gpu.aims({"training": stopped}) == {}
+    assert program("gpu_aims").aims({"training": stopped}) == {}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a CUDA device")

@@ -37,7 +37,6 @@ PUBLISHED = {"published-fp32", "published-bf16", "published-fused-fp32", "publis
 STEP = {*PUBLISHED, "lowshot-fp32", "lowshot-bf16"}
 VARIANTS = {
     "step": STEP,
-    "training": {"published-bf16", "lowshot-bf16"},
     "memory": {
         *("published-fp32", "published-bf16", "lora-fp32", "lora-bf16", "lora-xs", "dora", "layernorm", "full"),
         *("qlora", "qlora-checkpointing", "lora-bf16-in-30GB"),
@@ -61,12 +60,6 @@ RATIOS = {
         "time_ratio_fused_fp32": (TIME, "published-fused-fp32", "lowshot-fp32"),
         "memory_ratio_fused_same_precision": (MEMORY, "published-fused-bf16", "lowshot-bf16"),
         "memory_ratio_fused_fp32": (MEMORY, "published-fused-fp32", "lowshot-fp32"),
-    },
-    "training": {
-        "time_ratio": (TIME, "published-bf16", "lowshot-bf16"),
-        "time_ratio_same_precision": (TIME, "published-bf16", "lowshot-bf16"),
-        "memory_ratio": (MEMORY, "published-bf16", "lowshot-bf16"),
-        "memory_ratio_same_precision": (MEMORY, "published-bf16", "lowshot-bf16"),
     },
     "memory": {
         "time_ratio": (TIME, "published-fp32", "lora-bf16"),
