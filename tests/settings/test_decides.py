@@ -80,7 +80,7 @@ def test_a_run_that_a_tracker_is_told_of_is_a_run_like_others():
         for recipe, seed, accuracy in ((told, 1, 0.8), (untold, 2, 0.9))
     ]
     assert [(row.name, row.seeds) for row in summarize(records)] == [("gda", 2), ("gda", 2)]
-    [average] = averages(records)
+    [average] = averages(records).rows
     assert (average.seeds, round(average.accuracy_mean, 6)) == (2, 0.85)
     assert average.accuracy_std > 0
 
@@ -90,7 +90,7 @@ def test_an_average_is_over_data_sets_that_differ_only_in_what_is_theirs(row):
     usual, other = two_recipes(row, another_value(row))
     is_refused = row.decides.changes_answers and not row.of_data and row.name != "seed"
     records = [recorded(recipe, 1, task) for recipe, task in ((usual, "digits"), (other, "letters"))]
-    assert len(averages(records)) == (0 if is_refused else 1)
+    assert len(averages(records).rows) == (0 if is_refused else 1)
 
 
 @every_row

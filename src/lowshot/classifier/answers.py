@@ -1,4 +1,4 @@
-"""What a fitted classifier answers about images."""
+"""Answers of a fitted classifier about images."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Answers(Estimator):
 
     @property
     def warnings_(self) -> list[str]:
-        """What was left out, cut short or not measured so far, one line each."""
+        """Notes on what was left out, cut short or not measured so far, one line each."""
         return self._warnings
 
     @own_torch_state()
@@ -112,7 +112,7 @@ class Answers(Estimator):
 
     @property
     def presence(self) -> Presence | None:
-        """What says which labels an image has, where it may have several; None where it has one.
+        """The rule that says which labels an image has, where it may have several; None where it has one.
 
         Raises:
             NotFittedError: ``fit`` has not been called.
@@ -150,12 +150,12 @@ class Answers(Estimator):
             DataError: An image cannot be read; the message names it.
         """
         backbone, learner = self._ready()
-        given = ImagesOnDemand(images_in_order(images))
-        if not len(given):
+        sequence = ImagesOnDemand(images_in_order(images))
+        if not len(sequence):
             return np.empty((0, backbone.embedding_size), dtype=np.float32)
         self._warn(fork_notes())
         with cpu_threads(self.recipe.engine.threads):
-            return embeddings_of(learner, given, track=self._tracked(track))
+            return embeddings_of(learner, sequence, track=self._tracked(track))
 
     def _probabilities(self, images: Images, track: Track, judge: Learner | None = None) -> NDArray[np.float32]:
         _, learner = self._ready()
@@ -261,7 +261,7 @@ class Answers(Estimator):
 
     @property
     def belonging(self) -> Belonging:
-        """What tells images of the classes from images of none: see ``lowshot.belonging``.
+        """The rule that tells images of the classes from images of none: see ``lowshot.belonging``.
 
         Raises:
             NotFittedError: ``fit`` has not been called.
@@ -357,9 +357,9 @@ class Answers(Estimator):
             DataError: An image cannot be read; the message names it.
         """
         sets = self.sets(coverage, guaranteed=guaranteed)  # refused before anything is computed
-        given, track = ImagesOnDemand(images_in_order(images)), self._tracked(track)
-        table = self._probabilities(given, track)
-        return self._named(table, self._members(sets, table, given, track)) if len(table) else []
+        sequence, track = ImagesOnDemand(images_in_order(images)), self._tracked(track)
+        table = self._probabilities(sequence, track)
+        return self._named(table, self._members(sets, table, sequence, track)) if len(table) else []
 
     def _members(self, sets: Sets, table: NDArray[np.float32], images: Images, track: Track) -> NDArray[np.bool_]:
         """The sets of images whose probabilities ``(N, C)`` are known."""

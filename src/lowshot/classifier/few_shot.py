@@ -216,7 +216,7 @@ class FewShotClassifier(Learning):
             return push_folder(folder, repository, private=private)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: the parameters, and what was learnt as the files of a saved adapter; never the backbone.
+        """The pickled state: the parameters, and what was learnt as the files of a saved adapter; never the backbone.
 
         Layers that adapters are made of have classes that are made as they are needed, and no other process could
         import those. A backbone is read again where it is unpickled, and checked to be the same.

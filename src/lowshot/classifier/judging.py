@@ -149,15 +149,15 @@ class Judged(Answers):
         learners = learners_for(learner, task, others, config)
         started = time.perf_counter()
         try:
-            learnt = self._judged(learner, task, track, sets, strangers)
+            of_learnt = self._judged(learner, task, track, sets, strangers)
             if coverage is not None:
                 asked = {"coverage": coverage, **({"guaranteed": True} if guaranteed else {})}
-                learnt["sets"] = {**asked, **learnt["sets"]}
+                of_learnt["sets"] = {**asked, **of_learnt["sets"]}
             seconds = time.perf_counter() - started
             # Stays, if one of the others cannot be judged.
-            self.record_ = dataclasses.replace(self.record_, metrics=learnt, evaluation_seconds=seconds)
+            self.record_ = dataclasses.replace(self.record_, metrics=of_learnt, evaluation_seconds=seconds)
             figures = {name: self._judged(other, others[name], track) for name, other in learners.items()}
-            metrics = with_others(learnt, figures, config.protocol)
+            metrics = with_others(of_learnt, figures, config.protocol)
             self.record_ = dataclasses.replace(self.record_, metrics=metrics)
         finally:
             self._tracking.judged(self.record_)
@@ -230,7 +230,7 @@ class Judged(Answers):
 
     @own_torch_state()
     def shortfalls(self, data: Data) -> list[str]:
-        """What is wrong with the accuracy and the probabilities that ``evaluate`` has measured, one line each.
+        """Faults of the accuracy and the probabilities that ``evaluate`` has measured, one line each.
 
         The accuracy is compared with those of the class names alone (zero-shot) and of logistic regression on 32 x 32
         pixels, where judging took some seconds at most. Only what lies outside its 95 % interval is told.
@@ -271,12 +271,12 @@ class Judged(Answers):
     def _mean_average_precision(self, images: Any, labels: Any) -> float:
         """The mean average precision on images, each with its labels."""
         sets, _ = label_sets_in_order(labels, self.recipe.data.label_delimiter)
-        given = images_in_order(images)
-        if len(given) != len(sets):
-            raise DataError(f"{len(given)} images have {len(sets)} labels; expected labels for each")
+        sequence = images_in_order(images)
+        if len(sequence) != len(sets):
+            raise DataError(f"{len(sequence)} images have {len(sets)} labels; expected labels for each")
         known = self.classes_.tolist(), self.record_.classes
         numbers = [positions(each, *known).tolist() if each else [] for each in sets]
-        shown, table = table_of_labels(numbers, len(self.classes_)), self.predict_proba(given)
+        shown, table = table_of_labels(numbers, len(self.classes_)), self.predict_proba(sequence)
         if not len(shown):
             raise DataError("there are no images to score")
         return float(mean_of_known(average_precisions(table, shown)))

@@ -249,7 +249,7 @@ class Learning(Judged):
         return self
 
     def _taught(self, refit: Any, track: Track, supplied: Sequence[str] = ()) -> Lesson:
-        """What was taught, as a lesson: by what is kept of its shots, or by the images themselves."""
+        """The lesson that was taught: by what is kept of its shots, or by the images themselves."""
         backbone, learner = self._ready()
         recipe, load = learner.recipe, self._load_backbone or load_backbone
         if refit is not None:

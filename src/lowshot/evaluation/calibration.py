@@ -141,8 +141,8 @@ def left_out_scores(
     """
     scores, part = (tensor.cpu() for tensor in learner.left_out(examples, chosen, track))
     judged = part >= 0
-    told = scores[judged] if examples.has_several else torch.log_softmax(scores[judged], dim=-1)
-    table = told.float().numpy()
+    rows = scores[judged] if examples.has_several else torch.log_softmax(scores[judged], dim=-1)
+    table = rows.float().numpy()
     if not np.isfinite(table).all():
         raise RunError("the scores of shots that are left out are not finite: embeddings of the shots are damaged")
     return table, examples.labels[judged.numpy()], int(part.max()) + 1

@@ -49,7 +49,7 @@ OF_SEVERAL = ("proker", "linear-probe", "lora")
 ``EQUALS_OF_SEVERAL`` is taken."""
 EQUALS_OF_SEVERAL = ("lora", "proker", "linear-probe")
 PLAINEST = (ZERO_SHOT, "nearest-mean")
-"""What the candidates have to beat: with a text tower, and without."""
+"""The methods that candidates have to beat: with a text tower, and without."""
 HANDED_ON = METHODS[AUTO].training or frozenset()
 """Training settings that whatever is chosen gets; the others are those of its preset."""
 FEW = 100
@@ -81,14 +81,14 @@ def choose(
     recipe = lesson.recipe
     preset = preset_of(recipe)
     key = hashlib.sha256(canonical_json([recipe.to_dict(), lesson.prompts, contents]).encode()).hexdigest()
-    kept = None if file is None else _read_choice(file, key)
-    if kept is None:
+    earlier = None if file is None else _read_choice(file, key)
+    if earlier is None:
         trials = Trials(lesson, lambda name: concrete(recipe, preset, name), recipe.method.time_budget, track)
-        kept = choice, held_out = _try_all(trials)
+        earlier = choice, held_out = _try_all(trials)
         if file is not None:
             with contextlib.suppress(OutputError):  # a choice that cannot be kept is made once more
                 write_text(file, canonical_json({"of": key, "choice": choice, **held_out.to_dict()}))
-    choice, held_out = kept
+    choice, held_out = earlier
     chosen = concrete(recipe, preset, choice["method"])
     if chosen.training.calibration_folds:  # asked for in other folds than these
         held_out = HeldOut()

@@ -1,4 +1,4 @@
-"""What a lesson's shots tell of images that are of none of its classes, where the recipe asks for it."""
+"""Images that are of none of a lesson's classes, told by its shots, where the recipe asks for it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def evidence_of(lesson: Lesson) -> BelongingEvidence | None:
 def learnt_belonging(
     lesson: Lesson, learner: Learner, held_out: HeldOutBelonging | None
 ) -> tuple[Belonging | None, tuple[str, ...]]:
-    """What tells images of none of the classes of a fitted learner, and what a person should know where nothing does.
+    """The rule that tells images of none of a fitted learner's classes, and notes for a person where there is none.
 
     Args:
         lesson: With the recipe that it was fitted by.

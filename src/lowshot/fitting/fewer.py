@@ -134,5 +134,5 @@ def _rows_fewer(
         changed = dataclasses.replace(changed, on_top={})
         has_text = learner.backbone.has_text
         return changed, learner.with_prompts(changed.prompts) if has_text else learner.with_rows(changed.prompts, rows)
-    told = OnTop(count, images, known_images, on_top.blend, record.temperature)
-    return dataclasses.replace(changed, on_top=told.to_dict()), learner.with_rows(changed.prompts, rows, kept)
+    on_top = OnTop(count, images, known_images, on_top.blend, record.temperature)
+    return dataclasses.replace(changed, on_top=on_top.to_dict()), learner.with_rows(changed.prompts, rows, kept)

@@ -40,7 +40,7 @@ class Fitted:
     notes: tuple[str, ...]
     """Lines that a person should read."""
     belonging: Belonging | None = None
-    """What tells images of none of the classes, where the recipe asks for it."""
+    """The rule that tells images of none of the classes, where the recipe asks for it."""
 
 
 def fit_lesson(

@@ -17,7 +17,7 @@ from ..settings import Recipe, preset_recipe
 from .lesson import Lesson, words_of
 
 ANOTHER_MODEL = "openai/clip-vit-base-patch16"
-"""What photographs are learnt with."""
+"""The model that photographs are learnt with."""
 _ERRORS = 2
 """Standard errors above chance that tell recognition from guessing."""
 
@@ -54,7 +54,7 @@ def may_be_photographs(lesson: Lesson) -> bool:
 
 
 def foreign_notes(lesson: Lesson) -> list[str]:
-    """What to know where the built-in model recognises the shots by their classes' names no better than guessing would.
+    """A note where the built-in model recognises the shots by their classes' names no better than guessing would.
 
     Returns:
         One line; none for another model, and where it does recognise them.

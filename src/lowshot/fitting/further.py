@@ -234,11 +234,11 @@ def _with_labels_more(own: Examples, others: Examples, again: Mapping[int, int],
 
 def named_apart(more: Examples, known: Sequence[str], name: str) -> Examples:
     """The same examples, where one has the identity of a known image with the name of their data before it."""
-    taken, identities = set(known), []
+    used, identities = set(known), []
     for identity in more.identities:
-        while identity in taken:
+        while identity in used:
             identity = f"{name}/{identity}"
-        taken.add(identity)
+        used.add(identity)
         identities.append(identity)
     return dataclasses.replace(more, identities=tuple(identities))
 
@@ -259,10 +259,10 @@ def renamed(record: RunRecord, old: str, new: str) -> RunRecord:
     if old not in record.classes:
         raise UnknownNameError("class", old, record.classes)
     classes = tuple(new if name == old else name for name in record.classes)
-    taken = next((name for name in record.classes if name != old and as_read(name) == as_read(new)), None)
-    if taken is not None:
+    namesake = next((name for name in record.classes if name != old and as_read(name) == as_read(new)), None)
+    if namesake is not None:
         raise DataError(
-            f"there is a class {taken!r} already, and two cannot become one by a name; expected another name, or "
+            f"there is a class {namesake!r} already, and two cannot become one by a name; expected another name, or "
             "remove one of them and add its images to the other"
         )
     nothing = Examples(MemoryImages([]), np.empty(0, dtype=np.int64), ())

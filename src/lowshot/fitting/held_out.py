@@ -21,7 +21,7 @@ from .lesson import Lesson
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """What held-out shots told, as far as they were held out."""
+    """The results of held-out shots, as far as they were held out."""
 
     calibration: Calibration | None = None
     belonging: HeldOutBelonging | None = None
@@ -31,7 +31,7 @@ class HeldOut:
 
     @classmethod
     def by_scores(cls, scores: NDArray[np.floating], labels: NDArray[np.int64], folds: int) -> HeldOut:
-        """What follows from scores ``(H, C)`` alone, of images that were held out in so many folds."""
+        """The results that follow from scores ``(H, C)`` alone, of images that were held out in so many folds."""
         if labels.ndim == 2:
             return cls(presence=presence_of(scores, labels, folds))
         return cls(calibrated(scores, labels, folds))

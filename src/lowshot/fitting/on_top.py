@@ -169,11 +169,11 @@ class _Images:
             )
         return together
 
-    def _of(self, examples: Examples, class_names: Sequence[str], wanted: Callable[[int], bool]) -> Examples:
+    def _of(self, examples: Examples, class_names: Sequence[str], is_wanted: Callable[[int], bool]) -> Examples:
         """Those of some classes, labelled as in the changed adapter."""
         place = np.asarray([self.names.index(name) if name in self.names else -1 for name in class_names])
         some = examples.relabelled(place, len(self.names))
-        return some.subset([row for row, label in enumerate(some.labels.tolist()) if label >= 0 and wanted(label)])
+        return some.subset([row for row, label in enumerate(some.labels.tolist()) if label >= 0 and is_wanted(label)])
 
     def _unlearnt(self, examples: Examples, *, warned: bool) -> _Some:
         contents, damaged = examine(examples, self.track)
@@ -186,7 +186,7 @@ class _Images:
 
 @dataclasses.dataclass(frozen=True)
 class _Base:
-    """What there is of an adapter before classes are set on top of it, and after.
+    """The images and classes of an adapter, before others are set on top of it and after.
 
     Args:
         towers: How many classes the towers were trained for.
@@ -257,7 +257,7 @@ class _Base:
 
     @property
     def kept(self) -> KeptShots:
-        """What is kept of it, so that other classes can be set on top."""
+        """The embeddings to keep, so that other classes can be set on top."""
         features = torch.from_numpy(self.embeddings.astype(np.float32))[None]
         return KeptShots(features, torch.from_numpy(self.labels), features[:0])
 
@@ -308,7 +308,7 @@ def _fitted(
 
 
 def _notes(before: RunRecord, now: RunRecord) -> list[str]:
-    """What a person should know of what is dropped, and of what nothing is known of."""
+    """Lines for a person on what is dropped, and on what is not known."""
     notes, more = [], "give images of every one of them that were not learnt from (--old DATA, or old=DATA from Python)"
     if before.calibration and not now.calibration:
         notes.append(

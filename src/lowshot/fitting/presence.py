@@ -1,4 +1,4 @@
-"""What a lesson's shots tell of how sure each label is, where images have several."""
+"""Probabilities and thresholds of labels by a lesson's shots, where images have several."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNTOLD = 0.5
 def learnt_presence(
     lesson: Lesson, learner: Learner, chosen: Mapping[str, float], told: Presence | None, track: Track
 ) -> tuple[Presence | None, tuple[str, ...]]:
-    """What makes probabilities and labels of a fitted learner's scores, and what a person should know of it.
+    """The rule that makes probabilities and labels of a fitted learner's scores, and notes on it for a person.
 
     A method that is computed from its shots is asked about each by what it would have learnt without it, with its
     hyper-parameters as they are. That takes no image through the tower again and chooses nothing again. One that learns

@@ -1,4 +1,4 @@
-"""What a data set looks like, and a recipe to begin with for it."""
+"""A look at a data set, and a recipe to begin with for it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TIMED = 8  # images that a model is timed on
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """What a data set looks like."""
+    """The figures of a data set."""
 
     splits: dict[str, int]
     """Split -> number of its images."""
@@ -77,8 +77,8 @@ def proposed(task: Task, look: Look) -> Proposal:
         DataError: The images cannot be drawn, or the classes not be put into words.
     """
     smallest, others = min(look.classes.values()), sum(look.splits.values()) - look.splits["train"]
-    kept = 0 if others else max(1, smallest // 4)
-    shots = min(MOST_SHOTS, smallest - kept) if smallest > kept else None
+    to_judge = 0 if others else max(1, smallest // 4)
+    shots = min(MOST_SHOTS, smallest - to_judge) if smallest > to_judge else None
     lesson = lesson_of(task, {}, preset_recipe("builtin", ZERO_SHOT).replace(shots=shots), lambda _: None)
     started = time.perf_counter()
     notes = foreign_notes(lesson)
@@ -112,23 +112,23 @@ def recipe_text(data: str, look: Look, warnings: list[str], proposal: Proposal, 
     names = sorted(look.classes, key=lambda name: look.classes[name])
     fewest, most = look.classes[names[0]], look.classes[names[-1]]
     of_each = f"{fewest:,}" if fewest == most else f"{fewest:,} ({names[0]}) to {most:,} ({names[-1]})"
-    seen = [
+    facts = [
         f"{sum(look.splits.values()):,} images of {len(names):,} classes, "
         + ", ".join(f"{count:,} in {split}" for split, count in look.splits.items()),
         f"{of_each} of each class to learn from",
         f"shorter side {look.sides[1]:,} pixels in the middle, {look.sides[0]:,} to {look.sides[2]:,}",
     ]
     if look.unreadable:
-        seen.append(f"{look.unreadable:,} that cannot be read: lowshot data check {data} names them")
+        facts.append(f"{look.unreadable:,} that cannot be read: lowshot data check {data} names them")
     if look.copies:
-        seen.append(f"{look.copies:,} pairs in two splits or classes that show the same: lowshot data check {data}")
+        facts.append(f"{look.copies:,} pairs in two splits or classes that show the same: lowshot data check {data}")
     budget = MethodConfig.time_budget
     took = f"at most {budget:.0f} s to choose and learn"
     if proposal.image_seconds is not None:
         took += f", then about {proposal.judged * proposal.image_seconds:.0f} s to judge {proposal.judged:,} images"
     else:
         took += ", and what the model takes to download and to judge: lowshot plan says more once it is there"
-    comments = [f"{data}, as lowshot init saw it:", "", *seen, *warnings, "", f"    {command}", "", f"Takes {took}."]
+    comments = [f"{data}, as lowshot init saw it:", "", *facts, *warnings, "", f"    {command}", "", f"Takes {took}."]
     shots = ["# shots = 1  # a class has too few images to leave some out: all are learnt from"]
     if proposal.shots is not None:
         shots = [f"shots = {proposal.shots}  # of each class; the other images measure the accuracy"]

@@ -50,7 +50,7 @@ class Trial:
     note: str = ""
     """Why it was not tried, or on some of the images only."""
     held_out: HeldOut = dataclasses.field(default=HeldOut(), compare=False)
-    """What the shots tell of it, where every one of them was held out."""
+    """The results of the shots, where every one of them was held out."""
 
     @property
     def accuracy(self) -> float | None:

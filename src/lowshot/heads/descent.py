@@ -51,7 +51,7 @@ def descend(
         RunError: The loss is not a number.
     """
     batches = -(-len(shots.labels) // schedule.batch_size)
-    steps, losses, seen = epochs * batches, [], 0
+    steps, losses, images = epochs * batches, [], 0
     for step, (views, rows) in enumerate(_batches(shots, schedule, epochs)):
         started = time.perf_counter()
         rate = _learning_rate(schedule, step / steps, warming_up=step < warmup_epochs * batches)
@@ -64,8 +64,8 @@ def descend(
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        seen += len(rows)
-        report.step(StepTaken(step + 1, steps, losses[-1], rate, seen, time.perf_counter() - started))
+        images += len(rows)
+        report.step(StepTaken(step + 1, steps, losses[-1], rate, images, time.perf_counter() - started))
     return losses
 
 
@@ -79,10 +79,10 @@ def _batches(shots: Shots, schedule: Schedule, epochs: int) -> Iterator[tuple[Te
     views, count, _ = shots.features.shape
     for epoch in range(epochs):
         generator = np.random.default_rng([schedule.seed, epoch, _ORDER])
-        order, shown = generator.permutation(count), generator.integers(0, views, count)
+        order, view_of = generator.permutation(count), generator.integers(0, views, count)
         for start in range(0, count, schedule.batch_size):
             rows = order[start : start + schedule.batch_size]
-            yield tuple(torch.from_numpy(ids).to(shots.labels.device) for ids in (shown[rows], rows))  # type: ignore[misc]
+            yield tuple(torch.from_numpy(ids).to(shots.labels.device) for ids in (view_of[rows], rows))  # type: ignore[misc]
 
 
 def _learning_rate(schedule: Schedule, progress: float, *, warming_up: bool) -> float:

@@ -99,5 +99,5 @@ class TipAdapterF(TipAdapter):
         losses = descend(
             lambda images: head.scores(images, shots.text), shots, optimizer, schedule, report, epochs=EPOCHS
         )
-        done = dataclasses.replace(head, keys=as_saved(head.keys))
-        return Fit(done, steps=len(losses), final_loss=mean_of_last_tenth(losses))
+        trained = dataclasses.replace(head, keys=as_saved(head.keys))
+        return Fit(trained, steps=len(losses), final_loss=mean_of_last_tenth(losses))

@@ -80,15 +80,15 @@ def peft_options(method: str, options: Sequence[str]) -> dict[str, Any]:
     Raises:
         InputError: One is given twice.
     """
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for option in options:
         key, _, value = option.partition("=")
-        if key in given:
+        if key in values:
             raise InputError(f"option {key} of {method} is given twice")
-        given[key] = value
+        values[key] = value
         with contextlib.suppress(ValueError):
-            given[key] = json.loads(value)
-    return given
+            values[key] = json.loads(value)
+    return values
 
 
 def refuse_idle_options(method: str, options: Sequence[str]) -> None:
@@ -100,8 +100,8 @@ def refuse_idle_options(method: str, options: Sequence[str]) -> None:
     Raises:
         InputError: An option changes nothing, or nothing without another one, or is no share of what to drop.
     """
-    tuner, given = method.removeprefix(PEFT_PREFIX), peft_options(method, options)
-    for name, value in given.items():
+    tuner, values = method.removeprefix(PEFT_PREFIX), peft_options(method, options)
+    for name, value in values.items():
         reason = _IDLE_IN_ALL.get(name) or _IDLE.get(tuner, {}).get(name)
         if reason:
             raise InputError(f"option {name} of {method} does nothing: {reason}; leave it out")
@@ -113,7 +113,7 @@ def refuse_idle_options(method: str, options: Sequence[str]) -> None:
         needed = _COMPANIONS.get(tuner, {}).get(name)
         if needed is None:
             continue
-        beside, text = given.get(needed.option, needed.default), needed.option
+        beside, text = values.get(needed.option, needed.default), needed.option
         if needed.value is not None:
             text += f"={needed.value if isinstance(needed.value, str) else json.dumps(needed.value)}"
         if not beside if needed.value is None else beside != needed.value:

@@ -44,7 +44,7 @@ class MethodSpec:
     has_classifier: bool = False
     """Whether a linear classifier is trained on top of the towers, so that prompts do not say all of a class."""
     without_text: str = ""
-    """What is left of it on an image encoder that has no text tower; empty where it needs class prompts.
+    """The part that is left of it on an image encoder that has no text tower; empty where it needs class prompts.
 
     What trains weights needs transformer blocks there: see ``is_without_text``."""
     why_not_quantised: str = ""

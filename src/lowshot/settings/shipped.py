@@ -47,19 +47,17 @@ def shipped_recipe(name: str) -> ShippedRecipe:
     return recipes[name]
 
 
-def recipe_file(given: Path) -> Path:
+def recipe_file(path: Path) -> Path:
     """The file that a path or the name of a shipped recipe stands for. A file that is there comes first.
 
     Raises:
         InputError: There is no such file, and no shipped recipe of this name.
     """
-    shipped = FOLDER / f"{given.stem}.toml"
-    if given.is_file():
-        return given
-    if str(given) == given.stem and shipped.is_file():
+    shipped = FOLDER / f"{path.stem}.toml"
+    if path.is_file():
+        return path
+    if str(path) == path.stem and shipped.is_file():
         return shipped
     if shipped.is_file():
-        raise InputError(
-            f"recipe {given} does not exist; the one that comes with lowshot is {given.stem}, without path"
-        )
-    raise InputError(f"recipe {given} does not exist; expected a TOML file, or a name that lowshot recipes lists")
+        raise InputError(f"recipe {path} does not exist; the one that comes with lowshot is {path.stem}, without path")
+    raise InputError(f"recipe {path} does not exist; expected a TOML file, or a name that lowshot recipes lists")

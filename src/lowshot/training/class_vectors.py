@@ -1,4 +1,4 @@
-"""What images are compared with: a vector of each class, which its prompts give or a trained classifier holds."""
+"""Vectors that images are compared with: one of each class, which its prompts give or a trained classifier holds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..progress import Track
 
 
 class TextShape(NamedTuple):
-    """What goes through the text tower with each prompt."""
+    """The tokens that go through the text tower with each prompt."""
 
     config: Any
     """The tower's configuration."""
@@ -43,7 +43,7 @@ class StepVectors(Protocol):
 
     @property
     def text(self) -> TextShape | None:
-        """What each costs in the text tower; None where that has no part in it."""
+        """The tokens of each in the text tower; None where that has no part in it."""
 
 
 class ClassVectors(Protocol):
@@ -63,7 +63,7 @@ class ClassVectors(Protocol):
 
     @property
     def parameters(self) -> Sequence[nn.Parameter]:
-        """What is trained of them beside the adapter."""
+        """Parameters of theirs that are trained beside the adapter."""
 
     def __len__(self) -> int: ...
 

@@ -77,9 +77,9 @@ class Classifier:
     @torch.no_grad()
     def begin(self, examples: Examples, track: Track) -> None:
         """Start as the normalised mean of each class's unit embeddings, those of central crops."""
-        [seen] = encoded_views(self._backbone, examples.images, self._training, None, track, "encoding the shots")
-        labels = torch.from_numpy(examples.labels).to(seen.device)
-        self._start = functional.normalize(by_class(seen.T, labels, len(self)).T, dim=-1).to(self.rows)
+        [embeddings] = encoded_views(self._backbone, examples.images, self._training, None, track, "encoding the shots")
+        labels = torch.from_numpy(examples.labels).to(embeddings.device)
+        self._start = functional.normalize(by_class(embeddings.T, labels, len(self)).T, dim=-1).to(self.rows)
         self.rows.copy_(self._start)
 
     @torch.no_grad()

@@ -36,7 +36,7 @@ class Company(Generic[_Result]):
     def __init__(self, most: int) -> None:
         self.most = most
         self.groups: dict[object, list[Any]] = {}
-        """What steps must have in common to be computed together -> those who do; see ``joined``."""
+        """Key of steps that can be computed together -> the groups of those; see ``joined``."""
 
     def results(self, works: Iterable[Callable[[], _Result]]) -> Generator[_Result, None, None]:
         """Do works, each a run from its beginning to its end, and yield what each returns as it ends.
@@ -78,7 +78,7 @@ class Member(Generic[_Result]):
     """
 
     result: _Result
-    """What the run has returned, once it has ended."""
+    """The run's return value, once it has ended."""
 
     def __init__(self, company: Company[_Result], work: Callable[[], _Result]) -> None:
         self.company = company

@@ -77,7 +77,7 @@ class HeadLearner:
         self.head: Head | None = None
         """The trained head; None before training, and for classes that have no shots."""
         self.kept: KeptShots | None = None
-        """What the head was learnt from; None before, and where it was not kept."""
+        """The shots that the head was learnt from; None before, and where they were not kept."""
         self._tokenize(prompts)
 
     @torch.no_grad()
@@ -255,8 +255,8 @@ class HeadLearner:
                 f"method {method} has kept random crops of its shots alone, and images are judged by their middle; fit "
                 "it with --calibration-folds 4, which keeps that too (calibration_folds=4 from Python)"
             )
-        seen = kept.central if len(kept.central) else kept.features
-        return FullConformal(Shots(seen, kept.labels, self.text.to(torch.device("cpu"))))
+        embeddings = kept.central if len(kept.central) else kept.features
+        return FullConformal(Shots(embeddings, kept.labels, self.text.to(torch.device("cpu"))))
 
     def merged_for_inference(self) -> contextlib.AbstractContextManager[None]:
         """Nothing to prepare."""

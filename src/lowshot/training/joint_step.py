@@ -25,7 +25,7 @@ from .step import Batch, ExactStep, Passes, embeddings_of, zero_loss
 
 
 def joined_by(step: ExactStep, recipe: Recipe) -> Hashable | None:
-    """What the steps of two runs must have in common to be computed together: equal keys.
+    """Return a key that two runs have in common if their steps can be computed together.
 
     Returns:
         None where they cannot be: not all that is trained inside the backbone is plain LoRA or LoRA-XS.

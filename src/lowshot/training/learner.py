@@ -58,7 +58,7 @@ class Learner(Protocol):
 
     @property
     def kept(self) -> KeptShots | None:
-        """What is kept of the shots, so that classes can be added without them; None where nothing is."""
+        """The shots' embeddings, by which classes can be added without them; None where they are not kept."""
 
     @property
     def offsets(self) -> NDArray[np.float64] | None:

@@ -113,16 +113,16 @@ def measure_needs(
     updates = JointUpdates(backbone.model, products_in)
     products = Products(updates)
 
-    def kept(count: int, forward: Callable[[], Tensor]) -> int:
+    def kept_of(count: int, forward: Callable[[], Tensor]) -> int:
         updates.begin()
         with backbone.training(), backbone.computed_by(products), keys.of(0, range(count)), updates.passing():
             return kept_bytes(backbone.model, forward, updates.frozen_factors)
 
     def kept_of_vectors(count: int) -> int:
-        return kept(count, lambda: vectors.encode(range(count), anew=True))
+        return kept_of(count, lambda: vectors.encode(range(count), anew=True))
 
     side = backbone.image_size
-    image = kept(1, lambda: backbone.encode_images(torch.zeros(1, 3, side, side)))
+    image = kept_of(1, lambda: backbone.encode_images(torch.zeros(1, 3, side, side)))
     prompt = once = 0
     if vectors_are_trained:  # one prompt and two tell what is kept of each from what is kept once for all
         one, two = kept_of_vectors(1), kept_of_vectors(min(2, len(vectors)))

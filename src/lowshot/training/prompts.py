@@ -139,7 +139,7 @@ class ClassPrompts:
 
     @property
     def text(self) -> TextShape:
-        """What each costs in the text tower."""
+        """The tokens of each in the text tower."""
         own = self._tokens["input_ids"].shape[1] - self.shared
         return TextShape(self._backbone.model.config.text_config, own, self.shared)
 

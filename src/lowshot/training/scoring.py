@@ -60,7 +60,7 @@ IGNORED = -100
 
 
 class Loss(Protocol):
-    """What is minimised, of some of a batch's images."""
+    """The quantity that is minimised, of some of a batch's images."""
 
     def __call__(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Return the sum over the images, without those whose labels are ``IGNORED``.

@@ -82,9 +82,9 @@ def measure_pace(
 def _rate(work: Callable[[], object], device: torch.device, seconds: float) -> float:
     """How often a second something is done, after it was done once."""
     for count in (1, 1 << 30):
-        started, done = time.perf_counter(), 0
-        while done < count and (done == 0 or time.perf_counter() - started < seconds):
+        started, times = time.perf_counter(), 0
+        while times < count and (times == 0 or time.perf_counter() - started < seconds):
             work()
-            done += 1
+            times += 1
             settle(device)
-    return done / (time.perf_counter() - started)
+    return times / (time.perf_counter() - started)

@@ -70,7 +70,7 @@ class WeightsLearner:
         """Keys of the adapters' dropout."""
         self.kept: KeptShots | None = None
         self.loss: Loss = cross_entropy
-        """What is minimised; known once training begins."""
+        """The quantity that is minimised; known once training begins."""
         self.processes = Processes()
         """Those that train together; known once training begins."""
 
@@ -153,8 +153,8 @@ class WeightsLearner:
     def _sigmoid_loss(self, examples: Examples, track: Track) -> SigmoidLoss:
         """The loss where images have several labels, with offsets by the backbone's own scores of the shots."""
         what = "encoding the shots"
-        [seen] = encoded_views(self.backbone, examples.images, self.recipe.training, None, track, what)
-        scores = self.scoring.scores(seen, self.encode_classes())
+        [embeddings] = encoded_views(self.backbone, examples.images, self.recipe.training, None, track, what)
+        scores = self.scoring.scores(embeddings, self.encode_classes())
         offsets = torch.from_numpy(solved_offsets(scores.float().cpu().numpy(), examples.labels))
         return SigmoidLoss(offsets.to(scores.device, torch.float32))
 
