@@ -158,7 +158,7 @@ def filled(bank: AdapterBank, count: int) -> AdapterBank:
 
     from lowshot.serving.mixing import Updates
 
-    first, _ = bank._loaded(bank.names()[0], may_wait=True)
+    first, _ = bank._fetcher.fetch(bank.names()[0], may_wait=True)
     assert first.updates.middles is not None
     generator, shape = torch.Generator().manual_seed(1), first.updates.middles.shape
     for name in bank.names()[:count]:
@@ -321,7 +321,7 @@ def loads(arguments: Arguments, folder: Path, model: str) -> dict[str, float]:
         names, took = bank.names(), []
         assert len(names) == arguments.loads, bank.refused()
         for name in names:
-            load = functools.partial(bank._loaded, name, may_wait=True)
+            load = functools.partial(bank._fetcher.fetch, name, may_wait=True)
             took.append(seconds(load, torch.device(arguments.on)))
         found[f"load_{when}_seconds"] = statistics.median(took[1:])  # the first one prepares for all
         found[f"load_{when}_most_seconds"] = max(took[1:])

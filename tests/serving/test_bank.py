@@ -125,7 +125,7 @@ def test_an_adapter_with_factors_of_its_own_basis_uses_those(tiny_clip, tmp_path
     taught(tiny_clip, "lora-xs").save_pretrained(tmp_path / "stored")
     bank, names = AdapterBank(tmp_path, half_classes=False), ["stored", "plain", "stored", "plain"]
     assert_each_is_as_alone(bank, tmp_path, names, pictures(4, 3), alone, EXACT)
-    stored, plain = (bank._loaded(name, may_wait=True)[0].updates for name in ("stored", "plain"))
+    stored, plain = (bank._fetcher.fetch(name, may_wait=True)[0].updates for name in ("stored", "plain"))
     assert len(stored.own) == len(plain.layers) == 9
     assert not plain.own and not stored.layers
 
@@ -191,7 +191,7 @@ def test_a_running_batch_keeps_the_adapter_that_it_began_with(kinds, copied, alo
 def test_what_changes_while_it_is_read_is_read_again(kinds, copied, alone, monkeypatch):
     folder, images = copied("xs4"), pictures(2, 3)
     bank = AdapterBank(folder, half_classes=False)
-    load, times = bank._loader.load, []
+    load, times = bank._fetcher._loader.load, []
 
     def loaded_meanwhile(*arguments):
         found = load(*arguments)
@@ -200,7 +200,7 @@ def test_what_changes_while_it_is_read_is_read_again(kinds, copied, alone, monke
         times.append(1)
         return found
 
-    monkeypatch.setattr(bank._loader, "load", loaded_meanwhile)
+    monkeypatch.setattr(bank._fetcher._loader, "load", loaded_meanwhile)
     np.testing.assert_allclose(rows_of(bank.predict(images, "xs4")), alone(kinds / "lora2", images), atol=EXACT)
     assert len(times) == 2
 
@@ -208,7 +208,7 @@ def test_what_changes_while_it_is_read_is_read_again(kinds, copied, alone, monke
 def test_what_never_stops_changing_is_refused_for_now(copied, monkeypatch):
     folder = copied("xs4")
     bank = AdapterBank(folder)
-    monkeypatch.setattr(bank._loader, "load", lambda at, *_: os.utime(at / "lowshot.json"))
+    monkeypatch.setattr(bank._fetcher._loader, "load", lambda at, *_: os.utime(at / "lowshot.json"))
     with refused(AdapterError, folder / "xs4", "changed on disk"):
         bank.predict(pictures(1), "xs4")
     monkeypatch.undo()

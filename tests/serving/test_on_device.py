@@ -30,7 +30,7 @@ def loaded(kinds, kept_backbone):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bank_module, "load_backbone", kept_backbone.load)
         bank = AdapterBank(kinds)
-    residents = {name: on_meta(bank._loaded(name, may_wait=True)[0]) for name in KINDS}
+    residents = {name: on_meta(bank._fetcher.fetch(name, may_wait=True)[0]) for name in KINDS}
     bank.backbone.model.to(META)
     bank._bases._known = {name: on_meta(basis) for name, basis in bank._bases._known.items()}
     counts_of(bank, [residents["zero"]])  # what is moved once is moved now

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import importlib.metadata
-import tempfile
-import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from ..errors import LowshotError
-from ..records import RECORD_FILE, TENSOR_FILES
 from . import change_requests, schema, teach_requests
+from .bodies import ADDED, IMAGES, LESSON, body_of
+from .downloads import zipped
 from .jobs import Job
 from .pages import FOLDER, page
 from .prometheus import CONTENT_TYPE
@@ -31,47 +27,12 @@ from .service import Options, Service
 from .uploads import images_to_predict
 
 VERSION = importlib.metadata.version("lowshot")
-CARD_FILE = "README.md"
-_DOWNLOADED = (*TENSOR_FILES, RECORD_FILE, CARD_FILE)
 _DESCRIPTION = (
     "Few-shot classifiers of one backbone: ask them about images, teach new ones. "
     "Errors are `{error: {code, message}}`."
 )
 _Result = TypeVar("_Result")
 _Route = TypeVar("_Route", bound=Callable[..., Awaitable[Response]])
-_FILES = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
-_IMAGES_BODY = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {"schema": {"type": "object", "properties": {"images": _FILES}, "required": ["images"]}},
-        "application/json": {"schema": schema.ImagesAsText.model_json_schema()},
-    },
-}
-_TEACH_BODY = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {
-                    "name": {"type": "string", "pattern": f"^{teach_requests.NAME.pattern}$"},
-                    "settings": {"type": "string", "contentMediaType": "application/json"},
-                    "images": _FILES,
-                    "labels": {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 100}},
-                },
-                "required": ["name", "images", "labels"],
-            }
-        }
-    },
-}
-_ADD_BODY = copy.deepcopy(_TEACH_BODY)
-del _ADD_BODY["content"]["multipart/form-data"]["schema"]["properties"]["settings"]  # type: ignore[index]
-
-
-def _body_of(model: type[BaseModel]) -> dict[str, Any]:
-    return {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}
-
-
 _LIMITS = (
     "image_bytes",
     "images_per_request",
@@ -219,7 +180,7 @@ async def delete(service: Behind, name: str) -> Response:
 async def download(service: Behind, name: str) -> Response:
     """The adapter's folder as a zip file, without the pictures it was taught with."""
     await asyncio.to_thread(service.bank.describe, name)
-    return await asyncio.to_thread(_zipped, service.bank.folder / name)
+    return await asyncio.to_thread(zipped, service.bank.folder / name)
 
 
 @router.get(
@@ -239,7 +200,7 @@ def _images_are_sent_to(what: str, answer: type[BaseModel]) -> Callable[[_Route]
         f"/v1/adapters/{{name}}/{what}",
         response_model=answer,
         response_model_exclude_none=True,
-        openapi_extra={"requestBody": _IMAGES_BODY},
+        openapi_extra={"requestBody": IMAGES},
         responses=_errors(404, 408, 409, 413, 415, 429, 503),
     )
 
@@ -289,7 +250,7 @@ async def explain(
     "/v1/adapters",
     status_code=202,
     response_model=schema.AcceptedAnswer,
-    openapi_extra={"requestBody": _TEACH_BODY},
+    openapi_extra={"requestBody": LESSON},
     responses=_errors(400, 403, 408, 409, 413, 415, 422, 429, 503),
 )
 async def teach(service: Behind, request: Request) -> Response:
@@ -318,19 +279,19 @@ def _another_is_made_by(what: str, body: dict[str, Any], *errors: int) -> Callab
     )
 
 
-@_another_is_made_by("add", _ADD_BODY, 415)
+@_another_is_made_by("add", ADDED, 415)
 async def add(service: Behind, request: Request, name: str) -> Response:
     """Teach a head on frozen features more classes or images: another adapter, under `name` in the form."""
     return await _accepted(service, change_requests.add(service, request, name))
 
 
-@_another_is_made_by("remove", _body_of(schema.Removal))
+@_another_is_made_by("remove", body_of(schema.Removal))
 async def remove_classes(service: Behind, request: Request, name: str) -> Response:
     """Take classes out of an adapter: another adapter, under `name` in the body."""
     return await _accepted(service, change_requests.remove(service, request, name))
 
 
-@_another_is_made_by("rename", _body_of(schema.Renaming))
+@_another_is_made_by("rename", body_of(schema.Renaming))
 async def rename_class(service: Behind, request: Request, name: str) -> Response:
     """Call a class of an adapter by another name: another adapter, under `name` in the body."""
     return await _accepted(service, change_requests.rename(service, request, name))
@@ -402,17 +363,3 @@ async def _unless_gone(request: Request, work: Awaitable[_Result]) -> _Result:
         if not task.done():
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-
-
-def _zipped(folder: Path) -> Response:
-    """An adapter's files, as they are, in one file that is gone when it is sent."""
-    with contextlib.ExitStack() as stack:
-        temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="lowshot-", ignore_cleanup_errors=True))
-        path = Path(temporary, f"{folder.name}.zip")
-        with zipfile.ZipFile(path, "w") as archive:
-            for name in _DOWNLOADED:
-                is_plain = name != CARD_FILE or not (folder / name).is_symlink()  # nothing checks what a card links to
-                if is_plain and (folder / name).is_file():
-                    archive.write(folder / name, f"{folder.name}/{name}")
-        gone = BackgroundTask(stack.pop_all().close)
-    return FileResponse(path, media_type="application/zip", filename=path.name, background=gone)

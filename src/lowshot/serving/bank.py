@@ -5,8 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
-import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from ..data import Images, ImagesOnDemand, images_in_order
 from ..data.crops import Rows, central_crops
-from ..errors import AdapterError, DataError, InputError, LowshotError, RunError
+from ..errors import DataError, InputError, LowshotError, RunError
 from ..explaining import Explanation, explain
 from ..methods import Quantization
 from ..models import Backbone, load_backbone, set_precision
@@ -30,15 +29,15 @@ from .bases import Bases
 from .class_probabilities import class_scores, predictions
 from .class_tables import ClassTables
 from .entries import Entries, adapter_folders, entry_of, read_entry, stamp_of
+from .fetching import Fetcher
 from .loader import Loader
 from .mixing import mixed, wrap_linears
 from .predictions import Description, Prediction, Summary, summary_of
-from .residents import Resident, Residents, Stamp
+from .residents import Resident, Residents
 
 BATCH_SIZE = 64
 """Rows of one forward pass at most."""
 _DECODING_THREADS = 2
-_MOST_TRIES = 3
 
 Answer: TypeAlias = Prediction | LowshotError
 """The prediction of a row, or the error that befell it."""
@@ -116,8 +115,8 @@ class AdapterBank:
         dtype = torch.float16 if half_classes else torch.float32
         computed_in = (self.quantize, self.precision)
         class_tables = ClassTables(self.backbone, self._rows, self._bases, computed_in, dtype)
-        self._loader = Loader(self.backbone, self._bases, class_tables)
-        self._loading = threading.Lock()
+        loader = Loader(self.backbone, self._bases, class_tables)
+        self._fetcher = Fetcher(self._entries, self._residents, loader)
 
     def names(self) -> list[str]:
         """The adapters that are served, in alphabetical order."""
@@ -230,26 +229,22 @@ class AdapterBank:
             name: The adapter.
             class_name: The class that is asked about; the most probable if not given.
         """
-        with contextlib.closing(self._parts([name])) as parts:
-            for part, errors in parts:
-                if name in errors:
-                    return errors[name]
-                if resident := part.get(name):
-                    return self._explained(crop, resident, class_name)
-        raise AssertionError(name)
-
-    def _explained(self, crop: Tensor, resident: Resident, class_name: str | None) -> Explanation | LowshotError:
-        with self._rows.of(mixed([resident.updates], self._bases.at)):
+        with contextlib.closing(self._fetcher.parts([name])) as parts:
+            part, errors = next(parts)
+            if name in errors:
+                return errors[name]
+            resident = part[name]
             try:
-                return explain(
-                    self.backbone,
-                    crop,
-                    lambda embeddings: class_scores(self.backbone, embeddings, [resident]),
-                    resident.classes.names,
-                    class_name,
-                    temperature=float(resident.temperature),
-                    each=resident.likelihoods,
-                )
+                with self._rows.of(mixed([resident.updates], self._bases.at)):
+                    return explain(
+                        self.backbone,
+                        crop,
+                        lambda embeddings: class_scores(self.backbone, embeddings, [resident]),
+                        resident.classes.names,
+                        class_name,
+                        temperature=float(resident.temperature),
+                        each=resident.likelihoods,
+                    )
             except LowshotError as error:
                 return error
 
@@ -266,7 +261,9 @@ class AdapterBank:
         rows_of = collections.defaultdict(list)
         for row, name in enumerate(names):
             rows_of[name].append(row)
-        with contextlib.closing(self._parts(list(rows_of))) as parts:  # their residents are released, come what may
+        with contextlib.closing(
+            self._fetcher.parts(list(rows_of))
+        ) as parts:  # their residents are released, come what may
             for part, errors in parts:
                 answers |= {row: error for name, error in errors.items() for row in rows_of[name]}
                 rows = sorted(row for name in part for row in rows_of[name])
@@ -278,28 +275,6 @@ class AdapterBank:
                     answers |= self._batch(batch, [part[names[row]] for row in batch], list(crops))
                     crops = coming
         return [answers[row] for row in range(len(names))]
-
-    def _parts(
-        self, names: Sequence[str]
-    ) -> Generator[tuple[dict[str, Resident], dict[str, LowshotError]], None, None]:
-        """Adapters that fit into memory together, in use until the next are asked for; and errors of the others."""
-        part: dict[str, Resident] = {}
-        errors: dict[str, LowshotError] = {}
-        try:
-            for name in names:
-                try:
-                    resident, is_in = self._loaded(name, may_wait=not part)
-                    if not is_in:
-                        yield part, {}
-                        self._residents.release(part.values())
-                        part = {}
-                        self._residents.admit(resident, may_wait=True)
-                    part[name] = resident
-                except LowshotError as error:
-                    errors[name] = error
-            yield part, errors
-        finally:
-            self._residents.release(part.values())
 
     def _batch(
         self, rows: Sequence[int], residents: Sequence[Resident], crops: Sequence[Tensor | LowshotError]
@@ -331,40 +306,6 @@ class AdapterBank:
         with self._rows.of(mixed([each.updates for each in residents], self._bases.at)):
             embeddings = self.backbone.encode_images(pixels)
         return predictions(self.backbone, embeddings, residents)
-
-    def _loaded(self, name: str, *, may_wait: bool) -> tuple[Resident, bool]:
-        """An adapter as it is on disk now, and whether it was taken into memory; then it is in use."""
-        folder = self._entries.folder_of(name)
-        resident = self._residents.get(name, stamp_of(folder))
-        if resident is not None:
-            return resident, True
-        with self._loading:
-            stamp = stamp_of(folder)
-            resident = self._residents.get(name, stamp)  # another thread may have loaded it meanwhile
-            if resident is not None:
-                return resident, True
-            resident = self._read(folder, stamp)
-        return resident, self._residents.admit(resident, may_wait=may_wait)
-
-    def _read(self, folder: Path, stamp: Stamp) -> Resident:
-        """Read an adapter's files in one state of them."""
-        for _ in range(_MOST_TRIES):
-            entry = self._entries.entry(folder.name, stamp)
-            result: Resident | InputError
-            try:
-                entry.check()
-                result = self._loader.load(folder, stamp, *read_entry(folder))
-            except InputError as error:
-                result = error
-            if stamp_of(folder) != stamp:  # one half of what was read may be of another state than the other
-                stamp = stamp_of(folder)
-                continue
-            if isinstance(result, Resident):
-                return result
-            self._entries.refuse(entry, str(result))
-            self._residents.drop(folder.name)
-            raise AdapterError(str(result))
-        raise AdapterError(f"adapter {folder} changed on disk again and again while it was read; ask once more")
 
     def _read_model_again(self) -> nn.Module:
         """The model in full precision, for adapters of a rank or in a layer that none had before."""

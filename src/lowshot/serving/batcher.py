@@ -7,8 +7,6 @@ few milliseconds for others; while it is busy, those that come meanwhile are the
 
 from __future__ import annotations
 
-import asyncio
-import collections
 import contextlib
 import dataclasses
 import threading
@@ -19,6 +17,7 @@ from typing import Generic, TypeVar
 
 from ..errors import LowshotError, RunError
 from .refusals import Busy, Draining
+from .turns import Turns, results_of
 
 _Image = TypeVar("_Image")
 _Query = TypeVar("_Query", bound=Hashable)
@@ -60,7 +59,7 @@ class Batcher(Generic[_Image, _Query, _Answer]):
         self._batch_seconds = batch_seconds
         self._capacity = capacity
         self._observe = observe
-        self._requests: collections.deque[collections.deque[_Row[_Image, _Query, _Answer]]] = collections.deque()
+        self._turns = Turns[_Row[_Image, _Query, _Answer]]()
         self._changed = threading.Condition()
         self._reserved = 0
         self._seconds_per_image = 0.0
@@ -99,16 +98,9 @@ class Batcher(Generic[_Image, _Query, _Answer]):
         """
         line: list[_Row[_Image, _Query, _Answer]] = [_Row(image, query, Future()) for image, query in rows]
         with self._changed:
-            if line:
-                self._requests.append(collections.deque(line))
+            self._turns.add(line)
             self._changed.notify_all()
-        futures = [asyncio.wrap_future(row.future) for row in line]  # to cancel one is to cancel what it wraps
-        answers: list[_Answer | LowshotError] = []
-        for answer in await asyncio.gather(*futures, return_exceptions=True):
-            if isinstance(answer, BaseException) and not isinstance(answer, LowshotError):
-                raise answer
-            answers.append(answer)
-        return answers
+        return await results_of(row.future for row in line)
 
     def close(self, seconds: float) -> bool:
         """Take no more, finish the line, stop; whether that was done in time. What was not is answered by an error."""
@@ -117,8 +109,7 @@ class Batcher(Generic[_Image, _Query, _Answer]):
             self._changed.notify_all()
         self._thread.join(seconds)
         with self._changed:
-            left = [row for rows in self._requests for row in rows]
-            self._requests.clear()
+            left = self._turns.clear()
         for row in left:
             _fail(row, RunError("the server stopped before this image's turn came"))
         return not self._thread.is_alive()
@@ -146,18 +137,14 @@ class Batcher(Generic[_Image, _Query, _Answer]):
         """The next batch; waits for one. Empty when all is done and no more will come."""
         with self._changed:
             while True:
-                while not self._requests and not self._closing:
+                while not self._turns and not self._closing:
                     self._changed.wait()
                 self._gather()
                 batch: list[_Row[_Image, _Query, _Answer]] = []
-                while self._requests and len(batch) < self._most:
-                    rows = self._requests.popleft()
-                    row = rows.popleft()
-                    if rows:
-                        self._requests.append(rows)
+                while len(batch) < self._most and (row := self._turns.next()) is not None:
                     if not row.future.cancelled():
                         batch.append(row)
-                if batch or (self._closing and not self._requests):
+                if batch or (self._closing and not self._turns):
                     return batch
 
     @property
@@ -169,7 +156,7 @@ class Batcher(Generic[_Image, _Query, _Answer]):
     def _gather(self) -> None:
         """Wait a little for a full batch; whoever waited while the model was busy has waited already."""
         until = time.monotonic() + self._batch_seconds
-        while (waiting := sum(map(len, self._requests))) < self._most and not self._closing:
+        while (waiting := len(self._turns)) < self._most and not self._closing:
             left = until - time.monotonic()
             # Everyone who holds room and is not in the line yet is still decoding: with nobody else, do not wait.
             if left <= 0 or self._reserved <= waiting:

@@ -6,8 +6,8 @@ What is made is an adapter more, under a name of its own; the one that it is mad
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from starlette.requests import Request
@@ -43,7 +43,7 @@ async def add(service: Service, request: Request, of: str) -> Job:
         check_labels(labels, len(files), limits, record.classes)
         with service.teacher.place(name) as folder:
             images = await written_images(service, folder, files, labels)
-            return _queued(service, _Changed(folder, name, of, "add"), images=images)
+            return _queued(service, folder, name, of, "add", images=images)
 
 
 async def remove(service: Service, request: Request, of: str) -> Job:
@@ -60,7 +60,7 @@ async def remove(service: Service, request: Request, of: str) -> Job:
     if len(set(record.classes) - set(classes)) < 2:
         raise _unusable("fewer than two classes would be left; expected at least 2")
     with service.teacher.place(checked_name(values["name"])) as folder:
-        return _queued(service, _Changed(folder, values["name"], of, "remove"), classes=classes)
+        return _queued(service, folder, values["name"], of, "remove", classes=classes)
 
 
 async def rename(service: Service, request: Request, of: str) -> Job:
@@ -75,23 +75,13 @@ async def rename(service: Service, request: Request, of: str) -> Job:
         raise _unusable(f"adapter {of!r} has no class {old[:100]!r}; expected one of {', '.join(record.classes[:20])}")
     check_alike([new if each == old else each for each in record.classes])
     with service.teacher.place(checked_name(values["name"])) as folder:
-        return _queued(service, _Changed(folder, values["name"], of, "rename"), old=old, new=new)
+        return _queued(service, folder, values["name"], of, "rename", old=old, new=new)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Changed:
-    """An adapter that is to be made of another."""
-
-    folder: Any
-    """Of the job."""
-    name: str
-    of: str
-    change: Change
-
-
-def _queued(service: Service, changed: _Changed, **values: Any) -> Job:
-    change = {"what": changed.change, "adapter": str(service.bank.folder / changed.of)}
-    return service.teacher.add(changed.folder, changed.name, {"model": service.model_id, "change": change, **values})
+def _queued(service: Service, folder: Path, name: str, of: str, what: Change, **values: Any) -> Job:
+    """The job in a folder that makes an adapter of this name of another."""
+    change = {"what": what, "adapter": str(service.bank.folder / of)}
+    return service.teacher.add(folder, name, {"model": service.model_id, "change": change, **values})
 
 
 async def _record(service: Service, of: str) -> RunRecord:

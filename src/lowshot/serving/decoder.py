@@ -6,19 +6,18 @@ image, which is memory. Images that are large are never on all threads, so that 
 
 from __future__ import annotations
 
-import asyncio
-import collections
 import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ..data.decoding import decoded_size
 from ..errors import LowshotError
 from .limits import Limits
 from .refusals import Busy, Draining, Refusal
+from .turns import Turns, results_of
 
 _Result = TypeVar("_Result")
 _THREADS = 2
@@ -29,9 +28,9 @@ _LARGE_FILES_BYTES = 4 << 20  # whose headers may take 0.8 s: Pillow looks for a
 class _Task(NamedTuple):
     """Work on one image, or on the headers of a request's images."""
 
-    work: Callable[[], object]
+    work: Callable[[], Any]
     is_large: bool
-    future: Future[object]
+    future: Future[Any]
 
 
 class Decoder(Generic[_Result]):
@@ -46,7 +45,7 @@ class Decoder(Generic[_Result]):
         self._crop = crop
         self._limits = limits
         self._pixels = 0
-        self._requests: collections.deque[collections.deque[_Task]] = collections.deque()
+        self._turns = Turns[_Task]()
         self._large_under_way = 0
         self._closing = False
         self._changed = threading.Condition()
@@ -68,22 +67,26 @@ class Decoder(Generic[_Result]):
         """
         is_large = sum(map(len, contents)) > _LARGE_FILES_BYTES
         [sizes] = await self._done([(lambda: [_size(content) for content in contents], is_large)])
-        assert isinstance(sizes, list)
-        reasons = [size if isinstance(size, LowshotError) else self._too_large(size[1]) for size in sizes]
-        good = [place for place, reason in enumerate(reasons) if reason is None]
-        with self._counted(sum(sizes[place][0] for place in good)):
-            found = await self._done(
-                [(functools.partial(self._crop, contents[place]), sizes[place][1] > _LARGE_BYTES) for place in good]
-            )
-        crops = dict(zip(good, found, strict=True))
-        return [crops[place] if reason is None else reason for place, reason in enumerate(reasons)]  # type: ignore[misc]
+        reasons: dict[int, Refusal | LowshotError] = {}
+        most, works, pixels = self._limits.decoded_bytes, [], 0
+        for place, (content, size) in enumerate(zip(contents, sizes, strict=True)):
+            if isinstance(size, LowshotError):
+                reasons[place] = size
+            elif size[1] > most:
+                problem = f"image takes {size[1]:,} bytes decoded; expected at most {most:,}: send a smaller one"
+                reasons[place] = Refusal(413, "too_large", problem)
+            else:
+                pixels += size[0]
+                works.append((functools.partial(self._crop, content), size[1] > _LARGE_BYTES))
+        with self._counted(pixels):
+            crops = iter(await self._done(works))
+        return [reasons[place] if place in reasons else next(crops) for place in range(len(contents))]
 
     def close(self) -> None:
         """Decode nothing more."""
         with self._changed:
             self._closing = True
-            left = [task for tasks in self._requests for task in tasks]
-            self._requests.clear()
+            left = self._turns.clear()
             self._changed.notify_all()
         for task in left:
             task.future.cancel()
@@ -104,31 +107,24 @@ class Decoder(Generic[_Result]):
         finally:
             self._pixels -= pixels
 
-    def _too_large(self, size: int) -> Refusal | None:
-        most = self._limits.decoded_bytes
-        if size <= most:
-            return None
-        problem = f"image takes {size:,} bytes decoded; expected at most {most:,}: send a smaller one"
-        return Refusal(413, "too_large", problem)
-
-    async def _done(self, works: Sequence[tuple[Callable[[], object], bool]]) -> list[object]:
+    async def _done(self, works: Sequence[tuple[Callable[[], Any], bool]]) -> list[Any]:
         """Results of one request's works, in order; errors of images in their places."""
-        tasks = collections.deque(_Task(work, is_large, Future()) for work, is_large in works)
-        futures = [asyncio.wrap_future(task.future) for task in tasks]  # to cancel one is to cancel what it wraps
+        tasks = [_Task(work, is_large, Future()) for work, is_large in works]
         with self._changed:
             if self._closing:
                 raise Draining
-            if tasks:
-                self._requests.append(tasks)
-                self._changed.notify_all()
-        results = await asyncio.gather(*futures, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, LowshotError):
-                raise result
-        return results
+            self._turns.add(tasks)
+            self._changed.notify_all()
+        return await results_of(task.future for task in tasks)
 
     def _work(self) -> None:
-        while (task := self._next()) is not None:
+        while True:
+            with self._changed:
+                while (task := self._turns.next(self._may_begin)) is None and not self._closing:
+                    self._changed.wait()
+                if task is None:
+                    return
+                self._large_under_way += task.is_large
             if task.future.set_running_or_notify_cancel():
                 try:
                     result = task.work()
@@ -143,22 +139,8 @@ class Decoder(Generic[_Result]):
                     self._changed.notify_all()
             del task
 
-    def _next(self) -> _Task | None:
-        """The next image of the request whose turn it is; waits for one. None when there will be no more."""
-        with self._changed:
-            while not self._closing:
-                for _ in range(len(self._requests)):
-                    tasks = self._requests.popleft()
-                    if tasks[0].is_large and self._large_under_way >= _THREADS - 1:
-                        self._requests.append(tasks)
-                        continue
-                    task = tasks.popleft()
-                    if tasks:
-                        self._requests.append(tasks)
-                    self._large_under_way += task.is_large
-                    return task
-                self._changed.wait()
-            return None
+    def _may_begin(self, task: _Task) -> bool:
+        return not task.is_large or self._large_under_way < _THREADS - 1
 
 
 def _size(content: bytes) -> tuple[int, int] | LowshotError:

@@ -61,23 +61,7 @@ def write_examples(adapter: Path, images: Iterable[object], labels: Sequence[str
         DataError: An image cannot be read.
         OutputError: The folder cannot be written.
     """
-    with folder_written_aside(adapter / FOLDER) as aside:
-        rows = [
-            {"file": _written(aside, number, image), "class": label}
-            for number, (image, label) in enumerate(zip(images, labels, strict=True))
-        ]
-        (aside / _INDEX).write_text(canonical_json({"examples": rows}), encoding="utf-8")
-
-
-def _written(folder: Path, number: int, image: object) -> str:
-    """Write the picture of an image; returns the name of its file."""
-    picture = Image.fromarray(as_pixels(image))
-    name = f"{number}.png" if max(picture.size) <= _SMALL_SIDE else f"{number}.jpg"
-    scale = _SHORTER_SIDE / min(picture.size)
-    if name.endswith("jpg") and scale < 1:
-        picture = picture.resize([max(1, round(side * scale)) for side in picture.size])
-    picture.save(folder / name, quality=90)
-    return name
+    _write(adapter, [], zip(images, labels, strict=True))
 
 
 def carry_examples(adapter: Path, to: Path, names: Mapping[str, str], more: Iterable[tuple[object, str]] = ()) -> None:
@@ -93,18 +77,34 @@ def carry_examples(adapter: Path, to: Path, names: Mapping[str, str], more: Iter
         DataError: An image cannot be read.
         OutputError: They cannot be written.
     """
-    pictures = [each for each in read_examples(adapter) if each.class_name in names]
-    if not pictures:
-        return
-    with folder_written_aside(to / FOLDER) as aside:
-        for each in pictures:
-            shutil.copyfile(each.path, aside / each.path.name)
-        rows = [{"file": each.path.name, "class": names[each.class_name]} for each in pictures]
-        first = 1 + max(int(each.id) for each in pictures)
-        rows += [
-            {"file": _written(aside, number, image), "class": label}
-            for number, (image, label) in enumerate(more, first)
-        ]
+    pictures = {each: names[each.class_name] for each in read_examples(adapter) if each.class_name in names}
+    if pictures:
+        _write(to, pictures.items(), more)
+
+
+def _write(adapter: Path, pictures: Iterable[tuple[Example, str]], images: Iterable[tuple[object, str]]) -> None:
+    """Write the folder of an adapter's pictures: some of another, as they are, and those of images, smaller.
+
+    Args:
+        adapter: The folder of the adapter.
+        pictures: Those of another, each with its class here.
+        images: Images that were learnt from, each with its class.
+    """
+    with folder_written_aside(adapter / FOLDER) as aside:
+        rows, number = [], 0
+        for picture, label in pictures:
+            shutil.copyfile(picture.path, aside / picture.path.name)
+            rows.append({"file": picture.path.name, "class": label})
+            number = max(number, 1 + int(picture.id))
+        for image, label in images:
+            shown = Image.fromarray(as_pixels(image))
+            name = f"{number}.png" if max(shown.size) <= _SMALL_SIDE else f"{number}.jpg"
+            scale = _SHORTER_SIDE / min(shown.size)
+            if name.endswith("jpg") and scale < 1:
+                shown = shown.resize([max(1, round(side * scale)) for side in shown.size])
+            shown.save(aside / name, quality=90)
+            rows.append({"file": name, "class": label})
+            number += 1
         (aside / _INDEX).write_text(canonical_json({"examples": rows}), encoding="utf-8")
 
 

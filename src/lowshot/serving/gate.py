@@ -136,10 +136,13 @@ class _Body:
     def __init__(self, scope: Scope, receive: Receive, limits: Limits, count: Callable[[int], None]) -> None:
         self._receive = receive
         self._count = count
+        path = scope["path"]
         if scope["method"] != "POST":
             self._largest = _SMALL_BODY_BYTES
+        elif path == TEACH_PATH or (path.startswith(f"{TEACH_PATH}/") and path.endswith("/add")):
+            self._largest = limits.teaching_bytes  # its images are learnt from
         else:
-            self._largest = limits.teaching_bytes if _teaches(scope["path"]) else limits.request_bytes
+            self._largest = limits.request_bytes
         self._seconds = limits.upload_seconds
         self._until = time.monotonic() + self._seconds
         self._announced = _header(scope, "content-length")
@@ -213,11 +216,6 @@ class _Answer:
             if not self._body.is_whole:
                 headers.setdefault("Connection", "close")
         await self._send(message)
-
-
-def _teaches(path: str) -> bool:
-    """Whether the images of a request to this path are to be learnt from."""
-    return path == TEACH_PATH or (path.startswith(f"{TEACH_PATH}/") and path.endswith("/add"))
 
 
 def _header(scope: Scope, name: str) -> str:

@@ -76,6 +76,11 @@ class Summary:
 def summary_of(name: str, record: RunRecord, method: MethodConfig) -> Summary:
     """An adapter in a few words, by its record."""
     accuracy, created = record.metrics.get("acc1"), record.provenance.get("date")
+    held_out = None
+    calibration = Calibration.from_dict(record.calibration) if record.calibration else None
+    if calibration is not None and calibration.right is not None:
+        compared = sum(trial["acc1"] is not None for trial in record.choice.get("tried", ()))
+        held_out = HeldOut(calibration.right, len(calibration.scores), best_of=max(1, compared))
     return Summary(
         name=name,
         method=method.method,
@@ -87,17 +92,8 @@ def summary_of(name: str, record: RunRecord, method: MethodConfig) -> Summary:
         created=created if isinstance(created, str) else None,
         is_calibrated=bool(record.calibration) or bool(record.presence.get("images")),
         accuracy=float(accuracy) if isinstance(accuracy, int | float) else None,
-        held_out=_held_out(record),
+        held_out=held_out,
     )
-
-
-def _held_out(record: RunRecord) -> HeldOut | None:
-    """What a record's calibration says of its accuracy."""
-    calibration = Calibration.from_dict(record.calibration) if record.calibration else None
-    if calibration is None or calibration.right is None:
-        return None
-    compared = sum(trial["acc1"] is not None for trial in record.choice.get("tried", ()))
-    return HeldOut(calibration.right, len(calibration.scores), max(1, compared))
 
 
 @dataclasses.dataclass(frozen=True)
