@@ -12,29 +12,17 @@ from __future__ import annotations
 import csv
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lowshot.settings import preset_recipe
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
-PAGE = ROOT / "docs" / "performance.md"
-CHOOSING = ROOT / "docs" / "start" / "choosing.md"
-CONFIDENCE = ROOT / "docs" / "how-to" / "confidence.md"
-NONE_OF_THESE = ROOT / "docs" / "how-to" / "none-of-these.md"
-CLASSES = ROOT / "docs" / "how-to" / "classes.md"
-FINDINGS = ROOT / "docs" / "findings.md"
+DOCS = ROOT / "docs"
+PAGE = DOCS / "performance.md"
 RESULTS = ROOT / "benchmarks" / "results"
-PHOTOGRAPHS = ROOT / "docs" / "results" / "photos" / "runs.csv"
-BEGIN, END = "<!-- performance: written by make docs -->\n", "<!-- end of performance -->\n"
-BEGIN_CALIBRATION, END_CALIBRATION = "<!-- calibration: written by make docs -->\n", "<!-- end of calibration -->\n"
-BEGIN_NONE, END_NONE = "<!-- none of these: written by make docs -->\n", "<!-- end of none of these -->\n"
-BEGIN_MORE, END_MORE = "<!-- one more: written by make docs -->\n", "<!-- end of one more -->\n"
-BEGIN_PHOTOS, END_PHOTOS = "<!-- photographs: written by make docs -->\n", "<!-- end of photographs -->\n"
-BEGIN_SETS, END_SETS = "<!-- sets: written by make docs -->\n", "<!-- end of sets -->\n"
-BEGIN_TIMES, END_TIMES = "<!-- times: written by make docs -->\n", "<!-- end of times -->\n"
+PHOTOGRAPHS = DOCS / "results" / "photos" / "runs.csv"
 
 NAMES = {
     "published-fp32": "as published, fp32",
@@ -58,29 +46,38 @@ NAMES = {
 """Rows of the benchmarks -> what the tables call them; others keep their names."""
 
 
-def parts_of(benchmark: str) -> list[dict[str, Any]]:
-    """The results of a benchmark on a CPU, those that measured a part of it too; the latest last."""
-    found: list[dict[str, Any]] = [
+def results_of(benchmark: str, *, on_cuda: bool = False) -> list[dict[str, Any]]:
+    """The results of a benchmark on a CPU, or on a GPU; those that measured a part of it too; the latest last."""
+    results: list[dict[str, Any]] = [
         json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob(f"*-{benchmark}*.json")
     ]
-    of_it = [result for result in found if result["benchmark"] == benchmark]
-    return sorted(of_it, key=lambda result: str(result["provenance"]["date"]))
+    # "step" is a part of other benchmarks' names too.
+    of_it = [result for result in results if result["benchmark"] == benchmark]
+    on_it = [result for result in of_it if (result.get("device", "cpu") != "cpu") == on_cuda]
+    return sorted(on_it, key=lambda result: str(result["provenance"]["date"]))
 
 
 def newest(benchmark: str, *, on_cuda: bool = False) -> dict[str, Any] | None:
-    """The latest result of a benchmark on a CPU, or on a GPU; None where there is none."""
-    found = []
-    for path in RESULTS.glob(f"*-{benchmark}.json"):
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        # "step" is the end of other benchmarks' names too.
-        if result["benchmark"] == benchmark and (result.get("device", "cpu") != "cpu") == on_cuda:
-            found.append(result)
-    return max(found, key=lambda result: result["provenance"]["date"], default=None)
+    """The latest of ``results_of``; None where there is none."""
+    results = results_of(benchmark, on_cuda=on_cuda)
+    return results[-1] if results else None
 
 
-def rows_of(result: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """The rows that were measured, by variant."""
-    return {row["variant"]: row for row in (result or {}).get("rows", ()) if "failed" not in row}
+def needed(benchmark: str, program: str) -> list[dict[str, Any]]:
+    """The results of a benchmark, which there have to be.
+
+    Raises:
+        SystemExit: There is none; it says by which program it is measured.
+    """
+    results = results_of(benchmark)
+    if not results:
+        raise SystemExit(f"there is no result of benchmarks/{program}.py to write; run make bench")
+    return results
+
+
+def rows_of(*results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The rows that were measured, by variant; of one that several results have, the last."""
+    return {row["variant"]: row for result in results for row in result.get("rows", ()) if "failed" not in row}
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
@@ -114,10 +111,16 @@ def machine(provenance: Mapping[str, Any]) -> str:
     return f"{hardware['cores']} cores of an {hardware['processor']}, no accelerator"
 
 
+def origin(command: str, *results: Mapping[str, Any]) -> str:
+    """Command, days and hardware of results."""
+    days = " and ".join(sorted({result["provenance"]["date"][:10] for result in results}))
+    return f"`{command}`, {days}, {machine(results[-1]['provenance'])}"
+
+
 def step_lines(result: Mapping[str, Any]) -> list[str]:
     """A step as published and by lowshot."""
     shape = result["shape"]
-    what = f"one step, ViT-B/16, {shape['batch_size']} images, {shape['classes']} classes"
+    title = f"one step, ViT-B/16, {shape['batch_size']} images, {shape['classes']} classes"
     rows = [
         [
             name_of(variant),
@@ -130,7 +133,7 @@ def step_lines(result: Mapping[str, Any]) -> list[str]:
     ]
     narrow = "fp16" if "published-fp16" in rows_of(result) else "bf16"
     return [
-        *markdown([what, "seconds (spread)", "peak memory GB", "share of matrix rate"], rows),
+        *markdown([title, "seconds (spread)", "peak memory GB", "share of matrix rate"], rows),
         "",
         f"lowshot in bf16 is {result['time_ratio']:.1f} times as fast as the published step in fp32 and "
         f"{result['time_ratio_same_precision']:.1f} times as fast as it in {narrow}, with "
@@ -153,11 +156,11 @@ def _fused_line(result: Mapping[str, Any], narrow: str) -> list[str]:
 
 def many_classes_line(result: Mapping[str, Any]) -> str:
     """A step with a thousand classes in a budget."""
-    found = ", ".join(
+    steps = ", ".join(
         f"{gigabytes(row['peak_bytes'])} GB and {row['median_seconds']:.0f} s a step in {variant.split('-')[1]}"
         for variant, row in rows_of(result).items()
     )
-    return f"With {result['shape']['classes']:,} classes and `--memory-budget 4GB`: {found}."
+    return f"With {result['shape']['classes']:,} classes and `--memory-budget 4GB`: {steps}."
 
 
 def memory_lines(result: Mapping[str, Any]) -> list[str]:
@@ -214,9 +217,8 @@ def serving_lines(results: Sequence[Mapping[str, Any]]) -> list[str]:
     head = [f"images a second, batches of {results[0]['shape']['batch']}", *models]
     lines = [*markdown(head, rows), ""]
     lines += [_served(model, result) for model, result in zip(models, results, strict=True)]
-    commands = [f"`python benchmarks/serving.py{_MODEL_OPTION.get(model, '')}`" for model in models]
-    said = results[0]["provenance"]
-    return [*lines, f"{' and '.join(commands)}, {said['date'][:10]}, {machine(said)}.", ""]
+    commands = "` and `".join(f"python benchmarks/serving.py{_MODEL_OPTION.get(model, '')}" for model in models)
+    return [*lines, f"{origin(commands, results[0])}.", ""]
 
 
 _MODEL_OPTION = {"ViT-B/16, random": " --model vit-b16"}
@@ -240,24 +242,17 @@ def load_lines(result: Mapping[str, Any] | None) -> list[str]:
         return []
     row = rows_of(result)["all-clients"]
     answered = ", ".join(f"{count:,} answers with {status}" for status, count in row["statuses"].items())
-    said = result["provenance"]
     return [
         f"`lowshot serve` with {row['clients']} clients at once and {result['adapters']} adapters of the built-in "
         f"model: {row['answers_per_second']:.0f} answers a second, half of them within {row['p50_seconds']:.2f} s, "
         f"99 % within {row['p99_seconds']:.2f} s ({answered}); memory grew by {row['growth_bytes'] / 1e6:.1f} MB. The "
-        f"clients share the machine. `python benchmarks/load.py`, {said['date'][:10]}, {machine(said)}.",
+        f"clients share the machine. {origin('python benchmarks/load.py', result)}.",
         "",
     ]
 
 
-def origin(command: str, result: Mapping[str, Any]) -> str:
-    """Command, date and hardware of a result."""
-    provenance = result["provenance"]
-    return f"`{command}`, {provenance['date'][:10]}, {machine(provenance)}, random weights"
-
-
 def gpu_lines(result: Mapping[str, Any]) -> list[str]:
-    """What ``benchmarks/gpu.py`` measured: the steps, and each figure beside what is aimed at."""
+    """The steps that ``benchmarks/gpu.py`` measured, and each figure beside the aim for it."""
     rows = [row for row in result["parts"].get("step", {}).get("rows", ()) if "median_seconds" in row]
     lines = [
         "| one step on a GPU, ViT-B/16, 32 images, 100 classes | seconds | peak memory GB | share of matrix rate |"
@@ -269,7 +264,7 @@ def gpu_lines(result: Mapping[str, Any]) -> list[str]:
     lines += ["", "| figure | aimed at | measured |", "|:--|--:|--:|"]
     for name, aim in result["targets"].items():
         lines.append(f"| {name.replace('_', ' ')} | {aim['aim']} | {aim['measured']:.3g} |")
-    return [*lines, "", f"{origin('python benchmarks/gpu.py', result)}.", ""]
+    return [*lines, "", f"{origin('python benchmarks/gpu.py', result)}, random weights.", ""]
 
 
 HEAD = """# Speed and memory
@@ -285,24 +280,23 @@ def page() -> str:
     gpu = newest("gpu", on_cuda=True)
     lines = [HEAD, "## A training step", ""]
     lines += [] if gpu is None else gpu_lines(gpu)
-    lines += [*_steps(), *([many_classes_line(many), ""] if many else [])]
+    lines += [*step_section(), *([many_classes_line(many), ""] if many else [])]
     if memory:
-        lines += ["## Memory", "", *memory_lines(memory), f"{origin('python benchmarks/memory.py', memory)}.", ""]
+        source = f"{origin('python benchmarks/memory.py', memory)}, random weights."
+        lines += ["## Memory", "", *memory_lines(memory), source, ""]
     if quantized:
-        lines += ["## In fewer bits", "", *quantized_lines(quantized)]
-        lines += [f"{origin('python benchmarks/quantized.py', quantized)}.", ""]
+        source = f"{origin('python benchmarks/quantized.py', quantized)}, random weights."
+        lines += ["## In fewer bits", "", *quantized_lines(quantized), source, ""]
     serving = [result for result in (newest("serving"), newest("serving-vit-b16")) if result]
     lines += [*(["## Serving", ""] if serving else []), *serving_lines(serving), *load_lines(newest("load"))]
     return "\n".join([*lines, *(["Not measured: any GPU.", ""] if gpu is None else [])])
 
 
-def _steps() -> list[str]:
+def step_section() -> list[str]:
     """The step as published and by lowshot, and where that was measured."""
-    step = newest("step")
-    if step is None:
-        raise SystemExit("there is no result of benchmarks/step.py to write; run make bench")
+    step = needed("step", "step")[-1]
     count = len(step["rows"][0]["seconds"])
-    return [*step_lines(step), f"{origin('python benchmarks/step.py', step)}, {count} steps each.", ""]
+    return [*step_lines(step), f"{origin('python benchmarks/step.py', step)}, random weights, {count} steps each.", ""]
 
 
 def duration(seconds: float) -> str:
@@ -314,10 +308,8 @@ def duration(seconds: float) -> str:
 
 
 def times() -> str:
-    """How long methods take, by the measured time of a step and of an image, for some numbers of shots."""
-    step, evaluation = newest("step"), newest("evaluation")
-    if step is None or evaluation is None:
-        raise SystemExit("there is no result of benchmarks/step.py or benchmarks/evaluation.py; run make bench")
+    """The time that methods take, by the measured time of a step and of an image, for some numbers of shots."""
+    step, evaluation = needed("step", "step")[-1], needed("evaluation", "evaluation")[-1]
     shots, classes = (1, 4, 16), step["shape"]["classes"]
     of_step, of_images = rows_of(step)["lowshot-bf16"], rows_of(evaluation)["lowshot-bf16"]
     step_seconds, rate = of_step["median_seconds"], of_images["images_per_second"]
@@ -336,40 +328,32 @@ def times() -> str:
             *markdown(head, rows),
             "",
             f"{seconds_of(step_seconds)} s a step, {gigabytes(of_step['peak_bytes'])} GB of memory, {rate:.1f} images "
-            f"a second in bf16: `python benchmarks/step.py` and `python benchmarks/evaluation.py`, "
-            f"{step['provenance']['date'][:10]}, {machine(step['provenance'])}.",
+            f"a second in bf16: {origin('python benchmarks/step.py` and `python benchmarks/evaluation.py', step)}.",
             "",
         ]
     )
 
 
 def calibrations() -> str:
-    """How far probabilities are off without calibration and with it."""
-    results = parts_of("calibration")
-    if not results:
-        raise SystemExit("there is no result of benchmarks/calibration.py; run make bench")
-    rows = []
-    for variant, row in {name: row for result in results for name, row in rows_of(result).items()}.items():
+    """The errors of probabilities without calibration and with it."""
+    results, rows = needed("calibration", "calibration"), []
+    for variant, row in rows_of(*results).items():
         plain, calibrated = row["plain"], row["calibrated"]
         off = [f"{plain['ece']:.1%} to {calibrated['ece']:.1%}", f"{plain['nll']:.3f} to {calibrated['nll']:.3f}"]
         rows.append([f"`{variant}`", f"{plain['acc1']:.1%}", f"{row['temperature']:.3g}", *off])
     head = ["`lowshot fit ...`", "accuracy", "temperature", "calibration error", "negative log-likelihood"]
-    dates = " and ".join(sorted({result["provenance"]["date"][:10] for result in results}))
-    from_where = f"`python benchmarks/calibration.py`, {dates}, {machine(results[-1]['provenance'])}, one seed"
-    return "\n".join([*markdown(head, rows), "", f"Without calibration to with it; {from_where}.", ""])
+    source = f"Without calibration to with it; {origin('python benchmarks/calibration.py', *results)}, one seed."
+    return "\n".join([*markdown(head, rows), "", source, ""])
 
 
-def strangers(benchmark: str = "none-of-these", arguments: str = "") -> str:
-    """How well images of none of the classes are told.
+def none_of_these(benchmark: str = "none-of-these", arguments: str = "") -> str:
+    """The share of images of none of the classes that are told as such.
 
     Args:
         benchmark: Which results: of the built-in tasks, or of a folder.
         arguments: Those of the command.
     """
-    results = parts_of(benchmark)
-    if not results:
-        raise SystemExit("there is no result of benchmarks/none_of_these.py; run make bench")
-    measured = {variant: row for result in results for variant, row in rows_of(result).items()}
+    results = needed(benchmark, "none_of_these")
 
     def cell(row: Mapping[str, Any], name: str, scale: float, digits: int) -> str:
         mean, deviation = (scale * value for value in row[name])
@@ -385,14 +369,12 @@ def strangers(benchmark: str = "none-of-these", arguments: str = "") -> str:
             cell(row, "accepted", 100, 0),
             cell(row, "known_turned_away", 100, 1),
         ]
-        for row in measured.values()
+        for row in rows_of(*results).values()
     ]
     head = ["half of", "draws", "AUROC of the top probability", "AUROC", "accepted at 95 % by it, %", "accepted, %"]
-    said = results[-1]["provenance"]
-    command = f"`python benchmarks/none_of_these.py{arguments}`"
-    origin = f"{command}, {said['date'][:10]}, {machine(said)}; ± is the deviation over draws"
+    source = f"{origin(f'python benchmarks/none_of_these.py{arguments}', results[-1])}; ± is the deviation over draws"
     last = f"The last column is with `--reject {results[-1]['reject']:g}`, the others need no threshold of it."
-    return "\n".join([*markdown([*head, "known, turned away, %"], rows), "", f"{origin}. {last}", ""])
+    return "\n".join([*markdown([*head, "known, turned away, %"], rows), "", f"{source}. {last}", ""])
 
 
 def photographs() -> str:
@@ -412,25 +394,23 @@ def photographs() -> str:
     rows = []
     for method in dict.fromkeys(run["method"] for run in runs):
         for shots in sorted({run["shots"] for run in runs}, key=int):
-            of_both = [[cell(method, shots, folds, *what) for what in _OF_PROBABILITIES] for folds in ("0", "5")]
+            of_both = [[cell(method, shots, folds, *figure) for figure in _OF_PROBABILITIES] for folds in ("0", "5")]
             rows.append([f"`{method}`", shots, *(each for pair in zip(*of_both, strict=True) for each in pair)])
     head = ["method", "shots", "calibration error, points", "calibrated", "negative log-likelihood", "calibrated"]
     dates = sorted(run["date"][:10] for run in runs)
-    origin = f"`lowshot bench photos` and `lowshot bench photos-calibrated`, {dates[0]} and {dates[-1]}, five seeds."
+    source = f"`lowshot bench photos` and `lowshot bench photos-calibrated`, {dates[0]} and {dates[-1]}, five seeds."
     folder = " --data clothing --model photos --methods proker --shots 4 16 --draws 10"
-    lines = [*markdown(head, rows), "", origin, ""]
-    return "\n".join([*lines, strangers("none-of-these-clothing", folder)])
+    lines = [*markdown(head, rows), "", source, ""]
+    return "\n".join([*lines, none_of_these("none-of-these-clothing", folder)])
 
 
 _OF_PROBABILITIES = (("ece", 100, 1), ("nll", 1, 2))
 
 
 def sets() -> str:
-    """What sets of classes cover, and how large they are."""
-    results = parts_of("sets")
-    if not results:
-        raise SystemExit("there is no result of benchmarks/sets.py; run make bench")
-    measured = {variant: row for result in results for variant, row in rows_of(result).items()}
+    """The share of images that sets of classes cover, and how large the sets are."""
+    results = needed("sets", "sets")
+    measured = rows_of(*results)
 
     def cell(row: Mapping[str, Any]) -> str:
         share, least, size = 100 * row["covered"][0], 100 * row["least_covered"], row["mean_set_size"][0]
@@ -450,8 +430,8 @@ def sets() -> str:
     text = (
         "Share of the images that is covered, that of the class that is covered least; classes in a set. "
         f"`proker`, {result['shots']} shots, means over {by_held_out[-1]['draws']} draws of "
-        f"shots and of {result['images']} images, both from all images of a task. `python benchmarks/sets.py`, "
-        f"{result['provenance']['date'][:10]}, {machine(result['provenance'])}."
+        f"shots and of {result['images']} images, both from all images of a task. "
+        f"{origin('python benchmarks/sets.py', result)}."
     )
     return "\n".join([*markdown(["", "asked for", "by held-out shots", "guaranteed"], rows), "", text, ""])
 
@@ -460,10 +440,8 @@ _WAYS = ("before", "prompts alone", "on top", "on top, by known images", "taught
 
 
 def one_more() -> str:
-    """What classes on top of adapted towers cost, beside teaching all anew."""
-    result = newest("one-more")
-    if result is None:
-        raise SystemExit("there is no result of benchmarks/one_more.py; run make bench")
+    """The accuracy with classes on top of adapted towers, beside teaching all anew."""
+    result = needed("one-more", "one_more")[-1]
 
     def cell(values: Mapping[str, Any], name: str) -> str:
         return f"{100 * values[name][0]:.1f} ± {100 * values[name][1]:.1f}" if name in values else ""
@@ -474,54 +452,44 @@ def one_more() -> str:
         for way, values in ((name, row["ways"][name]) for name in _WAYS)
     ]
     head = ["task, shots", "way", "old classes, %", "new ones, %", "all, %", "calibration error of the new ones, %"]
-    said = result["provenance"]
-    draws = result["rows"][0]["draws"]
-    origin = f"`python benchmarks/one_more.py`, {said['date'][:10]}, {machine(said)}, {draws} draws of the new classes"
-    return "\n".join([*markdown(head, rows), "", f"{origin}; ± is the deviation over draws.", ""])
+    draws = f"{result['rows'][0]['draws']} draws of the new classes; ± is the deviation over draws"
+    source = f"{origin('python benchmarks/one_more.py', result)}, {draws}."
+    return "\n".join([*markdown(head, rows), "", source, ""])
 
 
-def between(page: str, begin: str, text: str, end: str) -> str:
-    """A page with this text between two of its lines."""
-    before, _, rest = page.partition(begin)
-    _, _, after = rest.partition(end)
-    return f"{before}{begin}\n{text}\n{end}{after}"
+TABLES: dict[str, Callable[[], str]] = {
+    "performance": lambda: "\n".join(step_section()),
+    "times": times,
+    "calibration": calibrations,
+    "sets": sets,
+    "none of these": none_of_these,
+    "one more": one_more,
+    "photographs": photographs,
+}
+"""Name of a table, as its marks in a page have it -> what writes it."""
+PAGES = (
+    ROOT / "README.md",
+    DOCS / "start" / "choosing.md",
+    DOCS / "how-to" / "confidence.md",
+    DOCS / "how-to" / "none-of-these.md",
+    DOCS / "how-to" / "classes.md",
+    DOCS / "findings.md",
+)
+"""The pages that have tables among what people have written."""
 
 
-def written(readme: str) -> str:
-    """The README with the table of a step in its place."""
-    return between(readme, BEGIN, "\n".join(_steps()), END)
-
-
-def chosen(page: str) -> str:
-    """The page that helps to choose with the table of times in its place."""
-    return between(page, BEGIN_TIMES, times(), END_TIMES)
-
-
-def sure(page: str) -> str:
-    """The page on confidence with the tables of calibrations and of sets in their places."""
-    return between(between(page, BEGIN_CALIBRATION, calibrations(), END_CALIBRATION), BEGIN_SETS, sets(), END_SETS)
-
-
-def of_photographs(page: str) -> str:
-    """The page of findings with the tables of photographs in their place."""
-    return between(page, BEGIN_PHOTOS, photographs(), END_PHOTOS)
-
-
-def told(page: str) -> str:
-    """The page on images of none of the classes with its table in its place."""
-    return between(page, BEGIN_NONE, strangers(), END_NONE)
-
-
-def grown(page: str) -> str:
-    """The page on classes more with its table in its place."""
-    return between(page, BEGIN_MORE, one_more(), END_MORE)
+def with_tables(page: str) -> str:
+    """A page with each of its tables between its two marks."""
+    for name, table in TABLES.items():
+        begin, end = f"<!-- {name}: written by make docs -->\n", f"<!-- end of {name} -->\n"
+        if begin in page:
+            before, _, rest = page.partition(begin)
+            _, _, after = rest.partition(end)
+            page = f"{before}{begin}\n{table()}\n{end}{after}"
+    return page
 
 
 if __name__ == "__main__":
-    CLASSES.write_text(grown(CLASSES.read_text(encoding="utf-8")), encoding="utf-8")
-    FINDINGS.write_text(of_photographs(FINDINGS.read_text(encoding="utf-8")), encoding="utf-8")
-    NONE_OF_THESE.write_text(told(NONE_OF_THESE.read_text(encoding="utf-8")), encoding="utf-8")
-    CONFIDENCE.write_text(sure(CONFIDENCE.read_text(encoding="utf-8")), encoding="utf-8")
-    README.write_text(written(README.read_text(encoding="utf-8")), encoding="utf-8")
-    CHOOSING.write_text(chosen(CHOOSING.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in PAGES:
+        path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")
     PAGE.write_text(page(), encoding="utf-8")

@@ -106,12 +106,12 @@ def test_the_newest_result_counts_and_a_gpus_not_as_a_cpus(tool, put):
 
 def test_only_what_is_between_the_marks_is_written(tool, put):
     put("step", **step())
-    readme = f"# before\n{tool.BEGIN}old\n{tool.END}after\n"
-    once = tool.written(readme)
-    assert once.startswith(f"# before\n{tool.BEGIN}")
-    assert once.endswith(f"{tool.END}after\n")
-    assert "old" not in once
-    assert tool.written(once) == once
+    begin, end = "<!-- performance: written by make docs -->\n", "<!-- end of performance -->\n"
+    once = tool.with_tables(f"# before\n{begin}old\n{end}after\n")
+    assert once.startswith(f"# before\n{begin}")
+    assert once.endswith(f"{end}after\n")
+    assert "as published" in once and "old" not in once
+    assert tool.with_tables(once) == once
 
 
 def test_without_a_result_of_the_step_it_says_what_to_run(tool):
