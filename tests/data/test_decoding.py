@@ -369,7 +369,7 @@ def test_the_content_of_a_large_photograph_is_that_of_its_full_size(kind, tmp_pa
     for known in (files, DecodedOnce(files, 1 << 20, 0), ImageSubset(DecodedOnce(files, 0, 0), [0])):
         assert ahead.image_content(known, 0) == whole
     for image in (path, Image.open(path)):
-        assert images.decoded(image).content == whole
+        assert images.ImagesOnDemand([image]).decoded(0)[1].content == whole
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the system does not tell the most memory")

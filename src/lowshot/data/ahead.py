@@ -67,8 +67,8 @@ def content_of(images: Images, index: int, pixels: Pixels) -> str:
         DataError: It cannot be decoded in full size.
     """
     images, index = place_of(images, index)
-    if isinstance(images, MemoryImages) and images.contents:
-        return images.contents[index]
+    if isinstance(images, MemoryImages) and images.examined:
+        return images.examined[index].content
     source = source_of(images, index) if min(pixels.shape[:2]) >= LEAST_SIDE else None  # else it is not reduced
     return content_hash(pixels) if source is None else load_picture(source, whole=True).content()
 

@@ -9,8 +9,8 @@ import os
 from ..errors import DataError
 from ..progress import Track, silent
 from .ahead import computed_ahead
-from .damage import Examined, examined, name_of
-from .images import FileImages
+from .damage import examined, name_of
+from .images import Examined, FileImages
 from .listing import kind_of
 from .task import Images, Task
 

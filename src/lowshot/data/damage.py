@@ -12,11 +12,10 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from ..progress import Track
 from .ahead import computed_ahead, content_of
-from .images import MemoryImages
+from .images import Examined, MemoryImages
 from .jpeg import Jpeg
 from .metadata import JPEG, PNG, png_chunks
 from .opening import complaints, decoding
@@ -26,15 +25,6 @@ from .task import Examples, Images, Pixels, place_of
 _CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"tRNS", b"IEND"})
 _MOST_LINES, _THREADS = 10, 4
 _RUN_LENGTHS = {1: 8, 2: 4}  # compression of a BMP -> its bits a pixel
-
-
-class Examined(NamedTuple):
-    """An image that was looked at."""
-
-    content: str
-    """The hash of what it shows (see ``content_hash``)."""
-    faults: tuple[str, ...]
-    """Its damage, in sentences without their subject."""
 
 
 def examined(images: Images, index: int) -> Examined:
@@ -58,8 +48,8 @@ def examined(images: Images, index: int) -> Examined:
             fault = _fault_of_bmp(file)
         faults += [fault] if fault else []
     base, place = place_of(images, index)
-    if isinstance(base, MemoryImages) and base.complaints:
-        faults += base.complaints[place]
+    if isinstance(base, MemoryImages) and base.examined:
+        faults += base.examined[place].faults
     return Examined(content, tuple(dict.fromkeys(faults)))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import DataError
 from .assembling import Reading, task_of_files
-from .formats import SUFFIXES
+from .formats import is_image
 from .layout import LeftOut, refuse_folders_of_classes, split_folders, subfolders
 from .listing import Classes, class_name, kind_of, visible_entries
 from .tables import READERS, table_of_split
@@ -89,7 +89,7 @@ def image_files(folder: Path, left_out: LeftOut) -> Iterator[Path]:
                 pending.append(path)
             elif not entry.is_file():
                 left_out.special += 1
-            elif path.suffix.lower() in SUFFIXES:
+            elif is_image(entry.name):
                 yield path
             else:
                 left_out.others[path.suffix.lower()] += 1
@@ -132,8 +132,7 @@ def classes_in(folder: Path, warn: list[str]) -> tuple[Path, Classes] | None:
     """
     inside, _ = subfolders(folder)
     if not inside:
-        images = [entry for entry in visible_entries(folder) if Path(entry.name).suffix.lower() in SUFFIXES]
-        if not images:
+        if not any(is_image(entry.name) for entry in visible_entries(folder)):
             return None
         named = folder.resolve()
         files = images_below(named, warn)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import BinaryIO
@@ -31,8 +32,13 @@ _BRANDS = {
 }  # of files in ISO's base format: bytes 8 to 11, behind "ftyp"
 
 
+def is_image(name: str) -> bool:
+    """Tell whether a file's name ends as those of images do; folders of a million files are told so in seconds."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 - a path for each takes longer
+
+
 def are_of_cameras(names: Sequence[str]) -> bool:
-    """Whether most of the files of these names are in formats that cameras and phones write."""
+    """Tell whether most of the files of these names are in formats that cameras and phones write."""
     return 2 * sum(PurePath(name).suffix.lower() in _OF_CAMERAS for name in names) > len(names)
 
 

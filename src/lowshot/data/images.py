@@ -63,43 +63,23 @@ def as_rows(image: object) -> Pixels | Picture:
 
 
 def _file_of(image: object) -> Path | bytes | None:
-    """The file that stands for an image, or the bytes of one; None for what is decoded already."""
+    """Return the file that stands for an image, or the bytes of one; None for what is decoded already."""
     if isinstance(image, str | os.PathLike):
         return Path(os.fsdecode(image))
     return bytes(image) if isinstance(image, bytes | bytearray | memoryview) else None
 
 
-class Decoded(NamedTuple):
-    """An image that is decoded, and what is known of it."""
+class Examined(NamedTuple):
+    """An image that was looked at."""
 
-    pixels: Pixels
     content: str
-    """The hash of what it shows in its full size."""
-    complaints: tuple[str, ...]
-    """Its faults, in sentences without their subject."""
-
-
-def decoded(image: object) -> Decoded:
-    """Decode what stands for an image.
-
-    Raises:
-        ImageError: As for ``as_pixels``.
-    """
-    with complaints() as faults:
-        pixels, file = as_pixels(image), _file_of(image)
-        may_be_reduced = min(pixels.shape[:2]) >= LEAST_SIDE
-        if may_be_reduced and file is not None:
-            content = load_picture(file, whole=True).content()
-        elif may_be_reduced and isinstance(image, Image.Image):
-            with _PICTURE_LOCK, decoding("image"):
-                content = Picture.of(image, "image", whole=True).content()
-        else:
-            content = content_hash(pixels)
-    return Decoded(pixels, content, tuple(dict.fromkeys(faults)))
+    """The hash of what it shows in its full size (see ``content_hash``)."""
+    faults: tuple[str, ...]
+    """Its damage, in sentences without their subject."""
 
 
 def _rgb_array(image: Any) -> NDArray[Any]:
-    """The values of an array or a tensor of torch, channels last, a single one in all three."""
+    """Return the values of an array or a tensor of torch, channels last, a single one in all three."""
     if hasattr(image, "detach") and hasattr(image, "cpu"):
         values = image.detach().cpu()
         image = (values.float() if values.is_floating_point() else values).numpy()
@@ -188,14 +168,23 @@ class ImagesOnDemand:
         with self._named(index) as source:
             return as_rows(source)
 
-    def decoded(self, index: int) -> Decoded:
-        """Decode an image, with what is known of it."""
-        with self._named(index) as source:
-            return decoded(source)
+    def decoded(self, index: int) -> tuple[Pixels, Examined]:
+        """Decode an image, and look at it."""
+        with self._named(index) as image, complaints() as faults:
+            pixels, file = as_pixels(image), _file_of(image)
+            may_be_reduced = min(pixels.shape[:2]) >= LEAST_SIDE
+            if may_be_reduced and file is not None:
+                content = load_picture(file, whole=True).content()
+            elif may_be_reduced and isinstance(image, Image.Image):
+                with _PICTURE_LOCK, decoding("image"):
+                    content = Picture.of(image, "image", whole=True).content()
+            else:
+                content = content_hash(pixels)
+        return pixels, Examined(content, tuple(dict.fromkeys(faults)))
 
     @contextlib.contextmanager
     def _named(self, index: int) -> Iterator[object]:
-        """The image as it was passed; whatever is wrong with it, its index is said where it has no name."""
+        """Yield the image as it was passed; whatever is wrong with it, its index is said where it has no name."""
         source = self.sources[index]
         try:
             yield source
@@ -212,10 +201,8 @@ class MemoryImages:
     pixels: Sequence[Pixels] | np.ndarray
     sources: Sequence[object] | Images = ()
     """The source of each, where that is known."""
-    contents: Sequence[str] = ()
-    """The hash of what each shows in its full size, where that is known."""
-    complaints: Sequence[Sequence[str]] = ()
-    """Faults of each when it was decoded, where that is known."""
+    examined: Sequence[Examined] = ()
+    """What was seen of each when it was decoded, where that is known."""
 
     def __len__(self) -> int:
         return len(self.pixels)

@@ -253,17 +253,16 @@ def examples_of_arrays(images: Any, labels: Any, reading: Reading) -> tuple[list
     indices = np.asarray(numbers, dtype=np.int64)[:, 0] if one else table_of_labels(numbers, len(classes))
     all_of_them = Examples(sources, indices, tuple(f"images[{index}]" for index in range(len(sources))))
     rows = good_images(all_of_them, class_names, reading.on_bad_image, reading.warn)
-    read, indices = [sources.decoded(row) for row in rows], indices[list(rows)]
+    decoded = [sources.decoded(row) for row in rows]
     shown = ("|".join(class_names[k] for k in numbers[row]) for row in rows)
-    contents = [f"{names}\0{each.content}" for names, each in zip(shown, read, strict=True)]
+    contents = [f"{names}\0{seen.content}" for names, (_, seen) in zip(shown, decoded, strict=True)]
     examples = Examples(
         images=MemoryImages(
-            [each.pixels for each in read],
+            [pixels for pixels, _ in decoded],
             sources=given if len(rows) == len(sources) else [given[row] for row in rows],
-            contents=[each.content for each in read],
-            complaints=[each.complaints for each in read],
+            examined=[seen for _, seen in decoded],
         ),
-        labels=indices,
+        labels=indices[list(rows)],
         identities=numbered(hashlib.sha256(content.encode()).hexdigest()[:20] for content in contents),
     )
     return classes, tuple(class_names), examples

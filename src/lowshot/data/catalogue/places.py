@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ...errors import DataError, OutputError
 from ...files import from_home
-from ..formats import SUFFIXES
+from ..formats import is_image
 from ..listing import visible_entries
 from .facts import DataSet
 
@@ -126,20 +126,6 @@ def synset_folders(folder: Path) -> list[Path]:
     return [Path(entry.path) for entry in visible_entries(folder) if SYNSET.fullmatch(entry.name) and entry.is_dir()]
 
 
-def count_images(folder: Path) -> int:
-    """Return how many images there are in a folder, by their suffixes; folders in it are not looked into.
-
-    Raises:
-        DataError: The folder may not be listed.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            names = (entry.name for entry in entries if not entry.name.startswith("."))
-            return sum(os.path.splitext(name)[1].lower() in SUFFIXES for name in names)  # noqa: PTH122 - as below
-    except OSError as error:
-        raise DataError(f"data {folder} cannot be listed: {error.strerror or error}") from error
-
-
 def holds_image(folder: Path, deepest: int = DEEPEST_FOLDERS) -> bool:
     """Tell whether there is an image, by its suffix, in a folder or at most so many folders below; stops at the first.
 
@@ -152,7 +138,7 @@ def holds_image(folder: Path, deepest: int = DEEPEST_FOLDERS) -> bool:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122 - a path for each takes longer
+                if is_image(entry.name):
                     return True
                 if deepest and entry.is_dir():
                     below.append(Path(entry.path))

@@ -8,7 +8,6 @@ refused, not replaced: figures measured on another split would look comparable a
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,7 +16,7 @@ from ...errors import DataError, InputError, UnknownNameError
 from ...files import read_json_object
 from ..assembling import Reading
 from ..copies import report_copies
-from ..formats import SUFFIXES
+from ..formats import is_image
 from ..listing import FileList, class_name, is_below, read_lines, visible_entries
 from ..task import Task, is_text
 from .class_names import FILE as CLASS_NAMES
@@ -208,8 +207,7 @@ def _list_folders(above: Path, folders: list[Path], warn: list[str]) -> FileList
     files, left_out = FileList(above), 0
     for label, folder in enumerate(folders):
         for entry in visible_entries(folder):
-            suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - a path for each takes longer
-            if suffix in SUFFIXES and (entry.is_symlink() or entry.is_file()):
+            if is_image(entry.name) and (entry.is_symlink() or entry.is_file()):
                 files.add(f"{folder.name}/{entry.name}", label)
             else:
                 left_out += 1

@@ -8,11 +8,12 @@ from typing import Literal
 
 from ...errors import DataError
 from ..assembling import Reading
+from ..formats import is_image
 from ..images import FileImages
-from ..listing import kind_of
+from ..listing import kind_of, visible_entries
 from ..task import Task
 from .facts import DataSet
-from .places import Place, count_images, find, synset_folders
+from .places import Place, find, synset_folders
 from .reading import lacks, read_data_set, wrong_sizes
 
 
@@ -55,7 +56,8 @@ def state_of(row: DataSet, root: Path) -> State:
 
 def _lacking(row: DataSet, folder: Path, images: int) -> list[str]:
     """Return a line where a folder of synsets has images of fewer classes than the data set, or fewer images."""
-    counts = [count_images(synset) for synset in synset_folders(folder)] if folder.is_dir() else []
+    synsets = synset_folders(folder) if folder.is_dir() else []
+    counts = [sum(is_image(entry.name) for entry in visible_entries(synset)) for synset in synsets]
     empty = row.classes - sum(count > 0 for count in counts)
     if empty > 0:
         return [f"{empty:,} of {row.classes:,} classes have no image in {folder}"]
