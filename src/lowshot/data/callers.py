@@ -50,10 +50,10 @@ def images_in_order(images: Any) -> Sequence[Any] | Images:
         DataError: It is one image, has no order, or is a table with several columns.
     """
     one = "expected a list of images, such as [image]"
-    for what, kinds in _ONE_IMAGE.items():
+    for description, kinds in _ONE_IMAGE.items():
         if isinstance(images, kinds):
             name = f", {os.fspath(images)!r}" if isinstance(images, str | os.PathLike) else ""
-            raise DataError(f"images is {what}{name}; {one}")
+            raise DataError(f"images is {description}{name}; {one}")
     if is_table(images):
         images = _column("images", images, IMAGE_COLUMNS) if len(_names_of(images)) > 1 else _only_column(images)
     if hasattr(images, "ndim") and hasattr(images, "shape"):
@@ -158,7 +158,7 @@ def each_of(feature: Any) -> Any:
 
 
 def _label(value: Any, index: int) -> Label:
-    """The plain value of a label, which may be a scalar of NumPy or torch, or a row of one."""
+    """Return the plain value of a label, which may be a scalar of NumPy or torch, or a row of one."""
     plain = value.item() if getattr(value, "shape", None) in ((), (1,)) else value
     if not isinstance(plain, str) and not (isinstance(plain, int | float) and -_LARGEST < plain < _LARGEST):
         raise DataError(f"labels[{index}] is {value!r}; expected the name of a class, or its number")
@@ -255,35 +255,35 @@ def _values_of(table: Any, name: str) -> Any:
     return [row[name] for row in table]
 
 
-def _column(what: str, table: Any, usual: Sequence[str]) -> Any:
-    """The column of images or labels of a table."""
+def _column(role: str, table: Any, usual: Sequence[str]) -> Any:
+    """Return the column of images or labels of a table."""
     names = _names_of(table)
     features = getattr(table, "features", None)
     kinds = {name: type(features[name]).__name__ for name in names} if isinstance(features, Mapping) else {}
-    typed = [name for name in names if kinds.get(name) == ("Image" if what == "images" else "ClassLabel")]
+    typed = [name for name in names if kinds.get(name) == ("Image" if role == "images" else "ClassLabel")]
     fitting = typed if len(typed) == 1 else [name for name in typed or names if name.lower() in usual]
     if len(fitting) == 1:
         return _values_of(table, fitting[0])
     raise DataError(
-        f"the table has the columns {', '.join(names)}, {'several' if fitting else 'none'} of which may be its {what}; "
+        f"the table has the columns {', '.join(names)}, {'several' if fitting else 'none'} of which may be its {role}; "
         f"expected one called {', '.join(usual[:3])} or the like: rename it, or hand over the columns by themselves, "
         f"such as table[{names[0]!r}]"
     )
 
 
-def _iterated(what: str, container: Any) -> list[Any]:
-    """The items of a container, in its order."""
+def _iterated(name: str, container: Any) -> list[Any]:
+    """Return the items of a container, in its order."""
     if isinstance(container, set | frozenset):
-        raise DataError(f"{what} is a {type(container).__name__}, which has no order; expected a list")
+        raise DataError(f"{name} is a {type(container).__name__}, which has no order; expected a list")
     if isinstance(container, Mapping):
         raise DataError(
-            f"{what} is a {type(container).__name__} with the keys {', '.join(map(str, list(container)[:3]))}; "
-            f"expected a list, such as list({what}.values())"
+            f"{name} is a {type(container).__name__} with the keys {', '.join(map(str, list(container)[:3]))}; "
+            f"expected a list, such as list({name}.values())"
         )
     if hasattr(container, "to_pylist"):  # pyarrow's own scalars are no values
         container = container.to_pylist()
     elif not hasattr(container, "__iter__") and hasattr(container, "__array__"):
         container = np.asarray(container)
     if not isinstance(container, Iterable) or getattr(container, "ndim", 1) == 0:
-        raise DataError(f"{what} is {container!r:.80}; expected a list of {what}")
+        raise DataError(f"{name} is {container!r:.80}; expected a list of {name}")
     return list(container)

@@ -62,10 +62,10 @@ def open_image(file: BinaryIO) -> Image.Image:
     except UnidentifiedImageError:
         file.seek(0)
         head = file.read(12)
-        what = _BRANDS.get(head[8:], "") if head[4:8] == b"ftyp" else ""
-        if what and not (what is _HEIC and _heif_is_read()):
-            reader = f"; {install_command('heic')} lets lowshot read it, or save it as JPEG" if what is _HEIC else ""
-            raise UnidentifiedImageError(f"is {what}{reader}") from None
+        brand = _BRANDS.get(head[8:], "") if head[4:8] == b"ftyp" else ""
+        if brand and not (brand is _HEIC and _heif_is_read()):
+            reader = f"; {install_command('heic')} lets lowshot read it, or save it as JPEG" if brand is _HEIC else ""
+            raise UnidentifiedImageError(f"is {brand}{reader}") from None
         raise UnidentifiedImageError(f"is not an image; expected one of {', '.join(FORMATS)}") from None
 
 

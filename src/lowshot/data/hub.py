@@ -24,7 +24,7 @@ from .task import Task
 PREFIX = "hf:"
 """The beginning of the name of such a data set."""
 _FOLDER_OF_IMAGES = "imagefolder"  # what datasets calls its reader of image files in folders
-_COLUMN = re.compile(r"(?P<name>.*),(?P<what>label|image)=(?P<column>[^,]+)", re.DOTALL)
+_COLUMN = re.compile(r"(?P<name>.*),(?P<role>label|image)=(?P<column>[^,]+)", re.DOTALL)
 _LABELS = ("label", "labels", "class")  # columns that are taken for the label if no column is a ClassLabel
 
 
@@ -120,9 +120,9 @@ class _Split:
         images = [column for column, kind in rows.features.items() if isinstance(kind, Image)]
         labels = [column for column, kind in rows.features.items() if isinstance(each_of(kind), ClassLabel)]
         usual = [column for column in _LABELS if column in (labels or rows.features)]
-        for what, column in columns.items():
-            if column not in (images if what == "image" else rows.features):
-                kind = "column of images" if what == "image" else "column"
+        for role, column in columns.items():
+            if column not in (images if role == "image" else rows.features):
+                kind = "column of images" if role == "image" else "column"
                 raise DataError(f"{name} has no {kind} {column!r}; it has {', '.join(rows.features)}")
         image = columns.get("image") or _only(name, images, rows, "image")
         self._label = columns.get("label") or (usual[0] if usual else _only(name, labels, rows, "label"))
@@ -164,10 +164,10 @@ def _columns_of(name: str) -> tuple[str, dict[str, str]]:
     """Return a data set's name without the columns that stand behind it, and these."""
     columns: dict[str, str] = {}
     while column := _COLUMN.fullmatch(name):
-        name, what = column["name"], column["what"]
-        if what in columns:
-            raise DataError(f"{name} is given two columns for the {what}; expected one")
-        columns[what] = column["column"]
+        name, role = column["name"], column["role"]
+        if role in columns:
+            raise DataError(f"{name} is given two columns for the {role}; expected one")
+        columns[role] = column["column"]
     return name, columns
 
 
@@ -207,7 +207,7 @@ def _load(name: str) -> tuple[Any, tuple[Path, ...]]:
 
 
 def _is_cached(source: str) -> bool:
-    """Whether ``datasets`` or the Hub's client has kept something of a data set: enough to let ``datasets`` try."""
+    """Tell whether something of a data set is in a cache, which is enough to let ``datasets`` try."""
     from datasets import config
     from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -215,10 +215,11 @@ def _is_cached(source: str) -> bool:
     return prepared.is_dir() or (Path(HF_HUB_CACHE) / f"datasets--{source.replace('/', '--')}").is_dir()
 
 
-def _only(name: str, columns: list[str], rows: Any, what: str) -> str:
+def _only(name: str, columns: list[str], rows: Any, role: str) -> str:
+    """Return the one column that may have a role, if there is one alone."""
     if len(columns) != 1:
-        offered = f"; say which: {name},{what}={columns[0]}" if columns else f"; say which: {name},{what}=COLUMN"
         raise DataError(
-            f"{name} has {len(columns)} columns that may be the {what} (of {', '.join(rows.features)}){offered}"
+            f"{name} has {len(columns)} columns that may be the {role} (of {', '.join(rows.features)}); say which: "
+            f"{name},{role}={columns[0] if columns else 'COLUMN'}"
         )
     return columns[0]

@@ -185,7 +185,7 @@ def jsonl_rows(path: Path) -> _Rows:
     Raises:
         DataError: It cannot be read, or a line is no object.
     """
-    what = "cannot be read as one JSON object per line"
+    fault = "cannot be read as one JSON object per line"
     try:
         for number, line in enumerate(_lines(path), 1):
             if not line.strip():
@@ -196,12 +196,12 @@ def jsonl_rows(path: Path) -> _Rows:
             except DataError:
                 raise
             except (ValueError, RecursionError) as error:
-                raise DataError(f"{where}, {what}: {error}") from error
+                raise DataError(f"{where}, {fault}: {error}") from error
             if not isinstance(row, dict):
                 raise DataError(f"{where}, is {line.strip()[:60]}; expected an object")
             yield number, row
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} {what} in UTF-8: {error}") from error
+        raise DataError(f"{path} {fault} in UTF-8: {error}") from error
 
 
 def _parquet_rows(path: Path) -> _Rows:

@@ -66,9 +66,9 @@ def fetch(file: Download, folder: Path, track: Track, check: Callable[[Path], No
     with os_errors_about(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for url in file.urls:
-        partial = _Partial(folder / f"{file.file}.partial", url)
+        partial = _Partial(file, folder / f"{file.file}.partial", url)
         try:
-            steps = _received(file, partial)
+            steps = partial.received()
             remaining = next(steps, 0)
             for _ in track(steps, what=f"fetching {file.file} (MB)", total=remaining):
                 pass
@@ -116,8 +116,9 @@ def beginning(path: Path) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class _Partial:
-    """The part of a file that has arrived so far, and the version it is of."""
+    """The part of a file that has arrived so far from an address, and the version it is of."""
 
+    file: Download
     path: Path
     url: str
 
@@ -125,11 +126,11 @@ class _Partial:
     def _notes(self) -> Path:
         return self.path.with_name(f"{self.path.name}.json")
 
-    def size(self) -> int:
+    def _size(self) -> int:
         """Return the bytes that have arrived."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def version(self) -> str | None:
+    def _version(self) -> str | None:
         """Return the server's name for the version that was begun, if it was at this address."""
         try:
             notes = read_json_object(self._notes)
@@ -137,12 +138,62 @@ class _Partial:
             return None
         return str(notes["version"]) if notes.get("url") == self.url and notes.get("version") else None
 
-    def begin(self, version: str | None) -> None:
+    def _begin(self, version: str | None) -> None:
         """Throw away what has arrived."""
         self.path.unlink(missing_ok=True)
         write_text(self._notes, canonical_json({"url": self.url, "version": version}))
 
-    def append(self, response: Any, start: int, end: int | None, limit: int) -> Iterator[int]:
+    def received(self) -> Iterator[int]:
+        """Receive what is missing, over as many connections as it takes; yields its MB, then once for each of them."""
+        failures = 0
+        while True:
+            before = self._size()
+            try:
+                yield from self._connection()
+                return
+            except _Interrupted as error:
+                failures = 1 if self._size() > before else failures + 1
+                if failures >= ATTEMPTS:
+                    raise RunError(
+                        f"{error}, {failures} times in a row; what has arrived is kept, run it again to go on"
+                    ) from None
+                time.sleep(FIRST_WAIT_SECONDS * 2 ** (failures - 1))
+
+    def _connection(self) -> Iterator[int]:
+        """Receive what one connection sends, as ``received`` yields it."""
+        file, start, version = self.file, self._size(), self._version()
+        if start and start == file.size:  # interrupted before it could be checked
+            return
+        if version is None and not (file.sha256 or file.md5):
+            start = 0  # nothing would tell if the rest were of another version
+        with _opened(self.url, start, version) as response:
+            is_rest = response.status == http.client.PARTIAL_CONTENT
+            if is_rest:
+                content_range = str(response.headers["Content-Range"] or "")
+                first = content_range.removeprefix("bytes ").partition("-")[0]
+                if first != str(start) or (version and _version_of(response) not in (version, None)):
+                    self._begin(None)
+                    raise _Interrupted("it sends another part than the one asked for, or of another version")
+            start = start if is_rest else 0
+            # A page to sign in, or another file, is refused here, before it costs what has arrived.
+            if response.headers.get_content_type() == "text/html":
+                raise RunError(_PAGE)
+            unpublished = LARGEST_LIST_BYTES if file.kind == "file" else LARGEST_UNKNOWN_BYTES
+            length, limit = (
+                response.headers["Content-Length"],
+                file.size or 2 * (file.rounded_size or 0) or unpublished,
+            )
+            end = start + int(length) if length is not None and length.isdecimal() else file.size
+            if file.size is not None and end != file.size:
+                raise RunError(f"it has {end:,} bytes; expected {file.size:,}: it is another file")
+            if end is not None and end > limit:
+                raise RunError(f"it has {end:,} bytes; expected at most {limit:,}: it is another file")
+            if not is_rest:
+                self._begin(_version_of(response))
+            yield _megabytes(end - start) if end is not None else 1
+            yield from self._append(response, start, end, limit)
+
+    def _append(self, response: Any, start: int, end: int | None, limit: int) -> Iterator[int]:
         """Append what arrives; yields after each MB."""
         received, megabytes = start, start // _CHUNK
         with os_errors_about(self.path), self.path.open("ab") as out:
@@ -178,55 +229,6 @@ class _Partial:
         return path
 
 
-def _received(file: Download, partial: _Partial) -> Iterator[int]:
-    """Receive what is missing, over as many connections as it takes; yields its size in MB, then once for each MB."""
-    failures = 0
-    while True:
-        before = partial.size()
-        try:
-            yield from _connection(file, partial)
-            return
-        except _Interrupted as error:
-            failures = 1 if partial.size() > before else failures + 1
-            if failures >= ATTEMPTS:
-                raise RunError(
-                    f"{error}, {failures} times in a row; what has arrived is kept, run it again to go on"
-                ) from None
-            time.sleep(FIRST_WAIT_SECONDS * 2 ** (failures - 1))
-
-
-def _connection(file: Download, partial: _Partial) -> Iterator[int]:
-    """Receive what one connection sends, as ``_received`` yields it."""
-    start, version = partial.size(), partial.version()
-    if start and start == file.size:  # interrupted before it could be checked
-        return
-    if version is None and not (file.sha256 or file.md5):
-        start = 0  # nothing would tell if the rest were of another version
-    with _opened(partial.url, start, version) as response:
-        is_rest = response.status == http.client.PARTIAL_CONTENT
-        if is_rest:
-            content_range = str(response.headers["Content-Range"] or "")
-            first = content_range.removeprefix("bytes ").partition("-")[0]
-            if first != str(start) or (version and _version(response) not in (version, None)):
-                partial.begin(None)
-                raise _Interrupted("it sends another part than the one asked for, or of another version")
-        start = start if is_rest else 0
-        # A page to sign in, or another file, is refused here, before it costs what has arrived.
-        if response.headers.get_content_type() == "text/html":
-            raise RunError(_PAGE)
-        unpublished = LARGEST_LIST_BYTES if file.kind == "file" else LARGEST_UNKNOWN_BYTES
-        length, limit = response.headers["Content-Length"], file.size or 2 * (file.rounded_size or 0) or unpublished
-        end = start + int(length) if length is not None and length.isdecimal() else file.size
-        if file.size is not None and end != file.size:
-            raise RunError(f"it has {end:,} bytes; expected {file.size:,}: it is another file")
-        if end is not None and end > limit:
-            raise RunError(f"it has {end:,} bytes; expected at most {limit:,}: it is another file")
-        if not is_rest:
-            partial.begin(_version(response))
-        yield _megabytes(end - start) if end is not None else 1
-        yield from partial.append(response, start, end, limit)
-
-
 @contextlib.contextmanager
 def _opened(url: str, start: int, version: str | None) -> Iterator[Any]:
     """Yield the server's answer to a request for the bytes from ``start``, of that version if it still has it."""
@@ -251,7 +253,7 @@ def _opened(url: str, start: int, version: str | None) -> Iterator[Any]:
         yield response
 
 
-def _version(response: Any) -> str | None:
+def _version_of(response: Any) -> str | None:
     """Return a name for the version that the server will know again; weak tags do not promise the same bytes."""
     tag = response.headers["ETag"]
     version = tag if tag and not tag.startswith("W/") else response.headers["Last-Modified"]

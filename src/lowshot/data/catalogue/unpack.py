@@ -151,8 +151,8 @@ def _extract(member: _Member, into: Path, wanted: Collection[str], left: _Left) 
                 target.write(chunk)
     except OSError as error:
         if error.errno in _FAULTS_OF_NAMES:
-            what = f"{member.shown}, which can be no file: {error.strerror}"
-            raise DataError(f"archive {left.archive} holds {what}") from None
+            fault = f"{member.shown}, which can be no file: {error.strerror}"
+            raise DataError(f"archive {left.archive} holds {fault}") from None
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
@@ -182,5 +182,5 @@ def _unharmed(items: Iterator[_Item], archive: Path, name: str = "") -> Iterator
     except LowshotError:
         raise
     except Exception as error:  # tarfile, zipfile and the decompressors raise a dozen kinds for damaged archives
-        what = ": ".join(filter(None, (name, str(error) or type(error).__name__)))
-        raise DataError(f"archive {archive} is damaged, or no tar or zip file: {what}") from error
+        fault = ": ".join(filter(None, (name, str(error) or type(error).__name__)))
+        raise DataError(f"archive {archive} is damaged, or no tar or zip file: {fault}") from error
