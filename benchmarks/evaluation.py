@@ -143,7 +143,7 @@ def one_round(arguments: Arguments, images: FileImages, precision: str, learner:
 
     from lowshot.data.crops import central_crops
     from lowshot.evaluation.predict import BATCH_SIZE, probabilities
-    from lowshot.evaluation.shared_embeddings import SharedEmbeddings
+    from lowshot.training.embeddings import EmbeddingCache
 
     side, on_cuda = learner.backbone.image_size, arguments.on == "cuda"
     ready = torch.cat([central_crops([images[i]], side) for i in range(min(BATCH_SIZE, len(images)))])
@@ -160,7 +160,7 @@ def one_round(arguments: Arguments, images: FileImages, precision: str, learner:
     found["plain"] = seconds(plain, learner, images)
     found["lowshot"] = seconds(probabilities, learner, images)
     if precision == "bf16":
-        features = SharedEmbeddings()
+        features = EmbeddingCache()
         for name in ("first-learner", "second-learner"):
             other = learner_of(arguments, "zero-shot", precision)
             found[name] = seconds(lambda of=other: probabilities(of, images, features=features))

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from lowshot.evaluation import predict, probabilities
-from lowshot.evaluation.shared_embeddings import SharedEmbeddings
 from lowshot.heads import HEADS, blank_tensors
+from lowshot.training.embeddings import EmbeddingCache
 from meta_device import META, counted
 
 from .conftest import Photographs
@@ -54,15 +54,15 @@ def counts_of(learner, images, features):
 )
 def test_a_trained_tower_is_sent_each_batch_once_and_waited_for_at_the_end(learner_on_meta, method, settings, batches):
     learner, images = learner_on_meta(method, **settings), Photographs(batches * BATCH)
-    counts_of(learner, images, SharedEmbeddings())  # encodes the classes, and moves what is moved once
-    counts = counts_of(learner, images, SharedEmbeddings())
+    counts_of(learner, images, EmbeddingCache())  # encodes the classes, and moves what is moved once
+    counts = counts_of(learner, images, EmbeddingCache())
     assert (counts.copies, counts.waits, counts.answers) == (batches, 0, 1)
 
 
 @pytest.mark.parametrize("method", ["zero-shot", *HEADS])
 def test_embeddings_of_a_frozen_tower_are_sent_all_at_once(learner_on_meta, method):
-    learner, images, features = learner_on_meta(method), Photographs(3 * BATCH), SharedEmbeddings()
-    counts_of(learner, images, SharedEmbeddings())
+    learner, images, features = learner_on_meta(method), Photographs(3 * BATCH), EmbeddingCache()
+    counts_of(learner, images, EmbeddingCache())
     first, again = counts_of(learner, images, features), counts_of(learner, images, features)
     assert (first.copies, first.waits, first.answers) == (3 + 1, 0, 2)  # they are read, to be kept for other learners
     assert (again.copies, again.waits, again.answers) == (1, 0, 1)

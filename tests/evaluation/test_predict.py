@@ -9,9 +9,9 @@ from lowshot.data import MemoryImages
 from lowshot.data.crops import central_crops
 from lowshot.errors import DataError, ImageError, RunError
 from lowshot.evaluation import judged_as_read, predict, probabilities
-from lowshot.evaluation.shared_embeddings import SharedEmbeddings
 from lowshot.models import Backbone
 from lowshot.resizing import Resizing
+from lowshot.training.embeddings import EmbeddingCache
 from refusing import refused
 
 from .conftest import Photographs
@@ -35,7 +35,7 @@ def plainly(learner, images):
 
 
 def found_by(learner, images, **more):
-    return probabilities(learner, images, features=SharedEmbeddings(), **more)
+    return probabilities(learner, images, features=EmbeddingCache(), **more)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import torch
 from lowshot import FewShotClassifier
 from lowshot.data import Examples, Task
 from lowshot.evaluation import probabilities
-from lowshot.evaluation.shared_embeddings import SharedEmbeddings
+from lowshot.training.embeddings import EmbeddingCache
 
 from .conftest import Photographs
 
@@ -17,7 +17,7 @@ def judge(learner, images, features):
 
 
 def test_learners_on_one_frozen_tower_encode_the_images_once(learner_on, passes):
-    features, images = SharedEmbeddings(), Photographs(5)
+    features, images = EmbeddingCache(), Photographs(5)
     learners = [
         learner_on("zero-shot"),
         learner_on("zero-shot", prompts=("one", "another")),
@@ -27,7 +27,7 @@ def test_learners_on_one_frozen_tower_encode_the_images_once(learner_on, passes)
     shared = [judge(learner, images, features) for learner in learners]
     assert passes == [5]
     assert len(images.asked) == 5
-    direct = [judge(learner, images, SharedEmbeddings()) for learner in learners]
+    direct = [judge(learner, images, EmbeddingCache()) for learner in learners]
     assert passes == [5] * 5
     for one, other in zip(shared, direct, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6, rtol=0)
@@ -83,19 +83,19 @@ def other_settings(tiny_clip, tmp_path_factory):
 def test_another_tower_has_embeddings_of_its_own(learner_on, passes, other, request):
     if "model" in other:
         other = {"model": request.getfixturevalue(other["model"])}
-    features, images = SharedEmbeddings(), Photographs(3)
+    features, images = EmbeddingCache(), Photographs(3)
     first, second = learner_on("zero-shot"), learner_on("zero-shot", **other)
     for learner in (first, second):
         judge(learner, images, features)
     assert passes == [3, 3]
-    np.testing.assert_array_equal(judge(second, images, features), judge(second, images, SharedEmbeddings()))
+    np.testing.assert_array_equal(judge(second, images, features), judge(second, images, EmbeddingCache()))
     assert passes == [3, 3, 3]
 
 
 @pytest.mark.parametrize("settings", [{}, {"encoder": "vision"}], ids=str)
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_trained_tower_shares_nothing(learner_on, method, settings):
-    features, images = SharedEmbeddings(), Photographs(3)
+    features, images = EmbeddingCache(), Photographs(3)
     plain = judge(learner_on("zero-shot"), images, features)
     kept = features.cached_bytes
     assert not np.allclose(judge(learner_on(method, **settings), images, features), plain, atol=1e-3)
@@ -103,14 +103,14 @@ def test_a_trained_tower_shares_nothing(learner_on, method, settings):
 
 
 def test_other_images_have_embeddings_of_their_own(learner_on):
-    features, learner = SharedEmbeddings(), learner_on("zero-shot")
+    features, learner = EmbeddingCache(), learner_on("zero-shot")
     one, other = Photographs(3), Photographs(4)
     assert len(judge(learner, one, features)) == 3
     assert len(judge(learner, other, features)) == 4
 
 
 def test_images_are_not_kept_alive_and_their_embeddings_go_with_them(learner_on):
-    features, learner = SharedEmbeddings(), learner_on("zero-shot")
+    features, learner = EmbeddingCache(), learner_on("zero-shot")
     images = Photographs(3)
     judge(learner, images, features)
     assert features.cached_bytes == 3 * 16 * 4
@@ -121,7 +121,7 @@ def test_images_are_not_kept_alive_and_their_embeddings_go_with_them(learner_on)
 
 def test_new_images_at_an_old_address_are_new(learner_on):
     learner = learner_on("zero-shot")
-    features, old, new = SharedEmbeddings(), Photographs(3), Photographs(4)
+    features, old, new = EmbeddingCache(), Photographs(3), Photographs(4)
     judge(learner, old, features)
     (tower, _), entry = features._cached.popitem()
     features._cached[tower, id(new)] = entry  # as if ``old`` had gone unnoticed and ``new`` been put in its place
@@ -129,7 +129,7 @@ def test_new_images_at_an_old_address_are_new(learner_on):
 
 
 def test_images_that_cannot_be_watched_are_encoded_each_time(learner_on, passes):
-    features, learner = SharedEmbeddings(), learner_on("zero-shot")
+    features, learner = EmbeddingCache(), learner_on("zero-shot")
     images = [Photographs(1)[0]] * 2
     np.testing.assert_array_equal(judge(learner, images, features), judge(learner, images, features))
     assert passes == [2, 2]
@@ -138,7 +138,7 @@ def test_images_that_cannot_be_watched_are_encoded_each_time(learner_on, passes)
 
 def test_the_least_recently_used_go_first_and_the_cap_is_kept(learner_on, passes):
     learner = learner_on("zero-shot")
-    features = SharedEmbeddings(capacity_bytes=2 * 3 * 16 * 4)
+    features = EmbeddingCache(capacity_bytes=2 * 3 * 16 * 4)
     one, two, three, many = (Photographs(count) for count in (3, 3, 3, 7))
     for images in (one, two, one, three):  # now ``two`` was used longest ago
         judge(learner, images, features)
@@ -154,7 +154,7 @@ def test_the_least_recently_used_go_first_and_the_cap_is_kept(learner_on, passes
 
 
 def test_embeddings_of_a_model_in_float64_stay_so(learner_on):
-    features, learner = SharedEmbeddings(), learner_on("zero-shot")
+    features, learner = EmbeddingCache(), learner_on("zero-shot")
     learner.backbone.model.double()
     learner.classes = learner.classes.double()
     images = Photographs(2)

@@ -22,16 +22,20 @@ from ..data.task import Images, Part
 from ..errors import ImageError, RunError
 from ..progress import Track, silent
 from ..several_labels import Presence
+from ..training.embeddings import EmbeddingCache, tower_key
 from ..training.kept_images import KeptImages
 from ..training.learner import Learner
 from .conformal import Sets
-from .shared_embeddings import SharedEmbeddings
 
 BATCH_SIZE = 256
 """Images per forward pass. The last bits of a probability depend on it, so it is the same everywhere. No limit that
 suits a CPU cuts it: of ViT-B/16 it is 50,000 tokens, which makes products large enough for a GPU."""
-SHARED_EMBEDDINGS = SharedEmbeddings()
-"""Embeddings by frozen vision towers that the learners of this process share."""
+SHARED_EMBEDDINGS = EmbeddingCache()
+"""Embeddings by frozen vision towers that the learners of this process share.
+
+Two learners share an embedding if their towers are the same function: the same weights and settings, in the same
+precision, on the same kind of device.
+"""
 _CPU_THREADS, _MOST_THREADS = 2, 16
 _Crop = TypeVar("_Crop")
 _BATCHES_UNDER_WAY = 2  # on a CUDA device: more would pile up in pinned memory where it is slower than decoding
@@ -44,7 +48,7 @@ def probabilities(
     temperature: float = 1.0,
     presence: Presence | None = None,
     track: Track = silent,
-    features: SharedEmbeddings = SHARED_EMBEDDINGS,
+    features: EmbeddingCache = SHARED_EMBEDDINGS,
 ) -> NDArray[np.float32]:
     """Softmax of the learner's scores, ``(N, C)``; where images have several labels the probability of each class.
 
@@ -82,7 +86,7 @@ def class_scores(
     images: Images,
     *,
     track: Track = silent,
-    features: SharedEmbeddings = SHARED_EMBEDDINGS,
+    features: EmbeddingCache = SHARED_EMBEDDINGS,
 ) -> NDArray[np.float32]:
     """The learner's scores as they are, ``(N, C)``.
 
@@ -97,7 +101,7 @@ def _table(
     images: Images,
     rows_of_scores: Callable[[Tensor], Tensor],
     track: Track,
-    features: SharedEmbeddings,
+    features: EmbeddingCache,
 ) -> NDArray[np.float32]:
     """Normalised scores of all images, batch by batch."""
     embeddings = _embedded(learner, images, track, features)
@@ -199,7 +203,7 @@ def belonging_scores(
     images: Images,
     *,
     track: Track = silent,
-    features: SharedEmbeddings = SHARED_EMBEDDINGS,
+    features: EmbeddingCache = SHARED_EMBEDDINGS,
 ) -> NDArray[np.float32]:
     """Scores of belonging to one of a classifier's classes, ``(N,)``.
 
@@ -230,7 +234,7 @@ def embeddings_of(
     images: Images,
     *,
     track: Track = silent,
-    features: SharedEmbeddings = SHARED_EMBEDDINGS,
+    features: EmbeddingCache = SHARED_EMBEDDINGS,
 ) -> NDArray[np.float32]:
     """Unit embeddings of images by the vision tower with all that was learnt in it, ``(N, D)``.
 
@@ -239,7 +243,7 @@ def embeddings_of(
     return _finite(_embedded(learner, images, track, features).float(), "embeddings")
 
 
-def _embedded(learner: Learner, images: Images, track: Track, features: SharedEmbeddings) -> Tensor:
+def _embedded(learner: Learner, images: Images, track: Track, features: EmbeddingCache) -> Tensor:
     if learner.frozen_images and isinstance(images, Part):
         return _embedded(learner, images.images, track, features)[list(images.indices)]
     if isinstance(images, KeptImages):
@@ -248,7 +252,8 @@ def _embedded(learner: Learner, images: Images, track: Track, features: SharedEm
             return known[0]
         return torch.cat([known[0], _embedded(learner, images.more, track, features)])
     if learner.frozen_images:
-        return features.of(learner, images, lambda: _computed(learner, images, track))
+        key = tower_key(learner.backbone, learner.recipe.model)
+        return features.get(key, images, lambda: _computed(learner, images, track)).values
     # Merging takes time too, which a few images would not win back.
     merged = learner.merged_for_inference() if len(images) >= BATCH_SIZE else contextlib.nullcontext()
     with merged:

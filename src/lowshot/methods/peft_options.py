@@ -100,20 +100,20 @@ def refuse_idle_options(method: str, options: Sequence[str]) -> None:
     Raises:
         InputError: An option changes nothing, or nothing without another one, or is no share of what to drop.
     """
-    tuner, values = method.removeprefix(PEFT_PREFIX), peft_options(method, options)
-    for name, value in values.items():
+    tuner, chosen = method.removeprefix(PEFT_PREFIX), peft_options(method, options)
+    for name, value in chosen.items():
         reason = _IDLE_IN_ALL.get(name) or _IDLE.get(tuner, {}).get(name)
         if reason:
             raise InputError(f"option {name} of {method} does nothing: {reason}; leave it out")
-        values = _IDLE_VALUES.get((tuner, name), {})
-        if isinstance(value, str) and value in values:
-            raise InputError(f"{name} of {method} is {value!r}, but {values[value]}; leave it out")
+        idle = _IDLE_VALUES.get((tuner, name), {})
+        if isinstance(value, str) and value in idle:
+            raise InputError(f"{name} of {method} is {value!r}, but {idle[value]}; leave it out")
         if name.endswith("dropout") and not (isinstance(value, int | float) and 0 <= value < 1):
             raise InputError(f"{name} of {method} is {value!r}; expected a share of 0 or more, below 1")
         needed = _COMPANIONS.get(tuner, {}).get(name)
         if needed is None:
             continue
-        beside, text = values.get(needed.option, needed.default), needed.option
+        beside, text = chosen.get(needed.option, needed.default), needed.option
         if needed.value is not None:
             text += f"={needed.value if isinstance(needed.value, str) else json.dumps(needed.value)}"
         if not beside if needed.value is None else beside != needed.value:

@@ -103,9 +103,10 @@ def encoded_views(
         first: Number of the first image among all shots, by which its random crops are drawn.
     """
     count, size, device, resizing = len(images), backbone.image_size, backbone.device, backbone.resizing
-    starts, embeddings = range(0, (views or 1) * count, IMAGES_AT_ONCE), []
+    every, embeddings = range((views or 1) * count), []
+    starts = every[::IMAGES_AT_ONCE]
     for start in track(starts, what=what, total=len(starts)):
-        numbers = range(start, min(start + IMAGES_AT_ONCE, (views or 1) * count))
+        numbers = every[start : start + IMAGES_AT_ONCE]
         pixels = (images[number % count] for number in numbers)
         if views is None:
             crops = torch.cat([central_crops([each], size, resizing) for each in pixels])

@@ -21,7 +21,7 @@ from ..models.tower_state import filled
 from ..settings import SETTINGS, Decides, Recipe
 from .prompts import ClassPrompts
 from .scoring import CosineScoring
-from .step import Batch, ExactStep, Passes, embeddings_of, zero_loss
+from .step import Batch, ExactStep, Passes, embeddings_of, parts, zero_loss
 
 
 def joined_by(step: ExactStep, recipe: Recipe) -> Hashable | None:
@@ -91,17 +91,17 @@ class JointStep:
         return losses
 
     def _through_both_towers(self, batches: Sequence[Batch]) -> list[Tensor]:
-        parts = _parts(self._most_prompts, self.passes.prompts // len(self.steps))
-        whole = len(parts) == 1
+        chunks = parts(range(self._most_prompts), self.passes.prompts // len(self.steps))
+        whole = len(chunks) == 1
         encoded = []
-        for part in parts:
+        for part in chunks:
             with self._prompt_pass(batches, part), torch.set_grad_enabled(whole):
                 encoded.append(self._encode(part))
         every = torch.cat(encoded, 1).detach()
         vectors = [each[: len(prompts)] for each, prompts in zip(every, self._prompts, strict=True)]
         losses, gradients = self._through_images(batches, vectors)
         gathered = torch.stack([filled(gradient, self._most_prompts) for gradient in gradients])
-        for index, part in enumerate(parts):
+        for index, part in enumerate(chunks):
             with self._prompt_pass(batches, part):
                 embeddings = encoded[index] if whole else self._encode(part)
                 embeddings.backward(gathered[:, part.start : part.stop])  # type: ignore[no-untyped-call]
@@ -118,7 +118,7 @@ class JointStep:
         compared = [scoring.classes(leaf) for scoring, leaf in zip(self._scoring, leaves, strict=True)]
         classes = [each.detach().requires_grad_(self._trains_vectors) for each in compared]
         losses = [zero_loss(each.device) for each in classes]
-        for part in _parts(max(len(batch.rows) for batch in batches), self.passes.images // len(batches)):
+        for part in parts(range(max(len(batch.rows) for batch in batches)), self.passes.images // len(batches)):
             for number, loss in enumerate(self._image_pass(batches, classes, part)):
                 losses[number] += loss
         if not self._trains_vectors:
@@ -164,10 +164,6 @@ class JointStep:
             stack.enter_context(self._updates.passing())
             stack.enter_context(self._backbone.computed_by(self._products))
             yield
-
-
-def _parts(count: int, most: int) -> list[range]:
-    return [range(start, min(start + most, count)) for start in range(0, count, most)]
 
 
 def _within(part: range, count: int) -> range:

@@ -153,7 +153,7 @@ class ClassPrompts:
         if self.stage == 0:
             return self.begin(chunk)
         if self._cached is None:
-            parts = [range(start, min(start + _AT_ONCE, len(self))) for start in range(0, len(self), _AT_ONCE)]
+            parts = (range(len(self))[start : start + _AT_ONCE] for start in range(0, len(self), _AT_ONCE))
             self._cached = TowerState.joined([self.begin(part) for part in parts])
         return self._cached.rows(chunk.start, chunk.stop)
 

@@ -160,7 +160,7 @@ class ExactStep:
             own = self.processes.share(len(self.vectors))
             whole = len(own) <= self.passes.prompts
             with torch.set_grad_enabled(whole):
-                encoded = [self._encode(batch, chunk) for chunk in self._chunks(own)]
+                encoded = [self._encode(batch, chunk) for chunk in parts(own, self.passes.prompts)]
             prompts = self._gathered(batch, encoded, own).requires_grad_()
             compared = self._scoring.classes(prompts)
             classes = compared.detach().requires_grad_()
@@ -171,7 +171,7 @@ class ExactStep:
             self._through_prompts(batch, own, encoded if whole else None, gradient)
         else:
             with torch.no_grad():
-                encoded = [self._encode(batch, chunk) for chunk in self._chunks(range(len(self.vectors)))]
+                encoded = [self._encode(batch, chunk) for chunk in parts(range(len(self.vectors)), self.passes.prompts)]
             loss = self._through_images(batch, self._scoring.classes(torch.cat(encoded)))
         self.updates.finish()
         return loss
@@ -185,7 +185,7 @@ class ExactStep:
             encoded: Their embeddings, chunk by chunk, with their graphs; None where those have to be computed again.
             gradient: Of the loss.
         """
-        for index, chunk in enumerate(self._chunks(own)):
+        for index, chunk in enumerate(parts(own, self.passes.prompts)):
             part = gradient[chunk.start : chunk.stop]
             if encoded is None:
                 with self._prompt_pass(batch, chunk):
@@ -212,9 +212,8 @@ class ExactStep:
         own, numbers = self.processes.share(len(batch.rows)), 2 * batch.rows  # prompts have odd numbers
         count = len(batch.rows) if batch.count is None else batch.count
         total = zero_loss(classes.device)
-        for start in range(own.start, own.stop, self.passes.images):
-            part = range(start, min(start + self.passes.images, own.stop))
-            first = None if batch.first_rows is None else 2 * batch.first_rows[start]
+        for part in parts(own, self.passes.images):
+            first = None if batch.first_rows is None else 2 * batch.first_rows[part.start]
             images = batch.images(part)
             with self._pass(batch.number, numbers[part.start : part.stop], first):
                 scores = self._scoring.scores(embeddings_of(self.backbone, images), classes)
@@ -224,10 +223,6 @@ class ExactStep:
             total += loss.detach()
         self.processes.add_up(total)
         return total
-
-    def _chunks(self, prompts: range) -> Iterator[range]:
-        for start in range(prompts.start, prompts.stop, self.passes.prompts):
-            yield range(start, min(start + self.passes.prompts, prompts.stop))
 
     def _encode(self, batch: Batch, chunk: range) -> Tensor:
         with self._prompt_pass(batch, chunk):
@@ -256,6 +251,11 @@ class ExactStep:
             if self.joint:
                 stack.enter_context(self.backbone.computed_by(self._products))
             yield
+
+
+def parts(whole: range, most: int) -> list[range]:
+    """A range in parts of so many at most."""
+    return [whole[start : start + most] for start in range(0, len(whole), most)]
 
 
 def zero_loss(device: torch.device) -> Tensor:

@@ -30,7 +30,7 @@ from ..settings import Recipe
 from ..tensor_file import CLASSIFIER, TENSORS_FILE, read_tensors, serialized, serialized_size
 from .learner import TrainingOutcome
 from .processes import Processes
-from .step import Batch, Passes, embeddings_of, zero_loss
+from .step import Batch, Passes, embeddings_of, parts, zero_loss
 from .steps import Stage
 from .weights import WeightsLearner
 
@@ -155,10 +155,9 @@ class ClassifierStep:
 
     def gradients(self, batch: Batch) -> Tensor:
         """See ``StepGradients``: the loss is the cross-entropy of s cos(f, w) over the rows."""
-        own, at_once = self.processes.share(len(batch.rows)), self.passes.images
+        own = self.processes.share(len(batch.rows))
         total = zero_loss(self.classifier.device)
-        for start in range(own.start, own.stop, at_once):
-            part = range(start, min(start + at_once, own.stop))
+        for part in parts(own, self.passes.images):
             with torch.no_grad():
                 embeddings = embeddings_of(self.backbone, batch.images(part))
             scores = self.backbone.logits(embeddings, functional.normalize(self.classifier, dim=-1))
