@@ -158,6 +158,6 @@ def test_embeddings_of_a_model_in_float64_stay_so(learner_on):
     learner.backbone.model.double()
     learner.classes = learner.classes.double()
     images = Photographs(2)
-    exact = features.of(learner, images, lambda: torch.ones(2, 16, dtype=torch.float64))
+    exact = features.get(("float64",), images, lambda: torch.ones(2, 16, dtype=torch.float64)).values
     assert exact.dtype == torch.float64
     assert judge(learner, images, features).shape == (2, 3)
