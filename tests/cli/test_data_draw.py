@@ -106,6 +106,7 @@ def test_names_that_the_terminal_cannot_say_are_escaped(printing, photos, encodi
 
     status, out = printing(encoding, "data", "draw", photos, "--shots", 4, "--json")
     assert (status, json.loads(out)["classes"]) == (0, {"猫": 4, "café 🐈": 3})
+    assert ("猫" in out) == (encoding == "utf-8")
 
 
 def test_classes_of_several_sizes_have_a_line_each(run, photos):

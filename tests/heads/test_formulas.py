@@ -275,10 +275,9 @@ def test_a_linear_probe_has_finite_log_odds_of_a_class_that_all_or_no_images_sho
     head, _ = LinearProbe.regressed(dataclasses.replace(shots, labels=table), 100.0)
     scores = head.scores(IMAGES, shots.text)
     assert (scores[:, 0] < -3).all() and (scores[:, 1] > 3).all()
-    told = (
-        head.scores(shots.features[0], shots.text)[:, :2].sigmoid().mean(0)
-    )  # half an image of a hundred is the other
-    np.testing.assert_allclose(told, [0.005, 0.995], atol=1e-3)
+    # Half an image of a hundred is of the other kind.
+    shares = head.scores(shots.features[0], shots.text)[:, :2].sigmoid().mean(0)
+    np.testing.assert_allclose(shares, [0.005, 0.995], atol=1e-3)
 
 
 def test_proker_of_several_labels_is_a_kernel_ridge_regression_of_each(made_up):
