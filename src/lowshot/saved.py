@@ -26,7 +26,7 @@ def read_record(folder: Path) -> RunRecord:
 
 
 def read_record_and_recipe(folder: Path) -> tuple[RunRecord, Recipe]:
-    """As ``read_record``, with the recipe that the record holds.
+    """The record as ``read_record`` reads it, with the recipe that it holds.
 
     Raises:
         AdapterError: As for ``read_record``.
@@ -102,13 +102,13 @@ def check_backbone(folder: Path, record: RunRecord, backbone: Backbone) -> list[
     known, here = record.model.get("rounded_sha256"), identity.rounded_sha256.items()
     of_both = (name for name, digest in here if known.get(name) == digest) if isinstance(known, Mapping) else iter(())
     rounded = next(of_both, None)  # the type that both weights round to
-    for what, field in (("weights", "weights_sha256"), ("settings", "settings_sha256")):
-        expected, found = str(record.model.get(field)), getattr(identity, field)
-        alike = rounded if what == "weights" else expected in identity.equal_settings_sha256
-        if found != expected and not alike:
+    for part, field in (("weights", "weights_sha256"), ("settings", "settings_sha256")):
+        expected, own = str(record.model.get(field)), getattr(identity, field)
+        alike = rounded if part == "weights" else expected in identity.equal_settings_sha256
+        if own != expected and not alike:
             raise AdapterError(
-                f"adapter {folder} was trained on {record.model.get('id')} with {what} {expected[:12]}..., "
-                f"but {identity.id} has {found[:12]}...; load it with the model it was trained on: --model MODEL says "
+                f"adapter {folder} was trained on {record.model.get('id')} with {part} {expected[:12]}..., "
+                f"but {identity.id} has {own[:12]}...; load it with the model it was trained on: --model MODEL says "
                 "where that is (model=... from Python)"
             )
     learnt = backbone.recorded_resizing(record.resizing)

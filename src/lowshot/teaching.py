@@ -83,26 +83,26 @@ def change(folder: Path, job: Mapping[str, Any]) -> None:
         InputError: It cannot be had with these.
         AdapterError: It is gone, or damaged.
     """
-    of, what, progress = Path(job["change"]["adapter"]), job["change"]["what"], Progress()
+    of, kind, progress = Path(job["change"]["adapter"]), job["change"]["what"], Progress()
     tell(what="loading the model")
     classifier = saved_adapter(of, model=job["model"])
     names = {name: name for name in classifier.record_.classes}
-    if what == "add":
+    if kind == "add":
         paths, labels = [folder / image["file"] for image in job["images"]], [image["class"] for image in job["images"]]
         classifier.add(paths, labels, track=progress, report=progress)
-    elif what == "remove":
+    elif kind == "remove":
         classifier.remove(*job["classes"], track=progress, report=progress)
         names = {name: name for name in classifier.record_.classes}
     else:
         classifier.rename(job["old"], job["new"])
         names[job["old"]] = job["new"]
-    told = [line.replace(f"{folder}{os.sep}", "image ") for line in classifier.warnings_]
-    if what == "add" and classifier.record_.on_top:
-        told[:0] = [
+    notes = [line.replace(f"{folder}{os.sep}", "image ") for line in classifier.warnings_]
+    if kind == "add" and classifier.record_.on_top:
+        notes[:0] = [
             "new classes are set on top of the towers, which stay as they are",
             on_top_line(classifier.record_.on_top),
         ]
-    tell(notes=told)
+    tell(notes=notes)
     adapter = folder / ADAPTER_FOLDER
     classifier.save_pretrained(adapter)
     carry_examples(of, adapter, names, classifier.added_images())
@@ -125,7 +125,7 @@ class Progress:
         tell(what=what, step=total, steps=total, **self._loss)
 
     def begin(self, run: str, losses: Sequence[float]) -> None:
-        """Nothing to tell yet."""
+        """Tell nothing yet: there is no step."""
 
     def step(self, taken: StepTaken) -> None:
         """Keep the loss for the next line."""

@@ -74,7 +74,7 @@ def _termination_raised() -> Iterator[None]:
 def usage() -> str:
     """The text of ``lowshot --help``."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+    lines = [f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()]
     return "\n".join(
         [
             "usage: lowshot COMMAND [ARGUMENTS]",

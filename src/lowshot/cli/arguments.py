@@ -28,7 +28,7 @@ class SplitFolders:
     """The same for the test split."""
 
     def source(self, command: str, data: str) -> str | dict[str, Path]:
-        """What the command is to read.
+        """The source of the command's images: DATA, or the folder or table of each split.
 
         Args:
             command: The command, for messages.
@@ -50,7 +50,7 @@ class SplitFolders:
 
 @dataclasses.dataclass(frozen=True)
 class OpenedAs:
-    """Where and how a saved adapter is opened."""
+    """The model, device and precision with which a saved adapter is opened."""
 
     model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
     """Where the adapter's backbone is now, if not where it was: a folder or a Hub id."""
@@ -61,12 +61,12 @@ class OpenedAs:
 
 
 def source_named(source: str | dict[str, Path]) -> str | dict[str, str]:
-    """What a command reads, for JSON."""
+    """The source of a command's images, in values of JSON."""
     return source if isinstance(source, str) else {split: str(folder) for split, folder in source.items()}
 
 
 def source_arguments(source: str | dict[str, Path]) -> list[str]:
-    """What a command reads, as it is given to another command."""
+    """The arguments that give a source to another command."""
     if isinstance(source, str):
         return [source]
     return [word for split, folder in source.items() for word in (f"--{split}", str(folder))]

@@ -115,13 +115,13 @@ def _without_needs(cells: Sequence[Cell], out: Path) -> set[str]:
     without_data = {c.key for c in left if any((name, c.recipe.data.root) in no_data for name in _read_by(c))}
     without_model = {cell.key for cell in left if cell.recipe.model.loaded in no_model}
     lines = []
-    for what, keys, names, reasons in (
+    for lack, keys, names, reasons in (
         ("data that is not there", without_data, dict.fromkeys(name for name, _ in no_data), no_data.values()),
         ("a model that cannot be had", without_model, no_model, no_model.values()),
     ):
         if keys:
             reason = next(iter(reasons))
-            lines.append(f"{len(keys):,} of {len(left):,} runs want {what}: {', '.join(names)}; {reason}")
+            lines.append(f"{len(keys):,} of {len(left):,} runs want {lack}: {', '.join(names)}; {reason}")
     absent = without_data | without_model
     if lines and len(absent) == len(left):
         raise DataError("; ".join(lines))

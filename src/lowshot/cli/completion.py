@@ -60,7 +60,7 @@ def _flags(kind: type[Any]) -> Iterator[str]:
             yield from _flags(inner)
         elif tyro.conf.Positional not in notes:
             names = (getattr(note, "name", None) for note in notes)
-            flag = next((given for given in names if isinstance(given, str)), name).replace("_", "-")
+            flag = next((renamed for renamed in names if isinstance(renamed, str)), name).replace("_", "-")
             yield f"--{flag}"
             if inner is bool:
                 yield f"--no-{flag}"
@@ -86,7 +86,7 @@ complete -o filenames -F _lowshot lowshot"""
 
 def _zsh(words: Mapping[str, Sequence[str]]) -> str:
     """A function of zsh's own completion, which is begun where it has not been."""
-    commands = "\n".join(f"        {_quoted(f'{command}:{what}')}" for command, what in COMMANDS.items())
+    commands = "\n".join(f"        {_quoted(f'{command}:{summary}')}" for command, summary in COMMANDS.items())
     cases = "\n".join(f"        {command}) possible=({' '.join(each)}) ;;" for command, each in words.items())
     return f"""# lowshot in zsh
 (( $+functions[compdef] )) || {{ autoload -U compinit && compinit }}

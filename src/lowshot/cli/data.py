@@ -29,7 +29,7 @@ _Root = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")]
 
 @dataclasses.dataclass(frozen=True)
 class _Labels:
-    """How many labels an image has."""
+    """The number of labels of an image, and how a table separates them."""
 
     labels_per_image: Literal["one", "several"] = DataConfig.labels_per_image
     """Whether an image is of `one` class, or may show `several` or none; as for `lowshot fit`."""
@@ -38,7 +38,7 @@ class _Labels:
 
     @property
     def several(self) -> str | None:
-        """As ``data.load_task`` takes it."""
+        """The delimiter, where images have several labels; as ``data.load_task`` takes it."""
         return DataConfig(labels_per_image=self.labels_per_image, label_delimiter=self.label_delimiter).several
 
 
@@ -76,11 +76,11 @@ class List:
                 }
                 for name, state in states.items()
             ]
-            builtin = [{"name": name, "title": what, "state": "built in"} for name, what in own.items()]
+            builtin = [{"name": name, "title": title, "state": "built in"} for name, title in own.items()]
             print_json([*builtin, *rows])
             return 0
-        for name, what in own.items():
-            print(f"{name:<16} built in: {what}")
+        for name, title in own.items():
+            print(f"{name:<16} built in: {title}")
         print()
         print(f"{'name':<16} {'classes':>7} {'train':>10} {'validation':>10} {'test':>7}  state")
         for name, state in states.items():

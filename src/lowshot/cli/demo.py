@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 METHODS = ("zero-shot", PIXEL_REGRESSION, "lora", "lora-xs", "dora", "qlora")
 METHODS_OF_PHOTOS = (PIXEL_REGRESSION, "nearest-mean", "linear-probe", "proker")
-"""What is compared on photographs: the model for them reads no class names, and has no blocks to adapt."""
+"""Methods that are compared on photographs: the model for them reads no class names, and has no blocks to adapt."""
 RESULTS_FILE = "demo.json"
 """Marks a folder as the demo's own: it may be written again."""
 

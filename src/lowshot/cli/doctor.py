@@ -17,7 +17,7 @@ from .parsing import parse
 from .printing import print_json
 
 _HUB_SECONDS = 5.0
-"""How long the Hub has to answer."""
+"""Time in which the Hub must answer."""
 _NOT_FOR_USERS = ("all", "dev", "docs", "pretrain")
 """Extras that are no part of using lowshot, or only name others."""
 _STEP_IMAGES = 32
@@ -146,7 +146,7 @@ def check_extras() -> Finding:
 
 
 def check_pace() -> Finding:
-    """What a minute is enough for, measured on one transformer block for a second or two."""
+    """The work that a minute is enough for, measured on one transformer block for a second or two."""
     import torch
 
     from ..models import pick_device

@@ -98,7 +98,7 @@ class _Unjudged:
         return beside(self.out, "unjudged.json")
 
     def is_there(self) -> bool:
-        """Whether this very command has left it."""
+        """Tell whether this very command has left it."""
         if not (self.out.is_dir() and self.path.is_file()):
             return False
         return self.path.read_bytes() == self.command.encode("utf-8", "backslashreplace")  # as ``write_text`` does

@@ -94,7 +94,7 @@ def print_answers(
 
 
 def is_table(page: Path) -> bool:
-    """Whether labels go to a table, and not to folders.
+    """Tell whether labels go to a table, and not to folders.
 
     Raises:
         InputError: It is neither, by its name.

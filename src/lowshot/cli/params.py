@@ -79,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _counted(recipes: Sequence[Recipe], classes: int) -> list[tuple[Recipe, ParameterCount]]:
-    """Each recipe with its count. Of several, one that does not fit the model has a warning, unless none fits."""
+    """Count for each recipe that fits the model, and warn of the others; where none fits, the first one is refused."""
     from ..training.placing import count_parameters
 
     rows, refusals = [], []

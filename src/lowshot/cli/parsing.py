@@ -168,7 +168,7 @@ def parse_with_recipe(
 
 
 def _defaults_that_are_used(recipe: Recipe) -> ConstructorRegistry:
-    """How the help shows the settings of a recipe: a default that its method has no use for is none."""
+    """Have the help show no default for a setting that the recipe's method has no use for."""
     spec = method_spec(recipe.method.method)
     idle = SETTINGS.keys() - obeyed(spec.name, recipe.settings()).keys()
     hint = "(default: that of the chosen method)" if spec.kind == "choice" else f"(not used by {spec.name})"
@@ -193,14 +193,14 @@ def _defaults_that_are_used(recipe: Recipe) -> ConstructorRegistry:
 
 
 def names_model(arguments: Sequence[str]) -> bool:
-    """Whether arguments that ``parse_with_recipe`` has read name a model, or a preset, which is one for a model."""
+    """Tell whether arguments that ``parse_with_recipe`` has read name a model, or a preset, which is for a model."""
     chosen = _of_defaults().parse_known_args(list(arguments))[0]
     sections = read_toml(Path(chosen.recipe)) if chosen.recipe else {}
     return bool(chosen.model or chosen.preset or _setting_in(sections, "model"))
 
 
 def _of_defaults() -> argparse.ArgumentParser:
-    """Of the flags that decide what the other ones' defaults are."""
+    """The parser of those flags that decide the defaults of the others."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for flag in ("--model", "--method", "--quantize", "--preset", "--recipe"):
         parser.add_argument(flag)

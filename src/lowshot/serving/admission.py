@@ -18,7 +18,7 @@ _Value = TypeVar("_Value")
 
 
 def model_of_most(folder: Path, entries: Sequence[Entry]) -> str:
-    """Where the backbone is that most of a folder's adapters were trained on.
+    """The model that most of a folder's adapters were trained on: a folder or a Hub id.
 
     Raises:
         InputError: None of them can be served.
@@ -61,7 +61,7 @@ class Admission:
         self._sides = {name: min(backbone.model.get_submodule(name).weight.shape) for name in linears}
         here = [entry for entry in entries if not entry.refusal and entry.hashes == self._hashes]
         self.resizing = _most_frequent([backbone.recorded_resizing(each.resizing) for each in here], backbone.resizing)
-        """How images are resized for all adapters."""
+        """The resizing of images for all adapters."""
         here = [each for each in here if backbone.recorded_resizing(each.resizing) == self.resizing]
         self.quantize = quantize if quantize is not None else _most_frequent([each.quantize for each in here], "none")
         """Precision of the frozen weights."""

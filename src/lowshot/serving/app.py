@@ -194,10 +194,10 @@ async def example(service: Behind, name: str, id: str) -> Response:  # noqa: A00
     return FileResponse(picture.path, media_type=picture.media_type)
 
 
-def _images_are_sent_to(what: str, answer: type[BaseModel]) -> Callable[[_Route], _Route]:
+def _images_are_sent_to(verb: str, answer: type[BaseModel]) -> Callable[[_Route], _Route]:
     """Register a route of an adapter that images are sent to, with all that can be wrong with them."""
     return router.post(
-        f"/v1/adapters/{{name}}/{what}",
+        f"/v1/adapters/{{name}}/{verb}",
         response_model=answer,
         response_model_exclude_none=True,
         openapi_extra={"requestBody": IMAGES},
@@ -268,10 +268,10 @@ async def _accepted(service: Service, job: Coroutine[Any, Any, Job]) -> Response
     return JSONResponse({"job": number, "url": url}, status_code=202, headers={"Location": url})
 
 
-def _another_is_made_by(what: str, body: dict[str, Any], *errors: int) -> Callable[[_Route], _Route]:
+def _another_is_made_by(verb: str, body: dict[str, Any], *errors: int) -> Callable[[_Route], _Route]:
     """Register a route of an adapter that another adapter is made of, as a job."""
     return router.post(
-        f"/v1/adapters/{{name}}/{what}",
+        f"/v1/adapters/{{name}}/{verb}",
         status_code=202,
         response_model=schema.AcceptedAnswer,
         openapi_extra={"requestBody": body},

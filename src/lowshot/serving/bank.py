@@ -193,7 +193,7 @@ class AdapterBank:
 
     @own_torch_state()
     def answers(self, images: Sequence[Any] | Images, names: Sequence[str] | str) -> list[Answer]:
-        """As ``predict``, but a row that fails has its error in its place, and fails alone."""
+        """The prediction of each image's adapter, as ``predict``; a row that fails has its error in its place."""
         sources = ImagesOnDemand(images_in_order(images))
         of_rows = _names_of_rows(len(sources), names)
 
@@ -212,7 +212,7 @@ class AdapterBank:
 
     @own_torch_state()
     def answers_to_crops(self, crops: Tensor, names: Sequence[str] | str) -> list[Answer]:
-        """As ``answers``, of images that are decoded and cropped: ``(N, 3, image_size, image_size)`` in [0, 1]."""
+        """The answers to images that are decoded and cropped: ``(N, 3, image_size, image_size)`` in [0, 1]."""
         side = self.backbone.image_size
         if crops.ndim != 4 or crops.shape[1:] != (3, side, side) or not crops.is_floating_point():
             raise DataError(

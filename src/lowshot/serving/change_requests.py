@@ -55,8 +55,8 @@ async def remove(service: Service, request: Request, of: str) -> Job:
     classes = values["classes"]
     unknown = next((each for each in classes if each not in record.classes), None)
     if not classes or unknown is not None:
-        what = f"has no class {str(unknown)[:100]!r}" if classes else "is to lose no class"
-        raise _unusable(f"adapter {of!r} {what}; expected some of {', '.join(record.classes[:20])}")
+        problem = f"has no class {str(unknown)[:100]!r}" if classes else "is to lose no class"
+        raise _unusable(f"adapter {of!r} {problem}; expected some of {', '.join(record.classes[:20])}")
     if len(set(record.classes) - set(classes)) < 2:
         raise _unusable("fewer than two classes would be left; expected at least 2")
     with service.teacher.place(checked_name(values["name"])) as folder:
@@ -78,9 +78,9 @@ async def rename(service: Service, request: Request, of: str) -> Job:
         return _queued(service, folder, values["name"], of, "rename", old=old, new=new)
 
 
-def _queued(service: Service, folder: Path, name: str, of: str, what: Change, **values: Any) -> Job:
+def _queued(service: Service, folder: Path, name: str, of: str, kind: Change, **values: Any) -> Job:
     """The job in a folder that makes an adapter of this name of another."""
-    change = {"what": what, "adapter": str(service.bank.folder / of)}
+    change = {"what": kind, "adapter": str(service.bank.folder / of)}
     return service.teacher.add(folder, name, {"model": service.model_id, "change": change, **values})
 
 

@@ -74,7 +74,7 @@ class Entries:
         self._by_name = {entry.name: checked(entry) for entry in entries}
 
     def all(self) -> list[Entry]:
-        """Each, in alphabetical order."""
+        """All entries, in the alphabetical order of their names."""
         return [entry for _, entry in sorted(self._by_name.items())]
 
     def served(self) -> list[str]:
@@ -149,7 +149,7 @@ def stamp_of(folder: Path) -> Stamp:
 
 
 def is_gone(stamp: Stamp) -> bool:
-    """Whether there is nothing of an adapter."""
+    """Tell whether there is nothing of an adapter."""
     return not any(stamp)
 
 

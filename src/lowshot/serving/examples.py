@@ -38,7 +38,7 @@ class Example:
 
     @property
     def media_type(self) -> str:
-        """For HTTP."""
+        """Its media type, for HTTP."""
         return "image/png" if self.path.suffix == ".png" else "image/jpeg"
 
     def read(self) -> bytes:

@@ -145,7 +145,7 @@ def mixed(updates: Sequence[Updates], basis_at: Callable[[str, int], Basis]) -> 
 
 
 def _on_device(lists: Iterable[_Numbers], device: torch.device) -> dict[_Numbers, Tensor]:
-    """Each list of numbers as a tensor ``(n,)`` on the device, by one copy that nobody waits for."""
+    """Copy each list of numbers to the device as a tensor ``(n,)``: one copy for all, which nobody waits for."""
     distinct = list(dict.fromkeys(lists))
     if not distinct:
         return {}
@@ -273,7 +273,7 @@ class _Owners:
 
 
 def _picked(factors: Sequence[Tensor], places: Tensor) -> Tensor:
-    """Each row's factors ``(n, R, K)`` of all adapters' ``(R, K)``; see ``_Owners``."""
+    """Gather each row's factors ``(n, R, K)`` of all adapters' ``(R, K)``; see ``_Owners``."""
     if len({len(each) for each in factors}) > 1:
         factors = [*factors, factors[0].new_zeros(1, factors[0].shape[1])]
     return torch.cat(list(factors))[places]

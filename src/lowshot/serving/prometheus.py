@@ -107,8 +107,8 @@ class Metrics:
         return "\n".join(lines) + "\n"
 
 
-def _head(name: str, kind: str, what: str) -> tuple[str, str]:
-    return f"# HELP {name} {what}", f"# TYPE {name} {kind}"
+def _head(name: str, kind: str, meaning: str) -> tuple[str, str]:
+    return f"# HELP {name} {meaning}", f"# TYPE {name} {kind}"
 
 
 def process_figures() -> dict[str, float]:

@@ -56,13 +56,13 @@ class Busy(Refusal):
     """There is more to do than may wait.
 
     Args:
-        what: The reason, as a sentence without its end.
+        reason: A sentence without its end.
         seconds: After which it is worth trying again.
     """
 
-    def __init__(self, what: str, seconds: float = 1.0) -> None:
+    def __init__(self, reason: str, seconds: float = 1.0) -> None:
         wait = min(60, max(1, round(seconds + 0.5)))
-        super().__init__(429, "busy", f"{what}; try again in {wait} s", headers={"Retry-After": str(wait)})
+        super().__init__(429, "busy", f"{reason}; try again in {wait} s", headers={"Retry-After": str(wait)})
 
 
 class Draining(Refusal):
@@ -93,6 +93,6 @@ _STATUSES: Mapping[type[LowshotError], int] = {
 
 
 def refusal_of(error: LowshotError) -> Refusal:
-    """How a server says one of lowshot's own errors."""
+    """The answer of a server to one of lowshot's own errors."""
     status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), 500)
     return Refusal(status, error.code, " ".join(str(error).split()))

@@ -52,7 +52,7 @@ class OwnHead:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Likelihoods:
-    """What makes the probability of each class by itself of an adapter whose images have several labels.
+    """The probability of each class by itself, of an adapter whose images have several labels.
 
     Args:
         presence: Its thresholds say which labels an image has.
@@ -177,7 +177,10 @@ class Residents:
             )
         with self._changed:
             self._drop(resident.name)
-            while not self._fits(resident):
+            while (  # parts that others hold take no more room
+                self._used_bytes + sum(part.nbytes for part in resident.parts if not self._holders[part])
+                > self.budget_bytes
+            ):
                 idle = next((name for name, each in self._by_name.items() if not self._in_use[each]), None)
                 if idle is not None:  # the least recently used first
                     self._drop(idle)
@@ -211,10 +214,6 @@ class Residents:
         resident = self._by_name.pop(name, None)
         if resident is not None:
             self._let_go(resident)
-
-    def _fits(self, resident: Resident) -> bool:
-        new = sum(part.nbytes for part in resident.parts if not self._holders[part])
-        return self._used_bytes + new <= self.budget_bytes
 
     def _use(self, resident: Resident) -> None:
         self._in_use[resident] += 1

@@ -34,7 +34,7 @@ _BACKLOG = 512
 
 @dataclasses.dataclass(frozen=True)
 class ServerSettings:
-    """How to serve a folder of adapters."""
+    """A folder of adapters, and the manner in which it is served."""
 
     folder: Path
     """It must exist; it may be empty."""
@@ -115,7 +115,7 @@ def listening_socket(host: str, port: int, token: str | None, *, public: bool = 
 
 
 def url_of(listening: socket.socket) -> str:
-    """Where a browser finds the page."""
+    """The address at which a browser finds the page."""
     host, port = listening.getsockname()[:2]
     address = ipaddress.ip_address(str(host).partition("%")[0])
     name = "localhost" if address.is_unspecified else f"[{host}]" if address.version == 6 else host

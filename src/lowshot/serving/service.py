@@ -316,9 +316,9 @@ class Service:
         return [reply.embedding for reply in replies if isinstance(reply, BackboneAnswer)]
 
 
-def _answer(name: str, what: str, answers: list[dict[str, Any]], started: float) -> dict[str, Any]:
+def _answer(name: str, field: str, answers: list[dict[str, Any]], started: float) -> dict[str, Any]:
     """The answer to a request; refused where every image of it is."""
-    answer = {"adapter": name, what: answers, "milliseconds": round((time.perf_counter() - started) * 1000, 2)}
+    answer = {"adapter": name, field: answers, "milliseconds": round((time.perf_counter() - started) * 1000, 2)}
     if all("error" in each for each in answers):
         first = answers[0]["error"]
         raise Refusal(422, first["code"], first["message"], more=answer)

@@ -106,8 +106,8 @@ def check_labels(labels: Sequence[str], images: int, limits: Limits, known: Sequ
     counts = Counter(labels)
     names = dict.fromkeys((*known, *counts))
     if not 2 <= len(names) <= limits.classes:
-        what = f"there would be {len(names)} classes" if known else f"the labels name {len(names)} class(es)"
-        raise Refusal(422, "unusable_classes", f"{what}; expected 2 to {limits.classes} different ones")
+        number = f"there would be {len(names)} classes" if known else f"the labels name {len(names)} class(es)"
+        raise Refusal(422, "unusable_classes", f"{number}; expected 2 to {limits.classes} different ones")
     check_alike(list(names))
     most, count = counts.most_common(1)[0]
     if count > limits.images_per_class:

@@ -70,8 +70,8 @@ def files_of(form: FormData, name: str) -> list[UploadFile]:
     values = form.getlist(name)
     files = [value for value in values if isinstance(value, UploadFile)]
     if not files or len(files) < len(values):
-        what = "a text" if values else "nothing"
-        raise Refusal(400, "no_images", f"the form has {what} under {name!r}; expected one or more image files")
+        instead = "a text" if values else "nothing"
+        raise Refusal(400, "no_images", f"the form has {instead} under {name!r}; expected one or more image files")
     return files
 
 
@@ -91,14 +91,14 @@ def text_of(form: FormData, name: str, default: str | None = None) -> str:
     return values[0]
 
 
-def json_object(text: str | bytes, what: str) -> dict[str, Any]:
-    """The JSON object in a text."""
+def json_object(text: str | bytes, place: str) -> dict[str, Any]:
+    """The JSON object in a text, which is named in refusals by its place."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Refusal(400, "damaged_body", f"{what} is no JSON: {str(error)[:200]}") from None
+        raise Refusal(400, "damaged_body", f"{place} is no JSON: {str(error)[:200]}") from None
     if not isinstance(value, dict):
-        raise Refusal(400, "damaged_body", f"{what} is a {type(value).__name__}; expected a JSON object")
+        raise Refusal(400, "damaged_body", f"{place} is a {type(value).__name__}; expected a JSON object")
     return value
 
 
