@@ -252,12 +252,12 @@ def _in_four_bits(model: CLIPModel, device: torch.device) -> CLIPModel:
     )
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        made = CLIPModel.from_pretrained(folder, quantization_config=quantization, device_map={"": device})
-    for module in made.modules():
+        quantized = CLIPModel.from_pretrained(folder, quantization_config=quantization, device_map={"": device})
+    for module in quantized.modules():
         # Some processors repack the weights in the first pass without gradients, and training then fails.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-    return made
+    return quantized
 
 
 def _adam(parameters: Any, device: torch.device) -> torch.optim.Optimizer:
@@ -266,5 +266,5 @@ def _adam(parameters: Any, device: torch.device) -> torch.optim.Optimizer:
         return torch.optim.AdamW(trained, lr=1e-4, weight_decay=1e-2, eps=1e-5)
     from bitsandbytes.optim import Adam8bit
 
-    made: torch.optim.Optimizer = Adam8bit(trained, lr=1e-4, betas=(0.9, 0.999), eps=1e-5, weight_decay=1e-2)
-    return made
+    optimizer: torch.optim.Optimizer = Adam8bit(trained, lr=1e-4, betas=(0.9, 0.999), eps=1e-5, weight_decay=1e-2)
+    return optimizer

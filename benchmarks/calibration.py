@@ -47,7 +47,7 @@ MEASURES = ("acc1", "ece", "nll")
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(Output):
-    """What to measure."""
+    """The cases to measure."""
 
     methods: tuple[str, ...] = tuple(dict.fromkeys(case.method for case in CASES))
     """Methods to measure: those on frozen features take a minute, lora-xs trains once more for each fold."""

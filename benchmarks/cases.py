@@ -221,8 +221,8 @@ def _published(case: Case, shape: Shape, device: torch.device, clock: Clock) -> 
     elif case.way == "peft":
         procedure = as_published.PlainPeft(shape.random_model().to(device), tokens, **case.settings)
     else:
-        how = as_published.PublishedProcedure if case.way == "published" else as_published.PublishedFused
-        procedure = how(shape.random_model().to(device), shape.prompts(case.classes), **case.settings)
+        kind = as_published.PublishedProcedure if case.way == "published" else as_published.PublishedFused
+        procedure = kind(shape.random_model().to(device), shape.prompts(case.classes), **case.settings)
     dtype = as_published.TYPES[case.settings.get("precision", "bf16")]
     pixels = torch.randn(case.batch_size, 3, shape.image_size, shape.image_size).to(device)
     labels = (torch.arange(case.batch_size) % case.classes).to(device)

@@ -59,14 +59,14 @@ class Arguments(OnDevice):
 
 def milliseconds(ways: Mapping[str, Way], repeats: int) -> dict[str, dict[str, float]]:
     """Median, least and most of each way, which take turns; the first turn is not counted."""
-    found = collections.defaultdict(list)
+    times = collections.defaultdict(list)
     for turn in range(repeats + 1):
         for name, work in ways.items():
             started = time.perf_counter()
             work()
             if turn:
-                found[name].append(1e3 * (time.perf_counter() - started))
-    return {name: {"median": statistics.median(t), "least": min(t), "most": max(t)} for name, t in found.items()}
+                times[name].append(1e3 * (time.perf_counter() - started))
+    return {name: {"median": statistics.median(t), "least": min(t), "most": max(t)} for name, t in times.items()}
 
 
 def ways_to_crop(height: int, width: int, size: int, crop_minimum: float, device: torch.device) -> dict[str, Way]:
@@ -131,16 +131,16 @@ def ways_to_learn(path: Path) -> dict[str, Way]:
 
 def memory(ways: Mapping[str, Way]) -> dict[str, int | None]:
     """Bytes that the process takes more while it does each once; None where the system does not tell."""
-    taken: dict[str, int | None] = {}
+    bytes_of: dict[str, int | None] = {}
     for name, work in ways.items():
         try:
             Path("/proc/self/clear_refs").write_text("5")
             before = _most_bytes()
             work()
-            taken[name] = _most_bytes() - before
+            bytes_of[name] = _most_bytes() - before
         except OSError:
-            taken[name] = None
-    return taken
+            bytes_of[name] = None
+    return bytes_of
 
 
 def _most_bytes() -> int:

@@ -149,35 +149,35 @@ def one_round(arguments: Arguments, images: FileImages, precision: str, learner:
     ready = torch.cat([central_crops([images[i]], side) for i in range(min(BATCH_SIZE, len(images)))])
     crops = ready.pin_memory() if on_cuda else ready
     forward(learner, crops, len(crops) if on_cuda or arguments.smoke else 16)  # not measured
-    found = {"forward": seconds(forward, learner, crops, len(images))}
+    times = {"forward": seconds(forward, learner, crops, len(images))}
     if precision == "fp32":
         started = time.perf_counter()
         with learner.merged_for_inference():
-            found["merge"] = time.perf_counter() - started
-            found["forward-merged"] = seconds(forward, learner, crops, len(images))
+            times["merge"] = time.perf_counter() - started
+            times["forward-merged"] = seconds(forward, learner, crops, len(images))
         with unmerged(learner):
-            found["overlapped"] = seconds(probabilities, learner, images)
-    found["plain"] = seconds(plain, learner, images)
-    found["lowshot"] = seconds(probabilities, learner, images)
+            times["overlapped"] = seconds(probabilities, learner, images)
+    times["plain"] = seconds(plain, learner, images)
+    times["lowshot"] = seconds(probabilities, learner, images)
     if precision == "bf16":
         features = EmbeddingCache()
         for name in ("first-learner", "second-learner"):
             other = learner_of(arguments, "zero-shot", precision)
-            found[name] = seconds(lambda of=other: probabilities(of, images, features=features))
-    return found
+            times[name] = seconds(lambda of=other: probabilities(of, images, features=features))
+    return times
 
 
 def measured(arguments: Arguments, images: FileImages) -> tuple[dict[str, Row], float]:
     """Rows by variant, and the seconds that merging takes."""
-    found: dict[str, list[float]] = {}
+    times: dict[str, list[float]] = {}
     for precision in ("fp32", "bf16"):
         learner = learner_of(arguments, "lora", precision)
         for _ in range(arguments.times):
             for way, took in one_round(arguments, images, precision, learner).items():
-                found.setdefault(f"{way}-{precision}", []).append(took)
-    merge = statistics.median(found.pop("merge-fp32"))
+                times.setdefault(f"{way}-{precision}", []).append(took)
+    merge = statistics.median(times.pop("merge-fp32"))
     rows: dict[str, Row] = {}
-    for variant, took in found.items():
+    for variant, took in times.items():
         median, precision = statistics.median(took), variant.rpartition("-")[2]
         rows[variant] = {
             "variant": variant,
@@ -185,7 +185,7 @@ def measured(arguments: Arguments, images: FileImages) -> tuple[dict[str, Row], 
             "seconds": took,
             "median_seconds": median,
             "images_per_second": len(images) / median,
-            "share_of_forward": statistics.median(found[f"forward-{precision}"]) / median,
+            "share_of_forward": statistics.median(times[f"forward-{precision}"]) / median,
         }
     return rows, merge
 

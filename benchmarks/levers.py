@@ -67,15 +67,14 @@ def interleaved(ways: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str
     """The same of several ways in turn: what else the machine does then falls on all of them alike."""
     for work in ways.values():
         work()
-    found: dict[str, list[float]] = {way: [] for way in ways}
+    times: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(repeats):
         for way, work in ways.items():
             started = time.perf_counter()
             work()
-            found[way].append(1e3 * (time.perf_counter() - started))
+            times[way].append(1e3 * (time.perf_counter() - started))
     return {
-        way: {"median": statistics.median(times), "least": min(times), "most": max(times)}
-        for way, times in found.items()
+        way: {"median": statistics.median(each), "least": min(each), "most": max(each)} for way, each in times.items()
     }
 
 
@@ -188,11 +187,11 @@ def compiled(dtype: torch.dtype, repeats: int) -> dict[str, Any]:
             states = block(layer, states, CLIP_BLOCK, Attention(causal=False), None)
         states.float().sum().backward()
 
-    made = torch.compile(run_block, dynamic=False)
+    compiled_block = torch.compile(run_block, dynamic=False)
     started = time.perf_counter()
-    through(made)
+    through(compiled_block)
     once = time.perf_counter() - started
-    ways = {"as they are": lambda: through(run_block), "compiled": lambda: through(made)}
+    ways = {"as they are": lambda: through(run_block), "compiled": lambda: through(compiled_block)}
     return {**interleaved(ways, repeats), "compiling_seconds": once}
 
 
@@ -206,8 +205,8 @@ def shares(smoke: bool) -> dict[str, float]:
         learner.fit(examples, 1, profiled)
     times = {event.key: event.self_cpu_time_total for event in profiled.profile.key_averages()}
     whole = sum(times.values())
-    found = {name: sum(times.get(key, 0) for key in keys) / whole for name, keys in GROUPS.items()}
-    return {**found, "all else": 1 - sum(found.values())}
+    shares_of = {name: sum(times.get(key, 0) for key in keys) / whole for name, keys in GROUPS.items()}
+    return {**shares_of, "all else": 1 - sum(shares_of.values())}
 
 
 def measured(arguments: Arguments) -> dict[str, Any]:
@@ -243,13 +242,13 @@ def lines(name: str, row: Any) -> Iterator[str]:
 def main(arguments: Arguments) -> dict[str, Any]:
     """Measure, print, write; returns the result."""
     levers = measured(arguments)
-    found = shares(arguments.smoke)
+    shares_of = shares(arguments.smoke)
     if not arguments.json:
         for line in lines("", levers):
             print(line)
-        for name, share in found.items():
+        for name, share in shares_of.items():
             print(f"{name:<44} {share:9.1%}")
-    return finish({"benchmark": "levers", "device": "cpu", **levers, "shares": found}, arguments)
+    return finish({"benchmark": "levers", "device": "cpu", **levers, "shares": shares_of}, arguments)
 
 
 if __name__ == "__main__":

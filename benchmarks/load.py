@@ -71,10 +71,10 @@ def server(folder: Path, threads: int | None) -> Iterator[int]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            said = process.stdout.readline()
-            if not said.startswith("serving"):
-                raise SystemExit(f"the server did not start: {said}")
-            yield int(said.split(" at ")[1].split()[0].rsplit(":", 1)[1].strip("/"))
+            line = process.stdout.readline()
+            if not line.startswith("serving"):
+                raise SystemExit(f"the server did not start: {line}")
+            yield int(line.split(" at ")[1].split()[0].rsplit(":", 1)[1].strip("/"))
         finally:
             process.terminate()
             process.wait(60)
@@ -86,7 +86,7 @@ def requests(names: Sequence[str]) -> list[bytes]:
 
     task = builtin_task("digits")
     assert task.test is not None
-    made = []
+    images = []
     for row in range(_IMAGES):
         buffer = io.BytesIO()
         Image.fromarray(np.asarray(task.test.images[row])).save(buffer, "PNG")
@@ -99,8 +99,8 @@ def requests(names: Sequence[str]) -> list[bytes]:
                 f"Content-Type: multipart/form-data; boundary={_BOUNDARY}",
                 f"Content-Length: {len(body)}",
             ]
-            made.append("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-    return made
+            images.append("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+    return images
 
 
 async def client(port: int, asked: Sequence[bytes], seed: int, until: float, seen: Seen) -> None:

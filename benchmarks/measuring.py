@@ -91,7 +91,7 @@ class Measuring(OnDevice):
 
 def measured(
     cases: Sequence[Case],
-    how: Measuring,
+    arguments: Measuring,
     seconds: Callable[[], float | None] = lambda: None,
     known: dict[str, Row] | None = None,
 ) -> dict[str, Row]:
@@ -99,7 +99,7 @@ def measured(
 
     Args:
         cases: What to measure.
-        how: In this process for a smoke run; silent for ``--json``.
+        arguments: In this process for a smoke run; silent for ``--json``.
         seconds: What is left for the next case; asked before each.
         known: Rows that are there already, by case; the new ones are added.
 
@@ -107,14 +107,14 @@ def measured(
         Rows by variant. One that failed has ``failed``, the reason, and nothing else: it does not cost the others.
     """
     rows, known = {}, {} if known is None else known
-    if not how.json:
+    if not arguments.json:
         print(TITLE)
     for case in cases:
         key = json.dumps(dataclasses.asdict(case))
         if key not in known:
-            known[key] = measure(case) if how.smoke else _in_fresh_process(key, seconds())
+            known[key] = measure(case) if arguments.smoke else _in_fresh_process(key, seconds())
         row = rows[case.variant] = {"variant": case.variant, **known[key]}
-        if not how.json:
+        if not arguments.json:
             print(line(row), flush=True)
     return rows
 
@@ -132,8 +132,8 @@ def _in_fresh_process(case: str, seconds: float | None) -> Row:
         except subprocess.TimeoutExpired:
             return {"failed": f"not done in {seconds:.0f} seconds"}
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        return {"failed": said[-1]}
+        reasons = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        return {"failed": reasons[-1]}
     row: Row = json.loads(done.stdout.splitlines()[-1])
     return row
 
@@ -192,40 +192,40 @@ def published_over_ours(rows: Rows, *, wide: str, narrow: str) -> dict[str, floa
     return ratios(rows, {f"{name}{pair}": (field, *pairs[pair]) for name, field in fields.items() for pair in pairs})
 
 
-def published_in_16_bits(how: Measuring) -> str:
+def published_in_16_bits(arguments: Measuring) -> str:
     """float16 on CUDA, as published; a CPU has the fast products for bfloat16."""
-    return "fp16" if how.on_cuda else "bf16"
+    return "fp16" if arguments.on_cuda else "bf16"
 
 
-def result_of(benchmark: str, how: Measuring, rows: Rows, figures: Mapping[str, float]) -> dict[str, Any]:
+def result_of(benchmark: str, arguments: Measuring, rows: Rows, figures: Mapping[str, float]) -> dict[str, Any]:
     """Result of a benchmark, but for its provenance."""
-    shape = "smoke" if how.smoke else "vit-b16"
+    shape = "smoke" if arguments.smoke else "vit-b16"
     return {
         "benchmark": benchmark,
-        "device": how.on,
-        "shape": {"classes": how.classes, "batch_size": how.batch_size, "model": SHAPES[shape]().title},
+        "device": arguments.on,
+        "shape": {"classes": arguments.classes, "batch_size": arguments.batch_size, "model": SHAPES[shape]().title},
         **figures,
         "rows": list(rows.values()),
     }
 
 
-def finish(result: Mapping[str, Any], how: Output) -> dict[str, Any]:
+def finish(result: Mapping[str, Any], arguments: Output) -> dict[str, Any]:
     """Write a result and say where, or print it as JSON; returns it with its provenance.
 
     Raises:
         SystemExit: A row failed; everything else has been written.
     """
     complete = {**result, "provenance": provenance()}
-    said = "a smoke run: nothing was written"
-    if how.out or not how.smoke:
-        said = f"wrote {write_result(complete, how.out)}"
-    if how.json:
+    outcome = "a smoke run: nothing was written"
+    if arguments.out or not arguments.smoke:
+        outcome = f"wrote {write_result(complete, arguments.out)}"
+    if arguments.json:
         print(json.dumps(complete))
     else:
         for name, value in result.items():
             if isinstance(value, float):
                 print(f"{name:<32} {value:.3g}")
-        print(said)
+        print(outcome)
     failed = [row["variant"] for row in result.get("rows", ()) if "failed" in row]
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")

@@ -53,23 +53,23 @@ class Arguments(Measuring):
 
 def cases(arguments: Arguments) -> list[Case]:
     """The published step, each method, and a budget."""
-    how: dict[str, Any] = {"steps": arguments.steps, "warm_up": 5 if arguments.on_cuda else 1}
+    length: dict[str, Any] = {"steps": arguments.steps, "warm_up": 5 if arguments.on_cuda else 1}
     budget = arguments.memory_budget or ("0.5GB" if arguments.on_cuda else "1.5GB")
     if arguments.smoke:
         budget = arguments.memory_budget or "30GB"
     return [
         *(
-            arguments.case(f"published-{precision}", "published", precision=precision, **how)
+            arguments.case(f"published-{precision}", "published", precision=precision, **length)
             for precision in ("fp32", published_in_16_bits(arguments))
         ),
-        *(arguments.case(name, "lowshot", **settings, **how) for name, settings in METHODS.items()),
-        arguments.case(f"lora-bf16-in-{budget}", "lowshot", precision="bf16", memory_budget=budget, **how),
+        *(arguments.case(name, "lowshot", **settings, **length) for name, settings in METHODS.items()),
+        arguments.case(f"lora-bf16-in-{budget}", "lowshot", precision="bf16", memory_budget=budget, **length),
     ]
 
 
 def figures(rows: Rows) -> dict[str, float]:
     """Published over ours, the planner's worst errors, and how much of its budget the last row took."""
-    found = published_over_ours(rows, wide="lora-fp32", narrow="lora-bf16") | ratios(
+    ratios_of = published_over_ours(rows, wide="lora-fp32", narrow="lora-bf16") | ratios(
         rows,
         {
             "memory_ratio_qlora": ("peak_bytes", "published-fp32", "qlora"),
@@ -79,13 +79,13 @@ def figures(rows: Rows) -> dict[str, float]:
     done = {name: row for name, row in rows.items() if "failed" not in row}
     errors = [error for row in done.values() if (error := prediction_error(row)) is not None]
     if errors:
-        found |= {"predicted_too_low": max(0.0, -min(errors)), "predicted_too_high": max(0.0, *errors)}
+        ratios_of |= {"predicted_too_low": max(0.0, -min(errors)), "predicted_too_high": max(0.0, *errors)}
     for row in done.values():
         if row["settings"].get("memory_budget"):
-            found["share_of_budget"] = row["peak_bytes"] / parse_bytes(
+            ratios_of["share_of_budget"] = row["peak_bytes"] / parse_bytes(
                 "memory-budget", row["settings"]["memory_budget"]
             )
-    return found
+    return ratios_of
 
 
 def main(arguments: Arguments) -> dict[str, Any]:

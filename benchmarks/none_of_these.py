@@ -56,7 +56,7 @@ CASES = (
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(Output):
-    """What to measure."""
+    """The cases to measure."""
 
     methods: tuple[str, ...] = tuple(dict.fromkeys(case.method for case in CASES))
     """Methods to measure. Those on frozen features take minutes, each training inside the towers some of its own; of a

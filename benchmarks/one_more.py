@@ -38,7 +38,7 @@ that were held out told of the new and of the old classes."""
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(Output):
-    """What to measure."""
+    """The cases to measure."""
 
     tasks: tuple[str, ...] = TASKS
     shots: tuple[int, ...] = (4, 16)
@@ -85,27 +85,27 @@ def _only(task: Task, classes: list[int]) -> Task:
 
 def judged(table: NDArray[np.float32], labels: NDArray[np.int64], old: int, on_top: dict[str, Any]) -> list[float]:
     """The measures of probabilities ``(N, C)``; not a number where there are none."""
-    right, is_old, told = table.argmax(1) == labels, labels < old, [float("nan")] * 2
+    right, is_old, held_out = table.argmax(1) == labels, labels < old, [float("nan")] * 2
     for place, name in enumerate(("new", "known")):
         if on_top.get(name):
-            told[place] = on_top[name]["right"] / on_top[name]["images"]
+            held_out[place] = on_top[name]["right"] / on_top[name]["images"]
     if table.shape[1] == old:
-        return [float(right[is_old].mean()), *[float("nan")] * 4, *told]
+        return [float(right[is_old].mean()), *[float("nan")] * 4, *held_out]
     errors = [measures(table, labels)["ece"], measures(table[~is_old], labels[~is_old])["ece"]]
-    return [*(float(right[rows].mean()) for rows in (is_old, ~is_old, slice(None))), *errors, *told]
+    return [*(float(right[rows].mean()) for rows in (is_old, ~is_old, slice(None))), *errors, *held_out]
 
 
 def measured(task: str, shots: int, draws: int, split: str) -> dict[str, Any]:
     """Means and deviations of the measures over the draws, by the way that classes are added."""
-    found: dict[str, list[list[float]]] = {way: [] for way in WAYS}
+    by_way: dict[str, list[list[float]]] = {way: [] for way in WAYS}
     for seed in range(1, draws + 1):
         part = Part.of(load_task(task), seed)
         examples, old = part.whole.splits()[split], len(part.old.class_names)
         tables = dict(zip(WAYS, ways(part, shots, seed, examples), strict=True))
         for way, (table, on_top) in tables.items():
-            found[way].append(judged(table, examples.labels, old, on_top))
+            by_way[way].append(judged(table, examples.labels, old, on_top))
     of_way: dict[str, Any] = {}
-    for way, values in found.items():
+    for way, values in by_way.items():
         columns = list(zip(*values, strict=True))
         of_way[way] = {
             name: [round(statistics.fmean(column), 4), round(statistics.stdev(column), 4) if draws > 1 else None]
@@ -124,7 +124,7 @@ def ways(part: Part, shots: int, seed: int, examples: Examples) -> list[tuple[ND
     first = FewShotClassifier(**settings).fit(part.old)
     later = Task(part.new.name, part.whole.class_names, _later(part))
     known = Task(part.old.name, part.old.class_names, part.old.train)
-    found = [first.predict_proba(examples.images)]
+    tables = [first.predict_proba(examples.images)]
     with tempfile.TemporaryDirectory() as temporary:
         first.save_pretrained(Path(temporary) / "adapter")
         added = [saved_adapter(Path(temporary) / "adapter").add(later, old=old) for old in (None, known)]
@@ -132,8 +132,8 @@ def ways(part: Part, shots: int, seed: int, examples: Examples) -> list[tuple[ND
     by_prompts._fitted = first._ready()[0], first._ready()[1].with_prompts(added[0].record_.prompts)
     by_prompts.record_, by_prompts.classes_ = added[0].record_, added[0].classes_
     anew = FewShotClassifier(**settings).fit(part.whole)
-    found += [each.predict_proba(examples.images) for each in (by_prompts, *added, anew)]
-    return list(zip(found, ({}, {}, *(each.record_.on_top for each in added), {}), strict=True))
+    tables += [each.predict_proba(examples.images) for each in (by_prompts, *added, anew)]
+    return list(zip(tables, ({}, {}, *(each.record_.on_top for each in added), {}), strict=True))
 
 
 def _later(part: Part) -> Examples:

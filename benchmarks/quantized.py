@@ -39,15 +39,15 @@ class Arguments(Measuring):
 
 def cases(arguments: Arguments) -> list[Case]:
     """Ours, and as published."""
-    how: dict[str, Any] = {"steps": arguments.steps, "warm_up": 5 if arguments.on_cuda else 1}
+    length: dict[str, Any] = {"steps": arguments.steps, "warm_up": 5 if arguments.on_cuda else 1}
     published = {
         "published-qlora": {"images_per_pass": arguments.batch_size, "checkpointing": False},
         "published-qlora-checkpointing": {"images_per_pass": max(1, arguments.batch_size // 8), "checkpointing": True},
     }
     ours = {**ROWS, "qlora-in-0.17GB": SMALLEST} if arguments.on_cuda else ROWS
     return [
-        *(arguments.case(name, "lowshot", **settings, **how) for name, settings in ours.items()),
-        *(arguments.case(name, "published-qlora", **settings, **how) for name, settings in published.items()),
+        *(arguments.case(name, "lowshot", **settings, **length) for name, settings in ours.items()),
+        *(arguments.case(name, "published-qlora", **settings, **length) for name, settings in published.items()),
     ]
 
 

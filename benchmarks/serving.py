@@ -291,14 +291,14 @@ def rows_of(arguments: Arguments, ways: Mapping[str, Callable[[], Any]]) -> dict
     """Every way in turn, as often as asked for; the first turn is not counted."""
     import torch
 
-    found: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(arguments.repeats + 1):
         for name, work in ways.items():
             took = seconds(work, torch.device(arguments.on))
             if turn:
-                found[name].append(took)
+                times[name].append(took)
     rows: dict[str, Row] = {}
-    for name, took in found.items():
+    for name, took in times.items():
         median = statistics.median(took)
         rows[name] = {
             "variant": name,
@@ -315,7 +315,7 @@ def loads(arguments: Arguments, folder: Path, model: str) -> dict[str, float]:
 
     from lowshot.serving import AdapterBank
 
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for when in ("first", "again"):
         bank = AdapterBank(folder, model=model, device=arguments.on, precision=arguments.precision)
         names, took = bank.names(), []
@@ -323,9 +323,9 @@ def loads(arguments: Arguments, folder: Path, model: str) -> dict[str, float]:
         for name in names:
             load = functools.partial(bank._fetcher.fetch, name, may_wait=True)
             took.append(seconds(load, torch.device(arguments.on)))
-        found[f"load_{when}_seconds"] = statistics.median(took[1:])  # the first one prepares for all
-        found[f"load_{when}_most_seconds"] = max(took[1:])
-    return found
+        figures[f"load_{when}_seconds"] = statistics.median(took[1:])  # the first one prepares for all
+        figures[f"load_{when}_most_seconds"] = max(took[1:])
+    return figures
 
 
 def memory(arguments: Arguments, folder: Path, model: str) -> tuple[dict[int, AdapterBank], dict[str, float]]:
@@ -384,7 +384,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
         learner = learner_of(arguments, model)
         write_adapters(arguments, learner, folder, arguments.loads)
         figures = loads(arguments, folder, model)
-        banks, taken = memory(arguments, folder, model)
+        banks, needs = memory(arguments, folder, model)
         rows = rows_of(arguments, ways_of(arguments, model, learner, banks))
         threads = torch.get_num_threads()
     if not arguments.json:
@@ -405,7 +405,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
         },
         "threads": threads,
         **figures,
-        **taken,
+        **needs,
         **figures_of(rows, arguments),
         "rows": list(rows.values()),
     }

@@ -32,7 +32,7 @@ _SCHEDULE = Schedule(learning_rate=0.0, minimum_learning_rate=0.0, weight_decay=
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(Output):
-    """What to measure."""
+    """The cases to measure."""
 
     tasks: tuple[str, ...] = tuple(BUILTIN_TASKS)
     """Tasks to measure on."""
@@ -102,11 +102,11 @@ def measured(name: str, draws: int) -> list[dict[str, Any]]:
             by_class = np.bincount(truth, hit, table.shape[1]) / np.where(counts, counts, np.nan)
             hits.setdefault((rule, coverage), []).append((hit.mean(), by_class))
             sizes.setdefault((rule, coverage), []).append(members.sum(1).mean())
-    made = []
-    for (rule, coverage), found in hits.items():
-        covered, by_class = np.array([share for share, _ in found]), np.array([each for _, each in found])
+    cases = []
+    for (rule, coverage), shares in hits.items():
+        covered, by_class = np.array([share for share, _ in shares]), np.array([each for _, each in shares])
         size = np.array(sizes[rule, coverage])
-        made.append(
+        cases.append(
             {
                 "variant": f"{name} --coverage {coverage:g} {rule}",
                 **{"task": name, "rule": rule, "coverage": coverage, "draws": draws, "classes": by_class.shape[1]},
@@ -115,7 +115,7 @@ def measured(name: str, draws: int) -> list[dict[str, Any]]:
                 "mean_set_size": [round(float(size.mean()), 3), round(float(size.std()), 3)],
             }
         )
-    return made
+    return cases
 
 
 def main(arguments: Arguments) -> dict[str, Any]:

@@ -30,7 +30,7 @@ FOLDS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(Output):
-    """What to measure."""
+    """The cases to measure."""
 
     methods: tuple[str, ...] = tuple(DRAWS)
     """Methods to measure."""

@@ -137,10 +137,10 @@ class PromptTokens:
     def __init__(self, shape: Shape, classes: int) -> None:
         self.ids = shape.prompts(classes)[:, :PROMPT_TOKENS]
 
-    def __call__(self, _prompts: list[str], **how: Any) -> dict[str, Any]:
+    def __call__(self, _prompts: list[str], **options: Any) -> dict[str, Any]:
         import torch
 
-        if "return_tensors" not in how:
+        if "return_tensors" not in options:
             return {"input_ids": self.ids.tolist()}
         return {"input_ids": self.ids, "attention_mask": torch.ones_like(self.ids)}
 

@@ -32,16 +32,16 @@ class Arguments(Measuring):
 
 def cases(arguments: Arguments) -> list[Case]:
     """The variants."""
-    how: dict[str, Any] = {"steps": arguments.steps, "warm_up": 5 if arguments.on_cuda else 1}
+    length: dict[str, Any] = {"steps": arguments.steps, "warm_up": 5 if arguments.on_cuda else 1}
     cuts = {name: getattr(arguments, name) for name in ("images_per_pass", "prompts_per_pass", "memory_budget")}
     every = [
         *(
-            arguments.case(f"{way}-{precision}", way, precision=precision, **how)
+            arguments.case(f"{way}-{precision}", way, precision=precision, **length)
             for way in ("published", "published-fused")
             for precision in ("fp32", published_in_16_bits(arguments))
         ),
         *(
-            arguments.case(f"lowshot-{precision}", "lowshot", precision=precision, **cuts, **how)
+            arguments.case(f"lowshot-{precision}", "lowshot", precision=precision, **cuts, **length)
             for precision in ("fp32", "bf16")
         ),
     ]

@@ -43,5 +43,5 @@ def hardware_slug(hardware: Mapping[str, Any], *, on_cpu: bool = False) -> str:
     """
     accelerator = None if on_cpu else hardware["accelerator"]
     name = accelerator or f"{hardware['cores']} core {hardware['processor']}"
-    said = re.sub(r"\((R|TM)\)|\b(Processor|CPU)\b|@.*", " ", name)
-    return "-".join(re.findall(r"[a-z0-9]+", said.lower()))
+    plain = re.sub(r"\((R|TM)\)|\b(Processor|CPU)\b|@.*", " ", name)
+    return "-".join(re.findall(r"[a-z0-9]+", plain.lower()))

@@ -57,8 +57,8 @@ def main(arguments: Arguments) -> None:
         cells = list(itertools.product(arguments.tasks, arguments.shots))
         accuracies = [validation_accuracy(task, k, arguments.method, settings) for task, k in cells]
         table.append((statistics.mean(accuracies), settings))
-        said = "  ".join(f"{task}/{k} {accuracy:.3f}" for (task, k), accuracy in zip(cells, accuracies, strict=True))
-        print(f"{table[-1][0]:.4f}  {settings}  {said}", flush=True)
+        figures = "  ".join(f"{task}/{k} {accuracy:.3f}" for (task, k), accuracy in zip(cells, accuracies, strict=True))
+        print(f"{table[-1][0]:.4f}  {settings}  {figures}", flush=True)
     print("\nbest first")
     for mean, settings in sorted(table, key=lambda row: -row[0]):
         print(f"{mean:.4f}  {settings}")

@@ -88,14 +88,14 @@ def cell(method: str, seen: Seen, shots: Shots) -> list[tuple[float, float, floa
     """Calibration error, negative log-likelihood and distance of the accuracy, for each of ``HELD_OUT``."""
     kind = HEADS[method]
     fit = kind.fit(shots, SCHEDULE, UNREPORTED)
-    scores, found = fit.head.scores(seen.judged, shots.text).double(), []
+    scores, rows = fit.head.scores(seen.judged, shots.text).double(), []
     accuracy = float((scores.argmax(1).numpy() == seen.labels).mean())
     for of_held_out, labels in held_out(kind, shots, fit.chosen):
         calibration = calibrated(of_held_out.numpy(), labels.numpy(), 2)
         table = torch.softmax(scores / calibration.temperature, dim=-1).float().numpy()
         values, right = measures(table, seen.labels), float((of_held_out.argmax(1) == labels).double().mean())
-        found.append((values["ece"], values["nll"], abs(right - accuracy)))
-    return found
+        rows.append((values["ece"], values["nll"], abs(right - accuracy)))
+    return rows
 
 
 def main(arguments: Arguments) -> None:

@@ -85,32 +85,32 @@ Cell = tuple[str, int, int]
 """Task, shots, seed."""
 
 
-def accuracy(task: Task, shots: int, seed: int, settings: Mapping[str, Any], kept: KeptBackbone) -> float:
+def accuracy(task: Task, shots: int, seed: int, settings: Mapping[str, Any], backbone: KeptBackbone) -> float:
     """Accuracy of one classifier on its task's validation split."""
     assert task.validation is not None
     named = {"preset": "builtin", "method": "lora", **settings}
     recipe = preset_recipe(named.pop("preset"), named["method"]).replace(**named, shots=shots, seed=seed, threads=1)
-    classifier = FewShotClassifier.from_recipe(recipe, kept.load).fit(task)
+    classifier = FewShotClassifier.from_recipe(recipe, backbone.load).fit(task)
     predicted = classifier.predict_proba(task.validation.images).argmax(1)
     return float((predicted == task.validation.labels).mean())
 
 
 def read(path: Path) -> dict[str, dict[Cell, float]]:
     """Variant -> cell -> accuracy, of what is done."""
-    found: dict[str, dict[Cell, float]] = {}
+    accuracies: dict[str, dict[Cell, float]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         run = json.loads(line)
-        found.setdefault(run["variant"], {})[run["task"], run["shots"], run["seed"]] = run["accuracy"]
-    return found
+        accuracies.setdefault(run["variant"], {})[run["task"], run["shots"], run["seed"]] = run["accuracy"]
+    return accuracies
 
 
-def table(found: Mapping[str, Mapping[Cell, float]], arguments: Arguments) -> Iterator[str]:
+def table(runs: Mapping[str, Mapping[Cell, float]], arguments: Arguments) -> Iterator[str]:
     """Markdown rows; differences are from the first variant."""
     yield "| variant | " + " | ".join(f"{shots} shots" for shots in arguments.shots) + " | against the first |"
     yield "|:--|" + "--:|" * (len(arguments.shots) + 1)
-    first = found[arguments.variants[0]]
+    first = runs[arguments.variants[0]]
     for name in arguments.variants:
-        cells = found.get(name, {})
+        cells = runs.get(name, {})
         means = [_mean([a for (_, k, _), a in cells.items() if k == shots]) for shots in arguments.shots]
         yield f"| {name} | {' | '.join(means)} | {difference([cells[c] - first[c] for c in cells if c in first])} |"
 
@@ -132,7 +132,7 @@ def difference(apart: list[float]) -> str:
 def main(arguments: Arguments) -> None:
     """Do what is missing, then print the table."""
     torch.set_num_threads(1)
-    kept, tasks = KeptBackbone(), {name: builtin_task(name) for name in arguments.tasks}
+    backbone, tasks = KeptBackbone(), {name: builtin_task(name) for name in arguments.tasks}
     done = read(arguments.out)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with arguments.out.open("a", encoding="utf-8") as file:
@@ -140,8 +140,8 @@ def main(arguments: Arguments) -> None:
             for shots, task in itertools.product(arguments.shots, arguments.tasks):
                 if (task, shots, seed) in done.get(name, {}):
                     continue
-                found = accuracy(tasks[task], shots, seed, {**VARIANTS, **SHORTER}[name], kept)
-                run = {"variant": name, "task": task, "shots": shots, "seed": seed, "accuracy": found}
+                right = accuracy(tasks[task], shots, seed, {**VARIANTS, **SHORTER}[name], backbone)
+                run = {"variant": name, "task": task, "shots": shots, "seed": seed, "accuracy": right}
                 file.write(json.dumps(run) + "\n")
                 file.flush()
             print(f"seed {seed}, {name}", flush=True)

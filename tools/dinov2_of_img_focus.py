@@ -56,7 +56,7 @@ APART = 1e-4
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """What to read and where to write."""
+    """The file to read and the folder to write to."""
 
     file: tyro.conf.Positional[Path]
     """The package's ONNX file."""
@@ -105,10 +105,10 @@ def main(arguments: Arguments) -> None:
         images = torch.rand(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
         mean, std = (torch.tensor(each).view(3, 1, 1) for each in (backbone.mean, backbone.std))
         with torch.no_grad():
-            found = backbone.encode_images(images).numpy()
+            embeddings = backbone.encode_images(images).numpy()
         tokens = computed(given, NORM, ((images - mean) / std).numpy())[:, 0]
         expected = tokens / np.linalg.norm(tokens, axis=-1, keepdims=True)
-        apart = float(np.abs(found - expected).max())
+        apart = float(np.abs(embeddings - expected).max())
         if apart > APART:
             raise InputError(f"embeddings are up to {apart:.1e} from those of {arguments.file}; expected {APART:.0e}")
     print(f"wrote {arguments.out}: embeddings are at most {apart:.1e} from those that onnxruntime computes")

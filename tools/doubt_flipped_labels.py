@@ -29,9 +29,9 @@ for name in TASKS:
         wrong = generator.permutation(len(labels))[: round(SHARE * len(labels))]
         labels[wrong] = (labels[wrong] + generator.integers(1, classes, len(wrong))) % classes
         flipped = dataclasses.replace(task, train=dataclasses.replace(shots, labels=labels))
-        found = doubted_labels(flipped, preset_recipe("builtin", "gda").replace(views=None))
-        hits = len({each.index for each in found.doubts} & set(wrong.tolist()))
-        figures.append((found.agreement, found.rate, hits / len(wrong), hits / max(1, len(found.doubts))))
+        doubted = doubted_labels(flipped, preset_recipe("builtin", "gda").replace(views=None))
+        hits = len({each.index for each in doubted.doubts} & set(wrong.tolist()))
+        figures.append((doubted.agreement, doubted.rate, hits / len(wrong), hits / max(1, len(doubted.doubts))))
     cells = [
         f"{100 * mean:.0f} % ± {100 * spread:.0f}"
         for mean, spread in zip(np.mean(figures, 0), np.std(figures, 0, ddof=1), strict=True)

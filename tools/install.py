@@ -39,13 +39,13 @@ def settings(listing: str) -> dict[str, str]:
 
     A variable of the environment goes before what is written for this command, and that before what is for all.
     """
-    found = {}
+    values = {}
     for section in ("global", "install", ":env:"):
         for line in listing.splitlines():
             name, _, value = line.partition("=")
             if name.startswith(f"{section}."):
-                found[name.removeprefix(f"{section}.")] = ast.literal_eval(value)
-    return found
+                values[name.removeprefix(f"{section}.")] = ast.literal_eval(value)
+    return values
 
 
 def options(configured: dict[str, str]) -> list[str] | None:
@@ -55,26 +55,26 @@ def options(configured: dict[str, str]) -> list[str] | None:
     """
     if configured.keys() - {*VALUES, *FLAGS, *DECIDE_NOTHING}:
         return None
-    told = ["--index-strategy", "unsafe-best-match"]
+    flags = ["--index-strategy", "unsafe-best-match"]
     for name, value in configured.items():
         if name in VALUES:
-            told += [part for each in value.split() for part in (VALUES[name], each)]
+            flags += [part for each in value.split() for part in (VALUES[name], each)]
         elif name in FLAGS and value.lower() in ("1", "on", "t", "true", "y", "yes"):
-            told.append(FLAGS[name])
-    return told
+            flags.append(FLAGS[name])
+    return flags
 
 
 def install(extras: str) -> int:
     """Install; returns the exit status."""
 
-    def run(*command: str, **how: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, cwd=ROOT, text=True, **how)
+    def run(*command: str, **more: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=ROOT, text=True, **more)
 
     wanted = (*PINS, "--editable", f".[{extras}]")
-    told = options(settings(run(*PIP, "config", "list", stdout=subprocess.PIPE).stdout))
-    if told is not None:
+    flags = options(settings(run(*PIP, "config", "list", stdout=subprocess.PIPE).stdout))
+    if flags is not None:
         uv = run(*PIP, "install", "--quiet", "--only-binary", "uv", *PINS, "uv", stderr=subprocess.DEVNULL)
-        if not uv.returncode and not run(*UV, "--quiet", *told, *wanted).returncode:
+        if not uv.returncode and not run(*UV, "--quiet", *flags, *wanted).returncode:
             return 0
         print("Not installed by uv; pip tries.", file=sys.stderr)
     return run(*PIP, "install", "--quiet", "--no-compile", "--disable-pip-version-check", *wanted).returncode

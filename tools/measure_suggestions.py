@@ -95,18 +95,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    found = {}
+    curves = {}
     print("| task | labels | at random | suggested | labels needed for the same |")
     print("|:--|--:|--:|--:|--:|")
     for name, batch in TASKS.items():
-        found[name] = measured(name, batch, given.split)
-        for row in found[name]:
+        curves[name] = measured(name, batch, given.split)
+        for row in curves[name]:
             share = "-" if row["share"] is None else f"{row['share']:.2f}"
             print(
                 f"| `{name}` | {row['labels']} | {row['random']:.1%} | {row['suggested']:.1%} | {share} |", flush=True
             )
     if given.out:
-        given.out.write_text(json.dumps({"split": given.split, "tasks": found}, indent=1) + "\n", encoding="utf-8")
+        given.out.write_text(json.dumps({"split": given.split, "tasks": curves}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

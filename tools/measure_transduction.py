@@ -32,8 +32,8 @@ def accuracies(task: Task, test: Examples, model: str, method: str, shots: int) 
     """Accuracy of images that are judged alone, and together, for each seed."""
     images = [test.images[row] for row in range(len(test))]
     for seed in SEEDS if shots else SEEDS[:1]:
-        how = {"method": method, "shots": shots, "seed": seed} if shots else {"method": "zero-shot"}
-        judged = list(FewShotClassifier(model, **how, views=None).fit(task).stream_judgements(images))
+        settings = {"method": method, "shots": shots, "seed": seed} if shots else {"method": "zero-shot"}
+        judged = list(FewShotClassifier(model, **settings, views=None).fit(task).stream_judgements(images))
         alone = np.stack([each.probabilities for each in judged])
         together = transduced(alone, np.stack([each.embedding for each in judged]))
         yield tuple(float((table.argmax(1) == test.labels).mean()) for table in (alone, together))
@@ -54,8 +54,8 @@ def main() -> None:
         assert task.test is not None
         model, method = ("builtin", "gda") if given.folder is None else ("photos", "nearest-mean")
         for shots in SHOTS if given.folder is None else SHOTS[1:]:
-            found = np.asarray(list(accuracies(task, task.test, model, method, shots)))
-            alone, together = found.mean(0)
+            table = np.asarray(list(accuracies(task, task.test, model, method, shots)))
+            alone, together = table.mean(0)
             gain = f"{100 * (together - alone):+.1f}".replace("-", "−")
             print(f"| `{task.name}` | {shots} | {alone:.1%} | {together:.1%} | {gain} |", flush=True)
 

@@ -80,8 +80,8 @@ def page() -> str:
     lines += ["| preset | method | settings |", "|:--|:--|:--|"]
     for preset, methods in PRESETS.items():
         for method, settings in methods.items():
-            said = ", ".join(f"`{key} = {shown(value)}`" for key, value in settings.items()) or "the defaults"
-            lines.append(f"| `{preset}` | `{method}` | {said} |")
+            text = ", ".join(f"`{key} = {shown(value)}`" for key, value in settings.items()) or "the defaults"
+            lines.append(f"| `{preset}` | `{method}` | {text} |")
     return "\n".join(lines) + "\n"
 
 
@@ -146,8 +146,8 @@ def data_sets() -> list[str]:
     for row in CATALOGUE.values():
         sizes = (f"{size:,}" if size else "-" for size in dataclasses.astuple(row.sizes))
         licence = f"[{row.licence}]({row.licence_from})" if row.licence_from else row.licence
-        what = f"[{row.title}]({row.homepage})"
-        cells = (f"`{row.name}`", what, f"{row.classes:,}", *sizes, f"`{row.template}`", licence)
+        link = f"[{row.title}]({row.homepage})"
+        cells = (f"`{row.name}`", link, f"{row.classes:,}", *sizes, f"`{row.template}`", licence)
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -171,9 +171,9 @@ def datasets_page(page: str) -> str:
     """The page on data sets with what it says of each written anew."""
     for name, lines in (("data sets", data_sets()), ("files", files())):
         start, end = f"<!-- {name}: written by make docs -->", f"<!-- end of {name} -->"
-        before, found, rest = page.partition(start)
+        before, mark, rest = page.partition(start)
         _, ended, after = rest.partition(end)
-        if not (found and ended):
+        if not (mark and ended):
             raise SystemExit(f"{DATASETS_PAGE} lacks {start} or {end}")
         page = "\n".join([f"{before}{start}", "", *lines, "", f"{end}{after}"])
     return page

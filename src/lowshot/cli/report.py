@@ -86,20 +86,19 @@ def _in_style(style: str, tables: Sequence[Table], records: Sequence[RunRecord])
 
 
 def _as_json(runs: Runs, tables: Sequence[Table], written: Sequence[Path], against: Sequence[str]) -> dict[str, object]:
-    from ..report.comparative import comparatives
+    from ..report.sections import sections
     from ..report.tables.differences import differences_from
     from ..report.tables.long_format import long_rows
 
-    tested = comparatives(runs.records)
     return {
         "records": len(runs.records),
         "failed": runs.failed,
         "under_way": runs.under_way,
         "figures": [row.to_dict() for row in long_rows(runs.records)],
         "comparisons": [
-            {"backbone": part.section.model, "protocol": part.section.protocol, **dataclasses.asdict(comparison)}
-            for part in tested
-            for comparison in part.comparisons
+            {"backbone": section.model, "protocol": section.protocol, **dataclasses.asdict(comparison)}
+            for section in sections(runs.records)
+            for comparison in section.comparisons
         ],
         "differences": [
             {"backbone": section.model, "protocol": section.protocol, **dataclasses.asdict(difference)}

@@ -111,6 +111,11 @@ def published_beside(records: Sequence[RunRecord]) -> tuple[PublishedFigure, ...
     )
 
 
+def whole_of(task: str) -> str:
+    """The data set that a task is a half of; other tasks are whole."""
+    return task.removesuffix(" (base)")
+
+
 def published_average(tasks: Collection[str]) -> str | None:
     """Name of the published average over exactly these data sets; None where nobody published one."""
     return next((name for name, datasets in AVERAGES.items() if datasets == set(tasks)), None)

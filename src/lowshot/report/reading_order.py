@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from ..methods import METHODS
 from ..records import RunRecord
 from ..wording.settings import shown_settings
-from .published import ELEVEN
-from .samples import whole_of
+from .published import ELEVEN, whole_of
 
 
 def in_reading_order(records: Sequence[RunRecord]) -> tuple[RunRecord, ...]:

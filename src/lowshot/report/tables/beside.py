@@ -6,10 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from ...wording.quantities import ends
-from ..comparative import Comparative
-from ..layouts import Place, about, layout_of
 from ..published import KINDS, PublishedFigure, published_average, same_method
-from ..samples import AVERAGE, Column, Entry, Section
+from ..sections import AVERAGE, Column, Entry, Place, Section
 from .table import Block, Line, Table, TableCell
 
 _ROUNDING = 0.0005  # printed accuracies have one digit after the point, in percent
@@ -27,15 +25,15 @@ def is_outside(figure: PublishedFigure, accuracies: Sequence[float]) -> bool:
     return abs(statistics.fmean(accuracies) - figure.accuracy) > allowed
 
 
-def published_lines(comparative: Comparative, ours: Mapping[int, Entry], places: Sequence[Place]) -> list[Line]:
+def published_lines(section: Section, ours: Mapping[int, Entry], places: Sequence[Place]) -> list[Line]:
     """The figures published on one of our methods, with how far ours are from them."""
     row = next(iter(ours.values())).row
-    same = [figure for figure in comparative.published if same_method(figure, row)]
+    same = [figure for figure in section.published if same_method(figure, row)]
     lines = []
     for label, figures in _groups(same).items():
         cells = []
         for column, shots in places:
-            figure = _figure_for(figures, column, shots, comparative.section)
+            figure = _figure_for(figures, column, shots, section)
             text = f"{100 * figure.accuracy:.1f}" if figure else ""
             sample = ours[shots].samples.get(column) if shots in ours else None
             if figure and sample:
@@ -64,11 +62,11 @@ def _figure_for(
     return next((figure for figure in figures if (figure.dataset, figure.shots) == (dataset, shots)), None)
 
 
-def others_table(comparative: Comparative) -> Table | None:
+def others_table(section: Section) -> Table | None:
     """Published methods that are none of ours, on the same backbone, data sets and numbers of shots."""
-    section, layout = comparative.section, layout_of(comparative.section)
+    layout = section.layout
     rows = [entry.row for entry in section.entries]
-    others = [figure for figure in comparative.published if not any(same_method(figure, row) for row in rows)]
+    others = [figure for figure in section.published if not any(same_method(figure, row) for row in rows)]
     blocks, shown = [], []
     for heading, places in layout.blocks:
         lines = []
@@ -82,16 +80,16 @@ def others_table(comparative: Comparative) -> Table | None:
             blocks.append(Block(heading, tuple(lines)))
     if not blocks:
         return None
-    title = f"Published accuracies of other methods in percent{about(section)}"
+    title = f"Published accuracies of other methods in percent{section.about}"
     return Table(title, layout.headings, tuple(blocks), tuple(_origins(shown)))
 
 
-def published_notes(comparative: Comparative) -> list[str]:
+def published_notes(section: Section) -> list[str]:
     """Sentences on reading the figures beside ours, and on their sources."""
-    rows = [entry.row for entry in comparative.section.entries]
+    rows = [entry.row for entry in section.entries]
     shown = [
         figure
-        for figure in comparative.published
+        for figure in section.published
         if any(same_method(figure, row) and figure.shots == row.shots for row in rows)
     ]
     if not shown:

@@ -9,10 +9,8 @@ from ...records import RunRecord
 from ...wording.quantities import share, short, shots_text
 from ..averages import OF_ALL_CLASSES
 from ..caveats import provenance_caveats
-from ..comparative import Comparative, comparatives
 from ..comparisons import winner
-from ..layouts import about, layout_of, measure_of
-from ..samples import AVERAGE, Column, Entry, Section
+from ..sections import AVERAGE, Column, Entry, Section, sections
 from ..summary import SeriesKey, adapter_text, mean_and_deviation, spread_text
 from .beside import others_table, published_lines
 from .notes import accuracy_notes
@@ -26,21 +24,21 @@ def comparison_tables(records: Sequence[RunRecord]) -> list[Table]:
         InputError: Two records tell of the same run.
     """
     tables = []
-    for comparative in comparatives(records):
-        tables.append(_accuracies(comparative))
-        if (glance := _overview(comparative.section)) is not None:
+    for section in sections(records):
+        tables.append(_accuracies(section))
+        if (glance := _overview(section)) is not None:
             tables.append(glance)
-        if (others := others_table(comparative)) is not None:
+        if (others := others_table(section)) is not None:
             tables.append(others)
-        tables.append(_costs(comparative.section))
+        tables.append(_costs(section))
     caveats = tuple(provenance_caveats(records))
     return [*tables[:-1], dataclasses.replace(tables[-1], notes=tables[-1].notes + caveats)] if tables else []
 
 
-def _accuracies(comparative: Comparative) -> Table:
+def _accuracies(section: Section) -> Table:
     """Means of our methods, each above what was published on the same."""
-    section, layout = comparative.section, layout_of(comparative.section)
-    best = {shots: winner(comparative.comparisons, shots) for shots in section.shots}
+    layout = section.layout
+    best = {shots: winner(section.comparisons, shots) for shots in section.shots}
     blocks = []
     for heading, places in layout.blocks:
         numbers, names = {shots for _, shots in places}, {column.data for column, _ in places}
@@ -57,11 +55,11 @@ def _accuracies(comparative: Comparative) -> Table:
             for column, shots in places:
                 is_best = best[shots] == label and layout.tested[shots] == column and shots in entries
                 cells.append(TableCell(_mean(entries.get(shots), column), is_best))
-            lines += [Line(label, tuple(cells)), *published_lines(comparative, entries, places)]
+            lines += [Line(label, tuple(cells)), *published_lines(section, entries, places)]
         if lines:
             blocks.append(Block(heading, tuple(lines)))
-    title = f"{measure_of(section).capitalize()} in percent{about(section)}"
-    return Table(title, layout.headings, tuple(blocks), tuple(accuracy_notes(comparative)))
+    title = f"{section.measure.capitalize()} in percent{section.about}"
+    return Table(title, layout.headings, tuple(blocks), tuple(accuracy_notes(section)))
 
 
 def _overview(section: Section) -> Table | None:
@@ -83,7 +81,7 @@ def _overview(section: Section) -> Table | None:
         f"Averages over the {len(section.tasks)} data sets, as above. Costs are means over them, at the largest number "
         "of shots that the method has an average of; training s of auto has what it tried."
     )
-    title = f"All methods, average {measure_of(section)} in percent{about(section)}"
+    title = f"All methods, average {section.measure} in percent{section.about}"
     headings = (*map(shots_text, section.shots), "trainable", "adapter KB", "training s")
     return Table(title, headings, (Block("", tuple(lines)),), (note,))
 
@@ -127,4 +125,4 @@ def _costs(section: Section) -> Table:
         tasks.setdefault(row.task, []).append(Line(row.label, tuple(map(TableCell, texts))))
     blocks = tuple(Block(task if len(tasks) > 1 else "", tuple(lines)) for task, lines in tasks.items())
     headings = ("shots", "trainable", "% of total", "adapter KB", "training s", "memory MB", "judging s")
-    return Table(f"Costs{about(section)}", headings, blocks, tuple(notes))
+    return Table(f"Costs{section.about}", headings, blocks, tuple(notes))

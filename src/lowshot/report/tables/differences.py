@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from ...errors import UnknownNameError
 from ...records import RunRecord
 from ...wording.quantities import shots_text
-from ..comparative import comparatives, samples_to_test
 from ..comparisons import INTERVAL, Difference, differences
-from ..layouts import about, layout_of
-from ..samples import Section
+from ..sections import Section, sections
 from .table import Block, Line, Table, TableCell
 
 _HEADINGS = ("difference", f"{INTERVAL:.0%} interval", "pairs", "p, corrected")
@@ -32,7 +30,7 @@ def difference_tables(records: Sequence[RunRecord], reference: str) -> list[Tabl
                 f"{one.p_holm:.2g}",
             )
             blocks.setdefault(one.shots, []).append(Line(one.method, tuple(map(TableCell, texts))))
-        tested = {shots: layout_of(section).tested[shots] for shots in blocks}
+        tested = {shots: section.layout.tested[shots] for shots in blocks}
         headings = {shots: ", ".join(filter(None, column)) for shots, column in tested.items()}
         units = " or ".join(sorted({f"{one.unit}s" for one in of_section}))
         note = (
@@ -41,7 +39,7 @@ def difference_tables(records: Sequence[RunRecord], reference: str) -> list[Tabl
             "data, of no others."
         )
         parts = [Block(f"{shots_text(shots)}: {headings[shots]}", tuple(lines)) for shots, lines in blocks.items()]
-        title = f"Differences from {reference} in points{about(section)}"
+        title = f"Differences from {reference} in points{section.about}"
         tables.append(Table(title, _HEADINGS, tuple(parts), (note,)))
     return tables
 
@@ -58,12 +56,12 @@ def differences_from(records: Sequence[RunRecord], reference: str) -> list[tuple
         InputError: Two records tell of the same run.
     """
     parts, labels = [], []
-    for comparative in comparatives(records):
-        blocks = samples_to_test(comparative.section)
+    for section in sections(records):
+        blocks = section.tested_samples
         judged = [label for methods in blocks.values() for label in methods]
         labels += judged
         if reference in judged:
-            parts.append((comparative.section, differences(blocks, reference)))
+            parts.append((section, differences(blocks, reference)))
     if not parts:
         raise UnknownNameError("method of these runs", reference, dict.fromkeys(labels))
     return parts

@@ -10,9 +10,8 @@ from typing import Any
 
 from ...records import RunRecord
 from ...wording.provenance import commit_text
-from ..comparative import Comparative, comparatives
-from ..layouts import layout_of
-from ..samples import AVERAGE, whole_of
+from ..published import whole_of
+from ..sections import AVERAGE, Section, sections
 from ..summary import mean_and_deviation
 
 _COSTS = ("trainable_parameters", "total_parameters", "adapter_bytes", "train_seconds", "training_memory_bytes")
@@ -73,21 +72,21 @@ def long_rows(records: Sequence[RunRecord]) -> list[LongRow]:
         InputError: Two records tell of the same run.
     """
     rows: list[LongRow] = []
-    for comparative in comparatives(records):
-        rows += _measured(comparative)
+    for section in sections(records):
+        rows += _measured(section)
         rows += [
             LongRow(
                 kind=figure.kind,
                 label=figure.method,
                 backbone=figure.backbone,
-                protocol=comparative.section.protocol,
+                protocol=section.protocol,
                 data=figure.dataset,
                 shots=figure.shots,
                 accuracy=figure.accuracy,
                 uncertainty=figure.uncertainty,
                 source=figure.source,
             )
-            for figure in comparative.published
+            for figure in section.published
         ]
     return rows
 
@@ -105,12 +104,11 @@ def in_csv(records: Sequence[RunRecord]) -> str:
     return text.getvalue()
 
 
-def _measured(comparative: Comparative) -> Iterator[LongRow]:
-    section = comparative.section
+def _measured(section: Section) -> Iterator[LongRow]:
     source = "; ".join(dict.fromkeys(filter(None, (commit_text(record.provenance) for record in section.records))))
     for entry in section.entries:
         label, shots = entry.row.label, entry.row.shots
-        against = next((c for c in comparative.comparisons if (c.shots, c.other) == (shots, label)), None)
+        against = next((c for c in section.comparisons if (c.shots, c.other) == (shots, label)), None)
         for column, sample in entry.samples.items():
             mean, deviation = mean_and_deviation(list(sample.values()))
             # An average has the costs of the average, any other figure those of the data set that was learnt.
@@ -118,7 +116,7 @@ def _measured(comparative: Comparative) -> Iterator[LongRow]:
             own = [row for row in rows if (row.series, row.shots) == entry.place]
             costs = next((row for row in own if column.data in (AVERAGE, whole_of(row.task))), entry.row)
             values = {name: getattr(costs, name) for name in _COSTS}
-            if against and column == layout_of(section).tested[shots]:
+            if against and column == section.layout.tested[shots]:
                 values |= {name: getattr(against, name) for name in _OF_TEST}
             yield LongRow(
                 kind="measured",

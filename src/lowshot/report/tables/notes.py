@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 from ...wording.quantities import ends
 from ..averages import BASE_TO_NEW, OF_ALL_CLASSES
-from ..comparative import Comparative
 from ..comparisons import LEVEL, Comparison, winner
+from ..sections import Section
 from .beside import published_notes
 
 
-def accuracy_notes(comparative: Comparative) -> list[str]:
+def accuracy_notes(section: Section) -> list[str]:
     """Sentences on the origin of means, averages and bold figures, and on their limits."""
-    section = comparative.section
     counts = sorted({len(sample) for entry in section.entries for sample in entry.samples.values()})
     if not counts:
         notes = ["No run was judged."]
@@ -28,9 +27,9 @@ def accuracy_notes(comparative: Comparative) -> list[str]:
         notes.append(f"The average is over the {len(section.tasks)} data sets for each seed{of_halves}.")
     if section.averages.left_out:
         notes.append(f"No average: {'; '.join(section.averages.left_out)}.")
-    if comparative.comparisons:
-        notes.append(_test_note(comparative.comparisons))
-    return [*notes, *published_notes(comparative)]
+    if section.comparisons:
+        notes.append(_test_note(section.comparisons))
+    return [*notes, *published_notes(section)]
 
 
 def _test_note(comparisons: Sequence[Comparison]) -> str:

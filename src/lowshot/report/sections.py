@@ -1,17 +1,29 @@
-"""Records as samples: for each method and number of shots, the accuracies in each column of a table, by seed."""
+"""Runs that may stand in one table: their accuracies by column and seed, their layout, and their tests."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import InputError
 from ..records import RunRecord
-from .averages import BASE_TO_NEW, OF_ALL_CLASSES, Averages, averages, mean_by_seed, protocol_of
-from .published import backbone_of
-from .summary import Row, SeriesKey, runs_by_row
+from ..wording.quantities import shots_text
+from .averages import (
+    BASE_TO_NEW,
+    FEW_SHOT,
+    OF_ALL_CLASSES,
+    SEVERAL_LABELS,
+    Averages,
+    averages,
+    mean_by_seed,
+    protocol_of,
+)
+from .comparisons import Comparison, Sample, compare
+from .published import PublishedFigure, backbone_of, published_beside, whole_of
+from .summary import ACCURACY, MEAN_AVERAGE_PRECISION, Row, SeriesKey, runs_by_row
 
 AVERAGE = "average"
 BASE, NEW, HARMONIC_MEAN = "base", "new", "harmonic mean"
@@ -25,6 +37,20 @@ class Column(NamedTuple):
     """A data set, ``AVERAGE`` or ``MEAN_OF_OTHERS``."""
     measure: str = ""
     """``BASE``, ``NEW`` or ``HARMONIC_MEAN`` under base-to-new; else empty: all classes."""
+
+
+Place = tuple[Column, int]
+"""A column, and the number of shots that its accuracies are of."""
+
+
+class Layout(NamedTuple):
+    """Headings and places of the table of accuracies of a section."""
+
+    headings: tuple[str, ...]
+    blocks: tuple[tuple[str, tuple[Place, ...]], ...]
+    """Heading and places of each block, a place for each of the columns."""
+    tested: Mapping[int, Column]
+    """By number of shots, the column whose best is looked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +89,83 @@ class Section:
     def shots(self) -> tuple[int, ...]:
         """Numbers of shots, ascending; 0 is what learnt nothing."""
         return tuple(sorted({entry.row.shots for entry in self.entries}))
+
+    @property
+    def about(self) -> str:
+        """Its backbone, protocol and data, as the end of a title."""
+        model = "the built-in model" if self.model == "builtin" else self.model
+        parts = [f"{self.backbone} ({model})" if self.backbone else model]
+        if self.protocol != FEW_SHOT:
+            parts.append(self.protocol)
+        if self.protocol not in (*OF_ALL_CLASSES, BASE_TO_NEW):
+            parts.append(f"learnt on {self.tasks[0]}")
+        if self.protocol in OF_ALL_CLASSES and len(self.tasks) == 1:
+            parts.append(self.tasks[0])
+        return "".join(f", {part}" for part in parts if part)
+
+    @property
+    def measure(self) -> str:
+        """The measure that its figures are of, in words."""
+        return MEAN_AVERAGE_PRECISION if self.protocol == SEVERAL_LABELS else ACCURACY
+
+    @functools.cached_property
+    def layout(self) -> Layout:
+        """The papers' layout of its accuracies.
+
+        Data sets stand side by side, with their average where there are several, in a block for each number of shots.
+        A single data set has the numbers of shots side by side. Halves of classes have a block for each data set,
+        transfers their targets side by side.
+        """
+        several = len(self.tasks) > 1
+        if self.protocol == BASE_TO_NEW:
+            names, measures = (AVERAGE, *self.tasks) if several else self.tasks, (BASE, NEW, HARMONIC_MEAN)
+            blocks = tuple(
+                (f"{name}, {shots_text(shots)}", tuple((Column(name, measure), shots) for measure in measures))
+                for name in names
+                for shots in self.shots
+            )
+            return Layout(measures, blocks, dict.fromkeys(self.shots, Column(names[0], HARMONIC_MEAN)))
+        if self.protocol not in OF_ALL_CLASSES:
+            targets = dict.fromkeys(c.data for entry in self.entries for c in entry.samples if c.data != MEAN_OF_OTHERS)
+            columns = [*map(Column, targets), Column(MEAN_OF_OTHERS)]
+        elif several:
+            columns = [*map(Column, self.tasks), Column(AVERAGE)]
+        else:
+            column = Column(self.tasks[0])
+            places = tuple((column, shots) for shots in self.shots)
+            return Layout(tuple(map(shots_text, self.shots)), (("", places),), dict.fromkeys(self.shots, column))
+        blocks = tuple((shots_text(shots), tuple((column, shots) for column in columns)) for shots in self.shots)
+        return Layout(tuple(column.data for column in columns), blocks, dict.fromkeys(self.shots, columns[-1]))
+
+    @property
+    def tested_samples(self) -> dict[int, dict[str, Sample]]:
+        """By shots and label: the accuracies behind the tested column, of methods that have all of them.
+
+        A mean is tested by the columns that it is a mean of, any other column by itself.
+        """
+        blocks: dict[int, dict[str, Sample]] = {}
+        for entry in self.entries:
+            tested = self.layout.tested[entry.row.shots]
+            if tested not in entry.samples:
+                continue
+            columns = [tested]
+            if tested.data == AVERAGE:
+                columns = [Column(task, tested.measure) for task in self.tasks]
+            elif tested.data == MEAN_OF_OTHERS:
+                columns = [c for c in entry.samples if c.data not in (MEAN_OF_OTHERS, *self.tasks)]
+            sample = {(c.data, seed): value for c in columns for seed, value in entry.samples[c].items()}
+            blocks.setdefault(entry.row.shots, {})[entry.row.label] = sample
+        return dict(sorted(blocks.items()))
+
+    @functools.cached_property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """The best method of each number of shots against each of the others."""
+        return compare(self.tested_samples)
+
+    @functools.cached_property
+    def published(self) -> tuple[PublishedFigure, ...]:
+        """The figures that others have published on the same."""
+        return published_beside(self.records) if self.protocol == FEW_SHOT else ()
 
 
 def sections(records: Sequence[RunRecord]) -> list[Section]:
@@ -117,11 +220,6 @@ def _section(model: str, protocol: str, records: Sequence[RunRecord]) -> Section
         averages=averaged,
         rows=tuple(runs),
     )
-
-
-def whole_of(task: str) -> str:
-    """The data set that a task is a half of; other tasks are whole."""
-    return task.removesuffix(" (base)")
 
 
 def _accuracies(run: RunRecord, protocol: str) -> dict[Column, Any]:
