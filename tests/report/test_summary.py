@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from lowshot.errors import InputError
 from lowshot.report.averages import averages
-from lowshot.report.summary import accuracy_text, format_table, summarize, usual_settings
+from lowshot.report.summary import accuracy_text, format_table, summarize
+from lowshot.report.variants import usual_settings
 from lowshot.settings import preset_recipe
 from refusing import refused
 

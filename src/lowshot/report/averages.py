@@ -12,13 +12,13 @@ from ..wording.quantities import shots_text
 from .summary import (
     Row,
     SeriesKey,
-    decides_answers,
     mean_and_deviation,
     mean_costs,
     rounded_mean,
     runs_by_row,
     shared_items,
 )
+from .variants import decides_answers
 
 FEW_SHOT = "few-shot"
 BASE_TO_NEW = "base-to-new"

@@ -8,7 +8,7 @@ from ..methods import display_name
 from ..records import RunRecord
 from ..runs_folder import Runs
 from ..wording.provenance import hardware_text
-from .summary import usual_settings, variant_text
+from .variants import usual_settings, variant_text
 
 _MOST_NAMED = 4
 
