@@ -1,5 +1,6 @@
 """The tree of errors: what a program may rely on."""
 
+import ast
 import pickle
 import re
 from pathlib import Path
@@ -10,7 +11,8 @@ from lowshot import errors
 from lowshot.serving.refusals import refusal_of
 from refusing import refused
 
-PAGE = Path(__file__).parents[1] / "docs" / "reference" / "errors.md"
+TESTS, FEW_WORDS = Path(__file__).parent, 4
+PAGE = TESTS.parent / "docs" / "reference" / "errors.md"
 ERRORS = {
     errors.LowshotError: ("said",),
     errors.InputError: ("said",),
@@ -104,3 +106,16 @@ def test_a_refusal_is_of_its_class_and_states_each_fact(kind, facts, complaint):
     else:
         with pytest.raises(AssertionError, match=complaint):
             refuse()
+
+
+def test_no_test_pins_the_sentence_of_an_error():
+    """Four words are a fact and what it is a fact of."""
+    sentences = []
+    for file in sorted(TESTS.rglob("*.py")):
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", None) == "raises":
+                patterns = [keyword.value for keyword in call.keywords if keyword.arg == "match"]
+                texts = [node.value for each in patterns for node in ast.walk(each) if isinstance(node, ast.Constant)]
+                if any(len(re.findall("[a-z]{2,}", text)) > FEW_WORDS for text in texts):
+                    sentences.append(f"{file.relative_to(TESTS)}:{call.lineno}")
+    assert not sentences, f"use refusing.refused, which takes facts: {', '.join(sentences)}"

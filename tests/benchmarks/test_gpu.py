@@ -178,7 +178,7 @@ def test_a_row_that_is_over_its_limit_stops_and_says_so(program, monkeypatch):
     assert stopped["steps"] == len(range(5)) - case.warm_up
     assert stopped["stopped"] == "after 4 of 1000000 steps, at its limit"
     assert "stopped" not in cases.measure(dataclasses.replace(case, steps=2))
-    with pytest.raises(TimeoutError, match="no time left after 0 steps, none of which counts"):
+    with pytest.raises(TimeoutError, match="after 0 steps"):
         cases.measure(case, 0.0)
 
 
@@ -366,7 +366,7 @@ def test_aims_are_judged_by_what_was_measured_and_silent_about_the_rest(program)
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a CUDA device")
 def test_without_a_cuda_device_nothing_is_begun(gpu, tmp_path):
-    with pytest.raises(SystemExit, match="torch sees no CUDA device here; expected one, or --smoke"):
+    with pytest.raises(SystemExit, match=r"CUDA.*--smoke"):
         gpu.main(gpu.parse(["--out", str(tmp_path)]))
     assert not list(tmp_path.iterdir())
 

@@ -115,7 +115,7 @@ def test_only_what_is_between_the_marks_is_written(tool, put):
 
 
 def test_without_a_result_of_the_step_it_says_what_to_run(tool):
-    with pytest.raises(SystemExit, match=r"benchmarks/step\.py.*make bench"):
+    with pytest.raises(SystemExit, match=r"step\.py.*make bench"):
         tool.page()
 
 

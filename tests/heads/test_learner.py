@@ -127,10 +127,10 @@ def test_a_file_that_is_not_exactly_its_own_is_refused_by_name(learnt, method, t
         with pytest.raises(AdapterError, match="expected"):
             saved_adapter(tmp_path / "adapter")
     save_file({**whole, "more": torch.ones(1)}, path)
-    with pytest.raises(AdapterError, match=r"has 1 unknown tensor\(s\), such as more"):
+    with refused(AdapterError, 1, "unknown tensor", "more"):
         saved_adapter(tmp_path / "adapter")
     path.unlink()
-    with pytest.raises(AdapterError, match=r"adapter_model\.safetensors is missing"):
+    with refused(AdapterError, "adapter_model.safetensors", "missing"):
         saved_adapter(tmp_path / "adapter")
 
 

@@ -184,11 +184,11 @@ def test_a_folder_without_the_rows_or_with_others_is_refused(dinov3, task, tmp_p
     fitted(dinov3, task, "lora").save_pretrained(tmp_path / "bank" / "whole")
     folder = shutil.copytree(tmp_path / "bank" / "whole", tmp_path / "bank" / "half")
     (folder / CLASSIFIER_FILE).unlink()
-    with pytest.raises(AdapterError, match=r"is incomplete: classifier\.safetensors is missing"):
+    with refused(AdapterError, "classifier.safetensors", "missing"):
         saved_adapter(folder)
     shutil.copy(folder / TENSORS_FILE, folder / CLASSIFIER_FILE)
     bank, image = AdapterBank(tmp_path / "bank"), np.zeros((16, 16, 3), dtype=np.uint8)
-    with pytest.raises(AdapterError, match=r"lacks 1 tensor\(s\), such as classifier"):
+    with refused(AdapterError, "lacks 1", "classifier"):
         bank.predict([image], "half")
     assert bank.predict([image], "whole")[0].classes == ("red", "green", "blue")
 
