@@ -7,7 +7,7 @@ import torch
 from lowshot import FewShotClassifier
 from lowshot.data import Examples, Task
 from lowshot.evaluation import probabilities
-from lowshot.training.embeddings import EmbeddingCache
+from lowshot.training.embeddings import EmbeddingCache, tower_key
 
 from .conftest import Photographs
 
@@ -158,6 +158,7 @@ def test_embeddings_of_a_model_in_float64_stay_so(learner_on):
     learner.backbone.model.double()
     learner.classes = learner.classes.double()
     images = Photographs(2)
-    exact = features.get(("float64",), images, lambda: torch.ones(2, 16, dtype=torch.float64)).values
+    key = tower_key(learner.backbone, learner.recipe.model)
+    exact = features.get(key, images, lambda: torch.ones(2, 16, dtype=torch.float64)).values
     assert exact.dtype == torch.float64
     assert judge(learner, images, features).shape == (2, 3)
