@@ -53,6 +53,18 @@ WHOLE = Passes(images=len(ROWS), prompts=len(PROMPTS))
 CUTS = [Passes(1, 5), Passes(3, 5), Passes(7, 2), Passes(2, 1), Passes(100, 100)]
 
 
+def interrupted_before(step):
+    """Progress that a person interrupts."""
+
+    def track(items, *, what, total):
+        for number, item in enumerate(items):
+            if number == step:
+                raise KeyboardInterrupt
+            yield item
+
+    return track
+
+
 class Losses:
     """A report that notes the loss of every step, of those before an interruption too."""
 

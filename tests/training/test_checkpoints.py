@@ -19,6 +19,8 @@ from lowshot.training.state import TrainingState
 from lowshot.training.step import ExactStep, Passes
 from refusing import refused
 
+from .steps import interrupted_before
+
 STEPS = 5
 PROMPTS = ("a blue", "a green", "a red")
 
@@ -37,18 +39,6 @@ def learner_of(folder, method="lora", prompts=PROMPTS, **chosen):
         model=str(folder), **{"learning_rate": 1e-2, **quick, **low_rank, **chosen}
     )
     return create_learner(load_backbone(str(folder)), prompts, recipe)
-
-
-def interrupted_before(step):
-    """Progress that a person interrupts."""
-
-    def track(items, *, what, total):
-        for number, item in enumerate(items):
-            if number == step:
-                raise KeyboardInterrupt
-            yield item
-
-    return track
 
 
 def values(learner):

@@ -20,7 +20,7 @@ from lowshot.training.prompts import Owners
 from lowshot.training.step import Passes
 from refusing import refused
 
-from .steps import CUTS, LABELS, ROWS, WHOLE, assert_same, crops, gradients
+from .steps import CUTS, LABELS, ROWS, WHOLE, assert_same, crops, gradients, interrupted_before
 
 NAMES = ("cats.", "dogs.", "long names.", "x.", "horse.")
 QUICK = {"context": 3, "openings": ("red", "oak"), "vision_prompts": 3, "precision": "fp32"}
@@ -180,8 +180,8 @@ def test_in_the_first_half_of_the_steps_the_words_stay_and_each_half_has_a_cosin
     assert not torch.equal(learner.parameters[0], text)
     assert not torch.equal(learner.parameters[1], vision)
     only_first = learner_on(tiny_clip, dtype=torch.float32, base_steps=8, steps_per_shot=0, batch_size=4)
-    with pytest.raises(StoppedError):
-        only_first.fit(examples, 2, stopping_after(4))
+    with pytest.raises(KeyboardInterrupt):
+        only_first.fit(examples, 2, interrupted_before(4))
     assert torch.equal(only_first.parameters[0], text)
     assert not torch.equal(only_first.parameters[1], vision)
 
@@ -193,20 +193,6 @@ def test_each_half_has_an_optimiser_of_its_own(tiny_clip, examples, monkeypatch)
     assert [int(state["step"]) for state in made[0].state.values()] == [4, 4]
 
 
-class StoppedError(Exception):
-    pass
-
-
-def stopping_after(steps):
-    def track(items, /, *, what, total):
-        for number, item in enumerate(items):
-            if number == steps:
-                raise StoppedError
-            yield item
-
-    return track
-
-
 @pytest.mark.parametrize("killed_after", [2, 4, 6])
 def test_a_run_that_is_interrupted_in_either_stage_goes_on_to_the_very_same(
     tiny_clip, examples, killed_after, tmp_path
@@ -214,8 +200,8 @@ def test_a_run_that_is_interrupted_in_either_stage_goes_on_to_the_very_same(
     whole, _, _ = fitted(tiny_clip, examples, 8)
     path = tmp_path / "state.safetensors"
     begun = learner_on(tiny_clip, dtype=torch.float32, base_steps=8, steps_per_shot=0, batch_size=4)
-    with pytest.raises(StoppedError):
-        begun.fit(examples, 2, stopping_after(killed_after), path)
+    with pytest.raises(KeyboardInterrupt):
+        begun.fit(examples, 2, interrupted_before(killed_after), path)
     again, _, outcome = fitted(tiny_clip, examples, 8, path)
     assert outcome.begun_at_step == killed_after
     for one, other in zip(whole.parameters, again.parameters, strict=True):

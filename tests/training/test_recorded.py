@@ -18,7 +18,7 @@ from lowshot.training.images import ImagesWhenAsked, step_images
 from lowshot.training.recorded import PlainRecorder, RecordedSteps
 from lowshot.training.steps import learning_rate
 
-from .steps import Losses, crops
+from .steps import Losses, crops, interrupted_before
 
 PROMPTS = [f"a photo of {name}." for name in ("cats", "dogs", "long names", "x", "horse")]
 STEPS = 5
@@ -157,23 +157,13 @@ def steps_of(learner, examples, size, scale=1.0):
     return state, RecordedSteps(state, learner.exact_step(passes), images_of, labels, size, PlainRecorder())
 
 
-def stopping_before(step):
-    def track(items, *, what, total):
-        for number, item in enumerate(items):
-            if number == step:
-                raise KeyboardInterrupt
-            yield item
-
-    return track
-
-
 @pytest.mark.parametrize("method", ["lora", "layernorm"])
 @pytest.mark.parametrize("step", [1, 3, 4])
 def test_a_run_that_is_interrupted_goes_on_to_the_very_same(tiny_clip, examples, recording, tmp_path, method, step):
     whole, losses = fitted(tiny_clip, examples, method)
     path = tmp_path / "state"
     with pytest.raises(KeyboardInterrupt):
-        fitted(tiny_clip, examples, method, path, stopping_before(step))
+        fitted(tiny_clip, examples, method, path, interrupted_before(step))
     again, rest = fitted(tiny_clip, examples, method, path)
     assert again.outcome.begun_at_step == step
     assert rest == losses
@@ -184,7 +174,7 @@ def test_a_state_that_launched_steps_left_is_gone_on_from(tiny_clip, examples, r
     """The state is the same whatever takes the steps."""
     path = tmp_path / "state"
     with pytest.raises(KeyboardInterrupt):
-        fitted(tiny_clip, examples, checkpoint=path, track=stopping_before(3), cuda_graph=False)
+        fitted(tiny_clip, examples, checkpoint=path, track=interrupted_before(3), cuda_graph=False)
     again, losses = fitted(tiny_clip, examples, checkpoint=path)
     assert again.outcome.begun_at_step == 3
     assert losses == pytest.approx(fitted(tiny_clip, examples)[1], rel=1e-5)
@@ -356,5 +346,5 @@ def test_nothing_of_a_step_is_held_on_to_afterwards(tiny_clip, examples, recordi
     assert all(parameter.grad is None for parameter in learner.parameters)
     other = learner_on(tiny_clip)
     with pytest.raises(KeyboardInterrupt):
-        other.fit(examples, 1, stopping_before(3))
+        other.fit(examples, 1, interrupted_before(3))
     assert all(parameter.grad is None for parameter in other.parameters)

@@ -21,6 +21,8 @@ from lowshot.training.steps import learning_rate, stage_at
 from lowshot.training.two_stage import ClassifierStep
 from refusing import refused
 
+from .steps import interrupted_before
+
 STEPS, FIRST = 5, 3
 PROMPTS = ("a blue", "a green", "a red")
 
@@ -146,16 +148,6 @@ def test_the_learning_rate_begins_anew_with_the_classifier(tiny_clip):
     assert found[0] == found[FIRST] == config.learning_rate
     assert found[:FIRST] == [learning_rate(step, FIRST, config) for step in range(FIRST)]
     assert found[FIRST:] == [learning_rate(step, STEPS - FIRST, config) for step in range(STEPS - FIRST)]
-
-
-def interrupted_before(step):
-    def track(items, *, what, total):
-        for number, item in enumerate(items):
-            if number == step:
-                raise KeyboardInterrupt
-            yield item
-
-    return track
 
 
 @pytest.mark.parametrize("step", [2, FIRST, FIRST + 1])

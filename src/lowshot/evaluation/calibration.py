@@ -76,7 +76,7 @@ def held_out_scores(
     track: Track,
     checkpoint: Path | None = None,
     contents: Sequence[str] = (),
-    told: Callable[[Learner, Examples, Examples], None] | None = None,
+    each_fold: Callable[[Learner, Examples, Examples], None] | None = None,
     together: int | None = 1,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Log-probabilities ``(H, C)`` of the held-out images, and their labels ``(H,)``, fold by fold.
@@ -93,7 +93,7 @@ def held_out_scores(
         track: Shows the progress of each.
         checkpoint: File for the whole run's state of training; each fold has its own beside it.
         contents: Hashes of what the images show, one for each.
-        told: Is told of each fold: its classifier, the images it has learnt from, and those held out.
+        each_fold: Is called with each fold: its classifier, the images it has learnt from, and those held out.
         together: Folds whose steps are computed together at most, where they can be; None for all of them.
 
     Raises:
@@ -112,8 +112,8 @@ def held_out_scores(
         if outcome.stopped:
             raise RunError(f"{name} of the calibration: {outcome.stopped}")
         held_out = examples.part(held)
-        if told is not None:
-            told(learner, learnt, held_out)
+        if each_fold is not None:
+            each_fold(learner, learnt, held_out)
         return fold, *scored(learner, held_out, named)
 
     works = [functools.partial(of_fold, fold) for fold in range(folds if first is None else first)]

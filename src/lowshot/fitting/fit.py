@@ -66,7 +66,7 @@ def fit_lesson(
         RunError: The training of a fold diverged.
     """
     choice: Mapping[str, Any] = {}
-    told = HeldOut()
+    held_out = HeldOut()
     contents = lesson.contents
     refuse_reject(lesson)
     if lesson.recipe.method.method == AUTO:
@@ -76,7 +76,7 @@ def fit_lesson(
         contents, damaged = examine(lesson.examples, track)  # an image that cannot be read is found now
         warn(damaged)
         file = None if checkpoint is None else choice_file(checkpoint)
-        lesson, choice, told = choose(lesson, track=track, contents=contents, file=file)
+        lesson, choice, held_out = choose(lesson, track=track, contents=contents, file=file)
     learner = lesson.untrained()
     learners_for(learner, lesson.task, lesson.others, lesson.recipe.data)  # refused now, not after training
     folds, learns = learner.recipe.training.calibration_folds, method_spec(learner.recipe.method.method).learns
@@ -86,28 +86,43 @@ def fit_lesson(
         warn(damaged)
     if not lesson.contents:  # else it was said when they were learnt
         warn(foreign_notes(lesson))
-    has_several = lesson.examples.has_several
-    if folds and not told.is_told and not learner.is_computed and (learns or not has_several):
+    if folds and not held_out.is_told and not learner.is_computed and (learns or not lesson.examples.has_several):
         del learner  # the folds need its memory
-        _, _, told = hold_out(lesson, fold_of, track=track, checkpoint=checkpoint, contents=contents)
+        _, _, held_out = hold_out(lesson, fold_of, track=track, checkpoint=checkpoint, contents=contents)
         learner = lesson.untrained()
     with watched(learner, lesson) as report:
         outcome = learner.fit(lesson.examples, lesson.draw.shots, track, checkpoint, contents, report)
-    belonging, untold = (None, ()) if outcome.stopped else learnt_belonging(lesson, learner, told.belonging)
-    calibration = told.calibration
-    if folds and learner.is_computed and not has_several:  # once it has learnt, and in the place of a choice's folds
-        scores, labels, parts = left_out_scores(learner, lesson.examples, outcome.chosen, track)
-        calibration = calibrated(scores, labels, parts)
-    presence, of_presence = learnt_presence(lesson, learner, outcome.chosen, told.presence, track)
-    told = HeldOut(calibration, None if belonging is None else belonging.held_out, presence)
+    held_out, belonging, notes = _after_training(lesson, learner, outcome, held_out, track)
+    return Fitted(learner, _record(lesson, learner, outcome, contents, held_out, choice), tuple(notes), belonging)
+
+
+def _after_training(
+    lesson: Lesson, learner: Learner, outcome: TrainingOutcome, folds: HeldOut, track: Track
+) -> tuple[HeldOut, Belonging | None, list[str]]:
+    """All that shots tell of a learner that has learnt, what tells images of none, and lines for a person.
+
+    Args:
+        lesson: With the recipe that it was fitted by.
+        learner: It.
+        outcome: Of its training.
+        folds: What was told before it: by folds, or by a choice.
+        track: Shows progress.
+    """
     notes = [*outcome.notes, *([outcome.unwritten] if outcome.unwritten else [])]
+    calibration, belonging = folds.calibration, None
+    if learner.recipe.training.calibration_folds and learner.is_computed and not lesson.examples.has_several:
+        calibration = calibrated(*left_out_scores(learner, lesson.examples, outcome.chosen, track))
     if calibration is not None and calibration.knows_nothing:
         notes.append(
             f"the scores of {len(calibration.scores)} held-out images tell nothing of their classes: probabilities are "
             "the same for every class"
         )
-    record = _record(lesson, learner, outcome, contents, told, choice)
-    return Fitted(learner, record, (*notes, *untold, *of_presence), belonging)
+    if not outcome.stopped:
+        belonging, untold = learnt_belonging(lesson, learner, folds.belonging)
+        notes += untold
+    presence, of_presence = learnt_presence(lesson, learner, outcome.chosen, folds.presence, track)
+    notes += of_presence
+    return HeldOut(calibration, None if belonging is None else belonging.held_out, presence), belonging, notes
 
 
 def folds_of(lesson: Lesson, folds: int, warn: Callable[[Sequence[str]], None]) -> NDArray[np.int64]:

@@ -87,7 +87,7 @@ def hold_out(
         track=track,
         checkpoint=checkpoint,
         contents=contents,
-        told=None if evidence is None else evidence.add_fold,
+        each_fold=None if evidence is None else evidence.add_fold,
         together=lesson.recipe.engine.together,
     )
     if not is_whole:
