@@ -251,17 +251,17 @@ def test_without_a_home_the_cache_is_a_temporary_folder_of_the_users_own(nobody)
     assert cache_folder().stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("what", ["a file", "a link", "a folder that others write to"])
-def test_a_temporary_folder_that_others_could_have_filled_is_not_used(nobody, what):
-    taken = nobody / f"lowshot-{os.getuid()}"
-    if what == "a file":
-        taken.touch()
-    elif what == "a link":
-        taken.symlink_to(nobody, target_is_directory=True)
+@pytest.mark.parametrize("kind", ["a file", "a link", "a folder that others write to"])
+def test_a_temporary_folder_that_others_could_have_filled_is_not_used(nobody, kind):
+    folder = nobody / f"lowshot-{os.getuid()}"
+    if kind == "a file":
+        folder.touch()
+    elif kind == "a link":
+        folder.symlink_to(nobody, target_is_directory=True)
     else:
-        taken.mkdir()
-        taken.chmod(0o777)
-    assert cache_folder() == cache_folder() != taken
+        folder.mkdir()
+        folder.chmod(0o777)
+    assert cache_folder() == cache_folder() != folder
     assert list(cache_folder().iterdir()) == []
 
 
@@ -314,7 +314,7 @@ def test_a_file_that_somebody_reads_is_replaced_once_it_is_read(tmp_path, monkey
 def test_what_is_synced_may_be_written_where_the_system_wants_that(tmp_path, monkeypatch):
     (tmp_path / "a").touch()
     flags, really_open = [], os.open
-    monkeypatch.setattr(os, "open", lambda path, how: flags.append(how) or really_open(path, how))
+    monkeypatch.setattr(os, "open", lambda path, mode: flags.append(mode) or really_open(path, mode))
     for on_windows in (False, True):
         monkeypatch.setattr(files, "ON_WINDOWS", on_windows)
         sync(tmp_path / "a")

@@ -65,15 +65,15 @@ def photographs(folder, of_each, sides=(40, 48)):
 
 
 def test_of_a_folder_without_a_test_split_the_last_quarter_of_each_class_is_judged(tmp_path):
-    told = []
-    task = demo.photographs(photographs(tmp_path / "mine", 5), told.append)
+    warnings = []
+    task = demo.photographs(photographs(tmp_path / "mine", 5), warnings.append)
     assert (len(task.train), len(task.test)) == (8, 2)
     assert sorted(task.test.identities) == ["hat/4.jpg", "shoe/4.jpg"]
     photographs(tmp_path / "apart" / "train", 2)
     photographs(tmp_path / "apart" / "test", 3)
-    assert len(demo.photographs(tmp_path / "apart", told.append).test) == 6
+    assert len(demo.photographs(tmp_path / "apart", warnings.append).test) == 6
     with refused(DataError, tmp_path / "one", "test split", "'hat'", "1 image"):
-        demo.photographs(photographs(tmp_path / "one", 1), told.append)
+        demo.photographs(photographs(tmp_path / "one", 1), warnings.append)
 
 
 def test_photographs_are_shown_by_the_model_for_them_beside_small_copies_of_their_pixels(tmp_path, capsys, monkeypatch):
@@ -83,9 +83,9 @@ def test_photographs_are_shown_by_the_model_for_them_beside_small_copies_of_thei
     folder, out = photographs(tmp_path / "mine", 4), tmp_path / "report"
     arguments = ["demo", "--photos", str(folder), "--out", str(out), "--shots", "1", "--seeds", "1", "--json"]
     assert main(arguments) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["task"] == "mine"
-    assert [row["method"] for row in told["rows"]] == ["pixel-regression", "nearest-mean", "linear-probe", "proker"]
+    result = json.loads(capsys.readouterr().out)
+    assert result["task"] == "mine"
+    assert [row["method"] for row in result["rows"]] == ["pixel-regression", "nearest-mean", "linear-probe", "proker"]
     record = json.loads((out / "adapter" / "lowshot.json").read_text())
     assert record["model"]["id"] == "photos"
     assert "mine" in (out / "index.html").read_text()

@@ -12,8 +12,8 @@ from refusing import refused
 
 def test_every_combination_is_a_run_once_and_the_last_axis_changes_fastest():
     cells = expand({"data": ["letters", "greek"], "shots": [1, 4], "seed": [1, 2, 2]}, {})
-    found = [(c.data, c.recipe.data.shots, c.recipe.training.seed) for c in cells]
-    assert found == list(itertools.product(["letters", "greek"], [1, 4], [1, 2]))
+    runs = [(c.data, c.recipe.data.shots, c.recipe.training.seed) for c in cells]
+    assert runs == list(itertools.product(["letters", "greek"], [1, 4], [1, 2]))
 
 
 def test_a_run_is_the_recipe_that_fit_would_have():
@@ -32,9 +32,9 @@ def test_the_preset_follows_the_model_and_the_method():
 def test_variants_are_settings_that_go_together():
     variants = [{"method": "lora", "rank": 2}, {"method": "lora-xs", "rank": [16, 32]}]
     cells = expand({"data": "letters", "seed": [1, 2], "variants": variants}, {})
-    found = {(c.recipe.method.method, c.recipe.method.rank, c.recipe.training.seed) for c in cells}
+    runs = {(c.recipe.method.method, c.recipe.method.rank, c.recipe.training.seed) for c in cells}
     methods = [("lora", 2), ("lora-xs", 16), ("lora-xs", 32)]
-    assert found == {(*method, seed) for method in methods for seed in (1, 2)}
+    assert runs == {(*method, seed) for method in methods for seed in (1, 2)}
     assert len(cells) == 6
 
 

@@ -55,7 +55,7 @@ def test_a_machine_that_is_lost_loses_no_run_and_the_results_are_those_of_one_pr
 ):
     engine, training = {"threads": 1, "checkpoint_seconds": 0.0}, {"base_steps": 15, "steps_per_shot": 0}
     cells = expand({"data": "digits", "shots": 1, "seed": [1, 2, 3]}, {"engine": engine, "training": training})
-    runs, said = RunsFolder(tmp_path / "ray"), []
+    runs, lines = RunsFolder(tmp_path / "ray"), []
     second = cluster.add_node(**NODE)
 
     def lose_one():
@@ -65,12 +65,12 @@ def test_a_machine_that_is_lost_loses_no_run_and_the_results_are_those_of_one_pr
 
     losing = threading.Thread(target=lose_one)
     losing.start()
-    outcome = run_cells(cells, runs, RayEngine(address), say=said.append)
+    outcome = run_cells(cells, runs, RayEngine(address), say=lines.append)
     losing.join()
 
     assert (outcome.done, outcome.failed, outcome.left) == (3, 0, 0)
-    assert said[0] == "3 runs of 1 CPU each, 2 at a time"
-    assert sum("its worker was lost, another does the run again" in line for line in said) == 1
+    assert lines[0] == "3 runs of 1 CPU each, 2 at a time"
+    assert sum("its worker was lost, another does the run again" in line for line in lines) == 1
     assert capfd.readouterr().out == ""  # Ray's own words would be in the way of --json
     assert not list((tmp_path / "ray" / "partial").glob("*.safetensors"))
     here = RunsFolder(tmp_path / "here")
@@ -106,12 +106,12 @@ def test_a_grid_that_is_terminated_keeps_the_state_of_its_runs_and_another_engin
             until(state.exists)
             before = state.stat().st_mtime_ns
             ray.send_signal(signal.SIGTERM)
-            printed, said = ray.communicate(timeout=120)
+            printed, errors = ray.communicate(timeout=120)
         finally:
             ray.kill()
     assert ray.returncode == 128 + signal.SIGTERM
     assert printed == ""
-    assert said == "lowshot: 0 of 1 runs are done; the same command does what is left\nlowshot: terminated\n"
+    assert errors == "lowshot: 0 of 1 runs are done; the same command does what is left\nlowshot: terminated\n"
     assert state.stat().st_mtime_ns > before
     ended = subprocess.run([*forked, *command[1:]], check=False, capture_output=True, text=True)
     assert json.loads(ended.stdout) == {"cells": 1, "done": 1, "failed": 0, "left": 0}

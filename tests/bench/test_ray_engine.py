@@ -130,10 +130,10 @@ def grid(**settings):
 
 def test_records_are_kept_here_with_the_command_of_this_process(ray, runs):
     cells = grid()
-    said = []
-    outcome = run_cells(cells, runs, RayEngine(), say=said.append)
+    lines = []
+    outcome = run_cells(cells, runs, RayEngine(), say=lines.append)
     assert (outcome.done, outcome.failed, outcome.left) == (3, 0, 0)
-    assert sum("much" in line for line in said) == 1
+    assert sum("much" in line for line in lines) == 1
     assert runs.record(cells[0]) == dataclasses.replace(RECORD, provenance={"command": provenance()["command"]})
     assert sorted(ray.attempts) == [1, 2, 3]
     assert sorted(ray.killed) == [0, 1]  # as many workers as there is room for, and none outlives the grid
@@ -147,10 +147,10 @@ def test_there_are_no_more_workers_than_runs(ray, runs):
 
 def test_a_run_whose_worker_is_lost_is_done_again_by_another(ray, runs):
     ray.does = lambda job: DONE if len(ray.attempts) > 2 else ray.lose()
-    said = []
-    assert run_cells(grid(), runs, RayEngine(), say=said.append).done == 3
+    lines = []
+    assert run_cells(grid(), runs, RayEngine(), say=lines.append).done == 3
     assert len(ray.attempts) == 5
-    assert sum("its worker was lost, another does the run again: The machine has gone." in line for line in said) == 2
+    assert sum("its worker was lost, another does the run again: The machine has gone." in line for line in lines) == 2
 
 
 def test_a_run_that_loses_three_workers_has_failed_and_the_others_go_on(ray, runs):
@@ -166,11 +166,11 @@ def test_a_run_that_loses_three_workers_has_failed_and_the_others_go_on(ray, run
 
 def test_an_error_of_the_run_itself_is_not_tried_again(ray, runs):
     ray.does = lambda job: {**DONE, "record": None, "error": "no such\ndata", "reason": "no such"}
-    cells, said = grid(), []
-    assert run_cells(cells, runs, RayEngine(), say=said.append).failed == 3
+    cells, lines = grid(), []
+    assert run_cells(cells, runs, RayEngine(), say=lines.append).failed == 3
     assert sorted(ray.attempts) == [1, 2, 3]
     assert runs.failure(cells[0]).error == "no such\ndata"
-    assert sum(": failed: no such" in line for line in said) == 3
+    assert sum(": failed: no such" in line for line in lines) == 3
 
 
 def test_what_is_handed_out_is_claimed_until_it_is_kept(ray, runs):
@@ -180,8 +180,8 @@ def test_what_is_handed_out_is_claimed_until_it_is_kept(ray, runs):
         with runs.claimed(job.cell) as claim:
             assert claim is None
         assert job.claim.state_seen_here() == runs.checkpoint(job.cell)
-        for kept in filter(runs.is_done, cells):
-            with runs.claimed(kept) as claim:
+        for cell in filter(runs.is_done, cells):
+            with runs.claimed(cell) as claim:
                 assert claim is not None
         return DONE
 
@@ -205,9 +205,9 @@ def test_starts_that_fail_now_and_then_end_nothing(ray, runs):
     ray.machines = [{"CPU": 1.0}]
     ray.starts = lambda number: ray.lose() if number % 2 else None
     ray.does = lambda job: ray.lose() if ray.attempts.count(job.seed) == 1 else DONE
-    said = []
-    assert run_cells(grid(seed=[1, 2, 3, 4, 5]), runs, RayEngine(), say=said.append).done == 5
-    assert sum("a worker could not be started" in line for line in said) > engine.LOSSES
+    lines = []
+    assert run_cells(grid(seed=[1, 2, 3, 4, 5]), runs, RayEngine(), say=lines.append).done == 5
+    assert sum("a worker could not be started" in line for line in lines) > engine.LOSSES
 
 
 def test_the_last_worker_of_a_cluster_that_starts_no_more_is_not_waited_for(ray, runs):
@@ -254,9 +254,9 @@ def test_a_disk_that_is_full_ends_the_workers_too(ray, runs, monkeypatch):
 
 def test_runs_that_take_different_room_are_all_done(ray, runs):
     ray.machines = [{"CPU": 4.0}]
-    said = []
-    assert run_cells(grid(threads=[1, 4]), runs, RayEngine(), say=said.append).done == 6
-    assert [line for line in said if "at a time" in line] == [
+    lines = []
+    assert run_cells(grid(threads=[1, 4]), runs, RayEngine(), say=lines.append).done == 6
+    assert [line for line in lines if "at a time" in line] == [
         "3 runs of 1 CPU each, 4 at a time",
         "3 runs of 4 CPUs each, 1 at a time",
     ]
@@ -307,8 +307,10 @@ def test_what_is_no_address_is_refused(ray, address):
 
 
 def test_without_ray_the_command_says_how_to_get_it(tmp_path, capsys, monkeypatch):
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "ray" else found(name, *rest))
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "ray" else find_spec(name, *rest)
+    )
     recipe = tmp_path / "grid.toml"
     recipe.write_text('[grid]\ndata = "letters"\n')
     assert main(["bench", str(recipe), "--out", str(tmp_path / "runs"), "--engine", "ray"]) == 2

@@ -64,9 +64,9 @@ def test_every_run_leaves_its_record_and_is_never_done_again(recipe, tmp_path, c
     status, out, _ = bench(recipe, tmp_path / "runs", capsys=capsys)
     assert status == 0
     assert "3 of 3 runs done, 0 failed, 0 left" in out
-    found = [json.loads(content) for content in records(tmp_path / "runs").values()]
-    assert {(r["method"], r["seed"]) for r in found} == {("zero-shot", 1), ("lora", 1), ("lora", 2)}
-    assert all(0 < r["metrics"]["acc1"] < 1 and r["metrics"]["split"] == "test" for r in found)
+    of_runs = [json.loads(content) for content in records(tmp_path / "runs").values()]
+    assert {(r["method"], r["seed"]) for r in of_runs} == {("zero-shot", 1), ("lora", 1), ("lora", 2)}
+    assert all(0 < r["metrics"]["acc1"] < 1 and r["metrics"]["split"] == "test" for r in of_runs)
     before = records(tmp_path / "runs")
     status, out, _ = bench(recipe, tmp_path / "runs", "--json", capsys=capsys)
     assert (status, json.loads(out)) == (0, {"cells": 3, "done": 3, "failed": 0, "left": 0})
@@ -93,14 +93,14 @@ def test_a_choice_of_nothing_is_refused(recipe, tmp_path, capsys, only, message)
 
 def test_a_dry_run_does_nothing_and_says_what_is_left(recipe, tmp_path, capsys):
     _, out, _ = bench(recipe, tmp_path / "runs", "--dry-run", "--json", capsys=capsys)
-    said = json.loads(out)
-    assert (said["cells"], said["done"], said["failed"], said["left"], said["seconds"]) == (3, 0, 0, 3, None)
+    result = json.loads(out)
+    assert (result["cells"], result["done"], result["failed"], result["left"], result["seconds"]) == (3, 0, 0, 3, None)
     assert not (tmp_path / "runs").exists()
     bench(recipe, tmp_path / "runs", "--only", "seed=1", capsys=capsys)
     _, out, _ = bench(recipe, tmp_path / "runs", "--dry-run", "--json", capsys=capsys)
-    said = json.loads(out)
-    assert (said["done"], said["left"]) == (2, 1)
-    assert 0 < said["seconds"] < 60
+    result = json.loads(out)
+    assert (result["done"], result["left"]) == (2, 1)
+    assert 0 < result["seconds"] < 60
 
 
 def test_a_probe_does_the_shortest_run_of_each_kind_and_then_the_time_is_known(recipe, tmp_path, capsys):
@@ -155,7 +155,7 @@ def test_runs_of_one_process_share_backbone_data_and_features_of_frozen_towers(t
 
 
 def test_what_several_runs_warn_of_is_said_once(tmp_path):
-    said = []
+    lines = []
     cells = expand({"data": "letters", "shots": 1, "seed": [1, 2, 3]}, {})
 
     class Worried:
@@ -166,9 +166,9 @@ def test_what_several_runs_warn_of_is_said_once(tmp_path):
                 take(cell)
                 yield Result(cell, None, 1.0, "no", "no", ("it rains",))
 
-    run_cells(cells, RunsFolder(tmp_path / "runs"), Worried(), say=said.append)
-    assert said[0] == f"{cells[0].label}: it rains"
-    assert sum("it rains" in line for line in said) == 1
+    run_cells(cells, RunsFolder(tmp_path / "runs"), Worried(), say=lines.append)
+    assert lines[0] == f"{cells[0].label}: it rains"
+    assert sum("it rains" in line for line in lines) == 1
 
 
 def test_what_a_run_warns_of_reaches_the_runner():
@@ -297,10 +297,10 @@ def test_killed_twice_a_grid_loses_nothing_and_repeats_nothing(tmp_path, forked)
         "[engine]\ncheckpoint_seconds = 0\n"
     )
     command = [*forked, "-m", "lowshot", "bench", str(recipe), "--out", str(out)]
-    kept: dict[str, bytes] = {}
+    before: dict[str, bytes] = {}
     for _ in range(2):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wanted = len(kept) + 1
+        wanted = len(before) + 1
         while process.poll() is None and not (
             len(list((out / "done").glob("*.json"))) >= wanted and list((out / "partial").glob("*.safetensors"))
         ):
@@ -308,12 +308,12 @@ def test_killed_twice_a_grid_loses_nothing_and_repeats_nothing(tmp_path, forked)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         done = records(out)
-        assert kept.items() <= done.items()
-        kept = done
+        assert before.items() <= done.items()
+        before = done
     assert subprocess.run(command, check=False, capture_output=True).returncode == 0
     done = records(out)
     assert len(done) == 3
-    assert kept.items() <= done.items()
+    assert before.items() <= done.items()
     assert not list((out / "partial").glob("*.safetensors"))
     alone = tmp_path / "alone"
     assert subprocess.run([*command[:-1], str(alone)], check=False, capture_output=True).returncode == 0
@@ -401,8 +401,8 @@ def assert_same_answers(out, other):
 
 
 def by_run(out):
-    found = [json.loads(content) for content in records(out).values()]
-    return sorted(found, key=lambda record: (record["method"], record["seed"]))
+    of_runs = [json.loads(content) for content in records(out).values()]
+    return sorted(of_runs, key=lambda record: (record["method"], record["seed"]))
 
 
 def test_runs_together_leave_the_records_that_they_leave_one_after_the_other(recipe, tmp_path, capsys):
@@ -418,19 +418,19 @@ def test_runs_together_leave_the_records_that_they_leave_one_after_the_other(rec
 
 def test_runs_together_that_are_interrupted_go_on_where_each_was(recipe, tmp_path, capsys, monkeypatch):
     recipe.write_text(f"{GRID}\n[engine]\ncheckpoint_seconds = 0.0\ntogether = 2\n")
-    taken = []
+    claims = []
 
     class Interrupted(LaunchedSteps):
         def take(self, rows, rate):
             super().take(rows, rate)
-            taken.append(self.state.step)
-            if len(taken) == 3:
+            claims.append(self.state.step)
+            if len(claims) == 3:
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(run, "LaunchedSteps", Interrupted)
         assert bench(recipe, tmp_path / "runs", "--only", "method=lora", capsys=capsys)[0] == 130
-    assert taken == [1, 1, 2]
+    assert claims == [1, 1, 2]
     status, out, _ = bench(recipe, tmp_path / "runs", "--only", "method=lora", "--json", capsys=capsys)
     assert (status, json.loads(out)["done"]) == (0, 2)
     bench(recipe, tmp_path / "whole", "--only", "method=lora", capsys=capsys)

@@ -31,8 +31,8 @@ def test_ways_take_turns_and_the_first_turn_is_not_counted(program, monkeypatch)
 
         return work
 
-    found = benchmark.milliseconds({"a": way("a", 1), "b": way("b", 2)}, 3)
+    times = benchmark.milliseconds({"a": way("a", 1), "b": way("b", 2)}, 3)
 
     assert done == ["a", "b"] * 4
-    assert found["a"]["most"] == pytest.approx(1000)
-    assert found["b"] == pytest.approx({"median": 2000, "least": 2000, "most": 2000})
+    assert times["a"]["most"] == pytest.approx(1000)
+    assert times["b"] == pytest.approx({"median": 2000, "least": 2000, "most": 2000})

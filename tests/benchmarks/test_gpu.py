@@ -36,9 +36,9 @@ def gpu(program):
 def run(tmp_path, program):
     """A call that has begun a part."""
     result = {"benchmark": "gpu", "device": "cpu", "parts": {}}
-    made = program("gpu_run").Run("cpu", "bf16", smoke=True, ends=math.inf, result=result, out=tmp_path)
-    made.begin("step", 100.0)
-    return made
+    call = program("gpu_run").Run("cpu", "bf16", smoke=True, ends=math.inf, result=result, out=tmp_path)
+    call.begin("step", 100.0)
+    return call
 
 
 def written(folder):
@@ -57,12 +57,12 @@ def smoke(tmp_path_factory):
 
 
 def test_a_smoke_run_has_every_part_and_every_aim(gpu, smoke, program):
-    result, said = smoke
+    result, printed = smoke
     assert set(result["parts"]) == set(gpu.PARTS)
     assert set(result["targets"]) == set(program("gpu_aims").TARGETS) == set(program("gpu_aims").figures({}))
     assert result["parts"]["correct"]["rows"][0]["passed"] == 1
     assert result["parts"]["correct"]["exit_status"] == 0
-    rows = {part: [row["variant"] for row in found["rows"]] for part, found in result["parts"].items()}
+    rows = {part: [row["variant"] for row in of_part["rows"]] for part, of_part in result["parts"].items()}
     assert rows["step"] == STEP
     assert rows["training"] == ["training"]
     assert rows["quantized"] == QUANTIZED
@@ -72,11 +72,11 @@ def test_a_smoke_run_has_every_part_and_every_aim(gpu, smoke, program):
     assert rows["serving"] == ["single", "bank-1", "bank-10000", "bank-different", "peft-different"]
     assert rows["profile"] == ["replayed", "launched"]
     assert rows["together"] == ["together-8", "alone-8"]
-    assert "lowshot-adapter-fp32" in said
+    assert "lowshot-adapter-fp32" in printed
 
 
 def test_the_rows_of_a_smoke_run_say_what_was_measured(smoke):
-    rows = {part: {row["variant"]: row for row in found["rows"]} for part, found in smoke[0]["parts"].items()}
+    rows = {part: {row["variant"]: row for row in of_part["rows"]} for part, of_part in smoke[0]["parts"].items()}
     for row in (*rows["step"].values(), *rows["quantized"].values(), *rows["training"].values()):
         assert row["median_seconds"] > 0, row["variant"]
         assert row["peak_bytes"] > row["static_bytes"] > 0, row["variant"]
@@ -198,8 +198,16 @@ def test_steps_that_are_recorded_are_measured_together(program, monkeypatch):
     monkeypatch.setattr(run, "recorder_on", lambda device: PlainRecorder())
     monkeypatch.setattr(RecordedSteps, "settle", lambda self: settled.append(len(self._begun)) or settle(self))
     cases = program("cases")
-    how = {"shape": "smoke", "classes": 4, "batch_size": 4, "warm_up": 16, "steps": 20, "waits": False, "threads": 1}
-    row = cases.measure(cases.Case("lora", "lowshot", {"precision": "bf16"}, **how))
+    settings = {
+        "shape": "smoke",
+        "classes": 4,
+        "batch_size": 4,
+        "warm_up": 16,
+        "steps": 20,
+        "waits": False,
+        "threads": 1,
+    }
+    row = cases.measure(cases.Case("lora", "lowshot", {"precision": "bf16"}, **settings))
     assert [count for count in settled if count] == [16, 16, 4]
     assert row["steps"] == 20
     assert row["notes"] == []
@@ -286,11 +294,11 @@ def test_what_a_device_cannot_compute_is_left_out(run, monkeypatch, program):
 
 def test_one_step_is_profiled_and_no_other(program):
     one = program("gpu_profile").OneStep(torch.device("cpu"), 2)
-    taken = []
+    steps = []
     for number in one(range(9)):
-        taken.append(number)
+        steps.append(number)
         torch.ones(3).neg_() if number == 2 else torch.ones(3).abs_()
-    assert taken == [0, 1, 2]
+    assert steps == [0, 1, 2]
     names = [event.name for event in one.events]
     assert names.count("aten::neg_") == 1
     assert "aten::abs_" not in names
@@ -303,10 +311,10 @@ def test_time_in_which_two_kernels_ran_counts_once(program):
 
 
 def test_verdicts_of_pytest_become_rows(run, program):
-    def report(nodeid, when="call", outcome="passed", said=""):
+    def report(nodeid, when="call", outcome="passed", words=""):
         failed, skipped = outcome == "failed", outcome == "skipped"
-        how = {"longreprtext": said, "longrepr": ("file", 1, said), "failed": failed, "skipped": skipped}
-        return SimpleNamespace(nodeid=nodeid, when=when, outcome=outcome, duration=0.5, **how)
+        fields = {"longreprtext": words, "longrepr": ("file", 1, words), "failed": failed, "skipped": skipped}
+        return SimpleNamespace(nodeid=nodeid, when=when, outcome=outcome, duration=0.5, **fields)
 
     verdicts = program("gpu_tests").Verdicts(run)
     for when in ("setup", "call", "teardown"):
@@ -329,8 +337,8 @@ def test_verdicts_of_pytest_become_rows(run, program):
 
 
 def test_aims_are_judged_by_what_was_measured_and_silent_about_the_rest(program):
-    def rows(**found):
-        return {"rows": [{"variant": name.replace("_", "-"), **row} for name, row in found.items()]}
+    def rows(**figures):
+        return {"rows": [{"variant": name.replace("_", "-"), **row} for name, row in figures.items()]}
 
     step = rows(
         lowshot={"median_seconds": 0.01, "peak_bytes": 2e9, "share_of_matrix_rate": 0.31},
@@ -387,11 +395,11 @@ def test_packages_are_packed_so_that_another_python_finds_them(gpu, tmp_path):
     program = (
         "import importlib.metadata as m, pytest, pytest_timeout, tyro; print(tyro.__file__, m.version('bitsandbytes'))"
     )
-    said = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", program],
         env={"PYTHONPATH": str(tmp_path / "carried")},
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    assert said.startswith(str(tmp_path / "carried" / "tyro"))
+    assert done.startswith(str(tmp_path / "carried" / "tyro"))

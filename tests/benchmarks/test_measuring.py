@@ -44,22 +44,25 @@ def test_a_case_that_fails_costs_no_other_and_ends_in_an_error(measuring, case, 
     )
     program += 'print("noise"); print(json.dumps({"seconds": [1.0]}))\n'
     stand_in(measuring, monkeypatch, tmp_path, program)
-    bad, how = dataclasses.replace(case, variant="bad"), measuring.Measuring(device="cpu", json=True, out=tmp_path)
-    rows = measuring.measured([bad, case], how)
+    bad, arguments = (
+        dataclasses.replace(case, variant="bad"),
+        measuring.Measuring(device="cpu", json=True, out=tmp_path),
+    )
+    rows = measuring.measured([bad, case], arguments)
     assert rows["bad"] == {"variant": "bad", "failed": "it is too small"}
     assert rows["lora-fp32"] == {"variant": "lora-fp32", "seconds": [1.0]}
     assert measuring.line(rows["bad"]).endswith("failed: it is too small")
     with pytest.raises(SystemExit, match="failed: bad"):
-        measuring.finish(measuring.result_of("step", how, rows, {}), how)
+        measuring.finish(measuring.result_of("step", arguments, rows, {}), arguments)
     [written] = tmp_path.glob("*-step.json")
     assert json.loads(written.read_text(encoding="utf-8"))["rows"] == list(rows.values())
 
 
 def test_a_case_that_takes_too_long_is_stopped_and_none_is_begun_without_time(measuring, case, monkeypatch, tmp_path):
     stand_in(measuring, monkeypatch, tmp_path, "import time\ntime.sleep(60)\n")
-    how, left = measuring.Measuring(device="cpu", json=True), iter([0.3, -1.0])
+    arguments, left = measuring.Measuring(device="cpu", json=True), iter([0.3, -1.0])
     started = time.monotonic()
-    rows = measuring.measured([case, dataclasses.replace(case, variant="next")], how, lambda: next(left))
+    rows = measuring.measured([case, dataclasses.replace(case, variant="next")], arguments, lambda: next(left))
     assert time.monotonic() - started < 10
     assert rows["lora-fp32"]["failed"] == "not done in 0 seconds"
     assert rows["next"]["failed"] == "no time left"
@@ -67,12 +70,12 @@ def test_a_case_that_takes_too_long_is_stopped_and_none_is_begun_without_time(me
 
 def test_what_is_known_is_not_measured_again(measuring, case, monkeypatch, tmp_path):
     stand_in(measuring, monkeypatch, tmp_path, "print('{\"seconds\": [1.0]}')\n")
-    how, known = measuring.Measuring(device="cpu", json=True), {}
-    first = measuring.measured([case], how, known=known)
+    arguments, known = measuring.Measuring(device="cpu", json=True), {}
+    first = measuring.measured([case], arguments, known=known)
     stand_in(measuring, monkeypatch, tmp_path, "raise SystemExit('measured again')\n")
-    assert measuring.measured([case], how, known=known) == first
+    assert measuring.measured([case], arguments, known=known) == first
     other = dataclasses.replace(case, batch_size=8)
-    assert measuring.measured([other], how, known=known)["lora-fp32"]["failed"] == "measured again"
+    assert measuring.measured([other], arguments, known=known)["lora-fp32"]["failed"] == "measured again"
 
 
 def test_ratios_leave_out_what_failed_or_is_missing(measuring):

@@ -169,9 +169,9 @@ def test_memory_says_how_far_off_the_planner_was_and_what_became_of_the_budget(r
     errors = [row["predicted"]["peak_bytes"] / row["peak_bytes"] - 1 for row in ours]
     assert result["predicted_too_low"] == pytest.approx(max(0.0, -min(errors)))
     assert result["predicted_too_high"] == pytest.approx(max(0.0, *errors))
-    [kept] = [row for row in ours if row["settings"].get("memory_budget")]
-    assert kept["variant"] == "lora-bf16-in-30GB"
-    assert result["share_of_budget"] == pytest.approx(kept["peak_bytes"] / 30e9)
+    [row] = [row for row in ours if row["settings"].get("memory_budget")]
+    assert row["variant"] == "lora-bf16-in-30GB"
+    assert result["share_of_budget"] == pytest.approx(row["peak_bytes"] / 30e9)
 
 
 def test_quantised_weights_take_fewer_bytes_and_the_same_numbers_are_trained(run):
@@ -244,9 +244,9 @@ def test_a_smoke_run_leaves_the_results_alone(program, capsys):
     before = sorted(results.iterdir())
     step.main(step.Arguments(smoke=True, device="cpu", variants=("lowshot-bf16",)))
     assert sorted(results.iterdir()) == before
-    said = capsys.readouterr().out
-    assert "nothing was written" in said
-    assert "lowshot-bf16" in said
+    printed = capsys.readouterr().out
+    assert "nothing was written" in printed
+    assert "lowshot-bf16" in printed
 
 
 def test_classes_more_are_held_against_all_of_it_taught_anew(run):

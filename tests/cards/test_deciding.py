@@ -101,8 +101,8 @@ def folder_of(name):
 def check(folder, kind, images, contents, labels):
     """The labels are where they belong, and every image is there."""
     if kind.startswith("."):
-        found = table_of(folder / f"labels{kind}")
-        assert found == {Path(image).relative_to(folder).as_posix(): label for image, label in labels.items()}
+        table = table_of(folder / f"labels{kind}")
+        assert table == {Path(image).relative_to(folder).as_posix(): label for image, label in labels.items()}
     else:
         expected = {contents[image]: folder_of(label) for image, label in labels.items()}
         assert class_folders_of(folder / "classes") == expected
@@ -157,26 +157,26 @@ def test_any_keys_and_kills_leave_the_labels_of_the_last_decisions(kind, steps):
 def test_doubted_images_are_moved_between_folders_of_classes_and_none_is_lost(steps):
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         root = Path(name) / "photos"
-        said = {}
+        labels = {}
         for number in range(4):  # two of each class have the same file name, in two splits
             path = root / ("train", "val")[number % 2] / ("cat", "oak_leaf")[number // 2] / "same.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"image {number}")
-            said[str(path)] = ("cat", "oak leaf")[number // 2]
-        cards = [Card("doubt", (image,), (label,), "dog", 0.9) for image, label in said.items()]
+            labels[str(path)] = ("cat", "oak leaf")[number // 2]
+        cards = [Card("doubt", (image,), (label,), "dog", 0.9) for image, label in labels.items()]
         place = lambda: ClassFolders(root, "doubt", "move")  # noqa: E731
         decisions = stack.enter_context(begun(place(), cards, ["cat", "dog", "oak leaf"]))
-        model = dict(said)
+        model = dict(labels)
         for number, choice, kill in steps:
             key = cards[number].key
-            wanted = None if choice == LEFT_OUT else choice.get("label", said[key])
+            wanted = None if choice == LEFT_OUT else choice.get("label", labels[key])
             try:
                 with killed_after(kill):
                     decisions.decide(key, choice)
             except Killed:
                 decisions.close()
                 decisions = stack.enter_context(opened(place()))
-                wanted = decisions.labels().get(key, said[key])
+                wanted = decisions.labels().get(key, labels[key])
             model[key] = wanted
             now = {path.read_text(): path.relative_to(root).parts for path in root.rglob("*.png")}
             assert len(now) == 4
@@ -291,9 +291,9 @@ def test_no_file_is_written_over_in_a_class_that_has_one_of_the_name(tmp_path, i
     with begun(ClassFolders(root, "suggest", "move"), suggestions(images)) as decisions:
         for image in images:
             decisions.decide(image, {"label": "oak leaf"})
-    found = {path.name: path.read_text() for path in (root / "oak_leaf").iterdir()}
-    assert found.pop("photo.png") == "mine"
-    assert sorted(found) == ["2.png", "3.png", "photo_2.png", "photo_3.png"]
+    files = {path.name: path.read_text() for path in (root / "oak_leaf").iterdir()}
+    assert files.pop("photo.png") == "mine"
+    assert sorted(files) == ["2.png", "3.png", "photo_2.png", "photo_3.png"]
 
 
 def test_a_copy_that_somebody_has_changed_is_not_taken_away(tmp_path, images):

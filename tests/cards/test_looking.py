@@ -102,8 +102,8 @@ def test_doubts_that_are_decided_are_not_asked_about_again(tmp_path, photos, rec
         decisions.decide(str(photos / "dark" / "5.png"), {"label": "light"})
         decisions.decide(str(photos / "light" / "5.png"), {"left_out": [0]})
         assert look(decisions) == []
-    found = load_task(photos if in_place else tmp_path / "clean.csv")
-    assert np.bincount(found.train.labels).tolist() == [11, 12]
+    task_again = load_task(photos if in_place else tmp_path / "clean.csv")
+    assert np.bincount(task_again.train.labels).tolist() == [11, 12]
 
 
 def test_copies_that_are_left_out_are_found_no_more(tmp_path, photos, recipe):
@@ -140,12 +140,12 @@ def ran(monkeypatch, tiny_clip, capsys):
 
 
 def test_the_commands_say_where_the_page_is(ran, photos, new, tmp_path):
-    status, said, state = ran("suggest", photos, new, "--count", 4, "--page", tmp_path / "labels.csv")
+    status, errors, state = ran("suggest", photos, new, "--count", 4, "--page", tmp_path / "labels.csv")
     assert status == 0
-    assert re.match(r"4 cards at http://127\.0\.0\.1:\d+/, labels go to .*labels\.csv", said)
+    assert re.match(r"4 cards at http://127\.0\.0\.1:\d+/, labels go to .*labels\.csv", errors)
     assert (state["classes"], state["then"]) == (["dark", "light"], f"lowshot fit {tmp_path / 'labels.csv'}")
-    status, said, state = ran("doubt", photos, "--page", tmp_path / "clean.csv")
-    assert (status, said.split(" at ")[0], state["kind"]) == (0, "2 cards", "doubt")
+    status, errors, state = ran("doubt", photos, "--page", tmp_path / "clean.csv")
+    assert (status, errors.split(" at ")[0], state["kind"]) == (0, "2 cards", "doubt")
     assert ran("doubt", photos, "--copies", "--page", photos)[0] == 0
 
 
@@ -165,13 +165,13 @@ def test_the_commands_say_where_the_page_is(ran, photos, new, tmp_path):
 )
 def test_a_page_that_cannot_be_is_refused(ran, photos, new, tmp_path, monkeypatch, arguments, reason):
     monkeypatch.chdir(tmp_path)
-    status, said, _ = ran(*(each.replace("NEW", "new").replace("PHOTOS", "photos") for each in arguments))
+    status, errors, _ = ran(*(each.replace("NEW", "new").replace("PHOTOS", "photos") for each in arguments))
     assert status == 2
-    assert reason in said
+    assert reason in errors
 
 
 def test_a_missing_package_is_named(ran, monkeypatch, new, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    status, said, _ = ran("suggest", new, "--page", tmp_path / "labels.csv")
+    status, errors, _ = ran("suggest", new, "--page", tmp_path / "labels.csv")
     assert status == 2
-    assert "--page needs the package fastapi" in said
+    assert "--page needs the package fastapi" in errors

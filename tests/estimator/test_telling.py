@@ -42,14 +42,14 @@ def test_a_task_is_its_name_classes_and_sizes_and_not_its_pixels(pictures):
 def test_verbose_shows_progress_and_warnings(classifier, pictures, capsys):
     import lowshot.progress
 
-    shown, told = [], lowshot.progress.shown
+    shown, shown_by = [], lowshot.progress.shown
     images, labels = pictures()
     classifier.fit(images, labels, shots=5).predict(images)
     assert capsys.readouterr().err == ""
 
     def told_too(items, *, what, total):
         shown.append(what)
-        return told(items, what=what, total=total)
+        return shown_by(items, what=what, total=total)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lowshot.estimator.parameters.shown", told_too)

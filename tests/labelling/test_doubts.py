@@ -38,15 +38,15 @@ def folder(tmp_path):
 
 
 def test_images_in_the_folder_of_another_class_are_doubted(folder, recipe):
-    found = doubted_labels(folder, recipe)
-    assert found.images == 24
-    assert found.rate == pytest.approx(2 / 24, abs=0.06)
-    assert found.agreement >= 20 / 24
-    assert {each.image: (each.label, each.looks_like) for each in found.doubts} == {
+    doubted = doubted_labels(folder, recipe)
+    assert doubted.images == 24
+    assert doubted.rate == pytest.approx(2 / 24, abs=0.06)
+    assert doubted.agreement >= 20 / 24
+    assert {each.image: (each.label, each.looks_like) for each in doubted.doubts} == {
         str(folder / "dark" / "5.png"): ("dark", "light"),
         str(folder / "light" / "5.png"): ("light", "dark"),
     }
-    assert all(0.5 < each.probability <= 1 for each in found.doubts)
+    assert all(0.5 < each.probability <= 1 for each in doubted.doubts)
 
 
 def test_images_in_memory_are_named_by_their_number(recipe):

@@ -178,6 +178,6 @@ def test_the_command_prints_lines_csv_and_json(folders, tiny_clip, capsys):
     assert [line.split()[0] for line in lines] == ["unsure"] * 3
     rows = list(csv.DictReader(io.StringIO(out(labelled, new, "--csv"))))
     assert [row["image"] for row in rows] == [line.split()[1] for line in lines]
-    found = json.loads(out(new, "--json"))
-    assert [each["why"] for each in found] == ["typical"] * 3
+    rows = json.loads(out(new, "--json"))
+    assert [each["why"] for each in rows] == ["typical"] * 3
     assert main(["suggest", str(new), "--csv", "--json"]) == 2

@@ -32,17 +32,17 @@ def test_the_mean_is_over_data_sets_for_each_seed_and_the_deviation_over_these_m
 def test_series_and_shots_that_a_data_set_lacks_are_left_out_and_named():
     records = [*on("ab"), *on("ab", shots=4), *on("a", shots=1), *on("b", method="dora")]
 
-    found = averages(records)
+    averaged = averages(records)
 
-    assert [(row.label, row.shots) for row in found.rows] == [("lora", 4), ("lora", 16)]
-    assert found.left_out == ("lora, 1 shot: no run on b", "dora, 16 shots: no run on a")
+    assert [(row.label, row.shots) for row in averaged.rows] == [("lora", 4), ("lora", 16)]
+    assert averaged.left_out == ("lora, 1 shot: no run on b", "dora, 16 shots: no run on a")
 
 
 def test_what_was_not_judged_on_every_data_set_is_left_out():
-    found = averages([*on("a"), *on("b", accuracy=lambda task, seed: None if seed == 2 else 0.5)])
+    averaged = averages([*on("a"), *on("b", accuracy=lambda task, seed: None if seed == 2 else 0.5)])
 
-    assert found.rows == ()
-    assert found.left_out == ("lora, 16 shots: not judged on b",)
+    assert averaged.rows == ()
+    assert averaged.left_out == ("lora, 16 shots: not judged on b",)
 
 
 def test_only_seeds_that_all_data_sets_have_count():
@@ -71,16 +71,16 @@ def test_costs_are_means_over_the_data_sets():
 
 
 def test_settings_that_differ_between_data_sets_are_not_averaged():
-    found = averages([*on("a", settings={"rank": 2}), *on("b", settings={"rank": 8})])
+    averaged = averages([*on("a", settings={"rank": 2}), *on("b", settings={"rank": 8})])
 
-    assert found.rows == ()
-    assert found.left_out == ("lora, 16 shots: rank is not the same on all data sets",)
+    assert averaged.rows == ()
+    assert averaged.left_out == ("lora, 16 shots: rank is not the same on all data sets",)
 
 
 def test_a_setting_that_is_not_known_here_counts_as_one_that_decides_answers():
-    found = averages([*on("a", settings={"of_the_future": 1}), *on("b", settings={"of_the_future": 2})])
+    averaged = averages([*on("a", settings={"of_the_future": 1}), *on("b", settings={"of_the_future": 2})])
 
-    assert found.left_out == ("lora, 16 shots: of-the-future is not the same on all data sets",)
+    assert averaged.left_out == ("lora, 16 shots: of-the-future is not the same on all data sets",)
 
 
 def test_settings_of_the_data_and_of_the_machine_may_differ():
@@ -98,10 +98,10 @@ def test_settings_of_the_data_and_of_the_machine_may_differ():
 def test_a_variant_on_one_data_set_is_averaged_with_the_same_settings_on_the_others():
     records = [*on("ab", settings={"rank": 2}), *on("a", settings={"rank": 8})]
 
-    found = averages(records)
+    averaged = averages(records)
 
-    assert [row.label for row in found.rows] == ["lora, rank 2"]
-    assert found.left_out == ("lora, rank 8, 16 shots: no run on b",)
+    assert [row.label for row in averaged.rows] == ["lora, rank 2"]
+    assert averaged.left_out == ("lora, rank 8, 16 shots: no run on b",)
 
 
 def test_protocols_are_averaged_among_themselves():

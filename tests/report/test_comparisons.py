@@ -77,48 +77,48 @@ def sample(accuracy, tasks=8, seeds=3, spread=0.001):
 def test_the_best_is_compared_with_each_other_method_on_means_of_data_sets():
     worse, best = sample(0.7), sample(0.8, spread=0.002)
 
-    (found,) = compare({4: {"worse": worse, "best": best}})
+    (comparison,) = compare({4: {"worse": worse, "best": best}})
 
-    assert (found.shots, found.best, found.other) == (4, "best", "worse")
-    assert (found.unit, found.pairs) == ("data set", 8)
-    assert found.p == found.p_holm == 2 / 2**8
-    assert found.is_supported
-    assert winner([found], 4) == "best"
+    assert (comparison.shots, comparison.best, comparison.other) == (4, "best", "worse")
+    assert (comparison.unit, comparison.pairs) == ("data set", 8)
+    assert comparison.p == comparison.p_holm == 2 / 2**8
+    assert comparison.is_supported
+    assert winner([comparison], 4) == "best"
 
 
 def test_with_few_data_sets_the_pairs_are_runs():
-    (found,) = compare({4: {"worse": sample(0.7, 2), "best": sample(0.8, 2, spread=0.002)}})
+    (comparison,) = compare({4: {"worse": sample(0.7, 2), "best": sample(0.8, 2, spread=0.002)}})
 
-    assert (found.unit, found.pairs, found.p) == ("run", 6, 2 / 2**6)
+    assert (comparison.unit, comparison.pairs, comparison.p) == ("run", 6, 2 / 2**6)
 
 
 def test_the_family_is_every_comparison_at_every_number_of_shots():
     methods = {"a": sample(0.7), "b": sample(0.75, spread=0.002), "c": sample(0.8, spread=0.003)}
 
-    found = compare(dict.fromkeys((1, 4), methods))
+    comparisons = compare(dict.fromkeys((1, 4), methods))
 
-    assert len(found) == 4
-    assert {comparison.p_holm for comparison in found} == {4 * 2 / 2**8}
-    assert all(comparison.least_p == 4 * 2 / 2**8 for comparison in found)
+    assert len(comparisons) == 4
+    assert {comparison.p_holm for comparison in comparisons} == {4 * 2 / 2**8}
+    assert all(comparison.least_p == 4 * 2 / 2**8 for comparison in comparisons)
 
 
 def test_one_method_that_is_as_good_leaves_no_winner():
     best = sample(0.8)
     equal = {key: value + (0.001 if key[0] < "task 4" else -0.0012) for key, value in best.items()}
 
-    found = compare({4: {"best": best, "equal": equal, "worse": sample(0.5)}})
+    comparisons = compare({4: {"best": best, "equal": equal, "worse": sample(0.5)}})
 
-    assert [comparison.is_supported for comparison in found] == [False, True]
-    assert winner(found, 4) is None
+    assert [comparison.is_supported for comparison in comparisons] == [False, True]
+    assert winner(comparisons, 4) is None
 
 
 def test_only_pairs_that_both_methods_have_are_compared():
     best = sample(0.8, tasks=7)
     part = {key: value for key, value in sample(0.7, tasks=7, spread=0.002).items() if key[0] != "task 0"}
 
-    (found,) = compare({4: {"best": best, "part": part}})
+    (comparison,) = compare({4: {"best": best, "part": part}})
 
-    assert found.pairs == 6
+    assert comparison.pairs == 6
 
 
 def test_a_method_alone_is_compared_with_nothing():
@@ -129,40 +129,40 @@ def test_a_method_alone_is_compared_with_nothing():
 def test_a_difference_has_the_t_interval_that_scipy_gives():
     first, second = sample(0.8, 2, spread=0.002), sample(0.75, 2, spread=0.005)
 
-    (found,) = differences({4: {"other": first, "reference": second}}, "reference")
+    (difference,) = differences({4: {"other": first, "reference": second}}, "reference")
 
     values = [first[key] - second[key] for key in first]
     expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
-    assert (found.method, found.pairs, found.unit) == ("other", 6, "run")
-    assert found.difference == pytest.approx(np.mean(values))
-    assert found.interval == pytest.approx((expected.low, expected.high))
-    assert found.p == found.p_holm == signed_rank(values)
+    assert (difference.method, difference.pairs, difference.unit) == ("other", 6, "run")
+    assert difference.difference == pytest.approx(np.mean(values))
+    assert difference.interval == pytest.approx((expected.low, expected.high))
+    assert difference.p == difference.p_holm == signed_rank(values)
 
 
 def test_what_learns_nothing_is_paired_with_every_seed():
     learnt = sample(0.8, 2)
     once = {(task, 1): 0.7 for task, _ in learnt}
 
-    (found,) = differences({0: {"zero-shot": once}, 4: {"lora": learnt}}, "zero-shot")
+    (difference,) = differences({0: {"zero-shot": once}, 4: {"lora": learnt}}, "zero-shot")
 
-    assert (found.shots, found.pairs) == (4, len(learnt))
-    assert found.difference == pytest.approx(np.mean([value - 0.7 for value in learnt.values()]))
+    assert (difference.shots, difference.pairs) == (4, len(learnt))
+    assert difference.difference == pytest.approx(np.mean([value - 0.7 for value in learnt.values()]))
 
 
 def test_differences_are_one_family_and_the_reference_is_not_compared_with_itself():
     methods = {"reference": sample(0.7), "b": sample(0.75, spread=0.002), "c": sample(0.8, spread=0.003)}
 
-    found = differences(dict.fromkeys((1, 4), methods), "reference")
+    of_both_shots = differences(dict.fromkeys((1, 4), methods), "reference")
 
-    assert [(one.shots, one.method) for one in found] == [(1, "b"), (1, "c"), (4, "b"), (4, "c")]
-    assert {one.p_holm for one in found} == {4 * 2 / 2**8}
+    assert [(one.shots, one.method) for one in of_both_shots] == [(1, "b"), (1, "c"), (4, "b"), (4, "c")]
+    assert {one.p_holm for one in of_both_shots} == {4 * 2 / 2**8}
 
 
 def test_a_single_pair_has_no_interval():
-    (found,) = differences({4: {"a": {("digits", 1): 0.8}, "reference": {("digits", 1): 0.7}}}, "reference")
+    (difference,) = differences({4: {"a": {("digits", 1): 0.8}, "reference": {("digits", 1): 0.7}}}, "reference")
 
-    assert found.interval is None
-    assert found.difference == pytest.approx(0.1)
+    assert difference.interval is None
+    assert difference.difference == pytest.approx(0.1)
 
 
 def test_a_reference_that_was_not_run_is_named():

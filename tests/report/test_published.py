@@ -26,12 +26,12 @@ B16 = {"id": "openai/clip-vit-base-patch16", "weights_sha256": "ab" * 32}
 
 def figure(method="CLIP-LoRA", dataset="average11", shots=4, kind="quoted", backbone="ViT-B/16"):
     """The one published figure of this kind."""
-    (found,) = [
+    (figure,) = [
         one
         for one in published_figures()
         if (one.method, one.dataset, one.shots, one.kind, one.backbone) == (method, dataset, shots, kind, backbone)
     ]
-    return found
+    return figure
 
 
 def row_of(method="lora", quantize="none", preset="paper", **settings):
@@ -222,7 +222,7 @@ def test_settings_are_compared_as_the_rows_have_them():
     ],
 )
 def test_published_rivals_stand_beside_ours_of_the_same_name_and_settings(published, method):
-    (found, *_) = [one for one in published_figures() if one.method == published]
-    assert same_method(found, row_of(method))
-    assert not same_method(found, row_of("lora"))
-    assert not same_method(found, row_of(method, crop_minimum=0.31))
+    published_figure, *_ = [one for one in published_figures() if one.method == published]
+    assert same_method(published_figure, row_of(method))
+    assert not same_method(published_figure, row_of("lora"))
+    assert not same_method(published_figure, row_of(method, crop_minimum=0.31))

@@ -13,10 +13,10 @@ from refusing import refused
 from .factory import record, rival, zero_shot
 
 
-def keep(folder, key, made, part="done"):
+def keep(folder, key, content, part="done"):
     path = folder / part / f"{key}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(made if isinstance(made, str) else canonical_json(made.to_dict()))
+    path.write_text(content if isinstance(content, str) else canonical_json(content.to_dict()))
     return path
 
 
@@ -61,17 +61,17 @@ def test_of_many_damaged_records_three_are_named_and_the_others_counted(tmp_path
         read_runs([tmp_path])
 
 
-@pytest.mark.parametrize("made", ["nothing", "empty", "file", "failures"])
-def test_what_holds_no_records_is_refused(tmp_path, made):
+@pytest.mark.parametrize("content", ["nothing", "empty", "file", "failures"])
+def test_what_holds_no_records_is_refused(tmp_path, content):
     folder = tmp_path / "runs"
-    if made == "file":
+    if content == "file":
         folder.write_text("")
-    elif made == "empty":
+    elif content == "empty":
         (folder / "done").mkdir(parents=True)
-    elif made == "failures":
+    elif content == "failures":
         keep(folder, "k1", '{"error": "no"}', "failed")
 
-    with refused(InputError, folder, "failed" if made == "failures" else "lowshot bench --out"):
+    with refused(InputError, folder, "failed" if content == "failures" else "lowshot bench --out"):
         read_runs([folder])
 
 

@@ -25,7 +25,7 @@ def commands(tool, monkeypatch):
     def commands(*failing, configured=""):
         ran = []
 
-        def run(command, **how):
+        def run(command, **options):
             ran.append(list(command))
             return subprocess.CompletedProcess(command, int(any(each in command for each in failing)), configured)
 
@@ -97,5 +97,5 @@ def test_uv_asks_those_that_pip_would_ask(tool):
 
 
 def test_each_option_is_one_that_uv_has(tool):
-    told = subprocess.run([*tool.UV, "--help"], capture_output=True, text=True, check=True).stdout
-    assert {*tool.VALUES.values(), *tool.FLAGS.values()} <= set(told.split())
+    help_text = subprocess.run([*tool.UV, "--help"], capture_output=True, text=True, check=True).stdout
+    assert {*tool.VALUES.values(), *tool.FLAGS.values()} <= set(help_text.split())

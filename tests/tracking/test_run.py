@@ -48,7 +48,7 @@ def quick(tiny_clip):
     }
 
 
-def taken(number, loss, steps=STEPS):
+def step_of(number, loss, steps=STEPS):
     return StepTaken(number, steps, loss, 0.1, 5 * number, 0.5)
 
 
@@ -69,7 +69,7 @@ def test_a_report_is_the_mean_over_the_steps_since_the_last(told):
     tracking = Tracking("tensorboard", 4)
     tracking.begin("run", [])
     for number in range(1, 11):
-        tracking.step(taken(number, float(number), steps=10))
+        tracking.step(step_of(number, float(number), steps=10))
     assert told.curve("train/loss") == [(4, 2.5), (8, 6.5), (10, 9.5)]
     assert told.curve("train/images") == [(4, 20), (8, 40), (10, 50)]
     assert told.curve("train/step_seconds") == [(4, 0.5), (8, 0.5), (10, 0.5)]
@@ -85,7 +85,7 @@ def curve_of(losses, every, cuts=()):
         tracking._log = lambda values, step: points.__setitem__(step, values["train/loss"])
         tracking.begin("run", losses[:start])
         for number in range(start, end):
-            tracking.step(taken(number + 1, losses[number], steps=len(losses)))
+            tracking.step(step_of(number + 1, losses[number], steps=len(losses)))
     return points
 
 
@@ -251,8 +251,8 @@ def test_reports_are_one_or_more_steps_apart():
 
 
 def test_who_is_told_makes_no_other_run():
-    told = Cell("letters", Recipe().replace(report_to="wandb", logging_steps=3))
-    assert told.key == Cell("letters", Recipe()).key
+    cell = Cell("letters", Recipe().replace(report_to="wandb", logging_steps=3))
+    assert cell.key == Cell("letters", Recipe()).key
 
 
 def test_settings_are_single_values():

@@ -86,8 +86,8 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tiny_clip, tmp_path, monke
         main(["fit", "digits", *map(str, ["--out", tmp_path / "adapter", "--model", tiny_clip, "--shots", 1, *TOLD])])
         == 0
     )
-    said = capsys.readouterr().err
-    assert said.count("tensorboard failed at step 0 and was told nothing more; the run went on without it: ") == 1
+    errors = capsys.readouterr().err
+    assert errors.count("tensorboard failed at step 0 and was told nothing more; the run went on without it: ") == 1
     assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
 
 

@@ -44,8 +44,8 @@ def browse(tmp_path):
         command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", file.as_uri()]
         done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
         console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-        found = re.search(r'<body[^>]* data-outcome="([^"]*)"', done.stdout)
-        return (json.loads(html.unescape(found[1])) if found else None), console
+        outcome = re.search(r'<body[^>]* data-outcome="([^"]*)"', done.stdout)
+        return (json.loads(html.unescape(outcome[1])) if outcome else None), console
 
     return browse
 

@@ -23,16 +23,16 @@ def changes_of(count, gain=0.01):
 def test_changes_are_means_over_seeds_the_greatest_gain_first():
     runs = [judged(record, [0.2, 0.9, 0.5], seed=1), judged(record, [0.4, 1.0, 0.5], seed=2)]
 
-    found = class_changes(runs, [judged(zero_shot, [0.5, 0.6, 0.5])])
+    changes = class_changes(runs, [judged(zero_shot, [0.5, 0.6, 0.5])])
 
-    assert [change.name for change in found] == ["b", "c", "a"]
-    assert [change.gain for change in found] == pytest.approx([0.35, 0.0, -0.2])
+    assert [change.name for change in changes] == ["b", "c", "a"]
+    assert [change.gain for change in changes] == pytest.approx([0.35, 0.0, -0.2])
 
 
 def test_a_class_without_test_images_is_left_out():
-    found = class_changes([judged(record, [0.2, None])], [judged(zero_shot, [0.1, None])])
+    changes = class_changes([judged(record, [0.2, None])], [judged(zero_shot, [0.1, None])])
 
-    assert [change.name for change in found] == ["a"]
+    assert [change.name for change in changes] == ["a"]
 
 
 @pytest.mark.parametrize(

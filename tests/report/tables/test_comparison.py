@@ -236,12 +236,15 @@ def test_costs_are_those_of_the_average_and_say_so():
 
 
 def test_uncommitted_changes_several_commits_and_machines_are_one_line_each():
-    def made(commit, dirty, machine):
+    def provenance_of(commit, dirty, machine):
         return {"commit": commit * 40, "dirty": dirty, "hardware": {"processor": machine}}
 
     *_, clean = comparison_tables([record(seed=1), record(seed=2)])
     *_, mixed = comparison_tables(
-        [record(seed=1, provenance=made("a", True, "x")), record(seed=2, provenance=made("b", False, "y"))]
+        [
+            record(seed=1, provenance=provenance_of("a", True, "x")),
+            record(seed=2, provenance=provenance_of("b", False, "y")),
+        ]
     )
 
     assert "commit" not in said(clean)

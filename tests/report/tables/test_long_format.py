@@ -56,9 +56,9 @@ def test_published_figures_are_lines_of_their_own_with_kind_and_source():
 
 def test_halves_and_their_harmonic_mean_are_told_apart():
     metrics = {"acc1": 0.8, "others": {"new": {"acc1": 0.4}}, "harmonic_mean": 8 / 15}
-    made = record(task="a (base)", recipe={"data": {"protocol": "base-to-new"}}, metrics=metrics)
+    run = record(task="a (base)", recipe={"data": {"protocol": "base-to-new"}}, metrics=metrics)
 
-    lines = [(line["data"], line["classes"], float(line["accuracy"])) for line in read([made])]
+    lines = [(line["data"], line["classes"], float(line["accuracy"])) for line in read([run])]
 
     assert lines == [("a", "base", 0.8), ("a", "new", 0.4), ("a", "harmonic mean", 8 / 15)]
 
