@@ -81,9 +81,9 @@ def test_decoding_goes_on_while_the_caller_works():
 def test_no_more_images_are_decoded_ahead_than_allowed(ahead):
     source = Source(12)
 
-    for taken, _ in enumerate(computed_ahead(source.__getitem__, range(12), workers=3, ahead=ahead)):
+    for count, _ in enumerate(computed_ahead(source.__getitem__, range(12), workers=3, ahead=ahead)):
         time.sleep(0.002)
-        assert len(source.asked) <= taken + ahead
+        assert len(source.asked) <= count + ahead
 
 
 def test_nothing_is_decoded_before_the_first_image_is_asked_for():
@@ -100,28 +100,30 @@ def test_an_error_comes_in_its_place_and_names_the_image(tmp_path):
     for path in paths:
         Image.new("RGB", (2, 2)).save(path)
     paths[3].write_bytes(b"text")
-    images, found = computed_ahead(FileImages(paths).__getitem__, range(6), workers=3), []
+    images, decoded = computed_ahead(FileImages(paths).__getitem__, range(6), workers=3), []
 
     with refused(ImageError, "3.png", "AVIF"):
-        found.extend(images)
+        decoded.extend(images)
 
-    assert len(found) == 3
+    assert len(decoded) == 3
     assert decoding_threads() == []
 
 
-@pytest.mark.parametrize("how", ["close", "drop", "error"])
-def test_threads_end_with_an_iterator_that_is_left_early(how):
+@pytest.mark.parametrize("ending", ["close", "drop", "error"])
+def test_threads_end_with_an_iterator_that_is_left_early(ending):
     source = Source(30, lambda index: 0.001)
-    images = computed_ahead(source.__getitem__, range(13, -1, -1) if how == "error" else range(12), workers=2, ahead=4)
+    images = computed_ahead(
+        source.__getitem__, range(13, -1, -1) if ending == "error" else range(12), workers=2, ahead=4
+    )
 
-    if how == "error":
+    if ending == "error":
         with pytest.raises(DataError):
             next(images)
     else:
         next(images)
-    if how == "close":
+    if ending == "close":
         images.close()
-    if how == "drop":
+    if ending == "drop":
         del images
 
     assert decoding_threads() == []
@@ -138,9 +140,9 @@ def test_what_nobody_will_take_is_not_decoded(monkeypatch):
 
     class Waiting(Source):
         def __getitem__(self, index):
-            found = super().__getitem__(index)
+            decoded = super().__getitem__(index)
             assert index == 0 or all_cancelled.wait(1)
-            return found
+            return decoded
 
     monkeypatch.setattr(Future, "cancel", counting)
     source = Waiting(12)
@@ -187,4 +189,4 @@ def test_built_in_images_are_the_same_from_threads():
 
     ahead = list(computed_ahead(images.__getitem__, rows, workers=3))
 
-    assert all(np.array_equal(found, images[row]) for found, row in zip(ahead, rows, strict=True))
+    assert all(np.array_equal(decoded, images[row]) for decoded, row in zip(ahead, rows, strict=True))

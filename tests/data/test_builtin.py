@@ -130,14 +130,14 @@ def test_the_digits_are_all_of_scikit_learns_scans_rescaled():
         for label, scan in zip(scans.target, scans.images, strict=True)
     )
 
-    found = [
+    drawn = [
         (int(label), examples.images[i].tobytes())
         for examples in splits("digits")
         for i, label in enumerate(examples.labels)
     ]
 
-    assert len(found) == 1797
-    assert sorted(found) == expected
+    assert len(drawn) == 1797
+    assert sorted(drawn) == expected
     assert max(image.max() for image in (splits("digits")[2].images[i] for i in range(50))) == 255
 
 

@@ -27,7 +27,7 @@ NAMES = ["b.png", "a.png", "c.png"]
 
 
 class Shuffled:
-    """What a shuffled column of pandas is: iterated in its order, indexed by labels that are others."""
+    """A shuffled column of pandas as it is: iterated in its order, indexed by labels that are others."""
 
     def __init__(self, values):
         self._values = values

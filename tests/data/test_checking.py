@@ -31,13 +31,13 @@ def test_missing_and_corrupt_images_are_told_apart_and_listed_with_their_split(d
     (dtd / "images" / text).write_text("not an image")
     (dtd / "images" / cut).write_bytes((dtd / "images" / cut).read_bytes()[:200])
 
-    found = checked(dtd)
+    result = checked(dtd)
 
-    assert found.images == 27
-    assert found.missing == (f"train: {gone}",)
-    assert len(found.corrupt) == 2
-    assert found.corrupt[0].startswith(f"validation: {dtd / 'images' / text} is not an image")
-    assert found.corrupt[1].startswith(f"test: {dtd / 'images' / cut} cannot be decoded")
+    assert result.images == 27
+    assert result.missing == (f"train: {gone}",)
+    assert len(result.corrupt) == 2
+    assert result.corrupt[0].startswith(f"validation: {dtd / 'images' / text} is not an image")
+    assert result.corrupt[1].startswith(f"test: {dtd / 'images' / cut} cannot be decoded")
 
 
 def test_a_link_to_nothing_is_missing(dtd):
@@ -87,9 +87,9 @@ def test_every_split_and_every_image_is_looked_at_once(monkeypatch):
             counted.append(item[0].identity)
             yield item
 
-    found = check_images(task, track)
+    result = check_images(task, track)
 
-    assert found.images == 1797
+    assert result.images == 1797
     assert counted[0] == ("checking digits", 1797)
     assert counted[1:] == [*task.train.identities, *task.validation.identities, *task.test.identities]
 

@@ -13,7 +13,7 @@ CLASSES = ("ant", "bee", "cat")
 
 @pytest.fixture
 def report(tmp_path):
-    """What is said of splits given as split -> folder, and (name, label) of each file."""
+    """The lines on splits given as split -> folder, and (name, label) of each file."""
 
     def report(splits, **options):
         warned = []

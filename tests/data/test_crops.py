@@ -52,11 +52,11 @@ def test_central_crops_are_those_of_the_clip_processor(height, width, size, pict
     )
     expected = processor(image, return_tensors="pt", input_data_format="channels_last")["pixel_values"]
 
-    found = central_crops([image], size)
+    crops = central_crops([image], size)
 
     # Pillow rounds to bytes after each of its two passes, and there cuts overshoot; we cut at the end.
-    assert found.shape == expected.shape == (1, 3, size, size)
-    difference = (found - expected).abs()
+    assert crops.shape == expected.shape == (1, 3, size, size)
+    difference = (crops - expected).abs()
     assert difference.mean() < 0.6 / 255
     assert difference.max() < tolerance / 255
 
@@ -231,10 +231,10 @@ def test_resized_together_they_are_what_torch_makes_of_each(shapes, size, pictur
     images = [picture(height, width, seed) for seed, (height, width, _) in enumerate(shapes)]
     mirrored = [flip for *_, flip in shapes]
 
-    found, expected = together(images, size, mirrored), one_by_one(images, size, mirrored)
+    crops, expected = together(images, size, mirrored), one_by_one(images, size, mirrored)
 
-    assert (found.shape, found.dtype) == (expected.shape, torch.float32)
-    assert (found - expected).abs().max() <= 2e-6
+    assert (crops.shape, crops.dtype) == (expected.shape, torch.float32)
+    assert (crops - expected).abs().max() <= 2e-6
 
 
 def test_photographs_resized_together_are_what_torch_makes_of_each():
@@ -247,10 +247,10 @@ def test_photographs_resized_together_are_what_torch_makes_of_each():
 def test_resized_together_to_their_own_size_they_stay_as_they_are():
     images = [noise(16, 16, seed=1), noise(16, 16, seed=2)]
 
-    found = together(images, 16, [False, True])
+    crops = together(images, 16, [False, True])
 
-    assert torch.equal(found[0], torch.from_numpy(images[0]).permute(2, 0, 1) / 255.0)
-    assert torch.equal(found[1], torch.from_numpy(images[1]).permute(2, 0, 1).flip(-1) / 255.0)
+    assert torch.equal(crops[0], torch.from_numpy(images[0]).permute(2, 0, 1) / 255.0)
+    assert torch.equal(crops[1], torch.from_numpy(images[1]).permute(2, 0, 1).flip(-1) / 255.0)
 
 
 @given(st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=1, max_size=12), st.integers(1, 400))
@@ -381,13 +381,13 @@ def test_boxes_are_distributed_as_those_of_random_resized_crop(height, width, mi
 
     draws = 3000
     generator, reference = np.random.default_rng(1), random.Random(1)
-    found = np.array([crop_box(height, width, minimum, generator) for _ in range(draws)])
+    boxes = np.array([crop_box(height, width, minimum, generator) for _ in range(draws)])
     expected = np.array([reference_box(height, width, minimum, reference) for _ in range(draws)])
 
     for column in range(4):
-        assert ks_2samp(found[:, column], expected[:, column]).pvalue > 1e-4
+        assert ks_2samp(boxes[:, column], expected[:, column]).pvalue > 1e-4
     for combine in (lambda b: b[:, 2] * b[:, 3], lambda b: b[:, 3] / b[:, 2], lambda b: b[:, 0] * b[:, 1]):
-        ours, theirs = combine(found), combine(expected)
+        ours, theirs = combine(boxes), combine(expected)
         assert ks_2samp(ours, theirs).pvalue > 1e-4
         error = math.sqrt((ours.var() + theirs.var()) / draws)
         assert abs(ours.mean() - theirs.mean()) <= 5 * error

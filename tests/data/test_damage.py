@@ -188,11 +188,11 @@ def test_what_libtiff_says_is_counted_for_its_file_and_not_written(look, capfd):
     quiet = saved(PHOTOGRAPH.convert("1"), "TIFF", compression="group4")
 
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(lambda content: examined(_Bytes(content), 0).faults, [broken, quiet] * 10))
+        faults = list(pool.map(lambda content: examined(_Bytes(content), 0).faults, [broken, quiet] * 10))
 
     assert capfd.readouterr().err == ""
-    assert [len(faults) for faults in found] == [1, 0] * 10
-    assert len({faults for faults in found if faults}) == 1
+    assert [len(each) for each in faults] == [1, 0] * 10
+    assert len({each for each in faults if each}) == 1
 
 
 def test_others_hear_libtiff_as_before(capfd):
@@ -244,15 +244,15 @@ def test_a_check_lists_what_is_damaged_apart_from_what_cannot_be_read(photos):
     assert checked.damaged[0].startswith(f"train: {photos / 'cat' / '1.jpg'} lacks some of its data")
 
 
-@pytest.mark.parametrize(("how", "left"), [("skip", 5), ("skip-damaged", 4)])
-def test_bad_images_are_left_out_and_damaged_ones_where_that_is_asked_for(photos, how, left):
+@pytest.mark.parametrize(("setting", "left"), [("skip", 5), ("skip-damaged", 4)])
+def test_bad_images_are_left_out_and_damaged_ones_where_that_is_asked_for(photos, setting, left):
     warnings = []
 
-    task = load_task(photos, how, warnings)
+    task = load_task(photos, setting, warnings)
 
     assert len(task.train) == left
     assert len([line for line in warnings if line.startswith("left out")]) == 6 - left
-    assert any("1.jpg lacks some of its data" in line for line in warnings) == (how == "skip-damaged")
+    assert any("1.jpg lacks some of its data" in line for line in warnings) == (setting == "skip-damaged")
 
 
 def test_damaged_images_are_an_error_where_that_is_asked_for(photos):
@@ -270,10 +270,10 @@ def test_skip_does_not_look_for_damage(photos, monkeypatch):
     assert len(load_task(photos, "skip").train) == 5
 
 
-@pytest.mark.parametrize(("how", "way_out"), [("error", "skip"), ("error-damaged", "skip-damaged")])
-def test_what_stops_at_an_image_names_the_setting_that_leaves_it_out(how, way_out):
+@pytest.mark.parametrize(("setting", "way_out"), [("error", "skip"), ("error-damaged", "skip-damaged")])
+def test_what_stops_at_an_image_names_the_setting_that_leaves_it_out(setting, way_out):
     """``skip`` learns from the very image that ``error-damaged`` stops at."""
-    with refused(ImageError, "a lacks scans", f"--on-bad-image {way_out}"), bad_images_explained(how):
+    with refused(ImageError, "a lacks scans", f"--on-bad-image {way_out}"), bad_images_explained(setting):
         raise ImageError("a lacks scans")
 
 
@@ -293,21 +293,21 @@ def listed(photos):
     return images, ["cat"] * 3 + ["dog"] * 3 + ["cat", "dog"]
 
 
-@pytest.mark.parametrize(("how", "left"), [("skip", [0, 1, 2, 3, 4, 6, 7]), ("skip-damaged", [0, 2, 3, 4, 7])])
-def test_bad_images_of_a_list_are_left_out(photos, how, left):
+@pytest.mark.parametrize(("setting", "left"), [("skip", [0, 1, 2, 3, 4, 6, 7]), ("skip-damaged", [0, 2, 3, 4, 7])])
+def test_bad_images_of_a_list_are_left_out(photos, setting, left):
     images, labels = listed(photos)
     warnings = []
 
-    task = task_from(images, labels, how, warnings)
+    task = task_from(images, labels, setting, warnings)
 
     assert [task.train.images.source(row) for row in range(len(task.train))] == [images[row] for row in left]
     assert [task.class_names[label] for label in task.train.labels] == [labels[row] for row in left]
-    kept = task_of_arrays([images[row] for row in left], [labels[row] for row in left])
-    assert task.train.identities == kept.train.identities
+    without = task_of_arrays([images[row] for row in left], [labels[row] for row in left])
+    assert task.train.identities == without.train.identities
     assert len(warnings) == 8 - len(left) and warnings[-1].startswith(f"left out: {photos / 'dog' / '2.jpg'}") == (
-        how == "skip"
+        setting == "skip"
     )
-    assert how == "skip" or warnings[-1].startswith("left out: images[6] lacks some of its data")
+    assert setting == "skip" or warnings[-1].startswith("left out: images[6] lacks some of its data")
 
 
 def test_a_class_of_a_list_without_a_good_image_is_named(photos):
@@ -316,13 +316,13 @@ def test_a_class_of_a_list_without_a_good_image_is_named(photos):
         task_from([*images, b"none"], [*labels, "bad"], "skip")
 
 
-@pytest.mark.parametrize(("how", "facts"), [("error", ("2.jpg", "AVIF")), ("error-damaged", ("1.jpg", "lacks"))])
-def test_a_classifier_obeys_the_setting_also_for_a_list(photos, how, facts):
+@pytest.mark.parametrize(("setting", "facts"), [("error", ("2.jpg", "AVIF")), ("error-damaged", ("1.jpg", "lacks"))])
+def test_a_classifier_obeys_the_setting_also_for_a_list(photos, setting, facts):
     """It learnt from damaged files, while its record said that they had been refused."""
     from lowshot import FewShotClassifier
 
     with refused(ImageError, *facts):
-        FewShotClassifier(method="nearest-mean", on_bad_image=how).fit(*listed(photos))
+        FewShotClassifier(method="nearest-mean", on_bad_image=setting).fit(*listed(photos))
     skipping = FewShotClassifier(method="nearest-mean", on_bad_image="skip-damaged")
     assert len(skipping.task(*listed(photos)).train) == 5
     assert len([line for line in skipping.warnings_ if line.startswith("left out: ")]) == 3

@@ -263,10 +263,10 @@ def tiff(bits, sample_format, levels, *, width=2):
     ],
 )
 def test_the_greatest_grey_level_of_a_tiff_is_white_whatever_its_bits(bits, sample_format, levels, expected):
-    with opening.complaints() as said:
+    with opening.complaints() as faults:
         pixels = decode_image(tiff(bits, sample_format, levels))
 
-    assert (pixels[0, :, 0].tolist(), said) == (expected, [])
+    assert (pixels[0, :, 0].tolist(), faults) == (expected, [])
 
 
 @pytest.mark.parametrize(
@@ -281,30 +281,30 @@ def test_the_greatest_grey_level_of_a_tiff_is_white_whatever_its_bits(bits, samp
     ],
 )
 def test_what_comes_out_black_or_white_is_complained_of_with_its_range(content, sentence):
-    with opening.complaints() as said:
+    with opening.complaints() as faults:
         decode_image(content)
         decode_image(saved(Image.fromarray(noise())))
 
-    assert len(said) == 1 and said[0].startswith(sentence)
+    assert len(faults) == 1 and faults[0].startswith(sentence)
 
 
 def test_what_is_black_by_right_is_not_complained_of():
-    with opening.complaints() as said:
+    with opening.complaints() as faults:
         decode_image(saved(Image.new("I;16", (2, 2))))
         decode_image(saved(Image.fromarray(np.array([[0, 5000]], np.uint16))))
         decode_image(saved(Image.new("RGBA", (2, 2), (1, 2, 3, 1))))
 
-    assert said == []
+    assert faults == []
 
 
 def test_complaints_are_those_of_this_thread_alone():
     dark = saved(Image.fromarray(np.array([[7, 4095]], np.uint16)))
-    with opening.complaints() as said, ThreadPoolExecutor(1) as pool:
+    with opening.complaints() as faults, ThreadPoolExecutor(1) as pool:
         pool.submit(decode_image, dark).result()
         with opening.complaints() as inner:
             decode_image(dark)
 
-    assert (len(said), len(inner)) == (0, 1)
+    assert (len(faults), len(inner)) == (0, 1)
 
 
 # -- large photographs -------------------------------------------------------------------------------------------------
@@ -415,11 +415,11 @@ def test_reducing_rows_is_reducing_the_whole(height, width, factor):
 @pytest.mark.parametrize("factor", [1, 2, 4, 8])
 def test_of_any_rows_a_few_are_made_at_once(factor, monkeypatch):
     """A crop asks for as many rows of a reduced image as it takes in floats, which in the file are up to 64 times."""
-    picture, made = Image.fromarray(noise(61, 43)), []
+    picture, converted = Image.fromarray(noise(61, 43)), []
     convert = pictures.Picture._rgb
 
     def seen(self, part):
-        made.append(part.size[0] * part.size[1])
+        converted.append(part.size[0] * part.size[1])
         return convert(self, part)
 
     monkeypatch.setattr(pictures, "_ROWS_PIXELS", 200)
@@ -427,7 +427,7 @@ def test_of_any_rows_a_few_are_made_at_once(factor, monkeypatch):
     rows = pictures.Picture(picture, "image", factor=factor)[2:7]
 
     assert np.array_equal(rows, np.asarray(picture.reduce(factor))[2:7])
-    assert max(made) <= max(200, factor * 43)
+    assert max(converted) <= max(200, factor * 43)
 
 
 # -- metadata that Pillow refuses an image for -------------------------------------------------------------------------
@@ -456,9 +456,9 @@ def test_pixels_that_are_whole_are_read_whatever_befell_the_metadata(content):
     with pytest.raises((OSError, ValueError, SyntaxError)):
         Image.open(io.BytesIO(content)).load()
 
-    with opening.complaints() as said:
+    with opening.complaints() as faults:
         assert np.array_equal(decode_image(content), np.asarray(PICTURE))
-    assert said == ["has damaged metadata, which is passed over"]
+    assert faults == ["has damaged metadata, which is passed over"]
     assert decoding.decoded_size(content)[0] == 256
 
 

@@ -72,8 +72,8 @@ def test_a_task_draws_from_its_training_split():
         "clip-lora": draw_like_clip_lora(labels, held_out, 2, 3),
     }
     for rule, draw in expected.items():
-        found = draw_from(coloured, 2, 3, rule)
-        assert (found.indices.tolist(), found.rule) == (draw.indices.tolist(), rule)
+        answer = draw_from(coloured, 2, 3, rule)
+        assert (answer.indices.tolist(), answer.rule) == (draw.indices.tolist(), rule)
     assert draw_from(coloured, 2, 3).rule == "lowshot"
 
 
@@ -99,11 +99,11 @@ def test_of_a_part_of_the_classes_those_are_drawn_that_are_drawn_of_all(rule):
     """CoOp draws from all classes and then leaves some out."""
     whole = task(LISTED, ("red", "green", "blue", "grey"))
     for part in base_and_new(whole):
-        found = draw_from(part, 2, 1, rule, whole=whole)
+        answer = draw_from(part, 2, 1, rule, whole=whole)
         of_all = names_of(whole, draw_from(whole, 2, 1, rule))
-        assert names_of(part, found) == [name for name in of_all if name in part.train.identities]
-        assert (len(found.indices), found.shots, found.rule, found.short) == (4, 2, rule, {})
-        assert part.train.labels[found.indices].tolist().count(0) == 2
+        assert names_of(part, answer) == [name for name in of_all if name in part.train.identities]
+        assert (len(answer.indices), answer.shots, answer.rule, answer.short) == (4, 2, rule, {})
+        assert part.train.labels[answer.indices].tolist().count(0) == 2
 
 
 @pytest.mark.parametrize("name", ["dtd", "fgvc", "imagenet"])
@@ -142,7 +142,7 @@ def golden_tasks():
 
 def test_the_same_draw_on_two_machines_has_the_same_hash():
     """The file was written once, on one machine; it is never written again, for published results depend on it."""
-    found = {
+    draws = {
         name: {
             f"{shots} shots, seed {seed}": draw_sha256(names_of(task, draw_from(task, shots, seed)))
             for shots in (1, 2, 4, 8, 16)
@@ -150,7 +150,7 @@ def test_the_same_draw_on_two_machines_has_the_same_hash():
         }
         for name, task in golden_tasks().items()
     }
-    assert found == GOLDEN
+    assert draws == GOLDEN
 
 
 def test_the_hash_is_that_of_the_names_as_json():

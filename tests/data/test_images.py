@@ -88,8 +88,8 @@ def test_a_picture_that_several_threads_ask_for_is_whole_for_each():
     for _ in range(20):
         picture = Image.open(io.BytesIO(saved(Image.fromarray(pixels))))
         with ThreadPoolExecutor(4) as pool:
-            for found in pool.map(as_pixels, [picture] * 4):
-                assert np.array_equal(found, pixels)
+            for image in pool.map(as_pixels, [picture] * 4):
+                assert np.array_equal(image, pixels)
 
 
 # -- sequences of images -----------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ tracemalloc.start()
 task = load_task(Path(sys.argv[1]), warn=warned)
 print(json.dumps([len(task.train), len(task.class_names), warned, *tracemalloc.get_traced_memory()]))
 """
-"""What Python and NumPy keep of a folder that was listed, and what they had at once, in bytes."""
+"""Prints the bytes that Python and NumPy keep of a folder that was listed, and the most that they had."""
 
 
 @pytest.fixture(scope="module")
@@ -48,21 +48,21 @@ def folder(tmp_path_factory):
 def test_listing_keeps_a_name_and_a_label_for_each_and_no_image(folder):
     """In a process of its own: Python's table of names, of whatever size it is here, may grow just then."""
     done = subprocess.run([sys.executable, "-c", TRACED, folder], capture_output=True, text=True, check=True)
-    images, classes, warned, kept, peak = json.loads(done.stdout)
+    images, classes, warned, left, peak = json.loads(done.stdout)
 
     assert (images, classes, warned) == (IMAGES, CLASSES, [])
-    assert kept / IMAGES < 300
+    assert left / IMAGES < 300
     assert peak / IMAGES < 1000
 
 
 def test_learning_keeps_no_more_images_decoded_than_it_may(folder, monkeypatch):
     """1,600 shots take 7.7 MB decoded; of 2 MB in memory the rest is decoded anew whenever it is asked for."""
-    kept = []
+    held = []
     keep = store.DecodedOnce._keep
 
     def counted(self, *image):
         keep(self, *image)
-        kept.append(sum(pixels.nbytes for pixels in self._kept.values()))
+        held.append(sum(pixels.nbytes for pixels in self._kept.values()))
 
     monkeypatch.setattr(store.DecodedOnce, "_keep", counted)
     settings = {"steps_per_shot": 1, "base_steps": 0, "batch_size": 8, "threads": 1}
@@ -71,5 +71,5 @@ def test_learning_keeps_no_more_images_decoded_than_it_may(folder, monkeypatch):
     classifier.fit(str(folder), shots=16)
 
     assert (len(classifier.record_.draw), classifier.record_.steps) == (1600, 16)
-    assert 1.9 * MB < max(kept) <= 2 * MB
-    assert len(kept) > 1600
+    assert 1.9 * MB < max(held) <= 2 * MB
+    assert len(held) > 1600

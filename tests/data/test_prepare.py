@@ -76,8 +76,8 @@ def offer(server, tmp_path_factory, monkeypatch):
 
 def install(name, root, archives=None):
     """The task, and what was said and warned of."""
-    said, warned = [], []
-    return prepare(name, root, archives, say=said.append, warn=warned), said, warned
+    lines, warned = [], []
+    return prepare(name, root, archives, say=lines.append, warn=warned), lines, warned
 
 
 def files_below(folder):
@@ -93,15 +93,15 @@ def test_a_data_set_is_fetched_checked_and_unpacked_into_its_published_place(off
     offer(name)
     root = tmp_path / "new" / "root"
 
-    task, said, warned = install(name, root)
+    task, lines, warned = install(name, root)
 
     row = CATALOGUE[name]
     assert warned == []
     assert list(task.class_names) == layouts.CLASS_NAMES[name]
     assert load_task(name, root=root).test.identities == task.test.identities
     assert check_images(task).missing == ()
-    assert said[0] == f"{row.title}, {row.homepage}; licence: {row.licence}"
-    assert [line.partition(": ")[2] for line in said if line.startswith("in place")]
+    assert lines[0] == f"{row.title}, {row.homepage}; licence: {row.licence}"
+    assert [line.partition(": ")[2] for line in lines if line.startswith("in place")]
     assert {p.name for p in root.iterdir()} == {row.folders[0].split("/")[0]}  # nothing is left beside it
 
 
@@ -110,11 +110,11 @@ def test_what_is_in_its_place_is_not_fetched_again(offer, tmp_path):
     install("dtd", tmp_path)
     before = files_below(tmp_path)
 
-    _, said, _ = install("dtd", tmp_path)
+    _, lines, _ = install("dtd", tmp_path)
 
     assert all(len(behaviour.requests) == 1 for behaviour in served.values())
     assert files_below(tmp_path) == before
-    assert len(said) == 3
+    assert len(lines) == 3
 
 
 def test_a_part_that_is_lost_is_fetched_alone(offer, tmp_path):
@@ -256,12 +256,12 @@ def test_a_data_set_in_any_of_its_places_is_complete_and_nothing_is_fetched(tmp_
     row_with(name, monkeypatch, lambda file: dataclasses.replace(file, urls=()))
     before = files_below(tmp_path)
 
-    task, said, warned = install(name, tmp_path)
+    task, lines, warned = install(name, tmp_path)
 
     assert warned == []
     assert list(task.class_names) == layouts.CLASS_NAMES[name]
     assert files_below(tmp_path) == before
-    assert any(str(tmp_path / folder) in line for line in said)
+    assert any(str(tmp_path / folder) in line for line in lines)
 
 
 def test_what_a_data_set_in_another_place_lacks_is_put_beside_it(offer, tmp_path, monkeypatch):
@@ -368,16 +368,16 @@ def test_prepare_may_be_killed_at_any_step_and_is_simply_run_again(server, tmp_p
 
 def test_who_comes_second_waits_and_says_for_whom(offer, tmp_path, monkeypatch):
     served = offer("dtd")
-    said, done = queue.Queue(), []
+    lines, done = queue.Queue(), []
     monkeypatch.setattr(lock, "SECONDS_BETWEEN_TRIES", 0.01)
 
     def second():
-        done.append(prepare("dtd", tmp_path, say=said.put))
+        done.append(prepare("dtd", tmp_path, say=lines.put))
 
     with lock.locked(tmp_path, "lowshot data prepare food101", pytest.fail):
         thread = threading.Thread(target=second)
         thread.start()
-        while "waiting" not in (line := said.get(timeout=30)):
+        while "waiting" not in (line := lines.get(timeout=30)):
             pass
         holder = rf"lowshot data prepare food101 \(process {os.getpid()} on .*\)"
         assert re.fullmatch(rf"waiting for {holder}, which works in {tmp_path}", line)
@@ -423,9 +423,9 @@ def test_a_lock_whose_holder_died_stops_nobody(offer, tmp_path):
     offer("dtd")
     (tmp_path / lock.FILE).write_text("lowshot data prepare dtd (process 1 on elsewhere)")
 
-    _, said, _ = install("dtd", tmp_path)
+    _, lines, _ = install("dtd", tmp_path)
 
-    assert not any("waiting" in line for line in said)
+    assert not any("waiting" in line for line in lines)
     assert {p.name for p in tmp_path.iterdir()} == {"dtd"}
 
 
@@ -597,12 +597,12 @@ def imagenet(tmp_path_factory, monkeypatch):
     installed = tmp_path_factory.mktemp("published")
     layouts.install("imagenet", installed, monkeypatch)
     images, archives = installed / "imagenet" / "images", tmp_path_factory.mktemp("archives")
-    made = tmp_path_factory.mktemp("made")
+    unpacked = tmp_path_factory.mktemp("made")
     for folder in sorted((images / "train").iterdir()):
         content = layouts.tar_of(*((p.name, p) for p in sorted(folder.iterdir())), compress=False)
-        (made / f"{folder.name}.tar").write_bytes(content)
+        (unpacked / f"{folder.name}.tar").write_bytes(content)
     (archives / "ILSVRC2012_img_train.tar").write_bytes(
-        layouts.tar_of(*((p.name, p) for p in sorted(made.iterdir())), compress=False)
+        layouts.tar_of(*((p.name, p) for p in sorted(unpacked.iterdir())), compress=False)
     )
     synsets = list(layouts.SYNSETS)
     labels = [2, 1, 3, 3, 1, 2, 1, 2, 3]

@@ -80,7 +80,7 @@ def test_only_empty_braces_in_the_template_are_replaced():
 def test_each_class_has_one_prompt_in_order(names, before, after):
     prompts = class_prompts(names, [before + "{}" + after.replace("{}", "")])
 
-    assert [len(said) for said in prompts] == [1] * len(names)
+    assert [len(sentences) for sentences in prompts] == [1] * len(names)
     assert all(name.replace("_", " ") in prompt for name, (prompt,) in zip(names, prompts, strict=True))
 
 
@@ -93,15 +93,15 @@ def test_each_class_has_one_prompt_in_order(names, before, after):
 def test_a_class_is_said_in_every_template_by_every_name_and_described_and_nothing_is_said_twice(
     names, templates, called, descriptions
 ):
-    for name, said in zip(names, class_prompts(names, templates, called, descriptions), strict=True):
+    for name, sentences in zip(names, class_prompts(names, templates, called, descriptions), strict=True):
         in_templates = {t.replace("{}", n) for t in templates for n in called.get(name, [name.replace("_", " ")])}
-        assert set(said) == in_templates | set(descriptions.get(name, ()))
-        assert len(said) == len(set(said))
+        assert set(sentences) == in_templates | set(descriptions.get(name, ()))
+        assert len(sentences) == len(set(sentences))
 
 
 def test_prompts_come_in_the_order_of_names_then_templates_then_descriptions():
-    found = class_prompts(["cat"], ["a {}", "the {}"], {"cat": ["kitten", "tom_cat"]}, {"cat": ["It purrs."]})
-    assert found == (("a kitten", "the kitten", "a tom_cat", "the tom_cat", "It purrs."),)
+    prompts = class_prompts(["cat"], ["a {}", "the {}"], {"cat": ["kitten", "tom_cat"]}, {"cat": ["It purrs."]})
+    assert prompts == (("a kitten", "the kitten", "a tom_cat", "the tom_cat", "It purrs."),)
 
 
 # -- by the settings ---------------------------------------------------------------------------------------------------
@@ -129,8 +129,8 @@ def test_the_seven_templates_of_clip_are_those_of_its_notebook():
         "art of the {}.",
         "a photo of the small {}.",
     )
-    found = prompts_for(["cat", "dog"], DataConfig(template=("{}", "clip-7")), data="pets")
-    assert found[1] == ("dog", *(template.replace("{}", "dog") for template in TEMPLATE_SETS["clip-7"]))
+    prompts = prompts_for(["cat", "dog"], DataConfig(template=("{}", "clip-7")), data="pets")
+    assert prompts[1] == ("dog", *(template.replace("{}", "dog") for template in TEMPLATE_SETS["clip-7"]))
 
 
 @pytest.mark.parametrize("name", ["dtd", "imagenet_a"])

@@ -48,7 +48,7 @@ def tasks(draw):
 
 
 def content(task, split, first):
-    """What a split has of each image: the label in the whole task, the identity, what it shows."""
+    """The facts of each image of a split: the label in the whole task, the identity, what it shows."""
     examples = getattr(task, split)
     shown = [int(examples.images[i][0, 0, 0]) for i in range(len(examples))]
     return list(zip((examples.labels + first).tolist(), examples.identities, shown, strict=True))
@@ -146,11 +146,11 @@ def test_what_is_to_be_said_of_a_target_is_said(tmp_path):
     for label in ("cat", "dog"):
         layouts.picture(tmp_path / "photos" / label / "1.png")
     (tmp_path / "photos" / "cat" / "notes.txt").write_text("x")
-    said = []
+    warned = []
     other_tasks(
-        builtin_task("letters"), DataConfig(protocol="cross-dataset", targets=(str(tmp_path / "photos"),)), said
+        builtin_task("letters"), DataConfig(protocol="cross-dataset", targets=(str(tmp_path / "photos"),)), warned
     )
-    assert ["left out 1 file" in line for line in said] == [True]
+    assert ["left out 1 file" in line for line in warned] == [True]
 
 
 @pytest.fixture
@@ -165,10 +165,10 @@ def test_of_targets_that_are_not_there_all_are_named_and_the_others_offered(imag
     config = DataConfig(protocol="domain-generalisation", root=str(tmp_path))
     with pytest.raises(DataError) as raised:
         other_tasks(imagenet, config, [])
-    said = str(raised.value)
-    assert said.startswith("2 of 4 targets cannot be read: imagenet_sketch, imagenet_r; imagenet_sketch: ")
-    assert "lowshot data prepare imagenet_sketch" in said
-    assert said.endswith("to go on with the others: --targets imagenetv2 imagenet_a")
+    message = str(raised.value)
+    assert message.startswith("2 of 4 targets cannot be read: imagenet_sketch, imagenet_r; imagenet_sketch: ")
+    assert "lowshot data prepare imagenet_sketch" in message
+    assert message.endswith("to go on with the others: --targets imagenetv2 imagenet_a")
 
 
 def test_where_no_target_is_there_none_is_offered(imagenet, tmp_path):

@@ -83,8 +83,8 @@ def test_an_image_in_two_folders_of_classes_has_both_labels_where_that_is_asked_
     assert shown(task) == {"cat/a.png": ["cat", "dog"], "cat/c.png": ["cat"], "dog/d.png": ["dog"]}
     assert shown(task, "test") == {"cat/a.png": ["cat", "dog"]}
     assert "2 file(s) of train are copies of others, such as dog/b.png of cat/a.png" in warn[1]
-    one = load_task(tmp_path, warn=(said := []))
-    assert len(one.train) == 5 and any("are in two classes at once" in line for line in said)
+    one = load_task(tmp_path, warn=(warned := []))
+    assert len(one.train) == 5 and any("are in two classes at once" in line for line in warned)
 
 
 def test_lists_in_memory_have_lists_or_a_table_of_labels():

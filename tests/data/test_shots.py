@@ -51,10 +51,10 @@ def test_each_class_gives_the_shots_or_all_it_has_and_says_so(items, shots, seed
 
     draw = draw_shots(names, np.asarray(labels), shots, seed)
 
-    taken = [labels[i] for i in draw.indices]
-    assert taken == sorted(taken)  # grouped by class
-    assert len(set(draw.indices.tolist())) == len(taken)
-    assert {label: taken.count(label) for label in sizes} == {
+    drawn_labels = [labels[i] for i in draw.indices]
+    assert drawn_labels == sorted(drawn_labels)  # grouped by class
+    assert len(set(draw.indices.tolist())) == len(drawn_labels)
+    assert {label: drawn_labels.count(label) for label in sizes} == {
         label: size if shots is None else min(size, shots) for label, size in sizes.items()
     }
     assert draw.short == {label: size for label, size in sizes.items() if shots is not None and size < shots}

@@ -56,14 +56,14 @@ def a_disk_with_room():
 
 def open_files():
     """Deleted files that this process still holds, and their sizes."""
-    found = {}
+    sizes = {}
     for link in Path("/proc/self/fd").iterdir():
         try:
             if link.readlink().name.endswith(" (deleted)"):
-                found[link.name] = link.stat().st_size
+                sizes[link.name] = link.stat().st_size
         except FileNotFoundError:  # the listing's own
             continue
-    return found
+    return sizes
 
 
 linux = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux's /proc")
@@ -79,12 +79,12 @@ def test_whatever_the_caps_every_image_is_that_of_the_source(indices, memory_byt
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_MAPPED_BYTES", mapped_bytes)
-        found = [store[index] for index in indices]
+        answers = [store[index] for index in indices]
 
     assert len(store) == 6
-    for index, pixels in zip(indices, found, strict=True):
+    for index, pixels in zip(indices, answers, strict=True):
         assert np.array_equal(pixels, picture(index % 6))
-    assert sum(kept.nbytes for kept in store._kept.values()) == store._kept_bytes <= memory_bytes
+    assert sum(image.nbytes for image in store._kept.values()) == store._kept_bytes <= memory_bytes
     assert store._spill._bytes <= disk_bytes
 
 
@@ -194,8 +194,8 @@ def test_views_stay_valid_while_the_file_grows_and_after_the_store_has_gone():
 
 
 @linux
-@pytest.mark.parametrize("how", ["closed", "collected"])
-def test_the_file_has_no_name_and_goes_with_the_store(how, tmp_path, monkeypatch):
+@pytest.mark.parametrize("ending", ["closed", "collected"])
+def test_the_file_has_no_name_and_goes_with_the_store(ending, tmp_path, monkeypatch):
     monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
     before = open_files()
     store = DecodedOnce(Source(4), 0, EVERYTHING)
@@ -205,7 +205,7 @@ def test_the_file_has_no_name_and_goes_with_the_store(how, tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
     held = {name: held for name, held in open_files().items() if name not in before}
     assert size in held.values()
-    if how == "closed":
+    if ending == "closed":
         store.close()
     else:
         del store

@@ -61,7 +61,7 @@ def read(path, **options):
 
 
 def place(path, row):
-    """What a row is called in messages; a CSV file has its header in line 1."""
+    """The name of a row in messages; a CSV file has its header in line 1."""
     return {".csv": f"line {row + 1}", ".jsonl": f"line {row}", ".parquet": f"row {row}"}[path.suffix]
 
 
@@ -451,9 +451,9 @@ def test_many_rows_are_read_with_little_memory(tmp_path):
     load_task(path)  # what is imported on the way is not the rows' memory
     tracemalloc.start()
     task = load_task(path)
-    kept, peak = tracemalloc.get_traced_memory()
+    remaining, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
     assert (len(task.train), len(task.class_names)) == (2_000, 100)
-    assert kept < 1e6
+    assert remaining < 1e6
     assert peak < 4e6

@@ -1,4 +1,4 @@
-"""What the module tarfile lets through."""
+"""Archives that the module tarfile lets through."""
 
 import gzip
 import io

@@ -107,11 +107,11 @@ def test_tar_files_in_a_tar_file_come_out_into_folders_of_their_names(run):
         f"n0000000{i}.tar": tar_bytes({f"n0000000{i}_{j}.JPEG": bytes([i, j]) for j in range(3)}) for i in range(2)
     }
 
-    found, _ = run(tar_bytes({**inner, "README": b"x"}), nested=True)
+    files, _ = run(tar_bytes({**inner, "README": b"x"}), nested=True)
 
     expected = {f"n0000000{i}/n0000000{i}_{j}.JPEG": bytes([i, j]) for i in range(2) for j in range(3)}
-    assert found == {**expected, "README": b"x"}
-    assert set(run(tar_bytes(inner))[0]) == {*found, *inner}  # without being asked they stay files
+    assert files == {**expected, "README": b"x"}
+    assert set(run(tar_bytes(inner))[0]) == {*files, *inner}  # without being asked they stay files
 
 
 def test_of_a_file_that_is_there_twice_the_last_one_counts(run):
@@ -153,9 +153,9 @@ def test_links_and_devices_are_left_out_and_counted(run, tmp_path):
         "link/passwd": b"through the link",
     }
 
-    found, warned = run(tar_bytes(hostile))
+    files, warned = run(tar_bytes(hostile))
 
-    assert found == {"link/passwd": b"through the link"}
+    assert files == {"link/passwd": b"through the link"}
     assert not (tmp_path / "deep" / "into" / "link").is_symlink()
     assert warned == [f"archive {tmp_path / 'archive'}: left out 5 link(s) or device(s)"]
 
@@ -163,9 +163,9 @@ def test_links_and_devices_are_left_out_and_counted(run, tmp_path):
 def test_links_in_zip_files_are_left_out_too(run):
     hostile = {"link": (stat.S_IFLNK | 0o777, b"/etc"), "link/passwd": b"x", "pipe": (stat.S_IFIFO, b"")}
 
-    found, warned = run(zip_bytes(hostile))
+    files, warned = run(zip_bytes(hostile))
 
-    assert found == {"link/passwd": b"x"}
+    assert files == {"link/passwd": b"x"}
     assert "left out 2 link(s) or device(s)" in warned[0]
 
 
@@ -204,11 +204,11 @@ def test_too_many_files_are_refused(run, monkeypatch):
 )
 def test_what_is_no_archive_is_refused(run, content):
     try:
-        found, _ = run(content)
+        files, _ = run(content)
     except DataError as error:
         assert "is damaged, or no tar or zip file" in str(error)
     else:
-        assert (found, content) == ({}, bytes(512))  # a tar file of nothing
+        assert (files, content) == ({}, bytes(512))  # a tar file of nothing
 
 
 @pytest.mark.parametrize("kind", KINDS)

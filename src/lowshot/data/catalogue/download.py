@@ -179,10 +179,8 @@ class _Partial:
             if response.headers.get_content_type() == "text/html":
                 raise RunError(_PAGE)
             unpublished = LARGEST_LIST_BYTES if file.kind == "file" else LARGEST_UNKNOWN_BYTES
-            length, limit = (
-                response.headers["Content-Length"],
-                file.size or 2 * (file.rounded_size or 0) or unpublished,
-            )
+            limit = file.size or 2 * (file.rounded_size or 0) or unpublished
+            length = response.headers["Content-Length"]
             end = start + int(length) if length is not None and length.isdecimal() else file.size
             if file.size is not None and end != file.size:
                 raise RunError(f"it has {end:,} bytes; expected {file.size:,}: it is another file")
