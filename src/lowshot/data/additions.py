@@ -15,7 +15,7 @@ from .assembling import Reading
 from .folder import classes_in
 from .images import rows_of
 from .listing import FileList, kind_of
-from .picture import Picture
+from .picture import Rows
 from .sources import examples_of_arrays, task_from
 from .store import source_of
 from .task import Examples, Images, Label, Pixels
@@ -50,14 +50,8 @@ def addition_from(
 ) -> Addition:
     """Make an addition of whatever a caller of ``FewShotClassifier.add`` has.
 
-    Args:
-        data: A folder of images, which is a class by its name; a folder of such folders; or as for ``task_from``, of
-            which the training split is taken.
-        labels: The class of each image, where ``data`` is images.
-        on_bad_image: As for ``load_task``.
-        warn: As for ``load_task``.
-        root: As for ``load_task``.
-        several: As for ``load_task``.
+    ``data`` is a folder of images, which is a class by its name; a folder of such folders; or as for ``task_from``, of
+    which it is the training split. The rest is as for ``task_from``.
 
     Raises:
         DataError: It cannot be used.
@@ -101,7 +95,7 @@ class JoinedImages:
         """Return the file of an image, or its bytes; None where there is none (see ``source_of``)."""
         return source_of(*self._place(index))
 
-    def picture(self, index: int) -> Pixels | Picture:
+    def picture(self, index: int) -> Rows:
         """Decode an image, of which rows can then be asked for (see ``rows_of``)."""
         return rows_of(*self._place(index))
 

@@ -25,18 +25,7 @@ Names: TypeAlias = str | tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """How data are read, and who hears of it.
-
-    Args:
-        on_bad_image: ``skip`` decodes every image now and leaves out those that cannot be. ``error`` decodes none, and
-            such an image stops whoever asks for it; but files that a table names must be there. ``later`` is ``error``
-            without that, for who wants to look at each image. ``skip-damaged`` and ``error-damaged`` look for damage
-            in every file now, and leave out or raise at one that is damaged or cannot be decoded.
-        warn: Receives a line for everything that a person should know.
-        root: Where the catalogue's data sets are; else the folder that ``LOWSHOT_DATA`` names.
-        several: What stands between two labels in a cell of a table, such as ``;``, where images may have several
-            labels or none; None where each has one.
-    """
+    """The settings by which data are read, as ``load_task`` takes them, and the lines that a person should know."""
 
     on_bad_image: str = "error"
     warn: list[str] = dataclasses.field(default_factory=list)

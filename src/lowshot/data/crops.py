@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..resizing import Interpolation, Resizing
+from .picture import Rows
 from .task import Pixels
 
 _RATIOS = (3 / 4, 4 / 3)  # width over height of a random crop, as RandomResizedCrop draws it
@@ -21,16 +22,6 @@ _FLOAT_PIXELS = 1 << 19  # of an image that are floats at once: 6 MB
 _PADDED_PIXELS = 1 << 20  # resized at once on a device: 3 MB of bytes, there 13 MB of floats
 _USUAL = Resizing()
 _CROPS, _ORDER = 1, 2  # keep the streams of one seed apart; NumPy takes [7] and [7, 0] for the same seed
-
-
-class Rows(Protocol):
-    """An image of which rows are RGB pixels when they are asked for: pixels already, or a decoded picture."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Height, width, and 3."""
-
-    def __getitem__(self, rows: slice, /) -> Pixels: ...
 
 
 def central_crops(images: Sequence[Rows], size: int, resizing: Resizing = _USUAL) -> Tensor:
@@ -54,7 +45,7 @@ def central_crops(images: Sequence[Rows], size: int, resizing: Resizing = _USUAL
 
 
 def _is_large(image: Rows) -> bool:
-    return image.shape[0] * image.shape[1] > _FLOAT_PIXELS
+    return bool(image.shape[0] * image.shape[1] > _FLOAT_PIXELS)
 
 
 def _resized_by_rows(image: Rows, size: int, resizing: Resizing) -> Tensor:

@@ -17,7 +17,7 @@ from PIL import Image
 from ..errors import ImageError
 from .decoding import content_hash, load_picture
 from .opening import check_size, complaints, decoding
-from .picture import LEAST_SIDE, Picture
+from .picture import LEAST_SIDE, Picture, Rows
 from .task import Images, Pixels, place_of, whole
 
 _PICTURE_LOCK = threading.Lock()
@@ -36,7 +36,7 @@ def as_pixels(image: object) -> Pixels:
     return rows.pixels() if isinstance(rows, Picture) else rows
 
 
-def as_rows(image: object) -> Pixels | Picture:
+def as_rows(image: object) -> Rows:
     """Decode the same, a file so that its rows become RGB pixels when they are asked for.
 
     Raises:
@@ -163,7 +163,7 @@ class ImagesOnDemand:
         rows = self.picture(index)
         return rows.pixels() if isinstance(rows, Picture) else rows
 
-    def picture(self, index: int) -> Pixels | Picture:
+    def picture(self, index: int) -> Rows:
         """Decode an image, of which rows can then be asked for (see ``rows_of``)."""
         with self._named(index) as source:
             return as_rows(source)
@@ -202,7 +202,7 @@ class MemoryImages:
     sources: Sequence[object] | Images = ()
     """The source of each, where that is known."""
     examined: Sequence[Examined] = ()
-    """What was seen of each when it was decoded, where that is known."""
+    """The content and the faults of each, where they are known from when it was decoded."""
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -218,7 +218,7 @@ class MemoryImages:
         return self.pixels[index]
 
 
-def rows_of(images: Images, index: int) -> Pixels | Picture:
+def rows_of(images: Images, index: int) -> Rows:
     """Return an image of which rows can be asked for, so that one that is looked at once is never all RGB pixels.
 
     A sequence of images that are decoded from files has a method ``picture``, which does that for its own.
@@ -227,7 +227,7 @@ def rows_of(images: Images, index: int) -> Pixels | Picture:
         DataError: It cannot be decoded.
     """
     images, index = place_of(images, index)
-    picture: Callable[[int], Pixels | Picture] | None = getattr(images, "picture", None)
+    picture: Callable[[int], Rows] | None = getattr(images, "picture", None)
     return images[index] if picture is None else picture(index)
 
 

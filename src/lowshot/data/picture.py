@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -205,6 +205,10 @@ class Picture:
         if 0 < most * _DARK <= white:
             complain(f"has grey levels from {least:g} to {most:g}, of 0 to {white}: it comes out nearly black")
         return white
+
+
+Rows: TypeAlias = Pixels | Picture
+"""An image of which rows are RGB pixels when they are asked for: pixels already, or a decoded picture."""
 
 
 def reduction(width: int, height: int) -> int:

@@ -77,13 +77,9 @@ def task_from(
 ) -> Task:
     """Make a task of whatever a caller of ``FewShotClassifier.fit`` has.
 
-    Args:
-        data: A task, which stays as it is; what ``load_task`` reads; a table in memory, one for each split; images.
-        labels: The class of each image, where ``data`` is images; or the classes of each, see ``label_sets_in_order``.
-        on_bad_image: As for ``load_task``.
-        warn: As for ``load_task``.
-        root: As for ``load_task``.
-        several: As for ``load_task``. A task of one label an image is read as one of several, of which each has one.
+    ``data`` is a task, which stays as it is; what ``load_task`` reads; a table in memory, or one for each split; or
+    images, and ``labels`` the class of each, or the classes of each (see ``label_sets_in_order``). The rest is as for
+    ``load_task``. Where several labels are asked for, a task of one label an image is one of which each image has one.
 
     Raises:
         DataError: It cannot be used, has labels of its own and is given others, or is images without labels.

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ..data import Images, ImagesOnDemand, images_in_order
-from ..data.crops import Rows, central_crops
+from ..data.crops import central_crops
+from ..data.picture import Rows
 from ..errors import DataError, InputError, LowshotError, RunError
 from ..explaining import Explanation, explain
 from ..methods import Quantization
