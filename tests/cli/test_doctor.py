@@ -1,5 +1,7 @@
 """What ``lowshot doctor`` looks at; that it prints all of it is in test_cli.py."""
 
+import json
+
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
@@ -71,3 +73,38 @@ def test_what_a_minute_is_enough_for_is_what_was_measured(monkeypatch):
     monkeypatch.setattr(speed, "measure_pace", lambda *_, **__: speed.Pace(encoded=10.0, trained=3.2))
     detail = doctor.check_pace().detail
     assert "about 600 images through the image tower of a ViT-B/16, or 6.0 steps of LoRA with 32 images" in detail
+
+
+@pytest.fixture
+def no_pace(monkeypatch):
+    """Nothing is timed."""
+    import lowshot.cli.doctor
+
+    checks = {name: check for name, check in lowshot.cli.doctor.CHECKS.items() if name != "in a minute"}
+    monkeypatch.setattr(lowshot.cli.doctor, "CHECKS", checks)
+
+
+def test_doctor_finds_this_machine_well(run, no_pace):
+    status, out, _ = run("doctor", "--json")
+    findings = {row["name"]: row["state"] for row in json.loads(out)}
+    assert status == 0
+    assert {findings[name] for name in ("python", "torch", "transformers", "peft", "builtin model")} == {"ok"}
+
+
+def test_doctor_names_a_torchvision_that_does_not_fit_and_can_do_without(run, monkeypatch, no_pace):
+    monkeypatch.setattr("lowshot.cli.doctor.torchvision_fault", lambda: "operator torchvision::nms does not exist")
+    status, out, _ = run("doctor")
+    assert status == 0
+    assert "absent  torchvision    what is installed does not fit this torch (operator torchvision::nms does" in out
+
+
+def test_doctor_survives_what_it_looks_for(run, monkeypatch, no_pace):
+    import lowshot.cli.doctor
+
+    def broken():
+        raise OSError("libtorch_cpu.so: cannot open shared object file")
+
+    monkeypatch.setitem(lowshot.cli.doctor.CHECKS, "torch", (broken, "pip install torch"))
+    status, out, _ = run("doctor")
+    assert status == 1
+    assert "broken  torch          pip install torch (libtorch_cpu.so" in out

@@ -12,7 +12,7 @@ import httpx2
 import numpy as np
 from PIL import Image
 
-from lowshot.serving import server
+from lowshot.serving import schema, server
 from lowshot.serving.limits import Limits
 
 PATIENCE = 120.0  # seconds that anything may take on a machine that is busy with other things
@@ -88,3 +88,19 @@ def until(condition, seconds=PATIENCE):
         assert time.monotonic() < ends, "waited in vain"
         time.sleep(0.02)
     return found
+
+
+def predict(client, *contents, name="xs4", **query):
+    return client.post(f"/v1/adapters/{name}/predict", files=files(*contents), params=query)
+
+
+def embed(client, *contents, name="xs4"):
+    return client.post(f"/v1/adapters/{name}/embed", files=files(*contents))
+
+
+def error_of(response, status, code):
+    """The error of an answer, which has the one form that all have."""
+    assert response.status_code == status, response.text
+    problem = schema.ErrorAnswer.model_validate(response.json()).error
+    assert problem.code == code, problem
+    return problem.message

@@ -12,8 +12,7 @@ from lowshot.serving import AdapterBank
 from lowshot.serving.examples import read_examples, write_examples
 
 from .conftest import CLASSES, pictures
-from .running import files, png, running, until
-from .test_app import error_of
+from .running import error_of, files, png, running, until
 
 IMAGES = list(pictures(8, seed=3))
 LABELS = [CLASSES[row % 3] for row in range(6)]

@@ -24,8 +24,7 @@ from lowshot.serving.teach_requests import checked_settings
 from refusing import refused
 
 from .conftest import CLASSES, pictures
-from .running import files, lesson, png, running, started, until
-from .test_app import error_of, predict
+from .running import error_of, files, lesson, png, predict, running, started, until
 
 IMAGES = list(pictures(6, seed=3))
 LABELS = [CLASSES[row % 3] for row in range(6)]
