@@ -23,12 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..data.task import Examples
 from ..models import Backbone
-from ..progress import UNREPORTED, Report, Track
 from ..settings import Recipe
 from ..tensor_file import CLASSIFIER, TENSORS_FILE, read_tensors, serialized, serialized_size
-from .learner import TrainingOutcome
 from .processes import Processes
 from .step import Batch, Passes, embeddings_of, parts, zero_loss
 from .steps import Stage
@@ -56,26 +53,10 @@ class TwoStageLearner(WeightsLearner):
         """The layer norms', and the classifier's."""
         return [*self.adapter.parameters(), self.classifier]
 
-    def fit(
-        self,
-        examples: Examples,
-        shots: int,
-        track: Track,
-        checkpoint: Path | None = None,
-        contents: Sequence[str] = (),
-        report: Report = UNREPORTED,
-    ) -> TrainingOutcome:
-        """Take the steps of both stages, or those that are left of them.
-
-        Raises:
-            InputError: The checkpoint is of another run.
-        """
-        self._has_classifier = False
-        outcome = super().fit(examples, shots, track, checkpoint, contents, report)
-        # Where the loss stopped being a number before the classifier had a step of its own, prompts judge.
-        self._has_classifier = outcome.steps > self._steps_of_norms(self.recipe.steps(shots))
-        self._classes = None
-        return outcome
+    def end(self, steps: int, total: int) -> None:
+        """See ``WeightsLearner``. Where the classifier has had no step of its own, prompts judge."""
+        super().end(steps, total)
+        self._has_classifier = steps > self._steps_of_norms(total)
 
     def stages(self, steps: int, passes: Passes) -> list[Stage]:
         """Layer norms, as any adapter is trained, then the classifier."""

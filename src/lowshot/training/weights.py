@@ -103,6 +103,10 @@ class WeightsLearner:
         """The stages of a run of so many steps, whose batches are cut like this; here there is one."""
         return [Stage(steps, self.exact_step(passes))]
 
+    def end(self, steps: int, total: int) -> None:  # noqa: ARG002
+        """Judge by what was trained in so many steps of a run's total."""
+        self._classes = None
+
     def fit(
         self,
         examples: Examples,
@@ -135,7 +139,7 @@ class WeightsLearner:
             share = shots / (shots + self.recipe.method.shrinkage)
             keep_share(self.adapter, share)
             self.class_vectors.keep_share(share)
-        self._classes = None
+        self.end(state.step, loop.total)
         return TrainingOutcome(
             steps=state.step,
             seconds=state.seconds,
