@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from sklearn.base import clone
 
+from coloured import as_folder
 from lowshot import FewShotClassifier, Recipe
 from lowshot.classifier import saved_adapter
 from lowshot.errors import (
@@ -46,11 +47,7 @@ def quick(tiny_clip):
 @pytest.fixture
 def folder(tmp_path):
     """``photos/<class>/*.png``, six of each."""
-    for index, (image, label) in enumerate(zip(*pictures(18), strict=True)):
-        path = tmp_path / "photos" / label / f"{index}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path)
-    return tmp_path / "photos"
+    return as_folder(tmp_path / "photos", *pictures(18))
 
 
 @pytest.fixture(scope="module")
@@ -211,11 +208,8 @@ def test_images_that_were_learnt_from_are_never_unseen_whatever_they_are_called(
 
 def test_other_images_of_the_same_name_are_unseen(quick, folder, tmp_path):
     classifier = FewShotClassifier(method="lora", **quick).fit(folder)
-    for index, (image, label) in enumerate(zip(*pictures(18, seed=9), strict=True)):
-        path = tmp_path / "others" / label / f"{index}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path)
-    assert classifier.evaluate(tmp_path / "others")["images"] == 18
+    others = as_folder(tmp_path / "others", *pictures(18, seed=9))
+    assert classifier.evaluate(others)["images"] == 18
 
 
 def test_shots_of_one_fit_do_not_stay(quick, folder):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import lowshot.classifier.learning
+from coloured import as_folder
 from lowshot import FewShotClassifier
 from lowshot.data import Examples, Task, builtin_task
 from lowshot.errors import AdapterError, DataError, InputError, NotFittedError, RunError
@@ -44,13 +45,7 @@ def calibrated(quick):
 @pytest.fixture
 def folder(tmp_path):
     """``photos/<class>/*.png``, six of each."""
-    from PIL import Image
-
-    for index, (image, label) in enumerate(zip(*pictures(18), strict=True)):
-        path = tmp_path / "photos" / label / f"{index}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path)
-    return tmp_path / "photos"
+    return as_folder(tmp_path / "photos", *pictures(18))
 
 
 def test_calibration_changes_probabilities_by_its_temperature_and_no_prediction(plain, calibrated):

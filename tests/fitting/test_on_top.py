@@ -5,9 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from coloured import labelled, pictures
+from coloured import as_folder, labelled, pictures
 from lowshot import FewShotClassifier
 from lowshot.classifier import saved_adapter
 from lowshot.conversion import export
@@ -271,16 +270,9 @@ def test_a_class_whose_every_image_is_learnt_as_another_is_named(fitted, copied)
 
 
 def test_known_images_are_told_from_shots_by_what_they_show_and_not_by_their_names(fitted, tmp_path):
-    folders = {}
-    for part, seed in (("learnt", 0), ("old", 5)):
-        folders[part] = tmp_path / part
-        for name in ("blue", "red"):
-            (folders[part] / name).mkdir(parents=True)
-            for number, image in enumerate(pictures(name, 3, seed)):
-                Image.fromarray(image).save(folders[part] / name / f"{number}.png")
-    model = fitted().recipe.model.model
-    grown = FewShotClassifier(model, **LORA).fit(folders["learnt"])
-    assert grown.add(*labelled("white"), old=folders["old"]).record_.on_top["known_images"] == 6
+    learnt, old = (as_folder(tmp_path / f"{seed}", *labelled("blue", "red", seed=seed)) for seed in (0, 5))
+    grown = FewShotClassifier(fitted().recipe.model.model, **LORA).fit(learnt)
+    assert grown.add(*labelled("white"), old=old).record_.on_top["known_images"] == 6
 
 
 @pytest.mark.parametrize(
