@@ -110,19 +110,9 @@ def taught_again(
     on_top = (row_of.get(identity) for identity in record.draw[len(record.taught_to_towers) :])
     of_towers = set(rows)
     rows += [row for row in on_top if row is not None and row not in of_towers]
-    place = {name: label for label, name in enumerate(record.classes)}
-    place_of = np.asarray([place.get(name, len(place)) for name in data.class_names])  # the last: classes it has not
-    some = data.train.subset(rows).relabelled(place_of, len(place) + 1)
-    if some.has_several:
-        some = dataclasses.replace(some, labels=some.labels[:, :-1])
-    else:
-        some = some.subset(np.flatnonzero(some.labels < len(place)))
-    there = set(np.flatnonzero(some.counts(len(place))).tolist())
-    lacking = [
-        name
-        for label, name in enumerate(record.classes)
-        if label not in there and (label < record.tower_classes or name not in supplied)
-    ]
+    some = labelled_as(data.train.subset(rows), data.class_names, record.classes)
+    empty = np.flatnonzero(some.counts(len(record.classes)) == 0).tolist()
+    lacking = [record.classes[at] for at in empty if at < record.tower_classes or record.classes[at] not in supplied]
     if lacking:
         raise DataError(
             f"{data.name} has none of the shots of class {lacking[0]!r}; expected the images that the adapter was "
@@ -131,6 +121,24 @@ def taught_again(
     examples = kept_decoded(some, recipe)
     contents, _ = examine(examples, track)
     return _lesson(record, recipe, examples, contents, load)
+
+
+def labelled_as(examples: Examples, class_names: Sequence[str], names: Sequence[str]) -> Examples:
+    """The images of those classes that are among others, labelled by their places there.
+
+    Where images have several labels all of them are left, with those labels alone.
+
+    Args:
+        examples: Labelled by their places in ``class_names``.
+        class_names: The classes that they have.
+        names: The others.
+    """
+    place = {name: label for label, name in enumerate(names)}
+    elsewhere = len(names)
+    some = examples.relabelled(np.asarray([place.get(name, elsewhere) for name in class_names]), elsewhere + 1)
+    if some.has_several:
+        return dataclasses.replace(some, labels=some.labels[:, :-1])
+    return some.subset(np.flatnonzero(some.labels < elsewhere))
 
 
 def with_more(

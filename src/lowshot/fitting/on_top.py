@@ -26,7 +26,7 @@ from ..training import Learner
 from ..training.prompts import refuse_alike
 from .class_rows import Evidence
 from .fit import Fitted
-from .further import classes_with, named_apart, prompts_more, refuse_empty, why_anew
+from .further import classes_with, labelled_as, named_apart, prompts_more, refuse_empty, why_anew
 
 if TYPE_CHECKING:
     from ..training.weights import WeightsLearner
@@ -171,9 +171,8 @@ class _Images:
 
     def _of(self, examples: Examples, class_names: Sequence[str], is_wanted: Callable[[int], bool]) -> Examples:
         """Those of some classes, labelled as in the changed adapter."""
-        place = np.asarray([self.names.index(name) if name in self.names else -1 for name in class_names])
-        some = examples.relabelled(place, len(self.names))
-        return some.subset([row for row, label in enumerate(some.labels.tolist()) if label >= 0 and is_wanted(label)])
+        some = labelled_as(examples, class_names, self.names)
+        return some.subset([row for row, label in enumerate(some.labels.tolist()) if is_wanted(label)])
 
     def _unlearnt(self, examples: Examples, *, warned: bool) -> _Some:
         contents, damaged = examine(examples, self.track)
