@@ -1,4 +1,4 @@
-"""What calibration is worth: how far probabilities are off without it and with it, on built-in tasks.
+"""The worth of calibration: how far probabilities are off without it and with it, on built-in tasks.
 
     .venv/bin/python benchmarks/calibration.py [--json] [--smoke] [--methods gda proker]
 

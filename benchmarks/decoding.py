@@ -12,19 +12,16 @@ benchmarks/results/<date>-<hardware>-decoding.json.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import itertools
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from measuring import OnDevice, finish
+from measuring import OnDevice, finish, in_turn, milliseconds
 from PIL import Image
 from torch import Tensor
 
@@ -55,18 +52,6 @@ class Arguments(OnDevice):
     def times(self) -> int:
         """Number of measurements of each way."""
         return 1 if self.smoke else self.repeats
-
-
-def milliseconds(ways: Mapping[str, Way], repeats: int) -> dict[str, dict[str, float]]:
-    """Median, least and most of each way, which take turns; the first turn is not counted."""
-    times = collections.defaultdict(list)
-    for turn in range(repeats + 1):
-        for name, work in ways.items():
-            started = time.perf_counter()
-            work()
-            if turn:
-                times[name].append(1e3 * (time.perf_counter() - started))
-    return {name: {"median": statistics.median(t), "least": min(t), "most": max(t)} for name, t in times.items()}
 
 
 def ways_to_crop(height: int, width: int, size: int, crop_minimum: float, device: torch.device) -> dict[str, Way]:
@@ -152,15 +137,15 @@ def main(arguments: Arguments) -> dict[str, Any]:
     device = torch.device(arguments.on)
     result: dict[str, Any] = {"benchmark": "decoding", "device": arguments.on, "images": IMAGES, "crops": {}}
     for name, shape in CROPS.items():
-        result["crops"][name] = milliseconds(ways_to_crop(*shape, device), arguments.times)
+        result["crops"][name] = milliseconds(in_turn(ways_to_crop(*shape, device), arguments.times))
     with tempfile.TemporaryDirectory() as folder:
         files = FileImages(write_photographs(Path(folder), IMAGES, PHOTO_SIZE))
-        result["pixels"] = milliseconds(ways_to_pixels(files), arguments.times)
+        result["pixels"] = milliseconds(in_turn(ways_to_pixels(files), arguments.times))
         [photograph] = write_photographs(Path(folder), 1, PHOTO_SIZE if arguments.smoke else TELEPHONE)
         judge = ways_to_judge(photograph)
-        result["telephone"] = milliseconds(judge, arguments.times)
+        result["telephone"] = milliseconds(in_turn(judge, arguments.times))
         result["telephone_bytes"] = memory(judge)
-        result["telephone_step"] = milliseconds(ways_to_learn(photograph), arguments.times)
+        result["telephone_step"] = milliseconds(in_turn(ways_to_learn(photograph), arguments.times))
     if not arguments.json:
         for title, ways in {
             **result["crops"],

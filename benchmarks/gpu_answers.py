@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,12 +39,12 @@ def judging_rows(run: Run, ends: float) -> Sequence[Row]:
         "forward": lambda: evaluation.forward(learner, crops, len(images)),
         "judging": lambda: probabilities(learner, images),
     }
-    rows = in_turn(run, ways, len(images), ends, 3)
+    rows = rows_in_turn(run, ways, len(images), ends, 3)
     return [{**row, "share_of_forward": rows[0]["median_seconds"] / row["median_seconds"]} for row in rows]
 
 
-def in_turn(run: Run, ways: Mapping[str, Callable[[], Any]], images: int, ends: float, repeats: int) -> list[Row]:
-    """Every way in turn, so that a busy machine disturbs them alike; the first turn is not counted.
+def rows_in_turn(run: Run, ways: Mapping[str, Callable[[], Any]], images: int, ends: float, repeats: int) -> list[Row]:
+    """The rows of ways that take turns.
 
     Args:
         run: On which device.
@@ -57,19 +56,12 @@ def in_turn(run: Run, ways: Mapping[str, Callable[[], Any]], images: int, ends: 
     import statistics
 
     import torch
+    from measuring import in_turn
 
-    from serving import seconds
-
-    seconds_of: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(1 if run.smoke else repeats + 1):
-        if turn > 1 and time.monotonic() > ends:
-            break
-        for name, work in ways.items():
-            took = seconds(work, torch.device(run.device))
-            seconds_of[name] = [*seconds_of[name], took] if turn > 1 else [took]
-    medians = {name: statistics.median(took) for name, took in seconds_of.items()}
+    times = in_turn(ways, 0 if run.smoke else repeats, torch.device(run.device), ends)
+    medians = {name: statistics.median(took) for name, took in times.items()}
     return [
-        {"variant": name, "seconds": seconds_of[name], "median_seconds": median, "images_per_second": images / median}
+        {"variant": name, "seconds": times[name], "median_seconds": median, "images_per_second": images / median}
         for name, median in medians.items()
     ]
 
@@ -124,7 +116,7 @@ def bank_rows(run: Run, arguments: Any, model: str, folder: Path, ends: float) -
         "bank-different": functools.partial(by_bank, max(banks), different=True),
     }
     run.result["parts"]["serving"] |= figures
-    return in_turn(run, ways, arguments.batch, ends, 10)
+    return rows_in_turn(run, ways, arguments.batch, ends, 10)
 
 
 def peft_rows(run: Run, arguments: Any, model: str, ends: float) -> Sequence[Row]:
@@ -133,4 +125,4 @@ def peft_rows(run: Run, arguments: Any, model: str, ends: float) -> Sequence[Row
 
     side = serving.SHAPES["vit-b16"]().image_size if model != "builtin" else 32
     mixed = serving.peft_mixed(arguments, model, "lora-xs", some_crops(arguments, side))
-    return in_turn(run, {"peft-different": mixed}, arguments.batch, ends, 5)
+    return rows_in_turn(run, {"peft-different": mixed}, arguments.batch, ends, 5)

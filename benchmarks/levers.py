@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -17,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from cases import Case, lowshot_learner
-from measuring import Output, finish
+from measuring import Output, finish, in_turn, milliseconds
 from shapes import SHAPES
 from torch import Tensor
 
@@ -58,26 +57,6 @@ class Arguments(Output):
         return 1 if self.smoke else self.repeats
 
 
-def milliseconds(work: Callable[[], Any], repeats: int) -> dict[str, float]:
-    """Median, least and most of several runs, after one that is not counted."""
-    return interleaved({"": work}, repeats)[""]
-
-
-def interleaved(ways: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
-    """The same of several ways in turn: what else the machine does then falls on all of them alike."""
-    for work in ways.values():
-        work()
-    times: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(repeats):
-        for way, work in ways.items():
-            started = time.perf_counter()
-            work()
-            times[way].append(1e3 * (time.perf_counter() - started))
-    return {
-        way: {"median": statistics.median(each), "least": min(each), "most": max(each)} for way, each in times.items()
-    }
-
-
 def attention(mix: Callable[..., Tensor], dtype: torch.dtype, repeats: int) -> dict[str, float]:
     """Forward and back through attention of four images of ViT-B/16."""
     generator = torch.Generator().manual_seed(0)
@@ -89,7 +68,7 @@ def attention(mix: Callable[..., Tensor], dtype: torch.dtype, repeats: int) -> d
         query, key, value = (tensor.detach().requires_grad_() for tensor in inputs)
         mix(query, key, value, None, False, WIDTH**-0.5).backward(gradient)
 
-    return milliseconds(work, repeats)
+    return milliseconds(in_turn({"": work}, repeats))[""]
 
 
 def masks(repeats: int) -> dict[str, dict[str, float]]:
@@ -109,7 +88,7 @@ def masks(repeats: int) -> dict[str, dict[str, float]]:
             _hashed(count, 16384, [4], keys, torch.device("cpu"))
 
     ways = {"torch": by_torch, "sfc64": by_levels, "hash": by_hash}
-    return {way: milliseconds(work, repeats) for way, work in ways.items()}
+    return {way: milliseconds(in_turn({way: work}, repeats))[way] for way, work in ways.items()}
 
 
 def prompts(position: str, arguments: Arguments) -> dict[str, dict[str, float]]:
@@ -140,7 +119,7 @@ def prompts(position: str, arguments: Arguments) -> dict[str, dict[str, float]]:
     ways = {way: levers for way, levers in ONCE.items() if position != "all" or not levers["partway"]}
     prepared = {way: ClassPrompts(backbone, tokens, **levers) for way, levers in ways.items()}
     works = {way: functools.partial(through, once) for way, once in prepared.items()}
-    return interleaved(works, max(1, arguments.times // 5))
+    return milliseconds(in_turn(works, max(1, arguments.times // 5)))
 
 
 class Profiled:
@@ -170,7 +149,7 @@ def projections(dtype: torch.dtype, repeats: int) -> dict[str, dict[str, float]]
         torch.autograd.backward([inputs @ weight.T for weight in weights], list(gradient.split(width, dim=1)))
 
     ways = {"three products": three, "one product": lambda: (inputs @ joined.T).backward(gradient)}
-    return interleaved(ways, repeats)
+    return milliseconds(in_turn(ways, repeats))
 
 
 def compiled(dtype: torch.dtype, repeats: int) -> dict[str, Any]:
@@ -192,7 +171,7 @@ def compiled(dtype: torch.dtype, repeats: int) -> dict[str, Any]:
     through(compiled_block)
     once = time.perf_counter() - started
     ways = {"as they are": lambda: through(run_block), "compiled": lambda: through(compiled_block)}
-    return {**interleaved(ways, repeats), "compiling_seconds": once}
+    return {**milliseconds(in_turn(ways, repeats)), "compiling_seconds": once}
 
 
 def shares(smoke: bool) -> dict[str, float]:

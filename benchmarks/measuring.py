@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cases import Case, Way, measure
 from shapes import SHAPES
 from write_result import write_result
 
 from lowshot.records import provenance
+
+if TYPE_CHECKING:
+    import torch
 
 Row = dict[str, Any]
 Rows = Mapping[str, Row]
@@ -136,6 +142,51 @@ def _in_fresh_process(case: str, seconds: float | None) -> Row:
         return {"failed": reasons[-1]}
     row: Row = json.loads(done.stdout.splitlines()[-1])
     return row
+
+
+def seconds(work: Callable[[], Any], device: torch.device | None = None) -> float:
+    """Seconds of one call; of one on a device with the device's part."""
+
+    def wait() -> None:
+        if device is not None and device.type == "cuda":
+            import torch
+
+            torch.cuda.synchronize(device)
+
+    wait()
+    started = time.perf_counter()
+    work()
+    wait()
+    return time.perf_counter() - started
+
+
+def in_turn(
+    ways: Mapping[str, Callable[[], Any]], repeats: int, device: torch.device | None = None, ends: float = math.inf
+) -> dict[str, list[float]]:
+    """Seconds of ways that take turns, so that a busy machine disturbs them alike.
+
+    Args:
+        ways: The work of each, by name.
+        repeats: Turns that count, after one that does not; where none follows that one counts.
+        device: Waited for, if it is a CUDA device.
+        ends: When no further turn is begun if one counts, as ``time.monotonic`` has it.
+    """
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(repeats + 1):
+        if turn > 1 and time.monotonic() > ends:
+            break
+        for name, work in ways.items():
+            took = seconds(work, device)
+            times[name] = [*times[name], took] if turn > 1 else [took]
+    return times
+
+
+def milliseconds(times: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
+    """Median, least and most of the seconds of each way."""
+    return {
+        name: {"median": 1e3 * statistics.median(took), "least": 1e3 * min(took), "most": 1e3 * max(took)}
+        for name, took in times.items()
+    }
 
 
 TITLE = (

@@ -1,4 +1,4 @@
-"""How well images of none of the classes are told, and whether the share of known ones that is turned away is kept.
+"""The telling of images of none of the classes, and whether the share of known ones that is turned away is kept.
 
     .venv/bin/python benchmarks/none_of_these.py [--json] [--smoke] [--methods proker lora]
     .venv/bin/python benchmarks/none_of_these.py --data clothing --model photos --shots 4 16 --draws 10
@@ -72,7 +72,7 @@ class Arguments(Output):
 
     @property
     def cases(self) -> list[Case]:
-        """What is measured: all, or for a smoke run one draw of the first."""
+        """The cases that are measured: all, or for a smoke run one draw of the first."""
         cases = [case for case in CASES if case.method in self.methods]
         if self.data is not None:
             heads = [method for method in self.methods if method_spec(method).kind == "features"]

@@ -1,4 +1,4 @@
-"""What classes more cost on top of adapted towers, beside teaching all classes anew.
+"""The accuracy with classes more on top of adapted towers, beside teaching all classes anew.
 
     .venv/bin/python benchmarks/one_more.py [--json] [--smoke] [--split validation]
 

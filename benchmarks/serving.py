@@ -30,11 +30,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from measuring import OnDevice, Row, Rows, finish, ratios
+from measuring import OnDevice, Row, Rows, finish, in_turn, ratios, seconds
 from shapes import SHAPES
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from lowshot.serving import AdapterBank
@@ -180,21 +179,6 @@ def linked(folder: Path, to: Path, count: int) -> Path:
     return folder
 
 
-def seconds(work: Callable[[], Any], device: torch.device) -> float:
-    """Seconds of one call, the device's part included."""
-    import torch
-
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    wait()
-    started = time.perf_counter()
-    work()
-    wait()
-    return time.perf_counter() - started
-
-
 @contextlib.contextmanager
 def cache_of_its_own() -> Iterator[None]:
     """Nothing is known from earlier runs, and nothing is left behind."""
@@ -291,14 +275,8 @@ def rows_of(arguments: Arguments, ways: Mapping[str, Callable[[], Any]]) -> dict
     """Every way in turn, as often as asked for; the first turn is not counted."""
     import torch
 
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(arguments.repeats + 1):
-        for name, work in ways.items():
-            took = seconds(work, torch.device(arguments.on))
-            if turn:
-                times[name].append(took)
     rows: dict[str, Row] = {}
-    for name, took in times.items():
+    for name, took in in_turn(ways, arguments.repeats, torch.device(arguments.on)).items():
         median = statistics.median(took)
         rows[name] = {
             "variant": name,

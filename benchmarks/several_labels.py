@@ -1,4 +1,4 @@
-"""How well the labels of images are told that have several: mean average precision and F1 by method and shots.
+"""The accuracy of labels where images have several: mean average precision and F1 by method and shots.
 
     .venv/bin/python benchmarks/several_labels.py [--json] [--smoke] [--methods proker lora]
 

@@ -65,7 +65,7 @@ class Arguments:
 
 
 def computed(model: onnx.ModelProto, reads: str, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What onnxruntime computes where a parameter is read, from normalised images ``(N, 3, 224, 224)``."""
+    """The tensors that onnxruntime computes where a parameter is read, from normalised images ``(N, 3, 224, 224)``."""
     asked = onnx.ModelProto()
     asked.CopyFrom(model)
     [node] = [node for node in asked.graph.node if reads in node.input]

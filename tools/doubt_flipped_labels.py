@@ -1,4 +1,4 @@
-"""How many labels that are set wrong `lowshot doubt` finds on built-in tasks: the table of docs/how-to/labels.md.
+"""The share of labels set wrong that `lowshot doubt` finds on built-in tasks: the table of docs/how-to/labels.md.
 
 `python tools/doubt_flipped_labels.py`, about two minutes on one core.
 """

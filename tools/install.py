@@ -35,7 +35,7 @@ DECIDE_NOTHING = {
 
 
 def settings(listing: str) -> dict[str, str]:
-    """What is configured for ``pip install``, from the output of ``pip config list``.
+    """The settings for ``pip install``, from the output of ``pip config list``.
 
     A variable of the environment goes before what is written for this command, and that before what is for all.
     """

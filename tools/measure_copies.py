@@ -1,4 +1,4 @@
-"""How many near copies `lowshot doubt --copies` finds, and how many it takes for such wrongly: docs/how-to/labels.md.
+"""The near copies that `lowshot doubt --copies` finds, and the pairs that it takes for such: docs/how-to/labels.md.
 
 `python tools/measure_copies.py FOLDER [--model photos]`: of 300 images drawn from a folder, 100 get a near copy of each
 kind in turn. A wrong pair is one of two images of the folder that are no copies of each other.

@@ -1,4 +1,4 @@
-"""How much memory answers about a folder take, and whether that depends on how many images there are.
+"""The memory that answers about a folder take, and whether that depends on how many images there are.
 
     python tools/measure_many_images.py 5000 100000
 

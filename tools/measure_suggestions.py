@@ -1,4 +1,4 @@
-"""How many labels `lowshot suggest` saves against drawing images at random: the table of docs/how-to/labels.md.
+"""The labels that `lowshot suggest` saves against drawing images at random: the table of docs/how-to/labels.md.
 
 `python tools/measure_suggestions.py`, about ten minutes on one core; the rule was chosen by `--split validation`.
 Every seed draws four fifths of a task's training images, which are labelled 20 at a time (60 of `symbols`), until there

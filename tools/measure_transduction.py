@@ -1,4 +1,4 @@
-"""What `--transductive` is worth: the table of docs/how-to/folders.md.
+"""The worth of `--transductive`: the table of docs/how-to/folders.md.
 
 `python tools/measure_transduction.py`, some minutes on one core: the test images of built-in tasks are judged alone and
 together, by `zero-shot` and by `gda` on 1, 4 and 16 shots. With `--folder FOLDER` they are photographs of one's own, by

@@ -22,7 +22,7 @@ def pythons() -> list[str]:
 
 
 def extras() -> list[str]:
-    """What ``make install`` installs, as the Makefile has it."""
+    """The packages that ``make install`` installs, as the Makefile has it."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     return re.findall(r"^\$\(INSTALLED\): EXTRAS := (\S+)", makefile, re.MULTILINE)[0].split(",")
 

@@ -1,4 +1,4 @@
-"""What the site has besides docs/: pages of the repository's root, the notebooks; and links to files that it lacks.
+"""The pages of the site besides docs/: the repository's root, the notebooks; and links to files that it lacks.
 
 MkDocs calls these functions while it builds the site (``hooks`` in mkdocs.yml).
 """

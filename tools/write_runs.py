@@ -39,7 +39,7 @@ COLUMNS: dict[str, Callable[[RunRecord], Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """What to read and where to write."""
+    """The runs to read and the file to write."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folders that ``lowshot bench --out`` wrote."""

@@ -96,21 +96,8 @@ class Report(Protocol):
         """A step was taken."""
 
 
-class Unreported:
-    """Listener that does nothing."""
-
-    def begin(self, run: str, losses: Sequence[float]) -> None:
-        pass
-
-    def step(self, taken: StepTaken) -> None:
-        pass
-
-
-UNREPORTED: Report = Unreported()
-
-
 class Reports:
-    """Listener that passes everything on to several.
+    """Listener that passes everything on to several, or to none.
 
     Args:
         *reports: The listeners, in this order.
@@ -126,3 +113,7 @@ class Reports:
     def step(self, taken: StepTaken) -> None:
         for report in self._reports:
             report.step(taken)
+
+
+UNREPORTED: Report = Reports()
+"""A listener that does nothing."""

@@ -21,8 +21,8 @@ def test_every_way_to_decode_and_crop_is_timed(program, tmp_path, capsys):
 
 
 def test_ways_take_turns_and_the_first_turn_is_not_counted(program, monkeypatch):
-    benchmark, done, now = program("decoding"), [], [0.0]
-    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: now[0])
+    measuring, done, now = program("measuring"), [], [0.0]
+    monkeypatch.setattr(measuring.time, "perf_counter", lambda: now[0])
 
     def way(name, seconds):
         def work():
@@ -31,7 +31,7 @@ def test_ways_take_turns_and_the_first_turn_is_not_counted(program, monkeypatch)
 
         return work
 
-    times = benchmark.milliseconds({"a": way("a", 1), "b": way("b", 2)}, 3)
+    times = measuring.milliseconds(measuring.in_turn({"a": way("a", 1), "b": way("b", 2)}, 3))
 
     assert done == ["a", "b"] * 4
     assert times["a"]["most"] == pytest.approx(1000)

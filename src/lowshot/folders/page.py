@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import heapq
 import io
 import itertools
@@ -14,7 +13,7 @@ from typing import Any
 from ..data import decode_image
 from ..errors import ImageError
 from ..files import write_text
-from ..report.page.markup import Markup, element, join
+from ..report.page.markup import Markup, data_address, element, join
 from .placing import places_of
 
 MOST_IMAGES = 600
@@ -115,4 +114,4 @@ def _thumbnail(path: Path) -> str | None:
     image.thumbnail((2 * _SIDE, 2 * _SIDE))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=70)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+    return data_address(file.getvalue(), "image/jpeg")

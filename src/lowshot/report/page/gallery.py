@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Sequence
 
 from ...wording.quantities import images_per_class, percent
-from .markup import Markup, element, scrollable, section, table
+from .markup import Markup, data_address, element, scrollable, section, table
 from .showcase import Showcase
 
 MOST_CLASSES = 20
@@ -36,7 +35,7 @@ def showcase_section(showcase: Showcase) -> Markup:
             verdict.append(element("span", "is ", element("em", truth), class_="truth"))
         alt = f"Test image of {truth}, {'recognised' if is_right else f'taken for {predicted}'}"
         width = int.from_bytes(prediction.image_png[16:20], "big")  # the first field of a PNG's first chunk
-        source = f"data:image/png;base64,{base64.b64encode(prediction.image_png).decode('ascii')}"
+        source = data_address(prediction.image_png, "image/png")
         image = element("img", src=source, alt=alt, class_="tiny" if width <= _TINY_PIXELS else None)
         cards.append(element("li", image, element("p", *verdict), class_="right" if is_right else "wrong"))
     grid = [element("ul", *cards, class_="gallery")] if cards else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 from collections.abc import Iterable, Mapping
 
@@ -40,6 +41,11 @@ def element(tag: str, *children: object, **attributes: object) -> Markup:
             opening += f' {name.rstrip("_").replace("_", "-")}="{text}"'
     closing = "" if tag in _VOID else f"</{tag}>"
     return Markup(f"<{opening}>{join(children)}{closing}")
+
+
+def data_address(content: bytes, media_type: str) -> str:
+    """The content of a file as an address, for pages that are one file."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def section(heading: str, *parts: Markup, identity: str) -> Markup:
