@@ -224,16 +224,16 @@ def test_a_bad_file_is_refused_with_its_name_and_what_is_wrong(file, content, fa
 
 
 def test_what_is_no_file_is_named(tmp_path):
-    for path, fact in ((tmp_path / "none.json", "does not exist"), (tmp_path, "is not a file")):
+    for path, fact in ((tmp_path / "none.json", "does not exist"), (tmp_path, "no file")):
         with refused(DataError, "class-names", path, fact):
             read_words("class-names", str(path))
-    with refused(DataError, "class-names", "x" * 5000, "name too long"):
+    with refused(DataError, "class-names", "x" * 5000, "does not exist"):
         read_words("class-names", "x" * 5000)
 
 
 def test_a_file_of_absurd_size_is_not_read(file, monkeypatch):
-    monkeypatch.setattr("lowshot.data.prompts._MOST_BYTES", 10)
-    with refused(DataError, "words.json", "17 bytes", 10):
+    monkeypatch.setattr("lowshot.data.listing.MAXIMUM_CHARACTERS", 10)
+    with refused(DataError, "words.json", "10 characters"):
         read_words("class-names", file({"cat": "kitten"}))
 
 

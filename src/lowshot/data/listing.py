@@ -30,7 +30,8 @@ system has such a name."""
 Kind: TypeAlias = Literal["file", "folder", "other", "nothing"]
 """The kinds of things at a path; ``other`` is a pipe, a socket, a device, or one that cannot be looked at."""
 
-_MAXIMUM_CHARACTERS = 64 << 20
+MAXIMUM_CHARACTERS = 64 << 20
+"""Characters of a small text file, at most."""
 _NAMES_SHOWN = 10
 _OF_THE_SYSTEM = frozenset(
     {"@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin", "__macosx", "lost+found"}
@@ -127,20 +128,36 @@ def kind_of(path: Path) -> Kind:
     return "folder" if stat.S_ISDIR(mode) else "other"
 
 
-def read_lines(path: Path) -> list[tuple[int, str]]:
-    """Return the lines of a small text file that are not empty, without the space around them, numbered from 1.
+def read_text(path: Path, name: str) -> str:
+    """Return the text of a small file.
+
+    Args:
+        path: The file, UTF-8 with or without a byte order mark.
+        name: Its name in messages.
 
     Raises:
         DataError: It is no plain file, cannot be read, is no UTF-8, or has more than 64 M characters.
     """
     kind = kind_of(path)
     if kind != "file":
-        raise DataError(f"{path} {'does not exist' if kind == 'nothing' else 'is no file that can be read'}")
+        raise DataError(f"{name} {'does not exist' if kind == 'nothing' else 'is no file that can be read'}")
     try:
         with path.open(encoding="utf-8-sig") as file:
-            text = file.read(_MAXIMUM_CHARACTERS + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    if len(text) > _MAXIMUM_CHARACTERS:
-        raise DataError(f"{path} has more than {_MAXIMUM_CHARACTERS:,} characters; expected a short list")
-    return [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+            text = file.read(MAXIMUM_CHARACTERS + 1)
+    except OSError as error:
+        raise DataError(f"{name} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name} cannot be read as UTF-8 text: {error}") from error
+    if len(text) > MAXIMUM_CHARACTERS:
+        raise DataError(f"{name} has more than {MAXIMUM_CHARACTERS:,} characters; expected a small file")
+    return text
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Return the lines of a small text file that are not empty, without the space around them, numbered from 1.
+
+    Raises:
+        DataError: As for ``read_text``.
+    """
+    lines = enumerate(read_text(path, str(path)).splitlines(), 1)
+    return [(number, line.strip()) for number, line in lines if line.strip()]

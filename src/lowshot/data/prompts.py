@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import difflib
 import html
@@ -13,12 +14,12 @@ from typing import Any, TypeAlias
 
 from ..errors import DataError, LongPromptError
 from ..settings import COOP, TEMPLATE_SETS, DataConfig
+from .listing import read_text
 from .task import as_read, is_text
 
 Prompts: TypeAlias = tuple[tuple[str, ...], ...]
 """The prompts of each class in label order, one or more each."""
 
-_MOST_BYTES = 64 << 20
 _MOST_NAMED = 10
 _NO_WORDS: Mapping[str, Sequence[str]] = {}
 _LIGATURES = "".join(map(chr, (*range(0xFB00, 0xFB07), 0x132, 0x133, *range(0x1C4, 0x1CD), *range(0x1F1, 0x1F4))))
@@ -176,25 +177,15 @@ def _json_in(file: str, path: Path) -> Any:
     """Return the content of a JSON file in which no object has a key twice; ``file`` is its name in messages."""
 
     def once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise DataError(f"{file} names class {twice!r} twice; expected each class once")
+        twice = [name for name, times in collections.Counter(name for name, _ in pairs).items() if times > 1]
+        if twice:
+            raise DataError(f"{file} names class {twice[0]!r} twice; expected each class once")
         return dict(pairs)
 
+    text = read_text(path, file)
     try:
-        if not path.is_file():
-            raise DataError(f"{file} {'is not a file' if path.exists() else 'does not exist'}; expected a JSON file")
-        size = path.stat().st_size
-        if size > _MOST_BYTES:
-            raise DataError(f"{file} has {size:,} bytes; expected at most {_MOST_BYTES:,}")
-        text = path.read_text(encoding="utf-8-sig")
         return json.loads(text, object_pairs_hook=once_each)
     except DataError:
         raise
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} cannot be read as UTF-8 text: {error}") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file} is not JSON: {error}") from None
