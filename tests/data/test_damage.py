@@ -18,6 +18,7 @@ from lowshot.data import (
     damage,
     decode_image,
     examine,
+    joined,
     load_task,
     task_from,
     task_of_arrays,
@@ -350,6 +351,17 @@ def test_images_are_counted_and_not_their_faults(photos, monkeypatch):
 
     assert (len(lines), lines[0]) == (6, f"{photos / 'cat' / '0.jpg'} is dark; lacks its end")
     assert len(check_images(task).damaged) == 6
+
+
+def test_the_damage_of_images_in_memory_is_known_also_behind_others():
+    plain, hidden = Image.new("L", (9, 9)), Image.new("LA", (9, 9))
+    first = task_of_arrays([plain, plain], ["a", "b"]).train
+    second = task_of_arrays([hidden, plain], ["a", "b"]).train
+
+    faults = [examined(joined(first, second, second.labels).images, row).faults for row in range(4)]
+
+    assert [len(each) for each in faults] == [0, 0, 1, 0]
+    assert "transparent" in faults[2][0]
 
 
 def test_a_fit_warns_of_damaged_images(photos):

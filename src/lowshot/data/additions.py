@@ -13,12 +13,9 @@ from numpy.typing import NDArray
 
 from .assembling import Reading
 from .folder import classes_in
-from .images import rows_of
 from .listing import FileList, kind_of
-from .picture import Rows
 from .sources import examples_of_arrays, task_from
-from .store import source_of
-from .task import Examples, Images, Label, Pixels
+from .task import Examples, JoinedImages, Label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,34 +67,6 @@ def addition_from(
             return Addition(Path(data).resolve().name, names, examples)
     task = task_from(data, labels, on_bad_image, reading.warn, root, several)
     return Addition(task.name, task.class_names, task.train, task.class_labels, task.template)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class JoinedImages:
-    """The images of one sequence, then those of another."""
-
-    first: Images
-    second: Images
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    def _place(self, index: int) -> tuple[Images, int]:
-        if index < len(self.first):
-            return self.first, index
-        return self.second, index - len(self.first)
-
-    def __getitem__(self, index: int) -> Pixels:
-        images, place = self._place(index)
-        return images[place]
-
-    def source(self, index: int) -> Path | bytes | None:
-        """Return the file of an image, or its bytes; None where there is none (see ``source_of``)."""
-        return source_of(*self._place(index))
-
-    def picture(self, index: int) -> Rows:
-        """Decode an image, of which rows can then be asked for (see ``rows_of``)."""
-        return rows_of(*self._place(index))
 
 
 def joined(first: Examples, second: Examples, labels: Sequence[int] | NDArray[np.int64]) -> Examples:

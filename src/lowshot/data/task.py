@@ -142,9 +142,33 @@ class ImageSubset:
     def __getitem__(self, index: int) -> Pixels:
         return self.images[self.indices[index]]
 
+    def place(self, index: int) -> tuple[Images, int]:
+        """Return the sequence that an image stands in, and its place there."""
+        return self.images, self.indices[index]
+
 
 class Part(ImageSubset):
     """Some of the shots, where every one of them has its turn: a frozen tower encodes all of the shots at once."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class JoinedImages:
+    """The images of one sequence, then those of another."""
+
+    first: Images
+    second: Images
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, index: int) -> Pixels:
+        images, place = self.place(index)
+        return images[place]
+
+    def place(self, index: int) -> tuple[Images, int]:
+        """Return the sequence that an image stands in, and its place there."""
+        own = len(self.first)
+        return (self.first, index) if index < own else (self.second, index - own)
 
 
 def is_text(name: str) -> bool:
@@ -190,10 +214,9 @@ def whole(images: Images) -> Images:
 
 
 def place_of(images: Images, index: int) -> tuple[Images, int]:
-    """Return the sequence that an image of these stands in, where they are some of it, and its place there."""
-    while isinstance(images, ImageSubset):
-        index = images.indices[index]
-        images = images.images
+    """Return the sequence that an image of these stands in by itself, and its place there."""
+    while isinstance(images, ImageSubset | JoinedImages):
+        images, index = images.place(index)
     return images, index
 
 
