@@ -71,7 +71,17 @@ def read_tensors(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor
     """
     size = sum(tensor.nbytes for tensor in expected.values())
     tensors, _ = read_file(path, size + _HEADER_ALLOWANCE_BYTES, f"about {size:,}")
-    _check(path, tensors, expected)
+    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing:
+        raise AdapterError(f"adapter file {path} lacks {len(missing)} tensor(s), such as {missing[0]}")
+    if extra:
+        raise AdapterError(f"adapter file {path} has {len(extra)} unknown tensor(s), such as {extra[0]}")
+    for name, tensor in tensors.items():
+        has, needs = (f"{tuple(each.shape)} of {each.dtype}" for each in (tensor, expected[name]))
+        if has != needs:
+            raise AdapterError(f"adapter file {path}: {name} is {has}; expected {needs}")
+        if not torch.isfinite(tensor).all():
+            raise AdapterError(f"adapter file {path}: {name} holds values that are not finite")
     return tensors
 
 
@@ -124,20 +134,3 @@ def _opened(path: Path, most_bytes: int | None = None, expected: str = "") -> It
         raise AdapterError(f"adapter {path.parent} is incomplete: {path.name} is missing") from None
     except (OSError, SafetensorError) as error:
         raise AdapterError(f"adapter file {path} is damaged: {error}") from None
-
-
-def _check(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    if missing:
-        raise AdapterError(f"adapter file {path} lacks {len(missing)} tensor(s), such as {missing[0]}")
-    if extra:
-        raise AdapterError(f"adapter file {path} has {len(extra)} unknown tensor(s), such as {extra[0]}")
-    for name, tensor in tensors.items():
-        wanted = expected[name]
-        if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype:
-            got = f"{tuple(tensor.shape)} of {tensor.dtype}"
-            raise AdapterError(
-                f"adapter file {path}: {name} is {got}; expected {tuple(wanted.shape)} of {wanted.dtype}"
-            )
-        if not torch.isfinite(tensor).all():
-            raise AdapterError(f"adapter file {path}: {name} holds values that are not finite")

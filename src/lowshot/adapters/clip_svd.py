@@ -19,15 +19,13 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import AdapterError
 from ..settings import MethodConfig
-from ..tensor_file import read_file
 from .adapter import ParameterAdapter, computing_as, to_be_merged
-from .lora_xs.basis import BASIS_VERSION, Basis, layer_bases, waves
+from .lora_xs.basis import Basis, layer_bases, read_facts, serialized_facts, waves
 from .placement import Place
 
 BASIS_FILE = "clip_svd_basis.safetensors"
@@ -36,7 +34,6 @@ UNDETERMINED_GAP = 1e-7
 neighbours are further away turns by 1e-6 at most from one library to another."""
 TOLERANCE = 1e-4
 """Largest accepted difference of a check; libraries differ by 1e-6 at most, an exchanged pair moves it by about 1."""
-_MOST_BYTES = 1 << 30
 
 
 class SingularValueLinear(nn.Module):
@@ -148,7 +145,7 @@ def add_singular_values(
         linear = model.get_submodule(name)
         assert isinstance(linear, nn.Linear)
         layers[name] = SingularValueLinear(linear, bases.pop(name))  # it has its own, in the type it computes in
-        _replace(model, name, layers[name])
+        model.set_submodule(name, layers[name])
     return SingularValueAdapter(model, layers)
 
 
@@ -172,15 +169,12 @@ class SingularValueAdapter(ParameterAdapter):
             if len(layer.open.rows):
                 fields = vars(layer.open).items()
                 tensors |= {f"{field}.{index}": tensor.cpu().contiguous() for field, tensor in fields}
-        (folder / BASIS_FILE).write_bytes(save(tensors, metadata={"basis_version": str(BASIS_VERSION)}))
+        (folder / BASIS_FILE).write_bytes(serialized_facts(tensors))
 
     def load(self, folder: Path) -> None:
         super().load(folder)
         path = folder / BASIS_FILE
-        facts, metadata = read_file(path, _MOST_BYTES, "a few thousand")
-        version = metadata.get("basis_version")
-        if version != str(BASIS_VERSION):
-            raise AdapterError(f"adapter file {path} has basis version {version}; this lowshot reads {BASIS_VERSION}")
+        facts = read_facts(path)
         stored = self._stored_pairs(path, facts)
         for index, (name, layer) in enumerate(self._layers.items()):
             pairs = stored.get(index, layer.open)
@@ -198,7 +192,7 @@ class SingularValueAdapter(ParameterAdapter):
 
     def merge(self) -> nn.Module:
         for name, layer in self._layers.items():
-            _replace(self.model, name, layer.merged())
+            self.model.set_submodule(name, layer.merged())
         return self.model
 
     @contextlib.contextmanager
@@ -250,8 +244,3 @@ def _open_pairs(left: Tensor, right: Tensor, values: Tensor) -> Pairs:
     last = values[-1:] <= UNDETERMINED_GAP * values[0]
     rows = (torch.cat([near, last]) | torch.cat([last.new_zeros(1), near])).nonzero()[:, 0]
     return Pairs(rows, left[rows].float(), right[rows].float())
-
-
-def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, layer)

@@ -146,7 +146,8 @@ def write_graph(source: Source, trained: Trained, folder: Path, *, half: bool = 
 def _graph(classifier: ImageClassifier, size: int) -> Any:
     """``torch.onnx.ONNXProgram`` with a batch of any size."""
     images = torch.full((2, 3, size, size), 0.5)
-    with torch_seeded(0), _quietly():
+    # Of its own code torch gives a warning, and its parts lists of what need not be done.
+    with torch_seeded(0), silenced(*_TALKATIVE, warning=".*LeafSpec.* is deprecated"):
         try:
             program = torch.onnx.export(
                 classifier,
@@ -179,19 +180,20 @@ _TALKATIVE = ("torch.onnx._internal.exporter._registration", "onnxscript.optimiz
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Silence a warning that torch gives of its own code, and lists of what need not be done."""
-    loggers = [logging.getLogger(name) for name in _TALKATIVE]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+def silenced(*loggers: str, warning: str = "") -> Iterator[None]:
+    """For the length of a block loggers say errors alone, and Python does not warn.
+
+    Args:
+        loggers: Their names; the empty one is the root's.
+        warning: Expression for the texts of the warnings that are left out; all are if not given.
+    """
+    with contextlib.ExitStack() as stack:
+        for logger in map(logging.getLogger, loggers):
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message=warning)
+        yield
 
 
 def read_back(source: Source, folder: Path) -> NDArray[np.float32] | None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import MissingExtraError, UnknownNameError
-from .onnx_graph import EXACT, MODEL_FILE, write_graph
+from .onnx_graph import EXACT, MODEL_FILE, silenced, write_graph
 from .source import Source
 from .trained import Trained
 
@@ -66,7 +62,7 @@ def _quantize(path: Path, out: Path) -> None:
     model = onnx.load(path, load_external_data=False)
     del model.graph.value_info[:]  # torch leaves shapes of weights from before it transposed them
     onnx.save(model, path)
-    with _quietly():
+    with silenced(""):  # advice on what may be done before, and warnings of weights that become zero
         quantize_dynamic(
             path,
             out,
@@ -77,16 +73,3 @@ def _quantize(path: Path, out: Path) -> None:
             nodes_to_exclude=[node.name for node in model.graph.node if node.name.startswith(EXACT)],
             use_external_data_format=path.with_name(f"{MODEL_FILE}.data").exists(),
         )
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Silence advice on what may be done before a model is quantised, and warnings of weights that become zero."""
-    level = logging.root.level
-    logging.root.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.root.setLevel(level)

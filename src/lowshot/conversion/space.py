@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import AdapterError, InputError
 from ..files import canonical_json, folder_written_aside, from_home, refuse_existing, write_bytes, write_text
-from ..records import RECORD_FILE, TENSOR_FILES, RunRecord
+from ..records import RECORD_FILE, TENSOR_FILES
 from ..serving import AdapterBank
 from ..serving.entries import entry_of
 from ..torch_state import own_torch_state
@@ -77,7 +77,13 @@ def export_space(folder: str | os.PathLike[str], out: str | os.PathLike[str], *,
         texts = {
             adapter / RECORD_FILE: canonical_json(record.to_dict()),
             adapter / README_FILE: model_card(record),
-            aside / README_FILE: front_matter(source.name, base) + _readme(record, source.name),
+            aside / README_FILE: front_matter(source.name, base)
+            + _README.format(
+                name=source.name,
+                classes=len(record.classes),
+                learnt=images_per_class(record.shots) if record.shots else "their names",
+                served=SERVED,
+            ),
             aside / "Dockerfile": dockerfile(base),
             aside / "requirements.txt": requirements(write_wheel(aside), base, source.quantize),
         }
@@ -108,11 +114,9 @@ def front_matter(name: str, model: str) -> str:
     return "\n".join(["---", *(f"{key}: {value}" for key, value in values.items()), "---", "", ""])
 
 
-def _readme(record: RunRecord, name: str) -> str:
-    learnt = images_per_class(record.shots) if record.shots else "their names"
-    return f"""# {name}
+_README = """# {name}
 
-An image classifier for {len(record.classes)} classes, which lowshot made from {learnt}.
+An image classifier for {classes} classes, which lowshot made from {learnt}.
 Open the page and give it an image, or ask by HTTP:
 
     curl -F images=@image.jpg 'https://OWNER-SPACE.hf.space/v1/adapters/{name}/predict?top=3'
@@ -125,7 +129,7 @@ Whoever can open this Space may ask, and download the adapter. Nobody can teach,
 | `Dockerfile` | the container and the server's command |
 | `lowshot-*.whl` | lowshot itself, as it made this: it is on no package registry |
 | `requirements.txt` | what it computes with, in the versions that this was checked with |
-| `{SERVED}/{name}` | the adapter; its [card]({SERVED}/{name}/README.md) says how it was made and how well it does |
+| `{served}/{name}` | the adapter; its [card]({served}/{name}/README.md) says how it was made and how well it does |
 
 ## Publish
 

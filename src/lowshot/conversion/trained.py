@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import cast
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from ..methods import method_spec
 from ..models import Backbone, load_backbone, round_to
 from ..several_labels import Presence
 from ..tensor_file import read_classifier
-from ..training import Learner, create_learner
+from ..training import create_learner
 from ..training.head_learner import HeadLearner
 from ..training.placing import adapt
 from ..training.plot import PlotLearner
@@ -147,52 +146,55 @@ class Trained:
 
 def trained_model(source: Source) -> Trained:
     """Rebuild the function that was trained."""
-    model, spec = source.recipe.model, method_spec(source.recipe.method.method)
-    backbone = load_backbone(model.loaded, exportable=True)
+    spec = method_spec(source.recipe.method.method)
+    backbone = load_backbone(source.recipe.model.loaded, exportable=True)
     backbone.resize_as(source.record.resizing)
     if backbone.has_text:
         backbone.model.logit_scale.data -= math.log(source.temperature)
-    if not spec.why_not_merged and spec.kind == "weights":
-        adapter = adapt(backbone, source.recipe, rounded=True)  # which must see the weights before they are rounded
-        adapter.load(source.folder)
-        if source.record.has_rows:
-            rows = read_classifier(source.folder, len(source.record.classes), backbone.embedding_size)
-            classes = rows if source.record.on_top else functional.normalize(rows, dim=-1)
-        else:
-            classes = class_embeddings(backbone, source.record.prompts)
-        scores: nn.Module = CosineScores(backbone.logit_scale, classes)
-        return Trained(backbone, adapter, scores, source.temperature, _p_values(source, classes), _labels(source))
+    rebuilt = _merged if not spec.why_not_merged and spec.kind == "weights" else _learnt
+    adapter, classes, scores = rebuilt(source, backbone)
+    classifier = source.classifier
+    return Trained(
+        backbone,
+        adapter,
+        scores,
+        source.temperature,
+        PValues(classifier.belonging, classes) if classifier.tells_none else None,
+        None if classifier.presence is None else Labels(classifier.presence),
+    )
+
+
+_Parts = tuple[Adapter | None, Tensor | None, nn.Module]
+"""The adapter, if weights of the towers were trained; class embeddings, if there is a text tower or a classifier's
+rows; the class scores."""
+
+
+def _merged(source: Source, backbone: Backbone) -> _Parts:
+    """An adapter that can be merged, beside the embeddings of the prompts or the rows of a classifier."""
+    adapter = adapt(backbone, source.recipe, rounded=True)  # which must see the weights before they are rounded
+    adapter.load(source.folder)
+    if source.record.has_rows:
+        rows = read_classifier(source.folder, len(source.record.classes), backbone.embedding_size)
+        classes = rows if source.record.on_top else functional.normalize(rows, dim=-1)
+    else:
+        classes = class_embeddings(backbone, source.record.prompts)
+    return adapter, classes, CosineScores(backbone.logit_scale, classes)
+
+
+def _learnt(source: Source, backbone: Backbone) -> _Parts:
+    """Whatever else was learnt, by its learner; not PLOT++, whose images have several embeddings."""
+    model, record = source.recipe.model, source.record
     round_to(backbone.model, backbone.quantized_linears(projection=model.quantize_projection), model.quantize)
     recipe = source.recipe.replace(quantize="none", quantize_projection=False, precision="fp32")
-    learner = create_learner(backbone, source.record.prompts, recipe, with_rows=bool(source.record.on_top))
+    learner = create_learner(backbone, record.prompts, recipe, with_rows=bool(record.on_top))
     learner.load(source.folder)
-    adapted = learner.adapter if isinstance(learner, WeightsLearner) and spec.kind == "weights" else None
     if isinstance(learner, HeadLearner):
-        own = learner.classes if backbone.has_text else None
-    else:
-        own = cast(WeightsLearner, learner).encode_classes()
-    told = _p_values(source, own)
-    return Trained(backbone, adapted, scores_of(learner), source.temperature, told, _labels(source))
-
-
-def _labels(source: Source) -> Labels | None:
-    presence = source.classifier.presence
-    return None if presence is None else Labels(presence)
-
-
-def _p_values(source: Source, classes: Tensor | None) -> PValues | None:
-    return PValues(source.classifier.belonging, classes) if source.classifier.tells_none else None
-
-
-@torch.no_grad()
-def scores_of(learner: Learner) -> nn.Module:
-    """The function by which a learner scores unit embeddings.
-
-    Args:
-        learner: Fitted or loaded, and not of PLOT++, whose images have several embeddings.
-    """
-    scale = learner.backbone.logit_scale
-    if isinstance(learner, HeadLearner):
-        return CosineScores(scale, learner.classes) if learner.head is None else HeadScores(learner.head, learner.text)
-    assert not isinstance(learner, PlotLearner)
-    return CosineScores(scale, cast(WeightsLearner, learner).encode_classes())
+        classes = learner.classes if backbone.has_text else None
+        if learner.head is None:
+            return None, classes, CosineScores(backbone.logit_scale, learner.classes)
+        return None, classes, HeadScores(learner.head, learner.text)
+    assert isinstance(learner, WeightsLearner) and not isinstance(learner, PlotLearner)
+    with torch.no_grad():
+        classes = learner.encode_classes()
+    adapter = learner.adapter if method_spec(recipe.method.method).kind == "weights" else None
+    return adapter, classes, CosineScores(backbone.logit_scale, classes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,11 +155,16 @@ class _Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A tower's transformer blocks."""
+    """A tower's transformer blocks.
 
-    def __init__(self, config: ClipConfig) -> None:
+    Args:
+        config: Of the tower.
+        block: Their class.
+    """
+
+    def __init__(self, config: ClipConfig, block: Callable[[ClipConfig], nn.Module] = _Block) -> None:
         super().__init__()
-        self.layers = nn.ModuleList([_Block(config) for _ in range(config.num_hidden_layers)])
+        self.layers = nn.ModuleList(block(config) for _ in range(config.num_hidden_layers))
 
 
 class TextModel(nn.Module):
@@ -173,7 +178,13 @@ class TextModel(nn.Module):
         self.eos_token_id = config.eos_token_id
 
 
-class _VisionModel(nn.Module):
+class VisionModel(nn.Module):
+    """The image tower without its projection.
+
+    Args:
+        config: Its configuration.
+    """
+
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.embeddings = VisionEmbeddings(config)
@@ -215,7 +226,7 @@ class Clip(TwoTowers):
 
     def __init__(self, config: ClipConfig) -> None:
         vision = config.vision_config
-        super().__init__(config, _VisionModel(vision), nn.Linear(vision.hidden_size, config.projection_dim, bias=False))
+        super().__init__(config, VisionModel(vision), nn.Linear(vision.hidden_size, config.projection_dim, bias=False))
 
 
 def read_clip(folder: Path) -> tuple[Clip, ClipTokenizer]:

@@ -38,8 +38,7 @@ class ClipFamily(Family):
         return largest if text.eos_token_id == 2 else int(text.eos_token_id)
 
     def embed_images(self, model: Any, pixels: Tensor) -> Tensor:
-        vision = model.vision_model
-        embedded: Tensor = vision.pre_layrnorm(vision.embeddings(pixels))
+        embedded: Tensor = model.vision_model.pre_layrnorm(super().embed_images(model, pixels))
         return embedded
 
     def text_token(self, model: Any, ids: Tensor) -> Tensor:
@@ -61,10 +60,6 @@ class SiglipFamily(Family):
     image_token = None
     text_start = 0
     half = "bf16"  # trained in it, on TPUs: nobody says that all activations are below float16's largest number
-
-    def embed_images(self, model: Any, pixels: Tensor) -> Tensor:
-        embedded: Tensor = model.vision_model.embeddings(pixels)
-        return embedded
 
     def text_token(self, model: Any, ids: Tensor) -> Tensor:  # noqa: ARG002 - it is the last in every model
         return torch.full((len(ids),), ids.shape[1] - 1, device=ids.device)
@@ -194,8 +189,7 @@ class MobileClipFamily(OwnFamily):
         return (int(vision.image_size) // int(vision.patch_size)) ** 2
 
     def embed_images(self, model: Any, pixels: Tensor) -> Tensor:
-        embedded: Tensor = model.vision_model.embeddings(pixels)
-        return embedded
+        return Family.embed_images(self, model, pixels)  # without CLIP's norm before the blocks
 
 
 CONVOLUTIONAL = "efficientnet-lite"

@@ -92,6 +92,8 @@ class Family(Protocol):
 
     def embed_images(self, model: Any, pixels: Tensor) -> Tensor:
         """Normalised pixels ``(B, 3, S, S)`` to what enters the first block, ``(B, L, D)``."""
+        embedded: Tensor = model.vision_model.embeddings(pixels)
+        return embedded
 
     def rotary(self, model: Any, tower: Tower) -> Rotary | None:  # noqa: ARG002 - what some families decide by
         """The rotation of queries and keys in a tower's blocks; None where there is none."""

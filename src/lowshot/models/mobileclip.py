@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .clip import ClipConfig, Mlp, SelfAttention, TwoTowers
+from .clip import ClipConfig, Encoder, Mlp, SelfAttention, TwoTowers
 
 TOWERS: dict[str, dict[str, Any]] = {
     "fastvit_mci0": {"layers": (2, 6, 10, 2), "widths": (64, 128, 256, 512), "stem_stride": 2},
@@ -171,12 +171,6 @@ class _Block(nn.Module):
         self.gain2 = Scale(width, bias=False)
 
 
-class _Encoder(nn.Module):
-    def __init__(self, config: ClipConfig) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList([_Block(config) for _ in range(config.num_hidden_layers)])
-
-
 class Pooling(nn.Module):
     """From the tokens of an image to one vector: a convolution, weights of channels, the mean over all places.
 
@@ -208,7 +202,7 @@ class VisionModel(nn.Module):
     def __init__(self, config: ClipConfig) -> None:
         super().__init__()
         self.embeddings = Trunk(config)
-        self.encoder = _Encoder(config)
+        self.encoder = Encoder(config, _Block)
         self.head = Pooling(config)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .clip import ClipConfig, Encoder, TwoTowers, VisionEmbeddings
+from .clip import ClipConfig, TwoTowers, VisionModel
 
 TOWERS: dict[str, dict[str, int]] = {
     "vit_pe_core_tiny_patch16_384": {"hidden_size": 192, "num_attention_heads": 3, "patch_size": 16},
@@ -66,7 +66,7 @@ class PoolingHead(nn.Module):
         return pooled[:, 0]
 
 
-class VisionModel(nn.Module):
+class PeVisionModel(VisionModel):
     """The image tower without its projection.
 
     Args:
@@ -76,11 +76,7 @@ class VisionModel(nn.Module):
     rotary: Tensor
 
     def __init__(self, config: ClipConfig) -> None:
-        super().__init__()
-        self.embeddings = VisionEmbeddings(config)
-        self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.encoder = Encoder(config)
-        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        super().__init__(config)
         self.head = PoolingHead(config)
         self._side = config.image_size // config.patch_size
         self._head_width = config.hidden_size // config.num_attention_heads
@@ -96,7 +92,7 @@ class PeCore(TwoTowers):
 
     def __init__(self, config: ClipConfig) -> None:
         vision = config.vision_config
-        super().__init__(config, VisionModel(vision), nn.Linear(vision.hidden_size, config.projection_dim))
+        super().__init__(config, PeVisionModel(vision), nn.Linear(vision.hidden_size, config.projection_dim))
 
 
 def turns(side: int, width: int) -> Tensor:

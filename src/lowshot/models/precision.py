@@ -96,9 +96,7 @@ def set_precision(
         for name in linears:
             linear = model.get_submodule(name)
             assert isinstance(linear, nn.Linear)
-            quantized = _quantized(linear, quantize, dtype)
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, quantized)
+            model.set_submodule(name, _quantized(linear, quantize, dtype))
         # PEFT asks the model, not the layer, before it uses its own layers for quantised weights.
         setattr(model, {"nf4": "is_loaded_in_4bit", "int8": "is_loaded_in_8bit"}[quantize], True)
     if dtype != torch.float32:

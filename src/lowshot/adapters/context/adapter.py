@@ -48,7 +48,6 @@ def add_tokens_of_both(model: nn.Module, method: MethodConfig, place: Place, *, 
 
 def _add_tokens(model: nn.Module, method: MethodConfig, place: Place, seed: int, *, in_both: bool) -> ContextAdapter:
     model.requires_grad_(False)
-    owner, _, name = place.token_embedding.rpartition(".")
     embedding = cast(nn.Embedding, model.get_submodule(place.token_embedding))
     with seeded(seed):
         text = TextContext(embedding, max(1, len(method.openings)), method.context)
@@ -56,5 +55,5 @@ def _add_tokens(model: nn.Module, method: MethodConfig, place: Place, seed: int,
         if in_both:
             patches, width = cast(Any, model).vision_model.embeddings, cast(Any, model).config.vision_config.hidden_size
             vision = patches.context = VisionContext(patches, method.vision_prompts, VISION_TOKENS, width)
-    setattr(model.get_submodule(owner), name, text)
+    model.set_submodule(place.token_embedding, text)
     return ContextAdapter(model, text, vision)

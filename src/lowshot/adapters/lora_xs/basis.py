@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
-from ...errors import InputError
+from ...errors import AdapterError, InputError
 from ...settings import BasisSide, MethodConfig
+from ...tensor_file import read_file
 from ..placement import Place
 from ..ranks import refuse_large_ranks
 
@@ -24,6 +27,7 @@ BASIS_VERSION = 1
 """Changes when the same weight would get another basis."""
 DEGENERATE_GAP = 1e-5
 """Singular values closer than this, as a share of the largest, leave their vectors to rounding."""
+_MOST_BYTES = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +144,24 @@ def layer_bases(model: nn.Module, ranks: Mapping[str, int]) -> dict[str, Basis]:
         assert isinstance(weight, Tensor)
         bases[name] = cached_basis(weight, rank).to(weight.device)
     return bases
+
+
+def serialized_facts(facts: Mapping[str, Tensor]) -> bytes:
+    """The content of a file of facts by which an adapter finds its basis again."""
+    return bytes(save(dict(facts), metadata={"basis_version": str(BASIS_VERSION)}))
+
+
+def read_facts(path: Path) -> dict[str, Tensor]:
+    """The facts in a file.
+
+    Raises:
+        AdapterError: The file is missing or damaged, or of another version.
+    """
+    facts, metadata = read_file(path, _MOST_BYTES, "a few thousand")
+    version = metadata.get("basis_version")
+    if version != str(BASIS_VERSION):
+        raise AdapterError(f"adapter file {path} has basis version {version}; this lowshot reads {BASIS_VERSION}")
+    return facts
 
 
 def waves(count: int, phase: float) -> Tensor:

@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from ...errors import AdapterError
-from ...tensor_file import read_file
-from .basis import BASIS_VERSION, Basis, waves
+from .basis import Basis, read_facts, serialized_facts, waves
 from .layer import LoraXsMixin
 
 TOLERANCE = 1e-2
@@ -28,7 +26,6 @@ TOLERANCE = 1e-2
 Recomputed elsewhere from the same weights they differ by 1e-5 at most; what is stored is rounded by less than 1e-3. A
 flipped or exchanged pair moves its probe by about 1.
 """
-_MOST_BYTES = 1 << 30
 _ADAPTER = "default"  # its name in PEFT
 
 
@@ -71,7 +68,7 @@ def basis_facts(model: nn.Module) -> bytes:
         if basis.is_degenerate():
             tensors[f"left.{index}"] = basis.left.cpu().contiguous()
             tensors[f"right.{index}"] = basis.right.cpu().contiguous()
-    return bytes(save(tensors, metadata={"basis_version": str(BASIS_VERSION)}))
+    return serialized_facts(tensors)
 
 
 @torch.no_grad()
@@ -86,10 +83,7 @@ def restore_basis(model: nn.Module, path: Path) -> None:
         AdapterError: The file is missing or damaged, or a layer's basis is another one; the message names the layer.
     """
     layers = layers_of(model)
-    facts, metadata = read_file(path, _MOST_BYTES, "a few thousand")
-    version = metadata.get("basis_version")
-    if version != str(BASIS_VERSION):
-        raise AdapterError(f"adapter file {path} has basis version {version}; this lowshot reads {BASIS_VERSION}")
+    facts = read_facts(path)
     _check_shapes(path, facts, [layer.basis(_ADAPTER) for _, layer in layers])
     for index, (name, layer) in enumerate(layers):
         basis = layer.basis(_ADAPTER)
