@@ -22,7 +22,7 @@ from lowshot.models import copies
 from lowshot.runs_folder import RunsFolder
 from lowshot.training import run
 from lowshot.training.loop import LaunchedSteps
-from refusing import refused
+from refusing import assert_states, refused
 
 GRID = (
     '[grid]\ndata = ["letters"]\nmethod = ["zero-shot", "lora"]\nshots = 1\nseed = [1, 2]\n[training]\nbase_steps = 3\n'
@@ -355,8 +355,7 @@ def test_data_that_is_not_there_is_told_once_before_anything_is_started(tmp_path
     monkeypatch.delenv("LOWSHOT_DATA", raising=False)
     status, out, err = bench("clip-lora-xs", tmp_path / "runs", capsys=capsys)
     assert (status, out) == (2, "")
-    assert err.startswith("lowshot: error: 495 of 495 runs want data that is not there: caltech101, dtd, eurosat, ")
-    assert "; the data sets' folder is not known: give --root FOLDER" in err
+    assert_states(err, "lowshot: error", "495 of 495 runs", "caltech101, dtd, eurosat", "--root FOLDER")
     assert err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
@@ -367,10 +366,8 @@ def test_a_model_that_cannot_be_had_is_told_once_before_anything_is_started(tmp_
     recipe.write_text('[grid]\ndata = ["letters", "digits"]\nmethod = "zero-shot"\nmodel = "no/such/folder"\n')
     status, out, err = bench(recipe, tmp_path / "runs", capsys=capsys)
     assert (status, out) == (2, "")
-    assert err == (
-        "lowshot: error: 2 of 2 runs want a model that cannot be had: no/such/folder; model 'no/such/folder': there is "
-        "no such folder\n"
-    )
+    assert_states(err, "lowshot: error", "2 of 2 runs", "model 'no/such/folder'", "no such folder")
+    assert err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
 
 
@@ -379,7 +376,7 @@ def test_runs_whose_model_is_there_are_done_without_the_others(tmp_path, capsys)
     recipe.write_text('[grid]\ndata = "letters"\nmethod = "zero-shot"\nmodel = ["builtin", "no/such/folder"]\n')
     status, out, err = bench(recipe, tmp_path / "runs", "--json", capsys=capsys)
     assert (status, json.loads(out)) == (1, {"cells": 2, "done": 1, "failed": 0, "left": 1})
-    assert err.startswith("lowshot: warning: 1 of 2 runs want a model that cannot be had: no/such/folder; ")
+    assert_states(err, "lowshot: warning", "1 of 2 runs", "model", "no/such/folder")
 
 
 def test_runs_whose_data_is_there_are_done_without_the_others(tmp_path, capsys, monkeypatch):
@@ -388,9 +385,7 @@ def test_runs_whose_data_is_there_are_done_without_the_others(tmp_path, capsys, 
     monkeypatch.setenv("LOWSHOT_DATA", str(tmp_path))
     status, out, err = bench(recipe, tmp_path / "runs", "--json", capsys=capsys)
     assert (status, json.loads(out)) == (1, {"cells": 3, "done": 1, "failed": 0, "left": 2})
-    assert err.startswith("lowshot: warning: 2 of 3 runs want data that is not there: dtd, nowhere; dtd is not in ")
-    assert "lowshot data prepare dtd" in err
-    assert "; these runs are left out\n" in err
+    assert_states(err, "lowshot: warning", "2 of 3 runs", "dtd, nowhere", "lowshot data prepare dtd", "left out")
 
 
 def assert_same_answers(out, other):
