@@ -19,19 +19,21 @@ def run(capsys):
     return run
 
 
+def write_discs(folder, count, generator):
+    """Write ``<class>/*.png`` into a folder: light and dark discs, no two alike."""
+    rows, columns = np.mgrid[:24, :24]
+    for label, level in (("dark_disc", 60), ("light_disc", 230)):
+        (folder / label).mkdir(parents=True)
+        for number in range(count):
+            disc = (rows - 12) ** 2 + (columns - 12) ** 2 < generator.integers(6, 11) ** 2
+            picture = np.where(disc, level, 128) + generator.integers(0, 20, disc.shape)
+            Image.fromarray(picture.astype(np.uint8)).save(folder / label / f"{number}.png")
+
+
 @pytest.fixture
 def photos(tmp_path):
     """``photos/<class>/*.png``: light and dark discs."""
-    rows, columns = np.mgrid[:24, :24]
-    generator = np.random.default_rng(0)
-    for label, level in (("dark disc", 60), ("light disc", 230)):
-        for number in range(4):
-            radius = generator.integers(6, 11)
-            disc = (rows - 12) ** 2 + (columns - 12) ** 2 < radius**2
-            path = tmp_path / "photos" / label.replace(" ", "_") / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture = np.where(disc, level, 128) + generator.integers(0, 20, disc.shape)  # no two are alike
-            Image.fromarray(picture.astype(np.uint8)).save(path)
+    write_discs(tmp_path / "photos", 4, np.random.default_rng(0))
     return tmp_path / "photos"
 
 

@@ -2,30 +2,28 @@
 
 import json
 
-import numpy as np
 import pytest
 from PIL import Image
 
+from coloured import pictures
 from lowshot import FewShotClassifier
 from lowshot.classifier import saved_adapter
 from lowshot.serving.examples import read_examples, write_examples
 from refusing import assert_states
 
 
-def write(folder, channel, count=3):
+def write(folder, colour):
     folder.mkdir(parents=True)
-    for number in range(count):
-        pixels = np.random.default_rng([number, 9 if channel is None else channel]).integers(0, 60, (20, 20, 3))
-        pixels[..., slice(None) if channel is None else channel] += 150
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+    for number, picture in enumerate(pictures(colour, 3)):
+        Image.fromarray(picture).save(folder / f"{number}.png")
     return folder
 
 
 @pytest.fixture
 def adapter(tiny_clip, tmp_path):
     """Of two classes, with a picture of each; its images are in ``known``."""
-    for number, name in enumerate(("blue", "red")):
-        write(tmp_path / "known" / name, number)
+    for name in ("blue", "red"):
+        write(tmp_path / "known" / name, name)
     FewShotClassifier(str(tiny_clip), method="nearest-mean").fit(tmp_path / "known").save_pretrained(tmp_path / "a")
     write_examples(tmp_path / "a", [tmp_path / "known" / name / "0.png" for name in ("blue", "red")], ["blue", "red"])
     return tmp_path / "a"
@@ -36,7 +34,7 @@ def classes(folder):
 
 
 def test_a_folder_of_images_is_a_class_more(run, adapter, tmp_path):
-    status, out, err = run("add", adapter, write(tmp_path / "bright_white", None), "--out", tmp_path / "b")
+    status, out, err = run("add", adapter, write(tmp_path / "bright_white", "white"), "--out", tmp_path / "b")
     assert (status, err) == (0, "")
     assert "3 images: 1 class(es) more, bright white; 3 classes and 9 images in all" in out
     assert classes(tmp_path / "b") == (
@@ -47,7 +45,7 @@ def test_a_folder_of_images_is_a_class_more(run, adapter, tmp_path):
 
 
 def test_folders_of_folders_and_what_is_known_are_passed_over(run, adapter, tmp_path):
-    write(tmp_path / "known" / "white", None)
+    write(tmp_path / "known" / "white", "white")
     status, out, err = run("add", adapter, tmp_path / "known", "--in-place", "--json")
     found = json.loads(out)
     assert (status, found["new_classes"], found["images"]) == (0, ["white"], 9)
@@ -57,7 +55,7 @@ def test_folders_of_folders_and_what_is_known_are_passed_over(run, adapter, tmp_
 
 
 def test_classes_go_and_get_other_names(run, adapter, tmp_path):
-    run("add", adapter, write(tmp_path / "white", None), "--in-place")
+    run("add", adapter, write(tmp_path / "white", "white"), "--in-place")
     status, out, _ = run("remove", adapter, "red", "--in-place", "--json")
     assert (status, json.loads(out)["classes"]) == (0, ["blue", "white"])
     assert classes(adapter) == (["blue", "white"], ["blue", *["white"] * 3])
@@ -69,7 +67,7 @@ def test_classes_go_and_get_other_names(run, adapter, tmp_path):
 
 def test_an_adapter_is_taught_anew_by_its_images_where_they_are_given(run, adapter, tmp_path):
     (adapter / "shots.safetensors").unlink()
-    white = write(tmp_path / "white", None)
+    white = write(tmp_path / "white", "white")
     status, _, err = run("add", adapter, white, "--out", tmp_path / "b")
     assert status == 2
     assert "--refit DATA" in err

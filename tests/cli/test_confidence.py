@@ -8,20 +8,16 @@ from PIL import Image
 
 from refusing import assert_states
 
+from .conftest import write_discs
+
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """``photos/{train,test}/<class>/*.png``: light and dark discs."""
     root = tmp_path_factory.mktemp("data") / "photos"
-    generator, (rows, columns) = np.random.default_rng(0), np.mgrid[:24, :24]
+    generator = np.random.default_rng(0)
     for split, count in (("train", 4), ("test", 5)):
-        for label, level in (("dark disc", 60), ("light disc", 230)):
-            for number in range(count):
-                disc = (rows - 12) ** 2 + (columns - 12) ** 2 < generator.integers(6, 11) ** 2
-                path = root / split / label.replace(" ", "_") / f"{number}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                picture = np.where(disc, level, 128) + generator.integers(0, 20, disc.shape)
-                Image.fromarray(picture.astype(np.uint8)).save(path)
+        write_discs(root / split, count, generator)
     return root
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from coloured import pictures
 from lowshot import FewShotClassifier
 from lowshot.serving.examples import write_examples
 from refusing import assert_states
@@ -14,13 +15,10 @@ from refusing import assert_states
 @pytest.fixture
 def photos(tmp_path):
     """Two classes of three images each, in folders."""
-    generator = np.random.default_rng(0)
-    for label, name in enumerate(("hats", "shoes")):
+    for name, colour in (("hats", "red"), ("shoes", "green")):
         (tmp_path / "photos" / name).mkdir(parents=True)
-        for number in range(3):
-            pixels = generator.integers(0, 60, (20, 20, 3), dtype=np.uint8)
-            pixels[..., label] += 150
-            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+        for number, picture in enumerate(pictures(colour, 3)):
+            Image.fromarray(picture).save(tmp_path / "photos" / name / f"{number}.png")
     return tmp_path / "photos"
 
 
@@ -40,7 +38,8 @@ def test_a_picture_and_where_it_looked(run, adapter, photos, tmp_path):
     assert "places of the image" in lines[1]
     near = [line for line in lines if line.startswith("near, cosine")]
     assert len(near) == 4  # as many as were learnt from
-    assert near == sorted(near, reverse=True)
+    cosines = [float(line.removeprefix("near, cosine ").partition(":")[0]) for line in near]
+    assert cosines == sorted(cosines, reverse=True)
     assert lines[-1] == f"picture: {picture}"
     with Image.open(picture) as drawn:
         assert drawn.format == "PNG"

@@ -214,7 +214,8 @@ class MadeUpServer:
         name = self.taught["name"]
         if state["state"] == "done":
             self.adapters[name] = described(name, list(dict.fromkeys(self.taught["labels"])))
-        job = {"id": "7", "name": name, "step": 0, "steps": 0, "loss": None, "seconds": 1.0, "message": "", **state}
+        at_first = {"step": 0, "steps": 0, "loss": None, "seconds": 1.0, "message": "", "notes": []}
+        job = {"id": "7", "name": name, **at_first, **state}
         return said({**job, "adapter": name if state["state"] == "done" else None})
 
     def _change(self, name, what, body):

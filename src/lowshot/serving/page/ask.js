@@ -10,6 +10,7 @@ import { createPad } from "./pad.js";
 import { why } from "./why.js";
 import { bytes, counted, heldOut, percent } from "./words.js";
 
+const IMAGES_AT_ONCE = 8;
 const KEPT_IMAGES = 24; // in the strip; older ones go
 const NEIGHBOURS = 4;
 const MANY_ADAPTERS = 12; // from here on the list can be narrowed
@@ -238,7 +239,7 @@ export function createAsk(server, { chosen, removed, reopened, correct, changing
     const waiting = [first, ...items.filter((item) => item !== first)].filter(
       (item) => item && !item.answers.has(keyOf(adapter)),
     );
-    const portion = Math.max(1, Math.min(server.limits.images_per_request ?? 1, 8));
+    const portion = Math.min(server.limits.images_per_request, IMAGES_AT_ONCE);
     // The image on show goes alone, so that its answer does not wait for the others.
     for (let start = 0; start < waiting.length; start += start ? portion : 1) {
       const asked = waiting.slice(start, start ? start + portion : 1);

@@ -84,8 +84,8 @@ export function createChange(server, { names, changed }) {
     const problems = [];
     if (!name.trim()) problems.push("The class has no name.");
     if (!images.length) problems.push("The class has no images: add a few.");
-    const limit = limits.teaching_bytes ?? limits.request_bytes;
-    if (sizeOf([{ images }]) > limit) problems.push(tooLargeToSend(sizeOf([{ images }]), limit));
+    const size = sizeOf([{ images }]);
+    if (size > limits.teaching_bytes) problems.push(tooLargeToSend(size, limits.teaching_bytes));
     card.show(problems);
     if (problems.length) return card.focus();
     await run((made) => api.addTo(adapter.name, made, name.trim(), images), `with ${name.trim()}`);
@@ -133,7 +133,7 @@ export function createChange(server, { names, changed }) {
     const ask = element("a", { class: "button primary", href: `#ask/${encodeURIComponent(name)}` }, "Ask it");
     ask.addEventListener("click", () => dialog.close());
     const title = element("h3", { tabindex: "-1" }, words);
-    const notes = (job.notes ?? []).map((note) => element("p", { class: "note" }, note));
+    const notes = job.notes.map((note) => element("p", { class: "note" }, note));
     panel.replaceChildren(title, ...notes, element("div", { class: "row" }, ask));
     nameField.value = suggestedName([], names(), adapter.name);
     title.focus();

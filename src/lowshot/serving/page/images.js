@@ -94,7 +94,7 @@ async function decoded(file) {
 }
 
 async function fitting(bitmap, file, format, limits) {
-  const tooBig = file.size > limits.image_bytes || bitmap.width * bitmap.height > (limits.image_pixels ?? Infinity);
+  const tooBig = file.size > limits.image_bytes;
   if (format && !tooBig) return { blob: file, note: null };
   const blob = await redrawn(bitmap, tooBig ? SHORTER_SIDE : Infinity);
   if (blob.size > limits.image_bytes) throw new ImageError(tooLarge(file, limits));

@@ -37,9 +37,9 @@ async function start() {
 
   async function refresh() {
     try {
-      const found = await api.adapters();
-      names = found.adapters.map((each) => each.name);
-      ask.show(found.adapters, found.refused ?? []);
+      const { adapters, refused } = await api.adapters();
+      names = adapters.map((each) => each.name);
+      ask.show(adapters, refused);
       say(byId("outage"), null);
     } catch (error) {
       say(byId("outage"), error.message);

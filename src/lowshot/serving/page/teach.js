@@ -229,9 +229,8 @@ export function createTeach(server, { taught, names }) {
     }
     const classes = await withinLimits(begunCards().map((card) => card.value()));
     const size = sizeOf(classes);
-    const limit = limits.teaching_bytes ?? limits.request_bytes;
-    if (size > limit) {
-      showProblems([tooLargeToSend(size, limit)]);
+    if (size > limits.teaching_bytes) {
+      showProblems([tooLargeToSend(size, limits.teaching_bytes)]);
       return;
     }
     const named = classes.map(({ name, images }) => ({ name: name.trim(), images }));
@@ -255,7 +254,7 @@ export function createTeach(server, { taught, names }) {
 
   /** The classes as they are if they fit into one request, else with their largest images scaled down. */
   async function withinLimits(classes) {
-    if (sizeOf(classes) <= (limits.teaching_bytes ?? limits.request_bytes)) return classes;
+    if (sizeOf(classes) <= limits.teaching_bytes) return classes;
     announce("Scaling the largest images down so that all fit.");
     const scaled = [];
     for (const { name, images } of classes) {
@@ -300,8 +299,8 @@ export function createTeach(server, { taught, names }) {
 
   /** A training that was under way when the page was opened goes on being shown. */
   async function resume() {
-    const found = await api.jobs().catch(() => ({ jobs: [] }));
-    const under = (found.jobs ?? found).find((job) => ["queued", "running"].includes(job.state));
-    if (under) await run(async () => ({ job: under.id }));
+    const { jobs } = await api.jobs().catch(() => ({ jobs: [] }));
+    const underWay = jobs.find((job) => ["queued", "running"].includes(job.state));
+    if (underWay) await run(async () => ({ job: underWay.id }));
   }
 }

@@ -49,7 +49,7 @@ export function showTaught(panel, job, adapter) {
     element("h2", { tabindex: "-1" }, `${adapter.name} is taught`),
     element("p", { class: "note" }, facts.filter(Boolean).join(" \u00b7 ")),
     element("p", {}, howRight(adapter.held_out)),
-    ...(job.notes ?? []).map((note) => element("p", { class: "problem" }, note)),
+    ...job.notes.map((note) => element("p", { class: "problem" }, note)),
     element(
       "div",
       { class: "row" },
@@ -118,7 +118,7 @@ function progressView(cancel) {
 
 function progressWords(job) {
   if (job.state === "queued") return "Another training is under way; this one begins after it.";
-  const parts = [job.message, job.steps ? `step ${job.step} of ${job.steps}` : null, seconds(job.seconds ?? 0)];
+  const parts = [job.message, job.steps ? `step ${job.step} of ${job.steps}` : null, seconds(job.seconds)];
   if (Number.isFinite(job.loss)) parts.push(`loss ${job.loss.toFixed(3)}`);
   return parts.filter(Boolean).join(" \u00b7 ");
 }
