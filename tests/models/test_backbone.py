@@ -1,9 +1,11 @@
 import pytest
 import torch
+from torch.nn import functional
 from transformers import CLIPModel, CLIPProcessor, CLIPTokenizer
 
 from lowshot.errors import LongPromptError
 from lowshot.models import load_backbone
+from lowshot.models.classes import embedded
 from refusing import refused
 
 
@@ -34,6 +36,17 @@ def test_logits_are_those_of_transformers(backbone, tiny_clip):
         expected = reference(pixel_values=pixels, **processor.tokenizer(prompts, padding=True, return_tensors="pt"))
         found = backbone.logits(backbone.encode_images(images), backbone.encode_prompts(backbone.tokenize(prompts)))
     torch.testing.assert_close(found, expected.logits_per_image, atol=1e-4, rtol=1e-5)
+
+
+def test_a_class_of_several_prompts_has_the_mean_of_their_directions_and_of_their_lengths(backbone):
+    prompts = ["a photo of a cat", "a cat", "a drawing of a dog"]
+    raw = backbone.raw_prompts(backbone.tokenize(prompts))
+    lengths = raw.norm(dim=-1)
+    assert (lengths[0] - lengths[1]).abs() > 1e-4
+    classes, told = embedded(backbone, [prompts[:2], prompts[2]])
+    units = functional.normalize(raw, dim=-1)
+    torch.testing.assert_close(told, torch.stack([lengths[:2].mean(), lengths[2]]))
+    torch.testing.assert_close(classes, functional.normalize(torch.stack([units[:2].mean(0), units[2]]), dim=-1))
 
 
 def test_a_prompt_that_is_too_long_is_quoted(backbone):

@@ -72,6 +72,12 @@ def test_what_a_flag_sets_back_is_no_change():
     assert changes_of("fast", recipe) == {"learning_rate": (1e-3, 2e-4)}
 
 
+def test_rank_one_is_a_rank_where_all_layers_have_the_same():
+    assert preset_recipe("paper", "lora").replace(rank=1).method.rank == 1
+    with refused(InputError, "rank is 1", "2 or more", "rank-by-depth increasing"):
+        preset_recipe("paper", "lora").replace(rank=1, rank_by_depth="increasing")
+
+
 def test_the_two_conventions_of_lora_xs_are_presets():
     seed, official = (preset_recipe(name, "lora-xs").method for name in ("paper", "lora-xs-official"))
     assert (seed.rank, seed.alpha, seed.scaling) == (32, 1, "sqrt-rank")
