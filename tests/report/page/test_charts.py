@@ -7,17 +7,8 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from lowshot.report.page.axes import Wording
-from lowshot.report.page.charts import (
-    MOST_LINES,
-    Baseline,
-    Point,
-    Series,
-    key_mark,
-    line_chart,
-    scatter_chart,
-    series_style,
-    small_chart,
-)
+from lowshot.report.page.charts import MOST_LINES, line_chart, scatter_chart, small_chart
+from lowshot.report.page.series import Baseline, Point, Series, key_mark, series_style
 
 WORDING = Wording("chart", "Accuracy of <all>", "images per class")
 ZERO_SHOT = Baseline("zero-shot", 0.78, "tip")

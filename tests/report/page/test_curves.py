@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from lowshot.methods import METHODS
-from lowshot.report.page.charts import COLOURS
 from lowshot.report.page.curves import (
     Look,
     baselines,
@@ -14,6 +13,7 @@ from lowshot.report.page.curves import (
     published_tip,
     series_numbers,
 )
+from lowshot.report.page.series import COLOURS
 from lowshot.report.page.tips import Origins
 from lowshot.report.published import PublishedFigure
 from lowshot.report.summary import runs_by_row, summarize

@@ -8,12 +8,12 @@ from ...records import RunRecord
 from ...wording.quantities import images_per_class
 from ..summary import MEAN_AVERAGE_PRECISION, Row
 from .axes import Wording
-from .charts import series_style
 from .class_changes import changes_chart, changes_text, class_changes
 from .curves import Look
 from .headline import main_result
 from .markup import Markup, choice, element, figure, section
 from .reliability import Reliability, pooled_bins, reliability_chart, reliability_text
+from .series import series_style
 from .tips import RowRuns
 
 _OLD = (

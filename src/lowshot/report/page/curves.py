@@ -10,7 +10,7 @@ from ...records import RunRecord
 from ...wording.quantities import images_per_class
 from ..published import PublishedFigure, same_method
 from ..summary import Row, SeriesKey
-from .charts import COLOURS, Baseline, Point, Series
+from .series import COLOURS, Baseline, Point, Series
 from .tips import Origins, RowRuns, row_tip
 
 _OF_PAPERS = ("quoted", "readme", "digitised")

@@ -10,9 +10,10 @@ from ...wording.quantities import images_per_class
 from ..published import PublishedFigure
 from ..summary import Row, accuracy_text, measure_heading
 from .axes import Wording
-from .charts import MOST_LINES, Baseline, key_mark, line_chart, scatter_chart, small_chart
+from .charts import MOST_LINES, line_chart, scatter_chart, small_chart
 from .curves import Look, baselines, counterpart, curves, kind_text, learnt, measured, published_curves, series
 from .markup import Markup, choice, element, figure, join, marked, table
+from .series import Baseline, key_mark
 from .tips import RowRuns, measures_text
 
 NOTHING = "No method was trained and evaluated, so there is no curve to draw."

@@ -22,3 +22,13 @@ def pareto_front(points: Sequence[tuple[float, float]], level: float = 0.0) -> l
             front.append(i)
             best = points[i][1]
     return front
+
+
+def front_steps(places: Sequence[tuple[float, float]], right: float) -> list[tuple[float, float]]:
+    """Corners of the steps from each place of the front to the next and on to the edge. One place makes no steps."""
+    if len(places) < 2:
+        return []
+    corners = [places[0]]
+    for x, y in places[1:]:
+        corners += [(x, corners[-1][1]), (x, y)]
+    return [*corners, (right, corners[-1][1])]

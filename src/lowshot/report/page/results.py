@@ -15,11 +15,12 @@ from ..summary import (
     spread_text,
     table_columns,
 )
-from .charts import MOST_LINES, key_mark
+from .charts import MOST_LINES
 from .curves import Look, kind_text
 from .gallery import SHADES
 from .headline import AVERAGE_OF
 from .markup import Markup, choice, element, marked, scrollable, table
+from .series import key_mark
 from .tips import RowRuns, measures_text, row_tip
 
 _LONG = 60

@@ -23,14 +23,8 @@ def comparison_tables(records: Sequence[RunRecord]) -> list[Table]:
     Raises:
         InputError: Two records tell of the same run.
     """
-    tables = []
-    for section in sections(records):
-        tables.append(_accuracies(section))
-        if (glance := _overview(section)) is not None:
-            tables.append(glance)
-        if (others := others_table(section)) is not None:
-            tables.append(others)
-        tables.append(_costs(section))
+    kinds = (_accuracies, _overview, others_table, _costs)
+    tables = [table for section in sections(records) for kind in kinds if (table := kind(section)) is not None]
     caveats = tuple(provenance_caveats(records))
     return [*tables[:-1], dataclasses.replace(tables[-1], notes=tables[-1].notes + caveats)] if tables else []
 
