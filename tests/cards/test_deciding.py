@@ -226,9 +226,9 @@ def test_what_is_no_choice_is_refused_and_changes_nothing(tmp_path, images, choi
     with begun(Table(tmp_path / "labels.csv"), suggestions(images)) as decisions:
         with pytest.raises(InputError):
             decisions.decide(images[0], choice)
-        with pytest.raises(UnknownNameError):
+        with refused(UnknownNameError, "'no class'"):
             decisions.decide(images[0], {"label": "no class"})
-        with pytest.raises(UnknownNameError):
+        with refused(UnknownNameError, "'no card'"):
             decisions.decide("no card", {})
         assert not decisions.choices
     assert not (tmp_path / "labels.csv").exists()
@@ -271,7 +271,7 @@ def test_an_image_that_has_gone_gets_no_label_and_can_be_skipped(tmp_path, image
 def test_a_table_that_somebody_else_has_written_is_left_alone(tmp_path, images):
     table = tmp_path / "labels.csv"
     table.write_text("mine")
-    with pytest.raises(OutputExistsError):
+    with refused(OutputExistsError, table):
         begun(Table(table), suggestions(images))
     table.unlink()
     with begun(Table(table), suggestions(images)) as decisions:

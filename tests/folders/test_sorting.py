@@ -186,15 +186,15 @@ def test_between_two_disks_there_are_no_links(by_brightness, folder, tmp_path, m
 
 
 def test_what_cannot_be_is_said_before_anything_is_done(by_brightness, folder, tmp_path):
-    for settings, error in (
-        ({"put": "burn"}, UnknownNameError),
-        ({"sure": 1.5}, InputError),
-        ({"out": folder / "out"}, InputError),
-        ({"out": tmp_path}, InputError),
-        ({"folder": tmp_path / "none"}, DataError),
+    for settings, error, *facts in (
+        ({"put": "burn"}, UnknownNameError, "burn", "copy, link, move"),
+        ({"sure": 1.5}, InputError, "sure", 1.5, "0 to 1"),
+        ({"out": folder / "out"}, InputError, folder / "out", folder),
+        ({"out": tmp_path}, InputError, tmp_path, folder),
+        ({"folder": tmp_path / "none"}, DataError, tmp_path / "none"),
     ):
         given = {"folder": folder, "out": tmp_path / "out", **settings}
-        with pytest.raises(error):
+        with refused(error, *facts):
             sort_folder(by_brightness, given.pop("folder"), given.pop("out"), **given)
     assert by_brightness.asked == []
     (tmp_path / "full").mkdir()
