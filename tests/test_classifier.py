@@ -161,6 +161,17 @@ def test_a_bad_image_is_named(quick, folder):
     assert any("left out" in line and "bad.png" in line for line in classifier.warnings_)
 
 
+def test_how_to_leave_a_bad_image_out_is_told_of_a_folder_and_not_of_a_list(quick, folder):
+    bad = folder / "red" / "bad.png"
+    bad.write_bytes(b"not an image")
+    with refused(ImageError, bad, "--on-bad-image", "lowshot data check"):
+        FewShotClassifier(method="lora", **quick).fit(folder)
+    images, labels = pictures(6)
+    with refused(ImageError, bad) as refusal:
+        FewShotClassifier(method="lora", **quick).fit([*images, bad], [*labels, "red"])
+    assert "--on-bad-image" not in str(refusal.value)
+
+
 def test_before_fit_it_says_so():
     for ask in (lambda c: c.predict([np.zeros((4, 4, 3))]), lambda c: c.save_pretrained("nowhere")):
         with pytest.raises(NotFittedError):
