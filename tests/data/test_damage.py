@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.image_files import noise, photograph, saved
 from lowshot.data import (
     FileImages,
     assembling,
@@ -31,8 +32,6 @@ from lowshot.data.store import DecodedOnce
 from lowshot.errors import DataError, ImageError
 from lowshot.progress import silent
 from refusing import refused
-
-from .test_decoding import noise, photograph, saved
 
 PHOTOGRAPH = photograph(120, 168)
 

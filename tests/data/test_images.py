@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.image_files import noise, saved
 from lowshot.data import FileImages, ImagesOnDemand, MemoryImages, as_pixels
 from lowshot.data.images import is_decoded
 from lowshot.data.task import ImageSubset
 from lowshot.errors import DataError, ImageError
 from refusing import refused
-
-from .test_decoding import noise, saved
 
 # -- what Python callers pass ------------------------------------------------------------------------------------------
 

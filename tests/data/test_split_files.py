@@ -9,9 +9,33 @@ from hypothesis import strategies as st
 
 from data import layouts
 from lowshot.data import check_images, load_task
-from lowshot.data.catalogue import CATALOGUE
-from lowshot.errors import DataError
+from lowshot.data.catalogue import CATALOGUE, find, lacks
+from lowshot.errors import DataError, ImageError
 from refusing import refused
+
+WITH_SPLIT_FILE = [name for name, row in CATALOGUE.items() if row.layout == "split"]
+SHIFTS = [name for name, row in CATALOGUE.items() if row.sizes.train is None]
+
+
+@pytest.fixture
+def damage(install):
+    """Installs DTD, changes its split file and reads it."""
+
+    def damage(change):
+        root = install("dtd")
+        path = root / "dtd" / CATALOGUE["dtd"].split_file
+        split = json.loads(path.read_text())
+        changed = change(split)
+        path.write_text(json.dumps(split if changed is None else changed))
+        return load_task("dtd", root=root)
+
+    return damage
+
+
+def read(name, root, **options):
+    """The task and what was warned of."""
+    warned = []
+    return load_task(name, root=root, warn=warned, **options), warned
 
 
 @pytest.fixture
@@ -34,6 +58,109 @@ def changed(path, change):
     path.write_text(json.dumps(split))
     warned = []
     return load_task(path.parent.name, root=path.parents[1], warn=warned), warned
+
+
+@pytest.mark.parametrize("name", WITH_SPLIT_FILE)
+def test_without_the_split_file_the_data_sets_own_lists_are_no_substitute(install, name):
+    root = install(name)
+    row = CATALOGUE[name]
+    next(root.rglob(row.split_file)).unlink()
+
+    assert lacks(row, find(row, root)) == [row.split_file]
+    with refused(DataError, row.split_file, f"lowshot data prepare {name}", "https://drive.usercontent.google.com"):
+        load_task(name, root=root)
+
+
+def test_split_files_may_all_lie_in_the_root(install):
+    root = install("dtd")
+    next(root.rglob("split_zhou*")).rename(root / CATALOGUE["dtd"].split_file)
+
+    assert len(read("dtd", root)[0].test) == 9
+
+
+def test_names_that_were_replaced_already_stay(install):
+    """In CoOp's files some names are the new ones, and in others' copies some are the old ones."""
+    root = install("caltech101")
+    assert "Leopards" in next(root.rglob("split_zhou*")).read_text()
+    assert '"face"' in next(root.rglob("split_zhou*")).read_text()
+    assert read("caltech101", root)[0].class_names[:2] == ("face", "leopard")
+
+
+def test_the_order_of_the_split_file_is_kept(damage):
+    """Draws of other code go by it."""
+    order = []
+
+    def reverse(split):
+        split["train"].reverse()
+        order.extend(path for path, _, _ in split["train"])
+
+    assert damage(reverse).train.identities == tuple(order)
+
+
+@pytest.mark.parametrize(
+    "path", ["../secret.jpg", "/etc/secret.jpg", "a/../../b.jpg", "", "C:\\x.jpg", "c:/x.jpg", "a\0b"]
+)
+def test_a_split_that_leads_out_of_the_images_is_refused(damage, path):
+    def outside(split):
+        split["val"][1][0] = path
+
+    with refused(DataError, CATALOGUE["dtd"].split_file, "val[1]", "below the images"):
+        damage(outside)
+
+
+@pytest.mark.parametrize(
+    ("change", "facts"),
+    [
+        (lambda split: split.pop("val") and None, ("no list 'val'", "train, val")),
+        (lambda split: split.update(test=[]), ("no list 'test'",)),
+        (lambda split: split["train"][0].pop() and None, ("train[0]", "below the images")),
+        (lambda split: split["train"].insert(0, "x"), ("train[0]", "x")),
+        (lambda split: split["train"].insert(0, ["x", -1, "a"]), ("train[0]", "below the images")),
+        (lambda split: split["train"].insert(0, ["x", "1", "a"]), ("train[0]", "below the images")),
+        (lambda split: split["train"].insert(0, ["x", 1, " "]), ("train[0]", "below the images")),
+        (lambda split: split["test"].append(["x", 7, "a"]), ("labels", "0 to 7", "4 classes")),
+        (lambda split: split["test"].append(["x", 1, "a"]), ("class 1", "'blotchy'", "'a'")),
+        (lambda split: split["test"].append(["x", 3, "Banded"]), ("'banded' and 'Banded'", "only in case")),
+        (lambda split: [split], ("a list", "an object", "CoOp")),
+    ],
+)
+def test_a_damaged_split_file_is_refused_with_the_place(damage, change, facts):
+    with refused(DataError, "dtd", *facts):
+        damage(change)
+
+
+def test_a_split_file_that_is_no_json_is_refused(install):
+    root = install("dtd")
+    next(root.rglob("split_zhou*")).write_text("<html>Google Drive - Quota exceeded</html>")
+
+    with refused(DataError, CATALOGUE["dtd"].split_file, "damaged", "CoOp"):
+        load_task("dtd", root=root)
+
+
+def test_another_number_of_images_than_published_is_said(install):
+    root = install("dtd")
+    path = next(root.rglob("split_zhou*"))
+    split = json.loads(path.read_text())
+    path.write_text(json.dumps({**split, "train": split["train"][:-1]}))
+
+    assert read("dtd", root)[1] == ["dtd has 11 images in train; expected 12, as published"]
+
+
+def test_a_missing_image_is_named_when_it_is_asked_for_or_left_out_on_request(install):
+    root = install("dtd")
+    task, _ = read("dtd", root)
+    (root / "dtd" / "images" / task.train.identities[0]).unlink()
+
+    with refused(ImageError, task.train.identities[0], "does not exist"):
+        task.train.images[0]
+    skipped, warned = read("dtd", root, on_bad_image="skip")
+    assert skipped.train.identities == task.train.identities[1:]
+    assert len(warned) == 2
+    assert warned[0].startswith("left out: ")
+    assert warned[1] == "dtd has 11 images in train; expected 12, as published"
+
+
+# -- lists that contradict themselves ----------------------------------------------------------------------------------
 
 
 def test_an_image_in_two_splits_is_said(dtd):
