@@ -24,11 +24,10 @@ SHOTS, SEEDS = 16, (1, 2)
 def main(arguments: Output) -> dict[str, Any]:
     """Run everything (for a smoke run zero-shot on one task), print the table, write the records."""
     torch.set_num_threads(1)  # as the demo: on a busy machine more threads only wait for each other
-    say = (lambda _text: None) if arguments.json else print
     methods, tasks = (METHODS[:1], ("digits",)) if arguments.smoke else (METHODS, tuple(BUILTIN_TASKS))
     records = []
-    say("| task | classes | chance | " + " | ".join(methods) + " |")
-    say("|:--|--:|--:|" + "--:|" * len(methods))
+    arguments.say("| task | classes | chance | " + " | ".join(methods) + " |")
+    arguments.say("|:--|--:|--:|" + "--:|" * len(methods))
     for name in tasks:
         task = builtin_task(name)
         done = [record for _, record, _ in demo.run(task, demo.cells(methods, (SHOTS,), SEEDS))]
@@ -36,7 +35,7 @@ def main(arguments: Output) -> dict[str, Any]:
         means = [statistics.mean(r.metrics["acc1"] for r in done if r.method == method) for method in methods]
         classes = len(task.class_names)
         figures = " | ".join(f"{100 * figure:.1f}" for figure in (1 / classes, *means))
-        say(f"| `{name}` | {classes} | {figures} |")
+        arguments.say(f"| `{name}` | {classes} | {figures} |")
     return finish({"benchmark": "builtin-tasks", "records": [record.to_dict() for record in records]}, arguments)
 
 

@@ -12,7 +12,7 @@ import dataclasses
 from typing import Any
 
 import torch
-from measuring import Output, finish
+from measuring import Output, finish, part_of
 
 from lowshot import FewShotClassifier
 from lowshot.data import builtin_task
@@ -70,9 +70,8 @@ def main(arguments: Arguments) -> dict[str, Any]:
     chosen = [case for case in CASES if case.method in arguments.methods]
     for case in CASES[:1] if arguments.smoke else chosen:
         rows.append(measured(case))
-        if not arguments.json:
-            print(rows[-1])
-    part = {} if set(arguments.methods) == set(Arguments.methods) else {"part": list(arguments.methods)}
+        arguments.say(rows[-1])
+    part = part_of(arguments.methods, Arguments.methods)
     return finish({"benchmark": "calibration", "rows": rows, **part}, arguments)
 
 

@@ -40,8 +40,7 @@ def main(arguments: Output) -> dict[str, Any]:
     for at_once, times in measured.items():
         milliseconds, pages = (statistics.median(each) for each in zip(*times, strict=True))
         row = {"variant": f"{at_once} at once", "milliseconds": milliseconds, "pages": pages, "all": times}
-        if not arguments.json:
-            print(f"{row['variant']:>10}: {milliseconds:6.1f} ms and {pages:6.0f} pages an image", flush=True)
+        arguments.say(f"{row['variant']:>10}: {milliseconds:6.1f} ms and {pages:6.0f} pages an image")
         rows.append(row)
     about = {"benchmark": "convolutions", "batch": batch, "threads": torch.get_num_threads(), "rows": rows}
     return finish(about, arguments)

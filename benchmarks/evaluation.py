@@ -221,9 +221,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
         images = FileImages([files[number % len(files)] for number in range(arguments.count)])
         rows, merge = measured(arguments, images)
         threads = torch.get_num_threads()
-    if not arguments.json:
-        for row in rows.values():
-            print(line(row))
+    arguments.say(*map(line, rows.values()))
     shape = SHAPES["smoke" if arguments.smoke else "vit-b16"]()
     result = {
         "benchmark": "evaluation",

@@ -222,11 +222,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
     """Measure, print, write; returns the result."""
     levers = measured(arguments)
     shares_of = shares(arguments.smoke)
-    if not arguments.json:
-        for line in lines("", levers):
-            print(line)
-        for name, share in shares_of.items():
-            print(f"{name:<44} {share:9.1%}")
+    arguments.say(*lines("", levers), *(f"{name:<44} {share:9.1%}" for name, share in shares_of.items()))
     return finish({"benchmark": "levers", "device": "cpu", **levers, "shares": shares_of}, arguments)
 
 

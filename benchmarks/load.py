@@ -208,8 +208,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
             ):
                 row = row_of(variant, clients, seconds, *asyncio.run(loaded(port, asked, clients, seconds)))
                 rows.append(row)
-                if not arguments.json:
-                    print(line(row), flush=True)
+                arguments.say(line(row))
     return finish({"benchmark": "load", "adapters": arguments.adapters, "device": "cpu", "rows": rows}, arguments)
 
 

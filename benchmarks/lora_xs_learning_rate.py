@@ -54,15 +54,14 @@ def validation_accuracy(task_name: str, shots: int, **settings: Any) -> float:
 def main(arguments: Arguments) -> dict[str, Any]:
     """Train everything, print one line for each convention, rank and learning rate, write the rows."""
     torch.set_num_threads(1)
-    say = (lambda _text: None) if arguments.json else print
     steps: dict[str, Any] = {}
     if arguments.smoke:
         steps = {"base_steps": 1, "steps_per_shot": 1}
         first = {name: getattr(arguments, name)[:1] for name in ("tasks", "seeds", "rank", "learning_rate")}
         arguments = dataclasses.replace(arguments, shots=1, **first)
     rows = []
-    say("| convention | rank | g | learning rate | g x learning rate | accuracy % |")
-    say("|:--|--:|--:|--:|--:|--:|")
+    arguments.say("| convention | rank | g | learning rate | g x learning rate | accuracy % |")
+    arguments.say("|:--|--:|--:|--:|--:|--:|")
     for name, rank, rate in itertools.product(CONVENTIONS, arguments.rank, arguments.learning_rate):
         convention: dict[str, Any] = CONVENTIONS[name]
         g = convention["alpha"] / (rank if convention["scaling"] == "rank" else rank**0.5)
@@ -73,7 +72,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
         row = {"convention": name, "rank": rank, "g": g, "learning_rate": rate, "accuracies": accuracies}
         rows.append(row)
         mean = 100 * statistics.mean(accuracies)
-        say(f"| {name} | {rank} | {g:g} | {rate:g} | {g * rate:.2g} | {mean:.1f} |")
+        arguments.say(f"| {name} | {rank} | {g:g} | {rate:g} | {g * rate:.2g} | {mean:.1f} |")
     settings = {name: getattr(arguments, name) for name in ("tasks", "shots", "seeds", "rank", "learning_rate")}
     return finish({"benchmark": "lora-xs-learning-rate", "settings": settings, "rows": rows}, arguments)
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,6 +40,11 @@ class Output:
     """Print one JSON object and nothing else."""
     out: Path | None = None
     """Folder for the result; benchmarks/results if not given."""
+
+    def say(self, *lines: object) -> None:
+        """Print lines, unless one JSON object is all that is printed."""
+        if not self.json:
+            print(*lines, sep="\n", flush=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,15 +118,13 @@ def measured(
         Rows by variant. One that failed has ``failed``, the reason, and nothing else: it does not cost the others.
     """
     rows, known = {}, {} if known is None else known
-    if not arguments.json:
-        print(TITLE)
+    arguments.say(TITLE)
     for case in cases:
         key = json.dumps(dataclasses.asdict(case))
         if key not in known:
             known[key] = measure(case) if arguments.smoke else _in_fresh_process(key, seconds())
         row = rows[case.variant] = {"variant": case.variant, **known[key]}
-        if not arguments.json:
-            print(line(row), flush=True)
+        arguments.say(line(row))
     return rows
 
 
@@ -258,6 +261,11 @@ def result_of(benchmark: str, arguments: Measuring, rows: Rows, figures: Mapping
         **figures,
         "rows": list(rows.values()),
     }
+
+
+def part_of(chosen: Sequence[str], every: Iterable[str]) -> dict[str, list[str]]:
+    """The field of a result that names what was measured; nothing where that is all of it."""
+    return {} if set(chosen) == set(every) else {"part": list(chosen)}
 
 
 def finish(result: Mapping[str, Any], arguments: Output) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import Output, finish
+from measuring import Output, finish, part_of
 from numpy.typing import NDArray
 
 from lowshot import FewShotClassifier
@@ -138,11 +138,9 @@ def main(arguments: Arguments) -> dict[str, Any]:
     rows = []
     for case in arguments.cases:
         rows.append(measured(case))
-        if not arguments.json:
-            print(rows[-1], flush=True)
+        arguments.say(rows[-1])
     name = "none-of-these" if arguments.data is None else f"none-of-these-{Path(arguments.data).name}"
-    is_all = arguments.data is not None or set(arguments.methods) == set(Arguments.methods)
-    part = {} if is_all else {"part": list(arguments.methods)}
+    part = part_of(arguments.methods, Arguments.methods) if arguments.data is None else {}
     return finish({"benchmark": name, "reject": REJECT, "rows": rows, **part}, arguments)
 
 

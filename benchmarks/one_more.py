@@ -149,9 +149,9 @@ def main(arguments: Arguments) -> dict[str, Any]:
     rows = []
     for task, shots in cases[:1] if arguments.smoke else cases:
         rows.append(measured(task, shots, 1 if arguments.smoke else arguments.draws, arguments.split))
-        if not arguments.json:
-            for way, values in rows[-1]["ways"].items():
-                print(task, shots, way, {name: value[0] for name, value in values.items()}, flush=True)
+        for way, values in rows[-1]["ways"].items():
+            means = {name: mean for name, (mean, *_) in values.items()}
+            arguments.say(f"{task} {shots} {way} {means}")
     return finish({"benchmark": "one-more", "device": "cpu", "rows": rows}, arguments)
 
 

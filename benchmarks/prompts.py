@@ -39,9 +39,8 @@ def main(arguments: Output) -> dict[str, Any]:
     """Measure every way on every test split (for a smoke run one split), print the table, write the figures."""
     torch.set_num_threads(1)  # as the demo: on a busy machine more threads only wait for each other
     tasks = [builtin_task(name) for name in (TASKS[-1:] if arguments.smoke else TASKS)]
-    say = (lambda _text: None) if arguments.json else print
-    say("| | " + " | ".join(f"`{task.name}`" for task in tasks) + " |")
-    say("|:--|" + "--:|" * len(tasks))
+    arguments.say("| | " + " | ".join(f"`{task.name}`" for task in tasks) + " |")
+    arguments.say("|:--|" + "--:|" * len(tasks))
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for way, settings in WAYS.items():
@@ -51,7 +50,7 @@ def main(arguments: Output) -> dict[str, Any]:
                 file.write_text(json.dumps(synonyms(task.class_names)), encoding="utf-8")
                 given = {**settings, "class_names": file if settings.get("class_names") else None}
                 scores[task.name] = FewShotClassifier(method="zero-shot", **given).fit(task).score(task)
-            say(f"| {way} | " + " | ".join(f"{score:.1%}" for score in scores.values()) + " |")
+            arguments.say(f"| {way} | " + " | ".join(f"{score:.1%}" for score in scores.values()) + " |")
             rows.append({"variant": way, "accuracy": scores})
     return finish({"benchmark": "prompts", "rows": rows}, arguments)
 

@@ -365,9 +365,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
         banks, needs = memory(arguments, folder, model)
         rows = rows_of(arguments, ways_of(arguments, model, learner, banks))
         threads = torch.get_num_threads()
-    if not arguments.json:
-        for row in rows.values():
-            print(line(row))
+    arguments.say(*map(line, rows.values()))
     name = "-".join(["serving", *(part for part in (arguments.model, arguments.precision) if part not in _USUAL)])
     result = {
         "benchmark": name,

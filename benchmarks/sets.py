@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import Output, finish
+from measuring import Output, finish, part_of
 from numpy.typing import NDArray
 
 from lowshot import FewShotClassifier
@@ -124,9 +124,8 @@ def main(arguments: Arguments) -> dict[str, Any]:
     rows = []
     for name in arguments.tasks[: 1 if arguments.smoke else None]:
         rows += measured(name, 1 if arguments.smoke else DRAWS)
-        if not arguments.json:
-            print(*rows[-4:], sep="\n", flush=True)
-    part = {} if set(arguments.tasks) == set(BUILTIN_TASKS) else {"part": list(arguments.tasks)}
+        arguments.say(*rows[-4:])
+    part = part_of(arguments.tasks, BUILTIN_TASKS)
     return finish({"benchmark": "sets", "shots": SHOTS, "images": JUDGED, "rows": rows, **part}, arguments)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measuring import Output, finish
+from measuring import Output, finish, part_of
 
 from lowshot import FewShotClassifier
 from lowshot.data import builtin_task
@@ -62,9 +62,8 @@ def main(arguments: Arguments) -> dict[str, Any]:
     cases += [(method, SHOTS[-1], FOLDS) for method in arguments.methods if METHODS[method].kind == "weights"]
     for method, shots, folds in cases[:1] if arguments.smoke else cases:
         rows.append(measured(method, shots, 1 if arguments.smoke else DRAWS[method], folds))
-        if not arguments.json:
-            print(rows[-1], flush=True)
-    part = {} if set(arguments.methods) == set(DRAWS) else {"part": list(arguments.methods)}
+        arguments.say(rows[-1])
+    part = part_of(arguments.methods, DRAWS)
     return finish({"benchmark": "several-labels", "task": TASK, "rows": rows, **part}, arguments)
 
 

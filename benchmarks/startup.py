@@ -72,8 +72,7 @@ def main(arguments: Arguments) -> dict[str, Any]:
             times = seconds(command, arguments.repetitions)
             row = {"variant": name, "median_seconds": statistics.median(times), "min": min(times), "max": max(times)}
             rows.append(row)
-            if not arguments.json:
-                print(f"{name:<46} {row['median_seconds']:6.2f} s  ({row['min']:.2f} to {row['max']:.2f})", flush=True)
+            arguments.say(f"{name:<46} {row['median_seconds']:6.2f} s  ({row['min']:.2f} to {row['max']:.2f})")
     return finish({"benchmark": "startup", "repetitions": arguments.repetitions, "rows": rows}, arguments)
 
 

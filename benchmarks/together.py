@@ -104,13 +104,11 @@ def main(arguments: Arguments) -> dict[str, Any]:
                 row |= {f"{name}_alone": alone, f"{name}_together": joined}
                 row[f"{name}_ratio"] = statistics.median(alone) / statistics.median(joined)
             rows.append(row)
-            if not arguments.json:
-                print(
-                    f"{row['variant']:<16} together {statistics.median(row['seconds_together']):.2f} s, "
-                    f"{row['seconds_ratio']:.2f} times as many runs an hour; "
-                    f"{row['processor_seconds_ratio']:.2f} of a processor's time",
-                    flush=True,
-                )
+            arguments.say(
+                f"{row['variant']:<16} together {statistics.median(row['seconds_together']):.2f} s, "
+                f"{row['seconds_ratio']:.2f} times as many runs an hour; "
+                f"{row['processor_seconds_ratio']:.2f} of a processor's time"
+            )
     facts = {"model": arguments.model or "auto", "device": arguments.on, "steps": arguments.steps}
     return finish({"benchmark": "together", **facts, "rows": rows}, arguments)
 
