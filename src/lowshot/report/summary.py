@@ -217,9 +217,9 @@ class TableColumn(NamedTuple):
 
 
 _TASK = TableColumn("task", lambda row: row.task, lambda row: row.task, is_number=False)
+_METHOD = TableColumn("method", lambda row: row.label, lambda row: row.label, is_number=False)
 _FIGURES = TableColumn("accuracy %", _in_line, lambda row: row.accuracy_mean)
-_COLUMNS = (
-    TableColumn("method", lambda row: row.label, lambda row: row.label, is_number=False),
+_SIZES = (
     TableColumn("shots", lambda row: str(row.shots), lambda row: row.shots),
     TableColumn("trainable", lambda row: f"{row.trainable_parameters:,}", lambda row: row.trainable_parameters),
     TableColumn(
@@ -228,18 +228,20 @@ _COLUMNS = (
         lambda row: row.trainable_parameters / max(row.total_parameters, 1),
     ),
     TableColumn("adapter KB", adapter_text, lambda row: row.adapter_bytes),
-    _FIGURES,
+)
+_TRAINING = (
     TableColumn("seconds", lambda row: short(row.train_seconds), lambda row: row.train_seconds),
     TableColumn(
         "memory MB", lambda row: short(row.training_memory_bytes / 1_000_000), lambda row: row.training_memory_bytes
     ),
 )
+COSTS = (*_SIZES, *_TRAINING)
+"""The columns of shots and of what learning from them costs."""
 
 
 def table_columns(rows: Sequence[Row]) -> list[TableColumn]:
     """The columns of the results table; one for the task only where there is more than one."""
-    figures = _FIGURES._replace(heading=measure_heading(rows))
-    columns = [figures if column is _FIGURES else column for column in _COLUMNS]
+    columns = [_METHOD, *_SIZES, _FIGURES._replace(heading=measure_heading(rows)), *_TRAINING]
     return [_TASK, *columns] if len({row.task for row in rows}) > 1 else columns
 
 

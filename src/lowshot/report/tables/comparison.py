@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from ...records import RunRecord
-from ...wording.quantities import share, short, shots_text
+from ...wording.quantities import short, shots_text
 from ..averages import OF_ALL_CLASSES
 from ..caveats import provenance_caveats
 from ..comparisons import winner
 from ..sections import AVERAGE, Column, Entry, Section, sections
-from ..summary import SeriesKey, adapter_text, mean_and_deviation, spread_text
+from ..summary import COSTS, SeriesKey, adapter_text, mean_and_deviation, spread_text
 from .beside import others_table, published_lines
 from .notes import accuracy_notes
 from .table import Block, Line, Table, TableCell
@@ -107,15 +107,8 @@ def _costs(section: Section) -> Table:
         notes.append("Means over the data sets.")
     tasks: dict[str, list[Line]] = {}
     for row in section.averages.rows or section.rows:
-        texts = (
-            str(row.shots),
-            f"{row.trainable_parameters:,}",
-            share(row.trainable_parameters, row.total_parameters),
-            adapter_text(row),
-            short(row.train_seconds),
-            short(row.training_memory_bytes / 1_000_000),
-            short(row.evaluation_seconds) if row.evaluation_seconds else "-",
-        )
+        judging = short(row.evaluation_seconds) if row.evaluation_seconds else "-"
+        texts = (*(column.text(row) for column in COSTS), judging)
         tasks.setdefault(row.task, []).append(Line(row.label, tuple(map(TableCell, texts))))
     blocks = tuple(Block(task if len(tasks) > 1 else "", tuple(lines)) for task, lines in tasks.items())
     headings = ("shots", "trainable", "% of total", "adapter KB", "training s", "memory MB", "judging s")
