@@ -10,10 +10,10 @@ from typing import Annotated
 import tyro
 
 from ..files import remove
-from ..progress import is_quiet, shown
+from ..progress import shown
 from .changing import Changed
 from .parsing import parse
-from .printing import print_json, warned
+from .printing import warned
 from .states import beside, interruption_told
 
 
@@ -51,16 +51,13 @@ def run(arguments: Sequence[str]) -> int:
     place = parsed.changed.place(parsed.adapter)  # said before anything is learnt
     from ..classifier import saved_adapter
     from ..serving.examples import carry_examples
+    from ..wording.quantities import counted, on_top_line
 
     classifier = saved_adapter(parsed.adapter, model=parsed.model, device=parsed.device)
     before = classifier.record_
     checkpoint = beside(place, "training.safetensors") if parsed.refit else None
     states = classifier.training_states(checkpoint) if checkpoint else []
-    with (
-        warned(classifier.warnings_),
-        interruption_told(states),
-        parsed.changed.written(parsed.adapter) as aside,
-    ):
+    with warned(classifier.warnings_), interruption_told(states), parsed.changed.written(parsed.adapter) as aside:
         classifier.add(
             parsed.data, shots=parsed.shots, old=parsed.old, refit=parsed.refit, checkpoint=checkpoint, track=shown
         ).write(aside)
@@ -71,23 +68,18 @@ def run(arguments: Sequence[str]) -> int:
     record = classifier.record_
     new = record.classes[len(before.classes) :]
     images = len(record.draw) - (len(before.draw) if parsed.refit is None else 0)
-    if parsed.changed.json:
-        counts = {"images": len(record.draw), "classes": list(record.classes), "new_classes": list(new)}
-        told = {"seconds": record.train_seconds, "calibration": record.calibration, "on_top": record.on_top}
-        print_json({"adapter": str(place), **counts, **told})
-    elif not is_quiet():
-        from ..wording.quantities import counted, on_top_line
-
-        which = f"{len(new)} class(es) more, {', '.join(new)}" if new else "no class more"
-        anew = " taught anew" if parsed.refit else ""
-        print(
-            f"{counted(images, 'image')}{anew}: {which}; {len(record.classes)} classes and "
-            f"{counted(len(record.draw), 'image')} in all"
+    counts = {"images": len(record.draw), "classes": list(record.classes), "new_classes": list(new)}
+    told = {"seconds": record.train_seconds, "calibration": record.calibration, "on_top": record.on_top}
+    more = f"{len(new)} class(es) more, {', '.join(new)}" if new else "no class more"
+    whole = f"{len(record.classes)} classes and {counted(len(record.draw), 'image')} in all"
+    lines = [f"{counted(images, 'image')}{' taught anew' if parsed.refit else ''}: {more}; {whole}"]
+    if record.on_top:
+        lines.append(
+            "the towers stay as they are, and new classes are set on top of them (--refit DATA teaches all anew)"
         )
-        if record.on_top:
-            print("the towers stay as they are, and new classes are set on top of them (--refit DATA teaches all anew)")
-            print(on_top_line(record.on_top))
-        if record.calibration:
-            print(f"calibrated anew on {len(record.calibration['scores'])} held-out images")
-        print(f"saved to {place}; how well it does now: lowshot evaluate {place} DATA")
+        lines.append(on_top_line(record.on_top))
+    if record.calibration:
+        lines.append(f"calibrated anew on {len(record.calibration['scores'])} held-out images")
+    lines.append(f"saved to {place}; how well it does now: lowshot evaluate {place} DATA")
+    parsed.changed.tell(place, counts | told, *lines)
     return 0

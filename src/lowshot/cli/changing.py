@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from ..errors import InputError
 from ..files import claimed, folder_replaced, folder_written_aside, refuse_existing
+from ..progress import is_quiet
+from .printing import print_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,13 @@ class Changed:
         if not adapter.is_dir() or adapter.is_symlink():
             raise InputError(f"in-place needs a folder of its own, and {adapter} is none; expected --out DIR")
         return adapter
+
+    def tell(self, place: Path, answer: Mapping[str, Any], *lines: str) -> None:
+        """Print which adapter there is now: as JSON with this answer, or in lines, unless it is quiet."""
+        if self.json:
+            print_json({"adapter": str(place), **answer})
+        elif not is_quiet():
+            print("\n".join(lines))
 
     @contextlib.contextmanager
     def written(self, adapter: Path) -> Iterator[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +21,7 @@ _COLUMNS = (
     *("auroc", "accepted_at_95", "turned_away", "known_turned_away"),
     *("map", "micro_f1", "macro_f1", "exact_match"),
 )
-"""Columns of CSV; a measure that was not taken is empty."""
+"""Columns of CSV, always the same, so that files can be put together; a measure that was not taken is empty."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,19 +88,16 @@ def run(arguments: Sequence[str]) -> int:
         print_json({"adapter": str(parsed.adapter), "data": source_named(source), **metrics})
     elif parsed.format == "csv":
         data = source if isinstance(source, str) else str(source.get("test", source["train"]))
-        judged = {data: metrics, **metrics.get("others", {})}
-        print_csv(_COLUMNS, (_cells(name, figures) for name, figures in judged.items()))
+        rows = []
+        for name, figures in {data: metrics, **metrics.get("others", {})}.items():
+            low, high = figures.get("acc1_interval", ("", ""))
+            apart = {**figures.get("unknown", {}), **figures.get("sets", {})}
+            cells = {**apart, **figures, "data": name, "acc1_low": low, "acc1_high": high}
+            rows.append([cells.get(column, "") for column in _COLUMNS])
+        print_csv(_COLUMNS, rows)
     else:
         _print_text(classifier.record_.task, metrics)
     return 0
-
-
-def _cells(data: str, metrics: Mapping[str, Any]) -> list[object]:
-    """The line of CSV of a label space; the columns are always the same, so that files can be put together."""
-    low, high = metrics.get("acc1_interval", ("", ""))
-    apart = {**metrics.get("unknown", {}), **metrics.get("sets", {})}
-    cells = {**apart, **metrics, "data": data, "acc1_low": low, "acc1_high": high}
-    return [cells.get(column, "") for column in _COLUMNS]
 
 
 def _print_text(task: str, metrics: dict[str, Any]) -> None:

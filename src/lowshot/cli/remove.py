@@ -9,10 +9,10 @@ from typing import Annotated
 
 import tyro
 
-from ..progress import is_quiet, shown
+from ..progress import shown
 from .changing import Changed
 from .parsing import parse
-from .printing import print_json, warned
+from .printing import warned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +47,9 @@ def run(arguments: Sequence[str]) -> int:
         classifier.remove(*parsed.classes, refit=parsed.refit, track=shown).write(aside)
         carry_examples(parsed.adapter, aside, {name: name for name in classifier.record_.classes})
     left = classifier.record_.classes
-    if parsed.changed.json:
-        print_json({"adapter": str(place), "classes": list(left), "removed": list(parsed.classes)})
-    elif not is_quiet():
-        print(f"{len(left)} classes are left; saved to {place}; how well it does now: lowshot evaluate {place} DATA")
+    parsed.changed.tell(
+        place,
+        {"classes": list(left), "removed": list(parsed.classes)},
+        f"{len(left)} classes are left; saved to {place}; how well it does now: lowshot evaluate {place} DATA",
+    )
     return 0

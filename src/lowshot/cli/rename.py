@@ -10,10 +10,8 @@ from typing import Annotated
 
 import tyro
 
-from ..progress import is_quiet
 from .changing import Changed
 from .parsing import parse
-from .printing import print_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +49,6 @@ def run(arguments: Sequence[str]) -> int:
                 shutil.copyfile(path, aside / path.name)
         write_record(aside, record)
         carry_examples(folder, aside, dict(zip(before.classes, record.classes, strict=True)))
-    if parsed.changed.json:
-        print_json({"adapter": str(place), "classes": list(record.classes), "renamed": {parsed.old: parsed.new}})
-    elif not is_quiet():
-        print(f"{parsed.old} is called {parsed.new} now; saved to {place}")
+    answer = {"classes": list(record.classes), "renamed": {parsed.old: parsed.new}}
+    parsed.changed.tell(place, answer, f"{parsed.old} is called {parsed.new} now; saved to {place}")
     return 0

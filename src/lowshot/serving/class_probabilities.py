@@ -59,8 +59,9 @@ def predictions(backbone: Backbone, embeddings: Tensor, residents: Sequence[Resi
     by_row = {}
     for row, probabilities, vector in zip(order, tables, vectors.reshape(len(order), -1), strict=True):
         resident, (p_value, is_none) = residents[row], told.get(row, (None, None))
-        labels = _labels(resident, probabilities)
-        by_row[row] = Prediction(resident.name, resident.classes.names, probabilities, vector, p_value, is_none, labels)
+        names, likelihoods = resident.classes.names, resident.likelihoods
+        labels = None if likelihoods is None else likelihoods.labels(names, probabilities)
+        by_row[row] = Prediction(resident.name, names, probabilities, vector, p_value, is_none, labels)
     return [by_row[row] for row in range(len(residents))]
 
 
@@ -71,14 +72,6 @@ def _normalised(scores: Tensor, residents: Sequence[Resident], temperatures: Ten
         return torch.softmax(scores / temperatures, dim=-1)
     slopes = torch.stack([each.slope for each in likelihoods])[:, None]
     return torch.sigmoid(slopes * scores + torch.stack([each.offsets for each in likelihoods]))
-
-
-def _labels(resident: Resident, table: NDArray[np.float32]) -> tuple[str, ...] | None:
-    """All labels of an image with these probabilities ``(C,)``, the most probable first; None where it has one."""
-    if resident.likelihoods is None:
-        return None
-    [present] = resident.likelihoods.presence.present(table[None])
-    return tuple(resident.classes.names[place] for place in np.argsort(-table, kind="stable") if present[place])
 
 
 class _Belongings:

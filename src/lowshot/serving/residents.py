@@ -5,10 +5,12 @@ from __future__ import annotations
 import collections
 import dataclasses
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..belonging import Belonging
@@ -73,6 +75,11 @@ class Likelihoods:
     def __call__(self, scores: Tensor) -> Tensor:
         """Probabilities of scores, ``(..., C)``."""
         return torch.sigmoid(self.slope * scores + self.offsets)
+
+    def labels(self, names: Sequence[str], probabilities: NDArray[np.float32]) -> tuple[str, ...]:
+        """All labels of an image with these probabilities of C classes, ``(C,)``, the most probable first."""
+        [present] = self.presence.present(probabilities[None])
+        return tuple(names[place] for place in np.argsort(-probabilities, kind="stable") if present[place])
 
     @property
     def nbytes(self) -> int:
