@@ -6,10 +6,10 @@ import torch
 from lowshot.adapters.joint import JointUpdates
 from lowshot.adapters.lean import LeanMixin
 from lowshot.models.frozen import side_by_side
-from lowshot.training.step import Passes
+from lowshot.training.step import ExactStep, Passes
 
 from ..training import steps
-from ..training.steps import WHOLE, learner_on
+from ..training.steps import LABELS, ROWS, WHOLE, crops, learner_on
 
 CUT = Passes(2, 1)
 
@@ -103,6 +103,20 @@ def test_products_in_the_type_of_the_base_are_those_of_float32_but_for_its_round
         for found in (in_base, in_float32)
     ]
     assert away[0] < 3 * away[1]  # it rounds no more than the base does
+
+
+@pytest.mark.parametrize("method", ["lora", "lora-xs"])
+def test_a_step_adds_to_the_gradients_that_are_there(tiny_clip, method):
+    learner = learner_on(tiny_clip, method)
+    _, *once = gradients(learner)
+    for parameter, gradient in zip(learner.parameters, once, strict=True):
+        parameter.grad = 3 * gradient
+    vectors = learner.class_vectors.in_steps()
+    step = ExactStep(learner.backbone, vectors, learner.keys, WHOLE, learner.vectors_are_trained)
+    with learner.backbone.training():
+        step.accumulate(5, ROWS, LABELS, crops)
+    for parameter, gradient in zip(learner.parameters, once, strict=True):
+        torch.testing.assert_close(parameter.grad, 4 * gradient, atol=1e-12, rtol=1e-9)
 
 
 def test_weights_that_lie_side_by_side_stay_parameters_of_their_own(tiny_clip):

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from lowshot import FewShotClassifier
-from lowshot.conversion import FORMATS, export, onnx_graph, peft_folder
+from lowshot.conversion import FORMATS, export, onnx_graph
 from lowshot.conversion.readme import readme
 from lowshot.conversion.source import open_source
 from lowshot.conversion.trained import trained_model
@@ -348,8 +348,8 @@ def test_a_template_with_other_braces_is_taken_as_it_is(saved, tmp_path):
 
 
 def test_an_export_that_computes_something_else_does_not_appear(saved, tmp_path, monkeypatch):
-    original = peft_folder.read_back
-    monkeypatch.setattr(peft_folder, "read_back", lambda *given: original(*given)[:, ::-1])
+    peft = FORMATS["peft"]
+    monkeypatch.setitem(FORMATS, "peft", peft._replace(read_back=lambda *given: peft.read_back(*given)[:, ::-1]))
     with refused(RunError, "peft export", "at most 0.0001"):
         export(saved("lora")[0], tmp_path / "out", format="peft")
     assert list(tmp_path.iterdir()) == []

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from lowshot import FewShotClassifier
-from lowshot.conversion import export, onnx_graph, page, web_runtime
+from lowshot.conversion import FORMATS, export, onnx_graph, page, web_runtime
 from lowshot.errors import InputError, RunError
 from refusing import refused
 
@@ -289,8 +289,8 @@ def serving(folder):
 
 
 def test_a_page_is_an_onnx_export_until_it_is_bundled(saved, package, tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "read_back", lambda *given: None)
-    monkeypatch.setattr(page, "write", lambda source, trained, folder: write_stub(folder))
+    stub = {"write": lambda source, trained, folder: write_stub(folder), "read_back": lambda *given: None}
+    monkeypatch.setitem(FORMATS, "page", FORMATS["page"]._replace(**stub))
     made = export(saved("gda")[0], tmp_path / "out", format="page", onnxruntime_web=package)
     assert made.files == ("README.md", "classes.json", "index.html")
     assert "from a disk or from any web server" in (made.folder / "README.md").read_text()

@@ -12,6 +12,7 @@ then, run after run and as many of each, and the factors of a layer lie together
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -102,20 +103,8 @@ class JointUpdates:
             return None
         if len({base.out_features for base in bases}) > 1:
             return None
-        return bases, _Addition(adapted[0][1], first, [at for at, _, _ in adapted])
-
-
-class _Addition:
-    """Adds the updates of some layers of a stack that see the same input."""
-
-    def __init__(self, stack: _Stack, first: int, places: Sequence[int]) -> None:
-        self._stack, self._first, self._places = stack, first, places
-
-    def __call__(self, outputs: Tensor, inputs: Tensor) -> Tensor:
-        layers = range(self._first, self._first + len(self._places))
-        stack = self._stack
-        masks = stack.masks(layers, inputs)
-        return low_rank(inputs, masks, *stack.factors(layers), self._places, outputs, stack.runs)
+        layers = range(first, first + len(places))
+        return bases, functools.partial(adapted[0][1].add, layers, [at for at, _, _ in adapted])
 
 
 class _Stack:
@@ -162,6 +151,17 @@ class _Stack:
     def frozen(self) -> list[Tensor]:
         """The factors that are not trained."""
         return [factor for factor in (self._inner, self._outer) if factor is not None]
+
+    def add(self, layers: range, places: Sequence[int], outputs: Tensor, inputs: Tensor) -> Tensor:
+        """Add the updates of some layers that see the same input ``(T, I)`` to their outputs, ``(T, n * O)``.
+
+        Args:
+            layers: Their numbers.
+            places: Of each layer its place among those whose outputs lie side by side.
+            outputs: Of n layers; changed in place.
+            inputs: What they see.
+        """
+        return low_rank(inputs, self.masks(layers, inputs), *self.factors(layers), places, outputs, self.runs)
 
     def masks(self, layers: range, inputs: Tensor) -> Tensor | None:
         """Those of some layers for an input ``(T, I)``."""
@@ -236,7 +236,8 @@ class _Tower:
         """Give each parameter its part of what has gathered."""
         leaf, self._leaf = self._leaf, None
         self.hand_out_anew()
-        if leaf is None or leaf.grad is None:
+        assert leaf is not None, "no step has begun"
+        if leaf.grad is None:
             return
         parts = torch.split(leaf.grad, [parameter.numel() for parameter in self.parameters])
         for parameter, part in zip(self.parameters, parts, strict=True):

@@ -15,14 +15,12 @@ def draws_from_torch(model: nn.Module) -> bool:
     from peft.tuners.lora import LoraLayer
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    for module in model.modules():
+    def may_draw(module: nn.Module) -> bool:
         if isinstance(module, BaseTunerLayer):
-            may_draw = not isinstance(module, LoraLayer)
-        else:
-            may_draw = isinstance(module, nn.Dropout) and not isinstance(module, SampleDropout) and module.p > 0
-        if may_draw:
-            return True
-    return False
+            return not isinstance(module, LoraLayer)
+        return isinstance(module, nn.Dropout) and not isinstance(module, SampleDropout) and module.p > 0
+
+    return any(map(may_draw, model.modules()))
 
 
 def rows_are_alike(blocks: nn.Module) -> bool:
@@ -35,11 +33,9 @@ def rows_are_alike(blocks: nn.Module) -> bool:
     from peft.tuners.lora.variants import DoraLinearVariant
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    for module in blocks.modules():
+    def is_alike(module: nn.Module) -> bool:
         if isinstance(module, LoraLayer):
-            alike = all(isinstance(variant, DoraLinearVariant) for variant in module.lora_variant.values())
-        else:
-            alike = not isinstance(module, BaseTunerLayer) and not (isinstance(module, nn.Dropout) and module.p > 0)
-        if not alike:
-            return False
-    return True
+            return all(isinstance(variant, DoraLinearVariant) for variant in module.lora_variant.values())
+        return not isinstance(module, BaseTunerLayer) and not (isinstance(module, nn.Dropout) and module.p > 0)
+
+    return all(map(is_alike, blocks.modules()))

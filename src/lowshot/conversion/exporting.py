@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data import BUILTIN_TASKS
 from ..errors import InputError, MissingExtraError, UnknownNameError
 from ..files import canonical_json, folder_written_aside, refuse_existing, write_text
 from ..methods import MethodSpec, method_spec
@@ -18,7 +20,7 @@ from ..models.writing import is_in_transformers_format
 from ..progress import Track, silent
 from ..torch_state import own_torch_state
 from . import merged, onnx_graph, onnx_precision, page, peft_folder
-from .measured import Accuracy, accuracy, recorded_task
+from .measured import Accuracy, accuracy
 from .readme import page_facts, readme
 from .source import Source, as_input, largest_difference, open_source
 from .trained import Trained, trained_model
@@ -30,35 +32,30 @@ TOLERANCE = 1e-4
 """Largest accepted difference of a probability between the classifier and what was exported in float32."""
 
 
-class Format(Protocol):
-    """Functions that the module of a format has."""
+class Format(NamedTuple):
+    """What an adapter can be exported to, by functions of the format's module."""
 
-    @property
-    def PACKAGES(self) -> tuple[str, ...]:  # noqa: N802 - a constant of the module
-        """Packages of an extra of the format's name, without which it cannot be written."""
-
-    def why_not(self, spec: MethodSpec) -> str:
-        """Why a method cannot be had in this format; empty where it can."""
-
-    def write(self, source: Source, trained: Trained, folder: Path) -> None:
-        """Write the format's own files; the model may be changed.
-
-        Args:
-            source: Where the adapter comes from.
-            trained: The float32 model with the adapter in it.
-            folder: Exists, and is renamed into place by the caller.
-
-        Raises:
-            InputError: The adapter cannot be had in this format.
-        """
-
-    def read_back(self, source: Source, folder: Path) -> NDArray[np.float32] | None:
-        """Probabilities of the probes ``(PROBES, C)``, read as the files' user will; None if that needs a package."""
+    why_not: Callable[[MethodSpec], str]
+    """Why a method cannot be had in this format; empty where it can."""
+    write: Callable[[Source, Trained, Path], None]
+    """Writes the format's own files into a folder, which is renamed into place later; the float32 model with the
+    adapter in it may be changed. An adapter that cannot be had in this format is an InputError."""
+    read_back: Callable[[Source, Path], NDArray[np.float32] | None]
+    """Gives probabilities of the probes ``(PROBES, C)``, read as the files' user will; None if that needs a package."""
+    packages: tuple[str, ...] = ()
+    """Those of the extra ``onnx`` without which it cannot be written."""
 
 
-FORMATS: dict[str, Format] = {"peft": peft_folder, "merged": merged, "onnx": onnx_graph, "page": page}
-"""Format -> its module."""
-GRAPHS = ("onnx", "page")
+_GRAPH = Format(
+    lambda spec: spec.why_not_in_graph, onnx_graph.write, onnx_graph.read_back, packages=("onnx", "onnxscript")
+)
+FORMATS = {
+    "peft": Format(lambda spec: spec.why_not_in_peft, peft_folder.write, peft_folder.read_back),
+    "merged": Format(lambda spec: spec.why_not_merged, merged.write, merged.read_back),
+    "onnx": _GRAPH,
+    "page": _GRAPH,  # whose files the page then replaces
+}
+GRAPHS = tuple(name for name, each in FORMATS.items() if each is _GRAPH)
 """Formats that hold an ONNX file, which can be had in fewer bits."""
 
 
@@ -126,7 +123,9 @@ def export(
         if precision != "fp32":  # what was held against the classifier is rounded, and all that differs is rounding
             onnx_precision.lower(source, trained, aside, precision)
             table = onnx_graph.read_back(source, aside)
-        judged = data if data is not None or precision == "fp32" else recorded_task(source)
+        judged = data
+        if data is None and precision != "fp32" and source.record.task in BUILTIN_TASKS:
+            judged = source.record.task
         shares = None
         if judged is not None and table is not None:
             shares = accuracy(source, judged, onnx_graph.opened(aside), trained.backbone.resizing, track)
@@ -153,12 +152,12 @@ def _refuse_unusable(name: str, precision: str, data: Any, runtime: Any) -> None
     if name not in FORMATS:
         raise UnknownNameError("format", name, FORMATS)
     onnx_precision.refuse_unknown(precision)
-    for what, value, usual in (("precision", precision, "fp32"), ("data", data, None)):
+    for option, value, usual in (("precision", precision, "fp32"), ("data", data, None)):
         if name not in GRAPHS and value != usual:
-            raise InputError(f"{what} is of ONNX files, and format {name} has none; expected {' or '.join(GRAPHS)}")
+            raise InputError(f"{option} is of ONNX files, and format {name} has none; expected {' or '.join(GRAPHS)}")
     if runtime is not None and name != "page":
         raise InputError(f"onnxruntime-web runs a page, and format {name} has none; leave it out, or use --format page")
-    for package in FORMATS[name].PACKAGES:
+    for package in FORMATS[name].packages:
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "onnx", f"format {name}")
 
@@ -172,7 +171,7 @@ def _refuse_adapter(source: Source, name: str) -> None:
     if source.record.has_rows:
         spec = spec.with_classifier()
     if why := FORMATS[name].why_not(spec):
-        others = [other for other, module in FORMATS.items() if not module.why_not(spec)]
+        others = [other for other, form in FORMATS.items() if not form.why_not(spec)]
         advice = f"use --format {others[0]}" if others else "no format has it: predict and evaluate do"
         raise InputError(f"method {method} cannot be had in format {name}: {why}; {advice}")
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import BUILTIN_TASKS, learnt_part
+from ..data import learnt_part
 from ..data.crops import central_crops
 from ..data.images import rows_of
 from ..evaluation import as_taught, left_to_judge
@@ -36,11 +36,6 @@ class Accuracy:
     """By the export."""
     measure: str = "accuracy"
     """What both are: ``accuracy`` or ``mean average precision``."""
-
-
-def recorded_task(source: Source) -> str | None:
-    """The name of the task that the adapter learnt from, where a name is enough to find it."""
-    return source.record.task if source.record.task in BUILTIN_TASKS else None
 
 
 def accuracy(

@@ -7,18 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..methods import MethodSpec
 from ..models import load_backbone
 from ..models.writing import write_in_transformers_format
 from .source import Source, as_input, class_probabilities
 from .trained import Trained
-
-PACKAGES = ()
-
-
-def why_not(spec: MethodSpec) -> str:
-    """Why a method cannot be had in this format; empty where it can."""
-    return spec.why_not_merged
 
 
 def write(source: Source, trained: Trained, folder: Path) -> None:  # noqa: ARG001

@@ -20,24 +20,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import InputError, RunError, first_line
-from ..methods import MethodSpec
 from ..models import Backbone
 from ..randomness import torch_seeded
 from .preprocessing import write_preprocessing
 from .source import Source, as_input
 from .trained import Trained
 
-PACKAGES = ("onnx", "onnxscript")
 MODEL_FILE = "model.onnx"
 EXACT = "exact/"
 """How names of nodes begin that stay float32 in every precision: pixels, unit length, class scores, softmax."""
 LARGEST_SINGLE_FILE_BYTES = 1_900_000_000
 """A file of protocol buffers ends at 2 GiB: larger weights go into a second file beside it."""
-
-
-def why_not(spec: MethodSpec) -> str:
-    """Why a method cannot be had in this format; empty where it can."""
-    return spec.why_not_in_graph
 
 
 class _ImageTower(nn.Module):

@@ -19,14 +19,12 @@ from ..files import read_json_object, write_text
 from . import onnx_graph
 from .preprocessing import BESIDE, PREPROCESSING_FILE, SCRIPT_FILE
 
-PACKAGES = onnx_graph.PACKAGES
 PAGE_FILE = "index.html"
 LARGEST_IN_PAGE = 48 << 20
 """Bytes of a model that is within the page; a larger one is in scripts beside it."""
 PART_BYTES = 96 << 20
 """Bytes of a model in one of those; a multiple of 3, so that no part but the last is padded. Browsers refuse texts of
 half a gigabyte."""
-why_not, write, read_back = onnx_graph.why_not, onnx_graph.write, onnx_graph.read_back
 
 
 def bundle(

@@ -17,19 +17,11 @@ from peft.tuners.lora import LoraLayer
 from ..adapters.adapter import CONFIG_FILE
 from ..adapters.peft_adapter import attaching
 from ..files import canonical_json, read_json_object, write_bytes, write_text
-from ..methods import MethodSpec
 from ..models import load_backbone, round_to
 from ..models.writing import refuse_foreign_to_transformers
 from ..tensor_file import TENSORS_FILE, serialized
 from .source import Source, as_input, class_probabilities
 from .trained import Trained
-
-PACKAGES = ()
-
-
-def why_not(spec: MethodSpec) -> str:
-    """Why a method cannot be had in this format; empty where it can."""
-    return spec.why_not_in_peft
 
 
 def write(source: Source, trained: Trained, folder: Path) -> None:

@@ -140,15 +140,11 @@ In this folder, after `hf auth login`:
 """
 
 
-def server_command(model: str) -> list[str]:
-    """Command that the container runs."""
-    where = ["--host", "0.0.0.0", "--port", str(PORT)]
-    return ["lowshot", "serve", SERVED, "--model", model, *where, "--no-teach", "--public"]
-
-
 def dockerfile(model: str) -> str:
     """Dockerfile of a container that serves the adapters on this backbone."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    where = ["--host", "0.0.0.0", "--port", str(PORT)]
+    command = ["lowshot", "serve", SERVED, "--model", model, *where, "--no-teach", "--public"]
     return f"""FROM python:{python}-slim
 RUN useradd --create-home --uid {_USER} user
 USER user
@@ -157,7 +153,7 @@ WORKDIR /home/user/app
 COPY --chown=user . .
 RUN pip install --no-cache-dir --user -r requirements.txt
 EXPOSE {PORT}
-CMD {json.dumps(server_command(model))}
+CMD {json.dumps(command)}
 """
 
 

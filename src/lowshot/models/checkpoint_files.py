@@ -51,7 +51,13 @@ class CheckpointFiles:
             if not path.exists():
                 raise FileNotFoundError(name)
             return path
-        refuse_what_is_no_hub_id(self.model, self.source)
+        if is_spelt_as_path(self.source) or self.source.count("/") > 1:
+            raise InputError(f"model {self.model!r}: there is no such folder")
+        if "/" not in self.source:
+            raise InputError(
+                f"unknown model {self.model!r}; expected builtin, photos, a folder, or a Hub id such as "
+                "openai/clip-vit-base-patch16"
+            )
         from huggingface_hub.errors import EntryNotFoundError
 
         try:
@@ -96,18 +102,3 @@ class CheckpointFiles:
         """The commit on the Hub that one of the files is of; None where they lie in a folder."""
         commit = "" if self.folder else path.parent.name
         return commit if re.fullmatch("[0-9a-f]{40}", commit) else None
-
-
-def refuse_what_is_no_hub_id(model: str, source: str) -> None:
-    """Refuse what can only be a folder that is not there, before the Hub is asked for it.
-
-    Raises:
-        InputError: It is neither a folder nor of the form OWNER/NAME.
-    """
-    if is_spelt_as_path(source) or source.count("/") > 1:
-        raise InputError(f"model {model!r}: there is no such folder")
-    if "/" not in source:
-        raise InputError(
-            f"unknown model {model!r}; expected builtin, photos, a folder, or a Hub id such as "
-            "openai/clip-vit-base-patch16"
-        )

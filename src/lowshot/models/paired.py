@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from .backbone import Backbone, copied
-from .identity import Identity
 
 BESIDE = " + "
 """Between the names of two models that are loaded as one."""
@@ -42,21 +41,15 @@ class PairedBackbone(Backbone):
     @classmethod
     def of(cls, first: Backbone, second: Backbone) -> PairedBackbone:
         """Put them together. Identity and name are the first one's; the hashes are of both."""
-        both = first.identity, second.identity
-        rounded = {
-            name: _joined(*(each.rounded_sha256[name] for each in both)) for name in first.identity.rounded_sha256
-        }
-        spellings = [(each.settings_sha256, *each.equal_settings_sha256) for each in both]
+        one, other = first.identity, second.identity
+        spellings = [(each.settings_sha256, *each.equal_settings_sha256) for each in (one, other)]
         settings, *equal = itertools.starmap(_joined, itertools.product(*spellings))
-        identity = Identity(
-            id=first.identity.id,
-            revision=first.identity.revision,
-            weights_sha256=_joined(*(each.weights_sha256 for each in both)),
+        identity = dataclasses.replace(
+            one,
+            weights_sha256=_joined(one.weights_sha256, other.weights_sha256),
             settings_sha256=settings,
-            rounded_sha256=rounded,
-            reads_text=first.has_text,
+            rounded_sha256={name: _joined(own, other.rounded_sha256[name]) for name, own in one.rounded_sha256.items()},
             equal_settings_sha256=equal,
-            resizing=first.resizing,
         )
         before = first.resizing_before
         return cls(first.model, first.tokenizer, first.mean, first.std, identity, before, second=second)

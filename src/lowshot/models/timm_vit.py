@@ -71,16 +71,16 @@ class TimmCheckpoint:
         """
         with naming(self.files.model):
             name, given = str(self.settings["architecture"]), self._of("model_args")
-            found = _PLAIN.fullmatch(name) or _DINOV2.fullmatch(name)
+            known = _PLAIN.fullmatch(name) or _DINOV2.fullmatch(name)
             other = sorted(given.keys() - _ARGUMENTS)
             pool = self.settings.get("global_pool") or "token"
-            if found is None or other or pool != "token":
+            if known is None or other or pool != "token":
                 why = f"has {', '.join(other)}" if other else f"pools by {pool!r}" if pool != "token" else "is another"
                 raise InputError(
                     f"timm's architecture {name!r} {why}, and lowshot reads those of timm that transformers' ViT or "
                     f"DINOv2 is: {READ}; expected one of them, or the model in transformers format"
                 )
-            parts = found.groupdict()
+            parts = known.groupdict()
             width, depth, heads = _SIZES[parts["size"]]
             width = _whole(given, "embed_dim", width)
             config = {

@@ -101,10 +101,8 @@ class Towers:
         """
         if self.family.image_token is None or not self.depths["vision"]:
             return None
-        count, tokens = (
-            (self.image_size // int(self.vision_config.patch_size)) ** 2,
-            self.family.image_tokens(self.model),
-        )
+        count = (self.image_size // int(self.vision_config.patch_size)) ** 2
+        tokens = self.family.image_tokens(self.model)
         return slice(tokens - count, tokens)  # trained tokens come behind them
 
     @property
@@ -206,9 +204,7 @@ class Towers:
         """
         if not projection:
             return self.encoder_linears()
-        last = next(
-            reversed(self.layout("vision").after), ""
-        )  # the model itself where there is nothing behind the blocks
+        last = ("", *self.layout("vision").after)[-1]  # the model itself where there is nothing behind the blocks
         if not isinstance(self.model.get_submodule(last), nn.Linear):
             kind = self.model.config.model_type
             raise InputError(f"quantize-projection does not fit: a {kind} has no projection after its vision tower")
