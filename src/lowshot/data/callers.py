@@ -57,7 +57,16 @@ def images_in_order(images: Any) -> Sequence[Any] | Images:
     if is_table(images):
         images = _column("images", images, IMAGE_COLUMNS) if len(_names_of(images)) > 1 else _only_column(images)
     if hasattr(images, "ndim") and hasattr(images, "shape"):
-        return _images_of_array(images, one)
+        shape = tuple(images.shape)
+        if len(shape) == 2 and shape[1] == 1 and getattr(images.dtype, "kind", "") in "OUST":  # a column of paths
+            return [row[0] for row in images]
+        is_tensor = hasattr(images, "detach")
+        is_image = len(shape) == 3 and (shape[-1] in _CHANNELS or (is_tensor and shape[0] in _CHANNELS[1:]))
+        if len(shape) in (0, 2) or is_image:
+            many = "a tensor (N, channels, height, width)" if is_tensor else "an array (N, height, width, 3)"
+            raise DataError(f"images is one array of shape {shape}; {one}, or {many}")
+        rows: Sequence[Any] = list(images) if len(shape) == 1 else images  # a column of pandas has one axis
+        return rows
     if isinstance(images, list | tuple):
         return list(images)
     by_position = isinstance(images, Sequence) or not hasattr(images, "__iter__")
@@ -65,19 +74,6 @@ def images_in_order(images: Any) -> Sequence[Any] | Images:
         by_index: Sequence[Any] | Images = images
         return by_index
     return _iterated("images", images)
-
-
-def _images_of_array(array: Any, one: str) -> Sequence[Any]:
-    shape = tuple(array.shape)
-    if len(shape) == 2 and shape[1] == 1 and getattr(array.dtype, "kind", "") in "OUST":  # a column of paths
-        return [row[0] for row in array]
-    is_tensor = hasattr(array, "detach")
-    is_image = len(shape) == 3 and (shape[-1] in _CHANNELS or (is_tensor and shape[0] in _CHANNELS[1:]))
-    if len(shape) in (0, 2) or is_image:
-        many = "a tensor (N, channels, height, width)" if is_tensor else "an array (N, height, width, 3)"
-        raise DataError(f"images is one array of shape {shape}; {one}, or {many}")
-    rows: Sequence[Any] = list(array) if len(shape) == 1 else array  # a column of pandas has one axis
-    return rows
 
 
 def labels_in_order(labels: Any) -> tuple[list[Label], Mapping[Label, str]]:

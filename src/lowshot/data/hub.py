@@ -191,11 +191,13 @@ def _load(name: str) -> tuple[Any, tuple[Path, ...]]:
         if saved:
             loaded = datasets.load_from_disk(str(folder))
         else:
+            prepared = Path(datasets.config.HF_DATASETS_CACHE) / source.replace("/", "___")
+            cached = Path(HF_HUB_CACHE) / f"datasets--{source.replace('/', '--')}"
             is_here = kind_of(folder) == "folder"
-            place = str(folder) if is_here else source
-            if not is_here and not _is_cached(source) and (reason := why_unreachable(source)):
+            is_known = is_here or prepared.is_dir() or cached.is_dir()  # something of it is enough to let datasets try
+            if not is_known and (reason := why_unreachable(source)):
                 raise DataError(f"it is not on this machine, and the Hub cannot be asked: {reason}")
-            loaded = datasets.load_dataset(place, configuration or None)
+            loaded = datasets.load_dataset(str(folder) if is_here else source, configuration or None)
     except Exception as error:  # whatever datasets, the Hub's client, pyarrow and fsspec raise
         raise DataError(f"{name} cannot be loaded: {' '.join(str(error).split()) or type(error).__name__}") from error
     finally:
@@ -204,15 +206,6 @@ def _load(name: str) -> tuple[Any, tuple[Path, ...]]:
     fetched = (datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH, HF_HUB_CACHE)
     folders = () if saved else tuple(Path(place).resolve() for place in (folder, *fetched))
     return loaded if isinstance(loaded, dict) else {"train": loaded}, folders
-
-
-def _is_cached(source: str) -> bool:
-    """Tell whether something of a data set is in a cache, which is enough to let ``datasets`` try."""
-    from datasets import config
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    prepared = Path(config.HF_DATASETS_CACHE) / source.replace("/", "___")
-    return prepared.is_dir() or (Path(HF_HUB_CACHE) / f"datasets--{source.replace('/', '--')}").is_dir()
 
 
 def _only(name: str, columns: list[str], rows: Any, role: str) -> str:

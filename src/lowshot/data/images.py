@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import ImageError
@@ -36,7 +35,7 @@ def as_pixels(image: object) -> Pixels:
     return rows.pixels() if isinstance(rows, Picture) else rows
 
 
-def as_rows(image: object) -> Rows:
+def as_rows(image: Any) -> Rows:
     """Decode the same, a file so that its rows become RGB pixels when they are asked for.
 
     Raises:
@@ -48,17 +47,24 @@ def as_rows(image: object) -> Rows:
         # A PIL image may be a file that nobody has read yet, and the same one may be asked for from two threads.
         with _PICTURE_LOCK, decoding("image"):
             return Picture.of(image, "image").pixels()
-    image = _rgb_array(image)
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ImageError(f"an image array has shape {image.shape}; expected (height, width) or (height, width, 3)")
-    check_size(image.shape[1], image.shape[0], "an image array")
-    if image.dtype == np.uint8:
-        return image
-    if np.issubdtype(image.dtype, np.floating) and image.min() >= 0 and image.max() <= 1:
-        return np.round(image * 255).astype(np.uint8)
-    extent = f" from {image.min()} to {image.max()}" if np.issubdtype(image.dtype, np.number) else ""
+    if hasattr(image, "detach") and hasattr(image, "cpu"):  # a tensor of torch
+        values = image.detach().cpu()
+        image = (values.float() if values.is_floating_point() else values).numpy()
+        if image.ndim == 3 and image.shape[0] in (1, 3):
+            image = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"an image is a {type(image).__name__}; expected a path, a PIL image or a NumPy array")
+    array: NDArray[Any] = np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise ImageError(f"an image array has shape {array.shape}; expected (height, width) or (height, width, 3)")
+    check_size(array.shape[1], array.shape[0], "an image array")
+    if array.dtype == np.uint8:
+        return array
+    if np.issubdtype(array.dtype, np.floating) and array.min() >= 0 and array.max() <= 1:
+        return np.round(array * 255).astype(np.uint8)
+    extent = f" from {array.min()} to {array.max()}" if np.issubdtype(array.dtype, np.number) else ""
     raise ImageError(
-        f"an image array has values of {image.dtype}{extent}; expected uint8 in 0..255 or floating point in [0, 1]"
+        f"an image array has values of {array.dtype}{extent}; expected uint8 in 0..255 or floating point in [0, 1]"
     )
 
 
@@ -76,18 +82,6 @@ class Examined(NamedTuple):
     """The hash of what it shows in its full size (see ``content_hash``)."""
     faults: tuple[str, ...]
     """Its damage, in sentences without their subject."""
-
-
-def _rgb_array(image: Any) -> NDArray[Any]:
-    """Return the values of an array or a tensor of torch, channels last, a single one in all three."""
-    if hasattr(image, "detach") and hasattr(image, "cpu"):
-        values = image.detach().cpu()
-        image = (values.float() if values.is_floating_point() else values).numpy()
-        if image.ndim == 3 and image.shape[0] in (1, 3):
-            image = image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0)
-    if not isinstance(image, np.ndarray):
-        raise ImageError(f"an image is a {type(image).__name__}; expected a path, a PIL image or a NumPy array")
-    return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
 
 
 class EncodedImages:

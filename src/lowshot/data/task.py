@@ -247,7 +247,16 @@ class Task:
     def __post_init__(self) -> None:
         if len(self.class_names) < 2:
             raise DataError(f"{self.name} has {len(self.class_names)} class(es); expected at least 2")
-        self._check_names()
+        for name in (self.name, *self.class_names):
+            if not is_text(name):
+                raise DataError(f"the name {name!r} is not UTF-8; rename it")
+        without = [name for name in self.class_names if not as_read(name.replace("_", " "))]
+        if without:
+            raise DataError(f"{self.name} has a class without a name, {without[0]!r}")
+        if alike := first_alike(self.class_names):
+            one, other = alike
+            differ = f"{self.name}: classes {one!r} and {other!r} differ only in case or spaces"
+            raise DataError(f"{self.name} names a class twice: {one}" if one == other else differ)
         if self.class_labels and len(set(self.class_labels)) != len(self.class_names):
             raise DataError(f"{self.name} has {len(set(self.class_labels))} labels for {len(self.class_names)} classes")
         for split, examples in self.splits().items():
@@ -265,19 +274,6 @@ class Task:
         elif not set(labels.tolist()) <= set(range(classes)):
             extent = f"{labels.min()} to {labels.max()}"
             raise DataError(f"{self.name} has labels from {extent}; expected 0 to {classes - 1}")
-
-    def _check_names(self) -> None:
-        """Refuse names that cannot be written, or that would make the same prompt."""
-        for name in (self.name, *self.class_names):
-            if not is_text(name):
-                raise DataError(f"the name {name!r} is not UTF-8; rename it")
-        for name in self.class_names:
-            if not as_read(name.replace("_", " ")):
-                raise DataError(f"{self.name} has a class without a name, {name!r}")
-        if alike := first_alike(self.class_names):
-            one, other = alike
-            differ = f"{self.name}: classes {one!r} and {other!r} differ only in case or spaces"
-            raise DataError(f"{self.name} names a class twice: {one}" if one == other else differ)
 
     def __repr__(self) -> str:
         """Return name, first classes and sizes of the splits."""
