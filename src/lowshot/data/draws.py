@@ -137,7 +137,23 @@ class _Listed(NamedTuple):
     """``line 3`` of a file, or ``image 3`` of a record."""
     name: str
     label: str | int | tuple[str, ...] | None
-    """Where images have several labels, all of them."""
+    """All of them where images have several labels."""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], where: str, source: str) -> _Listed:
+        """Return the image that a row of a list names."""
+        name = next((row[key] for key in _NAMES if key in row), None)
+        label = next((row[key] for key in _CLASSES if key in row), None)
+        if not isinstance(name, str) or not name:
+            raise DataError(
+                f"draw {source}, {where}, is {json.dumps(row)[:80]}; expected an object with {' or '.join(_NAMES)}, "
+                "the name of an image"
+            )
+        if isinstance(label, list) and all(isinstance(each, str) for each in label):
+            label = tuple(label)
+        if not isinstance(label, str | int | tuple | None) or isinstance(label, bool):
+            raise DataError(f"draw {source}, {where}: the label is {str(label)[:80]!r}; expected a name or a number")
+        return cls(where, name, label)
 
 
 def _replayed(task: Task, whole: Task, shots: int | None, source: str) -> Draw:
@@ -212,7 +228,7 @@ def _listed_by(source: str) -> list[_Listed]:
             raise DataError(f"draw {Path(source)}: {RECORD_FILE} is damaged: {error}") from None
         listed = [_Listed(f"image {number}", identity, None) for number, identity in enumerate(record.draw, 1)]
     elif os.path.isfile(source):  # noqa: PTH113 - a name too long is no file
-        listed = [_checked(row, f"line {number}", source) for number, row in jsonl_rows(Path(source))]
+        listed = [_Listed.of(row, f"line {number}", source) for number, row in jsonl_rows(Path(source))]
     elif "/" in source or os.sep in source or source.endswith(_LIST):
         raise DataError(f"draw {source} is neither a file nor a folder; expected a list of images, or an adapter")
     else:
@@ -220,22 +236,6 @@ def _listed_by(source: str) -> list[_Listed]:
     if not listed:
         raise DataError(f"draw {source} lists no images; expected one or more of each class")
     return listed
-
-
-def _checked(row: Mapping[str, Any], where: str, source: str) -> _Listed:
-    """Return the image that a row of a list names."""
-    name = next((row[key] for key in _NAMES if key in row), None)
-    label = next((row[key] for key in _CLASSES if key in row), None)
-    if not isinstance(name, str) or not name:
-        raise DataError(
-            f"draw {source}, {where}, is {json.dumps(row)[:80]}; expected an object with {' or '.join(_NAMES)}, "
-            "the name of an image"
-        )
-    if isinstance(label, list) and all(isinstance(each, str) for each in label):
-        label = tuple(label)
-    if not isinstance(label, str | int | tuple | None) or isinstance(label, bool):
-        raise DataError(f"draw {source}, {where}: the label is {str(label)[:80]!r}; expected a name or a number")
-    return _Listed(where, name, label)
 
 
 def _matched(task: Task, listed: Sequence[_Listed], source: str) -> list[int]:

@@ -93,8 +93,15 @@ def prompts_for(
     """
     files = {"class-names": config.class_names, "descriptions": config.descriptions}
     words = [read_words(setting, path) for setting, path in files.items()]
+    known = [*class_names, *others]
     for (setting, path), texts in zip(files.items(), words, strict=True):
-        _refuse_others(f"{setting} {path}", texts, [*class_names, *others], data)
+        unknown = sorted(set(texts) - set(known))
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.5)
+            shown = ", ".join(map(repr, known[:_MOST_NAMED])) + (", ..." if len(known) > _MOST_NAMED else "")
+            more = f" (nor {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+            hint = f"did you mean {near[0]!r}?" if near else f"expected its classes: {shown}"
+            raise DataError(f"{setting} {path}: {unknown[0]!r} is no class of {data}{more}; {hint}")
     if COOP in config.template and template is None:
         raise DataError(
             f"template {COOP} stands for nothing here: {data} is none of the data sets that CoOp has a template for; "
@@ -160,17 +167,6 @@ def long_prompts_named(class_names: Sequence[str], prompts: Sequence[Sequence[st
     except LongPromptError as error:
         names = [name for name, texts in zip(class_names, prompts, strict=True) if error.prompt in texts]
         raise DataError(f"class {names[0]!r}: {error}" if names else str(error)) from None
-
-
-def _refuse_others(file: str, words: Mapping[str, Sequence[str]], known: Sequence[str], data: str) -> None:
-    unknown = sorted(set(words) - set(known))
-    if not unknown:
-        return
-    near = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.5)
-    shown = ", ".join(map(repr, known[:_MOST_NAMED])) + (", ..." if len(known) > _MOST_NAMED else "")
-    more = f" (nor {len(unknown) - 1} more)" if len(unknown) > 1 else ""
-    hint = f"did you mean {near[0]!r}?" if near else f"expected its classes: {shown}"
-    raise DataError(f"{file}: {unknown[0]!r} is no class of {data}{more}; {hint}")
 
 
 def _json_in(file: str, path: Path) -> Any:

@@ -44,25 +44,20 @@ def state_of(row: DataSet, root: Path) -> State:
             return State("absent")
         missing = [f"{name} is not there" for name in lacks(row, place)]
         if not missing and row.layout == "imagenet":
-            sizes = {place.images / "train": row.sizes.train, place.images / "val": row.sizes.test}
-            missing = [line for folder, size in sizes.items() for line in _lacking(row, folder, size or 0)]
+            for folder, images in ((place.images / "train", row.sizes.train), (place.images / "val", row.sizes.test)):
+                synsets = synset_folders(folder) if folder.is_dir() else []
+                counts = [sum(is_image(entry.name) for entry in visible_entries(synset)) for synset in synsets]
+                empty, lost = row.classes - sum(count > 0 for count in counts), (images or 0) - sum(counts)
+                if empty > 0:
+                    missing.append(f"{empty:,} of {row.classes:,} classes have no image in {folder}")
+                elif lost > 0:
+                    missing.append(f"{lost:,} of {images:,} images are not in {folder}")
         elif not missing:
             task = read_data_set(row.name, Reading(root=place.root))
             missing = [*missing_images(task), *wrong_sizes(row, task)]
     except DataError as error:
         return State("incomplete", place, (str(error),))
     return State("incomplete" if missing else "installed", place, tuple(missing))
-
-
-def _lacking(row: DataSet, folder: Path, images: int) -> list[str]:
-    """Return a line where a folder of synsets has images of fewer classes than the data set, or fewer images."""
-    synsets = synset_folders(folder) if folder.is_dir() else []
-    counts = [sum(is_image(entry.name) for entry in visible_entries(synset)) for synset in synsets]
-    empty = row.classes - sum(count > 0 for count in counts)
-    if empty > 0:
-        return [f"{empty:,} of {row.classes:,} classes have no image in {folder}"]
-    count = sum(counts)
-    return [f"{images - count:,} of {images:,} images are not in {folder}"] if count < images else []
 
 
 def missing_images(task: Task) -> list[str]:
