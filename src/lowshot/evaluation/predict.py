@@ -205,18 +205,9 @@ def belonging_scores(
     track: Track = silent,
     features: EmbeddingCache = SHARED_EMBEDDINGS,
 ) -> NDArray[np.float32]:
-    """Scores of belonging to one of a classifier's classes, ``(N,)``.
+    """Scores of belonging to one of a classifier's classes, ``(N,)``, by what was learnt with it.
 
-    Args:
-        belonging: What was learnt with the classifier.
-        learner: The classifier's.
-        images: N images of any sizes, at least one.
-        track: Shows progress.
-        features: Where embeddings are kept that other learners can use.
-
-    Raises:
-        DataError: An image cannot be decoded.
-        RunError: A score is not finite.
+    Args and errors are those of ``probabilities``.
     """
     embeddings = _embedded(learner, images, track, features)
     return _finite(scores_of(belonging, learner, embeddings.to(learner.backbone.device)), "scores of belonging")

@@ -156,7 +156,9 @@ class Evidence:
         return float(np.clip(near, LENGTHS[0], LENGTHS[-1])) * row
 
     def _likeliest(self, used: NDArray[np.bool_]) -> Placed:
+        """The rows by which all images used are likeliest, where every class counts alike."""
         weights, labels = self._weights(used), self._labels[used]
+        images, place = np.arange(len(labels)), np.maximum(labels - self._first, 0)
         least, likeliest = np.inf, Placed(np.zeros(0), 0.0)
         for blend in BLENDS if self._prompts is not None else (1.0,):
             units = np.stack([self._row(label, used, blend) for label in range(self._count)])
@@ -164,18 +166,12 @@ class Evidence:
             for label in range(self._count):  # of its own images each by what the row would be without it
                 scores[labels == self._first + label, label] = self._scale * self._left_out(label, used, blend)
             for length in LENGTHS:
-                loss = float(weights @ self._losses(length * scores, used))
-                if loss < least:
+                on_top = length * scores
+                own = np.where(labels < self._first, self._own[used], on_top[images, place])
+                losses = log_sums(np.concatenate([self._fixed[used][:, None], on_top], axis=1)) - own
+                if (loss := float(weights @ losses)) < least:
                     least, likeliest = loss, Placed(length * units, blend)
         return likeliest
-
-    def _losses(self, on_top: _Vectors, used: NDArray[np.bool_]) -> _Vectors:
-        """Negative log-likelihoods ``(n,)`` of images with these scores of the classes on top, ``(n, K)``."""
-        labels = self._labels[used]
-        place = np.maximum(labels - self._first, 0)
-        own = np.where(labels < self._first, self._own[used], on_top[np.arange(len(labels)), place])
-        everything = np.concatenate([self._fixed[used][:, None], on_top], axis=1)
-        return log_sums(everything) - own
 
     def _weights(self, used: NDArray[np.bool_]) -> _Vectors:
         """Of each image, so that every class counts alike; 0 where nothing is left of a class without its image."""
