@@ -190,7 +190,7 @@ def test_another_process_draws_the_same_pixels():
     """With another hash seed, another global random state and the pictures asked for in another order."""
     names = ["digits-wild", "letters", "symbols"]
     script = (
-        "import sys, numpy; sys.path.insert(0, sys.argv[1]); numpy.random.seed(9)\n"
+        "import sys, numpy; sys.path[:0] = sys.argv[1], sys.argv[1] + '/..'; numpy.random.seed(9)\n"
         "from lowshot.data import builtin_task\n"
         "import test_builtin\n"
         "for name in sys.argv[2:]:\n"
