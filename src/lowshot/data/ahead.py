@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -17,7 +17,7 @@ from .task import Images, Pixels, place_of
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-_HASHING_THREADS = 4
+_LOOKING_THREADS = 4
 
 
 def computed_ahead(
@@ -51,6 +51,17 @@ def computed_ahead(
                 future.cancel()
 
 
+def looked_at(images: Images, look: Callable[[Images, int], _Result], track: Track) -> Iterator[_Result]:
+    """Yield what a look at each image gives, in order; they are decoded on a few threads and let go at once.
+
+    Raises:
+        DataError: An image cannot be decoded.
+    """
+    rows = range(len(images))
+    with contextlib.closing(computed_ahead(lambda row: look(images, row), rows, _LOOKING_THREADS, ahead=64)) as results:
+        yield from track(results, what="reading images", total=len(rows))
+
+
 def image_content(images: Images, index: int) -> str:
     """Return the hash of what an image shows in its full size, also where it is decoded smaller.
 
@@ -74,12 +85,9 @@ def content_of(images: Images, index: int, pixels: Pixels) -> str:
 
 
 def content_hashes(images: Images, track: Track) -> tuple[str, ...]:
-    """Return the content hash of every image, in order; they are decoded on a few threads and let go at once.
+    """Return the content hash of every image, in order.
 
     Raises:
         DataError: An image cannot be decoded.
     """
-    rows = range(len(images))
-    hashes = computed_ahead(lambda row: image_content(images, row), rows, _HASHING_THREADS, ahead=64)
-    with contextlib.closing(hashes):
-        return tuple(track(hashes, what="reading images", total=len(rows)))
+    return tuple(looked_at(images, image_content, track))

@@ -7,14 +7,13 @@ and what libtiff says of a TIFF. A byte that was changed within the data of a JP
 
 from __future__ import annotations
 
-import contextlib
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..progress import Track
-from .ahead import computed_ahead, content_of
+from .ahead import content_of, looked_at
 from .images import Examined, MemoryImages
 from .jpeg import Jpeg
 from .metadata import JPEG, PNG, png_chunks
@@ -23,7 +22,7 @@ from .store import source_of
 from .task import Examples, Images, Pixels, place_of
 
 _CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"tRNS", b"IEND"})
-_MOST_LINES, _THREADS = 10, 4
+_MOST_LINES = 10
 _RUN_LENGTHS = {1: 8, 2: 4}  # compression of a BMP -> its bits a pixel
 
 
@@ -63,14 +62,11 @@ def examine(examples: Examples, track: Track) -> tuple[tuple[str, ...], list[str
     Raises:
         DataError: An image cannot be decoded.
     """
-    images, rows = examples.images, range(len(examples))
-    contents, lines = [], []
-    results = computed_ahead(lambda row: examined(images, row), rows, _THREADS, ahead=64)
-    with contextlib.closing(results):
-        for row, each in enumerate(track(results, what="reading images", total=len(rows))):
-            contents.append(each.content)
-            if each.faults:
-                lines.append(f"{name_of(images, row, examples.identities[row])} {'; '.join(each.faults)}")
+    images, contents, lines = examples.images, [], []
+    for row, each in enumerate(looked_at(images, examined, track)):
+        contents.append(each.content)
+        if each.faults:
+            lines.append(f"{name_of(images, row, examples.identities[row])} {'; '.join(each.faults)}")
     if len(lines) > _MOST_LINES:
         more = f"{len(lines) - _MOST_LINES} more images are damaged; lowshot data check lists them all"
         lines[_MOST_LINES:] = [more]
