@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 
 import pytest
 from PIL import Image, ImageFile
@@ -89,3 +90,34 @@ def offer(server, tmp_path_factory, monkeypatch):
         return served
 
     return offer
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """``images/<number>.png``, six of them, each of its own colour."""
+    (tmp_path / "images").mkdir()
+    for number in range(6):
+        Image.new("RGB", (3, 2), (number, 0, 255)).save(tmp_path / "images" / f"{number}.png")
+    return tmp_path
+
+
+@pytest.fixture(params=["csv", "jsonl", "parquet"])
+def write(request, pictures):
+    """Writes rows as a table of each format in turn."""
+
+    def write(rows):
+        from pyarrow import Table, parquet
+
+        path = pictures / f"pets.{request.param}"
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        if request.param == "csv":
+            cells = [["" if row.get(c) is None else str(row[c]) for c in columns] for row in rows]
+            lines = [",".join(line) for line in (columns, *cells)]
+            path.write_text("\n".join(lines), encoding="utf-8")
+        elif request.param == "jsonl":
+            path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+        else:
+            parquet.write_table(Table.from_pydict({c: [row.get(c) for row in rows] for c in columns}), path)
+        return path
+
+    return write
