@@ -83,8 +83,8 @@ except LowshotError as error:
 
 @pytest.mark.long
 def test_what_is_pushed_is_fetched_and_predicts_the_same_offline_too(run, hub, fitted, images):
-    status, said, err = run(PUSH + ASK + EXPORT)
-    pushed, answered, exported = said.splitlines() if status == 0 else (said, "", "")
+    status, printed, err = run(PUSH + ASK + EXPORT)
+    pushed, answered, exported = printed.splitlines() if status == 0 else (printed, "", "")
     assert (status, pushed) == (0, f"{hub.url}/me/days/commit/{1:040d}"), err
     assert hub.private["me/days"]
     files = hub.repositories["me/days"][-1]
@@ -96,8 +96,8 @@ def test_what_is_pushed_is_fetched_and_predicts_the_same_offline_too(run, hub, f
     assert json.loads(answered) == expected
     assert "adapter_model.safetensors" in exported
     before = len(hub.requests)
-    status, said, err = run(ASK, HF_HUB_OFFLINE="1")
-    assert json.loads(said) == expected
+    status, printed, err = run(ASK, HF_HUB_OFFLINE="1")
+    assert json.loads(printed) == expected
     assert len(hub.requests) == before
 
 
@@ -105,10 +105,10 @@ def test_what_is_pushed_is_fetched_and_predicts_the_same_offline_too(run, hub, f
 def test_a_hub_that_refuses_or_breaks_off_is_one_line(run, hub, tmp_path):
     hub.broken.add("adapter_model.safetensors")
     with_the_right_one = "import os; os.environ['HF_TOKEN'] = 'hf_right'\n"
-    status, said, err = run(PUSH + with_the_right_one + ASK, token="hf_wrong", HF_HOME=str(tmp_path))
+    status, printed, err = run(PUSH + with_the_right_one + ASK, token="hf_wrong", HF_HOME=str(tmp_path))
     hub.broken.clear()
-    assert (status, said[:33]) == (0, "refused: pushing to 'me/days' fai"), err
-    assert "\nrefused: adapter me/days cannot be fetched from the Hub:" in said
+    assert (status, printed[:33]) == (0, "refused: pushing to 'me/days' fai"), err
+    assert "\nrefused: adapter me/days cannot be fetched from the Hub:" in printed
 
 
 @pytest.mark.parametrize("name", ["builtin", "me/days/more", "./me/days", "../days", "me/", "/tmp/x", "me/da ys", "-"])

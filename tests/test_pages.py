@@ -23,8 +23,8 @@ RUN_WITH = re.compile(r"<!-- run with: (.+?) -->\s*\Z")
 def blocks(page):
     """The fenced blocks of a page: language, text, and what stands before."""
     text = page.read_text(encoding="utf-8")
-    found = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return [(block[1], block[2], text[: block.start()]) for block in found]
+    blocks = re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [(block[1], block[2], text[: block.start()]) for block in blocks]
 
 
 def of_root(page):
@@ -37,8 +37,8 @@ SHELL = {"|", ">", ">>", "<", "&&", ";", "2>&1"}
 def command_lines(text):
     """The commands of lowshot in a block, without what follows them in the shell."""
     joined = text.replace("\\\n", " ")
-    found = (re.match(r"(?:\$ )?lowshot (.*)", line) for line in joined.splitlines())
-    commands = [shlex.split(match[1], comments=True) for match in found if match]
+    matches = (re.match(r"(?:\$ )?lowshot (.*)", line) for line in joined.splitlines())
+    commands = [shlex.split(match[1], comments=True) for match in matches if match]
     return [[*itertools.takewhile(lambda word: word not in SHELL, command)] for command in commands]
 
 
@@ -70,7 +70,7 @@ def test_commands_on_pages_are_understood(page, command, monkeypatch):
 
 def sessions(page):
     """The commands of a page that show their output: ``(command, options that the test adds, output)``."""
-    found = []
+    promises = []
     for _, text, before in blocks(page):
         if NOT_RUN.search(before):
             continue
@@ -78,8 +78,8 @@ def sessions(page):
         parts = re.split(r"^\$ (.+)\n", text, flags=re.MULTILINE)[1:]
         for command, promised in zip(parts[::2], parts[1::2], strict=True):
             if command.startswith("lowshot "):
-                found.append((command, added[1] if added else "", promised))
-    return found
+                promises.append((command, added[1] if added else "", promised))
+    return promises
 
 
 PIECES = re.compile(
@@ -187,11 +187,11 @@ def grid_of(page):
 
 def programs():
     """Pages with outputs, those that run the very same together."""
-    found = {}
+    groups = {}
     for page in PAGES:
         if ran := sessions(page):
-            found.setdefault((grid_of(page), *(each[:2] for each in ran)), []).append(page)
-    return [*found.values()]
+            groups.setdefault((grid_of(page), *(each[:2] for each in ran)), []).append(page)
+    return [*groups.values()]
 
 
 @pytest.mark.long

@@ -39,8 +39,8 @@ def test_help_of_fit_has_every_setting(capsys):
 
     with pytest.raises(SystemExit):
         main(["fit", "--help"])
-    said = capsys.readouterr().out
-    assert all(f"--{setting.replace('_', '-')}" in said for setting in SETTINGS)
+    printed = capsys.readouterr().out
+    assert all(f"--{setting.replace('_', '-')}" in printed for setting in SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_help_of_fit_has_every_setting(capsys):
 def test_help_of_fit_shows_the_settings_that_would_be_used(arguments, shown, absent, capsys):
     with pytest.raises(SystemExit):
         main(["fit", "--help", *arguments])
-    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert shown in said
-    assert absent not in said
+    printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert shown in printed
+    assert absent not in printed
 
 
 def test_version(run):

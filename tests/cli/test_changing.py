@@ -47,8 +47,8 @@ def test_a_folder_of_images_is_a_class_more(run, adapter, tmp_path):
 def test_folders_of_folders_and_what_is_known_are_passed_over(run, adapter, tmp_path):
     write(tmp_path / "known" / "white", "white")
     status, out, err = run("add", adapter, tmp_path / "known", "--in-place", "--json")
-    found = json.loads(out)
-    assert (status, found["new_classes"], found["images"]) == (0, ["white"], 9)
+    answer = json.loads(out)
+    assert (status, answer["new_classes"], answer["images"]) == (0, ["white"], 9)
     assert "6 of 9 images are learnt already" in err
     assert classes(adapter)[0] == ["blue", "red", "white"]
     assert classes(tmp_path / ".a.before")[0] == ["blue", "red"]

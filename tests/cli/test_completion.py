@@ -30,10 +30,10 @@ def test_bash_completes_commands_flags_and_files(run, tmp_path, words, completed
     (tmp_path / "image.png").touch()
     script = run("completion", "bash")[1]
     typed = f'COMP_WORDS=(lowshot {" ".join(words)}); COMP_CWORD={len(words)}; _lowshot; echo "${{COMPREPLY[@]}}"'
-    said = subprocess.run(
+    printed = subprocess.run(
         ["bash", "-c", f"{script}\n{typed}"], capture_output=True, text=True, cwd=tmp_path, check=True
     )
-    assert said.stdout.split() == completed
+    assert printed.stdout.split() == completed
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh")
@@ -51,14 +51,14 @@ def test_zsh_completes_what_is_typed(run, tmp_path):
     shell = subprocess.Popen(["zsh", "-f", "-i"], cwd=tmp_path, env=settings, start_new_session=True, **ends)
     begin, last = "unsetopt zle_bracketed_paste promptcr; PS1=; source script\n", "print -r -- THE''END; exit\n"
     os.write(terminal, (begin + "".join(f"{line}\t\x01print -r -- done \n" for line in typed) + last).encode())
-    said = ""
-    while "THEEND" not in said:
-        assert select.select([terminal], [], [], PATIENCE)[0], said
-        said += os.read(terminal, 1 << 16).decode()
+    printed = ""
+    while "THEEND" not in printed:
+        assert select.select([terminal], [], [], PATIENCE)[0], printed
+        printed += os.read(terminal, 1 << 16).decode()
     shell.wait()
     os.close(terminal)
     os.close(its_end)
-    completed = [line.removeprefix("done ").strip() for line in said.splitlines() if line.startswith("done ")]
+    completed = [line.removeprefix("done ").strip() for line in printed.splitlines() if line.startswith("done ")]
     expected = ["lowshot report", "lowshot --version", "lowshot fit --shots", "lowshot data prepare"]
     assert completed == [*expected, "lowshot predict adapter image.png", "lowshot completion fish"]
 
@@ -77,7 +77,7 @@ def test_fish_completes_what_is_typed(run, tmp_path):
         "lowshot completion ": ["bash", "fish", "zsh"],
     }
     asked = "\n".join(f"complete -C '{line}'; echo END" for line in expected)
-    said = subprocess.run(
+    printed = subprocess.run(
         ["fish", "--no-config", "-c", f"source script\n{asked}"],
         capture_output=True,
         text=True,
@@ -86,7 +86,7 @@ def test_fish_completes_what_is_typed(run, tmp_path):
         check=True,
     )
     completed = [
-        [line.partition("\t")[0] for line in answer.splitlines() if line] for answer in said.stdout.split("END\n")
+        [line.partition("\t")[0] for line in answer.splitlines() if line] for answer in printed.stdout.split("END\n")
     ]
     assert dict(zip(expected, completed, strict=False)) == expected
 

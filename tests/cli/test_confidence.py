@@ -34,15 +34,15 @@ def test_fit_evaluate_and_predict_with_calibration(fit, run, photos, tmp_path):
     adapter = tmp_path / "adapter"
     status, out, err = fit("--calibration-folds", "2")
     assert status == 0, err
-    said = out.splitlines()
-    assert said[1].startswith("accuracy ")
-    assert said[1].endswith(") on 10 images: the test split")
-    assert said[2].startswith("calibrated on 8 images held out, in 2 folds: temperature ")
+    lines = out.splitlines()
+    assert lines[1].startswith("accuracy ")
+    assert lines[1].endswith(") on 10 images: the test split")
+    assert lines[2].startswith("calibrated on 8 images held out, in 2 folds: temperature ")
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]  # the states of training are gone
 
     status, out, err = run("evaluate", adapter, photos, "--coverage", "0.8")
     assert status == 0, err
-    assert out.splitlines()[0] == said[1]
+    assert out.splitlines()[0] == lines[1]
     assert out.splitlines()[2].startswith("sets at 80 % hold the true class of ")
     status, out, _ = run("evaluate", adapter, photos, "--coverage", "0.8", "--json")
     values = json.loads(out)

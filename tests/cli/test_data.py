@@ -18,8 +18,8 @@ def run(capsys):
 
     def run(*arguments):
         status = main(["data", *map(str, arguments)])
-        said = capsys.readouterr()
-        return status, said.out, said.err
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
 
     return run
 
@@ -105,9 +105,9 @@ def test_what_is_missing_or_corrupt_is_listed_and_fails(run, tmp_path, monkeypat
     )
 
     status, out, _ = run("check", "dtd", "--root", tmp_path, "--json")
-    found = json.loads(out)
-    assert (status, found["ok"], found["missing"]) == (1, False, ["train: banded/banded_0001.jpg"])
-    assert (found["classes"], found["train"], found["validation"], found["test"]) == (3, 12, 6, 9)
+    answer = json.loads(out)
+    assert (status, answer["ok"], answer["missing"]) == (1, False, ["train: banded/banded_0001.jpg"])
+    assert (answer["classes"], answer["train"], answer["validation"], answer["test"]) == (3, 12, 6, 9)
 
 
 def test_a_folder_with_fewer_images_than_published_fails_though_each_is_well(run, tmp_path, monkeypatch):
@@ -229,10 +229,10 @@ def test_bad_input_gives_one_line_and_status_2(run, arguments, facts):
 def test_help_lists_the_actions(capsys, arguments):
     with pytest.raises(SystemExit) as left:
         main(["data", *arguments])
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert left.value.code == 0
-    assert said.startswith("usage: lowshot data ACTION")
-    assert all(f"\n  {action} " in said for action in ("list", "prepare", "check"))
+    assert printed.startswith("usage: lowshot data ACTION")
+    assert all(f"\n  {action} " in printed for action in ("list", "prepare", "check"))
 
 
 def test_fit_and_evaluate_find_a_data_set_below_the_root_they_are_given(capsys, tmp_path, monkeypatch, tiny_clip):

@@ -15,18 +15,6 @@ from refusing import assert_states
 
 
 @pytest.fixture
-def run(capsys):
-    """Run a command in this process: exit status, standard output, standard error."""
-
-    def run(*arguments):
-        status = main([*map(str, arguments)])
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return run
-
-
-@pytest.fixture
 def photos(tmp_path):
     """``photos/<class>/*.png``, five red and three blue ones."""
     for index, label in enumerate(["red"] * 5 + ["blue"] * 3):
@@ -101,8 +89,8 @@ def test_names_that_the_terminal_cannot_say_are_escaped(printing, photos, encodi
     (photos / "blue").rename(photos / "café 🐈")
 
     status, out = printing(encoding, "data", "draw", photos, "--shots", 4)
-    said = out.encode("ascii", "backslashreplace").decode()
-    assert (status, "4  \\u732b" in said, "3  caf\\xe9 \\U0001f408" in said) == (0, True, True)
+    printed = out.encode("ascii", "backslashreplace").decode()
+    assert (status, "4  \\u732b" in printed, "3  caf\\xe9 \\U0001f408" in printed) == (0, True, True)
 
     status, out = printing(encoding, "data", "draw", photos, "--shots", 4, "--json")
     assert (status, json.loads(out)["classes"]) == (0, {"猫": 4, "café 🐈": 3})

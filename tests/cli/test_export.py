@@ -31,11 +31,11 @@ def test_it_says_what_was_written_and_how_far_it_is_from_the_classifier(run, ada
 def test_json_has_the_same(run, adapter, tmp_path):
     status, out, err = run("export", adapter, "--format", "merged", "--out", tmp_path / "out", "--json")
     assert (status, err) == (0, "")
-    said = json.loads(out)
-    assert said["largest_difference"] < 1e-4
+    answer = json.loads(out)
+    assert answer["largest_difference"] < 1e-4
     facts = {"format", "precision", "files", "largest_difference", "accuracy", "notes"}
-    assert set(said) == {"adapter", "out", *facts}
-    assert said["files"] == sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert set(answer) == {"adapter", "out", *facts}
+    assert answer["files"] == sorted(path.name for path in (tmp_path / "out").iterdir())
 
 
 @pytest.mark.long

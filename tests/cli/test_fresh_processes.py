@@ -78,8 +78,8 @@ def test_a_run_that_is_terminated_and_then_killed_ends_in_the_very_same_adapter(
         until(state.exists)
         running.send_signal(signal.SIGTERM)
         assert running.wait(60) == 128 + signal.SIGTERM
-        said = running.stderr.read()
-    assert said.endswith(
+        printed = running.stderr.read()
+    assert printed.endswith(
         f"lowshot: the state of training is in {state}: the same command goes on from it\nlowshot: terminated\n"
     )
     assert not other.exists()
@@ -109,10 +109,10 @@ def test_a_run_that_is_terminated_and_then_killed_ends_in_the_very_same_adapter(
 def test_a_run_that_diverges_saves_its_last_good_weights_and_fails(photos, tmp_path, capsys):
     out = tmp_path / "adapter"
     assert main(["fit", str(photos), "--out", str(out), "--method", "lora", "--learning-rate", "1e30"]) == 1
-    said = capsys.readouterr().err.splitlines()[-1]
+    printed = capsys.readouterr().err.splitlines()[-1]
     record = json.loads((out / "lowshot.json").read_text())
     assert record["stopped"].startswith("training diverged at step")
-    assert said == f"lowshot: error: {record['stopped']}; {out} has the weights of step {record['steps']}"
+    assert printed == f"lowshot: error: {record['stopped']}; {out} has the weights of step {record['steps']}"
     assert main(["evaluate", str(out), str(photos)]) == 0
     assert f"warning: {out} has the weights of step {record['steps']}: training diverged" in capsys.readouterr().err
     assert not (tmp_path / "adapter.training.safetensors").exists()

@@ -25,21 +25,21 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 def test_it_says_what_was_found_and_what_comes_next(run, file, tmp_path):
     out = tmp_path / "out"
-    status, said, err = run("import", file, "--model", "builtin", "--classes", tmp_path / "names.txt", "--out", out)
+    status, printed, err = run("import", file, "--model", "builtin", "--classes", tmp_path / "names.txt", "--out", out)
     assert status == 0
     assert "warning: what it was trained on is unknown: measure it on a test split" in err
-    assert "imported lora of rank 2 on q/v of both, position all: 6,144 parameters" in said
-    assert f"saved to {out} for 10 classes; next: lowshot evaluate {out} DATA" in said
-    status, said, _ = run("evaluate", out, "digits", "--json")
+    assert "imported lora of rank 2 on q/v of both, position all: 6,144 parameters" in printed
+    assert f"saved to {out} for 10 classes; next: lowshot evaluate {out} DATA" in printed
+    status, printed, _ = run("evaluate", out, "digits", "--json")
     assert status == 0
-    assert json.loads(said)["images"] == 901
+    assert json.loads(printed)["images"] == 901
 
 
 def test_json_is_the_record(run, file, tmp_path):
     options = ("--model", "builtin", "--classes", tmp_path / "names.txt", "--out", tmp_path / "out")
-    status, said, err = run("import", file, *options, "--template", "{}", "--json")
+    status, printed, err = run("import", file, *options, "--template", "{}", "--json")
     assert status == 0, err
-    record = json.loads(said)
+    record = json.loads(printed)
     assert record == json.loads((tmp_path / "out" / "lowshot.json").read_text())
     assert record["recipe"]["data"] == {"template": ["{}"]}
     assert record["provenance"]["imported"]["file"] == "lora_weights.pt"

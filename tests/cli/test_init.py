@@ -35,10 +35,10 @@ def photographs(monkeypatch):
 
 def test_it_says_what_is_there_and_proposes_what_fit_takes(run, folder, tmp_path):
     out = tmp_path / "mine.toml"
-    status, said, _ = run("init", folder, "--out", out)
+    status, printed, _ = run("init", folder, "--out", out)
     assert status == 0
     text = out.read_text(encoding="utf-8")
-    assert text in said
+    assert text in printed
     for line in (
         "# 11 images of 2 classes, 11 in train",
         "# shorter side 32 pixels in the middle, 32 to 32",
@@ -50,12 +50,12 @@ def test_it_says_what_is_there_and_proposes_what_fit_takes(run, folder, tmp_path
     recipe = parse_with_recipe(Arguments, "fit", command, chooses=True).settings
     assert (recipe.model.model, recipe.method.method) == ("builtin", "auto")
     assert (recipe.data.shots, recipe.data.on_bad_image) == (4, "skip")  # of five: one is left to judge by
-    assert f"lowshot fit {folder} --recipe {out} --out adapter" in said
+    assert f"lowshot fit {folder} --recipe {out} --out adapter" in printed
 
 
 def test_photographs_have_another_model_and_the_reason_beside_it(run, folder, tmp_path, photographs):
-    status, said, _ = run("init", folder, "--out", tmp_path / "mine.toml", "--json")
-    told = json.loads(said)
+    status, printed, _ = run("init", folder, "--out", tmp_path / "mine.toml", "--json")
+    told = json.loads(printed)
     assert status == 0
     assert (told["model"], told["shots"], told["unreadable"]) == ("openai/clip-vit-base-patch16", 4, 1)
     assert sorted(told["classes"].values()) == [5, 6]

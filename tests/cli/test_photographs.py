@@ -46,10 +46,10 @@ def small(monkeypatch):
 def test_photographs_are_learnt_with_photos_which_is_said_and_recorded(folder, small, capsys):
     record = fit(folder(".jpg"), "--method", "nearest-mean")
     assert record["recipe"]["model"]["model"] == record["model"]["id"] == "photos"
-    said = capsys.readouterr().err
-    assert "photographs, and no --model: took photos (EfficientNet-Lite0" in said
-    assert "--model openai/clip-vit-base-patch16" in said
-    assert "knows characters alone" not in said
+    printed = capsys.readouterr().err
+    assert "photographs, and no --model: took photos (EfficientNet-Lite0" in printed
+    assert "--model openai/clip-vit-base-patch16" in printed
+    assert "knows characters alone" not in printed
 
 
 @pytest.mark.parametrize(

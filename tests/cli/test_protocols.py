@@ -18,15 +18,15 @@ def parted(tmp_path_factory):
 
     from lowshot.cli import main
 
-    folder, said = tmp_path_factory.mktemp("parted") / "adapter", StringIO()
-    with redirect_stdout(said):
+    folder, printed = tmp_path_factory.mktemp("parted") / "adapter", StringIO()
+    with redirect_stdout(printed):
         assert main(["fit", "letters", "--protocol", "base-to-new", "--out", str(folder), *FAST]) == 0
-    return folder, said.getvalue()
+    return folder, printed.getvalue()
 
 
-def rows(said):
+def rows(printed):
     """The table's rows: first cell -> the numbers after it."""
-    lines = said.splitlines()
+    lines = printed.splitlines()
     start = next(i for i, line in enumerate(lines) if "accuracy %" in line)
     table = {}
     for line in lines[start + 1 :]:
@@ -38,10 +38,10 @@ def rows(said):
 
 
 def test_fit_prints_base_new_and_their_harmonic_mean(parted):
-    folder, said = parted
+    folder, printed = parted
     metrics = json.loads((folder / "lowshot.json").read_text())["metrics"]
-    table = rows(said)
-    assert "learnt 13 images of 13 classes from letters (base)" in said
+    table = rows(printed)
+    assert "learnt 13 images of 13 classes from letters (base)" in printed
     assert table["base"][0] == f"{100 * metrics['acc1']:.1f}"
     assert table["base"][2:] == table["new"][2:] == ["520", "test", "13"]
     assert table["new"][0] == f"{100 * metrics['others']['new']['acc1']:.1f}"

@@ -10,7 +10,7 @@ from lowshot.files import canonical_json
 from lowshot.records import RunRecord
 
 
-def made(task, method, seed, accuracy):
+def record_of(task, method, seed, accuracy):
     return RunRecord(
         task=task,
         method=method,
@@ -41,7 +41,7 @@ def runs(tmp_path):
     for task in ("dtd", "ucf101"):
         for method, accuracy in (("lora", 0.63), ("lora-xs", 0.6)):
             for seed in (1, 2, 3):
-                record = made(task, method, seed, accuracy + seed / 100)
+                record = record_of(task, method, seed, accuracy + seed / 100)
                 (folder / "done" / f"{number:016x}.json").write_text(canonical_json(record.to_dict()))
                 number += 1
     (folder / "failed" / "ffff.json").write_text('{"error": "no"}')
@@ -109,25 +109,25 @@ def test_csv_on_standard_output_is_csv_alone(run, runs):
 
 def test_json_has_figures_comparisons_and_notes(run, runs):
     status, out, _ = run("report", runs, "--json")
-    said = json.loads(out)
+    printed = json.loads(out)
 
     assert status == 0
-    assert (said["records"], said["failed"], said["under_way"], said["written"]) == (12, 1, 0, [])
-    (comparison,) = said["comparisons"]
+    assert (printed["records"], printed["failed"], printed["under_way"], printed["written"]) == (12, 1, 0, [])
+    (comparison,) = printed["comparisons"]
     assert (comparison["best"], comparison["other"], comparison["pairs"]) == ("lora", "lora-xs", 6)
     assert comparison["p"] == comparison["p_holm"] == 2 / 2**6
-    assert len([figure for figure in said["figures"] if figure["kind"] == "measured"]) == 6
-    assert any("1 failed" in note for note in said["notes"])
+    assert len([figure for figure in printed["figures"] if figure["kind"] == "measured"]) == 6
+    assert any("1 failed" in note for note in printed["notes"])
 
 
 def test_out_has_the_page_and_a_file_of_each_format(run, runs, tmp_path):
     out = tmp_path / "made" / "report"
 
-    status, said, err = run("report", runs, "--out", out)
+    status, printed, err = run("report", runs, "--out", out)
 
     assert (status, err) == (0, "")
     assert sorted(path.name for path in out.iterdir()) == ["index.html", "results.csv", "results.md", "results.tex"]
-    assert str(out / "index.html") in said
+    assert str(out / "index.html") in printed
     for style, name in (("markdown", "results.md"), ("csv", "results.csv"), ("latex", "results.tex")):
         assert (out / name).read_text() == run("report", runs, "--format", style)[1]
 
@@ -135,7 +135,7 @@ def test_out_has_the_page_and_a_file_of_each_format(run, runs, tmp_path):
 def test_several_folders_are_joined(run, runs, tmp_path):
     other = tmp_path / "other" / "done"
     other.mkdir(parents=True)
-    (other / "k.json").write_text(canonical_json(made("dtd", "dora", 1, 0.7).to_dict()))
+    (other / "k.json").write_text(canonical_json(record_of("dtd", "dora", 1, 0.7).to_dict()))
 
     assert json.loads(run("report", runs, other.parent, "--json")[1])["records"] == 13
 

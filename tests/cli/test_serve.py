@@ -14,9 +14,9 @@ from refusing import assert_states
 TOKEN = "a-word-that-nobody-guesses"
 
 
-def error(said):
-    assert said.startswith("lowshot: error: ") and said.count("\n") == 1, said
-    return said
+def error(printed):
+    assert printed.startswith("lowshot: error: ") and printed.count("\n") == 1, printed
+    return printed
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_a_token_that_could_be_guessed_or_not_be_sent_is_refused(run, tmp_path, 
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(run, tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
         status, _, err = run("serve", tmp_path / "new", "--port", port)
     assert status == 2
     assert_states(error(err), f"port {port}", "127.0.0.1", "--port")

@@ -179,27 +179,27 @@ class MadeUpServer:
         if path in ("/", "/docs") or path.startswith("/static/"):
             return route.fulfill(**static(path))
         if path == "/openapi.json":
-            return route.fulfill(**said(INTERFACE))
+            return route.fulfill(**json_answer(INTERFACE))
         if self.token and request.headers.get("authorization") != f"Bearer {self.token}" and path != "/v1/server":
             return route.fulfill(**refusal(401, "send the token"))
         body = request.post_data_buffer or b""
         self.asked.append((request.method, path, body))
         waiting = self.refusals.get((request.method, path))
         if waiting:
-            found = waiting.pop(0)
-            return route.abort() if found is None else route.fulfill(**found)
-        return route.fulfill(**self._said(request.method, path, parse_qs(address.query), body))
+            answer = waiting.pop(0)
+            return route.abort() if answer is None else route.fulfill(**answer)
+        return route.fulfill(**self._reply(request.method, path, parse_qs(address.query), body))
 
-    def _said(self, method, path, query, body):
+    def _reply(self, method, path, query, body):
         if path == "/v1/server":
-            return said(self.facts)
+            return json_answer(self.facts)
         if path == "/v1/adapters" and method == "GET":
-            return said({"adapters": list(self.adapters.values()), "refused": self.refused})
+            return json_answer({"adapters": list(self.adapters.values()), "refused": self.refused})
         if path == "/v1/adapters":
             self.taught = {"name": fields(body, "name")[0], "labels": fields(body, "labels"), "body": body}
-            return said({"job": "7", "url": "/v1/jobs/7"}, 202)
+            return json_answer({"job": "7", "url": "/v1/jobs/7"}, 202)
         if path == "/v1/jobs":
-            return said({"jobs": []})
+            return json_answer({"jobs": []})
         if path.startswith("/v1/jobs/"):
             return self._job(method)
         return self._adapter(method, *path.removeprefix("/v1/adapters/").partition("/")[::2], query, body)
@@ -216,21 +216,21 @@ class MadeUpServer:
             self.adapters[name] = described(name, list(dict.fromkeys(self.taught["labels"])))
         at_first = {"step": 0, "steps": 0, "loss": None, "seconds": 1.0, "message": "", "notes": []}
         job = {"id": "7", "name": name, **at_first, **state}
-        return said({**job, "adapter": name if state["state"] == "done" else None})
+        return json_answer({**job, "adapter": name if state["state"] == "done" else None})
 
     def _change(self, name, what, body):
         """Begin to make another classifier of one."""
         labels = list(self.adapters[name]["class_names"])
         if what == "add":
-            made = fields(body, "name")[0]
+            new = fields(body, "name")[0]
             labels += fields(body, "labels")
         else:
             asked = json.loads(body)
-            made = asked["name"]
+            new = asked["name"]
             labels = [asked["new"] if each == asked.get("old") else each for each in labels]
             labels = [each for each in labels if each not in asked.get("classes", ())]
-        self.taught = {"name": made, "labels": labels, "body": body}
-        return said({"job": "7", "url": "/v1/jobs/7"}, 202)
+        self.taught = {"name": new, "labels": labels, "body": body}
+        return json_answer({"job": "7", "url": "/v1/jobs/7"}, 202)
 
     def _adapter(self, method, name, rest, query, body):
         if name not in self.adapters:
@@ -249,8 +249,8 @@ class MadeUpServer:
             if query["zero_shot"] == ["false"]:
                 answer.pop("zero_shot", None)
             count = body.count(b'name="images"')
-            return said({"adapter": name, "predictions": [answer] * count, "milliseconds": 12.0})
-        return said(self.adapters[name])
+            return json_answer({"adapter": name, "predictions": [answer] * count, "milliseconds": 12.0})
+        return json_answer(self.adapters[name])
 
 
 def static(path):
@@ -266,7 +266,7 @@ def static(path):
     }
 
 
-def said(value, status=200):
+def json_answer(value, status=200):
     return {"status": status, "body": json.dumps(value), "content_type": "application/json"}
 
 
@@ -291,8 +291,8 @@ def chances(**probabilities):
 
 def fields(body, name):
     """Values of a form's text fields of this name, in their order."""
-    found = re.findall(rb'name="' + name.encode() + rb'"\r\n\r\n(.*?)\r\n--', body, re.DOTALL)
-    return [value.decode() for value in found]
+    values = re.findall(rb'name="' + name.encode() + rb'"\r\n\r\n(.*?)\r\n--', body, re.DOTALL)
+    return [value.decode() for value in values]
 
 
 def draw(page, canvas, strokes):

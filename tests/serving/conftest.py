@@ -34,8 +34,8 @@ def taught(model, method, *, seed=1, noise=0.3, classes=CLASSES, calibration=Non
     for parameter in getattr(learner, "parameters", ()):
         parameter.data.add_(noise * torch.randn(parameter.shape, generator=generator))
     if calibration is not None:
-        kept = {"folds": 2, "images": 1, "scores": [0.5], "temperature": calibration, "right": 1}
-        classifier.record_ = dataclasses.replace(classifier.record_, calibration=kept)
+        scores = {"folds": 2, "images": 1, "scores": [0.5], "temperature": calibration, "right": 1}
+        classifier.record_ = dataclasses.replace(classifier.record_, calibration=scores)
     return classifier
 
 

@@ -56,9 +56,9 @@ def started(python, *arguments):
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
         try:
-            said = process.stdout.readline()
-            assert said.startswith("serving"), (said, process.poll(), process.stderr.read() if not said else "")
-            yield process, said.split(" at ")[1].split()[0]
+            line = process.stdout.readline()
+            assert line.startswith("serving"), (line, process.poll(), process.stderr.read() if not line else "")
+            yield process, line.split(" at ")[1].split()[0]
         finally:
             process.kill()
 
@@ -84,10 +84,10 @@ def lesson(name, images, labels, **settings):
 def until(condition, seconds=PATIENCE):
     """Wait for something to be true; what it was."""
     ends = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (value := condition()):
         assert time.monotonic() < ends, "waited in vain"
         time.sleep(0.02)
-    return found
+    return value
 
 
 def predict(client, *contents, name="xs4", **query):

@@ -64,11 +64,11 @@ def test_what_changes_while_it_is_read_is_read_again(kinds, copied, alone, monke
     load, times = bank._fetcher._loader.load, []
 
     def loaded_meanwhile(*arguments):
-        found = load(*arguments)
+        resident = load(*arguments)
         if not times:
             replace(folder / "xs4", kinds / "lora2")
         times.append(1)
-        return found
+        return resident
 
     monkeypatch.setattr(bank._fetcher._loader, "load", loaded_meanwhile)
     np.testing.assert_allclose(rows_of(bank.predict(images, "xs4")), alone(kinds / "lora2", images), atol=EXACT)
@@ -235,10 +235,10 @@ def test_an_adapter_that_is_gone_is_unknown(copied):
 
 def test_an_adapter_describes_itself(copied):
     bank = AdapterBank(copied("calibrated", "zero"))
-    found = bank.describe("calibrated")
-    assert (found.summary.method, found.summary.rank, found.summary.classes) == ("lora-xs", 4, 2)
-    assert (found.classes, found.temperature) == (("elm", "oak"), 2.5)
-    assert (found.resident_bytes, found.notes, found.record.shots) == (0, (), 1)
+    description = bank.describe("calibrated")
+    assert (description.summary.method, description.summary.rank, description.summary.classes) == ("lora-xs", 4, 2)
+    assert (description.classes, description.temperature) == (("elm", "oak"), 2.5)
+    assert (description.resident_bytes, description.notes, description.record.shots) == (0, (), 1)
     assert bank.describe("zero").summary.rank is None
     bank.predict(pictures(1), "calibrated")
     # 9 layers of the vision tower with 4 x 4 numbers each, and 2 classes of 16 in float16, with their lengths

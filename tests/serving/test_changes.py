@@ -32,9 +32,9 @@ def bank(tiny_clip, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def idle(tiny_clip, bank):
-    with running(bank, model=str(tiny_clip), **LIMITS) as made:
-        yield made
-        assert made.client.get("/v1/jobs").json() == {"jobs": []}
+    with running(bank, model=str(tiny_clip), **LIMITS) as served:
+        yield served
+        assert served.client.get("/v1/jobs").json() == {"jobs": []}
         assert sorted(path.name for path in bank.iterdir() if not path.name.startswith(".")) == [
             "bare",
             "head",
@@ -107,13 +107,13 @@ def changed(bank, tmp_path, tiny_clip, what, of="head", **values):
 
 
 def test_added_images_are_learnt_and_are_among_the_pictures(bank, tmp_path, tiny_clip, capsys):
-    made = changed(bank, tmp_path, tiny_clip, "add", images=IMAGES[6:])
+    folder = changed(bank, tmp_path, tiny_clip, "add", images=IMAGES[6:])
     whole = FewShotClassifier(str(tiny_clip), method="nearest-mean").fit(IMAGES, [*LABELS, "bee", "bee"])
-    classifier, names = saved_adapter(made), list(whole.classes_)
+    classifier, names = saved_adapter(folder), list(whole.classes_)
     order = [list(classifier.classes_).index(name) for name in names]
     np.testing.assert_allclose(classifier.predict_proba(IMAGES)[:, order], whole.predict_proba(IMAGES), atol=1e-6)
     before = read_examples(bank / "head")
-    examples = read_examples(made)
+    examples = read_examples(folder)
     assert [each.class_name for each in examples] == [*LABELS, "bee", "bee"]
     assert len({each.id for each in examples}) == 8
     assert [each.read() for each in examples[:6]] == [each.read() for each in before]
@@ -121,16 +121,16 @@ def test_added_images_are_learnt_and_are_among_the_pictures(bank, tmp_path, tiny
 
 
 def test_an_adapter_without_pictures_gets_none_of_the_new_images_alone(bank, tmp_path, tiny_clip):
-    made = changed(bank, tmp_path, tiny_clip, "add", of="bare", images=IMAGES[6:])
-    assert "bee" in saved_adapter(made).classes_
-    assert read_examples(made) == []
+    folder = changed(bank, tmp_path, tiny_clip, "add", of="bare", images=IMAGES[6:])
+    assert "bee" in saved_adapter(folder).classes_
+    assert read_examples(folder) == []
 
 
 def test_a_class_on_top_of_adapted_towers_is_served_with_others_in_one_batch(bank, tmp_path, tiny_clip):
-    made = changed(bank, tmp_path, tiny_clip, "add", of="inside", images=IMAGES[6:])
+    folder = changed(bank, tmp_path, tiny_clip, "add", of="inside", images=IMAGES[6:])
     served = tmp_path / "served"
     shutil.copytree(bank, served)
-    shutil.copytree(made, served / "more")
+    shutil.copytree(folder, served / "more")
     names = ["more", "inside", "head", "more"]
     answers = AdapterBank(served, model=str(tiny_clip), half_classes=False).predict(IMAGES[4:], names)
     for image, name, answer in zip(IMAGES[4:], names, answers, strict=True):
@@ -169,8 +169,8 @@ def test_a_class_that_is_added_over_http_is_served(bank, tiny_clip, tmp_path):
     with running(tmp_path, model=str(tiny_clip), **LIMITS) as server:
         answer = add(server)
         assert answer.status_code == 202 and answer.headers["location"] == answer.json()["url"]
-        job = until(lambda: (found := server.client.get(answer.json()["url"]).json())["state"] == "done" and found)
+        job = until(lambda: (state := server.client.get(answer.json()["url"]).json())["state"] == "done" and state)
         assert job["adapter"] == "more"
         form = {"files": files(png(IMAGES[6])), "params": {"neighbours": 1}}
-        [said] = server.client.post("/v1/adapters/more/predict", **form).json()["predictions"]
-        assert said["classes"][0]["name"] == said["neighbours"][0]["class"] == "bee"
+        [prediction] = server.client.post("/v1/adapters/more/predict", **form).json()["predictions"]
+        assert prediction["classes"][0]["name"] == prediction["neighbours"][0]["class"] == "bee"

@@ -19,8 +19,8 @@ SECONDS = 0.5
 def server(kinds, tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     shutil.copytree(kinds / "zero", folder / "zero")
-    with running(folder, teach=False, head_seconds=SECONDS) as made:
-        yield made
+    with running(folder, teach=False, head_seconds=SECONDS) as served:
+        yield served
 
 
 @pytest.fixture

@@ -23,10 +23,10 @@ class Held:
     """Decoding that goes on when it is told to, and remembers what it began; what is called small does not wait."""
 
     def __init__(self):
-        self.go, self.begun = threading.Event(), []
+        self.go, self.started = threading.Event(), []
 
     def __call__(self, content):
-        self.begun.append(content)
+        self.started.append(content)
         if content == b"bad":
             raise ImageError("image cannot be decoded")
         if not content.startswith(b"small"):
@@ -43,11 +43,11 @@ def sizes(monkeypatch):
 
 @contextlib.contextmanager
 def decoder(work, **limits):
-    made = Decoder(work, Limits(**{"decoded_bytes": LARGE, **limits}))
+    pool = Decoder(work, Limits(**{"decoded_bytes": LARGE, **limits}))
     try:
-        yield made
+        yield pool
     finally:
-        made.close()
+        pool.close()
 
 
 def names(what, count):
@@ -55,9 +55,9 @@ def names(what, count):
 
 
 def test_every_image_has_its_crop_or_its_reason_in_its_place():
-    with decoder(Held()) as made:
-        first, bad, last = asyncio.run(made.crops([b"small1", b"bad", b"small2"]))
-        assert asyncio.run(made.crops([])) == []
+    with decoder(Held()) as pool:
+        first, bad, last = asyncio.run(pool.crops([b"small1", b"bad", b"small2"]))
+        assert asyncio.run(pool.crops([])) == []
     assert (first, last) == ("small1", "small2")
     assert isinstance(bad, ImageError)
 
@@ -65,33 +65,33 @@ def test_every_image_has_its_crop_or_its_reason_in_its_place():
 def test_requests_take_turns():
     held = Held()
 
-    async def ask(made):
-        many = asyncio.ensure_future(made.crops(names("a", 12)))
-        await asyncio.to_thread(until, lambda: len(held.begun) == 2)  # on both threads
-        one = asyncio.ensure_future(made.crops([b"small"]))
+    async def ask(pool):
+        many = asyncio.ensure_future(pool.crops(names("a", 12)))
+        await asyncio.to_thread(until, lambda: len(held.started) == 2)  # on both threads
+        one = asyncio.ensure_future(pool.crops([b"small"]))
         await asyncio.sleep(0.05)
         held.go.set()
         await asyncio.gather(many, one)
 
-    with decoder(held) as made:
-        asyncio.run(ask(made))
-    assert held.begun.index(b"small") <= 8  # not behind all twelve: its header and then itself have their turns
+    with decoder(held) as pool:
+        asyncio.run(ask(pool))
+    assert held.started.index(b"small") <= 8  # not behind all twelve: its header and then itself have their turns
 
 
 def test_a_small_image_does_not_wait_for_large_ones():
     held = Held()
 
-    async def ask(made):
-        large = [asyncio.ensure_future(made.crops(names(f"large{client}-", 4))) for client in range(3)]
-        await asyncio.to_thread(until, lambda: held.begun)
-        assert await asyncio.wait_for(made.crops(names("small", 5)), 30) == [f"small{number}" for number in range(5)]
-        assert len(held.begun) == 6  # one large image alone
+    async def ask(pool):
+        large = [asyncio.ensure_future(pool.crops(names(f"large{client}-", 4))) for client in range(3)]
+        await asyncio.to_thread(until, lambda: held.started)
+        assert await asyncio.wait_for(pool.crops(names("small", 5)), 30) == [f"small{number}" for number in range(5)]
+        assert len(held.started) == 6  # one large image alone
         held.go.set()
         await asyncio.gather(*large)
 
-    with decoder(held) as made:
-        asyncio.run(ask(made))
-    assert len(held.begun) == 17
+    with decoder(held) as pool:
+        asyncio.run(ask(pool))
+    assert len(held.started) == 17
 
 
 def test_a_small_image_does_not_wait_for_headers_that_take_long(monkeypatch):
@@ -107,44 +107,44 @@ def test_a_small_image_does_not_wait_for_headers_that_take_long(monkeypatch):
 
     monkeypatch.setattr(module, "decoded_size", decoded_size)
 
-    async def ask(made):
-        slow = [asyncio.ensure_future(made.crops([long])) for _ in range(3)]
+    async def ask(pool):
+        slow = [asyncio.ensure_future(pool.crops([long])) for _ in range(3)]
         await asyncio.to_thread(until, lambda: sized)
         try:
-            assert await asyncio.wait_for(made.crops([b"small"]), 5) == ["small"]
+            assert await asyncio.wait_for(pool.crops([b"small"]), 5) == ["small"]
         finally:
             held.go.set()
         assert len(sized) == 1
         await asyncio.gather(*slow)
 
-    with decoder(held) as made:
-        asyncio.run(ask(made))
+    with decoder(held) as pool:
+        asyncio.run(ask(pool))
 
 
 def test_too_many_pixels_are_refused_before_anything_is_decoded_and_counted_until_they_are():
     held = Held()
 
-    async def ask(made):
+    async def ask(pool):
         with refused(Refusal, "40 pixels", "at most 30") as all_:
-            await made.crops(names("a", 4))
-        assert (all_.value.status, all_.value.code, held.begun) == (413, "too_large", [])
-        waiting = asyncio.ensure_future(made.crops(names("a", 3)))
-        await asyncio.to_thread(until, lambda: len(held.begun) == 2)
-        assert made.pixels == 30
+            await pool.crops(names("a", 4))
+        assert (all_.value.status, all_.value.code, held.started) == (413, "too_large", [])
+        waiting = asyncio.ensure_future(pool.crops(names("a", 3)))
+        await asyncio.to_thread(until, lambda: len(held.started) == 2)
+        assert pool.pixels == 30
         held.go.set()
         await waiting
-        assert made.pixels == 0
-        with made._counted(30), refused(Busy, "too many pixels"):
-            await made.crops(names("small", 3))
-        assert await made.crops(names("small", 3))
+        assert pool.pixels == 0
+        with pool._counted(30), refused(Busy, "too many pixels"):
+            await pool.crops(names("small", 3))
+        assert await pool.crops(names("small", 3))
 
-    with decoder(held, request_pixels=30, pixels_in_flight=50) as made:
-        asyncio.run(ask(made))
+    with decoder(held, request_pixels=30, pixels_in_flight=50) as pool:
+        asyncio.run(ask(pool))
 
 
 def test_an_image_that_takes_too_much_memory_is_refused_alone():
-    with decoder(Held(), decoded_bytes=LARGE - 1) as made:
-        small, large = asyncio.run(made.crops([b"small", b"large"]))
+    with decoder(Held(), decoded_bytes=LARGE - 1) as pool:
+        small, large = asyncio.run(pool.crops([b"small", b"large"]))
     assert small == "small"
     assert large.status == 413
     with refused(Refusal, "1,073,741,824 bytes", "at most 1,073,741,823"):
@@ -154,27 +154,27 @@ def test_an_image_that_takes_too_much_memory_is_refused_alone():
 def test_images_of_a_client_that_has_gone_are_not_decoded():
     held = Held()
 
-    async def ask(made):
-        gone = asyncio.ensure_future(made.crops(names("a", 8)))
-        await asyncio.to_thread(until, lambda: len(held.begun) == 2)
+    async def ask(pool):
+        gone = asyncio.ensure_future(pool.crops(names("a", 8)))
+        await asyncio.to_thread(until, lambda: len(held.started) == 2)
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await gone
         held.go.set()
-        assert await made.crops([b"small"]) == ["small"]
+        assert await pool.crops([b"small"]) == ["small"]
 
-    with decoder(held) as made:
-        asyncio.run(ask(made))
-    assert held.begun == [b"a0", b"a1", b"small"]
+    with decoder(held) as pool:
+        asyncio.run(ask(pool))
+    assert held.started == [b"a0", b"a1", b"small"]
 
 
 def test_a_decoder_that_is_closed_takes_no_more_and_ends_its_threads():
     before = set(threading.enumerate())
-    with decoder(Held()) as made:
+    with decoder(Held()) as pool:
         threads = set(threading.enumerate()) - before
         assert len(threads) == 2
     with pytest.raises(Draining):
-        asyncio.run(made.crops([b"small"]))
+        asyncio.run(pool.crops([b"small"]))
     for thread in threads:
         thread.join(30)
         assert not thread.is_alive()

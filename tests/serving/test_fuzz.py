@@ -21,16 +21,16 @@ EXAMPLES = 10  # of each operation, fitting ones and unfit ones
 def server(kinds, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzzed")
     shutil.copytree(kinds / "zero", folder / "zero")
-    with running(folder, jobs_waiting=0) as made:
-        yield made
+    with running(folder, jobs_waiting=0) as served:
+        yield served
 
 
 def test_whatever_is_asked_the_answer_is_one_that_is_documented(server):
     document = server.client.get("/openapi.json").json()
     described = schemathesis.openapi.from_dict(document)
     asked = 0
-    for found in described.get_all_operations():
-        operation = found.ok()
+    for result in described.get_all_operations():
+        operation = result.ok()
         for mode in schemathesis.GenerationMode:
 
             @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), database=None)

@@ -36,17 +36,17 @@ FEW = {"jobs_waiting": 2, "classes": 3, "images_per_class": 4, "image_bytes": 50
 
 @pytest.fixture
 def server(tiny_clip, tmp_path):
-    with running(tmp_path, model=str(tiny_clip), **FEW) as made:
-        yield made
+    with running(tmp_path, model=str(tiny_clip), **FEW) as served:
+        yield served
 
 
 @pytest.fixture(scope="module")
 def idle(tiny_clip, tmp_path_factory):
     """A server for what never comes to be taught."""
-    with running(tmp_path_factory.mktemp("idle"), model=str(tiny_clip), **FEW) as made:
-        yield made
-        assert inside(made.service.bank.folder) == set()
-        assert made.client.get("/v1/jobs").json() == {"jobs": []}
+    with running(tmp_path_factory.mktemp("idle"), model=str(tiny_clip), **FEW) as served:
+        yield served
+        assert inside(served.service.bank.folder) == set()
+        assert served.client.get("/v1/jobs").json() == {"jobs": []}
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def job_of(server, response):
 
 
 def over(job):
-    return until(lambda: (found := job()).state in ("done", "failed", "cancelled") and found)
+    return until(lambda: (state := job()).state in ("done", "failed", "cancelled") and state)
 
 
 def inside(folder):
@@ -100,10 +100,10 @@ def test_what_is_taught_is_what_fit_learns_from_the_same_images(server, tmp_path
 
     mine = FewShotClassifier(str(tiny_clip), method="lora-xs", base_steps=3, steps_per_shot=0, rank=2, batch_size=4)
     mine.fit(IMAGES, LABELS)
-    said = predict(server.client, png(IMAGES[0]), name="pets", neighbours=1).json()["predictions"][0]
+    answer = predict(server.client, png(IMAGES[0]), name="pets", neighbours=1).json()["predictions"][0]
     expected = dict(zip(mine.classes_, mine.predict_proba(IMAGES[:1])[0], strict=True))
-    assert {each["name"]: each["probability"] for each in said["classes"]} == pytest.approx(expected, abs=5e-3)
-    assert said["neighbours"][0]["id"] == "0"
+    assert {each["name"]: each["probability"] for each in answer["classes"]} == pytest.approx(expected, abs=5e-3)
+    assert answer["neighbours"][0]["id"] == "0"
     assert np.array_equal(FewShotClassifier.from_pretrained(tmp_path / "pets").classes_, mine.classes_)
 
     written = (tmp_path / "pets" / "lowshot.json").read_text(encoding="utf-8")
@@ -123,7 +123,7 @@ def test_names_that_no_folder_should_have_are_refused(idle, name):
 
 
 @pytest.mark.parametrize(
-    "change, status, said",
+    "change, status, fact",
     [
         ({"labels": LABELS[:5]}, 400, "6 images and 5 labels"),
         ({"labels": ["cat"] * 6}, 422, "1 class"),
@@ -152,9 +152,9 @@ def test_names_that_no_folder_should_have_are_refused(idle, name):
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_lessons_that_cannot_be_learnt_are_refused_at_once(idle, change, status, said):
+def test_lessons_that_cannot_be_learnt_are_refused_at_once(idle, change, status, fact):
     response = teach(idle, **change)
-    assert response.status_code == status and said in response.json()["error"]["message"], response.text
+    assert response.status_code == status and fact in response.json()["error"]["message"], response.text
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_forms_with_anything_else_are_refused(idle):
 def test_a_job_tells_how_far_it_is_and_can_be_cancelled(server, program, tmp_path):
     program(FOREVER)
     job = job_of(server, teach(server))
-    running_job = until(lambda: (found := job()).step == 1 and found)
+    running_job = until(lambda: (state := job()).step == 1 and state)
     assert (running_job.state, running_job.message, running_job.steps, running_job.loss) == (
         "running",
         "learning",
@@ -222,7 +222,7 @@ def test_one_is_taught_at_a_time_a_few_wait_and_the_rest_are_told_to_come_back(s
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    "text, fact",
     [
         ("print(json.dumps({'error': 'training diverged'}), flush=True); sys.exit(1)", "training diverged"),
         ("print('what a library prints'); print('[1]'); sys.exit(3)", "ended with status 3"),
@@ -230,11 +230,11 @@ def test_one_is_taught_at_a_time_a_few_wait_and_the_rest_are_told_to_come_back(s
     ],
     ids=["error", "status", "killed"],
 )
-def test_a_process_that_fails_is_a_failed_job_and_leaves_its_name_free(server, program, tmp_path, text, said):
+def test_a_process_that_fails_is_a_failed_job_and_leaves_its_name_free(server, program, tmp_path, text, fact):
     half = "path = pathlib.Path(sys.argv[1], 'adapter'); path.mkdir(); (path / 'lowshot.json').write_text('{')\n"
     program(half + text)
     job = over(job_of(server, teach(server)))
-    assert job.state == "failed" and said in job.message and job.adapter is None
+    assert job.state == "failed" and fact in job.message and job.adapter is None
     until(lambda: inside(tmp_path) == set())
     program(FOREVER)
     assert teach(server).status_code == 202
@@ -304,13 +304,13 @@ def long_lesson(url, folder):
 
 def teachers(folder):
     """Processes that teach in a folder."""
-    found = []
+    numbers = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             command = path.read_bytes()
             if b"lowshot.teaching" in command and os.fsencode(folder) in command:
-                found.append(int(path.parent.name))
-    return found
+                numbers.append(int(path.parent.name))
+    return numbers
 
 
 def refuses(address):
@@ -355,9 +355,9 @@ def test_a_server_that_is_told_to_stop_answers_what_it_has_taken_in(kinds, tmp_p
             process.send_signal(number)
             until(lambda: refuses(address))
             connection.sendall(body[-4:])
-            said = connection.makefile("rb").readline()
+            line = connection.makefile("rb").readline()
         _, errors = process.communicate(timeout=60)
-    assert said.startswith(b"HTTP/1.1 200"), said
+    assert line.startswith(b"HTTP/1.1 200"), line
     assert process.returncode == 0 and "Traceback" not in errors, errors
     assert not teachers(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"xs4"}

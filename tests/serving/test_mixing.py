@@ -20,10 +20,10 @@ def random(*shape, seed):
 
 
 def model():
-    made = nn.ModuleDict({name: nn.utils.skip_init(nn.Linear, INPUTS, OUTPUTS) for name in LAYERS})
-    for seed, parameter in enumerate(made.parameters()):
+    model = nn.ModuleDict({name: nn.utils.skip_init(nn.Linear, INPUTS, OUTPUTS) for name in LAYERS})
+    for seed, parameter in enumerate(model.parameters()):
         parameter.data = random(*parameter.shape, seed=seed)
-    return made.requires_grad_(False)
+    return model.requires_grad_(False)
 
 
 BASES = {name: basis_of(layer.weight, OUTPUTS) for name, layer in model().items()}
@@ -49,14 +49,14 @@ def adapters(draw):
 
 def dense(updates, name):
     """The update of a layer as one matrix ``(O, I)``."""
-    found = torch.zeros(OUTPUTS, INPUTS)
+    whole = torch.zeros(OUTPUTS, INPUTS)
     if name in updates.layers:
         middle = updates.middles[updates.layers.index(name)]
         basis = basis_at(name, len(middle))
-        found += basis.left.T @ middle.T @ basis.right
+        whole += basis.left.T @ middle.T @ basis.right
     if name in updates.own:
-        found += updates.own[name].b @ updates.own[name].a
-    return found
+        whole += updates.own[name].b @ updates.own[name].a
+    return whole
 
 
 @given(st.lists(adapters(), min_size=1, max_size=4), st.lists(st.integers(0, 3), min_size=1, max_size=6))
@@ -66,11 +66,11 @@ def test_each_row_gets_the_update_of_its_own_adapter(there, picks):
     rows = wrap_linears(wrapped, LAYERS)
     inputs = random(len(updates), TOKENS, INPUTS, seed=99)
     with rows.of(mixed(updates, basis_at)):
-        found = {name: wrapped[name](inputs) for name in LAYERS}
+        results = {name: wrapped[name](inputs) for name in LAYERS}
     for name in LAYERS:
         for row, each in enumerate(updates):
             expected = plain[name](inputs[row]) + inputs[row] @ dense(each, name).T
-            torch.testing.assert_close(found[name][row], expected, atol=1e-4, rtol=1e-5)
+            torch.testing.assert_close(results[name][row], expected, atol=1e-4, rtol=1e-5)
 
 
 @given(adapters(), st.integers(1, 3))
@@ -80,9 +80,9 @@ def test_a_layer_that_an_adapter_leaves_alone_stays_as_it_is_to_the_last_bit(oth
     rows = wrap_linears(wrapped, LAYERS)
     inputs = random(count + 1, TOKENS, INPUTS, seed=99)
     with rows.of(mixed([*[nothing] * count, other], basis_at)):
-        found = {name: wrapped[name](inputs) for name in LAYERS}
+        results = {name: wrapped[name](inputs) for name in LAYERS}
     for name in LAYERS:
-        assert torch.equal(found[name][:count], plain[name](inputs)[:count])
+        assert torch.equal(results[name][:count], plain[name](inputs)[:count])
 
 
 def test_a_wrapped_model_without_rows_is_the_model():

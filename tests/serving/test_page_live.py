@@ -97,7 +97,7 @@ def test_drawn_digits_are_read(browser, address):
         words = page.text_content(".why .note")
 
     assert words.startswith("The strongest part lies ")
-    assert sum(f"digit {name} " in found for name, found in read.items()) >= 9, read
+    assert sum(f"digit {name} " in words for name, words in read.items()) >= 9, read
 
 
 def test_three_classes_are_taught_asked_and_taken_away(browser, address, tmp_path):
@@ -126,7 +126,7 @@ def test_three_classes_are_taught_asked_and_taken_away(browser, address, tmp_pat
         read = {name: answer(page, shape(45, 52, 27, 26)) for name, shape in SHAPES.items()}
         page.wait_for_selector(".neighbours img >> nth=0")
 
-    assert all(found.startswith(name) for name, found in read.items()), read
+    assert all(words.startswith(name) for name, words in read.items()), read
     with zipfile.ZipFile(tmp_path / "adapter.zip") as packed:
         packed.extractall(tmp_path)
     [record] = tmp_path.rglob("lowshot.json")

@@ -33,7 +33,7 @@ UNTOUCHED = of("")
 
 
 @pytest.mark.parametrize(
-    ("classes", "name", "found"),
+    ("classes", "name", "expected"),
     [
         ([CIRCLE, SQUARE, UNTOUCHED], "mine", []),
         ([UNTOUCHED], "mine", [(None, "There are no classes yet; two are needed.")]),
@@ -56,10 +56,10 @@ UNTOUCHED = of("")
         ),
     ],
 )
-def test_all_that_is_wrong_with_a_form_is_found(call, classes, name, found):
+def test_all_that_is_wrong_with_a_form_is_found(call, classes, name, expected):
     problems = call("checks", "problemsOf", {"name": name, "classes": classes}, ["taken"], LIMITS)
 
-    assert [(each["about"], each["message"]) for each in problems] == found
+    assert [(each["about"], each["message"]) for each in problems] == expected
 
 
 @pytest.mark.parametrize("name", ["Shapes", "a b", "-a", "a..b", "a/b", "ä", "a" * 65, ".a"])
@@ -71,7 +71,7 @@ def test_a_name_that_the_server_would_refuse_is_told(call, name):
 
 
 @pytest.mark.parametrize(
-    ("classes", "taken", "name"),
+    ("classes", "names", "name"),
     [
         (["circle", "square"], [], "circle-square"),
         (["circle", "square"], ["circle-square", "circle-square-2"], "circle-square-3"),
@@ -81,15 +81,15 @@ def test_a_name_that_the_server_would_refuse_is_told(call, name):
         (["x" * 100, "y"], [], "x" * 56),
     ],
 )
-def test_a_free_name_is_suggested_from_the_classes(call, classes, taken, name):
-    assert call("checks", "suggestedName", [of(each) for each in classes], taken) == name
+def test_a_free_name_is_suggested_from_the_classes(call, classes, names, name):
+    assert call("checks", "suggestedName", [of(each) for each in classes], names) == name
 
 
 def test_what_is_taught_again_is_called_the_next_of_its_name(call):
     assert call("checks", "suggestedName", [CIRCLE], ["shapes", "shapes-2"], "shapes-2") == "shapes-3"
 
 
-def found(*paths):
+def files_at(*paths):
     """Files in folders."""
     parts = [path.split("/") for path in paths]
     return [{"name": name, "folders": folders} for *folders, name in parts]
@@ -124,11 +124,11 @@ def found(*paths):
     ],
 )
 def test_folders_are_classes(call, paths, classes, notes):
-    said = call("folders", "classesOf", found(*paths), LIMITS)
+    answer = call("folders", "classesOf", files_at(*paths), LIMITS)
 
-    assert {each["name"]: len(each["files"]) for each in said["classes"]} == classes
-    assert [each["name"] for each in said["classes"]] == list(classes)
-    assert said["notes"] == notes
+    assert {each["name"]: len(each["files"]) for each in answer["classes"]} == classes
+    assert [each["name"] for each in answer["classes"]] == list(classes)
+    assert answer["notes"] == notes
 
 
 @pytest.mark.parametrize(

@@ -40,21 +40,21 @@ def test_the_budget_is_kept_and_what_is_in_use_stays_whatever_happens(steps):
         elif what == "end" and in_use:
             residents.release([in_use.pop(0)])
         elif what == "ask":
-            found = residents.get(name, state[name].stamp) if name in state else None
-            if found is None:
-                found = adapter(name, size, TABLES[table], state=size)
-                if not residents.admit(found, may_wait=False):
+            resident = residents.get(name, state[name].stamp) if name in state else None
+            if resident is None:
+                resident = adapter(name, size, TABLES[table], state=size)
+                if not residents.admit(resident, may_wait=False):
                     state.pop(name, None)
                     assert in_use, "there is room where nothing is in use"
                     continue
-                state[name] = found
-            assert found is state[name]
-            in_use.append(found)
-        kept = [residents._by_name[each] for each in residents.names()]
-        held = {id(part): part.nbytes for each in (*kept, *in_use) for part in (each.classes, each.updates)}
+                state[name] = resident
+            assert resident is state[name]
+            in_use.append(resident)
+        remaining = [residents._by_name[each] for each in residents.names()]
+        held = {id(part): part.nbytes for each in (*remaining, *in_use) for part in (each.classes, each.updates)}
         assert residents.used_bytes == sum(held.values()) <= BUDGET
         # What is in use is still there, unless a newer state took its name or it was dropped.
-        assert all(each in kept for each in in_use if state.get(each.name) is each)
+        assert all(each in remaining for each in in_use if state.get(each.name) is each)
     residents.release(in_use)
     for name in residents.names():
         residents.drop(name)

@@ -148,7 +148,7 @@ def test_unknown_paths_and_methods_are_errors_of_the_same_form(client):
 def test_a_fault_of_the_servers_own_is_said_without_its_insides(folder, monkeypatch, capfd):
     with running(folder, teach=False) as server:
         monkeypatch.setattr(server.service, "adapter", lambda name: 1 / 0)
-        said = error_of(server.client.get("/v1/adapters/xs4"), 500, "failed")
-        assert "division" not in said and "Traceback" not in said
+        message = error_of(server.client.get("/v1/adapters/xs4"), 500, "failed")
+        assert "division" not in message and "Traceback" not in message
         assert server.client.get("/healthz").status_code == 200
     assert "ZeroDivisionError" in capfd.readouterr().err

@@ -28,11 +28,11 @@ def test_answers_are_those_of_the_classifier(client, folder, alone, name):
     answer = schema.PredictAnswer.model_validate(response.json())
     expected = alone(folder / name, IMAGES)
     classes = FewShotClassifier.from_pretrained(folder / name).classes_
-    for said, row in zip(answer.predictions, expected, strict=True):
-        chances = {chance.name: chance.probability for chance in said.classes}
+    for body, row in zip(answer.predictions, expected, strict=True):
+        chances = {chance.name: chance.probability for chance in body.classes}
         # Class embeddings are in half precision; of an image file the same pixels are decoded.
         assert chances == pytest.approx(dict(zip(classes, row, strict=True)), abs=5e-3)
-        assert [chance.probability for chance in said.classes] == sorted(chances.values(), reverse=True)
+        assert [chance.probability for chance in body.classes] == sorted(chances.values(), reverse=True)
 
 
 def test_base64_in_json_gives_the_same_as_files(client):
@@ -46,16 +46,16 @@ def test_base64_in_json_gives_the_same_as_files(client):
 @pytest.mark.parametrize("name", ["xs4", "lora4", "zero"])
 def test_embeddings_are_those_that_the_classifier_gives(client, folder, name):
     answer = embed(client, *map(png, IMAGES), name=name)
-    said = schema.EmbedAnswer.model_validate(answer.json())
+    body = schema.EmbedAnswer.model_validate(answer.json())
     expected = FewShotClassifier.from_pretrained(folder / name).transform(IMAGES)
-    assert said.adapter == name
-    assert np.allclose([each.embedding for each in said.embeddings], expected, atol=1e-5)
+    assert body.adapter == name
+    assert np.allclose([each.embedding for each in body.embeddings], expected, atol=1e-5)
     assert json.loads(answer.text)["embeddings"][0].keys() == {"embedding"}
 
 
 def test_an_image_that_cannot_be_embedded_fails_alone_and_all_of_them_together(client):
-    said = embed(client, png(IMAGES[0]), b"no image").json()["embeddings"]
-    assert "embedding" in said[0] and said[1]["error"]["code"] == "unusable_image"
+    body = embed(client, png(IMAGES[0]), b"no image").json()["embeddings"]
+    assert "embedding" in body[0] and body[1]["error"]["code"] == "unusable_image"
     assert "images[0]" in error_of(embed(client, b"no image"), 422, "unusable_image")
     assert len(embed(client, b"no image").json()["embeddings"]) == 1
     error_of(embed(client, png(IMAGES[0]), name="nobody"), 404, "unknown_name")
@@ -71,9 +71,9 @@ def explain(client, *contents, name="xs4", **query):
 @pytest.mark.parametrize("class_name", [None, "cow"])
 def test_explanations_are_those_that_the_classifier_gives(client, folder, name, class_name):
     query = {} if class_name is None else {"class": class_name}
-    said = schema.ExplainAnswer.model_validate(explain(client, *map(png, IMAGES[:2]), name=name, **query).json())
+    body = schema.ExplainAnswer.model_validate(explain(client, *map(png, IMAGES[:2]), name=name, **query).json())
     classifier = FewShotClassifier.from_pretrained(folder / name)
-    for image, answer in zip(IMAGES, said.explanations, strict=False):
+    for image, answer in zip(IMAGES, body.explanations, strict=False):
         expected = classifier.explain(image, class_name)
         assert answer.name == expected.class_name
         assert answer.probability == pytest.approx(expected.probability, abs=5e-3)
@@ -86,20 +86,20 @@ def test_what_cannot_be_explained_is_said_and_predictions_are_what_they_were(cli
     before = predict(client, png(IMAGES[0])).json()["predictions"]
     assert "pig" in error_of(explain(client, png(IMAGES[0]), **{"class": "pig"}), 404, "unknown_name")
     assert "images[0]" in error_of(explain(client, b"no image"), 422, "unusable_image")
-    said = explain(client, png(IMAGES[0]), b"no image").json()["explanations"]
-    assert said[0]["name"] == before[0]["classes"][0]["name"] and said[1]["error"]["code"] == "unusable_image"
+    body = explain(client, png(IMAGES[0]), b"no image").json()["explanations"]
+    assert body[0]["name"] == before[0]["classes"][0]["name"] and body[1]["error"]["code"] == "unusable_image"
     assert predict(client, png(IMAGES[0])).json()["predictions"] == before
 
 
 def test_top_says_how_many_classes(client):
-    [said] = predict(client, png(IMAGES[0]), top=2).json()["predictions"]
-    assert len(said["classes"]) == 2
+    [body] = predict(client, png(IMAGES[0]), top=2).json()["predictions"]
+    assert len(body["classes"]) == 2
 
 
 def test_what_the_backbone_says_by_itself_is_that_of_a_zero_shot_adapter(client):
-    said = predict(client, *map(png, IMAGES), zero_shot=True, top=3).json()["predictions"]
+    body = predict(client, *map(png, IMAGES), zero_shot=True, top=3).json()["predictions"]
     plain = predict(client, *map(png, IMAGES), name="zero", top=3).json()["predictions"]
-    for with_adapter, without in zip(said, plain, strict=True):
+    for with_adapter, without in zip(body, plain, strict=True):
         zero_shot = {chance["name"]: chance["probability"] for chance in with_adapter["zero_shot"]}
         expected = {chance["name"]: chance["probability"] for chance in without["classes"]}
         assert zero_shot == pytest.approx(expected, abs=5e-3)
@@ -107,8 +107,8 @@ def test_what_the_backbone_says_by_itself_is_that_of_a_zero_shot_adapter(client)
 
 
 def test_the_nearest_picture_of_one_that_was_learnt_from_is_itself(client):
-    said = predict(client, *map(png, pictures(3)), neighbours=2).json()["predictions"]
-    for number, answer in enumerate(said):
+    body = predict(client, *map(png, pictures(3)), neighbours=2).json()["predictions"]
+    for number, answer in enumerate(body):
         first, second = answer["neighbours"]
         assert first["id"] == str(number) and first["class"] == CLASSES[number]
         assert first["similarity"] == pytest.approx(1, abs=1e-3) and second["similarity"] < first["similarity"]
@@ -117,16 +117,16 @@ def test_the_nearest_picture_of_one_that_was_learnt_from_is_itself(client):
 
 
 def test_an_adapter_without_pictures_has_no_neighbours(client):
-    [said] = predict(client, png(IMAGES[0]), name="lora4", neighbours=2).json()["predictions"]
-    assert "neighbours" not in said
+    [body] = predict(client, png(IMAGES[0]), name="lora4", neighbours=2).json()["predictions"]
+    assert "neighbours" not in body
 
 
 def test_requests_for_different_adapters_share_batches(server, folder):
     with server.service._batcher.reserved(1), ThreadPoolExecutor(6) as pool:  # somebody is always on the way
         names = ["xs4", "lora4", "zero"] * 6
-        said = list(pool.map(lambda name: predict(server.client, png(IMAGES[0]), name=name).json(), names))
+        body = list(pool.map(lambda name: predict(server.client, png(IMAGES[0]), name=name).json(), names))
     of_each = {name: predict(server.client, png(IMAGES[0]), name=name).json()["predictions"] for name in set(names)}
-    for name, answer in zip(names, said, strict=True):
+    for name, answer in zip(names, body, strict=True):
         for chance, alone in zip(answer["predictions"][0]["classes"], of_each[name][0]["classes"], strict=True):
             assert chance["name"] == alone["name"]
             assert chance["probability"] == pytest.approx(alone["probability"], abs=1e-5)

@@ -22,8 +22,8 @@ def test_a_body_that_says_that_it_is_too_large_is_refused_before_it_comes(server
     head = b"POST /v1/adapters/xs4/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999999\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:
         connection.sendall(head)
-        said = connection.recv(65536)
-    assert said.startswith(b"HTTP/1.1 413") and b"connection: close" in said.lower()
+        head = connection.recv(65536)
+    assert head.startswith(b"HTTP/1.1 413") and b"connection: close" in head.lower()
 
 
 def test_a_body_that_turns_out_too_large_is_refused_while_it_comes(client):
@@ -48,12 +48,12 @@ class Gated:
     """Lets the model of a server go on when it is told to."""
 
     def __init__(self, server, monkeypatch):
-        self.go, self.begun, self.rows = threading.Event(), threading.Event(), []
+        self.go, self.started, self.rows = threading.Event(), threading.Event(), []
         answers = server.service.bank.answers_to_crops
 
         def wait(crops, names):
             self.rows += names
-            self.begun.set()
+            self.started.set()
             assert self.go.wait(PATIENCE)
             return answers(crops, names)
 
@@ -82,7 +82,7 @@ def test_no_answer_is_lost_where_there_is_no_room_for_an_adapters_own_pictures(f
 
         monkeypatch.setattr(server.service._neighbours, "_embed", full)
         error_of(predict(server.client, png(IMAGES[0]), neighbours=2), 429, "busy")
-        assert not model.begun.is_set()
+        assert not model.started.is_set()
 
 
 def test_the_bytes_of_all_requests_together_are_bounded(folder, monkeypatch):
@@ -90,7 +90,7 @@ def test_the_bytes_of_all_requests_together_are_bounded(folder, monkeypatch):
     with running(folder, teach=False, bytes_in_flight=len(content) + 2000) as server, ThreadPoolExecutor(1) as pool:
         model = Gated(server, monkeypatch)
         first = pool.submit(predict, server.client, content)
-        assert model.begun.wait(PATIENCE)
+        assert model.started.wait(PATIENCE)
         error_of(predict(server.client, content), 429, "busy")
         model.go.set()
         assert first.result(PATIENCE).status_code == 200
@@ -112,7 +112,7 @@ def test_the_work_of_a_client_that_hangs_up_is_dropped(folder, monkeypatch):
     with running(folder, teach=False) as server, ThreadPoolExecutor(1) as pool:
         model = Gated(server, monkeypatch)
         first = pool.submit(predict, server.client, png(IMAGES[0]))
-        assert model.begun.wait(PATIENCE)
+        assert model.started.wait(PATIENCE)
         body = json.dumps({"images": [base64.b64encode(png(IMAGES[1])).decode()]}).encode()
         head = f"POST /v1/adapters/lora4/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
         with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as connection:

@@ -50,8 +50,8 @@ def test_a_list_has_what_was_added_replaced_and_removed(kinds, copied):
         shutil.copytree(kinds / "lora2", folder / "xs4")
         shutil.copytree(kinds / "calibrated", folder / "new")
         lines = server.client.get("/v1/adapters").json()["adapters"]
-    found = [(line["name"], line["method"], line["rank"], line["classes"]) for line in lines]
-    assert found == [("new", "lora-xs", 4, 2), ("xs4", "lora", 2, 3)]
+    rows = [(line["name"], line["method"], line["rank"], line["classes"]) for line in lines]
+    assert rows == [("new", "lora-xs", 4, 2), ("xs4", "lora", 2, 3)]
 
 
 def test_an_adapter_tells_its_classes_and_pictures(client):
@@ -90,19 +90,19 @@ def test_an_adapter_replaced_while_it_is_asked_is_the_old_one_or_the_new_one(tin
         workers = [pool.submit(ask_until, stop, server.client, asked) for _ in range(4)]
         until(lambda: len(asked) > 4)
         for turn in range(10):
-            made = tmp_path / f"turn{turn}"
-            shutil.copytree(tmp_path / ("new" if turn % 2 == 0 else "old"), made)
+            aside = tmp_path / f"turn{turn}"
+            shutil.copytree(tmp_path / ("new" if turn % 2 == 0 else "old"), aside)
             (bank / "one").rename(tmp_path / f"away{turn}")
-            made.rename(bank / "one")
+            aside.rename(bank / "one")
             count = len(asked)
             until(lambda count=count: len(asked) > count + 4)
         stop.set()
         for worker in workers:
             worker.result(PATIENCE)
-    found = [response.json() for response in asked if response.status_code == 200]
+    answers = [response.json() for response in asked if response.status_code == 200]
     missing = [response for response in asked if response.status_code != 200]
     assert all(response.status_code == 404 for response in missing)  # between the two renames
-    best = np.array([answer["predictions"][0]["classes"][0]["probability"] for answer in found])
+    best = np.array([answer["predictions"][0]["classes"][0]["probability"] for answer in answers])
     distances = np.abs(best[:, None] - np.array(list(allowed.values())))
     assert len(best) > 4 and (distances.min(1) < 5e-3).all() and len(set(distances.argmin(1))) == 2
 

@@ -63,16 +63,16 @@ def test_nothing_scrolls_sideways_and_every_control_has_a_name(browser, server, 
 
 def test_nothing_moves_where_motion_is_not_wanted(browser, server):
     moves = "getComputedStyle(document.querySelector('.bar span')).transitionDuration"
-    found = []
+    durations = []
     for wish in ["no-preference", "reduce"]:
         with opened(browser, reduced_motion=wish) as page:
             server.serve(page)
             page.goto(ADDRESS)
             choose(page, file("a.png", png(200)))
             page.wait_for_selector(".verdict")
-            found.append(page.evaluate(moves))
+            durations.append(page.evaluate(moves))
 
-    assert found == ["0.45s", "0s"]
+    assert durations == ["0.45s", "0s"]
 
 
 def luminance(colour):
