@@ -16,9 +16,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
-from ..errors import LowshotError, UnknownNameError
+from ..errors import InputError, LowshotError, UnknownNameError
 from ..progress import quiet
-from .usage_error import UsageError
 
 COMMANDS = {
     "demo": "the main job, offline: every method on handwritten digits, table and report",
@@ -48,6 +47,10 @@ COMMANDS = {
     "doctor": "what this machine can do, in a minute too, and what stands in the way",
 }
 """Command -> what it does. The command's module has its name and a function ``run(arguments) -> exit status``."""
+
+
+class UsageError(InputError):
+    """Arguments of a command that do not fit: a line for each of the reasons."""
 
 
 class Terminated(KeyboardInterrupt):

@@ -26,7 +26,7 @@ from ..settings import (
     read_recipe,
     read_toml,
 )
-from .usage_error import UsageError
+from . import UsageError
 
 _Arguments = TypeVar("_Arguments")
 _FRAME = 2  # characters of tyro's frame before what is inside

@@ -125,9 +125,9 @@ function barRow({ name, probability }, earlier, rank) {
 }
 
 function bar(kind, share) {
-  const made = element("span", { class: `bar ${kind}`, "aria-hidden": "true" }, element("span"));
-  made.dataset.share = share;
-  return made;
+  const drawn = element("span", { class: `bar ${kind}`, "aria-hidden": "true" }, element("span"));
+  drawn.dataset.share = share;
+  return drawn;
 }
 
 function grow(place) {

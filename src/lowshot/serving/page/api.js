@@ -68,18 +68,18 @@ export function teach(name, settings, classes) {
 }
 
 /** Begin to add images of a class to a classifier, as another of a name of its own. Gives the job, as the next two. */
-export function addTo(name, made, className, images) {
+export function addTo(name, newName, className, images) {
   const body = imagesBody(images);
-  body.append("name", made);
+  body.append("name", newName);
   for (const _ of images) body.append("labels", className);
   return json(`${adapterPath(name)}/add`, { method: "POST", body });
 }
 
-export const withoutClass = (name, made, className) => posted(name, "remove", { name: made, classes: [className] });
-export const renamedClass = (name, made, old, to) => posted(name, "rename", { name: made, old, new: to });
+export const withoutClass = (name, newName, className) => posted(name, "remove", { name: newName, classes: [className] });
+export const renamedClass = (name, newName, old, to) => posted(name, "rename", { name: newName, old, new: to });
 
-function posted(name, what, values) {
-  return json(`${adapterPath(name)}/${what}`, { method: "POST", body: JSON.stringify(values) });
+function posted(name, verb, values) {
+  return json(`${adapterPath(name)}/${verb}`, { method: "POST", body: JSON.stringify(values) });
 }
 
 /** Save an adapter's folder as a file. It is fetched, not linked, since a link cannot carry the token. */

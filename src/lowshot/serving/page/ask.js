@@ -77,9 +77,9 @@ export function createAsk(server, { chosen, removed, reopened, correct, changing
 
   function listAdapters() {
     const part = byId("adapter-filter").value.trim().toLowerCase();
-    const found = listed.filter((each) => each.name.toLowerCase().includes(part) || each.name === adapter?.name);
-    const options = found.slice(0, LISTED_ADAPTERS).map((each) => element("option", { value: each.name }, each.name));
-    const left = found.length - options.length;
+    const narrowed = listed.filter((each) => each.name.toLowerCase().includes(part) || each.name === adapter?.name);
+    const options = narrowed.slice(0, LISTED_ADAPTERS).map((each) => element("option", { value: each.name }, each.name));
+    const left = narrowed.length - options.length;
     if (left > 0) options.push(element("option", { disabled: true }, `and ${left} more: narrow the list`));
     byId("adapter").replaceChildren(...options);
     if (adapter) byId("adapter").value = adapter.name;
@@ -96,9 +96,9 @@ export function createAsk(server, { chosen, removed, reopened, correct, changing
     say(byId("adapter-problem"), null);
     byId("adapter").value = wanted = name;
     try {
-      const found = await api.adapter(name);
+      const described = await api.adapter(name);
       if (wanted !== name) return; // another was chosen meanwhile
-      adapter = found;
+      adapter = described;
     } catch (error) {
       forget();
       say(byId("adapter-problem"), error.message);
@@ -294,8 +294,9 @@ export function createAsk(server, { chosen, removed, reopened, correct, changing
   }
 
   function showAnswerOf(item) {
-    const found = adapter && item?.answers.get(keyOf(adapter));
-    if (found) showAnswer(byId("answer"), found, adapter, found.error ? [] : [why(adapter, item.image, found), correction(item)]);
+    const prediction = adapter && item?.answers.get(keyOf(adapter));
+    const further = prediction && !prediction.error ? [why(adapter, item.image, prediction), correction(item)] : [];
+    if (prediction) showAnswer(byId("answer"), prediction, adapter, further);
     else if (!item) byId("answer").replaceChildren(...(adapter ? [waitingWords()] : []));
   }
 

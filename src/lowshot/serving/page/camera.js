@@ -41,9 +41,9 @@ export function createCamera(taken) {
     }
     const number = (opened += 1);
     try {
-      const found = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-      if (number !== opened) return close(found);
-      stream = video.srcObject = found;
+      const live = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+      if (number !== opened) return close(live);
+      stream = video.srcObject = live;
       await video.play();
     } catch (error) {
       if (number === opened) say(problem, WHY[error.name] ?? `The camera cannot be used: ${error.message}`);

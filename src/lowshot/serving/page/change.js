@@ -88,16 +88,16 @@ export function createChange(server, { names, changed }) {
     if (size > limits.teaching_bytes) problems.push(tooLargeToSend(size, limits.teaching_bytes));
     card.show(problems);
     if (problems.length) return card.focus();
-    await run((made) => api.addTo(adapter.name, made, name.trim(), images), `with ${name.trim()}`);
+    await run((newName) => api.addTo(adapter.name, newName, name.trim(), images), `with ${name.trim()}`);
   }
 
   async function removed(name) {
-    await run((made) => api.withoutClass(adapter.name, made, name), `without ${name}`);
+    await run((newName) => api.withoutClass(adapter.name, newName, name), `without ${name}`);
   }
 
   async function renamed(old, name) {
     if (!name || name === old) return complain(`Give ${old} another name.`);
-    await run((made) => api.renamedClass(adapter.name, made, old, name), `in which ${old} is ${name}`);
+    await run((newName) => api.renamedClass(adapter.name, newName, old, name), `in which ${old} is ${name}`);
   }
 
   function complain(message) {
@@ -105,20 +105,20 @@ export function createChange(server, { names, changed }) {
   }
 
   /** Begin a job and follow it to its end; what is wrong is said, and nothing that was put in is lost. */
-  async function run(begin, what) {
-    const made = nameField.value.trim();
-    const [wrong] = problemsOfName(made, names());
+  async function run(begin, difference) {
+    const newName = nameField.value.trim();
+    const [wrong] = problemsOfName(newName, names());
     nameField.setAttribute("aria-invalid", String(wrong !== undefined));
     complain(wrong?.message ?? null);
     if (wrong) return nameField.focus();
     if (running) return complain("Another change is under way; wait for it.");
     running = true;
     try {
-      const { job: id } = await begin(made);
+      const { job: id } = await begin(newName);
       const job = await follow(id, panel);
       if (job?.state !== "done") throw new Error(whyNot(job));
       await changed();
-      await done(job, what);
+      await done(job, difference);
     } catch (error) {
       panel.hidden = true;
       complain(error.message);
@@ -127,9 +127,9 @@ export function createChange(server, { names, changed }) {
     }
   }
 
-  async function done(job, what) {
+  async function done(job, difference) {
     const { name, class_names: classes } = await api.adapter(job.adapter);
-    const words = `${name} is there: ${adapter.name} ${what}, ${counted(classes.length, "class", "classes")}.`;
+    const words = `${name} is there: ${adapter.name} ${difference}, ${counted(classes.length, "class", "classes")}.`;
     const ask = element("a", { class: "button primary", href: `#ask/${encodeURIComponent(name)}` }, "Ask it");
     ask.addEventListener("click", () => dialog.close());
     const title = element("h3", { tabindex: "-1" }, words);

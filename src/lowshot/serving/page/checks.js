@@ -52,18 +52,18 @@ function freeName(base, takenNames) {
 }
 
 function problemsOfClass({ name, images }, index, limits) {
-  const what = name.trim() ? `\u201c${name.trim()}\u201d` : `Class ${index + 1}`;
-  const found = [];
-  if (!name.trim()) found.push(`${what} has no name.`);
+  const title = name.trim() ? `\u201c${name.trim()}\u201d` : `Class ${index + 1}`;
+  const messages = [];
+  if (!name.trim()) messages.push(`${title} has no name.`);
   if (name.trim().length > LONGEST_CLASS_NAME)
-    found.push(
+    messages.push(
       `The name of class ${index + 1} has ${name.trim().length} characters; expected at most ${LONGEST_CLASS_NAME}.`,
     );
-  if (!images.length) found.push(`${what} has no images: add a few, or remove the class.`);
+  if (!images.length) messages.push(`${title} has no images: add a few, or remove the class.`);
   if (images.length > limits.images_per_class) {
-    found.push(`${what} has ${counted(images.length, "image")}; expected at most ${limits.images_per_class}.`);
+    messages.push(`${title} has ${counted(images.length, "image")}; expected at most ${limits.images_per_class}.`);
   }
-  return found.map((message) => ({ about: index, message }));
+  return messages.map((message) => ({ about: index, message }));
 }
 
 function sameNames(classes) {
@@ -99,16 +99,16 @@ function sameImages(classes) {
 }
 
 function problemsOfAll(classes, limits) {
-  const found = [];
+  const messages = [];
   if (classes.length < 2)
-    found.push(
+    messages.push(
       classes.length
         ? "There is one class alone; to tell things apart takes two."
         : "There are no classes yet; two are needed.",
     );
   if (classes.length > limits.classes)
-    found.push(`There are ${classes.length} classes; this server takes ${limits.classes} at most.`);
-  return found.map((message) => ({ about: null, message }));
+    messages.push(`There are ${classes.length} classes; this server takes ${limits.classes} at most.`);
+  return messages.map((message) => ({ about: null, message }));
 }
 
 /** What is wrong with the name of a classifier that is to be made. */

@@ -92,9 +92,9 @@ async function start() {
   /** What is dropped beside the places for it is not lost without a word. */
   async function missed(event) {
     if (document.querySelector("dialog[open]")) return;
-    const found = await droppedFiles(event.dataTransfer);
-    if (place() === "teach") await teach.dropped(found);
-    else await ask.ask(found);
+    const files = await droppedFiles(event.dataTransfer);
+    if (place() === "teach") await teach.dropped(files);
+    else await ask.ask(files);
   }
 }
 

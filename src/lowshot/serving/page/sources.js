@@ -9,15 +9,15 @@ import { counted } from "./words.js";
 /** Draw ("draw") or photograph ("camera") images for the class of a card (see cards.js). */
 export function drawing(card, kind) {
   const dialog = byId("source-dialog");
-  const what = card.value().name.trim() || "this class";
+  const title = card.value().name.trim() || "this class";
   let count = 0;
-  const taken = async (file) => {
+  const add = async (file) => {
     const [refused] = await card.add([foundFile(file)]);
     if (!refused) count += 1;
     byId("source-count").textContent = refused ?? `${counted(count, "image")} added`;
   };
   const pad = kind === "draw" ? createPad(() => (keep.disabled = pad.isEmpty())) : null;
-  const camera = kind === "camera" ? createCamera(taken) : null;
+  const camera = kind === "camera" ? createCamera(add) : null;
   const keep = button(
     "Add the drawing",
     async () => {
@@ -25,11 +25,11 @@ export function drawing(card, kind) {
         type: "image/png",
       });
       pad.clear();
-      await taken(file);
+      await add(file);
     },
     { class: "primary", disabled: true },
   );
-  byId("source-title").textContent = kind === "draw" ? `Draw ${what}` : `Photograph ${what}`;
+  byId("source-title").textContent = kind === "draw" ? `Draw ${title}` : `Photograph ${title}`;
   byId("source-body").replaceChildren((pad ?? camera).element);
   byId("source-count").textContent = "";
   byId("source-actions").replaceChildren(

@@ -174,8 +174,8 @@ export function createTeach(server, { taught, names }) {
         : `${name} has none of the images that it learnt from: add images of each class.`,
     );
     for (const each of adapter.class_names) {
-      const found = examples.filter((example) => example.class === each).map((example) => exampleFile(name, example));
-      if (found.length) await cardFor(each).add(found);
+      const files = examples.filter((example) => example.class === each).map((example) => exampleFile(name, example));
+      if (files.length) await cardFor(each).add(files);
     }
     unsent = false;
   }

@@ -63,13 +63,13 @@ export function showTaught(panel, job, adapter) {
 }
 
 /** How often it is right as far as its own images tell, or why they do not. */
-function howRight(found) {
-  if (!found) {
+function howRight(heldOutShots) {
+  if (!heldOutShots) {
     return "How often it is right is not known: it learnt from all of its images. Try it on others, or have images held out (Settings).";
   }
-  const how = "each by a classifier that had not seen it, taught with the others";
-  const choice = `The best of ${found.best_of} methods on these images was taken, which flatters it a little.`;
-  return `${heldOut(found)}, ${how}. ${found.best_of > 1 ? choice : ""}`.trim();
+  const manner = "each by a classifier that had not seen it, taught with the others";
+  const choice = `The best of ${heldOutShots.best_of} methods on these images was taken, which flatters it a little.`;
+  return `${heldOut(heldOutShots)}, ${manner}. ${heldOutShots.best_of > 1 ? choice : ""}`.trim();
 }
 
 /** Why a job that ended has made nothing; null for one that the server does not know. */
@@ -82,14 +82,14 @@ export function whyNot(job) {
 /** Why nothing was taught. What was put in is still there. */
 export function showFailed(panel, message) {
   const words = element("p", { class: "problem", role: "alert" }, message);
-  const kept = element("p", { class: "note" }, "Your classes and images are still in the form above.");
-  panel.replaceChildren(words, kept);
+  const reassurance = element("p", { class: "note" }, "Your classes and images are still in the form above.");
+  panel.replaceChildren(words, reassurance);
   panel.hidden = false;
 }
 
 function progressView(cancel) {
   const losses = []; // [step, loss]
-  let said = 0;
+  let announced = 0; // share of the training
   const title = element("h2", {}, "Sending the images");
   const bar = element("progress", { "aria-label": "Training" });
   const words = element("p", { class: "note" });
@@ -106,12 +106,12 @@ function progressView(cancel) {
     const share = job.steps ? job.step / job.steps : 0;
     if (job.steps) Object.assign(bar, { max: job.steps, value: job.step });
     words.textContent = progressWords(job);
-    if (losses.at(-1)?.[0] > job.step) losses.length = said = 0; // the next part of the work, such as another fold
+    if (losses.at(-1)?.[0] > job.step) losses.length = announced = 0; // the next part of the work, such as another fold
     if (Number.isFinite(job.loss) && losses.at(-1)?.[0] !== job.step) losses.push([job.step, job.loss]);
     chart.show(losses, job.steps);
-    if (share >= said + QUARTER && share < 1) {
-      said = Math.floor(share / QUARTER) * QUARTER;
-      announce(`${percent(said)} of the training is done.`);
+    if (share >= announced + QUARTER && share < 1) {
+      announced = Math.floor(share / QUARTER) * QUARTER;
+      announce(`${percent(announced)} of the training is done.`);
     }
   }
 }
