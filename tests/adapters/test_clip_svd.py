@@ -109,8 +109,8 @@ def test_signs_of_the_vectors_do_not_matter(signs, tmp_path_factory):
         patch.setenv("LOWSHOT_CACHE", str(tmp_path_factory.mktemp("cache")))
         again = adapted(weight)
     again.load(folder)
-    expected, found = (each.model.first.merged().weight for each in (saved, again))
-    torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
+    expected, restored = (each.model.first.merged().weight for each in (saved, again))
+    torch.testing.assert_close(restored, expected, atol=2e-6, rtol=0)
 
 
 def with_equal_values():
@@ -120,7 +120,7 @@ def with_equal_values():
 
 
 def turned_within_equals(u, v):
-    """What another library may as well return: turned inside the threefold value, and each side in the null space."""
+    """Vectors of another library: turned inside the threefold value, and each side by itself in the null space."""
     u, v = u.clone(), v.clone()
     turn, _ = torch.linalg.qr(random(3, 3, seed=9).double())
     u[:, 1:4], v[1:4] = u[:, 1:4] @ turn, turn.T @ v[1:4]

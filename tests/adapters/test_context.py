@@ -54,14 +54,14 @@ def test_the_loss_and_the_gradient_are_those_of_coop_written_by_hand(tiny_clip, 
     learner.backbone.model.double()
     pixels = images().double()
     exact = ExactStep(learner.backbone, learner.class_vectors.in_steps(), learner.keys, passes, True)
-    found = exact.accumulate(0, range(5), LABELS, lambda rows: pixels[list(rows)])
+    total = exact.accumulate(0, range(5), LABELS, lambda rows: pixels[list(rows)])
 
     plain = load_backbone(str(tiny_clip))
     plain.model.double()
     vectors = learner.parameters[0].detach()[0].clone().requires_grad_()
     loss = plain_loss(plain, vectors, pixels)
     (gradient,) = torch.autograd.grad(loss, vectors)
-    assert found == pytest.approx(loss.item(), rel=1e-10)
+    assert total == pytest.approx(loss.item(), rel=1e-10)
     assert gradient.abs().max() > 1e-3
     torch.testing.assert_close(learner.parameters[0].grad[0], gradient, rtol=1e-9, atol=1e-12)
 

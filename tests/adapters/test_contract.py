@@ -1,4 +1,4 @@
-"""What every method that trains weights must do, on a base in full precision and in 4 and 8 bits."""
+"""The contract of every method that trains weights, on a base in full precision and in 4 and 8 bits."""
 
 import copy
 import dataclasses
@@ -107,8 +107,8 @@ def frozen(learner):
 @inside_the_towers
 def test_a_new_adapter_changes_nothing(shallow, course, method, quantize):
     plain = shallow("zero-shot", quantize).logits(images())
-    found = course(method, quantize).logits_at_first
-    torch.testing.assert_close(found, plain, atol=TOLERANCE_AT_START.get(method, 0.0), rtol=0)
+    logits = course(method, quantize).logits_at_first
+    torch.testing.assert_close(logits, plain, atol=TOLERANCE_AT_START.get(method, 0.0), rtol=0)
 
 
 @on_every_base
@@ -266,8 +266,8 @@ def test_placement_settings_decide_where_it_sits_or_are_refused(fresh, method, s
         assert towers == {f"{settings['encoder']}_model"}
     elif name == "projections":
         ends = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "out_proj", "fc1": "fc1", "fc2": "fc2"}
-        found = {end for end in ends.values() if any(f".{end}." in n for n in names)}
-        assert found == {ends[p] for p in settings["projections"]}
+        adapted = {end for end in ends.values() if any(f".{end}." in n for n in names)}
+        assert adapted == {ends[p] for p in settings["projections"]}
     else:  # three layers in the vision tower, two in the text tower
         expected = {"top3": {"0", "1", "2"}, "up": {"1", "2"}, "half-bottom": {"0", "1"}, "0,1": {"0", "1"}}[
             settings["position"]

@@ -77,9 +77,9 @@ def test_of_all_levels_exactly_the_share_is_kept(monkeypatch, p):
     monkeypatch.setattr(dropout, "_levels", lambda count, *key: drawn)
     monkeypatch.setattr(dropout, "_hashed_levels", lambda *a: levels_of_all(a[-1])[None, None])
     layer = SampleDropout(p, 0, MaskKeys(seed=1, samples=[0]))
-    kept = layer.mask(torch.ones(1, size))
-    assert kept.sum() == size * layer.share_kept > 0
-    assert dropout._hashed(size, layer.threshold, [0], layer.keys, CPU).sum() == kept.sum()
+    mask = layer.mask(torch.ones(1, size))
+    assert mask.sum() == size * layer.share_kept > 0
+    assert dropout._hashed(size, layer.threshold, [0], layer.keys, CPU).sum() == mask.sum()
 
 
 def test_a_probability_that_rounds_to_none_keeps_everything(generator):
@@ -91,17 +91,17 @@ def test_a_probability_that_rounds_to_none_keeps_everything(generator):
 def test_inputs_elsewhere_get_masks_that_were_made_there(monkeypatch):
     monkeypatch.delattr(dropout, "_drawn")
     layer = SampleDropout(0.5, 0, MaskKeys(seed=1, samples=[4, 6]))
-    kept = layer.mask(torch.empty(2, 3, 5, device="meta"))
-    assert (kept.device.type, kept.dtype, kept.shape) == ("meta", torch.uint8, (2, 3, 5))
+    mask = layer.mask(torch.empty(2, 3, 5, device="meta"))
+    assert (mask.device.type, mask.dtype, mask.shape) == ("meta", torch.uint8, (2, 3, 5))
 
 
 @pytest.mark.gpu
 def test_a_hash_is_the_same_on_every_device():
     samples = [0, 3, 1 << 40]
     layer = SampleDropout(0.25, 3, MaskKeys(seed=1, step=2, samples=samples))
-    kept = layer.mask(torch.empty(3, 197, 769, device="cuda"))
+    mask = layer.mask(torch.empty(3, 197, 769, device="cuda"))
     expected = dropout._hashed(197 * 769, 1 << 14, [3], layer.keys, CPU)
-    assert torch.equal(kept.cpu().flatten(1), expected[0])
+    assert torch.equal(mask.cpu().flatten(1), expected[0])
 
 
 def words_of(samples, seed, step, layers):
@@ -196,9 +196,9 @@ def have_one_byte(levels):
 def standardised(levels, p):
     """Whether each entry is kept, with mean 0 and variance 1."""
     threshold = 256 * round(p * 256) if have_one_byte(levels) else round(p * 65536)
-    kept = (levels > threshold - 32769).double()
+    entries = (levels > threshold - 32769).double()
     share = 1 - threshold / 65536
-    return (kept - share) / math.sqrt(share * (1 - share))
+    return (entries - share) / math.sqrt(share * (1 - share))
 
 
 def assert_standard_normal(scores):
@@ -211,12 +211,12 @@ def assert_standard_normal(scores):
 
 @pytest.mark.parametrize("p", SHARES)
 def test_every_sample_entry_lane_layer_step_and_seed_is_dropped_as_often_as_asked(levels, p):
-    kept = standardised(levels, p)
-    assert_standard_normal(kept.mean(1) * math.sqrt(ENTRIES))
-    assert_standard_normal(kept.mean(0) * math.sqrt(len(kept)))
-    by_lane = kept.view(len(kept), -1, 4).transpose(1, 2).flatten(2)
-    assert_standard_normal(by_lane.mean((0, 2)) * math.sqrt(kept.numel() / 4))
-    by_key = kept.view(2, 3, 3, -1)
+    entries = standardised(levels, p)
+    assert_standard_normal(entries.mean(1) * math.sqrt(ENTRIES))
+    assert_standard_normal(entries.mean(0) * math.sqrt(len(entries)))
+    by_lane = entries.view(len(entries), -1, 4).transpose(1, 2).flatten(2)
+    assert_standard_normal(by_lane.mean((0, 2)) * math.sqrt(entries.numel() / 4))
+    by_key = entries.view(2, 3, 3, -1)
     for part in (by_key, by_key.transpose(0, 1), by_key.transpose(0, 2)):
         each = part.flatten(1)
         assert_standard_normal(each.mean(1) * math.sqrt(each.shape[1]))
@@ -232,21 +232,21 @@ def test_every_level_is_as_frequent_as_any_other(levels):
 @pytest.mark.parametrize("p", SHARES)
 def test_no_two_masks_are_correlated(levels, p):
     """Neighbouring samples, layers, steps and seeds, and all other pairs."""
-    kept = standardised(levels, p)
-    together = kept @ kept.T / math.sqrt(ENTRIES)
+    entries = standardised(levels, p)
+    together = entries @ entries.T / math.sqrt(ENTRIES)
     assert_standard_normal(together[tuple(torch.triu_indices(*together.shape, offset=1))])
 
 
 @pytest.mark.parametrize("p", SHARES)
 def test_no_three_masks_in_a_row_are_correlated(levels, p):
-    kept = standardised(levels, p)
-    assert_standard_normal((kept[2:] * kept[1:-1] * kept[:-2]).mean(1) * math.sqrt(ENTRIES))
+    entries = standardised(levels, p)
+    assert_standard_normal((entries[2:] * entries[1:-1] * entries[:-2]).mean(1) * math.sqrt(ENTRIES))
 
 
 @pytest.mark.parametrize("p", SHARES)
 @pytest.mark.parametrize("distance", [1, 2, 3, 4, 5, 8, 64, 768, 1024, 4096])
 def test_no_two_entries_are_correlated_within_a_mask_nor_with_the_next(levels, p, distance):
-    kept = standardised(levels, p)
+    entries = standardised(levels, p)
     count = math.sqrt(ENTRIES - distance)
-    assert_standard_normal((kept[:, distance:] * kept[:, :-distance]).mean(1) * count)
-    assert_standard_normal((kept[1:, distance:] * kept[:-1, :-distance]).mean(1) * count)
+    assert_standard_normal((entries[:, distance:] * entries[:, :-distance]).mean(1) * count)
+    assert_standard_normal((entries[1:, distance:] * entries[:-1, :-distance]).mean(1) * count)

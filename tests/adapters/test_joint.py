@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from lowshot.adapters.joint import JointUpdates
-from lowshot.adapters.lean import LeanMixin
+from lowshot.adapters.lean import LeanMixin, modules_with
 from lowshot.models.frozen import side_by_side
 from lowshot.training.step import ExactStep, Passes
 
@@ -19,9 +20,9 @@ def gradients(learner, passes=WHOLE, checkpointing=False, **how):
     return torch.tensor(loss), *each
 
 
-def assert_same(found, expected, tolerance):
+def assert_same(ours, expected, tolerance):
     assert all(gradient.abs().max() > 0 for gradient in expected)
-    steps.assert_same((found[0].item(), found[1:]), (expected[0].item(), expected[1:]), tolerance)
+    steps.assert_same((ours[0].item(), ours[1:]), (expected[0].item(), expected[1:]), tolerance)
 
 
 @pytest.mark.parametrize("method", ["lora", "lora-xs"])
@@ -99,8 +100,8 @@ def test_products_in_the_type_of_the_base_are_those_of_float32_but_for_its_round
     assert not torch.equal(in_base[1], in_float32[1])
     assert {gradient.dtype for gradient in in_base[1:]} == {torch.float32}
     away = [
-        sum((g - e).double().square().sum() for g, e in zip(found, exact, strict=True))
-        for found in (in_base, in_float32)
+        sum((g - e).double().square().sum() for g, e in zip(rounded, exact, strict=True))
+        for rounded in (in_base, in_float32)
     ]
     assert away[0] < 3 * away[1]  # it rounds no more than the base does
 
@@ -138,6 +139,19 @@ def test_query_key_and_value_of_a_bert_are_one_product_too(tiny_chinese_clip):
     model = learner_on(tiny_chinese_clip, "lora").backbone.model
     attention = model.text_model.encoder.layer[1].attention.self
     assert JointUpdates(model).to([attention.query, attention.key, attention.value]) is not None
+
+
+def test_layers_of_other_ranks_or_apart_from_each_other_are_no_product():
+    config = LoraConfig(r=3, rank_pattern={"a": 2}, target_modules=list("abcd"))
+    config._register_custom_module(modules_with(LeanMixin))
+    with torch.random.fork_rng():
+        block = torch.nn.ModuleDict({name: torch.nn.Linear(4, 4) for name in "abcd"})
+        model = torch.nn.ModuleDict({"blocks": torch.nn.ModuleList([block])})
+        get_peft_model(model, config)
+    known, (a, b, c, d) = JointUpdates(model), block.values()
+    assert all(known.to(joined) is not None for joined in ([a], [b, c], [b, c, d]))
+    assert known.to([a, c]) is None  # the first of its rank, and the second
+    assert known.to([b, d]) is None
 
 
 def test_every_plain_layer_is_in_it_and_no_other(tiny_clip):

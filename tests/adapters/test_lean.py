@@ -38,8 +38,8 @@ def test_output_and_gradients_are_those_of_peft(learner_on, method, quantize, dr
     learner, layer = layer_on(learner_on, method, quantize, dropout=dropout)
     assert isinstance(layer, LeanMixin)
     expected = run(learner, layer, lambda x: super(LeanMixin, layer).forward(x))
-    found = run(learner, layer, layer.forward)
-    for one, other in zip(found, expected, strict=True):
+    lean = run(learner, layer, layer.forward)
+    for one, other in zip(lean, expected, strict=True):
         assert one.abs().max() > 0
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-5)
 

@@ -56,9 +56,9 @@ def test_signs_are_settled_whatever_the_precision_and_layout(generator):
     weight = torch.randn(40, 24, generator=generator)
     wanted = basis_of(weight, 16)
     for other in (weight.double(), weight.T.contiguous().T, weight.clone().as_strided((40, 24), (24, 1))):
-        found = basis_of(other, 16)
-        torch.testing.assert_close(found.left, wanted.left, atol=1e-5, rtol=0)
-        torch.testing.assert_close(found.right, wanted.right, atol=1e-5, rtol=0)
+        basis = basis_of(other, 16)
+        torch.testing.assert_close(basis.left, wanted.left, atol=1e-5, rtol=0)
+        torch.testing.assert_close(basis.right, wanted.right, atol=1e-5, rtol=0)
     assert torch.equal(wanted.anchors, wanted.left.abs().argmax(1))
     assert (wanted.left.gather(1, wanted.anchors[:, None]) > 0).all()
 

@@ -48,14 +48,14 @@ def judged(learner):
 
 def is_merged(learner):
     """Whether the adapter's own parameters are of no influence inside the block."""
-    kept = [parameter.detach().clone() for parameter in learner.parameters]
+    originals = [parameter.detach().clone() for parameter in learner.parameters]
     with learner.adapter.merged():
         before = learner.logits(images())
         for parameter in learner.parameters:
             parameter.data.mul_(-0.5)
         learner._classes = None
         after = learner.logits(images())
-        for parameter, values in zip(learner.parameters, kept, strict=True):
+        for parameter, values in zip(learner.parameters, originals, strict=True):
             parameter.data.copy_(values)
     learner._classes = None
     return torch.allclose(before, after, atol=1e-3)
@@ -145,8 +145,8 @@ def test_threads_that_judge_at_once_are_all_answered_right(trained):
     def work():
         for _ in range(8):
             with learner.adapter.merged():
-                found = learner.backbone.logits(learner.backbone.encode_images(images()).detach(), learner._classes)
-            wrong.extend([] if torch.allclose(found, expected, atol=1e-5, rtol=0) else [found])
+                logits = learner.backbone.logits(learner.backbone.encode_images(images()).detach(), learner._classes)
+            wrong.extend([] if torch.allclose(logits, expected, atol=1e-5, rtol=0) else [logits])
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:

@@ -129,7 +129,7 @@ def test_an_option_that_changes_the_frozen_weights_is_refused(learner_on, option
 
 
 def trained(method, *options):
-    """What two small layers compute after three steps of a tuner with these options."""
+    """The outputs of two small layers after three steps of a tuner with these options."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         layers = nn.Sequential(nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 16))

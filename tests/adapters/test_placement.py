@@ -66,25 +66,25 @@ def test_listed_layers_are_taken_or_the_one_that_is_missing_is_named(depth, laye
 
 
 def test_each_tower_is_cut_by_its_own_depth():
-    found = placed({"vision": 24, "text": 12}, position="up", projections=("q",))
-    assert found.layers == (*(f"text.{i}" for i in range(8, 12)), *(f"vision.{i}" for i in range(16, 24)))
-    assert found.linears == tuple(f"{layer}.q" for layer in found.layers)
+    place = placed({"vision": 24, "text": 12}, position="up", projections=("q",))
+    assert place.layers == (*(f"text.{i}" for i in range(8, 12)), *(f"vision.{i}" for i in range(16, 24)))
+    assert place.linears == tuple(f"{layer}.q" for layer in place.layers)
 
 
 @pytest.mark.parametrize(
     ("encoder", "towers"), [("both", ("text", "vision")), ("vision", ("vision",)), ("text", ("text",))]
 )
 def test_encoder_chooses_the_towers(encoder, towers):
-    found = placed({"vision": 3, "text": 2}, encoder=encoder, projections=("q", "fc2"))
-    assert tuple(found.blocks) == towers
-    assert found.modules == tuple(name for t in towers for name in (t, f"{t}_projection"))
-    assert {name.split(".")[0] for name in found.linears} == set(towers)
-    assert {name.split(".")[2] for name in found.linears} == {"q", "fc2"}
+    place = placed({"vision": 3, "text": 2}, encoder=encoder, projections=("q", "fc2"))
+    assert tuple(place.blocks) == towers
+    assert place.modules == tuple(name for t in towers for name in (t, f"{t}_projection"))
+    assert {name.split(".")[0] for name in place.linears} == set(towers)
+    assert {name.split(".")[2] for name in place.linears} == {"q", "fc2"}
 
 
 def test_no_layer_is_named_twice():
-    found = placed()
-    assert len(found.linears) == len(set(found.linears)) == 72
+    place = placed()
+    assert len(place.linears) == len(set(place.linears)) == 72
 
 
 def test_both_towers_are_those_that_there_are():

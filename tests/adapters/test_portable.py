@@ -137,8 +137,8 @@ def test_the_number_of_threads_does_not_matter(threads, tmp_path, forked):
         save_file({{"left": basis_of(weight, 16).left}}, r"{tmp_path / "left.safetensors"}")
     """
     subprocess.run([*forked, "-c", textwrap.dedent(program)], check=True, env=os.environ)
-    found = load_file(tmp_path / "left.safetensors")["left"]
-    torch.testing.assert_close(found, basis_of(weight(96, 64), 16).left, atol=1e-5, rtol=0)
+    left = load_file(tmp_path / "left.safetensors")["left"]
+    torch.testing.assert_close(left, basis_of(weight(96, 64), 16).left, atol=1e-5, rtol=0)
 
 
 def test_flipped_pairs_are_carried_over_into_r(learner_on, trained, monkeypatch):

@@ -44,22 +44,22 @@ def test_by_hand(rank, layers, expected):
 
 def adapters_of(model):
     """Dotted name of a tower and its layer's number -> the adapted layers in it."""
-    found = {}
+    adapted = {}
     for name, module in model.named_modules():
         if hasattr(module, "lora_A"):
             tower, _, rest = name.partition(".encoder.layers.")
-            found.setdefault((tower, int(rest.split(".")[0])), []).append(module)
-    return found
+            adapted.setdefault((tower, int(rest.split(".")[0])), []).append(module)
+    return adapted
 
 
 @pytest.mark.parametrize("method", ["lora", "dora"])
 def test_each_tower_has_ranks_by_its_own_depth_and_each_layer_the_scaling_of_its_rank(learner_on, method):
     learner = learner_on(method, alpha=3.0, **INCREASING)
-    found = adapters_of(learner.backbone.model)
-    ranks = {place: {layer.r["default"] for layer in layers} for place, layers in found.items()}
+    adapted = adapters_of(learner.backbone.model)
+    ranks = {place: {layer.r["default"] for layer in layers} for place, layers in adapted.items()}
     text, vision = ("text_model", "vision_model")
     assert ranks == {(text, 0): {2}, (text, 1): {6}, (vision, 0): {2}, (vision, 1): {4}, (vision, 2): {6}}
-    for layers in found.values():
+    for layers in adapted.values():
         for layer in layers:
             rank = layer.r["default"]
             assert layer.lora_A["default"].weight.shape[0] == layer.lora_B["default"].weight.shape[1] == rank
@@ -74,8 +74,8 @@ def test_there_are_as_many_parameters_as_with_one_rank(learner_on, method, cours
 
 
 def test_a_chosen_position_counts_its_own_layers(learner_on):
-    found = adapters_of(learner_on("lora", position="0,2", encoder="vision", **INCREASING).backbone.model)
-    assert {place: layers[0].r["default"] for place, layers in found.items()} == {
+    adapted = adapters_of(learner_on("lora", position="0,2", encoder="vision", **INCREASING).backbone.model)
+    assert {place: layers[0].r["default"] for place, layers in adapted.items()} == {
         ("vision_model", 0): 2,
         ("vision_model", 2): 6,
     }

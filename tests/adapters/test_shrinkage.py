@@ -14,7 +14,7 @@ LABELS = [name for name in "abc" for _ in range(2)]
 
 
 def updates(classifier):
-    """What the adapter adds to each weight, by layer."""
+    """The adapter's update of each weight, by layer."""
     model = classifier._fitted[1].adapter.model
     return {
         name: layer.get_delta_weight("default") for name, layer in model.named_modules() if hasattr(layer, "lora_B")
@@ -29,11 +29,11 @@ def fitted(model, **settings):
     ("method", "shrinkage", "share"), [("lora", 2.0, 0.5), ("lora-xs", 0.5, 0.8), ("lora", 0.0, 1.0)]
 )
 def test_of_each_update_that_share_is_kept(tiny_clip, method, shrinkage, share):
-    whole, kept = (updates(fitted(tiny_clip, method=method, rank=4, shrinkage=s)) for s in (0.0, shrinkage))
+    whole, shrunk = (updates(fitted(tiny_clip, method=method, rank=4, shrinkage=s)) for s in (0.0, shrinkage))
     assert whole
     assert all(update.abs().max() > 0 for update in whole.values())
     for name, update in whole.items():
-        torch.testing.assert_close(kept[name], share * update)
+        torch.testing.assert_close(shrunk[name], share * update)
 
 
 def test_what_is_saved_is_what_was_kept_and_is_not_shrunk_again(tiny_clip, tmp_path):

@@ -1,4 +1,4 @@
-"""What is exported computes what the classifier does, without lowshot."""
+"""An export computes what the classifier does, without lowshot."""
 
 import dataclasses
 import importlib.util
@@ -61,8 +61,8 @@ def with_peft(model, folder):
         return PeftModel.from_pretrained(model, folder)
 
 
-def apart(found, expected):
-    return np.abs(found - expected).max()
+def apart(table, expected):
+    return np.abs(table - expected).max()
 
 
 @on_every_base
@@ -72,8 +72,8 @@ def test_a_merged_model_is_the_classifier_in_transformers_alone(exported, method
     expected = classifier.predict_proba(images)
     model = AutoModel.from_pretrained(made.folder)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
-    found = probabilities(model, made.folder, classes_of(made.folder)["prompts"], images)
-    assert apart(found, expected) < TOLERANCE
+    table = probabilities(model, made.folder, classes_of(made.folder)["prompts"], images)
+    assert apart(table, expected) < TOLERANCE
     assert made.largest_difference < TOLERANCE
 
 
@@ -92,8 +92,8 @@ def test_a_peft_folder_is_the_classifier_in_peft_alone(exported, tiny_clip, meth
     made, classifier = exported("peft", method)
     images = pictures(5, seed=4)
     model = with_peft(AutoModel.from_pretrained(tiny_clip), made.folder)
-    found = probabilities(model, tiny_clip, classes_of(made.folder)["prompts"], images)
-    assert apart(found, classifier.predict_proba(images)) < TOLERANCE
+    table = probabilities(model, tiny_clip, classes_of(made.folder)["prompts"], images)
+    assert apart(table, classifier.predict_proba(images)) < TOLERANCE
     assert made.largest_difference < TOLERANCE
     config = json.loads((made.folder / "adapter_config.json").read_text())
     assert config["peft_type"] in ("LORA", "OFT")
@@ -202,10 +202,10 @@ def test_whatever_scores_embeddings_is_a_graph(saved, tmp_path):
     graph = OnOneTower([onnx_graph.ImageClassifier(each, half=False) for each in trained]).eval()
     onnx_graph._graph(graph, trained[0].backbone.image_size).save(tmp_path / "model.onnx")
     for count in (1, 2, 7):
-        images, found = answers_of(tmp_path / "model.onnx", count)
+        images, table = answers_of(tmp_path / "model.onnx", count)
         for number, classifier in enumerate(classifiers):
-            assert apart(found[:, number], classifier.predict_proba(images)) < 1e-5, classifier
-    assert np.ptp(found, axis=0).max(-1).min() > 1e-3  # and no classifier's are all alike
+            assert apart(table[:, number], classifier.predict_proba(images)) < 1e-5, classifier
+    assert np.ptp(table, axis=0).max(-1).min() > 1e-3  # and no classifier's are all alike
 
 
 @pytest.mark.long
@@ -214,9 +214,9 @@ def test_a_tower_with_scores_of_its_own_is_a_graph(saved, tmp_path):
     made = export(folder, tmp_path / "out", format="onnx")
     assert made.largest_difference < 1e-5
     for count in (1, 2, 7):
-        images, found = answers_of(made.folder / "model.onnx", count)
-        assert apart(found, classifier.predict_proba(images)) < 1e-5
-    assert np.ptp(found, axis=0).max() > 1e-3
+        images, table = answers_of(made.folder / "model.onnx", count)
+        assert apart(table, classifier.predict_proba(images)) < 1e-5
+    assert np.ptp(table, axis=0).max() > 1e-3
 
 
 @pytest.mark.long
@@ -234,9 +234,9 @@ def test_a_graph_in_fewer_bits_is_smaller_and_judged_on_a_task(saved, exported, 
     assert apart(table, classifier.predict_proba(images)) < difference
     before = np.mean(classifier.predict(task.train.images) == [classifier.classes_[k] for k in task.train.labels])
     assert made.accuracy.before == before
-    said = (made.folder / "README.md").read_text()
-    assert f"--precision {precision}" in said
-    assert f"{100 * before:.1f} % before" in said
+    readme = (made.folder / "README.md").read_text()
+    assert f"--precision {precision}" in readme
+    assert f"{100 * before:.1f} % before" in readme
     assert made.notes == ()
 
 
@@ -271,8 +271,8 @@ def test_a_graph_is_the_classifier_in_onnxruntime_alone(exported):
     for count in (1, 2, 7):
         images = pictures(count, seed=count)
         inputs = np.stack(images).transpose(0, 3, 1, 2).astype(np.float32) / 255
-        (found,) = session.run(["probabilities"], {"images": inputs})
-        assert apart(found, classifier.predict_proba(images)) < TOLERANCE
+        (table,) = session.run(["probabilities"], {"images": inputs})
+        assert apart(table, classifier.predict_proba(images)) < TOLERANCE
 
 
 @pytest.mark.long
@@ -310,8 +310,8 @@ def test_zero_shot_can_be_merged(exported):
     made, classifier = exported("merged", "zero-shot", "nf4")
     images = pictures(5, seed=4)
     model = AutoModel.from_pretrained(made.folder)
-    found = probabilities(model, made.folder, classes_of(made.folder)["prompts"], images)
-    assert apart(found, classifier.predict_proba(images)) < TOLERANCE
+    table = probabilities(model, made.folder, classes_of(made.folder)["prompts"], images)
+    assert apart(table, classifier.predict_proba(images)) < TOLERANCE
 
 
 def test_a_classifier_in_bfloat16_gives_its_float32_function_and_says_so(saved, tmp_path):
@@ -414,14 +414,14 @@ def test_the_readmes_lines_work_in_a_process_without_lowshot(digits, tmp_path):
     whole += "import sys\nassert not any(name.split('.')[0] == 'lowshot' for name in sys.modules)\n"
     done = subprocess.run([sys.executable, "-c", whole], cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    said = dict(zip(programs, (part.split("\n") for part in done.stdout.split("==\n")[1:]), strict=True))
+    outputs = dict(zip(programs, (part.split("\n") for part in done.stdout.split("==\n")[1:]), strict=True))
 
     expected = classifier.predict_proba([folder / "image.png"])[0]
     best = classifier.classes_[expected.argmax()]
-    assert (said["peft"][0], said["onnx"][0]) == (best, best)
+    assert (outputs["peft"][0], outputs["onnx"][0]) == (best, best)
     for name in ("peft", "onnx"):
-        assert apart(np.array(said[name][1].split(), dtype=float), expected) < TOLERANCE, name
-    scores = dict(line.rsplit(" ", 1) for line in said["merged"] if line)
+        assert apart(np.array(outputs[name][1].split(), dtype=float), expected) < TOLERANCE, name
+    scores = dict(line.rsplit(" ", 1) for line in outputs["merged"] if line)
     assert next(iter(scores)) == best
     assert apart(np.array([scores[c] for c in classifier.classes_], dtype=float), expected) < TOLERANCE
 
@@ -433,8 +433,8 @@ def test_a_siglip_is_exported_like_a_clip(saved, tmp_path, tiny_siglip):
     for name in ("peft", "merged", "onnx"):
         assert export(adapter, tmp_path / name, format=name).largest_difference < TOLERANCE, name
     model = AutoModel.from_pretrained(tmp_path / "merged")
-    found = probabilities(model, tmp_path / "merged", classes_of(tmp_path / "merged")["prompts"], images)
-    assert apart(found, classifier.predict_proba(images)) < TOLERANCE
+    table = probabilities(model, tmp_path / "merged", classes_of(tmp_path / "merged")["prompts"], images)
+    assert apart(table, classifier.predict_proba(images)) < TOLERANCE
 
 
 @pytest.mark.long
@@ -514,8 +514,8 @@ def test_transformers_alone_gives_the_calibrated_probabilities_of_a_merged_model
     adapter, classifier = calibrated
     made, images = export(adapter, tmp_path / "out", format="merged"), pictures(5, seed=4)
     model = AutoModel.from_pretrained(made.folder)
-    found = probabilities(model, made.folder, classes_of(made.folder)["prompts"], images)
-    assert apart(found, classifier.predict_proba(images)) < TOLERANCE
+    table = probabilities(model, made.folder, classes_of(made.folder)["prompts"], images)
+    assert apart(table, classifier.predict_proba(images)) < TOLERANCE
 
 
 @pytest.mark.long
@@ -524,9 +524,9 @@ def test_a_graph_tells_images_of_none_of_the_classes_as_the_classifier_does(save
     adapter, classifier = saved(method, reject=0.3, **settings)
     export(adapter, tmp_path / "onnx", format="onnx")
     images = pictures(12, seed=7)
-    found = importlib.util.spec_from_file_location("classify", tmp_path / "onnx" / "classify.py")
-    classify = importlib.util.module_from_spec(found)
-    found.loader.exec_module(classify)
+    spec = importlib.util.spec_from_file_location("classify", tmp_path / "onnx" / "classify.py")
+    classify = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(classify)
     files = []
     for number, image in enumerate(images):
         files.append(str(tmp_path / f"{number}.png"))

@@ -48,7 +48,7 @@ def matrices(layers, params, rank, seed=0):
 
 
 def content(encoder="both", params=("q", "k", "v"), position="all", rank=2, alpha=1, layers=None):
-    """What CLIP-LoRA's ``save_lora`` hands to ``torch.save``."""
+    """The object that CLIP-LoRA's ``save_lora`` hands to ``torch.save``."""
     if layers is None:
         layers = [tower for tower in ("text", "vision") if encoder in ("both", tower) for _ in range(DEPTHS[tower])]
     return {
@@ -131,9 +131,9 @@ def test_an_imported_adapter_loads_in_plain_peft(given, tiny_clip, tmp_path):
     for file in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
         (tmp_path / "merged" / file).write_bytes((tiny_clip / file).read_bytes())
     prompts = ["a photo of a grey cat.", "a photo of a small dog.", "a photo of a owl."]
-    found = dense(tmp_path / "merged", {**content(), "weights": {}}, [], prompts, images)
+    table = dense(tmp_path / "merged", {**content(), "weights": {}}, [], prompts, images)
     classifier = FewShotClassifier.from_pretrained(tmp_path / "out")
-    np.testing.assert_allclose(found, classifier.predict_proba(images), atol=1e-5)
+    np.testing.assert_allclose(table, classifier.predict_proba(images), atol=1e-5)
 
 
 def test_an_imported_adapter_can_be_exported(given, tmp_path):
@@ -147,8 +147,8 @@ def test_the_template_is_the_one_that_was_given(given, tiny_clip, tmp_path):
     given(content(), template="{} texture.")
     images, saved = pictures(6), content()
     expected = dense(tiny_clip, saved, EVERYWHERE, ["grey cat texture.", "small dog texture.", "owl texture."], images)
-    found = FewShotClassifier.from_pretrained(tmp_path / "out").predict_proba(images)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    table = FewShotClassifier.from_pretrained(tmp_path / "out").predict_proba(images)
+    np.testing.assert_allclose(table, expected, atol=1e-5)
 
 
 def test_the_record_says_what_is_known_and_nothing_else(given, tmp_path):
@@ -211,11 +211,12 @@ def test_a_file_that_unpacks_to_more_than_any_adapter_has_is_refused(given, tmp_
         given(None)
 
 
-@pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.99])
-def test_a_truncated_file_is_refused(given, tmp_path, kept):
+@pytest.mark.parametrize("length", [0, 1, 100, 0.5, 0.99])
+def test_a_truncated_file_is_refused(given, tmp_path, length):
     torch.save(content(), tmp_path / "lora_weights.pt")
     whole = (tmp_path / "lora_weights.pt").read_bytes()
-    (tmp_path / "lora_weights.pt").write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
+    end = int(length * len(whole)) if isinstance(length, float) else length
+    (tmp_path / "lora_weights.pt").write_bytes(whole[:end])
     with refused(AdapterError, "lora_weights.pt", "plain tensors") as caught:
         given(None)
     assert str(caught.value).partition("plain tensors: ")[2]
@@ -306,7 +307,7 @@ def test_a_rank_that_the_backbone_cannot_have_is_refused(given, tmp_path):
 
 
 def lora_xs(params=("q", "k", "v"), mixed_up=True):
-    """What CLIP-LoRA-XS's ``save_lora`` writes: R alone, and for k what belongs to q."""
+    """The object that CLIP-LoRA-XS's ``save_lora`` writes: R alone, and for k what belongs to q."""
     generator = torch.Generator().manual_seed(0)
     weights = {}
     for number in range(5):
@@ -430,8 +431,8 @@ def test_layers_that_the_file_leaves_out_have_no_update(tmp_path):
     places = [("text", i) for i in range(12)] + [("vision", i) for i in range(21)]
     images = pictures(4)
     expected = dense(folder, saved, places, ["a photo of a a.", "a photo of a b."], images)
-    found = FewShotClassifier.from_pretrained(tmp_path / "out").predict_proba(images)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    table = FewShotClassifier.from_pretrained(tmp_path / "out").predict_proba(images)
+    np.testing.assert_allclose(table, expected, atol=1e-4)
 
 
 def deep_clip(tmp_path):

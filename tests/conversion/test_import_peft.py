@@ -117,8 +117,8 @@ def test_halves_are_read(given, tmp_path, tiny_clip):
     save_file({name: tensor.half() for name, tensor in load_file(path).items()}, path)
     import_peft(tmp_path / "peft", tmp_path / "halves", classes=tmp_path / "names.txt")
     images = pictures(4)
-    found = FewShotClassifier.from_pretrained(tmp_path / "halves").predict_proba(images)
-    np.testing.assert_allclose(found, by_peft(tmp_path / "peft", tiny_clip, images), atol=2e-5)
+    table = FewShotClassifier.from_pretrained(tmp_path / "halves").predict_proba(images)
+    np.testing.assert_allclose(table, by_peft(tmp_path / "peft", tiny_clip, images), atol=2e-5)
 
 
 def test_the_record_says_what_is_known(given, tmp_path, tiny_clip):

@@ -28,8 +28,8 @@ FLAGS = ["--disable-gpu", "--no-first-run", "--disable-background-networking", "
 
 def real_package():
     """npm's package where somebody has it already: no test fetches anything."""
-    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lowshot" / web_runtime.PACKAGE.file
-    path = Path(os.environ.get("LOWSHOT_ONNXRUNTIME_WEB") or kept)
+    cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lowshot" / web_runtime.PACKAGE.file
+    path = Path(os.environ.get("LOWSHOT_ONNXRUNTIME_WEB") or cached)
     return path if path.is_file() else None
 
 
@@ -52,7 +52,7 @@ def package(tmp_path, monkeypatch):
 
 @pytest.fixture
 def graph(tmp_path):
-    """What an ONNX export leaves to be bundled."""
+    """The files that an ONNX export leaves to be bundled."""
     folder = tmp_path / "graph"
     folder.mkdir()
     (folder / "model.onnx").write_bytes(bytes(range(200)))
@@ -195,8 +195,8 @@ def test_its_answers_are_the_classifiers(saved, tmp_path, monkeypatch):
             assert tab.inner_text("#problem") == "no image.png cannot be read as an image"
             assert tab.locator("#answers > li").count() == len(files)
             for file, row in zip(files, expected, strict=True):
-                said = tab.evaluate(CLASSIFY, base64.b64encode(file.read_bytes()).decode())
-                assert np.abs(np.array(said) - row).max() < far, file
+                answer = tab.evaluate(CLASSIFY, base64.b64encode(file.read_bytes()).decode())
+                assert np.abs(np.array(answer) - row).max() < far, file
             shown = tab.locator("#answers > li").first.locator(".share").first.inner_text()
             if far < 0.1:
                 assert shown.split("\n")[0] == classifier.classes_[expected[-1].argmax()]
@@ -222,8 +222,8 @@ def test_so_are_those_of_a_kind_that_transformers_has_not(saved, tmp_path, reque
         tab.goto(f"file://{tmp_path}/page/index.html")
         tab.wait_for_selector("#files:enabled", state="attached", timeout=60_000)
         for file, row in zip(files, expected, strict=True):
-            said = tab.evaluate(CLASSIFY, base64.b64encode(file.read_bytes()).decode())
-            assert np.abs(np.array(said) - row).max() < 1e-4, file
+            answer = tab.evaluate(CLASSIFY, base64.b64encode(file.read_bytes()).decode())
+            assert np.abs(np.array(answer) - row).max() < 1e-4, file
 
 
 @pytest.mark.long
@@ -246,8 +246,8 @@ def test_of_several_labels_those_that_an_image_has_stand_out(tiny_clip, tmp_path
         answer = tab.locator("#answers > li").first
         answer.wait_for()
         [labels] = classifier.predict(files[:1])
-        said = [text.split("\n")[0] for text in answer.locator(".said").all_inner_texts()]
-        assert said == list(labels)
+        words = [text.split("\n")[0] for text in answer.locator(".said").all_inner_texts()]
+        assert words == list(labels)
         assert ("no label" in answer.inner_text()) == (not labels)
         assert answer.locator(".share").count() == 2
         assert "Finds which of 2 an image shows: " in tab.inner_text(".standfirst")

@@ -1,4 +1,4 @@
-"""What goes along with an ONNX file prepares an image as lowshot does, with pillow and numpy alone."""
+"""The script beside an ONNX file prepares an image as lowshot does, with pillow and numpy alone."""
 
 import importlib.util
 import io
@@ -68,10 +68,10 @@ def test_the_script_makes_the_same_crop(script, steps, tmp_path, monkeypatch, na
     image.save(content, kind, **(options(image) if callable(options) else options))
     (tmp_path / "image").write_bytes(content.getvalue())
     expected = central_crops([load_picture(tmp_path / "image")], steps["size"])[0].numpy()
-    found = script.prepared(tmp_path / "image", steps)
-    assert found.dtype == np.float32
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, atol=2e-6)
+    pixels = script.prepared(tmp_path / "image", steps)
+    assert pixels.dtype == np.float32
+    assert pixels.shape == expected.shape
+    np.testing.assert_allclose(pixels, expected, atol=2e-6)
 
 
 RESIZINGS = [Resizing(mode, way) for mode in ("shortest", "squash") for way in ("bicubic", "bilinear")]

@@ -50,14 +50,14 @@ def front_matter(folder):
 
 
 def command_of(folder):
-    [said] = re.findall(r"^CMD (\[.*\])$", (folder / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
-    return json.loads(said)
+    [command] = re.findall(r"^CMD (\[.*\])$", (folder / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    return json.loads(command)
 
 
 def requirements_of(folder):
     lines = (folder / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    found = [Requirement(line) for line in lines if not line.startswith(("#", "--", "./"))]
-    return {each.name: each for each in found}
+    requirements = [Requirement(line) for line in lines if not line.startswith(("#", "--", "./"))]
+    return {each.name: each for each in requirements}
 
 
 def test_a_head_on_frozen_features_goes_into_a_space_too(tmp_path):
@@ -82,8 +82,8 @@ def test_the_folder_has_what_a_space_needs_and_nothing_else(made):
 
 
 def test_the_front_matter_is_what_the_hub_reads(made):
-    found = front_matter(made.folder)
-    assert found == {
+    header = front_matter(made.folder)
+    assert header == {
         "title": "no",
         "emoji": "🔎",
         "colorFrom": "gray",
@@ -95,9 +95,9 @@ def test_the_front_matter_is_what_the_hub_reads(made):
 
 
 def test_requirements_are_those_that_it_was_checked_with(made):
-    found = requirements_of(made.folder)
-    assert set(found) == {"torch", "transformers", "peft"}
-    assert all(re.fullmatch(r"==[0-9.]+", str(each.specifier)) for each in found.values())
+    requirements = requirements_of(made.folder)
+    assert set(requirements) == {"torch", "transformers", "peft"}
+    assert all(re.fullmatch(r"==[0-9.]+", str(each.specifier)) for each in requirements.values())
 
 
 def test_a_model_on_the_hub_is_named_wherever_it_is_needed():
@@ -126,11 +126,11 @@ def test_it_brings_this_very_copy_of_lowshot_which_no_registry_has(made):
 
 def test_nobody_learns_from_it_which_images_were_learnt_from(made, adapter):
     told = json.loads((made.folder / "adapters" / "no" / "lowshot.json").read_text(encoding="utf-8"))
-    kept = json.loads((adapter / "lowshot.json").read_text(encoding="utf-8"))
-    assert kept["draw"]
-    assert kept["learnt"]
-    assert told == {**kept, "draw": [], "learnt": []}
-    assert FewShotClassifier.from_pretrained(made.folder / "adapters" / "no").classes_.tolist() == kept["classes"]
+    original = json.loads((adapter / "lowshot.json").read_text(encoding="utf-8"))
+    assert original["draw"]
+    assert original["learnt"]
+    assert told == {**original, "draw": [], "learnt": []}
+    assert FewShotClassifier.from_pretrained(made.folder / "adapters" / "no").classes_.tolist() == original["classes"]
 
 
 def test_its_command_serves_the_adapter(made, adapter, tmp_path, forked):
@@ -152,10 +152,10 @@ def test_its_command_serves_the_adapter(made, adapter, tmp_path, forked):
             data=head + content + b"\r\n--x--\r\n",
             headers={"Content-Type": "multipart/form-data; boundary=x"},
         )
-        [said] = json.load(urllib.request.urlopen(request))["predictions"]
-    found = {chance["name"]: chance["probability"] for chance in said["classes"]}
+        [answer] = json.load(urllib.request.urlopen(request))["predictions"]
+    chances = {chance["name"]: chance["probability"] for chance in answer["classes"]}
     classes = FewShotClassifier.from_pretrained(adapter).classes_
-    assert found == pytest.approx(dict(zip(classes, expected, strict=True)), abs=space.TOLERANCE)
+    assert chances == pytest.approx(dict(zip(classes, expected, strict=True)), abs=space.TOLERANCE)
 
 
 @contextlib.contextmanager
@@ -165,9 +165,9 @@ def serving(command, folder):
     environment = {**os.environ, "LOWSHOT_CACHE": str(folder.parent / "cache")}
     with subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
         try:
-            said = process.stdout.readline()
-            assert said.startswith("serving 1 adapter of builtin at "), said or process.stderr.read()
-            yield said.split(" at ")[1].split()[0]
+            line = process.stdout.readline()
+            assert line.startswith("serving 1 adapter of builtin at "), line or process.stderr.read()
+            yield line.split(" at ")[1].split()[0]
         finally:
             process.terminate()
 

@@ -34,8 +34,8 @@ def test_logits_are_those_of_transformers(backbone, tiny_clip):
     ).view(3, 1, 1)
     with torch.no_grad():
         expected = reference(pixel_values=pixels, **processor.tokenizer(prompts, padding=True, return_tensors="pt"))
-        found = backbone.logits(backbone.encode_images(images), backbone.encode_prompts(backbone.tokenize(prompts)))
-    torch.testing.assert_close(found, expected.logits_per_image, atol=1e-4, rtol=1e-5)
+        logits = backbone.logits(backbone.encode_images(images), backbone.encode_prompts(backbone.tokenize(prompts)))
+    torch.testing.assert_close(logits, expected.logits_per_image, atol=1e-4, rtol=1e-5)
 
 
 def test_a_class_of_several_prompts_has_the_mean_of_their_directions_and_of_their_lengths(backbone):

@@ -51,11 +51,11 @@ def test_blocks_are_transformers_own(tiny_chinese_clip, layout_of):
     expected = model.get_submodule(f"{layout_of}_model.encoder")(hidden, attention_mask=mask).last_hidden_state
     attention = Attention(causal=False, words=words)
     layers, layout = backbone.blocks(layout_of), backbone.layout(layout_of).block
-    found = blocks.run_blocks(layers, hidden, layout=layout, attention=attention, token=None)
-    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+    states = blocks.run_blocks(layers, hidden, layout=layout, attention=attention, token=None)
+    torch.testing.assert_close(states, expected, atol=1e-12, rtol=0)
     first = torch.zeros(3, dtype=torch.int64)
-    found = blocks.run_blocks(layers, hidden, layout=layout, attention=attention, token=first)
-    torch.testing.assert_close(found[:, 0], expected[:, 0], atol=1e-12, rtol=0)
+    states = blocks.run_blocks(layers, hidden, layout=layout, attention=attention, token=first)
+    torch.testing.assert_close(states[:, 0], expected[:, 0], atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("tower", ["vision", "text"])
@@ -96,15 +96,15 @@ def test_sequences_that_begin_alike_are_in_one_row_what_each_is_alone(tiny_clip,
     token = torch.tensor([3, 6, 4, 3]) if one_token else None
     expected = run_blocks(layers, whole, causal=True, token=token)
     if one_token:
-        found = run_blocks(layers, row, causal=True, token=token - 3, packing=packing)
+        states = run_blocks(layers, row, causal=True, token=token - 3, packing=packing)
     else:
         shared, own = packing.split(run_blocks(layers, row, causal=True, token=None, packing=packing))
-        found = torch.cat([shared.expand(4, -1, -1), own], 1)
-    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+        states = torch.cat([shared.expand(4, -1, -1), own], 1)
+    torch.testing.assert_close(states, expected, atol=1e-12, rtol=0)
     direction = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     trained = list(layers.parameters())
     for one, other in zip(
-        torch.autograd.grad((found * direction).sum(), trained, materialize_grads=True),
+        torch.autograd.grad((states * direction).sum(), trained, materialize_grads=True),
         torch.autograd.grad((expected * direction).sum(), trained, materialize_grads=True),
         strict=True,
     ):

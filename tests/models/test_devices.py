@@ -177,7 +177,7 @@ def test_nothing_of_a_step_is_in_float64_there(tiny_clip, method):
 
 @pytest.mark.parametrize("method", ["gda", "proker", "tip-adapter"])
 def test_heads_are_fitted_on_the_cpu_where_the_device_has_no_float64(tiny_clip, monkeypatch, method):
-    """What a head is fitted to is on the CPU, and what comes of it on the model's device."""
+    """A head is fitted to features on the CPU, and its tensors are on the model's device."""
     monkeypatch.setattr(head_learner, "has_float64", lambda device: False)
     images = list(np.random.default_rng(1).integers(0, 256, (4, 20, 20, 3), dtype=np.uint8))
     kind, seen = HEADS[method], []

@@ -1,4 +1,4 @@
-"""What the families differ in, against transformers' own models and processors."""
+"""The differences between families, against transformers' own models and processors."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def as_tensor(pixels):
 
 
 def reference_inputs(folder):
-    """What transformers' own processor makes of the images and prompts."""
+    """The inputs that transformers' own processor makes of the images and prompts."""
     processor = AutoProcessor.from_pretrained(folder)
     context = processor.tokenizer.model_max_length
     own = {"patch_size": 4, "max_num_patches": 16} if "naflex" in folder.name else {}
@@ -47,9 +47,9 @@ def our_logits(backbone):
 def test_logits_are_those_of_transformers_with_its_own_processor(tiny_model):
     with torch.no_grad():
         expected = AutoModel.from_pretrained(tiny_model).eval()(**reference_inputs(tiny_model)).logits_per_image
-    found = our_logits(load_backbone(str(tiny_model)))
+    logits = our_logits(load_backbone(str(tiny_model)))
     assert expected.std() > 0.1
-    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(logits, expected, atol=2e-5, rtol=1e-5)
 
 
 def test_in_float64_logits_are_those_of_transformers_to_the_last_places(tiny_model):
@@ -61,9 +61,9 @@ def test_in_float64_logits_are_those_of_transformers_to_the_last_places(tiny_mod
     with torch.no_grad():
         expected = AutoModel.from_pretrained(tiny_model).eval().double()(**inputs).logits_per_image
         classes = backbone.encode_prompts(backbone.tokenize(PROMPTS))
-        found = backbone.logits(backbone.encode_images(exact), classes)
-    assert found.dtype == torch.float64
-    torch.testing.assert_close(found, expected, atol=1e-11, rtol=0)
+        logits = backbone.logits(backbone.encode_images(exact), classes)
+    assert logits.dtype == torch.float64
+    torch.testing.assert_close(logits, expected, atol=1e-11, rtol=0)
 
 
 def in_float64(processed, exact, backbone):
@@ -220,12 +220,12 @@ def test_embeddings_are_unit_vectors_of_float32_at_least_in_any_precision(tiny_m
     backbone.model.to(precision)
     assert backbone.dtype == precision
     with torch.no_grad():
-        found = backbone.encode_images(as_tensor(images())), backbone.encode_prompts(backbone.tokenize(PROMPTS))
+        both = backbone.encode_images(as_tensor(images())), backbone.encode_prompts(backbone.tokenize(PROMPTS))
     expected = torch.promote_types(precision, torch.float32)
-    for embeddings in found:
+    for embeddings in both:
         assert embeddings.dtype == expected
         torch.testing.assert_close(embeddings.norm(dim=-1), torch.ones(len(embeddings), dtype=expected))
-    assert backbone.logits(*found).dtype == expected
+    assert backbone.logits(*both).dtype == expected
 
 
 def test_bfloat16_embeddings_are_near_those_of_float32(tiny_model):
@@ -260,15 +260,15 @@ def test_checkpointing_gives_the_same_gradients(tiny_model):
     weights = [backbone.model.get_submodule(backbone.module_name(t, 0, "q")).weight for t in ("vision", "text")]
     for weight in weights:
         weight.requires_grad_(True)
-    found = []
+    gradients = []
     for checkpointing in (False, True):
         with backbone.training(checkpointing=checkpointing):
             classes = backbone.encode_prompts(backbone.tokenize(PROMPTS))
             scores = backbone.logits(backbone.encode_images(as_tensor(images())), classes)
             loss = nn.functional.cross_entropy(scores, torch.tensor([0, 1, 2, 0]))
-            found.append(torch.autograd.grad(loss, weights))
+            gradients.append(torch.autograd.grad(loss, weights))
         assert not backbone.model.training
-    for plain, again in zip(*found, strict=True):
+    for plain, again in zip(*gradients, strict=True):
         assert plain.abs().max() > 0
         torch.testing.assert_close(plain, again)
 

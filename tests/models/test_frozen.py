@@ -24,7 +24,7 @@ def through(products, mlp, inputs):
 
 
 class NothingAdded:
-    """What adapters add where there are none."""
+    """Additions of adapters where there are none."""
 
     def to(self, modules):
         return modules, None
@@ -72,9 +72,9 @@ def test_layers_together_are_each_by_itself(random, quantize, precision):
     inputs = torch.randn(7, 64).to(layers[0].bias.dtype)
     assert can_be_joined(list(layers))
     together = FrozenLinears(list(layers))
-    found = gradient(together, inputs)
+    joint = gradient(together, inputs)
     expected = gradient(lambda x: torch.cat([layer(x) for layer in layers], -1), inputs)
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(joint, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5 if precision == "fp32" else 5e-2, rtol=1e-2)
 
 

@@ -33,9 +33,9 @@ def test_embeddings_are_those_of_transformers(tiny_image_encoder):
     images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     backbone = load_backbone(str(tiny_image_encoder))
     with torch.no_grad():
-        found = backbone.encode_images(images)
-    torch.testing.assert_close(found, transformers_embeddings(tiny_image_encoder, images), atol=1e-5, rtol=0)
-    assert (found[0] - found[1]).abs().max() > 1e-3
+        embeddings = backbone.encode_images(images)
+    torch.testing.assert_close(embeddings, transformers_embeddings(tiny_image_encoder, images), atol=1e-5, rtol=0)
+    assert (embeddings[0] - embeddings[1]).abs().max() > 1e-3
     assert (backbone.has_text, backbone.embedding_size, backbone.image_size) == (False, 24, 16)
     assert backbone.image_tokens == backbone.embed_images(images).hidden.shape[1]
 
@@ -48,8 +48,8 @@ def test_the_largest_ones_have_a_gate_in_their_mlp(tmp_path, kind, setting):
     images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     backbone = load_backbone(str(folder))
     with torch.no_grad():
-        found = backbone.encode_images(images)
-    torch.testing.assert_close(found, transformers_embeddings(folder, images), atol=1e-5, rtol=0)
+        embeddings = backbone.encode_images(images)
+    torch.testing.assert_close(embeddings, transformers_embeddings(folder, images), atol=1e-5, rtol=0)
     assert len(backbone.encoder_linears()) == 2 * 7
     inner = backbone.model.get_submodule(backbone.module_name("vision", 0, "fc1")).out_features
     assert backbone.family.inner_width(backbone.vision_config) == 2 * inner

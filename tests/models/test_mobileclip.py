@@ -65,7 +65,7 @@ def test_a_causal_text_tower_beside_it_is_refused(tiny_mobileclip, tmp_path):
     ("change", "facts"),
     [
         ({"image_size": 20}, ("20 pixels", "multiple of 8")),
-        ({"timm_pool": "max"}, ("by 'max'", "mean (avg)")),
+        ({"timm_pool": "max"}, ("by 'max'", "by 'avg'")),
         ({"timm_proj": "mlp"}, ("projection", "type 'mlp'")),
         ({"timm_model_name": "fastvit_mci4"}, ("image tower fastvit_mci4",)),
     ],

@@ -47,12 +47,12 @@ def test_embeddings_stand_one_behind_the_other_and_prompts_mean_what_they_did(ti
     one, other = load_backbone(str(tiny_clip)), load_backbone(str(encoder))
     images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        found = pair.encode_images(images)
+        joined = pair.encode_images(images)
         classes = embedded(pair, ["a cat", "a dog"])[0]
         expected = one.logits(one.encode_images(images), embedded(one, ["a cat", "a dog"])[0])
         each = [backbone.encode_images(images) for backbone in (one, other)]
-    torch.testing.assert_close(found, torch.cat(each, 1) / math.sqrt(2))
-    torch.testing.assert_close(pair.logits(found, classes), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(joined, torch.cat(each, 1) / math.sqrt(2))
+    torch.testing.assert_close(pair.logits(joined, classes), expected, atol=1e-5, rtol=1e-5)
     assert pair.embedding_size == one.embedding_size + 24
     assert pair.parameters == one.parameters + other.parameters
     assert pair.identity.weights_sha256 not in (one.identity.weights_sha256, other.identity.weights_sha256)
@@ -64,14 +64,14 @@ def test_each_sees_images_of_its_own_size(tiny_clip):
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     small = functional.interpolate(images, (16, 16), mode="bicubic", antialias=True).clamp(0, 1)
     with torch.no_grad():
-        found = pair.encode_images(images) * math.sqrt(2)
+        joined = pair.encode_images(images) * math.sqrt(2)
         expected = load_backbone(str(tiny_clip)).encode_images(small), builtin.encode_images(images)
-    torch.testing.assert_close(found, torch.cat(expected, 1))
+    torch.testing.assert_close(joined, torch.cat(expected, 1))
 
 
 def test_copies_are_of_both(tiny_clip, encoder):
-    kept = KeptBackbone()
-    one, other = (kept.load(f"{tiny_clip} + {encoder}") for _ in range(2))
+    backbones = KeptBackbone()
+    one, other = (backbones.load(f"{tiny_clip} + {encoder}") for _ in range(2))
     one.second.model.to(torch.bfloat16)
     assert other.second.dtype == torch.float32
 

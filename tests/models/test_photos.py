@@ -39,11 +39,11 @@ def test_embeddings_are_those_of_the_forward_pass_that_the_weights_were_publishe
     backbone = load_backbone("photos")
     with torch.no_grad():
         embeddings = backbone.encode_images(reference_images())
-    for found, (places, values, total) in zip(embeddings, REFERENCE, strict=True):
-        assert found.norm().item() == pytest.approx(1, abs=1e-6)
-        assert found.topk(6).indices.tolist() == list(places)
-        assert found[list(places)].tolist() == pytest.approx(values, abs=2e-6)
-        assert found.sum().item() == pytest.approx(total, abs=2e-5)
+    for embedding, (places, values, total) in zip(embeddings, REFERENCE, strict=True):
+        assert embedding.norm().item() == pytest.approx(1, abs=1e-6)
+        assert embedding.topk(6).indices.tolist() == list(places)
+        assert embedding[list(places)].tolist() == pytest.approx(values, abs=2e-6)
+        assert embedding.sum().item() == pytest.approx(total, abs=2e-5)
     assert (backbone.has_text, backbone.image_size, backbone.embedding_size) == (False, 224, 1280)
     assert (backbone.identity.id, backbone.identity.revision) == ("photos", "0.1.0")
 

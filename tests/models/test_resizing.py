@@ -126,8 +126,8 @@ def test_a_bank_resizes_as_most_of_its_adapters_learnt_and_refuses_the_others(ti
     bank = AdapterBank(tmp_path / "bank")
     assert bank.names() == ["old", "older"]
     assert "both sides fitted" in bank.refused()["new"]
-    [found, *_] = bank.predict(wide(), "old")
-    np.testing.assert_allclose(found.probabilities, judged(tmp_path / "bank" / "old")[0], atol=2e-3)
+    [answer, *_] = bank.predict(wide(), "old")
+    np.testing.assert_allclose(answer.probabilities, judged(tmp_path / "bank" / "old")[0], atol=2e-3)
     shutil.rmtree(tmp_path / "bank" / "older")
     shutil.rmtree(tmp_path / "bank" / "old")
     assert AdapterBank(tmp_path / "bank").names() == ["new"]

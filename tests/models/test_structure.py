@@ -82,14 +82,14 @@ CONTEXTS = {"clip": 77, "siglip": 64, "siglip2": 64}
 @pytest.fixture(scope="module")
 def structures(tmp_path_factory):
     """Each structure once, from a folder that holds its config.json and nothing else."""
-    made = {}
+    structures = {}
 
     def structure(name):
-        if name not in made:
+        if name not in structures:
             folder = tmp_path_factory.mktemp("config")
             (folder / "config.json").write_text(json.dumps(CONFIGS[name]))
-            made[name] = load_structure(str(folder))
-        return made[name]
+            structures[name] = load_structure(str(folder))
+        return structures[name]
 
     return structure
 

@@ -30,7 +30,7 @@ PRETRAINED = {
 
 
 def write(folder, architecture, suffix="safetensors", **arguments):
-    """What timm's ``save_for_hf`` writes of a random model; returns that model."""
+    """Write the files of a random model as timm's ``save_for_hf`` does; returns that model."""
     open_clip()  # sees to it that timm can be imported
     import timm
 
@@ -58,10 +58,10 @@ def test_embeddings_are_those_of_timm(tmp_path, architecture, arguments):
     backbone = load_backbone(str(tmp_path))
     mean, std = (torch.tensor(PRETRAINED[name]).view(3, 1, 1) for name in ("mean", "std"))
     with torch.no_grad():
-        found = backbone.encode_images(images)
+        embeddings = backbone.encode_images(images)
         expected = theirs.forward_head(theirs.forward_features((images - mean) / std), pre_logits=True)
-    torch.testing.assert_close(found, functional.normalize(expected, dim=-1), atol=1e-5, rtol=0)
-    assert (found[0] - found[1]).abs().max() > 1e-3
+    torch.testing.assert_close(embeddings, functional.normalize(expected, dim=-1), atol=1e-5, rtol=0)
+    assert (embeddings[0] - embeddings[1]).abs().max() > 1e-3
     assert backbone.resizing == ("shortest", "bilinear")
     shapes = [{n: p.shape for n, p in t.model.named_parameters()} for t in (load_structure(str(tmp_path)), backbone)]
     assert shapes[0] == shapes[1]

@@ -74,8 +74,8 @@ def test_what_prompts_begin_with_is_computed_once_with_the_same_embeddings_and_g
             if stop is not None:
                 partway = backbone.advance(partway, stop)
             assert (0 if partway.shared is None else partway.shared.shape[1]) == shared
-            found = backbone.finish(partway)
-            results.append([found, *torch.autograd.grad((found * weights).sum(), trained)])
+            embeddings = backbone.finish(partway)
+            results.append([embeddings, *torch.autograd.grad((embeddings * weights).sum(), trained)])
     for other in results[1:]:
         for one, two in zip(results[0], other, strict=True):
             torch.testing.assert_close(two, one, atol=1e-11, rtol=0)
@@ -108,9 +108,9 @@ def test_a_tower_that_sees_both_ways_shares_nothing(tiny_sigmoid_model):
 )
 def test_shared_tokens_are_alike_and_before_each_token_that_is_read(rows, token):
     read = token[: len(rows)]
-    found = shared_tokens(torch.tensor(rows), torch.tensor(read))
+    count = shared_tokens(torch.tensor(rows), torch.tensor(read))
     alike = [all(row[:n] == rows[0][:n] for row in rows) and n <= min(read) for n in range(7)]
-    assert found == max(n for n in range(7) if alike[n])
+    assert count == max(n for n in range(7) if alike[n])
 
 
 @pytest.mark.parametrize(
@@ -151,11 +151,11 @@ def test_every_parameter_has_its_stage_what_comes_before_is_not_changed_by_it(an
             if stage > depth:
                 continue
             before = [at(backbone, tower, s) for s in (stage, depth + 1)]
-            kept = parameter.data.clone()
+            original = parameter.data.clone()
             generator = torch.Generator().manual_seed(0)
-            parameter.data = kept + torch.randn(kept.shape, generator=generator, dtype=kept.dtype)
+            parameter.data = original + torch.randn(original.shape, generator=generator, dtype=original.dtype)
             after = [at(backbone, tower, s) for s in (stage, depth + 1)]
-            parameter.data = kept
+            parameter.data = original
             assert stage == 0 or torch.equal(before[0], after[0]), name
             # A bias of all keys adds the same to all scores of a query, which a softmax does not see.
             assert not torch.allclose(before[1], after[1], atol=1e-9) or name.endswith(("k_proj.bias", "key.bias")), (

@@ -33,7 +33,7 @@ TOLERANCE = 1e-4
 
 
 class Format(NamedTuple):
-    """What an adapter can be exported to, by functions of the format's module."""
+    """A form that an adapter can be exported to, by functions of its module."""
 
     why_not: Callable[[MethodSpec], str]
     """Why a method cannot be had in this format; empty where it can."""

@@ -35,7 +35,7 @@ class Accuracy:
     after: float
     """By the export."""
     measure: str = "accuracy"
-    """What both are: ``accuracy`` or ``mean average precision``."""
+    """The name of both: ``accuracy`` or ``mean average precision``."""
 
 
 def accuracy(

@@ -1,4 +1,4 @@
-"""What runs an ONNX file in a browser: onnxruntime-web, which is fetched once and is no part of lowshot.
+"""The runtime of an ONNX file in a browser: onnxruntime-web, which is fetched once and is no part of lowshot.
 
 Its package has 33 MB, of which a page needs a script and a WebAssembly binary. npm's registry publishes the package's
 SHA-512; the SHA-256 below is of the file that has it.

@@ -31,7 +31,7 @@ IMAGES_SCALE = 20.0
 
 
 class Watched(NamedTuple):
-    """What a vision tower looked at, as part of its graph."""
+    """The places that a vision tower looked at, as part of its graph."""
 
     blocks: list[Attended]
     """The attention of each transformer block, in their order."""
@@ -107,7 +107,7 @@ class Backbone(Towers):
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[Watched]:
-        """What the vision tower looks at while it is run, for the length of a block."""
+        """Note where the vision tower looks while it is run, for the length of a block."""
         family, watched = self.family, Watched([], [])
         hook = None
         if family.feature_map:

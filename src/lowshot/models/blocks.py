@@ -59,7 +59,7 @@ class Attention:
 
 
 class Attended(NamedTuple):
-    """What one block's H heads have mixed, each W numbers wide: ``mixed = softmax(scale * query key^T) value``."""
+    """The mixtures of one block's H heads, each W numbers wide: ``mixed = softmax(scale * query key^T) value``."""
 
     query: Tensor
     """``(N, H, Q, W)``; in the last block of a tower that is read at one token that token alone."""

@@ -64,15 +64,12 @@ class _Convolution(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
-        (left, right), (top, bottom) = (self._padding(side) for side in (width, height))
+        missing = (max(0, (-(-side // self.stride) - 1) * self.stride + self.kernel - side) for side in (width, height))
+        (left, right), (top, bottom) = ((each // 2, each - each // 2) for each in missing)
         if left == right and top == bottom:
             return functional.conv2d(images, self.weight, self.bias, self.stride, (top, left), groups=self.groups)
         padded = functional.pad(images, (left, right, top, bottom))
         return functional.conv2d(padded, self.weight, self.bias, self.stride, groups=self.groups)
-
-    def _padding(self, side: int) -> tuple[int, int]:
-        missing = max(0, (-(-side // self.stride) - 1) * self.stride + self.kernel - side)
-        return missing // 2, missing - missing // 2
 
 
 class _Block(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -212,6 +213,13 @@ FAMILIES: dict[str, Family] = {
 """By ``model_type`` of config.json."""
 IN_FOLDERS = tuple(kind for kind, family in FAMILIES.items() if family.model_class)
 """Those that transformers has a class for."""
+
+
+def empty_model(config: Mapping[str, Any]) -> Any:
+    """A model of a configuration, in float32 on torch's meta device: it has no weights yet."""
+    kind, family = model_class(config["model_type"]), FAMILIES[config["model_type"]]
+    with torch.device("meta"):
+        return kind(kind.config_class.from_dict(dict(config)), **family.options).float()
 
 
 def model_class(kind: str) -> Any:

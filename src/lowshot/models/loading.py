@@ -18,7 +18,7 @@ from .checkpoint_files import CheckpointFiles
 from .clip import Clip, ClipConfig, read_clip
 from .devices import pick_device
 from .efficientnet import MEAN, PHOTOS, STD, EfficientNetLite, photos_file, read_photos
-from .families import FAMILIES, model_class
+from .families import empty_model
 from .identity import Identity, settings_sha256, weights_sha256
 from .open_clip import Pixels
 from .opening import BUILTIN, opened
@@ -97,10 +97,8 @@ def load_structure(model: str = "builtin") -> Towers:
     checkpoint = opened(model)
     with _failing_in_one_line(model):
         config = checkpoint.config()
-    with _failing_in_one_line(model), _quietly(), torch.device("meta"):
-        kind, family = model_class(config["model_type"]), FAMILIES[config["model_type"]]
-        # In float32, as load_backbone has it, whatever type the checkpoint is in.
-        towers = Towers(kind(kind.config_class.from_dict(config), **family.options).float())
+    with _failing_in_one_line(model), _quietly():
+        towers = Towers(empty_model(config))
         _refuse_unusable_vision(model, towers.vision_config)
         return towers
 

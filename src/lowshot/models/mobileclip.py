@@ -22,6 +22,8 @@ TOWERS: dict[str, dict[str, Any]] = {
 }
 """timm's names of the image towers: blocks and channels of their four stages, of which the last has attention, and the
 stride of each of the first two convolutions."""
+POOL = "avg"
+"""timm's name of the way in which they pool: by the mean."""
 _HEAD_WIDTH = 32
 _MLP_RATIO = 3
 _WIDER = 2
@@ -244,17 +246,12 @@ def _patch(tower: Mapping[str, Any]) -> int:
 
 
 def shortfalls(section: Mapping[str, Any]) -> list[str]:
-    """Parts of a tower of this name that are not read; empty where nothing is missing.
+    """Sizes of images for which a tower of this name is not read; empty where it is.
 
     Args:
         section: open_clip's ``vision_cfg``, with one of ``TOWERS`` as its image tower.
     """
     name, side = section["timm_model_name"], section.get("image_size", 224)
-    patch, needs = _patch(TOWERS[name]), []
-    if section.get("timm_pool") != "avg":
-        needs.append(f"timm's image tower {name} that pools by {section.get('timm_pool')!r}, not by the mean (avg)")
-    if section.get("timm_proj"):
-        needs.append(f"timm's image tower {name} with a projection of type {section['timm_proj']!r}")
-    if not isinstance(side, int) or side < patch or side % patch:
-        needs.append(f"timm's image tower {name} for images of {side} pixels, which is no multiple of {patch}")
-    return needs
+    patch = _patch(TOWERS[name])
+    fits = isinstance(side, int) and side >= patch and side % patch == 0
+    return [] if fits else [f"timm's image tower {name} for images of {side} pixels, which is no multiple of {patch}"]

@@ -27,6 +27,8 @@ TOWERS: dict[str, dict[str, int]] = {
     },
 }
 """timm's names of the image towers, as far as they differ: those with a class token, which the largest has not."""
+POOL = "map"
+"""timm's name of the way in which they pool: by attention."""
 _DEPTH = 12
 _POOL_HEADS = 8
 _TEMPERATURE = 10_000.0
@@ -135,20 +137,14 @@ def vision_config(section: Mapping[str, Any], embedding: int) -> dict[str, Any]:
 
 
 def shortfalls(section: Mapping[str, Any]) -> list[str]:
-    """Parts of a tower of this name that are not read; empty where nothing is missing.
+    """Sizes of images for which a tower of this name is not read; empty where it is.
 
     Args:
         section: open_clip's ``vision_cfg``, with one of ``TOWERS`` as its image tower.
     """
     name, side = section["timm_model_name"], section.get("image_size", 224)
-    needs = []
-    if section.get("timm_pool") != "map":
-        needs.append(f"timm's image tower {name} that pools by {section.get('timm_pool')!r}, not by attention (map)")
-    if section.get("timm_proj"):
-        needs.append(f"timm's image tower {name} with a projection of type {section['timm_proj']!r}")
-    if str(side) != name.rpartition("_")[2]:
-        needs.append(f"timm's image tower {name} for images of {side} pixels, not its own size")
-    return needs
+    is_own = str(side) == name.rpartition("_")[2]
+    return [] if is_own else [f"timm's image tower {name} for images of {side} pixels, not its own size"]
 
 
 TRUNK = "visual.trunk."

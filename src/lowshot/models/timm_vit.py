@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .checkpoint_files import CheckpointFiles
-from .families import FAMILIES
+from .families import FAMILIES, empty_model
 from .open_clip import MOST_LAYERS, Pixels, naming, refuse_others, tensors_in
 
 PREFIX = "timm:"
@@ -157,12 +157,7 @@ def _model(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
     Raises:
         InputError: They are not the tensors that the configuration needs.
     """
-    import transformers
-
-    family = FAMILIES[config["model_type"]]
-    kind = getattr(transformers, family.model_class)
-    with torch.device("meta"):
-        model = kind(kind.config_class.from_dict(dict(config)), **family.options).float()
+    model = empty_model(config)
     expected = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     turned: dict[str, Tensor] = {}
     unknown = []

@@ -19,7 +19,7 @@ from ...errors import InputError, first_line
 from ...files import from_home, read_json_object
 from ...resizing import Interpolation, ResizeMode, Resizing
 from ..checkpoint_files import CheckpointFiles
-from ..families import model_class
+from ..families import empty_model
 from ..mobileclip import MobileClip
 from ..mobileclip_weights import TrunkTensors
 from ..pe_core import PeCore
@@ -234,12 +234,8 @@ def clip_model(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Any:
     Raises:
         InputError: They are not the tensors that the configuration needs.
     """
-    kind = model_class(config["model_type"])
-    with torch.device("meta"):
-        model = kind(kind.config_class.from_dict(dict(config))).float()
-    of_images = None
-    if isinstance(model, MobileClip):
-        of_images = TrunkTensors(tensors).turned(config["vision_config"])
+    model = empty_model(config)
+    of_images = TrunkTensors(tensors).turned(config["vision_config"]) if isinstance(model, MobileClip) else None
     turned = clip_tensors(tensors, {name: tuple(p.shape) for name, p in model.named_parameters()}, of_images)
     model.load_state_dict(turned, assign=True)
     for module in model.modules():  # all that is in no checkpoint

@@ -102,10 +102,15 @@ def shortfalls(config: Section) -> list[str]:
 def _of_image_tower(vision: Section, kind: str) -> list[str]:
     if isinstance(vision.get("layers"), list):
         return ["a ResNet as its image tower"]
-    if kind in _OWN:
-        return list(_OWN[kind].shortfalls(vision))
-    of_timm = vision.get("timm_model_name")
-    return [f"timm's image tower {of_timm}"] if of_timm else []
+    tower = f"timm's image tower {vision.get('timm_model_name')}"
+    if kind not in _OWN:
+        return [tower] if vision.get("timm_model_name") else []
+    needs, own = [], _OWN[kind]
+    if vision.get("timm_pool") != own.POOL:
+        needs.append(f"{tower} that pools by {vision.get('timm_pool')!r}, not by {own.POOL!r}")
+    if vision.get("timm_proj"):
+        needs.append(f"{tower} with a projection of type {vision['timm_proj']!r}")
+    return [*needs, *own.shortfalls(vision)]
 
 
 def _kind(config: Section) -> str:

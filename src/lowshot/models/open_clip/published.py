@@ -1,4 +1,4 @@
-"""What open_clip publishes: its names of models and weights, their configurations and the repositories they are in.
+"""The models that open_clip publishes: names of models and weights, their configurations and their repositories.
 
 The table is read off the package by ``tools/list_open_clip.py``; ``VERSION`` is the package's.
 """
