@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from ..files import remove
 from ..progress import shown
+from .arguments import AdapterFolder, OpenedOn
 from .changing import Changed
 from .parsing import parse
 from .printing import warned
@@ -25,8 +25,7 @@ class Arguments:
     that were adapted stay as they are: new classes are set on top of them. With `--refit` all is taught anew.
     """
 
-    adapter: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
-    """Folder written by `lowshot fit`."""
+    adapter: AdapterFolder
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """A folder of images, which is a class by its name; a folder of such folders; or a table and so on, as for `fit`.
     Images that the adapter has learnt already are passed over, but for labels that are new where images have several:
@@ -39,10 +38,7 @@ class Arguments:
     validation split that it was not taught with place the new classes, and tell how well the others still do."""
     refit: Annotated[str | None, tyro.conf.arg(metavar="DATA")] = None
     """The images that the adapter was fitted with: all of it is taught anew, by them and the new ones."""
-    model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
-    """Where the adapter's backbone is now, if not where it was: a folder or a Hub id."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    opened: OpenedOn = dataclasses.field(default_factory=OpenedOn)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -53,7 +49,7 @@ def run(arguments: Sequence[str]) -> int:
     from ..serving.examples import carry_examples
     from ..wording.quantities import counted, on_top_line
 
-    classifier = saved_adapter(parsed.adapter, model=parsed.model, device=parsed.device)
+    classifier = saved_adapter(parsed.adapter, **vars(parsed.opened))
     before = classifier.record_
     checkpoint = beside(place, "training.safetensors") if parsed.refit else None
     states = classifier.training_states(checkpoint) if checkpoint else []

@@ -16,6 +16,15 @@ from .printing import warned
 _SERVER_PACKAGES = {"fastapi": "fastapi", "uvicorn": "uvicorn", "python_multipart": "python-multipart"}
 
 
+AdapterFolder: TypeAlias = Annotated[
+    Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER", help="Folder written by `lowshot fit`.")
+]
+RecipeFile: TypeAlias = Annotated[
+    Path | None,
+    tyro.conf.arg(metavar="FILE", help="TOML file with settings; they win over the preset, flags win over them."),
+]
+
+
 @dataclasses.dataclass(frozen=True)
 class SplitFolders:
     """A folder or a table for each split, in place of DATA; folders in a folder are classes, whatever their names."""
@@ -49,13 +58,19 @@ class SplitFolders:
 
 
 @dataclasses.dataclass(frozen=True)
-class OpenedAs:
-    """The model, device and precision with which a saved adapter is opened."""
+class OpenedOn:
+    """The model and device with which a saved adapter is opened."""
 
     model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
     """Where the adapter's backbone is now, if not where it was: a folder or a Hub id."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:N`, or `mps`, the GPU of a Mac."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedAs(OpenedOn):
+    """The model, device and precision with which a saved adapter is opened."""
+
     precision: Annotated[Literal["fp32", "bf16", "fp16"] | None, tyro.conf.arg(metavar="TYPE")] = None
     """Compute in `fp32`, `bf16` or `fp16`, if not as the adapter was trained: most CPUs are fast in fp32 alone."""
 

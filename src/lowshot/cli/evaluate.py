@@ -11,7 +11,7 @@ import tyro
 
 from ..errors import InputError
 from ..progress import shown
-from .arguments import OpenedAs, SplitFolders, images_in, refuse_two_formats, source_named
+from .arguments import AdapterFolder, OpenedAs, SplitFolders, images_in, refuse_two_formats, source_named
 from .parsing import parse
 from .printing import print_csv, print_json, warned
 
@@ -28,8 +28,7 @@ _COLUMNS = (
 class Arguments:
     """Accuracy of a saved adapter, on images it has not learnt from."""
 
-    adapter: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
-    """Folder written by `lowshot fit`."""
+    adapter: AdapterFolder
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")] = ""
     """A built-in task, a data set of the catalogue, a folder or a table, with the classes that the adapter was fitted
     on (under base-to-new all of them, the new ones too); its test split counts if it has one."""

@@ -11,7 +11,7 @@ import tyro
 
 from ..errors import InputError
 from ..files import refuse_existing
-from .arguments import OpenedAs, refuse_no_image
+from .arguments import AdapterFolder, OpenedAs, refuse_no_image
 from .parsing import parse
 from .printing import print_json, warned
 
@@ -42,8 +42,7 @@ class Arguments:
     nearest of the images that were learnt from, where they are at hand.
     """
 
-    adapter: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
-    """Folder written by `lowshot fit`."""
+    adapter: AdapterFolder
     image: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE")]
     """An image file."""
     label: Annotated[str | None, tyro.conf.arg(metavar="CLASS")] = None

@@ -11,6 +11,7 @@ import tyro
 
 from ..errors import InputError
 from ..progress import shown
+from .arguments import AdapterFolder
 from .parsing import parse
 from .printing import print_json, warn
 
@@ -19,8 +20,7 @@ from .printing import print_json, warn
 class Arguments:
     """Write a saved adapter in another form, and check that it computes the same."""
 
-    adapter: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
-    """Folder written by `lowshot fit`."""
+    adapter: AdapterFolder
     format: Literal["peft", "merged", "onnx", "page", "space"]
     """Without lowshot: `peft` (an adapter for PEFT), `merged` (a model for transformers), `onnx` (an image classifier)
     or `page` (one that runs in a browser). With it: `space`, a Hugging Face Space with a page and an API that anybody

@@ -15,7 +15,7 @@ from ..files import canonical_json, claimed, refuse_existing, remove, write_text
 from ..methods import display_name
 from ..progress import Track, is_quiet, shown, silent
 from ..settings import Recipe, changes_of
-from .arguments import PresetName, SplitFolders, source_arguments, source_named
+from .arguments import PresetName, RecipeFile, SplitFolders, source_arguments, source_named
 from .parsing import names_model, parse_with_recipe
 from .printing import note, print_json, warn
 from .states import beside, furthest, interruption_told
@@ -36,8 +36,7 @@ class Arguments:
     (CSV, JSONL, Parquet), tar shards, or `hf:ID`."""
     folders: SplitFolders = dataclasses.field(default_factory=SplitFolders)
     preset: PresetName = None
-    recipe: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """TOML file with settings; they win over the preset, flags win over them."""
+    recipe: RecipeFile = None
     json: bool = False
     """Print the record as JSON."""
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Recipe)

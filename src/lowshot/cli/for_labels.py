@@ -13,7 +13,7 @@ import tyro
 from ..errors import InputError
 from ..files import claimed
 from ..settings import Recipe
-from .arguments import PresetName, refuse_without_server, the_given
+from .arguments import PresetName, RecipeFile, refuse_without_server, the_given
 from .parsing import names_model, parse_with_recipe
 from .printing import note, print_csv, print_json
 
@@ -28,8 +28,7 @@ class ForLabels:
     """Arguments of a command about labels."""
 
     preset: PresetName = None
-    recipe: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """TOML file with settings; they win over the preset, flags win over them."""
+    recipe: RecipeFile = None
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Recipe)
     csv: bool = False
     json: bool = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -12,7 +11,7 @@ import tyro
 from ..errors import InputError
 from ..methods import METHODS, display_name, method_spec
 from ..settings import Recipe, default_preset, preset_recipe
-from .arguments import PresetName, refuse_below
+from .arguments import PresetName, RecipeFile, refuse_below
 from .parsing import parse_with_recipe, with_first_as
 from .printing import print_json, warn
 
@@ -32,8 +31,7 @@ class Arguments:
     table: bool = False
     """Count the methods of CLIP-LoRA-XS's table 1 and all others, each with its published settings, on `--model`."""
     preset: PresetName = None
-    recipe: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """TOML file with settings; they win over the preset, flags win over them."""
+    recipe: RecipeFile = None
     json: bool = False
     """Print `trainable_parameters`, `total_parameters` and `adapter_bytes` as JSON; with `--table` a list."""
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Recipe)

@@ -12,7 +12,7 @@ import tyro
 
 from ..settings import Recipe, read_toml
 from ..threads import cpu_threads
-from .arguments import PresetName, refuse_below
+from .arguments import PresetName, RecipeFile, refuse_below
 from .parsing import parse, parse_with_recipe, with_first_as
 from .printing import print_json
 
@@ -27,8 +27,7 @@ class Arguments:
     classes: int = 100
     """Number of classes."""
     preset: PresetName = None
-    recipe: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """TOML file with settings; they win over the preset, flags win over them."""
+    recipe: RecipeFile = None
     json: bool = False
     """Print the plan as JSON."""
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Recipe)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from ..errors import ImageError, InputError
-from .arguments import OpenedAs, images_in, refuse_below, refuse_no_image, refuse_two_formats
+from .arguments import AdapterFolder, OpenedAs, images_in, refuse_below, refuse_no_image, refuse_two_formats
 from .parsing import parse
 from .printing import note, print_json
 
@@ -28,8 +28,7 @@ class Arguments:
     They are printed as they come, and no more images than a batch are in memory.
     """
 
-    adapter: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
-    """Folder written by `lowshot fit`."""
+    adapter: AdapterFolder
     images: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE...")] = ()
     """Image files, or folders: of a folder all images in it and in the folders in it, in the order of their names."""
     top: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None

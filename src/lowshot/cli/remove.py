@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from ..progress import shown
+from .arguments import AdapterFolder, OpenedOn
 from .changing import Changed
 from .parsing import parse
 from .printing import warned
@@ -22,17 +22,13 @@ class Arguments:
     A method on frozen features is fitted to the shots that are left. Towers that were adapted stay as they are.
     """
 
-    adapter: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
-    """Folder written by `lowshot fit`."""
+    adapter: AdapterFolder
     classes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CLASS...")]
     """Names of classes."""
     changed: Changed = dataclasses.field(default_factory=Changed)
     refit: Annotated[str | None, tyro.conf.arg(metavar="DATA")] = None
     """The images that the adapter was fitted with: all of it is taught anew, by those that are left."""
-    model: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
-    """Where the adapter's backbone is now, if not where it was: a folder or a Hub id."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    opened: OpenedOn = dataclasses.field(default_factory=OpenedOn)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -42,7 +38,7 @@ def run(arguments: Sequence[str]) -> int:
     from ..classifier import saved_adapter
     from ..serving.examples import carry_examples
 
-    classifier = saved_adapter(parsed.adapter, model=parsed.model, device=parsed.device)
+    classifier = saved_adapter(parsed.adapter, **vars(parsed.opened))
     with warned(classifier.warnings_), parsed.changed.written(parsed.adapter) as aside:
         classifier.remove(*parsed.classes, refit=parsed.refit, track=shown).write(aside)
         carry_examples(parsed.adapter, aside, {name: name for name in classifier.record_.classes})

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from .arguments import AdapterFolder
 from .changing import Changed
 from .parsing import parse
 
@@ -21,8 +21,7 @@ class Arguments:
     The model is not loaded. The class's prompts are those that it was taught with: to say something else of it, fit.
     """
 
-    adapter: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
-    """Folder written by `lowshot fit`."""
+    adapter: AdapterFolder
     old: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OLD")]
     """Its name now."""
     new: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NEW")]

@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from ..errors import ImageError, InputError
-from .arguments import OpenedAs, the_given
+from .arguments import AdapterFolder, OpenedAs, the_given
 from .parsing import parse
 from .printing import note, print_json, warned
 
@@ -26,8 +26,7 @@ class Arguments:
     each of them, or to `OUT/no-label/`.
     """
 
-    adapter: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
-    """Folder written by `lowshot fit`."""
+    adapter: AdapterFolder
     folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """The images, also in folders in it, to any depth."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
