@@ -115,3 +115,11 @@ def test_a_clone_reads_the_backbone_where_the_original_would(classifier, picture
 
     clone(FewShotClassifier.from_recipe(classifier.recipe, load)).fit(*pictures())
     assert asked == [classifier.recipe.model.model]
+
+
+def test_pipelines_are_told_that_it_classifies_images_and_not_rows_of_numbers():
+    tags = FewShotClassifier().__sklearn_tags__()
+    assert (tags.estimator_type, tags.target_tags.required, tags.no_validation) == ("classifier", True, False)
+    told = tags.input_tags
+    shapes = told.one_d_array, told.two_d_array, told.three_d_array
+    assert (shapes, told.string, told.sparse) == ((True, False, True), True, False)

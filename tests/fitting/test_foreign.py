@@ -58,3 +58,33 @@ def test_where_all_is_recognised_there_is_no_line_however_few_the_images_are(mon
     task = photographs(1)
     two = dataclasses.replace(task, class_names=NAMES[:2], train=task.train.subset([0, 1]))
     assert not lines(FewShotClassifier(method="zero-shot").fit(two))
+
+
+def called(task, suffix):
+    """A task of which each image is in a file of that suffix."""
+    names = tuple(f"{index}.{suffix}" for index in range(len(task.train)))
+    return dataclasses.replace(task, train=dataclasses.replace(task.train, identities=names))
+
+
+@pytest.mark.parametrize(
+    ("settings", "suffix", "is_installed", "model"),
+    [
+        ({}, "jpg", True, "photos"),
+        ({}, "jpg", False, "builtin"),
+        ({}, "png", True, "builtin"),
+        ({"method": "coop"}, "jpg", True, "builtin"),
+        ({"template": "my {}."}, "jpg", True, "builtin"),
+        ({"quantize": "nf4"}, "jpg", True, "builtin"),
+    ],
+)
+def test_photos_is_taken_where_it_is_there_and_nothing_needs_names(monkeypatch, settings, suffix, is_installed, model):
+    monkeypatch.setattr("lowshot.fitting.foreign.is_photos_installed", lambda: is_installed)
+    classifier = FewShotClassifier(**{"method": "gda", **settings})
+    assert classifier.default_model(called(photographs(), suffix)) == model
+
+
+def test_a_model_that_is_named_and_one_that_knows_the_images_stay(monkeypatch, tiny_clip):
+    monkeypatch.setattr("lowshot.fitting.foreign.is_photos_installed", lambda: True)
+    named = FewShotClassifier(str(tiny_clip), method="gda")
+    assert named.default_model(called(photographs(), "jpg")) == str(tiny_clip)
+    assert FewShotClassifier(method="gda").default_model(called(of_ones_own("digits"), "jpg")) == "builtin"
