@@ -141,17 +141,19 @@ def test_query_key_and_value_of_a_bert_are_one_product_too(tiny_chinese_clip):
     assert JointUpdates(model).to([attention.query, attention.key, attention.value]) is not None
 
 
-def test_layers_of_other_ranks_or_apart_from_each_other_are_no_product():
+def test_layers_of_other_shapes_or_apart_from_each_other_are_no_product():
     config = LoraConfig(r=3, rank_pattern={"a": 2}, target_modules=list("abcd"))
     config._register_custom_module(modules_with(LeanMixin))
     with torch.random.fork_rng():
         block = torch.nn.ModuleDict({name: torch.nn.Linear(4, 4) for name in "abcd"})
+        block["wide"] = torch.nn.Linear(4, 6)
         model = torch.nn.ModuleDict({"blocks": torch.nn.ModuleList([block])})
         get_peft_model(model, config)
-    known, (a, b, c, d) = JointUpdates(model), block.values()
+    known, (a, b, c, d, wide) = JointUpdates(model), block.values()
     assert all(known.to(joined) is not None for joined in ([a], [b, c], [b, c, d]))
     assert known.to([a, c]) is None  # the first of its rank, and the second
     assert known.to([b, d]) is None
+    assert known.to([b, wide]) is None
 
 
 def test_every_plain_layer_is_in_it_and_no_other(tiny_clip):
