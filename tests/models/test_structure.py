@@ -1,6 +1,7 @@
 """True shapes, without weights: the published configurations on torch's meta device."""
 
 import json
+import shutil
 
 import huggingface_hub
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from lowshot.errors import InputError
 from lowshot.models import load_backbone, load_structure
+from lowshot.models.opening import opened
 from open_clip_layout import write_checkpoint
 from refusing import refused
 
@@ -216,6 +218,17 @@ def test_of_a_hub_model_only_the_configuration_is_fetched(hub):
     (folder / "config.json").write_text(json.dumps(CONFIGS["openai/clip-vit-base-patch16"]))
     assert load_structure("owner/name").parameters == 149_620_737
     assert asked == ["config.json"]
+
+
+def test_a_model_of_the_hub_has_the_commit_that_its_files_are_of(tiny_clip, tmp_path, monkeypatch):
+    commit, asked = "0123456789abcdef" * 2 + "01234567", []
+    snapshot = shutil.copytree(tiny_clip, tmp_path / commit)
+    monkeypatch.setattr(
+        "lowshot.models.checkpoint_files.repository_file", lambda _, name: asked.append(name) or snapshot / name
+    )
+    assert opened("owner/name").revision == commit
+    assert asked == ["config.json"]
+    assert opened(str(snapshot)).revision is None
 
 
 @pytest.mark.parametrize("config", [None, {"architecture": "vit_base_patch16_clip_224"}])

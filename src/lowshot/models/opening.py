@@ -11,7 +11,7 @@ from .checkpoint_files import EXAMPLES, CheckpointFiles
 from .families import IN_FOLDERS
 from .open_clip import MOST_LAYERS, Checkpoint, checkpoint_in, named_checkpoint
 from .timm_vit import TimmCheckpoint, timm_files
-from .transformers_checkpoint import CONFIG, TransformersCheckpoint
+from .transformers_checkpoint import TransformersCheckpoint
 
 BUILTIN = Path(__file__).parent / "builtin"
 """The built-in model's folder: a CLIP in transformers format like any other."""
@@ -35,21 +35,22 @@ def opened(model: str) -> Checkpoint | TimmCheckpoint | TransformersCheckpoint:
     files = of_timm or CheckpointFiles(model, str(BUILTIN) if model == "builtin" else model)
     path, refusal = None, None
     try:
-        path = files.first(CONFIG)
+        path = files.first("config.json")
     except InputError as error:  # without a network nobody knows whether there is one: open_clip's may be in the cache
         refusal = error
     config = _read_config(model, path) if path else {}
-    kind = config.get("model_type")
-    is_known, folder = isinstance(kind, str) and kind in IN_FOLDERS, files.folder
+    kind, folder = config.get("model_type"), files.folder
+    is_known = isinstance(kind, str) and kind in IN_FOLDERS
+    of_transformers = TransformersCheckpoint(files, path, config) if path and is_known else None
     # A folder may have a configuration of transformers beside weights of open_clip alone.
-    if is_known and (folder is None or any(any(folder.glob(each)) for each in _WEIGHTS)):
-        return TransformersCheckpoint(files, config)
+    if of_transformers and (folder is None or any(any(folder.glob(each)) for each in _WEIGHTS)):
+        return of_transformers
     try:
         checkpoint = checkpoint_in(files)
     except InputError as error:
         raise (refusal or error) from None
-    if checkpoint or is_known:
-        return checkpoint or TransformersCheckpoint(files, config)
+    if known := checkpoint or of_transformers:
+        return known
     if isinstance(config.get("architecture"), str):
         return TimmCheckpoint(files, config)
     if refusal:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,6 @@ from .checkpoint_files import CheckpointFiles
 from .families import FAMILIES, model_class
 from .open_clip import Pixels
 
-CONFIG = "config.json"
 PIL_NUMBERS: dict[Interpolation, int] = {"bilinear": 2, "bicubic": 3}
 """Pillow's numbers of interpolations, which image processors are configured with."""
 _PROCESSOR = "preprocessor_config.json"
@@ -31,10 +31,12 @@ class TransformersCheckpoint:
 
     Args:
         files: Where its files are.
-        settings: Its config.json.
+        file: Its config.json, fetched from the Hub if need be.
+        settings: What that says.
     """
 
     files: CheckpointFiles
+    file: Path
     settings: dict[str, Any]
 
     @property
@@ -45,7 +47,7 @@ class TransformersCheckpoint:
     @property
     def revision(self) -> str | None:
         """The commit that the Hub's files are of; None where they lie in a folder."""
-        return self.files.commit_of(self.files.path(CONFIG))
+        return self.files.commit_of(self.file)
 
     def config(self) -> dict[str, Any]:
         """Its config.json."""
