@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from ..data import Task
 
 _SPLITS = ("train", "validation", "test")
-_Root = Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")]
+_Root = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        metavar="FOLDER",
+        help="Folder that holds the data sets; else the one that the environment variable LOWSHOT_DATA names.",
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +53,6 @@ class List:
     """The built-in tasks, and the catalogue's data sets: which are installed, incomplete and in what, or absent."""
 
     root: _Root = None
-    """Folder that holds the data sets; else the one that the environment variable LOWSHOT_DATA names."""
     json: bool = False
     """Print `[{name, title, classes, train, validation, test, state, images, missing, template, licence, homepage}]`;
     of built-in tasks name, title and state."""
@@ -104,7 +109,6 @@ class Check:
     """A data set of the catalogue, or anything else that `lowshot fit` takes."""
     folders: SplitFolders = dataclasses.field(default_factory=SplitFolders)
     root: _Root = None
-    """Folder that holds the data sets; else the one that the environment variable LOWSHOT_DATA names."""
     labels: _Labels = dataclasses.field(default_factory=_Labels)
     json: bool = False
     """Print `{data, classes, train, validation, test, missing, corrupt, sizes, copies, damaged, ok}`."""
@@ -143,7 +147,7 @@ class Prepare:
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """Data sets of the catalogue."""
-    root: _Root = None
+    root: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Folder that holds the data sets, made if need be; else the one that LOWSHOT_DATA names."""
     archives: Annotated[Path | None, tyro.conf.arg(name="from", metavar="FOLDER")] = None
     """Folder with files that you have already, under the names they are published by."""
@@ -196,7 +200,6 @@ class Draw:
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """File to list the images in, for `lowshot fit --draw FILE`; must not exist yet."""
     root: _Root = None
-    """Folder that holds the data sets; else the one that the environment variable LOWSHOT_DATA names."""
     labels: _Labels = dataclasses.field(default_factory=_Labels)
     json: bool = False
     """Print `{data, draw, seed, shots, images, classes, sha256}`, `classes` with the number of images of each."""

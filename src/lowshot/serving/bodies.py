@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from pydantic import BaseModel
@@ -11,34 +10,25 @@ from . import schema
 from .teach_requests import NAME
 
 _FILES = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
-IMAGES = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {"schema": {"type": "object", "properties": {"images": _FILES}, "required": ["images"]}},
-        "application/json": {"schema": schema.ImagesAsText.model_json_schema()},
-    },
-}
-LESSON = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {
-                    "name": {"type": "string", "pattern": f"^{NAME.pattern}$"},
-                    "settings": {"type": "string", "contentMediaType": "application/json"},
-                    "images": _FILES,
-                    "labels": {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 100}},
-                },
-                "required": ["name", "images", "labels"],
-            }
-        }
-    },
-}
-ADDED = copy.deepcopy(LESSON)
-del ADDED["content"]["multipart/form-data"]["schema"]["properties"]["settings"]  # type: ignore[index]
+_NAME = {"type": "string", "pattern": f"^{NAME.pattern}$"}
+_SETTINGS = {"type": "string", "contentMediaType": "application/json"}
+_LABELS = {"type": "array", "items": {"type": "string", "minLength": 1, "maxLength": 100}}
 
 
 def body_of(model: type[BaseModel]) -> dict[str, Any]:
     """A body of JSON of this shape."""
     return {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}
+
+
+def _form(*required: str, **parts: Any) -> dict[str, Any]:
+    """A body that is a form of these parts."""
+    form = {"type": "object", "properties": parts, "required": list(required)}
+    return {"required": True, "content": {"multipart/form-data": {"schema": form}}}
+
+
+LESSON = _form("name", "images", "labels", name=_NAME, settings=_SETTINGS, images=_FILES, labels=_LABELS)
+ADDED = _form("name", "images", "labels", name=_NAME, images=_FILES, labels=_LABELS)
+IMAGES = {
+    "required": True,
+    "content": {**_form("images", images=_FILES)["content"], **body_of(schema.ImagesAsText)["content"]},
+}
