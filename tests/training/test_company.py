@@ -29,7 +29,7 @@ from .steps import PROMPTS, Losses
 
 def examples(seed, per_class=3):
     images = np.random.default_rng(seed).integers(0, 256, (per_class * len(PROMPTS), 16, 16, 3), dtype=np.uint8)
-    return task_of_arrays(images, np.arange(len(images)) % len(PROMPTS), PROMPTS).train
+    return task_of_arrays(images, np.arange(len(images)) % len(PROMPTS)).train
 
 
 class Runs:
