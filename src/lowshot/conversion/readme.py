@@ -131,20 +131,10 @@ def readme(
         measured: What was measured of it.
         is_readable: Whether transformers reads the backbone where it is; open_clip's format it does not read.
     """
-    several = any(len(prompts) > 1 for prompts in record.prompts)
-    uses = _USES | _USES_OF_SEVERAL_PROMPTS if several else _USES
-    uses = uses | _USES_OF_SEVERAL_LABELS if record.has_several else uses
-    words = _WORDS | _WORDS_OF_SEVERAL_PROMPTS if several else _WORDS
-    model = record.model.get("id")
-    base = f"base = {json.dumps(str(model or ''), ensure_ascii=False)}"
-    if not is_readable:
-        base = _WRITTEN_BASE.format(model=json.dumps(str(model), ensure_ascii=False))
-    use = textwrap.dedent(uses[name]).strip().format(base=_BUILTIN_BASE if model == "builtin" else base)
-    temperature = record.calibration.get("temperature")
-    if temperature and name == "peft":
-        use = use.replace(".softmax(-1)", f".div({temperature:.6g}).softmax(-1)")
+    words = _WORDS | _WORDS_OF_SEVERAL_PROMPTS if _has_several_prompts(record) else _WORDS
     head = f"# {_TITLES[name]}, for {len(record.classes)} classes"
-    parts = [head, words[name], _CLASSES, f"## Use\n\n```python\n{use}\n```"]
+    use = f"## Use\n\n```python\n{_program(record, name, is_readable=is_readable)}\n```"
+    parts = [head, words[name], _CLASSES, use]
     rounded = "" if precision == "fp32" else f" --precision {precision}"
     facts = {
         "command": f"lowshot export ADAPTER --format {name}{rounded}",
@@ -174,6 +164,24 @@ def readme(
     if record.belonging:
         parts.append(_OTHERS_IN_GRAPH if name == "onnx" else _OTHERS_ELSEWHERE)
     return "\n\n".join(parts) + "\n"
+
+
+def _has_several_prompts(record: RunRecord) -> bool:
+    return any(len(prompts) > 1 for prompts in record.prompts)
+
+
+def _program(record: RunRecord, name: str, *, is_readable: bool) -> str:
+    """The lines of Python that use an export; see ``readme``."""
+    uses = _USES | _USES_OF_SEVERAL_PROMPTS if _has_several_prompts(record) else _USES
+    uses = uses | _USES_OF_SEVERAL_LABELS if record.has_several else uses
+    model = str(record.model.get("id") or "")
+    quoted = json.dumps(model, ensure_ascii=False)
+    base = f"base = {quoted}" if is_readable else _WRITTEN_BASE.format(model=quoted)
+    program = textwrap.dedent(uses[name]).strip().format(base=_BUILTIN_BASE if model == "builtin" else base)
+    temperature = record.calibration.get("temperature")
+    if temperature and name == "peft":
+        program = program.replace(".softmax(-1)", f".div({temperature:.6g}).softmax(-1)")
+    return program
 
 
 _OTHERS_IN_GRAPH = (
