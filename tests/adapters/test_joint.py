@@ -141,7 +141,7 @@ def test_query_key_and_value_of_a_bert_are_one_product_too(tiny_chinese_clip):
     assert JointUpdates(model).to([attention.query, attention.key, attention.value]) is not None
 
 
-def test_layers_of_other_shapes_or_apart_from_each_other_are_no_product():
+def test_layers_of_other_shapes_apart_from_each_other_or_merged_are_no_product():
     config = LoraConfig(r=3, rank_pattern={"a": 2}, target_modules=list("abcd"))
     config._register_custom_module(modules_with(LeanMixin))
     with torch.random.fork_rng():
@@ -154,6 +154,8 @@ def test_layers_of_other_shapes_or_apart_from_each_other_are_no_product():
     assert known.to([a, c]) is None  # the first of its rank, and the second
     assert known.to([b, d]) is None
     assert known.to([b, wide]) is None
+    d.merge()
+    assert JointUpdates(model).to([c, d]) is None  # whose update is in its weight
 
 
 def test_every_plain_layer_is_in_it_and_no_other(tiny_clip):
