@@ -319,9 +319,9 @@ def test_verdicts_of_pytest_become_rows(run, program):
     verdicts = program("gpu_tests").Verdicts(run)
     for when in ("setup", "call", "teardown"):
         verdicts.pytest_runtest_logreport(report("a", when))
-    verdicts.pytest_runtest_logreport(report("b", outcome="failed", said="assert 1 == 2"))
+    verdicts.pytest_runtest_logreport(report("b", outcome="failed", words="assert 1 == 2"))
     verdicts.pytest_runtest_logreport(report("c", "setup", "skipped", "no bitsandbytes"))
-    verdicts.pytest_collectreport(report("d", outcome="failed", said="no module httpx2"))
+    verdicts.pytest_collectreport(report("d", outcome="failed", words="no module httpx2"))
     verdicts.pytest_collectreport(report("e"))
     rows = {row["variant"]: row for row in run.rows}
     assert list(rows) == ["a", "b", "c", "d"]
