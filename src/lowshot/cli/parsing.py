@@ -104,26 +104,26 @@ def _list_flags(kind: type[Any]) -> set[str]:
 
 
 def _gathered(arguments: Sequence[str], flags: set[str]) -> list[str]:
-    """The same arguments with all values of each of these flags after one flag, where it is given several times."""
+    """The same arguments with all values of each of these flags after one flag, behind the others."""
     stop = list(arguments).index("--") if "--" in arguments else len(arguments)
-    groups: list[list[str]] = [[]]
-    for argument in arguments[:stop]:
-        if argument.startswith("--"):
-            groups.append([])
-        groups[-1].append(argument)
-    named = [group[0].partition("=")[0].replace("_", "-") if group else "" for group in groups]
-    repeated: dict[str, list[str]] = {flag: [] for flag in named if flag in flags and named.count(flag) > 1}
     others: list[str] = []
-    for flag, group in zip(named, groups, strict=True):
-        if flag not in repeated:
-            others += group
-        elif "=" in group[0]:  # which takes no further values
-            repeated[flag].append(group[0].partition("=")[2])
-            others += group[1:]
+    values: dict[str, list[str]] = {}
+    collecting = others
+    for argument in arguments[:stop]:
+        flag, equals, value = argument.partition("=")
+        flag = flag.replace("_", "-")
+        if not argument.startswith("--"):
+            collecting.append(argument)
+        elif flag not in flags:
+            collecting = others
+            others.append(argument)
         else:
-            repeated[flag] += group[1:]
-    together = [argument for flag, values in repeated.items() for argument in (flag, *values)]
-    return [*others, *together, *arguments[stop:]]
+            collecting = values.setdefault(flag, [])
+            if equals:  # which takes no further values
+                collecting.append(value)
+                collecting = others
+    gathered = [argument for flag, of_flag in values.items() for argument in (flag, *of_flag)]
+    return [*others, *gathered, *arguments[stop:]]
 
 
 def parse_with_recipe(
