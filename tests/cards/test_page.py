@@ -4,14 +4,10 @@ import csv
 
 import pytest
 
-from ..serving.browsing import CHROMIUM, chromium, opened, until
+from ..serving.browsing import IN_BROWSER, chromium, opened, until
 from .conftest import served
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-]
+pytestmark = IN_BROWSER
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import time
 import zlib
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pytest
 from playwright.sync_api import sync_playwright
 
 from lowshot.serving.pages import FOLDER as PAGE
@@ -23,6 +24,12 @@ from lowshot.serving.pages import PAGES
 from lowshot.serving.pages import page as page_at
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+IN_BROWSER = [
+    pytest.mark.long,
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+]
+"""Marks of a module whose tests run in it."""
 FLAGS = [
     "--disable-gpu",
     "--disable-quic",

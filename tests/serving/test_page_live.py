@@ -11,13 +11,9 @@ import pytest
 
 from lowshot import FewShotClassifier
 
-from .browsing import CHROMIUM, chromium, draw, opened, until
+from .browsing import IN_BROWSER, chromium, draw, opened, until
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-]
+pytestmark = IN_BROWSER
 
 # Ten digits as one hand draws them; points x right, y down.
 DIGITS = {

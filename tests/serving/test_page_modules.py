@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .browsing import ADDRESS, CHROMIUM, LIMITS, MadeUpServer, chromium, opened
+from .browsing import ADDRESS, IN_BROWSER, LIMITS, MadeUpServer, chromium, opened
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-]
+pytestmark = IN_BROWSER
 
 
 @pytest.fixture(scope="module")

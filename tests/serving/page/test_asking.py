@@ -12,7 +12,7 @@ from playwright.sync_api import Error
 
 from ..browsing import (
     ADDRESS,
-    CHROMIUM,
+    IN_BROWSER,
     LIMITS,
     MadeUpServer,
     chances,
@@ -26,11 +26,7 @@ from ..browsing import (
 )
 from .acting import ANSWERED, PREDICT, choose, drop, picture_in, sent
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-]
+pytestmark = IN_BROWSER
 
 
 def test_an_answer_is_shown_in_words_bars_and_examples_beside_what_the_untaught_model_says(asking):

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from ..browsing import (
     ADDRESS,
-    CHROMIUM,
+    IN_BROWSER,
     SHAPES,
     MadeUpServer,
     described,
@@ -20,11 +18,7 @@ from ..browsing import (
 )
 from .acting import sent
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-]
+pytestmark = IN_BROWSER
 
 
 def test_a_class_more_is_sent_and_the_new_classifier_can_be_asked(changing, server):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from ..browsing import (
-    CHROMIUM,
+    IN_BROWSER,
     file,
     pictures,
     png,
@@ -13,11 +11,7 @@ from ..browsing import (
 )
 from .acting import card, drop, fill
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-]
+pytestmark = IN_BROWSER
 
 
 def test_a_file_that_is_no_image_is_told_and_stays_told_while_the_class_is_filled(teaching):

@@ -8,7 +8,7 @@ import pytest
 
 from ..browsing import (
     ADDRESS,
-    CHROMIUM,
+    IN_BROWSER,
     PAGE,
     PAGES,
     chances,
@@ -21,11 +21,7 @@ from ..browsing import (
 )
 from .acting import choose, fill
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-]
+pytestmark = IN_BROWSER
 
 
 @pytest.mark.parametrize("width", [320, 375, 1200])

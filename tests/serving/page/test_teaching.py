@@ -6,7 +6,7 @@ import pytest
 
 from ..browsing import (
     ADDRESS,
-    CHROMIUM,
+    IN_BROWSER,
     SHAPES,
     MadeUpServer,
     opened,
@@ -16,11 +16,7 @@ from ..browsing import (
 )
 from .acting import card, fill, fill_all, sent
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-]
+pytestmark = IN_BROWSER
 
 
 def test_teaching_shows_its_progress_and_leads_to_asking_and_downloading(teaching, server):

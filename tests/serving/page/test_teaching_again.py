@@ -6,7 +6,7 @@ import pytest
 
 from ..browsing import (
     ADDRESS,
-    CHROMIUM,
+    IN_BROWSER,
     SHAPES,
     MadeUpServer,
     described,
@@ -18,11 +18,7 @@ from ..browsing import (
 )
 from .acting import card, choose, fill, fill_all
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-]
+pytestmark = IN_BROWSER
 
 
 EXAMPLES = [{"id": str(place), "class": name, "url": "/x"} for place, name in enumerate(SHAPES)]
