@@ -113,10 +113,10 @@ def export(
     _refuse_unusable(format, precision, data, onnxruntime_web)
     refuse_existing(Path(out))
     source = open_source(folder, model)
+    record = source.record
     _refuse_adapter(source, format)
-    runtime = (
-        web_runtime(None if onnxruntime_web is None else Path(onnxruntime_web), track) if format == "page" else None
-    )
+    package = None if onnxruntime_web is None else Path(onnxruntime_web)
+    runtime = web_runtime(package, track) if format == "page" else None
     with folder_written_aside(Path(out)) as aside:
         trained = trained_model(source)
         table = _write(source, trained, format, aside)
@@ -124,23 +124,17 @@ def export(
             onnx_precision.lower(source, trained, aside, precision)
             table = onnx_graph.read_back(source, aside)
         judged = data
-        if data is None and precision != "fp32" and source.record.task in BUILTIN_TASKS:
-            judged = source.record.task
+        if data is None and precision != "fp32" and record.task in BUILTIN_TASKS:
+            judged = record.task
         shares = None
         if judged is not None and table is not None:
             shares = accuracy(source, judged, onnx_graph.opened(aside), trained.backbone.resizing, track)
         is_readable = format != "peft" or is_in_transformers_format(trained.backbone.identity.id)
-        write_text(aside / README_FILE, readme(source.record, format, precision, shares, is_readable=is_readable))
+        write_text(aside / README_FILE, readme(record, format, precision, shares, is_readable=is_readable))
         if runtime is not None:
-            facts = page_facts(source.record, precision, shares)
-            page.bundle(
-                aside,
-                runtime,
-                title=source.name,
-                classes=list(source.record.classes),
-                facts=facts,
-                has_several=source.record.has_several,
-            )
+            classes, facts = list(record.classes), page_facts(record, precision, shares)
+            several = record.has_several
+            page.bundle(aside, runtime, title=source.name, classes=classes, facts=facts, has_several=several)
         files = tuple(sorted(path.name for path in aside.iterdir()))
     difference = None if table is None else largest_difference(table, source.probabilities)
     notes = _notes(source, precision, table is not None, judged is not None)
