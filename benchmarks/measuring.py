@@ -124,7 +124,8 @@ def measured(
         if key not in known:
             known[key] = measure(case) if arguments.smoke else _in_fresh_process(key, seconds())
         row = rows[case.variant] = {"variant": case.variant, **known[key]}
-        arguments.say(line(row))
+        if not arguments.json:
+            print(line(row), flush=True)
     return rows
 
 
