@@ -13,6 +13,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from refusing import refused
+
 pytestmark = pytest.mark.long
 
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
@@ -106,7 +108,7 @@ def test_a_part_that_fails_costs_no_other_and_ends_in_an_error(gpu, tmp_path, mo
 
     parts = {"step": (9.0, fault), "training": (9.0, rows), "quantized": (0.0, rows), "memory": (9.0, lambda run: None)}
     monkeypatch.setattr(gpu, "PARTS", parts)
-    with pytest.raises(SystemExit, match="failed: step, quantized, training: a"):
+    with refused(SystemExit, "step", "quantized", "training: a"):
         gpu.main(gpu.parse(["--smoke", "--out", str(tmp_path)]))
     result = written(tmp_path)
     assert result["parts"]["step"]["failed"] == "RuntimeError: no kernel image"
