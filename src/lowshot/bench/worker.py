@@ -46,7 +46,7 @@ class Worker:
     """Does runs in this process, one after the other; files that several of them read are read once.
 
     They share the backbone, as long as it is the same one, the data sets, their images, and the embeddings of the
-    test images by vision towers that nobody trains (``lowshot.evaluation.SHARED_EMBEDDINGS``).
+    test images by vision towers that nobody trains (``lowshot.evaluation.predict.SHARED_EMBEDDINGS``).
     """
 
     def __init__(self) -> None:
