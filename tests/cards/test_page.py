@@ -7,7 +7,7 @@ import pytest
 from ..serving.browsing import IN_BROWSER, chromium, opened, until
 from .conftest import served
 
-pytestmark = IN_BROWSER
+pytestmark = [pytest.mark.long, *IN_BROWSER]
 
 
 @pytest.fixture(scope="module")

@@ -25,11 +25,10 @@ from lowshot.serving.pages import page as page_at
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 IN_BROWSER = [
-    pytest.mark.long,
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
 ]
-"""Marks of a module whose tests run in it."""
+"""Marks of a module whose tests run in it, besides ``long``, which is looked for in its text (``long_tests``)."""
 FLAGS = [
     "--disable-gpu",
     "--disable-quic",

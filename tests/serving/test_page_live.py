@@ -13,7 +13,7 @@ from lowshot import FewShotClassifier
 
 from .browsing import IN_BROWSER, chromium, draw, opened, until
 
-pytestmark = IN_BROWSER
+pytestmark = [pytest.mark.long, *IN_BROWSER]
 
 # Ten digits as one hand draws them; points x right, y down.
 DIGITS = {

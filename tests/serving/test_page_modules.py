@@ -6,7 +6,7 @@ import pytest
 
 from .browsing import ADDRESS, IN_BROWSER, LIMITS, MadeUpServer, chromium, opened
 
-pytestmark = IN_BROWSER
+pytestmark = [pytest.mark.long, *IN_BROWSER]
 
 
 @pytest.fixture(scope="module")

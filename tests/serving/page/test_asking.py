@@ -26,7 +26,7 @@ from ..browsing import (
 )
 from .acting import ANSWERED, PREDICT, choose, drop, picture_in, sent
 
-pytestmark = IN_BROWSER
+pytestmark = [pytest.mark.long, *IN_BROWSER]
 
 
 def test_an_answer_is_shown_in_words_bars_and_examples_beside_what_the_untaught_model_says(asking):

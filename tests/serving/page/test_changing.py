@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from ..browsing import (
     ADDRESS,
     IN_BROWSER,
@@ -18,7 +20,7 @@ from ..browsing import (
 )
 from .acting import sent
 
-pytestmark = IN_BROWSER
+pytestmark = [pytest.mark.long, *IN_BROWSER]
 
 
 def test_a_class_more_is_sent_and_the_new_classifier_can_be_asked(changing, server):

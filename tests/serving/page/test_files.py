@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ..browsing import (
     IN_BROWSER,
     file,
@@ -11,7 +13,7 @@ from ..browsing import (
 )
 from .acting import card, drop, fill
 
-pytestmark = IN_BROWSER
+pytestmark = [pytest.mark.long, *IN_BROWSER]
 
 
 def test_a_file_that_is_no_image_is_told_and_stays_told_while_the_class_is_filled(teaching):

@@ -21,7 +21,7 @@ from ..browsing import (
 )
 from .acting import choose, fill
 
-pytestmark = IN_BROWSER
+pytestmark = [pytest.mark.long, *IN_BROWSER]
 
 
 @pytest.mark.parametrize("width", [320, 375, 1200])

@@ -16,7 +16,7 @@ from ..browsing import (
 )
 from .acting import card, fill, fill_all, sent
 
-pytestmark = IN_BROWSER
+pytestmark = [pytest.mark.long, *IN_BROWSER]
 
 
 def test_teaching_shows_its_progress_and_leads_to_asking_and_downloading(teaching, server):

@@ -18,7 +18,7 @@ from ..browsing import (
 )
 from .acting import card, choose, fill, fill_all
 
-pytestmark = IN_BROWSER
+pytestmark = [pytest.mark.long, *IN_BROWSER]
 
 
 EXAMPLES = [{"id": str(place), "class": name, "url": "/x"} for place, name in enumerate(SHAPES)]
