@@ -8,11 +8,11 @@ import re
 from pathlib import Path
 
 from .errors import AdapterError, InputError, first_line
-from .records import RECORD_FILE, TENSOR_FILES
+from .records import CARD_FILE, RECORD_FILE, TENSOR_FILES
 from .repositories import repository_file
 
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-_FILES = (*TENSOR_FILES, "README.md", RECORD_FILE)
+_FILES = (*TENSOR_FILES, CARD_FILE, RECORD_FILE)
 
 
 def fetched_adapter(repository: str, revision: str | None = None, unanswered: list[str] | None = None) -> Path | None:

@@ -21,6 +21,8 @@ from .resizing import Resizing
 
 RECORD_FILE = "lowshot.json"
 """The record in an adapter's folder."""
+CARD_FILE = "README.md"
+"""The card beside it, for people."""
 TENSOR_FILES = (
     *("adapter_config.json", "adapter_model.safetensors", "classifier.safetensors"),
     *("lora_xs_basis.safetensors", "clip_svd_basis.safetensors", "belonging.safetensors"),

@@ -18,7 +18,7 @@ from ..fitting import LoadBackbone
 from ..heads import KEPT_SHOTS_FILE
 from ..hub import adapter_folder, here, is_adapter, push_folder
 from ..methods import ZERO_SHOT
-from ..records import RECORD_FILE, RunRecord
+from ..records import CARD_FILE, RECORD_FILE, RunRecord
 from ..saved import backbone_of, check_backbone, opened_here, read_record
 from ..settings import SETTINGS, Recipe
 from ..torch_state import own_torch_state
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from ..settings.keywords import AllKeywords, Keywords
 
-CARD_FILE = "README.md"
 _MOVABLE = tuple(name for name, row in SETTINGS.items() if row.movable)
 
 

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 
 from ..adapters import Adapter, adapter_bytes
-from ..classifier import CARD_FILE
 from ..data import Examples, Prompts, Task, long_prompts_named, prompts_for
 from ..errors import AdapterError, DataError, InputError
 from ..files import canonical_json, folder_written_aside, refuse_existing, write_bytes, write_text
 from ..models import BESIDE, Backbone, load_backbone, load_structure
-from ..records import RECORD_FILE, RunRecord, provenance
+from ..records import CARD_FILE, RECORD_FILE, RunRecord, provenance
 from ..settings import DataConfig, Recipe
 from ..tensor_file import TENSORS_FILE, serialized
 from ..torch_state import own_torch_state

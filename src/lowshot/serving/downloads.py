@@ -10,10 +10,9 @@ from pathlib import Path
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, Response
 
-from ..records import RECORD_FILE, TENSOR_FILES
+from ..records import CARD_FILE, RECORD_FILE, TENSOR_FILES
 
-_CARD_FILE = "README.md"
-_FILES = (*TENSOR_FILES, RECORD_FILE, _CARD_FILE)
+_FILES = (*TENSOR_FILES, RECORD_FILE, CARD_FILE)
 
 
 def zipped(folder: Path) -> Response:
@@ -23,7 +22,7 @@ def zipped(folder: Path) -> Response:
         path = Path(temporary, f"{folder.name}.zip")
         with zipfile.ZipFile(path, "w") as archive:
             for name in _FILES:
-                is_plain = name != _CARD_FILE or not (folder / name).is_symlink()  # nothing checks what a card links to
+                is_plain = name != CARD_FILE or not (folder / name).is_symlink()  # nothing checks what a card links to
                 if is_plain and (folder / name).is_file():
                     archive.write(folder / name, f"{folder.name}/{name}")
         gone = BackgroundTask(stack.pop_all().close)
