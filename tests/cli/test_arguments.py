@@ -11,7 +11,9 @@ import pytest
 from lowshot import __version__
 from lowshot.cli import COMMANDS, main
 from lowshot.cli.parsing import parse, parse_with_recipe
+from lowshot.errors import InputError, UnknownNameError
 from lowshot.settings import preset_recipe
+from refusing import refused
 
 
 def test_help_lists_every_command():
@@ -103,6 +105,24 @@ VALUES_OF_LISTS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("command", "given", "kind", "facts"),
+    [
+        ("predict", ("a", "b.png", "--json", "--out", f"/{'long' * 40}.csv"), InputError, (f"/{'long' * 40}.csv",)),
+        ("serve", ("--demo", "--model", "m" * 150), InputError, ("demo", "m" * 150)),
+        ("demo", ("--methods", "n" * 150), UnknownNameError, (f"method '{'n' * 150}'",)),
+        ("bench", ("g.toml", "--out", "x", "--address", "auto"), InputError, ("--engine ray",)),
+        ("evaluate", ("a", "b", "--new-classes", "--targets", "letters"), InputError, ("new-classes", "targets")),
+        ("plan", ("--classes", "1"), InputError, ("classes is 1", "2 or more")),
+        ("params", ("builtin", "--classes", "1"), InputError, ("classes is 1", "2 or more")),
+    ],
+)
+def test_arguments_that_do_not_go_together_are_refused_by_class_with_what_was_typed_whole(command, given, kind, facts):
+    """Inside of tyro they would be usage errors, broken into lines."""
+    with refused(kind, *facts):
+        importlib.import_module(f"lowshot.cli.{command}").run(given)
+
+
 LISTS_OF_COMMANDS = [
     ("fit", ("digits", "--out", "x"), ("openings", "peft", "projections", "targets", "template")),
     ("plan", (), ("peft", "projections", "template")),
@@ -131,7 +151,7 @@ def test_a_list_flag_that_is_given_several_times_has_all_its_values(command, oth
         return parse(kind, command, [*others, *needed.get(flag, ()), *given])
 
     together = parsed(f"--{flag}", first, second)
-    assert together != parsed(f"--{flag}", second)
+    assert together == parsed(f"--{flag}={first}", second) != parsed(f"--{flag}", second)
     for apart in (
         (f"--{flag}", first, f"--{flag}", second),
         (f"--{flag}={first}", f"--{flag}={second}"),

@@ -47,7 +47,8 @@ class Arguments:
     json: bool = False
     """Print one JSON object with `cells`, `done`, `failed` and `left`."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """See ``Checked``."""
         refuse_below(1, limit=self.limit, together=self.together)
         if self.address is not None and self.engine != "ray":
             raise InputError("address is given, but engine is local; expected --engine ray with it")

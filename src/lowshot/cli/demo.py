@@ -57,7 +57,8 @@ class Arguments:
     json: bool = False
     """Print one JSON object with `rows`."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """See ``Checked``."""
         for name in ("methods", "shots", "seeds"):
             if not getattr(self, name):
                 raise InputError(f"{name} is empty; expected at least one")

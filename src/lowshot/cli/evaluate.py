@@ -57,7 +57,8 @@ class Arguments:
     json: bool = False
     """The same as `--format json`."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """See ``Checked``."""
         if self.new_classes and self.targets:
             raise InputError("new-classes judges DATA alone; leave targets out, or leave out new-classes")
         refuse_two_formats(self.format, json=self.json)

@@ -36,7 +36,8 @@ class Arguments:
     """Print `trainable_parameters`, `total_parameters` and `adapter_bytes` as JSON; with `--table` a list."""
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Recipe)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """See ``Checked``."""
         refuse_below(2, classes=self.classes)
 
 

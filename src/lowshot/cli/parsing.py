@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast, get_origin, get_type_hints
+from typing import Annotated, Any, Protocol, TypeVar, cast, get_origin, get_type_hints, runtime_checkable
 
 import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
@@ -32,6 +32,18 @@ _Arguments = TypeVar("_Arguments")
 _FRAME = 2  # characters of tyro's frame before what is inside
 
 
+@runtime_checkable
+class Checked(Protocol):
+    """Arguments of which not all go together."""
+
+    def check(self) -> None:
+        """Refuse those that do not.
+
+        Raises:
+            InputError: They contradict one another, or one is out of its range.
+        """
+
+
 def parse(
     kind: type[_Arguments],
     command: str,
@@ -46,6 +58,7 @@ def parse(
 
     Raises:
         UsageError: They do not fit; a line for each reason.
+        InputError: They do not go together.
     """
     panel = io.StringIO()
     try:
@@ -58,7 +71,6 @@ def parse(
                 config=(tyro.conf.OmitArgPrefixes,),
                 registry=registry,
             )
-            return cast(_Arguments, parsed)
     except SystemExit as leaving:
         if leaving.code == 0:  # --help
             raise
@@ -66,6 +78,9 @@ def parse(
         raise UsageError(
             "\n".join([*problems[:-1], f"{problems[-1]} (lowshot {command} --help lists the arguments)"])
         ) from None
+    if isinstance(parsed, Checked):  # behind tyro, which would break the error's lines and forget its class
+        parsed.check()
+    return cast(_Arguments, parsed)
 
 
 def _problems(panel: str) -> list[str]:
@@ -104,26 +119,26 @@ def _list_flags(kind: type[Any]) -> set[str]:
 
 
 def _gathered(arguments: Sequence[str], flags: set[str]) -> list[str]:
-    """The same arguments with all values of each of these flags after one flag, behind the others."""
+    """The same arguments with all values of each of these flags after one flag, where it is given several times."""
     stop = list(arguments).index("--") if "--" in arguments else len(arguments)
-    others: list[str] = []
-    values: dict[str, list[str]] = {}
-    collecting = others
+    groups: list[list[str]] = [[]]
     for argument in arguments[:stop]:
-        flag, equals, value = argument.partition("=")
-        flag = flag.replace("_", "-")
-        if not argument.startswith("--"):
-            collecting.append(argument)
-        elif flag not in flags:
-            collecting = others
-            others.append(argument)
+        if argument.startswith("--"):
+            groups.append([])
+        groups[-1].append(argument)
+    named = [group[0].partition("=")[0].replace("_", "-") if group else "" for group in groups]
+    repeated: dict[str, list[str]] = {flag: [] for flag in named if flag in flags and named.count(flag) > 1}
+    others: list[str] = []
+    for flag, group in zip(named, groups, strict=True):
+        if flag not in repeated:
+            others += group
+        elif "=" in group[0]:  # where it is repeated, it has that value alone
+            repeated[flag].append(group[0].partition("=")[2])
+            others += group[1:]
         else:
-            collecting = values.setdefault(flag, [])
-            if equals:  # which takes no further values
-                collecting.append(value)
-                collecting = others
-    gathered = [argument for flag, of_flag in values.items() for argument in (flag, *of_flag)]
-    return [*others, *gathered, *arguments[stop:]]
+            repeated[flag] += group[1:]
+    together = [argument for flag, values in repeated.items() for argument in (flag, *values)]
+    return [*others, *together, *arguments[stop:]]
 
 
 def parse_with_recipe(

@@ -32,7 +32,8 @@ class Arguments:
     """Print the plan as JSON."""
     settings: Annotated[Recipe, tyro.conf.arg(name="")] = dataclasses.field(default_factory=Recipe)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """See ``Checked``."""
         refuse_below(2, classes=self.classes)
 
 
@@ -47,7 +48,8 @@ class GridArguments:
     json: bool = False
     """Print a list of `{label, runs, plan, train_seconds}`."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """See ``Checked``."""
         refuse_below(2, classes=self.classes)
 
 

@@ -54,7 +54,8 @@ class Arguments:
     of an adapter fitted with `--reject` also `none_of_these` and a `p_value`. Where images have several labels each has
     its `labels` instead of a `label`. An image that cannot be read has `{image, error}` instead."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """See ``Checked``."""
         if not self.images:
             raise InputError("predict needs at least one image: lowshot predict ADAPTER IMAGE...")
         refuse_below(1, top=self.top)

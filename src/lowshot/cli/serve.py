@@ -59,7 +59,8 @@ class Arguments:
     """Teach the built-in model digits and letters first, where they are not in the folder yet. Without a folder it all
     goes at the end."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """See ``Checked``."""
         if self.folder is None and not self.demo:
             raise InputError("serve needs a folder of adapters, which may be new: lowshot serve DIR; or try --demo")
         if self.demo and self.model not in (None, "builtin"):
