@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import textwrap
@@ -162,8 +163,9 @@ def test_a_sign_that_is_flipped_on_one_side_only_is_caught(learner_on, trained, 
 
     _, folder = trained
     monkeypatch.setattr(cache_module, "cached_basis", broken)
-    with refused(AdapterError, folder, "another basis", "singular vectors"):
+    with refused(AdapterError, folder, "another basis", "singular vectors") as refusal:
         learner_on("lora-xs").load(folder)
+    assert "text_model." in str(refusal.value)  # the first layer of all
 
 
 @pytest.mark.parametrize(("rank", "decay"), [(8, 0.0), (64, 1.0), (128, 1.0)])
@@ -239,8 +241,9 @@ def test_weights_that_are_a_little_other_are_refused_by_their_singular_values(le
         model.get_submodule(LAYER).weight.mul_(1.05)
 
     _, folder = trained
-    with refused(AdapterError, folder, "another basis", LAYER, "singular values"):
+    with refused(AdapterError, folder, "another basis", LAYER, "singular values") as refusal:
         with_weights(learner_on, grow).load(folder)
+    assert re.search(r" 4\.\d% of the largest", str(refusal.value))
 
 
 def tied(w):
@@ -322,7 +325,7 @@ def change_facts(folder, name, change):
 @pytest.mark.parametrize(
     ("name", "change", "facts"),
     [
-        ("probes", lambda t: t + 1, ("another basis", "probes", "0.01 at most")),
+        ("probes", lambda t: t + 1, ("another basis", "probes", "1.000 apart", "0.01 at most")),
         ("probes", lambda t: t * float("nan"), ("another basis", "probes", "nan apart")),
         ("probes", lambda t: t[:, :3].contiguous(), ("damaged", "probes is (15, 3)", "expected (15, 4)")),
         ("probes", lambda t: t.sum(), ("damaged", "probes is ()", "expected (15, 4)")),

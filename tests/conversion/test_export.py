@@ -364,8 +364,9 @@ def test_an_existing_output_is_refused_before_anything_is_loaded(tmp_path):
 
 
 def test_an_unknown_format_is_named(tmp_path):
-    with refused(UnknownNameError, "format 'onx'", "onnx"):
+    with refused(UnknownNameError, "format 'onx'", "did you mean onnx") as refusal:
         export(tmp_path, tmp_path / "out", format="onx")
+    assert (refusal.value.kind, refusal.value.name, refusal.value.nearest) == ("format", "onx", ("onnx",))
 
 
 def test_a_moved_backbone_is_given_by_name(saved, tmp_path, tiny_clip):

@@ -53,6 +53,16 @@ def test_a_jpeg_is_read_without_metadata_that_fail_and_keeps_its_orientation(mon
     assert np.array_equal(decode_image(content), upright)
 
 
+def test_a_jpeg_with_a_marker_by_itself_before_its_pixels_is_read():
+    content = saved(Image.fromarray(noise(16, 24)), "JPEG")
+    stray = content[:2] + b"\xff\x01" + content[2:]
+    with pytest.raises((OSError, SyntaxError)):
+        Image.open(io.BytesIO(stray)).load()
+    with opening.complaints() as faults:
+        assert np.array_equal(decode_image(stray), decode_image(content))
+    assert faults == ["has damaged metadata, which is passed over"]
+
+
 def test_pixels_that_are_not_whole_are_refused_as_before():
     content = saved(PICTURE)[:BEHIND_HEADER] + BOMB + saved(PICTURE)[BEHIND_HEADER:]
     with pytest.raises(DataError, match="Decompressed data too large"):

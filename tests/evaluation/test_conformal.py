@@ -50,7 +50,7 @@ def test_as_many_scores_as_the_coverage_needs_will_do_and_one_fewer_is_refused(c
 
 @pytest.mark.parametrize("coverage", [0.0, 1.0, 90.0, -0.1, math.nan])
 def test_what_is_no_share_is_refused(coverage):
-    with refused(InputError, "coverage", coverage, "between 0 and 1"):
+    with refused(InputError, "coverage", coverage, "between 0 and 1", 0.9):
         threshold([0.1] * 100, coverage)
 
 

@@ -165,7 +165,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing(fitted, tiny_clip):
         FewShotClassifier(str(tiny_clip), method="gda").add(*labelled("white"))
     classifier = fitted("gda")
     before = classifier.predict_proba(TEST)
-    with refused(UnknownNameError, "'gren'", "green"):
+    with refused(UnknownNameError, "'gren'", "did you mean green"):
         classifier.remove("gren")
     with pytest.raises(InputError, match="1 class"):
         classifier.remove("green", "red")

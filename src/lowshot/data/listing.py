@@ -140,7 +140,8 @@ def read_text(path: Path, name: str) -> str:
     """
     kind = kind_of(path)
     if kind != "file":
-        raise DataError(f"{name} {'does not exist' if kind == 'nothing' else 'is no file that can be read'}")
+        fault = "does not exist" if kind == "nothing" else "is no file that can be read"
+        raise DataError(f"{name} {fault}; expected a small file of text")
     try:
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(MAXIMUM_CHARACTERS + 1)
