@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "methods": {"errors"},
     "files": {"errors"},
     "progress": set(),
+    "markup": set(),
     "threads": set(),
     "randomness": {"threads"},
     "repositories": {"errors"},
@@ -54,7 +55,7 @@ MAY_IMPORT = {
     "explaining": {"errors", "models"},
     "estimator": {"errors", "progress", "settings"},
     "wording": {"errors", "methods", "records", "settings"},
-    "report": LEAVES | {"runs_folder", "wording"},
+    "report": LEAVES | {"runs_folder", "wording", "markup"},
     "tracking": LEAVES,
     "hub": {"errors", "records", "repositories"},
     "saved": LEAVES | {"models"},
@@ -68,7 +69,7 @@ MAY_IMPORT = {
     | {"data", "models", "adapters", "heads", "training", "evaluation", "classifier", "serving", "hub", "wording"},
     "labelling": {"errors", "progress", "settings", "methods", "models", "threads", "torch_state"}
     | {"data", "heads", "training", "evaluation", "fitting", "several_labels"},
-    "folders": {"errors", "files", "progress", "data", "evaluation", "classifier", "report"},
+    "folders": {"errors", "files", "progress", "data", "evaluation", "classifier", "markup"},
     "cards": {"errors", "files", "progress", "settings", "data", "labelling", "folders", "serving"},
     "bench": LEAVES | {"data", "models", "training", "evaluation", "classifier", "report", "runs_folder"},
     "cli": LEAVES

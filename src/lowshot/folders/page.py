@@ -13,7 +13,7 @@ from typing import Any
 from ..data import decode_image
 from ..errors import ImageError
 from ..files import write_text
-from ..report.page.markup import Markup, data_address, element, join
+from ..markup import Markup, data_address, element, join
 from .placing import places_of
 
 MOST_IMAGES = 600

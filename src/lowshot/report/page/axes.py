@@ -7,7 +7,7 @@ import math
 import textwrap
 from collections.abc import Callable, Sequence
 
-from .markup import Markup, element, join
+from ...markup import Markup, element, join
 
 LINE_HEIGHT = 20
 """Height of a line of a label: phones show the large chart at two thirds of its size with larger letters."""

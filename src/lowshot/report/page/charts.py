@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ...markup import Markup, element
 from .axes import (
     LINE_HEIGHT,
     Frame,
@@ -23,7 +24,6 @@ from .axes import (
 )
 from .front import front_steps, pareto_front
 from .labels import end_labels, point_labels
-from .markup import Markup, element
 from .series import Baseline, Series
 
 MOST_LINES = 8

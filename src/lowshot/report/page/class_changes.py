@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ...markup import Markup, element
 from ...records import RunRecord
 from ...wording.quantities import percent
 from .axes import Wording, drawing, text
-from .markup import Markup, element
 
 MOST_CLASSES = 20
 """Most classes in a chart: of more it shows those that gain and those that lose most."""

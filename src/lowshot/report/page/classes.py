@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ...markup import Markup, choice, element, figure, section
 from ...records import RunRecord
 from ...wording.quantities import images_per_class
 from ..summary import MEAN_AVERAGE_PRECISION, Row
@@ -11,7 +12,6 @@ from .axes import Wording
 from .class_changes import changes_chart, changes_text, class_changes
 from .curves import Look
 from .headline import main_result
-from .markup import Markup, choice, element, figure, section
 from .reliability import Reliability, pooled_bins, reliability_chart, reliability_text
 from .series import series_style
 from .tips import RowRuns

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from ...markup import Markup, choice, element, figure, join, marked, table
 from ...wording.provenance import hardware_text
 from ...wording.quantities import images_per_class
 from ..published import PublishedFigure
@@ -12,7 +13,6 @@ from ..summary import Row, accuracy_text, measure_heading
 from .axes import Wording
 from .charts import MOST_LINES, line_chart, scatter_chart, small_chart
 from .curves import Look, baselines, counterpart, curves, kind_text, learnt, measured, published_curves, series
-from .markup import Markup, choice, element, figure, join, marked, table
 from .series import Baseline, key_mark
 from .tips import RowRuns, measures_text
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ...markup import Markup, data_address, element, scrollable, section, table
 from ...wording.quantities import images_per_class, percent
-from .markup import Markup, data_address, element, scrollable, section, table
 from .showcase import Showcase
 
 MOST_CLASSES = 20

@@ -6,8 +6,8 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
+from ...markup import Markup, element
 from .axes import LINE_HEIGHT, Frame, label, leader, text_width, wrapped
-from .markup import Markup, element
 from .placement import Box, beside, spread
 from .series import Baseline, Series
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ...markup import Markup, element
 from ...records import RunRecord
 from ...wording.quantities import counted, percent
 from .axes import Frame, Wording, drawing, grid
-from .markup import Markup, element
 
 BINS = 15
 """Equal-width bins of confidence, as in the metrics of a record."""

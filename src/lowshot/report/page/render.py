@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ...errors import InputError
 from ...files import write_text
+from ...markup import Markup, element, escape, join, section
 from ...records import RunRecord
 from ...wording.quantities import counted
 from ..averages import SEVERAL_LABELS, averages
@@ -23,7 +24,6 @@ from .curves import Look, learnt, measured, series_numbers
 from .figures import NOTHING, accuracy_figure, cost_figures, has_many, small_multiples
 from .gallery import showcase_section
 from .headline import headline, key_figures, standfirst
-from .markup import Markup, element, escape, join, section
 from .results import data_sets_table, labels_table, protocols_table, published_table, results_table, shots_table
 from .showcase import Showcase
 from .sources import provenance_section

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...markup import Markup, choice, element, marked, scrollable, table
 from ..published import PublishedFigure
 from ..summary import (
     MEAN_AVERAGE_PRECISION,
@@ -19,7 +20,6 @@ from .charts import MOST_LINES
 from .curves import Look, kind_text
 from .gallery import SHADES
 from .headline import AVERAGE_OF
-from .markup import Markup, choice, element, marked, scrollable, table
 from .series import key_mark
 from .tips import RowRuns, measures_text, row_tip
 

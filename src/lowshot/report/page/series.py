@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from .markup import Markup, element
+from ...markup import Markup, element
 
 COLOURS = 6
 """Number of ``series-N`` classes in the style sheet."""

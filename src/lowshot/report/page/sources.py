@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ...markup import Markup, element, scrollable, section, table
 from ...records import RunRecord
 from ...wording.provenance import evaluation_text, model_text, versions_text
 from ...wording.quantities import ends
 from ...wording.settings import shown_settings
 from ..summary import Row
-from .markup import Markup, element, scrollable, section, table
 
 _MOST_COMMANDS = 6
 

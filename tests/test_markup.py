@@ -5,7 +5,7 @@ import html
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowshot.report.page.markup import Markup, element, escape, join
+from lowshot.markup import Markup, element, escape, join
 
 
 @given(st.text())
