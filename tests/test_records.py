@@ -1,4 +1,5 @@
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from lowshot.records import RunRecord, provenance
 from lowshot.wording.card import model_card
 from refusing import refused
 
+SOURCES = Path(lowshot.__file__).parents[2]
 FIELDS = {
     "task": "digits",
     "method": "lora",
@@ -86,6 +88,12 @@ def test_provenance_names_time_versions_hardware_and_commit():
     assert found["versions"]["lowshot"]
     assert found["hardware"]["cores"] >= 1
     assert {"commit", "dirty"} <= set(found)
+
+
+def test_the_commit_is_that_of_the_sources_and_unknown_without_them():
+    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=SOURCES, capture_output=True, text=True, check=False)
+    is_clone = (SOURCES / ".git").exists() and asked.returncode == 0
+    assert provenance()["commit"] == (asked.stdout.strip() if is_clone else None)
 
 
 def test_the_command_line_of_other_programs_is_not_recorded(monkeypatch):

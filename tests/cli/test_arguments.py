@@ -10,6 +10,7 @@ import pytest
 
 from lowshot import __version__
 from lowshot.cli import COMMANDS, main
+from lowshot.cli.arguments import refuse_below
 from lowshot.cli.parsing import parse, parse_with_recipe
 from lowshot.errors import InputError, UnknownNameError
 from lowshot.settings import preset_recipe
@@ -121,6 +122,12 @@ def test_arguments_that_do_not_go_together_are_refused_by_class_with_what_was_ty
     """Inside of tyro they would be usage errors, broken into lines."""
     with refused(kind, *facts):
         importlib.import_module(f"lowshot.cli.{command}").run(given)
+
+
+def test_the_least_of_a_count_is_one_and_below_it_none_is():
+    refuse_below(1, count=1, limit=None)
+    with refused(InputError, "count is 0", "1 or more"):
+        refuse_below(1, limit=3, count=0)
 
 
 LISTS_OF_COMMANDS = [

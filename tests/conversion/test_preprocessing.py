@@ -74,6 +74,13 @@ def test_the_script_makes_the_same_crop(script, steps, tmp_path, monkeypatch, na
     np.testing.assert_allclose(pixels, expected, atol=2e-6)
 
 
+def test_what_a_graph_takes_is_told_whole(steps):
+    size = steps["size"]
+    shape = ["any number of images", 3, size, size]
+    expected = {"name": "images", "type": "float32", "shape": shape, "channels": "RGB", "range": [0, 1]}
+    assert steps["input"] == expected
+
+
 RESIZINGS = [Resizing(mode, way) for mode in ("shortest", "squash") for way in ("bicubic", "bilinear")]
 
 
