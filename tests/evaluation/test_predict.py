@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from lowshot.data import MemoryImages
+from lowshot.data import Examples, MemoryImages
 from lowshot.data.crops import central_crops
 from lowshot.errors import DataError, ImageError, RunError
 from lowshot.evaluation import judged_as_read, predict, probabilities
+from lowshot.evaluation.calibration import scored
 from lowshot.models import Backbone
+from lowshot.progress import silent
 from lowshot.resizing import Resizing
 from lowshot.training.embeddings import EmbeddingCache
 from refusing import refused
@@ -164,6 +166,14 @@ def test_probabilities_that_are_no_numbers_are_an_error(learner_on):
     learner.parameters[0].data.fill_(torch.nan)
     with refused(RunError, "not finite", "diverged"):
         found_by(learner, Photographs(2))
+
+
+def test_scores_whose_logarithm_is_no_number_are_an_error_where_shots_are_held_out(learner_on, monkeypatch):
+    learner, photographs = learner_on("lora"), Photographs(2)
+    far_apart = torch.tensor([[3e38, -3e38, 0.0]]).repeat(2, 1)
+    monkeypatch.setattr(learner, "logits_of", lambda embeddings: far_apart)
+    with refused(RunError, "not finite", "diverged"):
+        scored(learner, Examples(photographs, np.zeros(2, dtype=np.int64), ("a", "b")), silent)
 
 
 def test_images_in_memory_need_no_decoding_and_are_judged_alike(learner_on):

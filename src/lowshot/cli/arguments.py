@@ -15,7 +15,6 @@ from .printing import warned
 
 _SERVER_PACKAGES = {"fastapi": "fastapi", "uvicorn": "uvicorn", "python_multipart": "python-multipart"}
 
-
 AdapterFolder: TypeAlias = Annotated[
     Path, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER", help="Folder written by `lowshot fit`.")
 ]

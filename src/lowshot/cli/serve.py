@@ -17,7 +17,7 @@ from ..records import RECORD_FILE
 from ..settings import parse_bytes
 from .arguments import refuse_below, refuse_without_server
 from .parsing import parse
-from .printing import note
+from .printing import warn
 
 if TYPE_CHECKING:
     from ..serving import AdapterBank
@@ -101,8 +101,7 @@ def run(arguments: Sequence[str]) -> int:
             _teach_demo(folder)
 
         def announce(bank: AdapterBank) -> None:
-            for name, reason in bank.refused().items():
-                note(f"warning: {name} is not served: {reason}")
+            warn(f"{name} is not served: {reason}" for name, reason in bank.refused().items())
             count = len(bank.names())
             adapters = f"{count} adapter{'' if count == 1 else 's'} of {bank.backbone.identity.id}"
             print(f"serving {adapters} at {url_of(listening)} (Ctrl-C stops)", flush=True)

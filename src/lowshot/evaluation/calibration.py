@@ -27,7 +27,7 @@ from ..progress import Track
 from ..training.company import Company
 from ..training.learner import Learner
 from .conformal import scores_of as conformal_scores
-from .predict import class_scores
+from .predict import class_scores, finite
 
 _Item = TypeVar("_Item")
 _Scored: TypeAlias = tuple[int, NDArray[np.float32], NDArray[np.int64]]  # a fold, its images' scores and labels
@@ -152,10 +152,14 @@ def scored(learner: Learner, examples: Examples, track: Track) -> tuple[NDArray[
     """Answers about images that were held out: log-probabilities ``(H, C)``, and their labels ``(H,)``.
 
     Where images have several labels they are the scores as they are, and labels ``(H, C)``.
+
+    Raises:
+        RunError: One is not finite.
     """
     scores = class_scores(learner, examples.images, track=track)
-    table = scores if examples.has_several else torch.log_softmax(torch.from_numpy(scores), dim=-1).numpy()
-    return table, examples.labels
+    if not examples.has_several:  # scores far enough apart give a logarithm that is not finite
+        scores = finite(torch.log_softmax(torch.from_numpy(scores), dim=-1))
+    return scores, examples.labels
 
 
 def _named(track: Track, prefix: str) -> Track:

@@ -108,11 +108,11 @@ def _table(
     embeddings = embeddings.to(learner.backbone.device)  # cached ones all at once, not batch by batch
     parts = (embeddings[start : start + BATCH_SIZE] for start in range(0, len(embeddings), BATCH_SIZE))
     scores = [rows_of_scores(learner.logits_of(part).float()) for part in parts]
-    return _finite(torch.cat(scores))
+    return finite(torch.cat(scores))
 
 
-def _finite(rows: Tensor, what: str = "probabilities") -> NDArray[np.float32]:
-    """The same in an array.
+def finite(rows: Tensor, what: str = "probabilities") -> NDArray[np.float32]:
+    """The same in an array; ``what`` they are is told where they are refused.
 
     Raises:
         RunError: One is not finite.
@@ -184,12 +184,12 @@ def _judgements(
     if not crops:
         return []
     embeddings = _encoded(learner, iter(crops), len(crops))
-    table = _finite(to_probabilities(learner.logits_of(embeddings).float()))
-    places = _finite(embeddings.float(), "embeddings")
+    table = finite(to_probabilities(learner.logits_of(embeddings).float()))
+    places = finite(embeddings.float(), "embeddings")
     p_values: Iterable[float | None] = itertools.repeat(None)
     members: Iterable[NDArray[np.bool_] | None] = itertools.repeat(None)
     if belonging is not None:
-        scores = _finite(scores_of(belonging, learner, embeddings), "scores of belonging")
+        scores = finite(scores_of(belonging, learner, embeddings), "scores of belonging")
         p_values = belonging.held_out.p_values(scores).tolist()
     if sets is not None:
         members = sets.members(table, lambda: embeddings)
@@ -210,7 +210,7 @@ def belonging_scores(
     Args and errors are those of ``probabilities``.
     """
     embeddings = _embedded(learner, images, track, features)
-    return _finite(scores_of(belonging, learner, embeddings.to(learner.backbone.device)), "scores of belonging")
+    return finite(scores_of(belonging, learner, embeddings.to(learner.backbone.device)), "scores of belonging")
 
 
 @torch.no_grad()
@@ -231,7 +231,7 @@ def embeddings_of(
 
     Args and errors are those of ``probabilities``.
     """
-    return _finite(_embedded(learner, images, track, features).float(), "embeddings")
+    return finite(_embedded(learner, images, track, features).float(), "embeddings")
 
 
 def _embedded(learner: Learner, images: Images, track: Track, features: EmbeddingCache) -> Tensor:

@@ -262,9 +262,8 @@ class AdapterBank:
         rows_of = collections.defaultdict(list)
         for row, name in enumerate(names):
             rows_of[name].append(row)
-        with contextlib.closing(
-            self._fetcher.parts(list(rows_of))
-        ) as parts:  # their residents are released, come what may
+        # Their residents are released, come what may.
+        with contextlib.closing(self._fetcher.parts(list(rows_of))) as parts:
             for part, errors in parts:
                 answers |= {row: error for name, error in errors.items() for row in rows_of[name]}
                 rows = sorted(row for name in part for row in rows_of[name])
