@@ -69,7 +69,7 @@ MAY_IMPORT = {
     | {"data", "models", "adapters", "heads", "training", "evaluation", "classifier", "serving", "hub", "wording"},
     "labelling": {"errors", "progress", "settings", "methods", "models", "threads", "torch_state"}
     | {"data", "heads", "training", "evaluation", "fitting", "several_labels"},
-    "folders": {"errors", "files", "progress", "data", "evaluation", "classifier", "markup"},
+    "folders": {"errors", "files", "progress", "data", "evaluation", "classifier", "markup", "several_labels"},
     "cards": {"errors", "files", "progress", "settings", "data", "labelling", "folders", "serving"},
     "bench": LEAVES | {"data", "models", "training", "evaluation", "classifier", "report", "runs_folder"},
     "cli": LEAVES

@@ -14,13 +14,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
 
+_Name = TypeVar("_Name")
 _HALVINGS = 60
 
 
@@ -43,7 +44,7 @@ class Presence:
     thresholds: tuple[float, ...]
 
     def present(self, table: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Which labels images have, ``(N, C)``, of their probabilities ``(N, C)``."""
+        """Which labels images have, ``(N, C)`` or ``(C,)`` of one, by their probabilities of the same shape."""
         has: NDArray[np.bool_] = table.astype(np.float64) >= np.asarray(self.thresholds)
         return has
 
@@ -140,6 +141,19 @@ def solved_offsets(scores: NDArray[np.floating], shown: NDArray[Any]) -> NDArray
         low, high = np.where(is_low, middle, low), np.where(is_low, high, middle)
     solved: NDArray[np.float64] = (low + high) / 2
     return solved
+
+
+def members_named(
+    names: Sequence[_Name], probabilities: NDArray[np.floating], members: NDArray[np.bool_]
+) -> tuple[_Name, ...]:
+    """The names of those classes that an image has or may have, the most probable first.
+
+    Args:
+        names: Of the C classes.
+        probabilities: Of the image, ``(C,)``.
+        members: Which classes, ``(C,)``.
+    """
+    return tuple(names[place] for place in np.argsort(-probabilities, kind="stable") if members[place])
 
 
 def sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:

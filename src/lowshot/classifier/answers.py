@@ -40,7 +40,7 @@ from ..explaining import Explanation, explain
 from ..models import Backbone
 from ..progress import Track
 from ..records import RunRecord
-from ..several_labels import Presence
+from ..several_labels import Presence, members_named
 from ..threads import cpu_threads, fork_notes
 from ..torch_state import own_torch_state
 from ..training import Learner
@@ -379,7 +379,4 @@ class Answers(Estimator):
     def _named(self, table: NDArray[np.float32], members: NDArray[np.bool_]) -> list[tuple[Label, ...]]:
         """The labels of the members ``(N, C)`` of sets, the most probable first."""
         labels: list[Label] = self.classes_.tolist()
-        order = np.argsort(-table, axis=1, kind="stable")
-        return [
-            tuple(labels[label] for label in row if inside[label]) for row, inside in zip(order, members, strict=True)
-        ]
+        return [members_named(labels, row, inside) for row, inside in zip(table, members, strict=True)]

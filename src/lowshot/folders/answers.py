@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..classifier import FewShotClassifier
 from ..errors import ImageError, InputError
 from ..evaluation import Judgement, transduced
 from ..files import canonical_json, claimed, file_written_aside, refuse_existing
 from ..progress import Track, silent
+from ..several_labels import members_named
 from .journal import Journal, json_line
 
 _Row = TypeVar("_Row")
@@ -94,8 +94,9 @@ class Answers:
                 continue
             row = dict(zip(self.classes, map(float, judgement.probabilities), strict=True))
             if self._presence is not None:
-                [present] = self._presence.present(judgement.probabilities[None])
-                yield {"image": str(image), "labels": self._named(row, present), "probabilities": row}
+                present = self._presence.present(judgement.probabilities)
+                labels = list(members_named(self.classes, judgement.probabilities, present))
+                yield {"image": str(image), "labels": labels, "probabilities": row}
                 continue
             answer: dict[str, Any] = {"image": str(image), "label": max(row, key=row.__getitem__)}
             if self._held_out is not None and judgement.p_value is not None:
@@ -103,18 +104,8 @@ class Answers:
                 answer |= {"none_of_these": is_none, "p_value": judgement.p_value}
             answer["probabilities"] = row
             if judgement.members is not None:
-                answer["set"] = self._named(row, judgement.members)
+                answer["set"] = list(members_named(self.classes, judgement.probabilities, judgement.members))
             yield answer
-
-    def _named(self, row: Mapping[str, float], members: NDArray[np.bool_]) -> list[str]:
-        """The names of some of the classes, the most probable first.
-
-        Args:
-            row: The probability of each class.
-            members: Which classes, ``(C,)``.
-        """
-        inside = set(itertools.compress(self.classes, members))
-        return [name for name in most_probable(row, len(row)) if name in inside]
 
     def _together(self, images: Sequence[Path]) -> Iterator[Judgement | ImageError]:
         """The judgements of images that are judged together; what is wrong with one that cannot be read."""

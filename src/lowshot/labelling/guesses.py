@@ -21,7 +21,7 @@ from ..models import Backbone
 from ..models.classes import embedded
 from ..progress import UNREPORTED
 from ..settings import DataConfig
-from ..several_labels import Presence, sigmoid
+from ..several_labels import Presence, members_named, sigmoid
 
 METHOD, METHOD_OF_SEVERAL = "gda", "proker"
 _UNUSED = Schedule(learning_rate=0.0, minimum_learning_rate=0.0, weight_decay=0.0, batch_size=1, seed=0)
@@ -55,13 +55,13 @@ class Guess:
 
     def of(self, row: int, names: Sequence[str]) -> dict[str, Any]:
         """The classes of an image, as fields of a suggestion."""
-        order = np.argsort(-self.table[row], kind="stable").tolist()
-        top = {"looks_like": names[order[0]], "probability": float(self.table[row, order[0]])}
+        probabilities = self.table[row]
+        likeliest = int(probabilities.argmax())
+        top = {"looks_like": names[likeliest], "probability": float(probabilities[likeliest])}
         if self.presence is None:
             return top
-        has = self.presence.present(self.table[row])
-        labels = tuple(names[label] for label in order if has[label])
-        return {**top, "labels": labels, "probabilities": dict(zip(names, self.table[row].tolist(), strict=True))}
+        labels = members_named(names, probabilities, self.presence.present(probabilities))
+        return {**top, "labels": labels, "probabilities": dict(zip(names, probabilities.tolist(), strict=True))}
 
 
 def guess_of(

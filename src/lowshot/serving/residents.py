@@ -16,7 +16,7 @@ from torch import Tensor
 from ..belonging import Belonging
 from ..errors import AdapterError
 from ..heads import Head, tensors_of
-from ..several_labels import Presence
+from ..several_labels import Presence, members_named
 from .mixing import Updates
 
 Stamp: TypeAlias = tuple[tuple[int, ...] | None, ...]
@@ -78,8 +78,7 @@ class Likelihoods:
 
     def labels(self, names: Sequence[str], probabilities: NDArray[np.float32]) -> tuple[str, ...]:
         """All labels of an image with these probabilities of C classes, ``(C,)``, the most probable first."""
-        [present] = self.presence.present(probabilities[None])
-        return tuple(names[place] for place in np.argsort(-probabilities, kind="stable") if present[place])
+        return members_named(names, probabilities, self.presence.present(probabilities))
 
     @property
     def nbytes(self) -> int:
